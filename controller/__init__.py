@@ -1,0 +1,1 @@
+"""What to try next: controllers that propose genotypes and learn from results."""

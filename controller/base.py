@@ -1,0 +1,92 @@
+"""The contract between a controller and whoever runs it: ask, tell; a controller never evaluates anything."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from spinenas.results.record import Evaluation, Failure, Fidelity, Stage
+from spinenas.space.genotype import Genotype
+
+
+class SpaceExhausted(Exception):
+    """Raised by `ask` when every network of the space has been proposed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One training to be done.
+
+    Attributes:
+        number: 0, 1, 2, ... in the order of asking.
+        genotype: the architecture.
+        fidelity: None means the task's own.
+        replicate: seed index of the same network at the same fidelity.
+        stage: what it is for.
+        continues: number of the trial whose weights it goes on from.
+        parent: number of the trial it was derived from.
+        origin: how it came about, such as "random" or "mutation:swap".
+        info: figures of how it came about.
+    """
+
+    number: int
+    genotype: Genotype
+    fidelity: Fidelity | None = None
+    replicate: int = 0
+    stage: Stage = Stage.SEARCH
+    continues: int | None = None
+    parent: int | None = None
+    origin: str = ""
+    info: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; the genotype as its one-line text."""
+        return {
+            "number": self.number,
+            "genotype": self.genotype.text,
+            "fidelity": None if self.fidelity is None else asdict(self.fidelity),
+            "replicate": self.replicate,
+            "stage": str(self.stage),
+            "continues": self.continues,
+            "parent": self.parent,
+            "origin": self.origin,
+            "info": self.info,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Proposal:
+        fidelity = data.get("fidelity")
+        return cls(
+            number=data["number"],
+            genotype=Genotype.from_text(data["genotype"]),
+            fidelity=None if fidelity is None else Fidelity.from_json(fidelity),
+            replicate=data["replicate"],
+            stage=Stage(data["stage"]),
+            continues=data["continues"],
+            parent=data["parent"],
+            origin=data["origin"],
+            info=data["info"],
+        )
+
+
+class Controller(Protocol):
+    """What the search loop needs of a controller; four methods, all deterministic in seed and call order."""
+
+    def ask(self) -> Proposal | None:
+        """Return the next proposal, or None when nothing can be proposed until results come in.
+
+        Raises SpaceExhausted when the space has nothing left.
+        """
+
+    def tell(self, number: int, result: Evaluation | Failure) -> bool:
+        """Take a result. Returns False, and changes nothing, for an unknown or finished number."""
+
+    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
+        """Take archived knowledge that has no number."""
+
+    def replay_ask(self, proposal: Proposal) -> None:
+        """Adopt a recorded proposal as if `ask` had just returned it, without recomputing it.
+
+        Afterwards the state is the one that ask would have left, so that the next ask is the same as in the
+        run that was recorded.
+        """

@@ -1,0 +1,161 @@
+"""The proxy task's configuration: what is trained, on what, how; it knows nothing of how trials are run.
+
+Defaults are the published values of RetinaNet SpineNet (SPINENET, section 4.1; tensorflow/tpu `retinanet_config.py`);
+presets change what small data and short trainings need changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from spinenas.space.errors import UserError
+from spinenas.space.scaling import Scaling
+
+BUILT_IN = "built-in"
+"""The value of `DataConfig.folder` that means the generated data set."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    """Which images.
+
+    Attributes:
+        folder: a data set folder in either COCO layout, or "built-in" for the generated one.
+        train_annotations, train_images, val_annotations, val_images: explicit paths; all four or none.
+        held_out_images: reward images taken out of train; None for a fifth (7392 in the paper).
+        built_in_train_images, built_in_val_images: size of the generated data set.
+        cache_folder: where decoded images are kept; None for a folder beside the data or in the user's cache.
+    """
+
+    folder: str = BUILT_IN
+    train_annotations: str | None = None
+    train_images: str | None = None
+    val_annotations: str | None = None
+    val_images: str | None = None
+    held_out_images: int | None = None
+    built_in_train_images: int = 500
+    built_in_val_images: int = 100
+    cache_folder: str | None = None
+
+    def __post_init__(self) -> None:
+        explicit = [self.train_annotations, self.train_images, self.val_annotations, self.val_images]
+        if any(path is not None for path in explicit) and any(path is None for path in explicit):
+            raise UserError(
+                "task.data names some of train_annotations, train_images, val_annotations and val_images; "
+                "give all four or none"
+            )
+        if self.held_out_images is not None and self.held_out_images < 1:
+            raise UserError(f"task.data.held_out_images is {self.held_out_images}; it is at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadConfig:
+    """RetinaNet's head and anchors (tensorflow/tpu `heads.py`, `anchor.py`).
+
+    Attributes:
+        num_convs, channels: 3x3 convolutions in each tower, and their width.
+        anchor_scale: side of the smallest anchor in strides (3 in the paper for SpineNet-96 and smaller).
+        num_scales: anchors sizes per octave.
+        aspect_ratios: width / height, in the order of the predictor's channels.
+    """
+
+    num_convs: int = 4
+    channels: int = 256
+    anchor_scale: float = 3.0
+    num_scales: int = 3
+    aspect_ratios: tuple[float, ...] = (1.0, 2.0, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class LossConfig:
+    """Losses (SPINENET section 4.1; tensorflow/tpu `losses.py`)."""
+
+    focal_alpha: float = 0.25
+    focal_gamma: float = 1.5
+    huber_delta: float = 0.1
+    box_weight: float = 50.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """How a trial trains.
+
+    Attributes:
+        epochs: passes over the training images; the length is never in seconds.
+        batch_size: images per step.
+        optimizer: "sgd" (momentum 0.9) or "adamw".
+        learning_rate: at the end of the warm-up.
+        weight_decay: on convolution kernels only.
+        warmup_steps: linear, from a tenth of the learning rate; a fraction below 1 is a share of all steps.
+        schedule: "cosine" to zero, or "step" by 0.1 at each of step_at.
+        step_at: shares of all steps.
+        gradient_clip_norm: global norm; None for none.
+        flip: horizontal flips, half of the time.
+        scale_jitter: range of the random scale; the image is cropped or padded to size.
+        bn_momentum: share of a batch in the running statistics (PyTorch's sense); None ties it to the number of steps.
+        bn_eps: added to the variance.
+        dtype: of convolutions; batch norm, losses and boxes are always float32.
+        activation: of backbone and head.
+    """
+
+    epochs: int = 5
+    batch_size: int = 64
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.08
+    weight_decay: float = 4e-5
+    warmup_steps: float = 500
+    schedule: Literal["cosine", "step"] = "cosine"
+    step_at: tuple[float, ...] = (0.8,)
+    gradient_clip_norm: float | None = 10.0
+    flip: bool = True
+    scale_jitter: tuple[float, float] = (0.5, 2.0)
+    bn_momentum: float | None = None
+    bn_eps: float = 1e-4
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    activation: Literal["relu", "swish"] = "relu"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise UserError(f"task.train has epochs {self.epochs} and batch_size {self.batch_size}; both are at least 1")
+        if self.learning_rate <= 0:
+            raise UserError(f"task.train.learning_rate is {self.learning_rate}; it is above 0")
+        low, high = self.scale_jitter
+        if not 0 < low <= high:
+            raise UserError(f"task.train.scale_jitter is {list(self.scale_jitter)}; it is two scales, 0 < low <= high")
+
+
+@dataclass(frozen=True, slots=True)
+class EvalConfig:
+    """Detection after training (tensorflow/tpu `postprocess.py`)."""
+
+    score_threshold: float = 0.05
+    nms_iou: float = 0.5
+    pre_nms_top: int = 5000
+    max_detections: int = 100
+    batch_size: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class TaskConfig:
+    """The whole proxy task.
+
+    Attributes:
+        image_size_pixels: side of the square input; a multiple of 32, at least 96.
+        scaling: width, alpha and repeats of the backbone.
+    """
+
+    image_size_pixels: int = 512
+    scaling: Scaling = field(default_factory=lambda: Scaling("proxy", 0.25, 64, 0.25, 1))
+    data: DataConfig = field(default_factory=DataConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self) -> None:
+        if self.image_size_pixels < 96 or self.image_size_pixels % 32:
+            raise UserError(
+                f"task.image_size_pixels is {self.image_size_pixels}; it is a multiple of 32, and at least 96 "
+                "(below that levels 6 and 7 have the same size)"
+            )

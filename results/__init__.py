@@ -1,0 +1,1 @@
+"""What came out of trials: records, the journal, ranking, and handing architectures on."""

@@ -1,0 +1,179 @@
+"""What a trial returns and what is kept of it; plain data, nothing of how it was proposed or trained.
+
+Everything here is JSON both ways and never holds NaN: a figure that is undefined is None, a run that went wrong
+is a `Failure`. Higher is better everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from spinenas.space.genotype import Genotype
+from spinenas.space.scaling import Scaling
+
+COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+"""The twelve COCO box metrics in the order of pycocotools' `COCOeval.stats`."""
+
+
+class FailureKind(StrEnum):
+    """Why a trial has no result."""
+
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMEOUT = "timeout"
+    WORKER_LOST = "worker_lost"
+    PREEMPTED = "preempted"
+    INVALID_GENOTYPE = "invalid_genotype"
+    INVALID_DATA = "invalid_data"
+    BUG = "bug"
+
+
+class Stage(StrEnum):
+    """What a training is for."""
+
+    SEARCH = "search"
+    RERANK = "rerank"
+    VALIDATE = "validate"
+    FULL = "full"
+
+
+class Status(StrEnum):
+    """Where a trial stands; `journal.next_status` decides which moves are legal."""
+
+    ASKED = "asked"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """How much training a number stands for; never in seconds.
+
+    Attributes:
+        epochs: passes over the training images.
+        image_size_pixels: side of the square input.
+        batch_size: images per step.
+        num_train_images: images trained on, after the held-out ones are taken away.
+        scaling: width, alpha and repeats the genotype is built with.
+    """
+
+    epochs: int
+    image_size_pixels: int
+    batch_size: int
+    num_train_images: int
+    scaling: Scaling
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Fidelity:
+        return cls(**{**data, "scaling": Scaling(**data["scaling"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The outcome of a finished training.
+
+    Attributes:
+        objective: the task's reward, COCO AP on the held-out reward images, 0 to 1.
+        metrics: COCO_METRICS and AP by object-size tercile; None where undefined (no object of that size).
+        curve: one entry per epoch: losses, learning rate, and AP where it was evaluated.
+        params: trainable parameters of the detector that was trained.
+        madds: multiply-adds of that detector for one image.
+        network_key: identity of the network really built, read off the module.
+        train_seconds: time in training.
+        eval_seconds: time in evaluation.
+        peak_memory_bytes: largest resident (CPU) or allocated (accelerator) memory of the trial.
+    """
+
+    objective: float
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    curve: tuple[dict[str, float], ...] = ()
+    params: int | None = None
+    madds: int | None = None
+    network_key: str | None = None
+    train_seconds: float | None = None
+    eval_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.objective):
+            raise ValueError(f"objective is {self.objective}; a run without a finite one is a Failure(diverged)")
+
+    def to_json(self) -> dict[str, Any]:
+        data = asdict(self)
+        data["curve"] = list(self.curve)
+        return data
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Evaluation:
+        return cls(**{**data, "curve": tuple(data.get("curve", ()))})
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a trial ended without a result: kind, one sentence, and the traceback if there was one."""
+
+    kind: FailureKind
+    message: str
+    traceback: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": str(self.kind), "message": self.message, "traceback": self.traceback}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Failure:
+        return cls(FailureKind(data["kind"]), data["message"], data.get("traceback", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """All that is known of one trial: the proposal's fields, how it ran, what came out.
+
+    Attributes:
+        number: 0, 1, 2, ... in the order of asking.
+        architecture: a published name, or "genotype".
+        genotype: what was proposed; None for baselines that have none.
+        network_key: identity of the network the genotype stands for.
+        fidelity: None means the task's own.
+        replicate: seed index of the same network at the same fidelity.
+        stage: what the training is for.
+        continues: number of the trial whose weights it goes on from.
+        parent: number of the trial it was derived from.
+        origin: how the controller came to it, such as "random" or "mutation:swap".
+        info: figures of how it came about (log_prob, predicted).
+        seed: what weights, data order and augmentation are derived from.
+        attempt: 0, then 1 more each time a worker was lost.
+        task_key: what gives the number its meaning; results of different keys are never ranked together.
+        status: where it stands.
+        evaluation, failure: the outcome; at most one is set.
+        asked_at, started_at, finished_at: UTC, ISO 8601.
+        worker, device, dtype: where and how it ran.
+    """
+
+    number: int
+    genotype: Genotype | None
+    network_key: str
+    status: Status
+    architecture: str = "genotype"
+    fidelity: Fidelity | None = None
+    replicate: int = 0
+    stage: Stage = Stage.SEARCH
+    continues: int | None = None
+    parent: int | None = None
+    origin: str = ""
+    info: dict[str, float] = field(default_factory=dict)
+    seed: int = 0
+    attempt: int = 0
+    task_key: str = ""
+    evaluation: Evaluation | None = None
+    failure: Failure | None = None
+    asked_at: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    worker: str | None = None
+    device: str | None = None
+    dtype: str | None = None

@@ -1,0 +1,1 @@
+"""Running a search: configuration, presets, the loop, executors and the command line."""

@@ -1,0 +1,1 @@
+"""A genotype as a torch module."""
