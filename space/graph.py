@@ -1,0 +1,225 @@
+"""The network a genotype really becomes: dangling blocks merged, dead ones dropped, and its canonical form.
+
+It knows nothing of widths, sizes or torch. What is said here is what the builder builds, what `cost` counts
+and what a duplicate is judged by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spinenas.space.genotype import BlockKind, Genotype
+
+Row = tuple[int, str, int, tuple[int, ...], tuple[int, ...]]
+"""A node in canonical numbers: level, kind, role, parents ascending, merged ascending."""
+
+_STEM, _INTERMEDIATE, _OUTPUT = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltNode:
+    """A node that is really built.
+
+    Attributes:
+        node: its node number in the genotype.
+        level: stride is 2**level.
+        kind: block type.
+        parents: nodes that feed it through a resampling connection, ascending; the previous node in the stem.
+        merged: dangling nodes added to its input directly, ascending.
+        is_output: whether an endpoint of its level is built on it.
+    """
+
+    node: int
+    level: int
+    kind: BlockKind
+    parents: tuple[int, ...]
+    merged: tuple[int, ...]
+    is_output: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltGraph:
+    """The network that is really built.
+
+    Attributes:
+        num_stem: stem blocks of the genotype; nodes below this number are stem blocks.
+        nodes: those that reach an output, ascending by node number.
+    """
+
+    num_stem: int
+    nodes: tuple[BuiltNode, ...]
+
+
+def built_graph(genotype: Genotype) -> BuiltGraph:
+    """Return what is built: dangling blocks merged into outputs, nodes that reach no output left out."""
+    num_stem = len(genotype.stem)
+    merged = _merges(genotype)
+    needed = [False] * genotype.num_nodes
+    for node in range(genotype.num_nodes - 1, num_stem - 1, -1):
+        block = genotype.blocks[node - num_stem]
+        if block.is_output:
+            needed[node] = True
+        if needed[node]:
+            for source in block.parents:
+                needed[source] = True
+            for source in merged.get(node, ()):
+                needed[source] = True
+    # Each stem block is fed by the one before it, so all up to the last needed one are built.
+    num_built_stem = max((node + 1 for node in range(num_stem) if needed[node]), default=0)
+    nodes = [
+        BuiltNode(node, stem.level, stem.kind, (node - 1,) if node else (), (), False)
+        for node, stem in enumerate(genotype.stem[:num_built_stem])
+    ]
+    nodes += [
+        BuiltNode(node, block.level, block.kind, block.parents, merged.get(node, ()), block.is_output)
+        for node, block in enumerate(genotype.blocks, start=num_stem)
+        if needed[node]
+    ]
+    return BuiltGraph(num_stem, tuple(nodes))
+
+
+def dead_blocks(genotype: Genotype) -> tuple[int, ...]:
+    """Return the nodes after the stem that reach no output even after merging: they are not built."""
+    built = {node.node for node in built_graph(genotype).nodes}
+    return tuple(node for node in range(len(genotype.stem), genotype.num_nodes) if node not in built)
+
+
+def network_key(genotype: Genotype) -> str:
+    """Return the identity of the network a genotype becomes, without its scaling: 16 hex digits."""
+    return canonical_key(built_graph(genotype))
+
+
+def canonical_key(graph: BuiltGraph) -> str:
+    """Return 16 hex digits that are equal for two graphs exactly if they are the same network.
+
+    Reordering independent blocks or writing parents in another order changes nothing; a block that is shared
+    differs from two equal blocks side by side, and a merge differs from a parent.
+    """
+    stem = [node for node in graph.nodes if node.node < graph.num_stem]
+    blocks = [node for node in graph.nodes if node.node >= graph.num_stem]
+    numbers = {node.node: number for number, node in enumerate(stem)}
+    rows = [_row(node, numbers, _STEM) for node in stem] + _smallest_rows(blocks, numbers)
+    text = ";".join(
+        f"{level}{kind}{role}:{','.join(map(str, parents))}+{','.join(map(str, merged))}"
+        for level, kind, role, parents, merged in rows
+    )
+    return hashlib.sha256(f"spinenas-network/1 {text}".encode()).hexdigest()[:16]
+
+
+def _merges(genotype: Genotype) -> dict[int, tuple[int, ...]]:
+    """Return for each output node the dangling nodes merged into it (tensorflow/tpu `spinenet.py`).
+
+    Blocks are built in order. At an output, after its own parents are counted, every earlier node without an
+    outgoing connection so far that has its level and kind (hence its size and channels) is added and counts
+    as used. Connections of blocks that turn out dead count; the chain inside the stem does not.
+    """
+    num_stem = len(genotype.stem)
+    used = [False] * genotype.num_nodes
+    kinds = [(stem.level, stem.kind) for stem in genotype.stem]
+    kinds += [(block.level, block.kind) for block in genotype.blocks]
+    merged = {}
+    for node, block in enumerate(genotype.blocks, start=num_stem):
+        for parent in block.parents:
+            used[parent] = True
+        if block.is_output:
+            dangling = tuple(
+                earlier for earlier in range(node) if not used[earlier] and kinds[earlier] == kinds[node]
+            )
+            for earlier in dangling:
+                used[earlier] = True
+            if dangling:
+                merged[node] = dangling
+    return merged
+
+
+def _row(node: BuiltNode, numbers: Mapping[int, int], role: int) -> Row:
+    parents = tuple(sorted(numbers[parent] for parent in node.parents))
+    merged = tuple(sorted(numbers[source] for source in node.merged))
+    return (node.level, node.kind.value, role, parents, merged)
+
+
+def _smallest_rows(blocks: Sequence[BuiltNode], numbers: Mapping[int, int]) -> list[Row]:
+    """Number the blocks one by one, always a ready one with the smallest row, and return their rows in order.
+
+    Ready is a block all of whose inputs have numbers. Where several have the same row, what they feed decides
+    (`_least_tied`); where that leaves a choice, every choice is followed and the smallest outcome kept. So
+    the result depends on the network alone, and it determines the network: it lists every connection.
+    """
+    waiting = list(blocks)
+    numbers = dict(numbers)
+    rows: list[Row] = []
+    while waiting:
+        ready = [
+            (_row(block, numbers, _OUTPUT if block.is_output else _INTERMEDIATE), block)
+            for block in waiting
+            if all(parent in numbers for parent in block.parents)
+            and all(source in numbers for source in block.merged)
+        ]
+        smallest = min(row for row, _ in ready)
+        tied = [block for row, block in ready if row == smallest]
+        if len(tied) > 1:
+            tied = _least_tied(tied, waiting, numbers)
+        rows.append(smallest)
+        if len(tied) > 1:
+            outcomes = (
+                _smallest_rows([b for b in waiting if b is not block], {**numbers, block.node: len(numbers)})
+                for block in tied
+            )
+            return rows + min(outcomes)
+        numbers[tied[0].node] = len(numbers)
+        waiting.remove(tied[0])
+    return rows
+
+
+def _least_tied(
+    tied: Sequence[BuiltNode], waiting: Sequence[BuiltNode], numbers: Mapping[int, int]
+) -> list[BuiltNode]:
+    """Return the candidates among tied blocks: those of the smallest colour, one of each set of twins.
+
+    Twins have the same inputs (they are tied) and feed the same blocks the same way: interchangeable.
+    """
+    children: dict[int, list[tuple[int, bool]]] = {block.node: [] for block in waiting}
+    for block in waiting:
+        for sources, is_merge in ((block.parents, False), (block.merged, True)):
+            for source in sources:
+                if source in children:
+                    children[source].append((block.node, is_merge))
+    colours = _colours(waiting, numbers, children)
+    least = min(colours[block.node] for block in tied)
+    twins = {tuple(children[block.node]): block for block in tied if colours[block.node] == least}
+    return list(twins.values())
+
+
+def _colours(
+    waiting: Sequence[BuiltNode],
+    numbers: Mapping[int, int],
+    children: Mapping[int, Sequence[tuple[int, bool]]],
+) -> dict[int, int]:
+    """Colour refinement of the unnumbered blocks: equal colours mean alike as far as neighbours can tell."""
+
+    def ranked(marks: Mapping[int, tuple[Any, ...]]) -> dict[int, int]:
+        order = {mark: rank for rank, mark in enumerate(sorted(set(marks.values())))}
+        return {node: order[mark] for node, mark in marks.items()}
+
+    def source(node: int, colours: Mapping[int, int]) -> tuple[int, int]:
+        return (0, numbers[node]) if node in numbers else (1, colours[node])
+
+    colours = ranked({block.node: (block.level, block.kind.value, block.is_output) for block in waiting})
+    while True:
+        refined = ranked(
+            {
+                block.node: (
+                    colours[block.node],
+                    tuple(sorted(source(parent, colours) for parent in block.parents)),
+                    tuple(sorted(source(merged, colours) for merged in block.merged)),
+                    tuple(sorted((is_merge, colours[child]) for child, is_merge in children[block.node])),
+                )
+                for block in waiting
+            }
+        )
+        if len(set(refined.values())) == len(set(colours.values())):
+            return refined
+        colours = refined
