@@ -1,0 +1,66 @@
+"""Box arithmetic. The format is in every name: yxyx is (y0, x0, y1, x1) in pixels, xywh is COCO's (x, y, w, h).
+
+Letters in shapes: N boxes, M other boxes, ... any leading dimensions.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+MAX_LOG_SCALE = math.log(1000 / 16)
+"""Decoded heights and widths grow by at most this (tensorflow/tpu `box_utils.py`, BBOX_XFORM_CLIP)."""
+
+_EPSILON = 1e-8
+
+
+def area_yxyx(boxes_yxyx: Tensor) -> Tensor:
+    """Area of each box, (..., 4) -> (...)."""
+    return (boxes_yxyx[..., 2] - boxes_yxyx[..., 0]) * (boxes_yxyx[..., 3] - boxes_yxyx[..., 1])
+
+
+def iou_yxyx(boxes_yxyx: Tensor, others_yxyx: Tensor) -> Tensor:
+    """Intersection over union of every pair, (..., N, 4) and (..., M, 4) -> (..., N, M); 0 where both are empty."""
+    first, second = boxes_yxyx.unsqueeze(-2), others_yxyx.unsqueeze(-3)
+    height = (torch.minimum(first[..., 2], second[..., 2]) - torch.maximum(first[..., 0], second[..., 0])).clamp(min=0)
+    width = (torch.minimum(first[..., 3], second[..., 3]) - torch.maximum(first[..., 1], second[..., 1])).clamp(min=0)
+    intersection = height * width
+    union = area_yxyx(first) + area_yxyx(second) - intersection
+    return torch.where(union > 0, intersection / union.clamp(min=1e-12), torch.zeros_like(union))
+
+
+def encode(boxes_yxyx: Tensor, anchors_yxyx: Tensor) -> Tensor:
+    """Targets (ty, tx, th, tw) of boxes relative to anchors, both (..., 4); no variances."""
+    anchor_size = anchors_yxyx[..., 2:] - anchors_yxyx[..., :2]
+    anchor_center = anchors_yxyx[..., :2] + anchor_size / 2
+    size = boxes_yxyx[..., 2:] - boxes_yxyx[..., :2]
+    center = boxes_yxyx[..., :2] + size / 2
+    return torch.cat(
+        [
+            (center - anchor_center) / (anchor_size + _EPSILON),
+            torch.log((size + _EPSILON) / (anchor_size + _EPSILON)),
+        ],
+        dim=-1,
+    )
+
+
+def decode(deltas: Tensor, anchors_yxyx: Tensor) -> Tensor:
+    """The boxes (y0, x0, y1, x1) that `encode` made the deltas of; growth is limited to MAX_LOG_SCALE."""
+    anchor_size = anchors_yxyx[..., 2:] - anchors_yxyx[..., :2]
+    center = deltas[..., :2] * anchor_size + anchors_yxyx[..., :2] + anchor_size / 2
+    size = torch.exp(deltas[..., 2:].clamp(max=MAX_LOG_SCALE)) * anchor_size
+    return torch.cat([center - size / 2, center + size / 2], dim=-1)
+
+
+def yxyx_from_xywh(boxes_xywh: Tensor) -> Tensor:
+    """(..., 4) COCO boxes to corners."""
+    x, y, width, height = boxes_xywh.unbind(-1)
+    return torch.stack([y, x, y + height, x + width], dim=-1)
+
+
+def xywh_from_yxyx(boxes_yxyx: Tensor) -> Tensor:
+    """(..., 4) corners to COCO boxes."""
+    y0, x0, y1, x1 = boxes_yxyx.unbind(-1)
+    return torch.stack([x0, y0, x1 - x0, y1 - y0], dim=-1)
