@@ -1,7 +1,7 @@
 """What a trial returns and what is kept of it; plain data, nothing of how it was proposed or trained.
 
-Everything here is JSON both ways and never holds NaN: a figure that is undefined is None, a run that went wrong
-is a `Failure`. Higher is better everywhere.
+Everything here is JSON both ways and never holds NaN: a figure that is undefined is None, a run that went
+wrong is a `Failure`. Higher is better everywhere.
 """
 
 from __future__ import annotations
@@ -101,7 +101,9 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.objective):
-            raise ValueError(f"objective is {self.objective}; a run without a finite one is a Failure(diverged)")
+            raise ValueError(
+                f"objective is {self.objective}; a run without a finite one is a Failure(diverged)"
+            )
 
     def to_json(self) -> dict[str, Any]:
         data = asdict(self)

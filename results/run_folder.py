@@ -1,0 +1,126 @@
+"""A run as a folder on disk: where each file of it is; nothing of what the events in it mean.
+
+config.toml      the configuration as given
+config.json      the configuration resolved
+run.json         versions, device, data fingerprint
+journal.jsonl    what happened (`journal.py`)
+trials/NNNNNN/   one folder per trial: curve.json, logs, weights
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spinenas.results.atomic_write import sync_folder, write_text_atomically
+from spinenas.space.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The files of one run; made by `create` or `open`.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(
+        cls, path: Path, config_toml: str, config_json: dict[str, Any], run_json: dict[str, Any]
+    ) -> RunFolder:
+        """Make the folder of a new run, with an empty journal, whole or not at all. Raises UserError."""
+        if (path / "journal.jsonl").exists():
+            raise UserError(f"{path} already holds a run; resume it, or choose another folder")
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(f"{path} exists and is not an empty folder; choose another folder for the run")
+        # Prepared beside its place and moved there in one step: a crash leaves no half a run.
+        target = path.absolute()
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (partial / "trials").mkdir(parents=True)
+            write_text_atomically(partial / "config.toml", config_toml)
+            write_text_atomically(partial / "config.json", _printed(config_json))
+            write_text_atomically(partial / "run.json", _printed(run_json))
+            write_text_atomically(partial / "journal.jsonl", "")
+            os.rename(partial, target)
+            sync_folder(target.parent)
+        except OSError as error:
+            raise UserError(
+                f"cannot make the run folder {path}: {error.strerror}; choose a folder that can be written"
+            ) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)  # nothing there after success
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Take the folder of an existing run. Raises UserError."""
+        folder = cls(path)
+        for name in ("config.json", "run.json", "journal.jsonl"):
+            if not (path / name).is_file():
+                raise UserError(
+                    f"{path} is no run, it has no {name}; name a folder that a search has written"
+                )
+        return folder
+
+    @property
+    def journal_path(self) -> Path:
+        return self.path / "journal.jsonl"
+
+    def trial_folder(self, number: int) -> Path:
+        """The folder of one trial, made if need be."""
+        folder = self._trial_path(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration. Raises UserError."""
+        return _read_object(self.path / "config.json")
+
+    def run_info(self) -> dict[str, Any]:
+        """Versions, device and data fingerprint as written at the start. Raises UserError."""
+        return _read_object(self.path / "run.json")
+
+    def write_curve(self, number: int, curve: tuple[dict[str, float], ...]) -> None:
+        """Keep `Evaluation.curve` of a trial, one entry per epoch, beside the journal."""
+        write_text_atomically(self.trial_folder(number) / "curve.json", _printed(list(curve)))
+
+    def read_curve(self, number: int) -> tuple[dict[str, float], ...]:
+        """Return what `write_curve` kept; empty if the trial has no curve. Raises UserError."""
+        path = self._trial_path(number) / "curve.json"
+        if not path.exists():
+            return ()
+        curve = _read_json(path)
+        if not isinstance(curve, list):
+            raise UserError(f"{path} is damaged, a list was expected; delete it to go on without this curve")
+        return tuple(curve)
+
+    def _trial_path(self, number: int) -> Path:
+        return self.path / "trials" / f"{number:06d}"
+
+
+def _printed(data: Any) -> str:
+    return json.dumps(data, indent=2, allow_nan=False) + "\n"
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; is the run folder whole?") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged, it is not JSON; restore it from a copy of the run") from error
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    data = _read_json(path)
+    if not isinstance(data, dict):
+        raise UserError(f"{path} is damaged, an object was expected; restore it from a copy of the run")
+    return data
