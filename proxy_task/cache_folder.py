@@ -1,0 +1,64 @@
+"""Where derived data is kept, and how it is made once per machine; it knows nothing of what is made.
+
+A target exists only when it is complete: it is built under another name and renamed. The kernel frees the lock
+of a killed builder, and the `.partial` it leaves is removed by the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from spinenas.space.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+def cache_root(folder: str | None) -> Path:
+    """Return the configured cache folder, else $SPINENAS_CACHE, else ~/.cache/spinenas."""
+    return Path(folder or os.environ.get("SPINENAS_CACHE") or "~/.cache/spinenas").expanduser().absolute()
+
+
+def build_once(target: Path, build: Callable[[Path], None]) -> None:
+    """Make `target` (a file or a folder) unless it exists; of several processes one builds, the others wait.
+
+    `build` is given the path to write to; whatever it raises is passed on, and nothing of its work stays.
+    """
+    if target.exists():
+        return
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(target.with_name(target.name + ".lock"), "w")  # noqa: SIM115 (closed by the with below)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the cache folder {target.parent} ({error.strerror}); "
+            "name another one by task.data.cache_folder or SPINENAS_CACHE"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("waiting for another process that builds %s", target)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.exists():
+            return
+        partial = target.with_name(target.name + ".partial")
+        _remove(partial)
+        try:
+            build(partial)
+            os.replace(partial, target)
+        finally:
+            _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()

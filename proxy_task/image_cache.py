@@ -1,0 +1,184 @@
+"""Images decoded and resized once into one memory-mapped file; it knows nothing of boxes or training.
+
+Each image is a square letterbox: its long side resized to the square's side, aspect kept, at the top left, zeros
+elsewhere. Pixel geometry is exact: a point (x, y) of the original is at (x, y) x scale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import struct
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from spinenas.proxy_task.cache_folder import build_once
+from spinenas.proxy_task.coco import Annotations
+from spinenas.space.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+"""Part of every cache's name; raise it when the same image would give other pixels."""
+
+MAX_NAMED = 3
+"""How many unreadable images an error names."""
+
+DECODING_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow raises for damaged files; a broken PNG is a SyntaxError to it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageCache:
+    """Decoded images of one annotation file; open it in each process (pickling would copy the pixels).
+
+    Attributes:
+        images: (N, size, size, 3) uint8, RGB, read-only and shared by all processes that opened it.
+        scales: (N,) resized / original, the same for both axes.
+        content_sizes_wh: (N, 2) width and height of the part that is image, in pixels of the cache.
+    """
+
+    images: NDArray[np.uint8]
+    scales: NDArray[np.float64]
+    content_sizes_wh: NDArray[np.int64]
+
+
+def open_cache(annotations: Annotations, size: int, root: Path, *, workers: int = 2) -> ImageCache:
+    """Open the cache of these images at `size` pixels below `root`, built first if need be by `workers` threads.
+
+    Every image is checked as it is decoded: all that are missing, damaged or not of the size the annotations
+    give are found, and the first few are named in one UserError.
+    """
+    scales, content_sizes_wh = letterbox_geometry(annotations.widths, annotations.heights, size)
+    shape = (len(scales), size, size, 3)
+    path = root / f"images-{size}px-{_key(annotations, size)}.npy"
+    build_once(path, lambda partial: _build(partial, annotations, shape, workers))
+    try:
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise UserError(f"the image cache {path} is damaged; delete it, and it is built again") from error
+    return ImageCache(images, scales, content_sizes_wh)
+
+
+def letterbox_geometry(
+    widths: NDArray[np.int64], heights: NDArray[np.int64], size: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return scales (N,) and content sizes (N, 2) of images whose long side becomes `size`.
+
+    The short side is rounded down and the rest, less than a pixel of the cache, cut off: stretching it to a whole
+    pixel would give the two axes different scales.
+    """
+    sides = np.stack([widths, heights], axis=1)
+    long_sides = sides.max(axis=1)
+    return size / long_sides, np.maximum(sides * size // long_sides[:, None], 1)
+
+
+def _key(annotations: Annotations, size: int) -> str:
+    """Name what the pixels depend on; boxes are not part of it, so that editing them decodes nothing again."""
+    digest = hashlib.sha256(f"{FORMAT_VERSION} {size} {annotations.images_folder.resolve()}".encode())
+    rows = zip(annotations.file_names, annotations.widths.tolist(), annotations.heights.tolist(), strict=True)
+    for name, width, height in rows:
+        try:
+            status = (annotations.images_folder / name).stat()
+            state = [status.st_size, status.st_mtime_ns]
+        except OSError:
+            state = []  # the build says which images are missing
+        digest.update(json.dumps([name, width, height, *state]).encode())
+    return digest.hexdigest()[:16]
+
+
+def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], workers: int) -> None:
+    size = shape[1]
+    num_bytes = int(np.prod(shape))
+    free = shutil.disk_usage(partial.parent).free
+    if num_bytes > free:
+        raise UserError(
+            f"the image cache needs {num_bytes / 1e9:.1f} GB and {partial.parent} has {free / 1e9:.1f} GB free; "
+            "make room, or name another folder by task.data.cache_folder or SPINENAS_CACHE"
+        )
+    logger.info("decoding %d images to %d px into %s", shape[0], size, partial.parent)
+    offset = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape).offset
+    image_bytes = size * size * 3
+
+    with open(partial, "r+b", buffering=0) as file:
+
+        def cache_image(index: int) -> str | None:
+            try:
+                pixels = _read_letterbox(annotations, index, size)
+            except FileNotFoundError:
+                return f"{annotations.file_names[index]} (is missing)"
+            except DECODING_ERRORS as error:
+                return f"{annotations.file_names[index]} ({error})"
+            # Written, not assigned to the memory map: a full disk is then an OSError and not a bus error. Rows
+            # below the image are left out and stay holes in the file.
+            try:
+                os.pwrite(file.fileno(), pixels.tobytes(), offset + index * image_bytes)
+            except OSError as error:
+                raise UserError(f"cannot write the image cache {partial}: {error.strerror}") from error
+            return None
+
+        with ThreadPoolExecutor(max_workers=workers) as pool, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large photographs are fine
+            faults = [fault for fault in pool.map(cache_image, range(shape[0])) if fault]
+        os.fsync(file.fileno())
+    if faults:
+        more = f" and {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
+        raise UserError(
+            f"{len(faults)} of {shape[0]} images in {annotations.images_folder} cannot be used: "
+            f"{', '.join(faults[:MAX_NAMED])}{more}; repair them or take them out of the annotations"
+        )
+
+
+def _read_letterbox(annotations: Annotations, index: int, size: int) -> NDArray[np.uint8]:
+    """Return one image as (rows with image, size, 3) uint8."""
+    expected = (int(annotations.widths[index]), int(annotations.heights[index]))
+    with Image.open(annotations.images_folder / annotations.file_names[index]) as image:
+        # Orientation in EXIF is not applied: COCO's boxes, widths and heights are of the pixels as stored.
+        if image.size != expected:
+            raise ValueError(
+                f"is {image.width} x {image.height} px, the annotations say {expected[0]} x {expected[1]}"
+            )
+        scales, contents = letterbox_geometry(annotations.widths[[index]], annotations.heights[[index]], size)
+        width, height = contents[0].tolist()
+        # JPEG decodes at 1/2, 1/4 or 1/8 in a fraction of the time; twice the target keeps the filter's quality.
+        draft = image.draft(None, (2 * width, 2 * height))
+        decoded_width = draft[1][2] if draft else expected[0]  # before it is rounded up to whole pixels
+        scale = float(scales[0]) * expected[0] / decoded_width
+        rgb = _to_rgb(image)
+        box = (0, 0, min(width / scale, rgb.width), min(height / scale, rgb.height))
+        resized = rgb.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    pixels = np.zeros((height, size, 3), dtype=np.uint8)
+    pixels[:, :width] = np.asarray(resized)
+    return pixels
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Return 8-bit RGB; transparency is dropped, what it hides shows as stored."""
+    image.load()
+    if image.mode.startswith("I;16"):
+        # Pillow clips these to 255 instead of scaling.
+        levels = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"has pixels of mode {image.mode}, whose range is not known; save it with 8 or 16 bits"
+        )
+    return image.convert("RGB")
