@@ -1,0 +1,158 @@
+"""Handing architectures on as files, and reading them back; knows nothing of runs.
+
+json: our own genotype JSON, with the scaling beside it.
+block-specs: rows `[level, block_fn, [parent, parent], is_output]`, which the SpineNet code of tensorflow/tpu and of
+tensorflow/models is built from, with an entry for their scaling table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from spinenas.results.atomic_write import write_text_atomically
+from spinenas.space.errors import GenotypeError, UserError, nearest
+from spinenas.space.genotype import SCHEMA as GENOTYPE_SCHEMA
+from spinenas.space.genotype import Genotype
+from spinenas.space.scaling import Scaling
+
+BLOCK_SPECS_SCHEMA = "spinenas-block-specs/1"
+
+
+def _genotype_document(genotype: Genotype, scaling: Scaling) -> str:
+    return json.dumps({**genotype.to_json(), "scaling": asdict(scaling)}, indent=2)
+
+
+def _block_specs_document(genotype: Genotype, scaling: Scaling) -> str:
+    head = {
+        "schema": BLOCK_SPECS_SCHEMA,
+        "scaling": {
+            "name": scaling.name,
+            # Names of the SCALING_MAP entries in both Google code bases.
+            "endpoints_num_filters": scaling.endpoint_channels,
+            "filter_size_scale": scaling.filter_scale,
+            "resample_alpha": scaling.resample_alpha,
+            "block_repeats": scaling.block_repeats,
+        },
+        "stem": [[block.level, str(block.kind)] for block in genotype.stem],
+    }
+    rows = [
+        json.dumps([block.level, str(block.kind), list(block.parents), block.is_output])
+        for block in genotype.blocks
+    ]
+    # One row per line, as the originals print it.
+    return (
+        json.dumps(head, indent=2).removesuffix("\n}")
+        + ',\n  "block_specs": [\n    '
+        + ",\n    ".join(rows)
+        + "\n  ]\n}"
+    )
+
+
+FORMATS: dict[str, Callable[[Genotype, Scaling], str]] = {
+    "json": _genotype_document,
+    "block-specs": _block_specs_document,
+}
+"""Text of the file by the format's name."""
+
+
+def export_genotype(
+    genotype: Genotype, path: Path, *, format: str, scaling: Scaling, force: bool = False
+) -> None:
+    """Write an architecture to a file, whole or not at all. Raises UserError.
+
+    Args:
+        genotype: the architecture.
+        path: the file.
+        format: one of FORMATS.
+        scaling: the width and depth it is meant to be built with.
+        force: replace an existing file.
+    """
+    if format not in FORMATS:
+        raise UserError(f"export format {format!r} is unknown{nearest(format, FORMATS)}")
+    if path.exists() and not force:
+        raise UserError(f"{path} exists already; choose another file, or force its replacement")
+    try:
+        write_text_atomically(path, FORMATS[format](genotype, scaling) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; choose a file in a folder that can be written"
+        ) from error
+
+
+def read_genotype(path: Path) -> Genotype:
+    """Read a file of any of FORMATS; parents may stand in any order. Raises UserError."""
+    try:
+        data = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(
+            f"cannot read the genotype {path}: {error.strerror}; name an exported file"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON; name a file that export has written") from error
+    try:
+        return _parse(data)
+    except GenotypeError as error:
+        raise GenotypeError(f"{path}: {error}") from error
+
+
+def _parse(data: Any) -> Genotype:
+    if not isinstance(data, dict):
+        raise GenotypeError("an exported genotype is a JSON object with the field schema")
+    schema = data.get("schema")
+    if schema == BLOCK_SPECS_SCHEMA:
+        _check_fields("the file", data, ("schema", "scaling", "stem", "block_specs"))
+        data = _from_rows(data)
+    elif schema == GENOTYPE_SCHEMA:
+        _check_fields("the file", data, ("schema", "stem", "blocks", "scaling"))
+    else:
+        raise GenotypeError(f"schema is {schema!r}; known are {GENOTYPE_SCHEMA!r} and {BLOCK_SPECS_SCHEMA!r}")
+    return Genotype.from_json({**data, "blocks": _with_sorted_parents(data.get("blocks"))})
+
+
+def _from_rows(data: dict[str, Any]) -> dict[str, Any]:
+    """Genotype JSON from block specs; shapes are checked here, values by Genotype."""
+    stem, rows = data.get("stem"), data.get("block_specs")
+    if not isinstance(stem, list) or not isinstance(rows, list):
+        raise GenotypeError("block specs need the lists stem and block_specs")
+    for node, row in enumerate(stem):
+        if not isinstance(row, list) or len(row) != 2:
+            raise GenotypeError(f"stem block {node} is {row!r}; a row [level, block_fn] is wanted")
+    for node, row in enumerate(rows, start=len(stem)):
+        if not isinstance(row, list) or len(row) != 4:
+            raise GenotypeError(
+                f"block {node} is {row!r}; a row [level, block_fn, [parent, parent], is_output] is wanted"
+            )
+    return {
+        "schema": GENOTYPE_SCHEMA,
+        "stem": [{"level": level, "kind": kind} for level, kind in stem],
+        "blocks": [
+            {"level": level, "kind": kind, "parents": parents, "is_output": is_output}
+            for level, kind, parents, is_output in rows
+        ],
+    }
+
+
+def _with_sorted_parents(blocks: Any) -> Any:
+    """Parents in ascending order, where they are parents at all: a sum does not depend on it."""
+    if not isinstance(blocks, list):
+        return blocks
+    rows = []
+    for number, row in enumerate(blocks):
+        if isinstance(row, dict):
+            _check_fields(f"row {number} of blocks", row, ("level", "kind", "parents", "is_output"))
+            parents = row.get("parents")
+            if isinstance(parents, list) and all(type(parent) is int for parent in parents):
+                row = {**row, "parents": sorted(parents)}
+        rows.append(row)
+    return rows
+
+
+def _check_fields(name: str, data: dict[str, Any], known: tuple[str, ...]) -> None:
+    """Refuse unknown fields: a misspelt is_output would otherwise be an output lost in silence."""
+    for field in data:
+        if field not in known:
+            raise GenotypeError(f"{name} has the unknown field {field!r}{nearest(field, known)}")

@@ -1,0 +1,117 @@
+"""Ranking networks by what was measured of them; knows nothing of how they were found.
+
+One network can be trained several times with different seeds. A row is therefore a network, its figure is the
+mean over its complete runs, and the spread stands beside it: a table of single runs would crown the luckiest.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from spinenas.results.record import Evaluation, Fidelity, Status, TrialRecord
+from spinenas.space.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas
+
+COLUMNS = (
+    "number",
+    "key",
+    "network_key",
+    "status",
+    "objective",
+    "std",
+    "n",
+    "params",
+    "madds",
+    "train_seconds",
+    "origin",
+    "architecture",
+    "epochs",
+    "numbers",
+)
+"""Fields of a row.
+
+number, key, origin, architecture: of the network's first trial; numbers: of all its trials.
+status: complete if any run is, else that of the last one.
+objective, std, n: mean, sample standard deviation (None for n = 1) and count of the complete runs.
+params, madds: of the detector that was trained; train_seconds: mean over the complete runs.
+epochs: None means the task's own fidelity.
+"""
+
+
+def leaderboard_rows(records: Iterable[TrialRecord], top: int | None = None) -> list[dict[str, Any]]:
+    """Return one row of COLUMNS per (network, fidelity), best mean first, those without a result last.
+
+    Args:
+        records: trials in the order of their numbers.
+        top: at most so many rows; None for all.
+
+    Raises UserError for records of different tasks, whose numbers mean different things.
+    """
+    groups: dict[tuple[str, Fidelity | None], list[TrialRecord]] = {}
+    task_keys: dict[str, int] = {}
+    for record in records:
+        groups.setdefault((record.network_key, record.fidelity), []).append(record)
+        task_keys.setdefault(record.task_key, record.number)
+    if len(task_keys) > 1:
+        (first, first_number), (second, second_number) = list(task_keys.items())[:2]
+        raise UserError(
+            f"trials {first_number} and {second_number} belong to different tasks, {first!r} and {second!r}, "
+            "which are never ranked together; rank the trials of each task by themselves"
+        )
+    ranked = sorted(groups.values(), key=_rank)
+    return [_row(group) for group in ranked[:top]]
+
+
+def leaderboard(records: Iterable[TrialRecord], top: int | None = None) -> pandas.DataFrame:
+    """Return `leaderboard_rows` as a table."""
+    import pandas  # takes half a second, which the command line's own tables do not need
+
+    return pandas.DataFrame(leaderboard_rows(records, top), columns=list(COLUMNS))
+
+
+def winner(records: Iterable[TrialRecord]) -> dict[str, Any] | None:
+    """Return the row of the best network, or None without a complete run.
+
+    Once any network was trained twice, only those that were can win: among many single runs the best is
+    mostly the luckiest.
+    """
+    rows = [row for row in leaderboard_rows(records) if row["n"] > 0]
+    replicated = [row for row in rows if row["n"] > 1]
+    return next(iter(replicated or rows), None)
+
+
+def _complete(group: list[TrialRecord]) -> list[Evaluation]:
+    return [record.evaluation for record in group if record.status is Status.COMPLETE and record.evaluation]
+
+
+def _rank(group: list[TrialRecord]) -> tuple[bool, float, int]:
+    """Sort key: with a result first, best mean first, then the earlier network."""
+    objectives = [evaluation.objective for evaluation in _complete(group)]
+    return not objectives, -statistics.fmean(objectives) if objectives else 0.0, group[0].number
+
+
+def _row(group: list[TrialRecord]) -> dict[str, Any]:
+    first = group[0]
+    complete = _complete(group)
+    objectives = [evaluation.objective for evaluation in complete]
+    seconds = [evaluation.train_seconds for evaluation in complete if evaluation.train_seconds is not None]
+    return {
+        "number": first.number,
+        "key": first.genotype.key if first.genotype else None,
+        "network_key": first.network_key,
+        "status": str(Status.COMPLETE if complete else group[-1].status),
+        "objective": statistics.fmean(objectives) if objectives else None,
+        "std": statistics.stdev(objectives) if len(objectives) > 1 else None,
+        "n": len(objectives),
+        "params": complete[0].params if complete else None,
+        "madds": complete[0].madds if complete else None,
+        "train_seconds": statistics.fmean(seconds) if seconds else None,
+        "origin": first.origin,
+        "architecture": first.architecture,
+        "epochs": first.fidelity.epochs if first.fidelity else None,
+        "numbers": [record.number for record in group],
+    }
