@@ -34,7 +34,7 @@ class Cost:
 
 
 def level_size(size: int, level: int) -> int:
-    """Return the side of a feature map in cells, ceil(size / 2**level); the same as halving with ceil each time."""
+    """Return the side of a feature map in cells, ceil(size / 2**level)."""
     return -(-size >> level)
 
 
@@ -172,7 +172,7 @@ def _connection(
     scaling: Scaling,
     size: tuple[int, int],
 ) -> Cost:
-    """A resampling connection (SpineNet, Figure 5): 1x1 to its own width, 3x3 stride 2 if down, 1x1 to the block's."""
+    """A resampling connection (SpineNet, Figure 5): 1x1, a strided 3x3 if it goes down in size, 1x1."""
     width = max(1, int(scaling.channels(parent_level) * scaling.resample_alpha))
     cost = _conv_norm(1, _out_channels(parent_level, parent_kind, scaling), width, _cells(size, parent_level))
     if level > parent_level:  # one strided convolution; the rest of the way is max-pooling, which is free
@@ -190,7 +190,7 @@ def _head(
     channels: int,
     num_anchors: int,
 ) -> Cost:
-    """Class and box towers and predictors: kernels and biases shared by the levels, a batch norm per level."""
+    """Class and box towers and predictors: kernels and biases shared by levels, a batch norm per level."""
     cells = sum(_cells(size, level) for level in levels)
     params = weights = 0
     for predictions in (num_anchors * class_channels, num_anchors * 4):

@@ -1,0 +1,138 @@
+"""Small random changes of a genotype that stay within its space; it knows nothing of which change is good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spinenas.space.combinatorics import match_steps
+from spinenas.space.errors import UserError
+from spinenas.space.genotype import BlockSpec, Genotype
+
+if TYPE_CHECKING:
+    from spinenas.space.search_space import SearchSpace
+
+MAX_DRAWS = 1000
+"""An edit may come to nothing, such as a swap of equal blocks; so many draws in vain mean there is none."""
+
+
+def random_edit(space: SearchSpace, genotype: Genotype, rng: np.random.Generator) -> tuple[str, Genotype]:
+    """Return the name of a random edit and what it makes: a different genotype of the same space.
+
+    The kinds of edit are equally likely:
+        swap: two intermediate, or two output, blocks change places.
+        insert: a block moves to another place among its own sort.
+        reparent: one input of a block comes from another node.
+        level: an intermediate block goes one level up or down.
+        kind: a block becomes of another kind.
+
+    Connections follow a block that moves; one that its new place does not allow is drawn anew.
+    """
+    edits: dict[str, Callable[[SearchSpace, Genotype, np.random.Generator], Genotype | None]] = {
+        "swap": _swap,
+        "insert": _insert,
+        "reparent": _reparent,
+    }
+    if len(space.level_offsets) > 1 and space.intermediate_levels:
+        edits["level"] = _level
+    if len(space.kinds) > 1:
+        edits["kind"] = _kind
+    names = list(edits)
+    for _ in range(MAX_DRAWS):
+        name = names[rng.integers(len(names))]
+        edited = edits[name](space, genotype, rng)
+        if edited is not None and edited != genotype:
+            return name, edited
+    raise UserError(
+        f"no edit changes this genotype within the search space {space.name!r}; it has a single one"
+    )
+
+
+def _swap(space: SearchSpace, genotype: Genotype, rng: np.random.Generator) -> Genotype | None:
+    group = _group(space, rng)
+    if len(group) < 2:
+        return None
+    first, second = (group[i] for i in rng.choice(len(group), size=2, replace=False))
+    order = list(range(genotype.num_nodes))
+    order[first], order[second] = second, first
+    return _rearrange(space, genotype, order, rng)
+
+
+def _insert(space: SearchSpace, genotype: Genotype, rng: np.random.Generator) -> Genotype | None:
+    group = _group(space, rng)
+    if len(group) < 2:
+        return None
+    source, target = (group[i] for i in rng.choice(len(group), size=2, replace=False))
+    order = list(range(genotype.num_nodes))
+    order.insert(target, order.pop(source))
+    return _rearrange(space, genotype, order, rng)
+
+
+def _reparent(space: SearchSpace, genotype: Genotype, rng: np.random.Generator) -> Genotype | None:
+    node = _any_block(space, rng)
+    parents = genotype.blocks[node - len(space.stem)].parents
+    kept = parents[rng.integers(2)]
+    others = [parent for parent in space.parent_candidates(node) if parent not in parents]
+    if not others:
+        return None
+    return _with_block(space, genotype, node, parents=_sorted_pair(kept, others[rng.integers(len(others))]))
+
+
+def _level(space: SearchSpace, genotype: Genotype, rng: np.random.Generator) -> Genotype | None:
+    position = int(rng.integers(len(space.intermediate_levels)))
+    levels = [block.level for block in genotype.blocks[: len(space.intermediate_levels)]]
+    levels[position] += 1 if rng.integers(2) else -1
+    if (
+        match_steps(levels, space.intermediate_levels, space.level_offsets[0], space.level_offsets[-1])
+        is None
+    ):
+        return None
+    return _with_block(space, genotype, len(space.stem) + position, level=levels[position])
+
+
+def _kind(space: SearchSpace, genotype: Genotype, rng: np.random.Generator) -> Genotype:
+    node = _any_block(space, rng)
+    others = [kind for kind in space.kinds if kind != genotype.blocks[node - len(space.stem)].kind]
+    return _with_block(space, genotype, node, kind=others[rng.integers(len(others))])
+
+
+def _any_block(space: SearchSpace, rng: np.random.Generator) -> int:
+    return int(rng.integers(len(space.stem), space.num_nodes))
+
+
+def _group(space: SearchSpace, rng: np.random.Generator) -> range:
+    """The sort of a random block: blocks move among intermediate ones, or among outputs."""
+    if _any_block(space, rng) < space.first_output:
+        return range(len(space.stem), space.first_output)
+    return range(space.first_output, space.num_nodes)
+
+
+def _rearrange(
+    space: SearchSpace, genotype: Genotype, order: Sequence[int], rng: np.random.Generator
+) -> Genotype:
+    """Put node order[i] at place i. Inputs from a later place or from outside the window are drawn anew."""
+    place = {node: new for new, node in enumerate(order)}
+    num_stem = len(space.stem)
+    blocks = []
+    for node in range(num_stem, space.num_nodes):
+        block = genotype.blocks[order[node] - num_stem]
+        candidates = space.parent_candidates(node)
+        parents = [place[parent] for parent in block.parents if place[parent] in candidates]
+        while len(parents) < 2:
+            free = [parent for parent in candidates if parent not in parents]
+            parents.append(free[rng.integers(len(free))])
+        blocks.append(replace(block, parents=_sorted_pair(*parents)))
+    return Genotype(tuple(blocks), genotype.stem)
+
+
+def _with_block(space: SearchSpace, genotype: Genotype, node: int, **changes: object) -> Genotype:
+    position = node - len(space.stem)
+    block: BlockSpec = replace(genotype.blocks[position], **changes)  # type: ignore[arg-type]
+    return Genotype((*genotype.blocks[:position], block, *genotype.blocks[position + 1 :]), genotype.stem)
+
+
+def _sorted_pair(first: int, second: int) -> tuple[int, int]:
+    return (first, second) if first < second else (second, first)
