@@ -1,8 +1,8 @@
 """Handing architectures on as files, and reading them back; knows nothing of runs.
 
 json: our own genotype JSON, with the scaling beside it.
-block-specs: rows `[level, block_fn, [parent, parent], is_output]`, which the SpineNet code of tensorflow/tpu and of
-tensorflow/models is built from, with an entry for their scaling table.
+block-specs: rows `[level, block_fn, [parent, parent], is_output]`, which the SpineNet code of tensorflow/tpu
+and of tensorflow/models is built from, with an entry for their scaling table.
 """
 
 from __future__ import annotations

@@ -1,0 +1,53 @@
+"""The controllers by name, for configurations and the command line."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from spinenas.controller.base import Controller
+from spinenas.controller.dedup import Feasible
+from spinenas.controller.evolution import RegularizedEvolution
+from spinenas.controller.random_search import RandomSearch
+from spinenas.space.errors import UserError, nearest
+from spinenas.space.search_space import SearchSpace
+
+CONTROLLERS: dict[str, Callable[..., Controller]] = {
+    "random": RandomSearch,
+    "evolution": RegularizedEvolution,
+}
+"""What makes a controller, by name; its keyword arguments are its options."""
+
+
+def make_controller(
+    name: str,
+    space: SearchSpace,
+    *,
+    seed: int = 0,
+    objectives: tuple[str, ...] = ("AP",),
+    feasible: Feasible | None = None,
+    **options: Any,
+) -> Controller:
+    """Make a controller with the defaults of what is not given. Raises UserError.
+
+    Args:
+        name: one of CONTROLLERS.
+        space: what to search.
+        seed: of the run.
+        objectives: what is searched for; ("AP",) is all that is known yet.
+        feasible: whether a genotype may be proposed.
+        options: keyword arguments of the class behind the name.
+    """
+    if name not in CONTROLLERS:
+        raise UserError(f"controller {name!r} is unknown{nearest(name, CONTROLLERS)}")
+    if tuple(objectives) != ("AP",):
+        raise UserError(f"objectives are {tuple(objectives)}; this version searches for ('AP',) alone")
+    make = CONTROLLERS[name]
+    known = [
+        option for option in inspect.signature(make).parameters if option not in ("space", "seed", "feasible")
+    ]
+    for option in options:
+        if option not in known:
+            raise UserError(f"controller {name!r} has no option {option!r}{nearest(option, known)}")
+    return make(space, seed=seed, feasible=feasible, **options)

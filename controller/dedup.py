@@ -1,0 +1,113 @@
+"""Never the same training twice: what every controller remembers of its proposals; not how one is thought up.
+
+Two proposals are the same training if they agree in (network_key, fidelity, replicate): the network that is
+really built counts, not how its genotype is written. Proposals in flight, finished and failed all count, and
+so do observed networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from spinenas.controller.base import Proposal, SpaceExhausted
+from spinenas.results.record import Fidelity
+from spinenas.space.genotype import Genotype
+from spinenas.space.graph import network_key
+from spinenas.space.search_space import SearchSpace
+
+Feasible = Callable[[Genotype], bool]
+"""Whether a genotype may be proposed; must be a pure function."""
+
+MAX_TRIES = 200
+"""Candidates drawn from each source before the space is searched through."""
+
+MAX_ENUMERATED = 50_000
+"""Genotypes of the largest space that is searched through; about 10 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A genotype that may become a proposal, with `origin` and `parent` as there."""
+
+    genotype: Genotype
+    origin: str
+    parent: int | None = None
+
+
+class Ledger:
+    """Numbers proposals, keeps the open ones, and refuses what has been proposed before."""
+
+    def __init__(self, space: SearchSpace, feasible: Feasible | None = None) -> None:
+        self._space = space
+        self._feasible = feasible
+        self._seen: set[tuple[str, Fidelity | None, int]] = set()
+        self._open: dict[int, Proposal] = {}
+        self._enumerated: dict[str, Genotype] | None = None
+        self.next_number = 0
+
+    def propose(self, *sources: Iterator[Candidate], rng: np.random.Generator) -> Proposal:
+        """Return the first new candidate as the next proposal.
+
+        Args:
+            sources: endless candidates, best source first; MAX_TRIES are drawn from each. After that a small
+                space is enumerated, and one of the networks left in it is drawn.
+            rng: for that last draw.
+
+        Raises SpaceExhausted; a refused candidate takes no number.
+        """
+        candidate, key = self._first_new(sources) or self._any_left(rng)
+        proposal = Proposal(
+            self.next_number, candidate.genotype, parent=candidate.parent, origin=candidate.origin
+        )
+        self._add(proposal, key)
+        return proposal
+
+    def adopt(self, proposal: Proposal) -> None:
+        """Take a proposal made elsewhere as the next one."""
+        assert proposal.number == self.next_number, f"{proposal.number} follows {self.next_number - 1}"
+        self._add(proposal, network_key(proposal.genotype))
+
+    def finish(self, number: int) -> Proposal | None:
+        """Close an open proposal and return it; None if the number is unknown or finished."""
+        return self._open.pop(number, None)
+
+    def observe(self, genotype: Genotype) -> None:
+        """Count a network as proposed that was trained elsewhere. Raises GenotypeError if not of the space."""
+        self._space.check(genotype)
+        self._seen.add((network_key(genotype), None, 0))
+
+    def _add(self, proposal: Proposal, key: str) -> None:
+        self._seen.add((key, proposal.fidelity, proposal.replicate))
+        self._open[proposal.number] = proposal
+        self.next_number += 1
+
+    def _first_new(self, sources: tuple[Iterator[Candidate], ...]) -> tuple[Candidate, str] | None:
+        for source in sources:
+            for candidate in islice(source, MAX_TRIES):
+                if self._feasible is None or self._feasible(candidate.genotype):
+                    key = network_key(candidate.genotype)
+                    if (key, None, 0) not in self._seen:
+                        return candidate, key
+        return None
+
+    def _any_left(self, rng: np.random.Generator) -> tuple[Candidate, str]:
+        if self._enumerated is None:
+            if self._space.size() > MAX_ENUMERATED:
+                raise SpaceExhausted(
+                    f"none of the last {MAX_TRIES} candidates of {self._space.name} was new and feasible"
+                )
+            self._enumerated = {}
+            for genotype in self._space.enumerate():
+                if self._feasible is None or self._feasible(genotype):
+                    self._enumerated.setdefault(network_key(genotype), genotype)
+        left = [key for key in self._enumerated if (key, None, 0) not in self._seen]
+        if not left:
+            raise SpaceExhausted(
+                f"all {len(self._enumerated)} feasible networks of {self._space.name} have been proposed"
+            )
+        key = left[rng.integers(len(left))]
+        return Candidate(self._enumerated[key], "random:enumerated"), key

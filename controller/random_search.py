@@ -1,0 +1,127 @@
+"""Random search: each proposal is drawn afresh, whatever the results; the control for other controllers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from spinenas.controller.base import Proposal
+from spinenas.controller.dedup import Candidate, Feasible, Ledger
+from spinenas.results.record import Evaluation, Failure
+from spinenas.space.cost import backbone_cost
+from spinenas.space.errors import UserError, nearest
+from spinenas.space.genotype import Genotype
+from spinenas.space.graph import dead_blocks
+from spinenas.space.random_streams import generator
+from spinenas.space.sampling import sample_in_madds_band, sample_without_dead_blocks
+from spinenas.space.scaling import Scaling
+from spinenas.space.search_space import SearchSpace
+
+Control = Literal["uniform", "alive", "madds-band"]
+
+
+@dataclass(frozen=True, slots=True)
+class MaddsBand:
+    """A range of backbone multiply-adds.
+
+    Attributes:
+        scaling, image_size_pixels: what the backbone is counted at.
+        low, high: multiply-adds of one image, both included.
+    """
+
+    scaling: Scaling
+    image_size_pixels: int
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high:
+            raise UserError(f"the multiply-adds band is {self.low} to {self.high}; it needs 0 <= low <= high")
+
+    def __contains__(self, genotype: Genotype) -> bool:
+        cost = backbone_cost(genotype, self.scaling, self.image_size_pixels)
+        return self.low <= cost.madds <= self.high
+
+
+class RandomSearch:
+    """Proposes random networks, none twice.
+
+    Args:
+        space: what to draw from.
+        seed: of the run.
+        control: "uniform", every decision uniformly, the published way; "alive", the same among genotypes
+            without dead blocks (more than half of uniform samples have one, so that a search which merely
+            avoids them beats "uniform"); "madds-band", alive and within `madds_band`, to compare at equal cost.
+        madds_band: for "madds-band" alone.
+        feasible: what else a proposal must satisfy.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        seed: int = 0,
+        control: Control = "uniform",
+        madds_band: MaddsBand | None = None,
+        feasible: Feasible | None = None,
+    ) -> None:
+        if control not in get_args(Control):
+            raise UserError(f"random control {control!r} is unknown{nearest(control, get_args(Control))}")
+        if (control == "madds-band") != (madds_band is not None):
+            raise UserError(
+                f"random control {control!r} with madds_band {madds_band}; the band belongs to 'madds-band', "
+                "give both or neither"
+            )
+        self._space = space
+        self._seed = seed
+        self._control = control
+        self._band = madds_band
+        self._ledger = Ledger(space, lambda genotype: self._admits(genotype, feasible))
+
+    def ask(self) -> Proposal | None:
+        """Return a random network that is new. Raises SpaceExhausted."""
+        rng = generator(self._seed, "controller/random", self._ledger.next_number)
+        return self._ledger.propose(self._samples(rng), rng=rng)
+
+    def tell(self, number: int, result: Evaluation | Failure) -> bool:
+        """Close a proposal; the result changes nothing."""
+        return self._ledger.finish(number) is not None
+
+    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
+        """Never propose this network."""
+        self._ledger.observe(genotype)
+
+    def replay_ask(self, proposal: Proposal) -> None:
+        """Adopt a recorded proposal."""
+        self._ledger.adopt(proposal)
+
+    def _samples(self, rng: np.random.Generator) -> Iterator[Candidate]:
+        origin = "random" if self._control == "uniform" else f"random:{self._control}"
+        while True:
+            yield Candidate(self._sample(rng), origin)
+
+    def _sample(self, rng: np.random.Generator) -> Genotype:
+        if self._band is not None:
+            band = self._band
+            return sample_in_madds_band(
+                self._space,
+                rng,
+                scaling=band.scaling,
+                image_size=band.image_size_pixels,
+                low=band.low,
+                high=band.high,
+            )
+        if self._control == "alive":
+            return sample_without_dead_blocks(self._space, rng)
+        return self._space.sample(rng)
+
+    def _admits(self, genotype: Genotype, feasible: Feasible | None) -> bool:
+        """The control's own rule again, for genotypes that come from enumeration and not from `_sample`."""
+        return (
+            (self._control == "uniform" or not dead_blocks(genotype))
+            and (self._band is None or genotype in self._band)
+            and (feasible is None or feasible(genotype))
+        )

@@ -1,0 +1,127 @@
+"""The end of a budget goes to further trainings of the leaders; knows nothing of how networks are found.
+
+The best of many single evaluations is mostly the luckiest. Training the leaders again, each time with another
+seed, turns the last tenth of a budget into a winner that is better in truth.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass, field
+
+from spinenas.controller.base import Controller, Proposal, SpaceExhausted
+from spinenas.results.record import Evaluation, Failure, Fidelity, Stage
+from spinenas.space.errors import UserError
+from spinenas.space.genotype import Genotype
+from spinenas.space.graph import network_key
+
+MIN_TRIALS = 8
+"""Budgets below this have no replicates: there are no leaders among so few."""
+
+
+def num_replicates(num_trials: int, share: float) -> int:
+    """How many trials of a budget are replicates."""
+    if num_trials < MIN_TRIALS or share == 0:
+        return 0
+    # Rounded first: 0.1 * 30 is 3.0000000000000004, and would reserve four.
+    return max(1, math.ceil(round(share * num_trials, 6)))
+
+
+@dataclass(slots=True)
+class _Network:
+    """A network's trainings: the first one's proposal, how many were asked, what the finished ones gave."""
+
+    first: Proposal
+    num_asked: int = 0
+    objectives: list[float] = field(default_factory=list)
+
+
+class ReplicateLeaders:
+    """A controller that lets another one search, and replicates the leaders at the end.
+
+    Args:
+        controller: who searches; it adopts the replicates, so that numbers run through.
+        num_trials: the whole budget; a raised one, on resume, is searched first and replicated after.
+        share: of the budget that is reserved for replicates.
+
+    Leaders are the best max(2, half of the reserved trials) networks by mean, as known at each ask; the one
+    with the fewest trainings, in flight or finished, is next, of equals the better one.
+    """
+
+    def __init__(self, controller: Controller, *, num_trials: int, share: float = 0.1) -> None:
+        if not 0 <= share < 1:
+            raise UserError(f"the share of replicates is {share}; it is 0 or more and below 1")
+        self._controller = controller
+        self._num_reserved = num_replicates(num_trials, share)
+        self._num_searched = num_trials - self._num_reserved
+        self._networks: dict[tuple[str, Fidelity | None], _Network] = {}
+        self._open: dict[int, _Network] = {}
+        self._num_asked = 0
+        self._num_replicated = 0
+
+    def ask(self) -> Proposal | None:
+        """Return the searcher's proposal or, at the end of the budget, a replicate; None before any result.
+
+        Raises SpaceExhausted when nothing is left to search and the reserved replicates are spent, or when
+        every trial has failed.
+        """
+        if self._num_asked - self._num_replicated < self._num_searched:
+            try:
+                proposal = self._controller.ask()
+            except SpaceExhausted:
+                if self._num_replicated >= self._num_reserved:
+                    raise
+            else:
+                if proposal is not None:
+                    self._add(proposal)
+                return proposal
+        replicate = self._next_replicate()
+        if replicate is not None:
+            self.replay_ask(replicate)
+        return replicate
+
+    def tell(self, number: int, result: Evaluation | Failure) -> bool:
+        """Pass a result on, and count it for its network."""
+        if not self._controller.tell(number, result):
+            return False
+        network = self._open.pop(number)
+        if isinstance(result, Evaluation):
+            network.objectives.append(result.objective)
+        return True
+
+    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
+        """Pass archived knowledge on; only this run's own trials are replicated."""
+        self._controller.observe(genotype, evaluation)
+
+    def replay_ask(self, proposal: Proposal) -> None:
+        """Adopt a recorded proposal."""
+        self._controller.replay_ask(proposal)
+        self._add(proposal)
+
+    def _add(self, proposal: Proposal) -> None:
+        key = (network_key(proposal.genotype), proposal.fidelity)
+        network = self._networks.setdefault(key, _Network(proposal))
+        network.num_asked += 1
+        self._open[proposal.number] = network
+        self._num_asked += 1
+        self._num_replicated += proposal.stage is Stage.RERANK
+
+    def _next_replicate(self) -> Proposal | None:
+        measured = [network for network in self._networks.values() if network.objectives]
+        measured.sort(key=lambda network: -statistics.fmean(network.objectives))
+        leaders = measured[: max(2, math.ceil(self._num_reserved / 2))]
+        if not leaders:
+            if not self._open:
+                raise SpaceExhausted("no trial has given a result, so that there is none to replicate")
+            return None
+        leader = min(leaders, key=lambda network: network.num_asked)  # the first, and so the best, of equals
+        return Proposal(
+            self._num_asked,
+            leader.first.genotype,
+            fidelity=leader.first.fidelity,
+            replicate=leader.num_asked,
+            stage=Stage.RERANK,
+            parent=leader.first.number,
+            origin="replicate",
+        )
