@@ -1,7 +1,7 @@
 """Where derived data is kept, and how it is made once per machine; it knows nothing of what is made.
 
-A target exists only when it is complete: it is built under another name and renamed. The kernel frees the lock
-of a killed builder, and the `.partial` it leaves is removed by the next one.
+A target exists only when it is complete: it is built under another name and renamed. The kernel frees the
+lock of a killed builder, and the `.partial` it leaves is removed by the next one.
 """
 
 from __future__ import annotations

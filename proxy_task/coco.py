@@ -271,8 +271,8 @@ def hold_out(
     for part, name in ((~is_reward, "training"), (is_reward, "held-out reward")):
         if not np.any(has_object & part):
             raise UserError(
-                f"holding out {count} of {len(is_reward)} images makes {np.count_nonzero(part)} {name} images with "
-                "no object in them; choose another task.data.held_out_images"
+                f"holding out {count} of {len(is_reward)} images makes {np.count_nonzero(part)} {name} "
+                "images with no object in them; choose another task.data.held_out_images"
             )
     return np.flatnonzero(~is_reward), np.flatnonzero(is_reward)
 
@@ -421,7 +421,7 @@ def _is_number(value: Any) -> bool:
 def _repair_boxes(
     table: _BoxTable, widths: NDArray[np.int64], heights: NDArray[np.int64], path: Path
 ) -> tuple[_BoxTable, dict[str, int], int]:
-    """Drop and clip by the rule of `read_annotations`; return what is left, and how many were dropped, clipped."""
+    """Drop and clip by the rule of `read_annotations`; return what is left, and what was done."""
     sizes = np.stack([widths, heights], axis=1)[table.image_rows].astype(np.float64)  # (M, 2)
     corners, sides = table.boxes_xywh[:, :2], table.boxes_xywh[:, 2:]
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):

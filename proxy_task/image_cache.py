@@ -1,7 +1,7 @@
 """Images decoded and resized once into one memory-mapped file; it knows nothing of boxes or training.
 
-Each image is a square letterbox: its long side resized to the square's side, aspect kept, at the top left, zeros
-elsewhere. Pixel geometry is exact: a point (x, y) of the original is at (x, y) x scale.
+Each image is a square letterbox: its long side resized to the square's side, aspect kept, at the top left,
+zeros elsewhere. The geometry is exact: a point (x, y) of the original is at (x, y) x scale.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ImageCache:
 
 
 def open_cache(annotations: Annotations, size: int, root: Path, *, workers: int = 2) -> ImageCache:
-    """Open the cache of these images at `size` pixels below `root`, built first if need be by `workers` threads.
+    """Open these images at `size` pixels from the cache in `root`; `workers` threads build it if need be.
 
     Every image is checked as it is decoded: all that are missing, damaged or not of the size the annotations
     give are found, and the first few are named in one UserError.
@@ -83,8 +83,8 @@ def letterbox_geometry(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return scales (N,) and content sizes (N, 2) of images whose long side becomes `size`.
 
-    The short side is rounded down and the rest, less than a pixel of the cache, cut off: stretching it to a whole
-    pixel would give the two axes different scales.
+    The short side is rounded down and the rest, less than a pixel of the cache, cut off: stretching it to a
+    whole pixel would give the two axes different scales.
     """
     sides = np.stack([widths, heights], axis=1)
     long_sides = sides.max(axis=1)
@@ -92,7 +92,7 @@ def letterbox_geometry(
 
 
 def _key(annotations: Annotations, size: int) -> str:
-    """Name what the pixels depend on; boxes are not part of it, so that editing them decodes nothing again."""
+    """Name what the pixels depend on; boxes do not count, so that editing them decodes nothing again."""
     digest = hashlib.sha256(f"{FORMAT_VERSION} {size} {annotations.images_folder.resolve()}".encode())
     rows = zip(annotations.file_names, annotations.widths.tolist(), annotations.heights.tolist(), strict=True)
     for name, width, height in rows:
@@ -111,7 +111,7 @@ def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], work
     free = shutil.disk_usage(partial.parent).free
     if num_bytes > free:
         raise UserError(
-            f"the image cache needs {num_bytes / 1e9:.1f} GB and {partial.parent} has {free / 1e9:.1f} GB free; "
+            f"the image cache needs {num_bytes / 1e9:.3g} GB and {partial.parent} has {free / 1e9:.3g} free; "
             "make room, or name another folder by task.data.cache_folder or SPINENAS_CACHE"
         )
     logger.info("decoding %d images to %d px into %s", shape[0], size, partial.parent)
@@ -127,8 +127,8 @@ def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], work
                 return f"{annotations.file_names[index]} (is missing)"
             except DECODING_ERRORS as error:
                 return f"{annotations.file_names[index]} ({error})"
-            # Written, not assigned to the memory map: a full disk is then an OSError and not a bus error. Rows
-            # below the image are left out and stay holes in the file.
+            # Written, not assigned to the memory map: a full disk is then an OSError and not a bus error.
+            # Rows below the image are left out and stay holes in the file.
             try:
                 os.pwrite(file.fileno(), pixels.tobytes(), offset + index * image_bytes)
             except OSError as error:
@@ -158,7 +158,7 @@ def _read_letterbox(annotations: Annotations, index: int, size: int) -> NDArray[
             )
         scales, contents = letterbox_geometry(annotations.widths[[index]], annotations.heights[[index]], size)
         width, height = contents[0].tolist()
-        # JPEG decodes at 1/2, 1/4 or 1/8 in a fraction of the time; twice the target keeps the filter's quality.
+        # JPEG decodes at 1/2, 1/4 or 1/8 in a fraction of the time; twice the target keeps the quality.
         draft = image.draft(None, (2 * width, 2 * height))
         decoded_width = draft[1][2] if draft else expected[0]  # before it is rounded up to whole pixels
         scale = float(scales[0]) * expected[0] / decoded_width
