@@ -76,7 +76,7 @@ class Ledger:
         return self._open.pop(number, None)
 
     def observe(self, genotype: Genotype) -> None:
-        """Count a network as proposed that was trained elsewhere. Raises GenotypeError if not of the space."""
+        """Count a network trained elsewhere as proposed. Raises GenotypeError if not of the space."""
         self._space.check(genotype)
         self._seen.add((network_key(genotype), None, 0))
 

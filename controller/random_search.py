@@ -54,7 +54,7 @@ class RandomSearch:
         seed: of the run.
         control: "uniform", every decision uniformly, the published way; "alive", the same among genotypes
             without dead blocks (more than half of uniform samples have one, so that a search which merely
-            avoids them beats "uniform"); "madds-band", alive and within `madds_band`, to compare at equal cost.
+            avoids them beats "uniform"); "madds-band", alive and within `madds_band`, for equal cost.
         madds_band: for "madds-band" alone.
         feasible: what else a proposal must satisfy.
     """

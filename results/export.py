@@ -40,8 +40,7 @@ def _block_specs_document(genotype: Genotype, scaling: Scaling) -> str:
         "stem": [[block.level, str(block.kind)] for block in genotype.stem],
     }
     rows = [
-        json.dumps([block.level, str(block.kind), list(block.parents), block.is_output])
-        for block in genotype.blocks
+        json.dumps([block.level, str(block.kind), list(block.parents), block.is_output]) for block in genotype.blocks
     ]
     # One row per line, as the originals print it.
     return (
@@ -59,9 +58,7 @@ FORMATS: dict[str, Callable[[Genotype, Scaling], str]] = {
 """Text of the file by the format's name."""
 
 
-def export_genotype(
-    genotype: Genotype, path: Path, *, format: str, scaling: Scaling, force: bool = False
-) -> None:
+def export_genotype(genotype: Genotype, path: Path, *, format: str, scaling: Scaling, force: bool = False) -> None:
     """Write an architecture to a file, whole or not at all. Raises UserError.
 
     Args:
@@ -88,9 +85,7 @@ def read_genotype(path: Path) -> Genotype:
     try:
         data = json.loads(path.read_bytes())
     except OSError as error:
-        raise UserError(
-            f"cannot read the genotype {path}: {error.strerror}; name an exported file"
-        ) from error
+        raise UserError(f"cannot read the genotype {path}: {error.strerror}; name an exported file") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON; name a file that export has written") from error
     try:
@@ -110,7 +105,7 @@ def _parse(data: Any) -> Genotype:
         _check_fields("the file", data, ("schema", "stem", "blocks", "scaling"))
     else:
         raise GenotypeError(f"schema is {schema!r}; known are {GENOTYPE_SCHEMA!r} and {BLOCK_SPECS_SCHEMA!r}")
-    return Genotype.from_json({**data, "blocks": _with_sorted_parents(data.get("blocks"))})
+    return Genotype.from_json(_with_sorted_parents(data))
 
 
 def _from_rows(data: dict[str, Any]) -> dict[str, Any]:
@@ -136,19 +131,20 @@ def _from_rows(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _with_sorted_parents(blocks: Any) -> Any:
+def _with_sorted_parents(data: dict[str, Any]) -> dict[str, Any]:
     """Parents in ascending order, where they are parents at all: a sum does not depend on it."""
-    if not isinstance(blocks, list):
-        return blocks
+    stem, blocks = data.get("stem"), data.get("blocks")
+    if not isinstance(stem, list) or not isinstance(blocks, list):
+        return data
     rows = []
-    for number, row in enumerate(blocks):
+    for node, row in enumerate(blocks, start=len(stem)):
         if isinstance(row, dict):
-            _check_fields(f"row {number} of blocks", row, ("level", "kind", "parents", "is_output"))
+            _check_fields(f"block {node}", row, ("level", "kind", "parents", "is_output"))
             parents = row.get("parents")
             if isinstance(parents, list) and all(type(parent) is int for parent in parents):
                 row = {**row, "parents": sorted(parents)}
         rows.append(row)
-    return rows
+    return {**data, "blocks": rows}
 
 
 def _check_fields(name: str, data: dict[str, Any], known: tuple[str, ...]) -> None:

@@ -105,9 +105,7 @@ class Journal:
         except OSError as error:
             # Without this a later event would follow half a line, and the file could not be read any more.
             os.ftruncate(self._file.fileno(), self._length)
-            raise UserError(
-                f"cannot write {self.path}: {error.strerror}; make room and resume the run"
-            ) from error
+            raise UserError(f"cannot write {self.path}: {error.strerror}; make room and resume the run") from error
         self._length += len(line)
 
     def close(self) -> None:
@@ -131,9 +129,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(
-            f"cannot read the journal {path}: {error.strerror}; name the folder of a run"
-        ) from error
+        raise UserError(f"cannot read the journal {path}: {error.strerror}; name the folder of a run") from error
     lines = content.split(b"\n")[:-1]
     events = [_parse(line, path, number) for number, line in enumerate(lines, start=1)]
     if events and (events[0]["event"], events[0].get("schema")) != ("run_started", SCHEMA):
@@ -244,9 +240,7 @@ def _advance(trial: dict[str, Any], event: dict[str, Any]) -> None:
         raise UserError(f"trial {trial['number']} is in attempt {trial['attempt']}, {kind} names {attempt}")
     trial["status"], trial["attempt"] = status, attempt
     if kind == "started":
-        trial.update(
-            started_at=event["at"], worker=event["worker"], device=event["device"], dtype=event["dtype"]
-        )
+        trial.update(started_at=event["at"], worker=event["worker"], device=event["device"], dtype=event["dtype"])
     elif kind == "told":
         trial["finished_at"] = event["at"]
         if status is Status.FAILED:
@@ -272,16 +266,12 @@ def _open_locked(path: Path, flags: int) -> io.FileIO:
     try:
         file = os.fdopen(os.open(path, flags | os.O_APPEND, 0o666), "r+b", buffering=0)
     except OSError as error:
-        raise UserError(
-            f"cannot open the journal {path}: {error.strerror}; name the folder of a run"
-        ) from error
+        raise UserError(f"cannot open the journal {path}: {error.strerror}; name the folder of a run") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise UserError(
-            f"{path} is being written by another process; wait for it or stop it first"
-        ) from error
+        raise UserError(f"{path} is being written by another process; wait for it or stop it first") from error
     return file
 
 

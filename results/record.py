@@ -101,9 +101,7 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.objective):
-            raise ValueError(
-                f"objective is {self.objective}; a run without a finite one is a Failure(diverged)"
-            )
+            raise ValueError(f"objective is {self.objective}; a run without a finite one is a Failure(diverged)")
 
     def to_json(self) -> dict[str, Any]:
         data = asdict(self)

@@ -31,9 +31,7 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(
-        cls, path: Path, config_toml: str, config_json: dict[str, Any], run_json: dict[str, Any]
-    ) -> RunFolder:
+    def create(cls, path: Path, config_toml: str, config_json: dict[str, Any], run_json: dict[str, Any]) -> RunFolder:
         """Make the folder of a new run, with an empty journal, whole or not at all. Raises UserError."""
         if (path / "journal.jsonl").exists():
             raise UserError(f"{path} already holds a run; resume it, or choose another folder")
@@ -65,9 +63,7 @@ class RunFolder:
         folder = cls(path)
         for name in ("config.json", "run.json", "journal.jsonl"):
             if not (path / name).is_file():
-                raise UserError(
-                    f"{path} is no run, it has no {name}; name a folder that a search has written"
-                )
+                raise UserError(f"{path} is no run, it has no {name}; name a folder that a search has written")
         return folder
 
     @property

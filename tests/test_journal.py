@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spinenas.controller.base import Proposal
+from spinenas.results.journal import SCHEMA, Journal, fold, next_status, read_events
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status, TrialRecord
+from spinenas.space.errors import UserError
+from spinenas.space.published import R0_SP53, SPINENET_49
+from spinenas.space.scaling import SCALINGS
+
+RUN_STARTED = {"event": "run_started", "schema": SCHEMA, "at": "t0", "run": {"seed": 3}}
+
+
+def asked(number: int, genotype=SPINENET_49, **fields) -> dict:
+    proposal = Proposal(number, genotype, **fields).to_json()
+    return {
+        "event": "asked",
+        "at": f"asked {number}",
+        "proposal": proposal,
+        "network_key": f"network {genotype.key}",
+        "seed": 100 + number,
+        "task_key": "task",
+    }
+
+
+def started(number: int, attempt: int = 0) -> dict:
+    return {
+        "event": "started",
+        "at": f"started {number}",
+        "number": number,
+        "attempt": attempt,
+        "worker": "worker 1",
+        "device": "cpu",
+        "dtype": "float32",
+    }
+
+
+def epoch(number: int, attempt: int = 0) -> dict:
+    return {
+        "event": "epoch",
+        "at": "t",
+        "number": number,
+        "attempt": attempt,
+        "epoch": 1,
+        "metrics": {"loss": 2.5},
+    }
+
+
+def told(number: int, outcome: Evaluation | Failure, attempt: int = 0, status: str = "complete") -> dict:
+    event = {"event": "told", "at": f"told {number}", "number": number, "attempt": attempt}
+    if isinstance(outcome, Failure):
+        return {**event, "status": "failed", "failure": outcome.to_json()}
+    evaluation = outcome.to_json()
+    del evaluation["curve"]
+    return {**event, "status": status, "evaluation": evaluation}
+
+
+def requeued(number: int, attempt: int) -> dict:
+    return {"event": "requeued", "at": "t", "number": number, "attempt": attempt, "reason": "worker lost"}
+
+
+EVALUATION = Evaluation(0.25, metrics={"AP": 0.25, "APs": None}, params=7)
+FAILURE = Failure(FailureKind.DIVERGED, "loss is not finite")
+STORY = [
+    RUN_STARTED,
+    asked(0),
+    asked(1, R0_SP53, parent=0, origin="mutation:swap", info={"predicted": 0.5}),
+    started(0),
+    epoch(0),
+    started(1),
+    requeued(1, 1),
+    told(0, EVALUATION),
+    started(1, 1),
+    {"event": "resumed", "at": "t", "changes": {"num_trials": 24}},
+    told(1, FAILURE, attempt=1),
+    asked(2, replicate=1, stage=Stage.RERANK, fidelity=Fidelity(5, 512, 64, 1000, SCALINGS["49"])),
+    asked(3),
+    started(3),
+]
+"""Every kind of event."""
+
+
+def write(path: Path, events: list[dict]) -> Path:
+    with Journal.create(path) as journal:
+        for event in events:
+            journal.append(event)
+    return path
+
+
+def test_events_come_back_as_they_were_appended(tmp_path):
+    path = write(tmp_path / "journal.jsonl", STORY)
+    assert read_events(path) == STORY
+    assert path.read_text().count("\n") == len(STORY)
+
+
+def test_a_journal_cut_at_any_byte_of_its_last_line_goes_on_as_if_that_line_had_never_been(tmp_path):
+    path = write(tmp_path / "journal.jsonl", STORY)
+    whole = path.read_bytes()
+    begin = whole[:-1].rfind(b"\n") + 1
+    for length in range(begin, len(whole)):
+        path.write_bytes(whole[:length])
+        assert read_events(path) == STORY[:-1]
+        with Journal.open(path) as journal:
+            journal.append({"event": "resumed", "at": "t", "changes": {}})
+        assert read_events(path) == [*STORY[:-1], {"event": "resumed", "at": "t", "changes": {}}]
+
+
+def test_a_cut_line_longer_than_a_read_block_is_cut_off(tmp_path):
+    path = write(tmp_path / "journal.jsonl", [RUN_STARTED])
+    with open(path, "ab") as file:
+        file.write(b"x" * 200_000)
+    Journal.open(path).close()
+    assert path.read_bytes() == (json.dumps(RUN_STARTED, separators=(",", ":")) + "\n").encode()
+
+
+def test_a_broken_line_elsewhere_is_named_with_file_and_number(tmp_path):
+    path = write(tmp_path / "journal.jsonl", STORY)
+    lines = path.read_text().split("\n")
+    for broken in ("{", "[]", "null", "", '{"number": 1}', "\x00\x00", "[" * 100_000):
+        path.write_text("\n".join([*lines[:4], broken, *lines[5:]]))
+        with pytest.raises(UserError, match=rf"^{re.escape(str(path))} line 5 is broken"):
+            read_events(path)
+
+
+def test_another_schema_is_refused(tmp_path):
+    path = write(tmp_path / "journal.jsonl", [{**RUN_STARTED, "schema": "spinenas-journal/2"}])
+    with pytest.raises(UserError, match="line 1 has schema 'spinenas-journal/2'"):
+        read_events(path)
+
+
+def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    program = "import sys; from pathlib import Path; from spinenas.results.journal import Journal\n"
+    program += "Journal.open(Path(sys.argv[1]))"
+    with Journal.create(path) as journal:
+        journal.append(RUN_STARTED)
+        with pytest.raises(UserError, match="written by another process"):
+            Journal.open(path)
+        other = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True)
+        assert "UserError" in other.stderr
+        assert "written by another process" in other.stderr
+        assert read_events(path) == [RUN_STARTED]  # reading is free
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True)
+
+
+def test_a_full_disk_leaves_the_journal_readable(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    program = """
+import resource, sys
+from pathlib import Path
+from spinenas.results.journal import Journal
+from spinenas.space.errors import UserError
+
+started = {"event": "run_started", "schema": "spinenas-journal/1", "at": "", "run": {}}
+with Journal.create(Path(sys.argv[1])) as journal:
+    journal.append(started)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, resource.RLIM_INFINITY))
+    try:
+        journal.append({"event": "resumed", "changes": {"text": "x" * 1000}})
+    except UserError as error:
+        print(error)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    journal.append({"event": "resumed", "changes": {}})
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True)
+    assert "cannot write" in done.stdout, done.stderr
+    assert [event["event"] for event in read_events(path)] == ["run_started", "resumed"]
+
+
+def test_a_journal_with_events_is_not_begun_again(tmp_path):
+    path = write(tmp_path / "journal.jsonl", [RUN_STARTED])
+    with pytest.raises(UserError, match="already holds a run"):
+        Journal.create(path)
+    assert read_events(path) == [RUN_STARTED]
+
+
+def test_a_missing_journal_is_one_clear_sentence(tmp_path):
+    for call in (Journal.open, read_events):
+        with pytest.raises(UserError, match="No such file"):
+            call(tmp_path / "journal.jsonl")
+
+
+def test_nan_is_never_written(tmp_path):
+    with Journal.create(tmp_path / "journal.jsonl") as journal, pytest.raises(ValueError, match="JSON"):
+        journal.append({"event": "epoch", "metrics": {"loss": float("nan")}})
+    assert (tmp_path / "journal.jsonl").read_bytes() == b""
+
+
+def test_the_story_adds_up_to_these_records():
+    state = fold(STORY)
+    assert state.run == {"seed": 3}
+    assert state.resumes == ({"num_trials": 24},)
+    assert state.order == (("asked", 0), ("asked", 1), ("told", 0), ("told", 1), ("asked", 2), ("asked", 3))
+    assert state.trials[0] == TrialRecord(
+        number=0,
+        genotype=SPINENET_49,
+        network_key=f"network {SPINENET_49.key}",
+        status=Status.COMPLETE,
+        seed=100,
+        task_key="task",
+        evaluation=EVALUATION,
+        asked_at="asked 0",
+        started_at="started 0",
+        finished_at="told 0",
+        worker="worker 1",
+        device="cpu",
+        dtype="float32",
+    )
+    failed = state.trials[1]
+    assert (failed.status, failed.attempt, failed.failure) == (Status.FAILED, 1, FAILURE)
+    assert (failed.parent, failed.origin, failed.info) == (0, "mutation:swap", {"predicted": 0.5})
+    replicate = state.trials[2]
+    assert (replicate.replicate, replicate.stage) == (1, Stage.RERANK)
+    assert replicate.fidelity == Fidelity(5, 512, 64, 1000, SCALINGS["49"])
+    assert [(record.number, record.status) for record in state.unfinished] == [
+        (2, Status.ASKED),
+        (3, Status.RUNNING),
+    ]
+
+
+def test_a_record_gives_back_the_proposal_that_was_asked():
+    proposals = [event["proposal"] for event in STORY if event["event"] == "asked"]
+    records = fold(STORY).trials.values()
+    assert [Proposal.from_record(record).to_json() for record in records] == proposals
+    assert [Proposal.from_record(record) for record in records] == [
+        Proposal.from_json(data) for data in proposals
+    ]
+
+
+def test_every_beginning_of_a_legal_story_is_legal():
+    for length in range(1, len(STORY) + 1):
+        fold(STORY[:length])
+
+
+@pytest.mark.parametrize(
+    ("events", "line"),
+    [
+        ([asked(0)], 1),
+        ([RUN_STARTED, RUN_STARTED], 2),
+        ([RUN_STARTED, asked(1)], 2),
+        ([RUN_STARTED, asked(0), asked(0)], 3),
+        ([RUN_STARTED, started(0)], 2),
+        ([RUN_STARTED, asked(0), epoch(0)], 3),
+        ([RUN_STARTED, asked(0), told(0, EVALUATION)], 3),
+        ([RUN_STARTED, asked(0), started(0), started(0)], 4),
+        ([RUN_STARTED, asked(0), started(0, attempt=1)], 3),
+        ([RUN_STARTED, asked(0), started(0), requeued(0, 0)], 4),
+        ([RUN_STARTED, asked(0), started(0), requeued(0, 1), started(0, 1), told(0, EVALUATION)], 6),
+        ([RUN_STARTED, asked(0), started(0), told(0, EVALUATION), told(0, EVALUATION)], 5),
+        ([RUN_STARTED, asked(0), started(0), told(0, FAILURE), requeued(0, 1)], 5),
+        ([RUN_STARTED, asked(0), started(0), told(0, EVALUATION, status="asked")], 4),
+        ([RUN_STARTED, asked(0), started(0), {**told(0, FAILURE), "failure": None}], 4),
+        ([RUN_STARTED, asked(0), started(0), {**told(0, EVALUATION), "evaluation": {"loss": 1}}], 4),
+        ([RUN_STARTED, {"event": "asked", "at": ""}], 2),
+        ([RUN_STARTED, {"event": "paused", "at": ""}], 2),
+        ([{"event": "run_started"}], 1),
+    ],
+)
+def test_an_event_that_cannot_follow_is_refused_with_its_line(events, line):
+    fold(events[:-1] or [RUN_STARTED])
+    with pytest.raises(UserError, match=f"^line {line} of the journal"):
+        fold(events)
+
+
+def test_an_empty_journal_is_no_state():
+    with pytest.raises(UserError, match="before it began"):
+        fold([])
+
+
+def test_these_moves_are_legal_and_no_others():
+    events = {
+        name: {"event": name} for name in ("run_started", "asked", "started", "epoch", "requeued", "resumed")
+    } | {f"told {status}": {"event": "told", "status": str(status)} for status in Status}
+    legal = {}
+    for current, (name, event) in itertools.product((None, *Status), events.items()):
+        try:
+            legal[current, name] = next_status(current, event)
+        except UserError:
+            continue
+    assert legal == {
+        (None, "asked"): "asked",
+        ("asked", "started"): "running",
+        ("asked", "requeued"): "asked",
+        ("asked", "told failed"): "failed",
+        ("running", "epoch"): "running",
+        ("running", "requeued"): "asked",
+        ("running", "told complete"): "complete",
+        ("running", "told pruned"): "pruned",
+        ("running", "told failed"): "failed",
+    }

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+
+import pytest
+
+from spinenas.results.leaderboard import COLUMNS, leaderboard, leaderboard_rows, winner
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status, TrialRecord
+from spinenas.space.errors import UserError
+from spinenas.space.published import SPINENET_49
+from spinenas.space.scaling import SCALINGS
+
+
+def trial(number: int, network: str, objective: float | None = None, **fields) -> TrialRecord:
+    """A complete trial if it has an objective."""
+    if objective is not None:
+        seconds = fields.pop("train_seconds", None)
+        fields["evaluation"] = Evaluation(objective, params=number + 10, madds=20, train_seconds=seconds)
+    fields = {"status": Status.COMPLETE if objective is not None else Status.ASKED, "task_key": "t"} | fields
+    return TrialRecord(number=number, genotype=SPINENET_49, network_key=network, **fields)
+
+
+EXAMPLE = [
+    trial(0, "a", 0.30, train_seconds=10.0, origin="random"),
+    trial(1, "b", 0.25, train_seconds=8.0),
+    trial(2, "c", status=Status.FAILED, failure=Failure(FailureKind.BUG, "")),
+    trial(3, "d", 0.40, status=Status.PRUNED),
+    trial(4, "b", 0.31, train_seconds=10.0, replicate=1, origin="replicate"),
+    trial(5, "a", 0.22, train_seconds=20.0, replicate=1, origin="replicate"),
+    trial(6, "e", 0.29),
+    trial(7, "a", status=Status.RUNNING, replicate=2),
+]
+
+
+def test_the_example_is_ranked_as_by_hand():
+    rows = leaderboard_rows(EXAMPLE)
+    # e: 0.29; b: mean of 0.25 and 0.31 is 0.28; a: mean of 0.30 and 0.22 is 0.26, std 0.08 / sqrt 2
+    assert [row["network_key"] for row in rows] == ["e", "b", "a", "c", "d"]
+    assert [row["objective"] for row in rows] == pytest.approx([0.29, 0.28, 0.26, None, None])
+    assert [row["std"] for row in rows] == pytest.approx([None, 0.06 / 2**0.5, 0.08 / 2**0.5, None, None])
+    assert [row["n"] for row in rows] == [1, 2, 2, 0, 0]
+    assert [row["number"] for row in rows] == [6, 1, 0, 2, 3]
+    assert [row["numbers"] for row in rows] == [[6], [1, 4], [0, 5, 7], [2], [3]]
+    assert [row["status"] for row in rows] == ["complete", "complete", "complete", "failed", "pruned"]
+    assert [row["train_seconds"] for row in rows] == [None, 9.0, 15.0, None, None]
+    assert [row["params"] for row in rows] == [16, 11, 10, None, None]
+    assert [row["origin"] for row in rows] == ["", "", "random", "", ""]
+    assert all(row["key"] == SPINENET_49.key for row in rows)
+
+
+def test_the_winner_is_the_best_mean_among_replicated_networks():
+    row = winner(EXAMPLE)
+    assert row is not None
+    assert row["network_key"] == "b"
+
+
+def test_without_replicates_the_winner_is_the_best_run():
+    row = winner([trial(0, "a", 0.1), trial(1, "b", 0.2), trial(2, "c")])
+    assert row is not None
+    assert row["network_key"] == "b"
+
+
+def test_nothing_complete_has_no_winner():
+    assert winner([]) is None
+    assert winner([trial(0, "a"), trial(1, "b", 0.3, status=Status.PRUNED)]) is None
+
+
+def test_a_network_at_another_fidelity_is_another_row():
+    full = Fidelity(50, 640, 64, 1000, SCALINGS["49"])
+    rows = leaderboard_rows([trial(0, "a", 0.2), trial(1, "a", 0.4, fidelity=full)])
+    assert [(row["objective"], row["n"], row["epochs"]) for row in rows] == [(0.4, 1, 50), (0.2, 1, None)]
+
+
+def test_results_of_different_tasks_are_never_ranked_together():
+    with pytest.raises(UserError, match="trials 0 and 2 belong to different tasks, 't' and 'u'"):
+        leaderboard_rows([trial(0, "a", 0.2), trial(1, "b", 0.2), trial(2, "a", 0.2, task_key="u")])
+
+
+def test_equal_means_rank_by_age_and_top_cuts():
+    records = [trial(number, f"network {number}", 0.5) for number in range(5)]
+    assert [row["number"] for row in leaderboard_rows(records, top=3)] == [0, 1, 2]
+
+
+def test_the_table_holds_the_rows():
+    table = leaderboard(EXAMPLE, top=2)
+    assert tuple(table.columns) == COLUMNS == tuple(leaderboard_rows(EXAMPLE)[0])
+    assert table["network_key"].tolist() == ["e", "b"]
+    assert leaderboard([]).empty
+
+
+def test_ranking_agrees_with_a_plain_recount_on_random_records():
+    draw = random.Random(0)
+    records = [trial(number, draw.choice("abcdefgh"), draw.random()) for number in range(60)]
+    means = {}
+    for name in "abcdefgh":
+        values = [record.evaluation.objective for record in records if record.network_key == name]
+        means[name] = sum(values) / len(values)
+    rows = leaderboard_rows(records)
+    assert [row["network_key"] for row in rows] == sorted(means, key=means.__getitem__, reverse=True)
+
+
+def test_rows_do_without_pandas():
+    program = "import sys; from spinenas.results import leaderboard as l; l.leaderboard_rows([]); "
+    program += "sys.exit('pandas' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
