@@ -2,8 +2,8 @@
 
 A space permutes intermediate blocks among themselves and output blocks among themselves, connects every block
 to two earlier ones, and lets levels step and kinds vary (SpineNet, section 3.2). It knows nothing of how good
-or how costly anything is. One rule holds throughout: `decode(encode(g)) == g`, and `encode` gives the smallest
-of all vectors that decode to g.
+or how costly anything is. One rule holds throughout: `decode(encode(g)) == g`, and `encode` gives the
+smallest of all vectors that decode to g.
 """
 
 from __future__ import annotations
@@ -319,8 +319,8 @@ class SearchSpace:
         for position, base in zip(order, self.intermediate_levels, strict=True):
             if not low <= levels[position] - base <= high:
                 raise GenotypeError(
-                    f"block {len(self.stem) + position} has level {levels[position]}, for which no base block "
-                    f"is left; in {self.name} intermediate blocks have the levels "
+                    f"block {len(self.stem) + position} has level {levels[position]}, for which no base "
+                    f"block is left; in {self.name} intermediate blocks have the levels "
                     f"{_spaced(self.intermediate_levels)} in any order, each changed by {low} to {high}"
                 )
 
