@@ -44,9 +44,7 @@ def make_controller(
     if tuple(objectives) != ("AP",):
         raise UserError(f"objectives are {tuple(objectives)}; this version searches for ('AP',) alone")
     make = CONTROLLERS[name]
-    known = [
-        option for option in inspect.signature(make).parameters if option not in ("space", "seed", "feasible")
-    ]
+    known = [option for option in inspect.signature(make).parameters if option not in ("space", "seed", "feasible")]
     for option in options:
         if option not in known:
             raise UserError(f"controller {name!r} has no option {option!r}{nearest(option, known)}")

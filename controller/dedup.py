@@ -60,9 +60,7 @@ class Ledger:
         Raises SpaceExhausted; a refused candidate takes no number.
         """
         candidate, key = self._first_new(sources) or self._any_left(rng)
-        proposal = Proposal(
-            self.next_number, candidate.genotype, parent=candidate.parent, origin=candidate.origin
-        )
+        proposal = Proposal(self.next_number, candidate.genotype, parent=candidate.parent, origin=candidate.origin)
         self._add(proposal, key)
         return proposal
 

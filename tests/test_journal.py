@@ -230,9 +230,7 @@ def test_a_record_gives_back_the_proposal_that_was_asked():
     proposals = [event["proposal"] for event in STORY if event["event"] == "asked"]
     records = fold(STORY).trials.values()
     assert [Proposal.from_record(record).to_json() for record in records] == proposals
-    assert [Proposal.from_record(record) for record in records] == [
-        Proposal.from_json(data) for data in proposals
-    ]
+    assert [Proposal.from_record(record) for record in records] == [Proposal.from_json(data) for data in proposals]
 
 
 def test_every_beginning_of_a_legal_story_is_legal():
@@ -276,9 +274,9 @@ def test_an_empty_journal_is_no_state():
 
 
 def test_these_moves_are_legal_and_no_others():
-    events = {
-        name: {"event": name} for name in ("run_started", "asked", "started", "epoch", "requeued", "resumed")
-    } | {f"told {status}": {"event": "told", "status": str(status)} for status in Status}
+    events = {name: {"event": name} for name in ("run_started", "asked", "started", "epoch", "requeued", "resumed")} | {
+        f"told {status}": {"event": "told", "status": str(status)} for status in Status
+    }
     legal = {}
     for current, (name, event) in itertools.product((None, *Status), events.items()):
         try:

@@ -1,0 +1,449 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from spinenas.controller import (
+    MaddsBand,
+    Proposal,
+    RandomSearch,
+    RegularizedEvolution,
+    ReplicateLeaders,
+    SpaceExhausted,
+    make_controller,
+)
+from spinenas.controller.replicates import num_replicates
+from spinenas.results.record import Evaluation, Failure, FailureKind, Stage
+from spinenas.space.cost import backbone_cost
+from spinenas.space.errors import UserError
+from spinenas.space.genotype import SPINENET_STEM, BlockKind, Genotype
+from spinenas.space.graph import dead_blocks, network_key
+from spinenas.space.published import SPINENET_49
+from spinenas.space.scaling import SCALINGS
+from spinenas.space.search_space import SearchSpace
+
+SPINENET49 = SearchSpace.spinenet49()
+TINY = SearchSpace.tiny()
+MINUTE = SearchSpace("minute", SPINENET_STEM, (3,), (3, 4), (0,), (BlockKind.BOTTLENECK,), 2)
+"""A few dozen genotypes, fewer networks."""
+
+FAILURE = Failure(FailureKind.BUG, "broken on purpose")
+
+MAKERS = {
+    "random": lambda space: RandomSearch(space),
+    "alive": lambda space: RandomSearch(space, control="alive"),
+    "evolution": lambda space: RegularizedEvolution(space, population_size=6, tournament_size=3, max_edits=2),
+    "random, replicated": lambda space: ReplicateLeaders(RandomSearch(space), num_trials=40, share=0.3),
+    "evolution, replicated": lambda space: ReplicateLeaders(
+        RegularizedEvolution(space, population_size=6, tournament_size=3), num_trials=40, share=0.3
+    ),
+}
+every_controller = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
+every_searcher = pytest.mark.parametrize(
+    "make", [MAKERS[name] for name in ("random", "alive", "evolution")], ids=["random", "alive", "evolution"]
+)
+
+
+def score(genotype: Genotype) -> float:
+    """An arbitrary objective in [0, 1), the same in every process."""
+    return int(hashlib.sha256(genotype.text.encode()).hexdigest()[:8], 16) / 2**32
+
+
+def outcome(proposal: Proposal) -> Evaluation | Failure:
+    value = score(proposal.genotype)
+    return FAILURE if value < 0.15 else Evaluation(value + 0.01 * proposal.replicate)
+
+
+def live(controller, *, num_asks: int, max_in_flight: int, seed: int):
+    """Ask and tell in a random order; return what happened as ("ask", proposal) and ("tell", number, result)."""
+    draw = random.Random(seed)
+    story, open_proposals = [], []
+    num_asked = 0
+    while num_asked < num_asks or open_proposals:
+        may_ask = num_asked < num_asks and len(open_proposals) < max_in_flight
+        if may_ask and (not open_proposals or draw.random() < 0.6):
+            proposal = controller.ask()
+            if proposal is not None:
+                story.append(("ask", proposal))
+                open_proposals.append(proposal)
+                num_asked += 1
+                continue
+        proposal = open_proposals.pop(draw.randrange(len(open_proposals)))
+        result = outcome(proposal)
+        assert controller.tell(proposal.number, result)
+        story.append(("tell", proposal.number, result))
+    return story
+
+
+@pytest.mark.parametrize("name", ["random", "evolution"])
+def test_default_arguments_give_the_same_trajectory_in_every_process(name):
+    program = f"""
+import hashlib
+from spinenas.controller import make_controller
+from spinenas.results.record import Evaluation
+from spinenas.space.search_space import SearchSpace
+
+controller = make_controller({name!r}, SearchSpace.spinenet49())
+for _ in range(90):
+    proposal = controller.ask()
+    print(proposal.number, proposal.parent, proposal.origin, proposal.genotype.text)
+    digest = hashlib.sha256(proposal.genotype.text.encode()).hexdigest()
+    controller.tell(proposal.number, Evaluation(int(digest[:8], 16) / 2**32))
+"""
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("0", "1", "77")
+    }
+    assert len(printed) == 1
+    assert printed.pop().count("\n") == 90
+
+
+@pytest.mark.parametrize("name", ["random", "evolution"])
+def test_another_seed_is_another_trajectory(name):
+    assert make_controller(name, SPINENET49, seed=0).ask() != make_controller(name, SPINENET49, seed=1).ask()
+
+
+@every_controller
+@pytest.mark.parametrize("seed", range(3))
+def test_a_story_replayed_to_any_point_goes_on_as_it_was_lived(make, seed):
+    story = live(make(TINY), num_asks=40, max_in_flight=7, seed=seed)
+    assert len(story) == 80
+    for cut in {*range(seed, len(story), 5), len(story) - 1}:
+        controller = make(TINY)
+        for kind, *fields in story[:cut]:
+            if kind == "ask":
+                recorded = json.loads(json.dumps(fields[0].to_json()))
+                controller.replay_ask(Proposal.from_json(recorded))
+            else:
+                assert controller.tell(*fields)
+        for kind, *fields in story[cut:]:
+            if kind == "ask":
+                assert controller.ask() == fields[0]
+            else:
+                assert controller.tell(*fields)
+
+
+@every_controller
+def test_unknown_and_repeated_results_are_refused_and_change_nothing(make):
+    controller, untouched = make(TINY), make(TINY)
+    story = live(controller, num_asks=20, max_in_flight=4, seed=1)
+    live(untouched, num_asks=20, max_in_flight=4, seed=1)
+    for number in (-1, 20, 999, story[0][1].number):
+        assert controller.tell(number, Evaluation(1e9)) is False
+        assert controller.tell(number, FAILURE) is False
+    for _ in range(10):
+        assert controller.ask() == untouched.ask()
+
+
+def test_the_order_of_results_does_not_matter_to_random_search():
+    forward, backward = RandomSearch(TINY), RandomSearch(TINY)
+    for _ in range(10):
+        assert forward.ask() == backward.ask()
+    for number in range(10):
+        forward.tell(number, Evaluation(number))
+        backward.tell(9 - number, FAILURE)
+    assert forward.ask() == backward.ask()
+
+
+@every_controller
+def test_no_training_is_proposed_twice_with_fifty_in_flight(make):
+    for space in (TINY, SPINENET49):
+        story = live(make(space), num_asks=150, max_in_flight=50, seed=2)
+        asked = [fields[0] for kind, *fields in story if kind == "ask"]
+        assert [proposal.number for proposal in asked] == list(range(150))
+        trainings = Counter(
+            (network_key(proposal.genotype), proposal.fidelity, proposal.replicate) for proposal in asked
+        )
+        assert trainings.most_common(1)[0][1] == 1
+
+
+def networks(space: SearchSpace, feasible=lambda genotype: True) -> set[str]:
+    return {network_key(genotype) for genotype in space.enumerate() if feasible(genotype)}
+
+
+@every_searcher
+def test_a_small_space_is_proposed_whole_and_then_is_exhausted(make):
+    controller = make(MINUTE)
+    alive = (lambda genotype: not dead_blocks(genotype)) if make is MAKERS["alive"] else lambda genotype: True
+    wanted = networks(MINUTE, alive)
+    asked = [fields[0] for kind, *fields in live(controller, num_asks=len(wanted), max_in_flight=9, seed=0)
+             if kind == "ask"]  # fmt: skip
+    assert {network_key(proposal.genotype) for proposal in asked} == wanted
+    for _ in range(2):
+        with pytest.raises(SpaceExhausted, match=f"all {len(wanted)} feasible networks of minute"):
+            controller.ask()
+
+
+def test_exhaustion_survives_a_replay():
+    story = live(MAKERS["evolution"](MINUTE), num_asks=len(networks(MINUTE)), max_in_flight=3, seed=0)
+    controller = MAKERS["evolution"](MINUTE)
+    for kind, *fields in story:
+        if kind == "ask":
+            controller.replay_ask(fields[0])
+    with pytest.raises(SpaceExhausted):
+        controller.ask()
+
+
+@pytest.mark.parametrize("name", ["random", "evolution"])
+def test_only_feasible_networks_are_proposed(name):
+    def feasible(genotype: Genotype) -> bool:
+        return genotype.blocks[0].kind == "residual"
+
+    controller = make_controller(name, TINY, feasible=feasible)
+    asked = [fields[0] for kind, *fields in live(controller, num_asks=150, max_in_flight=5, seed=0)
+             if kind == "ask"]  # fmt: skip
+    assert all(feasible(proposal.genotype) for proposal in asked)
+
+    impossible = make_controller(name, SPINENET49, feasible=lambda genotype: False)
+    with pytest.raises(SpaceExhausted, match="new and feasible"):
+        impossible.ask()
+
+
+@pytest.mark.parametrize("name", ["random", "evolution"])
+def test_an_observed_network_is_never_proposed(name):
+    controller = make_controller(name, MINUTE)
+    observed = list(MINUTE.enumerate())[::2]
+    for genotype in observed:
+        controller.observe(genotype, Evaluation(0.5))
+    left = networks(MINUTE) - {network_key(genotype) for genotype in observed}
+    assert {network_key(controller.ask().genotype) for _ in left} == left
+    with pytest.raises(SpaceExhausted):
+        controller.ask()
+
+
+@pytest.mark.parametrize("name", ["random", "evolution"])
+def test_a_network_of_another_space_is_not_observed(name):
+    with pytest.raises(UserError, match="in tiny"):
+        make_controller(name, TINY).observe(SPINENET_49, Evaluation(0.5))
+
+
+# Random search
+
+
+def test_the_controls_draw_what_they_promise():
+    uniform = RandomSearch(SPINENET49)
+    assert 5 < sum(bool(dead_blocks(uniform.ask().genotype)) for _ in range(40)) < 35
+    alive = RandomSearch(SPINENET49, control="alive")
+    assert not any(dead_blocks(alive.ask().genotype) for _ in range(40))
+    band = MaddsBand(SCALINGS["49"], 640, 25_000_000_000, 27_000_000_000)
+    banded = RandomSearch(SPINENET49, control="madds-band", madds_band=band)
+    costs = [backbone_cost(banded.ask().genotype, SCALINGS["49"], 640).madds for _ in range(10)]
+    assert all(25e9 <= cost <= 27e9 for cost in costs)
+
+
+# Evolution
+
+
+def tell_all(controller, objectives):
+    for objective in objectives:
+        proposal = controller.ask()
+        controller.tell(proposal.number, FAILURE if objective is None else Evaluation(objective))
+
+
+def test_the_first_proposals_are_random_and_alive_and_the_next_are_children():
+    controller = RegularizedEvolution(SPINENET49, population_size=10, tournament_size=4)
+    asked = [controller.ask() for _ in range(10)]
+    assert all(proposal.origin == "random:alive" and not dead_blocks(proposal.genotype) for proposal in asked)
+    assert controller.ask().origin == "random:alive"  # no result is in: there is no parent yet
+    controller.tell(3, Evaluation(0.1))
+    child = controller.ask()
+    assert (child.parent, child.origin.split(":")[0]) == (3, "mutation")
+
+
+def test_a_child_is_its_parent_but_for_the_named_edits():
+    controller = RegularizedEvolution(SPINENET49, population_size=1, tournament_size=1, max_edits=3)
+    tell_all(controller, [0.5])
+    parent = RegularizedEvolution(SPINENET49, population_size=1, tournament_size=1, max_edits=3).ask().genotype
+    counts = set()
+    for _ in range(30):
+        child = controller.ask()
+        edits = child.origin.removeprefix("mutation:").split("+")
+        counts.add(len(edits))
+        assert set(edits) <= {"swap", "insert", "reparent", "level", "kind"}
+        assert child.genotype != parent
+        if set(edits) == {"kind"}:
+            changed = [a.kind != b.kind for a, b in zip(child.genotype.blocks, parent.blocks, strict=True)]
+            assert 1 <= sum(changed) <= len(edits)
+    assert counts == {1, 2, 3}
+
+
+def test_a_failure_is_the_worst_member():
+    controller = RegularizedEvolution(SPINENET49, population_size=2, tournament_size=2)
+    tell_all(controller, [-5.0, None])
+    parents = Counter(controller.ask().parent for _ in range(200))
+    # Both draws hit the failure a quarter of the time.
+    assert set(parents) == {0, 1}
+    assert 25 < parents[1] < 75
+
+
+def test_a_population_of_failures_alone_still_has_children():
+    controller = RegularizedEvolution(SPINENET49, population_size=2, tournament_size=2)
+    tell_all(controller, [None, None])
+    assert controller.ask().parent in (0, 1)
+
+
+def test_the_oldest_result_dies_however_good():
+    controller = RegularizedEvolution(SPINENET49, population_size=2, tournament_size=2)
+    tell_all(controller, [1.0, 0.2])
+    assert {controller.ask().parent for _ in range(30)} == {0, 1}
+    controller.tell(2, Evaluation(0.1))
+    assert {controller.ask().parent for _ in range(30)} == {1, 2}
+
+
+def test_a_late_result_is_young():
+    controller = RegularizedEvolution(SPINENET49, population_size=3, tournament_size=3)
+    for _ in range(5):
+        controller.ask()
+    for number in (1, 2, 3, 0):
+        controller.tell(number, Evaluation(0.5))
+    assert {controller.ask().parent for _ in range(60)} == {2, 3, 0}
+
+
+def test_a_full_archive_replaces_the_random_start():
+    controller = RegularizedEvolution(SPINENET49, population_size=1, tournament_size=1)
+    controller.observe(SPINENET_49, Evaluation(0.4))
+    child = controller.ask()
+    assert child.parent is None
+    assert child.origin.startswith("mutation:")
+    assert child.genotype != SPINENET_49
+
+
+def test_evolution_finds_better_networks_than_random_search_on_every_seed():
+    def objective(genotype: Genotype, landscape: int) -> float:
+        """Each block's level at its place, and each of its connections, has a weight."""
+        total = 0.0
+        for node, block in enumerate(genotype.blocks):
+            for term in (("level", node, block.level), *(("edge", node, parent) for parent in block.parents)):
+                total += random.Random(f"{landscape} {term}").gauss(0, 1)
+        return total
+
+    def best(controller, landscape: int) -> float:
+        values = []
+        for _ in range(200):
+            proposal = controller.ask()
+            values.append(objective(proposal.genotype, landscape))
+            controller.tell(proposal.number, Evaluation(values[-1]))
+        return max(values)
+
+    for seed in range(4):
+        evolution = RegularizedEvolution(SPINENET49, population_size=20, tournament_size=5, seed=seed)
+        control = RandomSearch(SPINENET49, control="alive", seed=seed)
+        assert best(evolution, seed) > best(control, seed) + 2
+
+
+# Replicates
+
+
+@pytest.mark.parametrize(
+    ("num_trials", "share", "expected"),
+    [(1, 0.1, 0), (7, 0.9, 0), (8, 0.1, 1), (10, 0.1, 1), (11, 0.1, 2), (24, 0.1, 3), (30, 0.1, 3),
+     (1000, 0.1, 100), (70, 0.1, 7), (50, 0.0, 0), (8, 0.001, 1)],
+)  # fmt: skip
+def test_the_share_of_replicates_is_rounded_up_exactly(num_trials, share, expected):
+    assert num_replicates(num_trials, share) == expected
+
+
+def replicated(num_trials=8, share=0.5):
+    return ReplicateLeaders(RandomSearch(SPINENET49), num_trials=num_trials, share=share)
+
+
+def test_the_end_of_a_budget_goes_round_the_leaders():
+    controller = replicated()
+    tell_all(controller, [0.1, 0.4, 0.3, 0.2])
+    first, second, third = (controller.ask() for _ in range(3))
+    assert [proposal.parent for proposal in (first, second, third)] == [1, 2, 1]
+    assert [proposal.replicate for proposal in (first, second, third)] == [1, 1, 2]
+    assert [proposal.number for proposal in (first, second, third)] == [4, 5, 6]
+    assert {(proposal.stage, proposal.origin) for proposal in (first, second, third)} == {(Stage.RERANK, "replicate")}
+    # 1 falls to a mean of 0.1 with its second result, so that 2 and 3 lead; 3 has the fewest trainings.
+    controller.tell(4, Evaluation(-0.2))
+    assert controller.ask().parent == 3
+
+
+def test_a_failed_replicate_counts_as_a_training_and_not_as_a_result():
+    controller = replicated()
+    tell_all(controller, [0.1, 0.4, 0.3, 0.2, None])
+    following = [controller.ask() for _ in range(3)]
+    assert [(proposal.parent, proposal.replicate) for proposal in following] == [(2, 1), (1, 2), (2, 2)]
+
+
+def test_nothing_is_replicated_before_there_is_a_result():
+    controller = replicated()
+    for _ in range(4):
+        assert controller.ask() is not None
+    assert controller.ask() is None
+    controller.tell(2, Evaluation(0.1))
+    assert controller.ask().parent == 2
+
+
+def test_a_run_of_failures_alone_ends():
+    controller = replicated()
+    tell_all(controller, [None] * 4)
+    with pytest.raises(SpaceExhausted, match="no trial has given a result"):
+        controller.ask()
+
+
+def test_a_raised_budget_is_searched_first():
+    short, long = replicated(num_trials=8, share=0.25), replicated(num_trials=16, share=0.25)
+    for _ in range(8):
+        proposal = short.ask()
+        long.replay_ask(proposal)
+        assert short.tell(proposal.number, Evaluation(score(proposal.genotype)))
+        assert long.tell(proposal.number, Evaluation(score(proposal.genotype)))
+    following = [long.ask() for _ in range(8)]
+    assert [proposal.stage for proposal in following] == [Stage.SEARCH] * 6 + [Stage.RERANK] * 2
+    assert [proposal.number for proposal in following] == list(range(8, 16))
+
+
+def test_an_exhausted_space_still_gets_its_replicates_and_no_more():
+    controller = ReplicateLeaders(RandomSearch(MINUTE), num_trials=500, share=0.01)
+    num_networks = len(networks(MINUTE))
+    for _ in range(num_networks + 5):
+        proposal = controller.ask()
+        controller.tell(proposal.number, Evaluation(score(proposal.genotype)))
+    assert (proposal.number, proposal.stage) == (num_networks + 4, Stage.RERANK)
+    with pytest.raises(SpaceExhausted):
+        controller.ask()
+
+
+def test_replicates_make_no_new_members_of_a_population():
+    inner = RegularizedEvolution(SPINENET49, population_size=2, tournament_size=2)
+    controller = ReplicateLeaders(inner, num_trials=8, share=0.5)
+    tell_all(controller, [0.1, 0.4, 0.3, 0.2, 0.9, 0.9, 0.9, 0.9])
+    assert {inner.ask().parent for _ in range(30)} == {2, 3}
+
+
+# Names and options
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make_controller("evolutoin", TINY), "'evolutoin' is unknown; did you mean 'evolution'"),
+        (lambda: make_controller("evolution", TINY, population=3), "no option 'population'; did you mean"),
+        (lambda: make_controller("random", TINY, objectives=("AP", "madds")), "this version searches"),
+        (lambda: make_controller("evolution", TINY, population_size=8), "tournament_size is 16 with"),
+        (lambda: make_controller("evolution", TINY, tournament_size=0), "tournament_size is 0"),
+        (lambda: make_controller("evolution", TINY, max_edits=0), "max_edits is 0"),
+        (lambda: make_controller("random", TINY, control="alife"), "'alife' is unknown; did you mean 'alive'"),
+        (lambda: make_controller("random", TINY, control="madds-band"), "give both or neither"),
+        (lambda: MaddsBand(SCALINGS["49"], 640, 2, 1), "0 <= low <= high"),
+        (lambda: ReplicateLeaders(RandomSearch(TINY), num_trials=9, share=1.0), "share of replicates is 1.0"),
+    ],
+)
+def test_a_wrong_name_or_option_is_one_clear_sentence(call, message):
+    with pytest.raises(UserError, match=message):
+        call()
