@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -40,12 +41,12 @@ def letterboxed(image: Tensor, content: tuple[int, int]) -> Tensor:
 def augmented(
     image: Tensor,
     content: tuple[int, int],
-    boxes_yxyx: np.ndarray,
+    boxes_yxyx: NDArray[np.float64],
     rng: np.random.Generator,
     *,
     flip: bool,
     scale_jitter: tuple[float, float],
-) -> tuple[Tensor, np.ndarray, np.ndarray]:
+) -> tuple[Tensor, NDArray[np.float64], NDArray[np.int64]]:
     """Flip, scale, and crop or pad one image back to its canvas.
 
     Args:

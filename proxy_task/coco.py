@@ -247,9 +247,7 @@ def check_same_categories(train: Annotations, val: Annotations) -> None:
             )
 
 
-def hold_out(
-    annotations: Annotations, count: int, fingerprint: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def hold_out(annotations: Annotations, count: int, fingerprint: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Part the images into (train, reward) indices, both ascending.
 
     The choice depends on the fingerprint and the count alone. Groups are taken whole: one that no longer fits
@@ -291,9 +289,7 @@ def _load_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     if not isinstance(data, dict):
-        raise UserError(
-            f"{path} is not a COCO annotation file: it holds a {type(data).__name__}, not an object"
-        )
+        raise UserError(f"{path} is not a COCO annotation file: it holds a {type(data).__name__}, not an object")
     return data
 
 
@@ -344,9 +340,7 @@ def _read_images(entries: list[Any], path: Path) -> list[dict[str, Any]]:
             raise UserError(f"{path}: image id {image_id} is used twice; ids must be unique")
         file_name = entry.get("file_name")
         if not isinstance(file_name, str) or not file_name:
-            raise UserError(
-                f"{path}: image {image_id} has no 'file_name'; it must name a file in the image folder"
-            )
+            raise UserError(f"{path}: image {image_id} has no 'file_name'; it must name a file in the image folder")
         for side in ("width", "height"):
             _whole_number(entry, side, f"image {image_id} ({file_name})", path, least=1)
         images[image_id] = entry
@@ -370,9 +364,7 @@ class _BoxTable:
         return _BoxTable(*(getattr(self, name)[keep] for name in self.__slots__))
 
 
-def _read_boxes(
-    entries: list[Any], row_of: dict[int, int], label_of: dict[int, int], path: Path
-) -> _BoxTable:
+def _read_boxes(entries: list[Any], row_of: dict[int, int], label_of: dict[int, int], path: Path) -> _BoxTable:
     image_rows, labels = np.empty((2, len(entries)), dtype=np.int64)
     boxes_xywh = np.empty((len(entries), 4))
     areas = np.empty(len(entries))
@@ -391,14 +383,10 @@ def _read_boxes(
             raise UserError(f"{path}: {what} is of image {image_id}, which is not in the list of images")
         category_id = _whole_number(entry, "category_id", what, path)
         if category_id not in label_of:
-            raise UserError(
-                f"{path}: {what} has category {category_id}, which is not in the list of categories"
-            )
+            raise UserError(f"{path}: {what} has category {category_id}, which is not in the list of categories")
         bbox = entry.get("bbox")
         if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(value) for value in bbox):
-            raise UserError(
-                f"{path}: {what} has the bbox {bbox!r:.80}; it must be [x, y, width, height] in pixels"
-            )
+            raise UserError(f"{path}: {what} has the bbox {bbox!r:.80}; it must be [x, y, width, height] in pixels")
         area = bbox[2] * bbox[3] if entry.get("area") is None else entry["area"]
         if not _is_number(area):
             raise UserError(f"{path}: {what} has the area {area!r:.50}; it must be a number of square pixels")
@@ -452,11 +440,9 @@ def _repair_boxes(
     ]:
         if mask.any():
             first = table.annotation_ids[np.flatnonzero(mask)[0]]
-            logger.warning(
-                "%s: boxes %s: %d (first: annotation %d)", path, change, np.count_nonzero(mask), first
-            )
-    repaired = _BoxTable(
-        table.image_rows, boxes_xywh, table.labels, areas, table.iscrowd, table.annotation_ids
-    ).where(is_finite & ~is_flat & ~is_outside)
+            logger.warning("%s: boxes %s: %d (first: annotation %d)", path, change, np.count_nonzero(mask), first)
+    repaired = _BoxTable(table.image_rows, boxes_xywh, table.labels, areas, table.iscrowd, table.annotation_ids).where(
+        is_finite & ~is_flat & ~is_outside
+    )
     dropped = {reason: int(np.count_nonzero(mask)) for reason, mask in reasons.items() if mask.any()}
     return repaired, dropped, int(np.count_nonzero(is_clipped))

@@ -117,7 +117,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
-            raise UserError(f"task.train has epochs {self.epochs} and batch_size {self.batch_size}; both are at least 1")
+            raise UserError(
+                f"task.train has epochs {self.epochs} and batch_size {self.batch_size}; both are at least 1"
+            )
         if self.learning_rate <= 0:
             raise UserError(f"task.train.learning_rate is {self.learning_rate}; it is above 0")
         low, high = self.scale_jitter
@@ -127,13 +129,23 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True)
 class EvalConfig:
-    """Detection after training (tensorflow/tpu `postprocess.py`)."""
+    """Detection after training (tensorflow/tpu `postprocess.py`).
+
+    Attributes:
+        score_threshold: detections below it are dropped.
+        nms_iou: boxes of one class that overlap a better one by more are dropped.
+        pre_nms_top: candidates of an image, over all classes, that go into NMS.
+        max_detections: kept per image.
+        batch_size: images at once; changes no result but the last bit.
+        every_epochs: AP is also measured after every so many epochs; 0 for only after the last.
+    """
 
     score_threshold: float = 0.05
     nms_iou: float = 0.5
     pre_nms_top: int = 5000
     max_detections: int = 100
     batch_size: int = 16
+    every_epochs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

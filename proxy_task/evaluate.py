@@ -133,10 +133,7 @@ def _entries(**columns: list[Any]) -> list[dict[str, Any]]:
     """Return rows numbered from 1: pycocotools marks a match by the partner's id and takes 0 for none."""
     names = ("id", *columns)
     num_rows = len(next(iter(columns.values())))
-    return [
-        dict(zip(names, row, strict=True))
-        for row in zip(range(1, num_rows + 1), *columns.values(), strict=True)
-    ]
+    return [dict(zip(names, row, strict=True)) for row in zip(range(1, num_rows + 1), *columns.values(), strict=True)]
 
 
 def _indexed(dataset: dict[str, Any]) -> COCO:

@@ -153,9 +153,7 @@ def _read_letterbox(annotations: Annotations, index: int, size: int) -> NDArray[
     with Image.open(annotations.images_folder / annotations.file_names[index]) as image:
         # Orientation in EXIF is not applied: COCO's boxes, widths and heights are of the pixels as stored.
         if image.size != expected:
-            raise ValueError(
-                f"is {image.width} x {image.height} px, the annotations say {expected[0]} x {expected[1]}"
-            )
+            raise ValueError(f"is {image.width} x {image.height} px, the annotations say {expected[0]} x {expected[1]}")
         scales, contents = letterbox_geometry(annotations.widths[[index]], annotations.heights[[index]], size)
         width, height = contents[0].tolist()
         # JPEG decodes at 1/2, 1/4 or 1/8 in a fraction of the time; twice the target keeps the quality.
@@ -178,7 +176,5 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         levels = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise ValueError(
-            f"has pixels of mode {image.mode}, whose range is not known; save it with 8 or 16 bits"
-        )
+        raise ValueError(f"has pixels of mode {image.mode}, whose range is not known; save it with 8 or 16 bits")
     return image.convert("RGB")

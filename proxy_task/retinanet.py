@@ -64,7 +64,8 @@ class RetinaNet(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Map images (N, 3, H, W) to class logits (N, A, class_channels) and box deltas (N, A, 4), float32."""
         features = self.backbone(images)
-        logits, deltas = [], []
+        logits: list[Tensor] = []
+        deltas: list[Tensor] = []
         for level in sorted(features):
             for tower, parts, width in (("cls", logits, self.class_channels), ("box", deltas, 4)):
                 y = self.head[tower](features[level], level)

@@ -1,8 +1,8 @@
 """The built-in data set: shapes on textured backgrounds, as an ordinary COCO folder; nothing trains here.
 
 A class is a shape in any colour, turned, stretched and shaded; sizes are log-uniform over a factor of twelve,
-so that every level of a detector has work. Every image has a random stream of its own: a larger set begins with
-the images of a smaller one. Arithmetic is kept to what IEEE 754 rounds alike everywhere.
+so that every level of a detector has work. Every image has a random stream of its own: a larger set begins
+with the images of a smaller one. Arithmetic is kept to what IEEE 754 rounds alike everywhere.
 """
 
 from __future__ import annotations
@@ -63,9 +63,7 @@ def ensure_built_in(root: Path, num_train: int, num_val: int, image_size_pixels:
     return root / name
 
 
-def generate_dataset(
-    folder: Path, *, num_train: int, num_val: int, image_size_pixels: int = 128, seed: int
-) -> None:
+def generate_dataset(folder: Path, *, num_train: int, num_val: int, image_size_pixels: int = 128, seed: int) -> None:
     """Write `images/` and `annotations/instances_{train,val}.json` into a new folder."""
     (folder / "annotations").mkdir(parents=True)
     (folder / "images").mkdir()
@@ -180,7 +178,7 @@ def _overlap(a: Box, b: Box) -> float:
 
 
 def _fill(rng: np.random.Generator, beneath: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a colour that stands out from the pixels beneath, shaded from one corner to the other, (h, w, 3)."""
+    """Return a colour that stands out from the pixels beneath, lightly shaded, (h, w, 3)."""
     background = beneath.mean(axis=(0, 1))
     colour = rng.integers(0, 256, size=3)
     while abs(colour - background).sum() < MIN_CONTRAST:

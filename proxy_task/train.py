@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spinenas.proxy_task.anchors import anchor_boxes
@@ -30,22 +31,19 @@ class Diverged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LabelledImages:
-    """Images with their boxes, ready to be trained on.
+    """All images of a cache with their boxes; trainings and evaluations take rows of it.
 
     Attributes:
         images: (N, S, S, 3) uint8, content in the top-left corner; may be a memory map.
-        contents: (N, 2) height and width of the content.
+        contents: N pairs, height and width of the content.
         boxes_yxyx: one (n, 4) float64 array per image, in pixels of the canvas, without crowds.
         labels: one (n,) array per image, 1 to K.
     """
 
-    images: np.ndarray
-    contents: np.ndarray
-    boxes_yxyx: list[np.ndarray]
-    labels: list[np.ndarray]
-
-    def __len__(self) -> int:
-        return len(self.images)
+    images: NDArray[np.uint8]
+    contents: list[tuple[int, int]]
+    boxes_yxyx: list[NDArray[np.float64]]
+    labels: list[NDArray[np.int64]]
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
@@ -79,15 +77,19 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
     """SGD with momentum 0.9, or AdamW; weight decay on convolution kernels alone (tensorflow/tpu)."""
     kernels = [p for p in network.parameters() if p.ndim == 4]
     others = [p for p in network.parameters() if p.ndim != 4]
-    groups = [{"params": kernels, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": kernels, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9)
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, fused=True)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
 def train_detector(
     network: RetinaNet,
     data: LabelledImages,
+    rows: NDArray[np.int64],
     *,
     seed: int,
     device: torch.device,
@@ -100,7 +102,7 @@ def train_detector(
 
     Args:
         network: on the device.
-        data: all training images.
+        data, rows: the training images, and which of them are trained on.
         seed: of order and augmentation.
         after_epoch: called with (epoch from 1, mean losses and last learning rate); False stops the training.
 
@@ -116,21 +118,21 @@ def train_detector(
         aspect_ratios=head.aspect_ratios,
     ).to(device)
     optimizer = make_optimizer(network, train)
-    num_batches = steps_per_epoch(len(data), train.batch_size)
+    num_batches = steps_per_epoch(len(rows), train.batch_size)
     num_steps = train.epochs * num_batches
     network.train()
     step = 0
     for epoch in range(1, train.epochs + 1):
         rng = generator(seed, "epoch", epoch)
-        order = rng.permutation(len(data))
+        order = rng.permutation(rows)
         sums = torch.zeros(3, device=device)
         rate = 0.0
         for batch in range(num_batches):
             rate = learning_rate_at(step, num_steps, train)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            indices = order[batch * train.batch_size : (batch + 1) * train.batch_size]
-            images, classes, box_targets = make_batch(data, indices, rng, anchors, train)
+            chosen = order[batch * train.batch_size : (batch + 1) * train.batch_size]
+            images, classes, box_targets = make_batch(data, chosen, rng, anchors, train)
             with autocast(device, train.dtype):
                 logits, deltas = network(images)
             total, class_part, box_part = detection_loss(
@@ -144,7 +146,7 @@ def train_detector(
                 box_weight=loss.box_weight,
             )
             optimizer.zero_grad(set_to_none=True)
-            total.backward()
+            total.backward()  # type: ignore[no-untyped-call]
             if train.gradient_clip_norm is not None:
                 nn.utils.clip_grad_norm_(network.parameters(), train.gradient_clip_norm)
             optimizer.step()
@@ -160,15 +162,19 @@ def train_detector(
 
 
 def make_batch(
-    data: LabelledImages, indices: np.ndarray, rng: np.random.Generator, anchors: Tensor, train: TrainConfig
+    data: LabelledImages,
+    rows: NDArray[np.int64],
+    rng: np.random.Generator,
+    anchors: Tensor,
+    train: TrainConfig,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return augmented images (B, 3, S, S), class channels (B, A) and box targets (B, A, 4) on the anchors' device."""
     images, classes, box_targets = [], [], []
-    for index in indices:
+    for row in rows:
         image, boxes_yxyx, kept = augmented(
-            torch.from_numpy(np.array(data.images[index])),
-            (int(data.contents[index, 0]), int(data.contents[index, 1])),
-            data.boxes_yxyx[index],
+            torch.from_numpy(np.array(data.images[row])),
+            data.contents[row],
+            data.boxes_yxyx[row],
             rng,
             flip=train.flip,
             scale_jitter=train.scale_jitter,
@@ -177,7 +183,7 @@ def make_batch(
         class_target, box_target = targets(
             anchors,
             torch.from_numpy(boxes_yxyx).float().to(anchors.device),
-            torch.from_numpy(data.labels[index][kept]).long().to(anchors.device),
+            torch.from_numpy(data.labels[row][kept]).long().to(anchors.device),
         )
         classes.append(class_target)
         box_targets.append(box_target)

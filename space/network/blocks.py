@@ -19,7 +19,8 @@ from spinenas.space.genotype import BlockKind
 Activation = Callable[[Tensor], Tensor]
 NormFactory = Callable[[int], nn.BatchNorm2d]
 
-_ACTIVATIONS: dict[str, Activation] = {"relu": functional.relu, "swish": functional.silu}
+_ACTIVATIONS: dict[str, Activation] = {"relu": torch.relu_, "swish": functional.silu}
+"""relu works in place: it is only ever given a tensor that nothing else reads again."""
 
 
 def activation_function(name: str) -> Activation:
@@ -36,11 +37,11 @@ def output_channels(kind: BlockKind, channels: int) -> int:
 
 def conv(in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, bias: bool = False) -> nn.Conv2d:
     """A convolution padded by (kernel_size - 1) / 2 on both sides; its weights are left for `initialize`."""
-    layer = nn.utils.skip_init(
-        nn.Conv2d, in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=bias
+    # Made without storage first: torch's own initialisation would draw from the global generator.
+    layer = nn.Conv2d(
+        in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=bias, device="meta"
     )
-    assert isinstance(layer, nn.Conv2d)
-    return layer
+    return layer.to_empty(device="cpu")
 
 
 class ConvNorm(nn.Module):
@@ -110,8 +111,6 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
             fan_in = layer.weight[0].numel()
             # 0.8796 is the standard deviation of a unit normal cut at two: dividing by it keeps the variance.
             deviation = 1 / math.sqrt(fan_in) / 0.87962566103423978
-            nn.init.trunc_normal_(
-                layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator
-            )
+            nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -15,13 +15,14 @@ from spinenas.space.network.blocks import Activation, ConvNorm, NormFactory, out
 
 def max_pool_same(x: Tensor, kernel_size: int, stride: int) -> Tensor:
     """TensorFlow's SAME max-pool: output ceil(n / stride); of an odd padding the larger half comes after."""
-    padding = []
-    for size in (x.shape[-1], x.shape[-2]):
+    before, after = [], []
+    for size in x.shape[-2:]:
         total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
-        padding += [total // 2, total - total // 2]
-    if any(padding):
-        x = functional.pad(x, padding, value=float("-inf"))
-    return functional.max_pool2d(x, kernel_size, stride)
+        before.append(total // 2)
+        after.append(total - total // 2)
+    # A window that reaches past the end by ceil_mode sees what padding with -inf would show it, without a copy.
+    ceil_mode = after != before
+    return functional.max_pool2d(x, kernel_size, stride, padding=tuple(before), ceil_mode=ceil_mode)
 
 
 class Resample(nn.Module):

@@ -120,7 +120,9 @@ class SpineNet(nn.Module):
         self.nodes: list[Node] = []
         for spec in graph.nodes:
             if spec.kind not in BLOCKS:
-                raise UserError(f"block {spec.node} is {spec.kind!s}; the ResNet-type builder knows {', '.join(BLOCKS)}")
+                raise UserError(
+                    f"block {spec.node} is {spec.kind!s}; the ResNet-type builder knows {', '.join(BLOCKS)}"
+                )
             in_channels = None
             if spec.node < graph.num_stem:
                 in_channels = STEM_CHANNELS
@@ -128,7 +130,12 @@ class SpineNet(nn.Module):
                     level, kind = sources[spec.parents[0]]
                     in_channels = output_channels(kind, scaling.channels(level))
             node = Node(
-                spec, sources=sources, in_channels=in_channels, scaling=scaling, norm=norm, activation=activation
+                spec,
+                sources=sources,
+                in_channels=in_channels,
+                scaling=scaling,
+                norm=norm,
+                activation=activation,
             )
             self.add_module(f"node{spec.node:02d}", node)
             self.nodes.append(node)
@@ -150,8 +157,7 @@ class SpineNet(nn.Module):
             size = (-(-height // 2**node.level), -(-width // 2**node.level))
             features[node.node] = node(features, size)
         return {
-            level: self.activation(getattr(self, f"end{level}")(features[node]))
-            for level, node in self.outputs.items()
+            level: self.activation(getattr(self, f"end{level}")(features[node])) for level, node in self.outputs.items()
         }
 
     def realised_graph(self) -> BuiltGraph:
@@ -228,9 +234,7 @@ def count_madds(module: nn.Module, images: Tensor, forward: Callable[[Tensor], o
         assert isinstance(layer, nn.Conv2d)
         total += layer.weight[0].numel() * output[0].numel()
 
-    handles = [
-        layer.register_forward_hook(count) for layer in module.modules() if isinstance(layer, nn.Conv2d)
-    ]
+    handles = [layer.register_forward_hook(count) for layer in module.modules() if isinstance(layer, nn.Conv2d)]
     try:
         with torch.no_grad():
             (forward or module)(images)

@@ -1,0 +1,116 @@
+"""Detections of a trained network on cached images: decode, exact greedy NMS, boxes in pixels of the originals.
+
+As tensorflow/tpu `postprocess.py`, but for the "+1 pixel" of its box decoding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spinenas.proxy_task.anchors import anchor_boxes
+from spinenas.proxy_task.augment import letterboxed
+from spinenas.proxy_task.boxes import decode, xywh_from_yxyx
+from spinenas.proxy_task.config import EvalConfig, HeadConfig
+from spinenas.proxy_task.device import autocast
+from spinenas.proxy_task.nms import greedy_nms
+from spinenas.proxy_task.retinanet import RetinaNet
+from spinenas.proxy_task.train import LabelledImages
+
+
+@dataclass(frozen=True, slots=True)
+class CanvasDetections:
+    """Detections in pixels of the square canvas, by falling score within an image.
+
+    Attributes:
+        rows: (D,) rows of the images.
+        labels: (D,) class channels, 1 to K.
+        boxes_xywh: (D, 4) float64.
+        scores: (D,) float64.
+    """
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    boxes_xywh: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+
+def postprocess(
+    logits: Tensor, deltas: Tensor, anchors_yxyx: Tensor, limits: Tensor, config: EvalConfig
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Turn predictions into detections, with fixed shapes.
+
+    Args:
+        logits: (B, A, C) class logits; channel 0 is never a detection.
+        deltas: (B, A, 4).
+        anchors_yxyx: (A, 4).
+        limits: (B, 2) height and width that boxes are clipped to.
+
+    Returns:
+        Boxes yxyx (B, M, 4), scores (B, M), class channels (B, M), and valid (B, M); M = max_detections.
+    """
+    batch, _, channels = logits.shape
+    scores = logits[..., 1:].sigmoid().reshape(batch, -1)
+    top_scores, top = scores.topk(min(config.pre_nms_top, scores.shape[1]), dim=1)
+    top_scores = torch.where(top_scores > config.score_threshold, top_scores, 0)
+    anchor, classes = top // (channels - 1), top % (channels - 1) + 1
+    boxes = decode(deltas.gather(1, anchor[..., None].expand(-1, -1, 4)), anchors_yxyx[anchor])
+    boxes = torch.minimum(boxes.clamp(min=0), limits.repeat(1, 2)[:, None])
+    kept = greedy_nms(boxes, top_scores, classes, iou_threshold=config.nms_iou, max_detections=config.max_detections)
+    valid = kept >= 0
+    index = kept.clamp(min=0)
+    return (
+        boxes.gather(1, index[..., None].expand(-1, -1, 4)),
+        top_scores.gather(1, index),
+        classes.gather(1, index),
+        valid,
+    )
+
+
+@torch.no_grad()
+def detect(
+    network: RetinaNet,
+    data: LabelledImages,
+    rows: NDArray[np.int64],
+    *,
+    device: torch.device,
+    head: HeadConfig,
+    config: EvalConfig,
+    dtype: str,
+) -> CanvasDetections:
+    """Run the network in evaluation mode over these rows; its mode is as before afterwards."""
+    size = data.images.shape[1]
+    anchors = anchor_boxes(
+        (size, size),
+        network.backbone.levels,
+        anchor_scale=head.anchor_scale,
+        num_scales=head.num_scales,
+        aspect_ratios=head.aspect_ratios,
+    ).to(device)
+    was_training = network.training
+    network.eval()
+    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = []
+    for start in range(0, len(rows), config.batch_size):
+        chosen = rows[start : start + config.batch_size]
+        images = torch.stack(
+            [letterboxed(torch.from_numpy(np.array(data.images[row])), data.contents[row]) for row in chosen]
+        )
+        with autocast(device, dtype):
+            logits, deltas = network(images.to(device, memory_format=torch.channels_last))
+        limits = torch.tensor([data.contents[row] for row in chosen], dtype=torch.float32, device=device)
+        boxes, scores, classes, valid = postprocess(logits, deltas, anchors, limits, config)
+        image = torch.from_numpy(chosen).to(device)[:, None].expand_as(valid)
+        found.append(
+            (
+                image[valid].cpu().numpy(),
+                classes[valid].cpu().numpy(),
+                xywh_from_yxyx(boxes[valid]).double().cpu().numpy(),
+                scores[valid].double().cpu().numpy(),
+            )
+        )
+    network.train(was_training)
+    return CanvasDetections(*(np.concatenate(parts) for parts in zip(*found, strict=True)))

@@ -1,0 +1,390 @@
+"""The proxy task: a genotype goes in, its AP on held-out images after a short training comes out.
+
+A task never raises for what can go wrong in a trial: that comes back as a `Failure` with its kind. What is wrong
+with the data or the configuration is a UserError from `prepare`, before any trial starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spinenas.proxy_task.cache_folder import cache_root
+from spinenas.proxy_task.coco import (
+    Annotations,
+    check_same_categories,
+    find_dataset,
+    hold_out,
+    read_annotations,
+)
+from spinenas.proxy_task.config import BUILT_IN, TaskConfig
+from spinenas.proxy_task.detect import detect
+from spinenas.proxy_task.device import choose_device, peak_memory_bytes, reset_peak_memory
+from spinenas.proxy_task.evaluate import CocoEvaluator, Detections
+from spinenas.proxy_task.image_cache import ImageCache, open_cache
+from spinenas.proxy_task.retinanet import RetinaNet, build_retinanet
+from spinenas.proxy_task.synthetic import ensure_built_in
+from spinenas.proxy_task.train import (
+    Diverged,
+    LabelledImages,
+    bn_momentum_for,
+    steps_per_epoch,
+    train_detector,
+)
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
+from spinenas.space.cost import Cost, retinanet_cost
+from spinenas.space.errors import GenotypeError, UserError
+from spinenas.space.genotype import Genotype, canonical_json
+from spinenas.space.graph import network_key
+from spinenas.space.network import num_parameters
+from spinenas.space.random_streams import seed_for
+from spinenas.space.scaling import Scaling
+
+logger = logging.getLogger(__name__)
+
+PROTOCOL_VERSION = 1
+"""Part of every task key: raised whenever the code changes what a number means."""
+
+Report = Callable[[int, dict[str, float]], bool]
+"""Called with (epoch from 1, figures) after each epoch; returns False to stop the training there."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Split:
+    """Annotations with their cached images, ready for training and evaluation."""
+
+    annotations: Annotations
+    cache: ImageCache
+    data: LabelledImages
+
+
+class ProxyTask:
+    """Trains and evaluates genotypes on one data set.
+
+    A task may be sent to another process: only its configuration travels, data is opened there again.
+    """
+
+    def __init__(self, config: TaskConfig, *, device: str = "auto", threads: int = 1):
+        """Configure a task without touching the data.
+
+        Args:
+            config: what is trained, on what, how.
+            device: "auto", "cpu", "cuda" or "cuda:1".
+            threads: CPU threads of a trial; sums differ in the last bit with their number.
+        """
+        self.config, self._device_name, self.threads = config, device, threads
+        self._splits: dict[tuple[str, int], _Split] = {}
+        self._evaluators: dict[str, CocoEvaluator] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.config, self._device_name, self.threads)
+
+    @cached_property
+    def torch_device(self) -> torch.device:
+        return choose_device(self._device_name)
+
+    @property
+    def device(self) -> str:
+        """Device type, "cpu" or "cuda"."""
+        return self.torch_device.type
+
+    @property
+    def dtype(self) -> str:
+        """Number format of convolutions."""
+        return self.config.train.dtype
+
+    def prepare(self) -> None:
+        """Read the annotations and decode the training images into the cache, once per machine.
+
+        Raises:
+            UserError: naming what is wrong with the data or the configuration.
+        """
+        _ = self.torch_device, self.key
+        self._split("train", self.config.image_size_pixels)
+
+    @cached_property
+    def _annotations(self) -> dict[str, Annotations]:
+        data = self.config.data
+        if data.folder == BUILT_IN and data.train_annotations is None:
+            built_in = ensure_built_in(
+                cache_root(data.cache_folder),
+                data.built_in_train_images,
+                data.built_in_val_images,
+                self.config.image_size_pixels,
+            )
+            data = replace(data, folder=str(built_in))
+        paths = find_dataset(data)
+        train = read_annotations(paths.train_annotations, paths.train_images)
+        val = read_annotations(paths.val_annotations, paths.val_images)
+        check_same_categories(train, val)
+        return {"train": train, "val": val}
+
+    @cached_property
+    def _rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows of the train annotations: (trained on, held out as reward images)."""
+        train = self._annotations["train"]
+        count = self.config.data.held_out_images
+        if count is None:
+            count = max(1, len(train.image_ids) // 5)
+        return hold_out(train, count, train.fingerprint)
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What the data is: hashes of both annotation files, and the counts that matter."""
+        train, val = self._annotations["train"], self._annotations["val"]
+        return {
+            "train": train.fingerprint,
+            "val": val.fingerprint,
+            "num_train_images": len(self._rows[0]),
+            "num_reward_images": len(self._rows[1]),
+            "num_val_images": len(val.image_ids),
+            "categories": list(train.category_names),
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """16 hex digits of all that gives a result its meaning; results of other keys are never compared."""
+        config = asdict(self.config)
+        del config["data"]  # what is in the files counts, not where they are
+        meaning = {"protocol": PROTOCOL_VERSION, "config": config, "data": self.fingerprint}
+        return hashlib.sha256(canonical_json(meaning).encode()).hexdigest()[:16]
+
+    @cached_property
+    def fidelity(self) -> Fidelity:
+        """How much training a trial is, unless its proposal says otherwise."""
+        train = self.config.train
+        return Fidelity(
+            train.epochs,
+            self.config.image_size_pixels,
+            train.batch_size,
+            len(self._rows[0]),
+            self.config.scaling,
+        )
+
+    @property
+    def class_channels(self) -> int:
+        """Classes and the unused channel 0."""
+        return len(self._annotations["train"].category_ids) + 1
+
+    def _split(self, name: str, size: int) -> _Split:
+        if (name, size) not in self._splits:
+            annotations = self._annotations[name]
+            cache = open_cache(annotations, size, cache_root(self.config.data.cache_folder))
+            self._splits[name, size] = _Split(annotations, cache, _labelled(annotations, cache))
+        return self._splits[name, size]
+
+    def _evaluator(self, name: str) -> CocoEvaluator:
+        if name not in self._evaluators:
+            annotations = self._annotations[name]
+            self._evaluators[name] = CocoEvaluator(
+                annotations.subset(self._rows[1]) if name == "train" else annotations
+            )
+        return self._evaluators[name]
+
+    def evaluate(
+        self,
+        genotype: Genotype,
+        *,
+        seed: int,
+        fidelity: Fidelity | None = None,
+        attempt: int = 0,
+        folder: Path | None = None,
+        report: Report | None = None,
+    ) -> Evaluation | Failure:
+        """Train a genotype and evaluate it on the reward images.
+
+        Args:
+            genotype: what is built.
+            seed: everything random is derived from it, and from nothing else.
+            fidelity: how much training; None for the task's own.
+            attempt: 0, or how often a worker was lost with this trial; changes nothing in the result.
+            folder: the trial's own folder.
+            report: called after each epoch.
+
+        Returns:
+            An Evaluation, or a Failure that says what went wrong.
+        """
+        result, _ = self._guarded(genotype, seed, fidelity or self.fidelity, report, with_val=False)
+        return result
+
+    def replay(
+        self,
+        genotype: Genotype,
+        *,
+        seed: int,
+        folder: Path | None = None,
+        report: Report | None = None,
+        scaling: Scaling | None = None,
+    ) -> tuple[Evaluation | Failure, dict[str, float | None]]:
+        """Do the same training and evaluate it on the reward images and on val.
+
+        Args:
+            scaling: another width than the task's, such as SCALINGS["49"].
+
+        Returns:
+            What `evaluate` returns, and the metrics on val (empty after a Failure).
+        """
+        fidelity = self.fidelity if scaling is None else replace(self.fidelity, scaling=scaling)
+        return self._guarded(genotype, seed, fidelity, report, with_val=True)
+
+    def _guarded(
+        self, genotype: Genotype, seed: int, fidelity: Fidelity, report: Report | None, *, with_val: bool
+    ) -> tuple[Evaluation | Failure, dict[str, float | None]]:
+        try:
+            return self._trial(genotype, seed, fidelity, report, with_val=with_val)
+        except Exception as error:
+            kind = failure_kind(error)
+            return Failure(kind, str(error) or type(error).__name__, traceback.format_exc()), {}
+
+    def _trial(
+        self, genotype: Genotype, seed: int, fidelity: Fidelity, report: Report | None, *, with_val: bool
+    ) -> tuple[Evaluation, dict[str, float | None]]:
+        torch.set_num_threads(self.threads)
+        config, device = self.config, self.torch_device
+        train = replace(config.train, epochs=fidelity.epochs, batch_size=fidelity.batch_size)
+        rows = self._rows[0][: fidelity.num_train_images]
+        split = self._split("train", fidelity.image_size_pixels)
+        reset_peak_memory(device)
+        started = time.perf_counter()
+        network = build_retinanet(
+            genotype,
+            fidelity.scaling,
+            config.head,
+            class_channels=self.class_channels,
+            activation=train.activation,
+            bn_momentum=bn_momentum_for(train.epochs * steps_per_epoch(len(rows), train.batch_size), train),
+            bn_eps=train.bn_eps,
+            generator=torch.Generator().manual_seed(seed_for(seed, "weights")),
+        )
+        network.to(device)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        built_key = network.backbone.network_key()
+        assert built_key == network_key(genotype), "the network built is not the one proposed"
+
+        curve: list[dict[str, float]] = []
+        eval_seconds = 0.0
+
+        def after_epoch(epoch: int, figures: dict[str, float]) -> bool:
+            nonlocal eval_seconds
+            every = config.eval.every_epochs
+            if every and epoch % every == 0 and epoch < train.epochs:
+                eval_started = time.perf_counter()
+                ap = self._metrics(network, "train", self._rows[1], fidelity)["AP"]
+                figures = {**figures, "AP": 0.0 if ap is None else ap}
+                eval_seconds += time.perf_counter() - eval_started
+            curve.append({"epoch": epoch, **figures})
+            return report is None or report(epoch, figures)
+
+        train_detector(
+            network,
+            split.data,
+            rows,
+            seed=seed,
+            device=device,
+            train=train,
+            loss=config.loss,
+            head=config.head,
+            after_epoch=after_epoch,
+        )
+        train_seconds = time.perf_counter() - started - eval_seconds
+        eval_started = time.perf_counter()
+        metrics = self._metrics(network, "train", self._rows[1], fidelity)
+        eval_seconds += time.perf_counter() - eval_started
+        objective = metrics["AP"] or 0.0
+        curve[-1]["AP"] = objective
+        params = num_parameters(network)
+        cost = self.cost(genotype, fidelity.scaling, fidelity.image_size_pixels)
+        assert params == cost.params, "the network built has other parameters than the arithmetic says"
+        evaluation = Evaluation(
+            objective=objective,
+            metrics=metrics,
+            curve=tuple(curve),
+            params=params,
+            madds=cost.madds,
+            network_key=built_key,
+            train_seconds=train_seconds,
+            eval_seconds=eval_seconds,
+            peak_memory_bytes=peak_memory_bytes(device),
+        )
+        if not with_val:
+            return evaluation, {}
+        val_rows = np.arange(len(self._annotations["val"].image_ids))
+        return evaluation, self._metrics(network, "val", val_rows, fidelity)
+
+    def cost(self, genotype: Genotype, scaling: Scaling | None = None, image_size: int | None = None) -> Cost:
+        """Parameters and multiply-adds of the task's detector, at the task's or another scaling and size."""
+        head = self.config.head
+        return retinanet_cost(
+            genotype,
+            scaling or self.config.scaling,
+            image_size or self.config.image_size_pixels,
+            class_channels=self.class_channels,
+            head_convs=head.num_convs,
+            head_channels=head.channels,
+            num_anchors=head.num_scales * len(head.aspect_ratios),
+        )
+
+    def _metrics(
+        self, network: RetinaNet, name: str, rows: NDArray[np.int64], fidelity: Fidelity
+    ) -> dict[str, float | None]:
+        split = self._split(name, fidelity.image_size_pixels)
+        found = detect(
+            network,
+            split.data,
+            rows,
+            device=self.torch_device,
+            head=self.config.head,
+            config=self.config.eval,
+            dtype=self.dtype,
+        )
+        if not (np.isfinite(found.boxes_xywh).all() and np.isfinite(found.scores).all()):
+            raise Diverged("the network predicts boxes that are not finite")
+        annotations = split.annotations
+        detections = Detections(
+            image_ids=annotations.image_ids[found.rows],
+            category_ids=annotations.category_ids[found.labels - 1],
+            boxes_xywh=found.boxes_xywh / split.cache.scales[found.rows][:, None],
+            scores=found.scores,
+        )
+        return self._evaluator(name).evaluate(detections)
+
+
+def failure_kind(error: Exception) -> FailureKind:
+    """Tell what kind of failure an exception of a trial is."""
+    if isinstance(error, Diverged):
+        return FailureKind.DIVERGED
+    if isinstance(error, GenotypeError):
+        return FailureKind.INVALID_GENOTYPE
+    if isinstance(error, UserError):
+        return FailureKind.INVALID_DATA
+    # PyTorch's CPU allocator raises a plain RuntimeError.
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return FailureKind.OUT_OF_MEMORY
+    return FailureKind.BUG
+
+
+def _rebuild(config: TaskConfig, device: str, threads: int) -> ProxyTask:
+    return ProxyTask(config, device=device, threads=threads)
+
+
+def _labelled(annotations: Annotations, cache: ImageCache) -> LabelledImages:
+    """Bring the boxes, without crowds, into pixels of the cache."""
+    boxes_yxyx, labels = [], []
+    for row, (start, end) in enumerate(zip(annotations.box_offsets[:-1], annotations.box_offsets[1:], strict=True)):
+        objects = ~annotations.iscrowd[start:end]
+        x, y, width, height = (annotations.boxes_xywh[start:end][objects] * cache.scales[row]).T
+        boxes_yxyx.append(np.stack([y, x, y + height, x + width], axis=1))
+        labels.append(annotations.labels[start:end][objects])
+    contents = [(int(height), int(width)) for width, height in cache.content_sizes_wh]
+    return LabelledImages(cache.images, contents, boxes_yxyx, labels)
