@@ -1,0 +1,255 @@
+"""COCO metrics: equal to published figures, to a plain reading of the rules, and right where pycocotools trips."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from shared_fixtures import shared_folder
+
+from spinenas.proxy_task.coco import Annotations, read_annotations
+from spinenas.proxy_task.evaluate import CocoEvaluator, Detections
+from spinenas.results.record import COCO_METRICS
+
+NONE_FOUND = Detections(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty((0, 4)), np.empty(0))
+
+
+def random_annotations(folder: Path, *, first_annotation_id: int = 1, seed: int = 0) -> Annotations:
+    """Return 12 images, ids with gaps, 3 categories, crowd boxes, areas below those of the boxes."""
+    rng = np.random.default_rng(seed)
+    image_ids = rng.permutation(100)[:12].tolist()
+    annotations = []
+    for image_id in image_ids[:-1]:  # the last image has no box
+        for _ in range(rng.integers(1, 6)):
+            width, height = np.exp(rng.uniform(np.log(8), np.log(200), size=2)).round(2).tolist()
+            annotations.append(
+                {
+                    "id": first_annotation_id + len(annotations),
+                    "image_id": image_id,
+                    "category_id": int(rng.choice([2, 5, 90])),
+                    "bbox": [*rng.uniform(0, 400, size=2).round(2).tolist(), width, height],
+                    "area": width * height * rng.uniform(0.3, 1),
+                    "iscrowd": int(rng.random() < 0.1),
+                }
+            )
+    document = {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 640} for i in image_ids],
+        "annotations": annotations,
+        "categories": [{"id": i, "name": str(i)} for i in (90, 2, 5, 7)],  # no object is of category 7
+    }
+    path = folder / "instances.json"
+    path.write_text(json.dumps(document))
+    return read_annotations(path, folder)
+
+
+def noisy_detections(annotations: Annotations, seed: int = 1) -> Detections:
+    """Return doubled, shifted and mislabelled copies of the boxes, with many equal scores, in random order."""
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(np.repeat(np.arange(len(annotations.labels)), 3))
+    image_of_box = np.repeat(annotations.image_ids, np.diff(annotations.box_offsets))
+    category_ids = annotations.category_ids[annotations.labels[rows] - 1]
+    category_ids = np.where(rng.random(len(rows)) < 0.2, 5, category_ids)
+    sizes = annotations.boxes_xywh[rows][:, [2, 3, 2, 3]]
+    boxes = annotations.boxes_xywh[rows] + rng.uniform(-0.12, 0.12, size=(len(rows), 4)) * sizes
+    return Detections(image_of_box[rows], category_ids, boxes, rng.random(len(rows)).round(1))
+
+
+def everything_found(annotations: Annotations) -> Detections:
+    objects = ~annotations.iscrowd
+    return Detections(
+        np.repeat(annotations.image_ids, np.diff(annotations.box_offsets))[objects],
+        annotations.category_ids[annotations.labels - 1][objects],
+        annotations.boxes_xywh[objects],
+        np.ones(np.count_nonzero(objects)),
+    )
+
+
+def iou(a: NDArray[np.float64], b: NDArray[np.float64], *, crowd: bool) -> float:
+    sides = np.minimum(a[:2] + a[2:], b[:2] + b[2:]) - np.maximum(a[:2], b[:2])
+    if (sides <= 0).any():
+        return 0.0
+    intersection = sides.prod()
+    return float(intersection / (a[2:].prod() if crowd else a[2:].prod() + b[2:].prod() - intersection))
+
+
+def plain_average_precision(
+    annotations: Annotations,
+    detections: Detections,
+    areas: NDArray[np.float64],
+    in_range: Any,
+    thresholds: NDArray[np.float64],
+) -> float | None:
+    """Average precision by the text of the COCO rules, one box at a time."""
+    image_of_box = np.repeat(annotations.image_ids, np.diff(annotations.box_offsets))
+    precisions = []
+    for label, category_id in enumerate(annotations.category_ids, start=1):
+        for threshold in thresholds:
+            outcomes: list[tuple[float, bool]] = []  # (score, hit) of detections that count
+            num_objects = 0
+            for image_id in np.sort(annotations.image_ids):
+                truth = np.flatnonzero((image_of_box == image_id) & (annotations.labels == label))
+                ignored = {j: bool(annotations.iscrowd[j]) or not in_range(areas[j]) for j in truth}
+                num_objects += sum(not ignored[j] for j in truth)
+                found = np.flatnonzero((detections.image_ids == image_id) & (detections.category_ids == category_id))
+                taken: set[int] = set()
+                for i in sorted(found, key=lambda i: -detections.scores[i])[:100]:
+                    box = detections.boxes_xywh[i]
+                    overlaps = {
+                        j: iou(box, annotations.boxes_xywh[j], crowd=bool(annotations.iscrowd[j]))
+                        for j in truth
+                        if j not in taken or annotations.iscrowd[j]
+                    }
+                    candidates = [j for j in overlaps if overlaps[j] >= threshold]
+                    objects = [j for j in candidates if not ignored[j]]
+                    if objects:
+                        taken.add(max(objects, key=lambda j: overlaps[j]))
+                        outcomes.append((detections.scores[i], True))
+                    elif candidates:
+                        taken.add(max(candidates, key=lambda j: overlaps[j]))
+                    elif in_range(box[2] * box[3]):
+                        outcomes.append((detections.scores[i], False))
+            if num_objects == 0:
+                continue
+            hits = np.array([hit for _, hit in sorted(outcomes, key=lambda outcome: -outcome[0])], dtype=bool)
+            recall = np.cumsum(hits) / num_objects
+            precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+            precisions += [max(precision[recall >= level], default=0.0) for level in np.linspace(0, 1, 101)]
+    return float(np.mean(precisions)) if precisions else None
+
+
+ALL_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_average_precision_equals_a_plain_reading_of_the_rules(tmp_path: Path, seed: int) -> None:
+    annotations = random_annotations(tmp_path, seed=seed)
+    detections = noisy_detections(annotations, seed=seed + 10)
+    metrics = CocoEvaluator(annotations).evaluate(detections)
+
+    def plain(in_range: Any, thresholds: NDArray[np.float64] = ALL_THRESHOLDS) -> float | None:
+        return plain_average_precision(annotations, detections, annotations.areas, in_range, thresholds)
+
+    assert metrics["AP"] == pytest.approx(plain(lambda area: True), abs=1e-9)
+    assert metrics["AP50"] == pytest.approx(plain(lambda area: True, np.array([0.5])), abs=1e-9)
+    assert metrics["APs"] == pytest.approx(plain(lambda area: area <= 32**2), abs=1e-9)
+    assert metrics["APm"] == pytest.approx(plain(lambda area: 32**2 <= area <= 96**2), abs=1e-9)
+    assert metrics["APl"] == pytest.approx(plain(lambda area: area >= 96**2), abs=1e-9)
+
+
+def test_average_precision_by_tercile_is_over_equal_shares_of_the_objects_by_box_size(tmp_path: Path) -> None:
+    annotations = random_annotations(tmp_path, seed=4)
+    detections = noisy_detections(annotations)
+    metrics = CocoEvaluator(annotations).evaluate(detections)
+    areas = annotations.boxes_xywh[:, 2:].prod(axis=1)
+    low, high = np.quantile(areas[~annotations.iscrowd], [1 / 3, 2 / 3])
+    ranges = [lambda a: a <= low, lambda a: low < a <= high, lambda a: a > high]
+    for index, in_range in enumerate(ranges, start=1):
+        expected = plain_average_precision(annotations, detections, areas, in_range, ALL_THRESHOLDS)
+        assert metrics[f"AP_size{index}"] == pytest.approx(expected, abs=1e-9)
+    counts = [metrics[f"num_size{index}"] for index in (1, 2, 3)]
+    assert sum(counts) == np.count_nonzero(~annotations.iscrowd)
+    assert max(counts) - min(counts) <= 1
+
+
+def test_objects_of_equal_size_are_counted_in_one_tercile_only(tmp_path: Path) -> None:
+    annotations = random_annotations(tmp_path)
+    boxes = annotations.boxes_xywh.copy()
+    boxes[:, 2:] = 20
+    metrics = CocoEvaluator(replace_boxes(annotations, boxes)).evaluate(NONE_FOUND)
+    assert [metrics[f"num_size{i}"] for i in (1, 2, 3)] == [np.count_nonzero(~annotations.iscrowd), 0, 0]
+    assert [metrics[f"AP_size{i}"] for i in (1, 2, 3)] == [0.0, None, None]
+
+
+def replace_boxes(annotations: Annotations, boxes_xywh: NDArray[np.float64]) -> Annotations:
+    values = {name: getattr(annotations, name) for name in Annotations.__slots__}
+    return Annotations(**{**values, "boxes_xywh": boxes_xywh, "areas": boxes_xywh[:, 2:].prod(axis=1)})
+
+
+def test_average_precision_per_category_averages_to_the_whole(tmp_path: Path) -> None:
+    annotations = random_annotations(tmp_path)
+    evaluator = CocoEvaluator(annotations)
+    detections = noisy_detections(annotations)
+    by_category = evaluator.ap_per_category(detections)
+    assert list(by_category) == [2, 5, 7, 90]
+    assert by_category[7] is None
+    defined = [value for value in by_category.values() if value is not None]
+    assert np.mean(defined) == pytest.approx(evaluator.evaluate(detections)["AP"], abs=1e-12)
+
+
+def test_no_detections_at_all_score_zero(tmp_path: Path) -> None:
+    metrics = CocoEvaluator(random_annotations(tmp_path)).evaluate(NONE_FOUND)
+    assert [metrics[name] for name in COCO_METRICS] == [0.0] * 12
+
+
+def test_a_size_without_objects_is_undefined(tmp_path: Path) -> None:
+    annotations = random_annotations(tmp_path)
+    boxes = annotations.boxes_xywh.copy()
+    boxes[:, 2:] = 20
+    metrics = CocoEvaluator(replace_boxes(annotations, boxes)).evaluate(NONE_FOUND)
+    assert metrics["APs"] == 0.0
+    assert metrics["APm"] is metrics["APl"] is metrics["ARl"] is None
+
+
+@pytest.mark.parametrize("first_annotation_id", [0, 1])
+def test_everything_found_scores_one_even_with_an_annotation_id_of_zero(
+    tmp_path: Path, first_annotation_id: int
+) -> None:
+    """pycocotools by itself takes a match with annotation 0 for no match."""
+    annotations = random_annotations(tmp_path, first_annotation_id=first_annotation_id)
+    metrics = CocoEvaluator(annotations).evaluate(everything_found(annotations))
+    assert metrics["AP"] == pytest.approx(1.0)
+    assert metrics["AP_size1"] == pytest.approx(1.0)
+
+
+def test_a_subset_is_evaluated_by_itself(tmp_path: Path) -> None:
+    annotations = random_annotations(tmp_path)
+    half = annotations.subset(np.arange(0, 12, 2))
+    found = everything_found(half)
+    assert CocoEvaluator(half).evaluate(found)["AP"] == pytest.approx(1.0)
+    assert CocoEvaluator(annotations).evaluate(found)["AP"] < 0.9
+
+
+def test_evaluating_again_gives_the_same_and_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    annotations = random_annotations(tmp_path)
+    evaluator = CocoEvaluator(annotations)
+    first = evaluator.evaluate(noisy_detections(annotations))
+    evaluator.evaluate(NONE_FOUND)
+    assert evaluator.evaluate(noisy_detections(annotations)) == first
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == ""
+
+
+def test_a_detection_that_is_not_finite_is_refused() -> None:
+    """To pycocotools a box of NaN is a perfect match."""
+    one = np.array([1])
+    with pytest.raises(ValueError, match="diverged"):
+        Detections(one, one, np.array([[1, 2, np.nan, 4]]), np.array([0.5]))
+    with pytest.raises(ValueError, match="diverged"):
+        Detections(one, one, np.ones((1, 4)), np.array([np.inf]))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["aquarium_val", "coco_permissive_train", "coco_permissive_val", "dali_cc0_tiny256_val", "digits_multiscale_val"],
+)
+def test_every_golden_figure_is_reproduced(name: str) -> None:
+    data = shared_folder("data")
+    golden = json.loads((data / "eval_golden" / f"{name}_golden.json").read_text())
+    folder = data / golden["dataset"]
+    annotations = read_annotations(folder / "annotations" / f"instances_{golden['split']}.json", folder / "images")
+    rows = json.loads((data / "eval_golden" / golden["detections"]).read_text())
+    detections = Detections(
+        np.array([row["image_id"] for row in rows]),
+        np.array([row["category_id"] for row in rows]),
+        np.array([row["bbox"] for row in rows], dtype=np.float64),
+        np.array([row["score"] for row in rows]),
+    )
+    evaluator = CocoEvaluator(annotations)
+    metrics = evaluator.evaluate(detections)
+    assert {name: metrics[name] for name in COCO_METRICS} == pytest.approx(golden["stats"], abs=1e-9)
+    by_category = {str(i): -1 if ap is None else ap for i, ap in evaluator.ap_per_category(detections).items()}
+    assert by_category == pytest.approx(golden["ap_per_category"], abs=1e-9)

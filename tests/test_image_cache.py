@@ -1,0 +1,356 @@
+"""The image cache: pixels right for every kind of file, faults named, and built once whatever dies meanwhile."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from shared_fixtures import shared_folder
+
+from spinenas.proxy_task.cache_folder import build_once, cache_root
+from spinenas.proxy_task.coco import Annotations, find_dataset, read_annotations
+from spinenas.proxy_task.config import DataConfig
+from spinenas.proxy_task.image_cache import letterbox_geometry, open_cache
+from spinenas.space.errors import UserError
+
+RED, GREEN, BLUE, GREY = (200, 20, 30), (10, 180, 40), (20, 30, 220), (90, 90, 90)
+
+
+def annotations_of(folder: Path, sizes: dict[str, tuple[int, int]]) -> Annotations:
+    """Return annotations of files with these (width, height), a box on none of them."""
+    count = len(sizes)
+    widths, heights = np.array(list(sizes.values()), dtype=np.int64).T
+    return Annotations(
+        images_folder=folder,
+        image_ids=np.arange(count),
+        file_names=tuple(sizes),
+        groups=tuple(sizes),
+        widths=widths,
+        heights=heights,
+        category_ids=np.array([1]),
+        category_names=("thing",),
+        box_offsets=np.zeros(count + 1, dtype=np.int64),
+        boxes_xywh=np.empty((0, 4)),
+        labels=np.empty(0, dtype=np.int64),
+        areas=np.empty(0),
+        iscrowd=np.empty(0, dtype=bool),
+        annotation_ids=np.empty(0, dtype=np.int64),
+    )
+
+
+def quarters(width: int = 64, height: int = 48) -> Image.Image:
+    """Return an RGB image of four plain quarters: red, green / blue, grey."""
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    pixels[: height // 2, : width // 2], pixels[: height // 2, width // 2 :] = RED, GREEN
+    pixels[height // 2 :, : width // 2], pixels[height // 2 :, width // 2 :] = BLUE, GREY
+    return Image.fromarray(pixels)
+
+
+def cached(folder: Path, name: str, size: int = 32) -> NDArray[np.uint8]:
+    """Return one file of 64 x 48 px as the cache has it: content of 32 x 24."""
+    return open_cache(annotations_of(folder, {name: (64, 48)}), size, folder / "cache").images[0]
+
+
+def assert_is_quarters(image: NDArray[np.uint8], *, tolerance: int) -> None:
+    """Compare the middles of the quarters of a 32 x 24 content."""
+    for (row, column), colour in {(6, 8): RED, (6, 24): GREEN, (18, 8): BLUE, (18, 24): GREY}.items():
+        assert np.abs(image[row, column].astype(int) - colour).max() <= tolerance
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "tolerance"),
+    [
+        ("plain.png", "RGB", 0),
+        ("plain.jpg", "RGB", 4),
+        ("palette.png", "P", 2),
+        ("alpha.png", "RGBA", 0),
+        ("cmyk.jpg", "CMYK", 6),
+        ("cmyk.tif", "CMYK", 2),
+        ("ycbcr.tif", "YCbCr", 4),
+    ],
+)
+def test_colour_images_of_every_mode_are_read_as_rgb(tmp_path: Path, name: str, mode: str, tolerance: int) -> None:
+    image = quarters()
+    if mode == "P":
+        image = image.quantize(16)
+    elif mode == "RGBA":
+        image.putalpha(7)
+    else:
+        image = image.convert(mode)
+    image.save(tmp_path / name, **({"quality": 95, "subsampling": 0} if name.endswith(".jpg") else {}))
+    with Image.open(tmp_path / name) as saved:
+        assert saved.mode == mode
+    assert_is_quarters(cached(tmp_path, name), tolerance=tolerance)
+
+
+@pytest.mark.parametrize(("name", "mode"), [("g.jpg", "L"), ("g.png", "L"), ("ga.png", "LA"), ("b.png", "1")])
+def test_grey_images_get_three_equal_channels(tmp_path: Path, name: str, mode: str) -> None:
+    grey = np.full((48, 64), 255 if mode == "1" else 77, dtype=np.uint8)
+    Image.fromarray(grey).convert(mode).save(tmp_path / name)
+    assert (cached(tmp_path, name)[:24] == grey[0, 0]).all()
+
+
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
+def test_sixteen_bit_grey_is_scaled_to_eight_bits(tmp_path: Path, name: str) -> None:
+    levels = np.linspace(0, 65535, 64).astype(np.uint16)[None, :].repeat(48, axis=0)
+    Image.fromarray(levels).save(tmp_path / name)
+    image = cached(tmp_path, name, size=64)
+    assert np.abs(image[0, :, 0] - levels[0] / 257).max() <= 1
+
+
+def test_exif_orientation_is_ignored_as_in_coco(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn by 90 degrees to show"
+    quarters().save(tmp_path / "turned.jpg", exif=exif, quality=95, subsampling=0)
+    assert_is_quarters(cached(tmp_path, "turned.jpg"), tolerance=4)
+
+
+def test_a_letterbox_is_at_the_top_left_and_zero_elsewhere(tmp_path: Path) -> None:
+    sizes = {"wide.png": (80, 20), "tall.png": (20, 80), "small.png": (10, 5), "thin.png": (90, 1)}
+    for name, (width, height) in sizes.items():
+        Image.new("RGB", (width, height), (255, 255, 255)).save(tmp_path / name)
+    cache = open_cache(annotations_of(tmp_path, sizes), 40, tmp_path / "cache")
+    assert cache.scales.tolist() == [0.5, 0.5, 4.0, 40 / 90]
+    assert cache.content_sizes_wh.tolist() == [[40, 10], [10, 40], [40, 20], [40, 1]]
+    for image, (width, height) in zip(cache.images, cache.content_sizes_wh, strict=True):
+        assert (image[:height, :width] == 255).all()
+        assert image.sum(dtype=int) == 255 * 3 * width * height
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 427), (333, 500), (2111, 1407), (3000, 1999)])
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_point_of_the_original_is_at_its_place_times_scale(
+    tmp_path: Path, width: int, height: int, suffix: str
+) -> None:
+    """Ramps along both axes say for each cached pixel which place of the original it shows."""
+    ramps = np.zeros((height, width, 3), dtype=np.uint8)
+    ramps[:, :, 0] = np.round(np.arange(width) / width * 255)
+    ramps[:, :, 1] = np.round(np.arange(height)[:, None] / height * 255)
+    name = f"ramps.{suffix}"
+    Image.fromarray(ramps).save(tmp_path / name, **({"quality": 95, "subsampling": 0} if suffix == "jpg" else {}))
+    cache = open_cache(annotations_of(tmp_path, {name: (width, height)}), 128, tmp_path / "cache")
+    scale, (content_width, content_height) = cache.scales[0], cache.content_sizes_wh[0]
+    x = (np.arange(content_width) + 0.5) / scale  # middles of cached pixels, in the original
+    y = (np.arange(content_height) + 0.5) / scale
+    content = cache.images[0][:content_height, :content_width].astype(float)
+    inner = slice(2, -2)  # at the border the filter sees one side only
+    assert np.abs(content[:, :, 0].mean(axis=0) - (x - 0.5) / width * 255)[inner].max() < 0.75
+    assert np.abs(content[:, :, 1].mean(axis=1) - (y - 0.5) / height * 255)[inner].max() < 0.75
+
+
+def test_shrinking_averages_instead_of_picking_pixels(tmp_path: Path) -> None:
+    checks = ((np.indices((256, 256)).sum(axis=0) % 2) * 255).astype(np.uint8)
+    Image.fromarray(checks).save(tmp_path / "checks.png")
+    image = open_cache(annotations_of(tmp_path, {"checks.png": (256, 256)}), 32, tmp_path / "cache").images[0]
+    assert np.abs(image.astype(int) - 127).max() <= 2
+
+
+def test_geometry_cuts_less_than_one_cached_pixel() -> None:
+    rng = np.random.default_rng(0)
+    widths, heights = rng.integers(1, 3000, size=(2, 2000))
+    scales, content = letterbox_geometry(widths, heights, 96)
+    assert (content.max(axis=1) == 96).all()
+    exact = np.stack([widths, heights], axis=1) * scales[:, None]
+    assert (exact - content < 1).all()
+    assert ((exact - content > -1e-9) | (content == 1)).all()
+
+
+def test_every_unusable_image_is_counted_and_the_first_are_named(tmp_path: Path) -> None:
+    sizes = {f"{letter}.jpg": (64, 48) for letter in "abcdefg"}
+    for name in sizes:
+        quarters().save(tmp_path / name)
+    whole = (tmp_path / "b.jpg").read_bytes()
+    (tmp_path / "b.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "c.jpg").unlink()
+    quarters(48, 64).save(tmp_path / "d.jpg")
+    (tmp_path / "e.jpg").write_bytes(b"not an image")
+    (tmp_path / "f.jpg").write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache")
+    message = str(caught.value)
+    assert "5 of 7 images" in message
+    assert re.search(r"b\.jpg \([^)]*truncated", message, re.IGNORECASE)
+    assert "c.jpg (is missing)" in message
+    assert "d.jpg (is 48 x 64 px, the annotations say 64 x 48)" in message
+    assert "and 2 more" in message
+    assert not list((tmp_path / "cache").glob("*.npy"))
+
+
+@pytest.mark.parametrize("keep", [20, 60, 100, -30, -1])
+def test_a_truncated_png_is_named(tmp_path: Path, keep: int) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:keep])
+    if keep == -1:  # the last byte belongs to a mark after the pixels
+        cached(tmp_path, "a.png")
+    else:
+        with pytest.raises(UserError, match=r"a\.png"):
+            cached(tmp_path, "a.png")
+
+
+def test_pixels_of_unknown_range_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.ones((48, 64), dtype=np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(UserError, match=r"float.tif \(has pixels of mode F"):
+        cached(tmp_path, "float.tif")
+
+
+def test_a_repaired_image_is_read_again_and_an_untouched_set_is_not(tmp_path: Path) -> None:
+    quarters().save(tmp_path / "a.png")
+    first = cached(tmp_path, "a.png")
+    built = list((tmp_path / "cache").glob("*.npy"))
+    cached(tmp_path, "a.png")
+    assert list((tmp_path / "cache").glob("*.npy")) == built
+    Image.new("RGB", (64, 48), (1, 2, 3)).save(tmp_path / "a.png")
+    assert (cached(tmp_path, "a.png")[:24, :32] == (1, 2, 3)).all()
+    assert first[0, 0].tolist() == list(RED)
+
+
+def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quarters().save(tmp_path / "a.png")
+    usage = namedtuple("usage", "total used free")(10, 9, 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match=r"task\.data\.cache_folder or SPINENAS_CACHE"):
+        cached(tmp_path, "a.png")
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"]
+
+
+def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
+    quarters().save(tmp_path / "a.png")
+    cached(tmp_path, "a.png")
+    (built,) = (tmp_path / "cache").glob("*.npy")
+    built.write_bytes(built.read_bytes()[:500])
+    with pytest.raises(UserError, match="damaged; delete it"):
+        cached(tmp_path, "a.png")
+
+
+def test_the_cache_cannot_be_written_to(tmp_path: Path) -> None:
+    quarters().save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="read-only"):
+        cached(tmp_path, "a.png")[0, 0, 0] = 1
+
+
+def test_the_number_of_workers_does_not_change_a_pixel(tmp_path: Path) -> None:
+    sizes = {f"{i}.png": (40 + i, 30) for i in range(20)}
+    for name, size in sizes.items():
+        quarters(*size).save(tmp_path / name)
+    annotations = annotations_of(tmp_path, sizes)
+    one = open_cache(annotations, 24, tmp_path / "one", workers=1)
+    many = open_cache(annotations, 24, tmp_path / "many", workers=4)
+    assert (one.images == many.images).all()
+
+
+def test_the_configured_folder_goes_before_the_variable_and_that_before_home(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SPINENAS_CACHE", "/somewhere")
+    assert cache_root("/configured") == Path("/configured")
+    assert cache_root(None) == Path("/somewhere")
+    monkeypatch.delenv("SPINENAS_CACHE")
+    assert cache_root(None) == Path.home() / ".cache" / "spinenas"
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to the cache folder"):
+        build_once(tmp_path / "file" / "target", Path.touch)
+
+
+def test_a_failed_build_leaves_nothing_and_the_next_one_builds(tmp_path: Path) -> None:
+    def fail(partial: Path) -> None:
+        partial.mkdir()
+        (partial / "half").write_text("")
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        build_once(tmp_path / "target", fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["target.lock"]
+    build_once(tmp_path / "target", lambda partial: partial.write_text("whole") and None)
+    assert (tmp_path / "target").read_text() == "whole"
+
+
+def test_a_builder_killed_half_way_leaves_nothing_that_is_taken_for_complete(tmp_path: Path) -> None:
+    """The second of three images is a pipe nobody writes to: the builder is killed while it waits there."""
+    sizes = {name: (64, 48) for name in ("a.png", "b.png", "c.png")}
+    for name in sizes:
+        quarters().save(tmp_path / name)
+    (tmp_path / "b.png").unlink()
+    os.mkfifo(tmp_path / "b.png")
+    script = textwrap.dedent(f"""
+        import sys
+        from pathlib import Path
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from test_image_cache import annotations_of, open_cache
+        folder = Path({str(tmp_path)!r})
+        open_cache(annotations_of(folder, {sizes!r}), 32, folder / "cache", workers=1)
+    """)
+    builder = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        deadline = time.monotonic() + 30
+        while not (partials := list((tmp_path / "cache").glob("*.partial"))):
+            assert builder.poll() is None, "the builder ended by itself"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        builder.send_signal(signal.SIGKILL)
+        builder.wait()
+    assert partials[0].exists()
+    assert not list((tmp_path / "cache").glob("*.npy"))
+
+    (tmp_path / "b.png").unlink()
+    quarters().save(tmp_path / "b.png")
+    cache = open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache")
+    for image in cache.images:
+        assert_is_quarters(image, tolerance=0)
+
+    # What the killed builder left under the very name that is wanted is replaced as well.
+    (built,) = (tmp_path / "cache").glob("*.npy")
+    built.rename(built.with_name(built.name + ".partial"))
+    with open(built.with_name(built.name + ".partial"), "r+b") as file:
+        file.truncate(300)
+    assert_is_quarters(open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache").images[2], tolerance=0)
+
+
+def _build_slowly(folder: Path) -> None:
+    def build(partial: Path) -> None:
+        with open(folder / "builders", "a") as file:
+            file.write("x")
+        partial.write_text("half")
+        time.sleep(0.3)
+        partial.write_text("whole")
+
+    build_once(folder / "target", build)
+    assert (folder / "target").read_text() == "whole"
+
+
+def test_of_two_processes_at_once_one_builds_and_the_other_waits(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_build_slowly, args=(tmp_path,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=30)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert (tmp_path / "builders").read_text() == "x"
+
+
+def test_a_real_set_is_cached_whole(tmp_path: Path) -> None:
+    paths = find_dataset(DataConfig(folder=str(shared_folder("data") / "coco_permissive")))
+    val = read_annotations(paths.val_annotations, paths.val_images)
+    cache = open_cache(val, 128, tmp_path)
+    assert cache.images.shape == (40, 128, 128, 3)
+    for image, (width, height) in zip(cache.images, cache.content_sizes_wh, strict=True):
+        assert image[:height, :width].any()
+        assert not image[height:].any()
+        assert not image[:, width:].any()
