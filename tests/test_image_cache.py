@@ -130,7 +130,7 @@ def test_a_letterbox_is_at_the_top_left_and_zero_elsewhere(tmp_path: Path) -> No
         assert image.sum(dtype=int) == 255 * 3 * width * height
 
 
-@pytest.mark.parametrize(("width", "height"), [(640, 427), (333, 500), (2111, 1407), (3000, 1999)])
+@pytest.mark.parametrize(("width", "height"), [(640, 427), (333, 500), (2105, 1407), (3000, 1999)])
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_a_point_of_the_original_is_at_its_place_times_scale(
     tmp_path: Path, width: int, height: int, suffix: str
@@ -320,6 +320,13 @@ def test_a_builder_killed_half_way_leaves_nothing_that_is_taken_for_complete(tmp
     with open(built.with_name(built.name + ".partial"), "r+b") as file:
         file.truncate(300)
     assert_is_quarters(open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache").images[2], tolerance=0)
+
+
+def test_a_folder_left_half_made_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "target.partial").mkdir()
+    (tmp_path / "target.partial" / "old").write_text("")
+    build_once(tmp_path / "target", Path.mkdir)
+    assert list((tmp_path / "target").iterdir()) == []
 
 
 def _build_slowly(folder: Path) -> None:
