@@ -282,7 +282,7 @@ def _image_of_box(annotations: Annotations) -> NDArray[np.int64]:
 
 def _load_json(path: Path) -> dict[str, Any]:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # some tools write a byte order mark
             data = json.load(file, object_hook=_without_masks)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); give a COCO annotation file") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import struct
@@ -107,7 +108,7 @@ def _key(annotations: Annotations, size: int) -> str:
 
 def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], workers: int) -> None:
     size = shape[1]
-    num_bytes = int(np.prod(shape))
+    num_bytes = math.prod(shape)
     free = shutil.disk_usage(partial.parent).free
     if num_bytes > free:
         raise UserError(

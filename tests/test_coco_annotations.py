@@ -215,6 +215,12 @@ def test_a_binary_file_is_not_valid_json(tmp_path: Path) -> None:
         read_annotations(path, tmp_path)
 
 
+def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(DOCUMENT), encoding="utf-8-sig")
+    assert read_annotations(path, tmp_path).fingerprint == read(tmp_path, DOCUMENT).fingerprint
+
+
 def test_a_file_whose_boxes_were_all_dropped_is_refused(tmp_path: Path) -> None:
     document = with_boxes()
     document["annotations"][0]["bbox"] = [1, 1, 0, 0]
