@@ -113,8 +113,9 @@ def _merges(genotype: Genotype) -> dict[int, tuple[int, ...]]:
     """Return for each output node the dangling nodes merged into it (tensorflow/tpu `spinenet.py`).
 
     Blocks are built in order. At an output, after its own parents are counted, every earlier node without an
-    outgoing connection so far that has its level and kind (hence its size and channels) is added and counts
-    as used. Connections of blocks that turn out dead count; the chain inside the stem does not.
+    outgoing connection so far that has its level and kind (hence its size and channels) is added; as each
+    level has one output, none is added twice. Connections of blocks that turn out dead count as outgoing;
+    the chain inside the stem does not.
     """
     num_stem = len(genotype.stem)
     used = [False] * genotype.num_nodes
@@ -125,11 +126,7 @@ def _merges(genotype: Genotype) -> dict[int, tuple[int, ...]]:
         for parent in block.parents:
             used[parent] = True
         if block.is_output:
-            dangling = tuple(
-                earlier for earlier in range(node) if not used[earlier] and kinds[earlier] == kinds[node]
-            )
-            for earlier in dangling:
-                used[earlier] = True
+            dangling = tuple(earlier for earlier in range(node) if not used[earlier] and kinds[earlier] == kinds[node])
             if dangling:
                 merged[node] = dangling
     return merged
@@ -155,8 +152,7 @@ def _smallest_rows(blocks: Sequence[BuiltNode], numbers: Mapping[int, int]) -> l
         ready = [
             (_row(block, numbers, _OUTPUT if block.is_output else _INTERMEDIATE), block)
             for block in waiting
-            if all(parent in numbers for parent in block.parents)
-            and all(source in numbers for source in block.merged)
+            if all(parent in numbers for parent in block.parents) and all(source in numbers for source in block.merged)
         ]
         smallest = min(row for row, _ in ready)
         tied = [block for row, block in ready if row == smallest]
@@ -174,9 +170,7 @@ def _smallest_rows(blocks: Sequence[BuiltNode], numbers: Mapping[int, int]) -> l
     return rows
 
 
-def _least_tied(
-    tied: Sequence[BuiltNode], waiting: Sequence[BuiltNode], numbers: Mapping[int, int]
-) -> list[BuiltNode]:
+def _least_tied(tied: Sequence[BuiltNode], waiting: Sequence[BuiltNode], numbers: Mapping[int, int]) -> list[BuiltNode]:
     """Return the candidates among tied blocks: those of the smallest colour, one of each set of twins.
 
     Twins have the same inputs (they are tied) and feed the same blocks the same way: interchangeable.

@@ -182,9 +182,7 @@ class SearchSpace:
             for position in range(len(levels))
         ]
         for node in range(len(self.stem), self.num_nodes):
-            decisions.append(
-                Decision(f"block {node} parents", math.comb(len(self.parent_candidates(node)), 2))
-            )
+            decisions.append(Decision(f"block {node} parents", math.comb(len(self.parent_candidates(node)), 2)))
             if node < self.first_output:
                 decisions.append(Decision(f"block {node} level step", len(self.level_offsets)))
             decisions.append(Decision(f"block {node} kind", len(self.kinds)))
@@ -209,9 +207,7 @@ class SearchSpace:
             math.comb(len(self.parent_candidates(node)), 2) * len(self.kinds)
             for node in range(len(self.stem), self.num_nodes)
         )
-        orders = count_arrangements(self.intermediate_levels, low, high) * math.factorial(
-            len(self.output_levels)
-        )
+        orders = count_arrangements(self.intermediate_levels, low, high) * math.factorial(len(self.output_levels))
         return orders * connections_and_kinds
 
     def sample(self, rng: np.random.Generator) -> Genotype:
@@ -226,15 +222,13 @@ class SearchSpace:
     def decode(self, vector: Sequence[int]) -> Genotype:
         """Return the genotype that a vector of one value for each of `decisions` stands for."""
         if len(vector) != len(self.decisions):
-            raise UserError(
-                f"the vector has {len(vector)} values; {self.name} has {len(self.decisions)} decisions"
-            )
+            raise UserError(f"the vector has {len(vector)} values; {self.name} has {len(self.decisions)} decisions")
         for decision, value in zip(self.decisions, vector, strict=True):
             if not 0 <= value < decision.num_options:
                 raise UserError(
                     f"decision {decision.name!r} has the value {value}; it is 0 to {decision.num_options - 1}"
                 )
-        given = iter(vector)
+        given = map(int, vector)  # numpy's integers would travel into the genotype
         values = iter([next(given) if decision.num_options > 1 else 0 for decision in self._all_decisions])
         levels = [
             level
@@ -269,9 +263,7 @@ class SearchSpace:
                 values.append(block.level - bases[position] - low)
             values.append(self.kinds.index(block.kind))
         return tuple(
-            value
-            for decision, value in zip(self._all_decisions, values, strict=True)
-            if decision.num_options > 1
+            value for decision, value in zip(self._all_decisions, values, strict=True) if decision.num_options > 1
         )
 
     def check(self, genotype: Genotype) -> None:
@@ -282,9 +274,7 @@ class SearchSpace:
             )
         num_blocks = self.num_nodes - len(self.stem)
         if len(genotype.blocks) != num_blocks:
-            raise GenotypeError(
-                f"{len(genotype.blocks)} blocks follow the stem; in {self.name} there are {num_blocks}"
-            )
+            raise GenotypeError(f"{len(genotype.blocks)} blocks follow the stem; in {self.name} there are {num_blocks}")
         for node, block in enumerate(genotype.blocks, start=len(self.stem)):
             if block.is_output != (node >= self.first_output):
                 raise GenotypeError(
@@ -329,9 +319,7 @@ class SearchSpace:
         low, high = self.level_offsets[0], self.level_offsets[-1]
         reachable = sorted({base + step for base in self.intermediate_levels for step in self.level_offsets})
         sequences = itertools.product(reachable, repeat=len(self.intermediate_levels))
-        intermediate = [
-            s for s in sequences if match_steps(s, self.intermediate_levels, low, high) is not None
-        ]
+        intermediate = [s for s in sequences if match_steps(s, self.intermediate_levels, low, high) is not None]
         choices = [
             list(itertools.product(itertools.combinations(self.parent_candidates(node), 2), self.kinds))
             for node in range(len(self.stem), self.num_nodes)
@@ -340,9 +328,7 @@ class SearchSpace:
             for chosen in itertools.product(*choices):
                 blocks = tuple(
                     BlockSpec(level, kind, parents, is_output=position >= len(first))
-                    for position, (level, (parents, kind)) in enumerate(
-                        zip(first + last, chosen, strict=True)
-                    )
+                    for position, (level, (parents, kind)) in enumerate(zip(first + last, chosen, strict=True))
                 )
                 yield Genotype(blocks, self.stem)
 

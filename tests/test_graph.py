@@ -85,9 +85,7 @@ def reordered(graph: BuiltGraph, rng: np.random.Generator) -> BuiltGraph:
         rng.shuffle(parents)
         merged = [number[source] for source in node.merged]
         rng.shuffle(merged)
-        nodes.append(
-            BuiltNode(number[node.node], node.level, node.kind, tuple(parents), tuple(merged), node.is_output)
-        )
+        nodes.append(BuiltNode(number[node.node], node.level, node.kind, tuple(parents), tuple(merged), node.is_output))
     return BuiltGraph(graph.num_stem, tuple(nodes))
 
 
@@ -125,9 +123,7 @@ def test_dead_blocks_are_the_blocks_that_are_not_built() -> None:
     for genotype in random_graphs(500, seed=3):
         built = naive_built(genotype)
         num_stem = len(genotype.stem)
-        assert dead_blocks(genotype) == tuple(
-            n for n in range(num_stem, genotype.num_nodes) if n not in built
-        )
+        assert dead_blocks(genotype) == tuple(n for n in range(num_stem, genotype.num_nodes) if n not in built)
 
 
 @pytest.mark.parametrize(("genotype", "output"), [(SPINENET_49, 14), (R0_SP53, 13)])
@@ -168,18 +164,14 @@ def test_reordering_independent_blocks_and_inputs_keeps_the_key() -> None:
 
 
 def test_keys_are_equal_exactly_for_isomorphic_graphs_of_the_tiny_space() -> None:
-    graphs = [
-        built_graph(genotype) for genotype in itertools.islice(SearchSpace.tiny().enumerate(), 0, None, 5)
-    ]
+    graphs = [built_graph(genotype) for genotype in itertools.islice(SearchSpace.tiny().enumerate(), 0, None, 5)]
     assert_keys_partition_as_brute_force(graphs)
 
 
 def test_keys_are_equal_exactly_for_isomorphic_graphs_with_many_ties() -> None:
     rng = np.random.default_rng(6)
     graphs = [
-        built_graph(
-            random_genotype(rng, num_blocks=6, levels=(3,), kinds=(BlockKind.BOTTLENECK,), output_share=0.0)
-        )
+        built_graph(random_genotype(rng, num_blocks=6, levels=(3,), kinds=(BlockKind.BOTTLENECK,), output_share=0.0))
         for _ in range(400)
     ]
     assert_keys_partition_as_brute_force(graphs)
@@ -235,6 +227,25 @@ def test_dead_blocks_do_not_change_the_key() -> None:
 
 def test_keys_of_published_networks_never_change() -> None:
     assert (network_key(SPINENET_49), network_key(R0_SP53)) == ("bff8165843f74d47", "70fae8f6f0829625")
+
+
+def rings(order: np.ndarray, lengths: tuple[int, ...]) -> Genotype:
+    """Seven equal blocks, joined in rings by seven equal blocks with two parents each, all merged into an output."""
+    links, start = [], 2
+    for length in lengths:
+        ring = [int(node) for node in order[start - 2 : start - 2 + length]]
+        links += [sorted((2 + ring[i], 2 + ring[(i + 1) % length])) for i in range(length)]
+        start += length
+    texts = ["4b0,1"] * 7 + [f"3b{first},{second}" for first, second in links]
+    return Genotype.from_text(f"2b 2b / {' '.join(texts)} 3b0,1!")
+
+
+def test_blocks_that_look_alike_but_are_not_are_numbered_the_same_way_in_every_order() -> None:
+    """In a ring of three beside a ring of four every block has the same sort of neighbours at every distance."""
+    rng = np.random.default_rng(7)
+    keys = {network_key(rings(rng.permutation(7), (3, 4))) for _ in range(8)}
+    assert len(keys) == 1
+    assert network_key(rings(np.arange(7), (7,))) not in keys
 
 
 def test_twelve_interchangeable_blocks_are_numbered_at_once() -> None:

@@ -179,6 +179,13 @@ def test_decisions_have_distinct_names_and_at_least_two_options() -> None:
         assert all(decision.num_options >= 2 for decision in space.decisions)
 
 
+def test_decode_makes_plain_integers_of_numpy_ones() -> None:
+    space = SearchSpace.tiny()
+    vector = np.array([decision.num_options - 1 for decision in space.decisions])
+    genotype = space.decode(vector)  # type: ignore[arg-type]
+    assert all(type(number) is int for block in genotype.blocks for number in (block.level, *block.parents))
+
+
 def test_decode_refuses_a_vector_of_the_wrong_length() -> None:
     space = SearchSpace.tiny()
     with pytest.raises(UserError, match=r"the vector has 1 values; tiny has 10 decisions"):
