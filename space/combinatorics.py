@@ -94,9 +94,5 @@ def _matches_without(
     if not low <= levels[skipped_level] - bases[skipped_base] <= high:
         return False
     if skipped_base < skipped_level:
-        return _matches(
-            levels[skipped_base:skipped_level], bases[skipped_base + 1 : skipped_level + 1], low, high
-        )
-    return _matches(
-        levels[skipped_level + 1 : skipped_base + 1], bases[skipped_level:skipped_base], low, high
-    )
+        return _matches(levels[skipped_base:skipped_level], bases[skipped_base + 1 : skipped_level + 1], low, high)
+    return _matches(levels[skipped_level + 1 : skipped_base + 1], bases[skipped_level:skipped_base], low, high)

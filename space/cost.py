@@ -153,9 +153,7 @@ def _block(level: int, kind: BlockKind, in_channels: int, scaling: Scaling, size
     total = Cost()
     for width in (in_channels, *[out_channels] * (scaling.block_repeats - 1)):
         if kind == BlockKind.BOTTLENECK:
-            total += (
-                _conv_norm(1, width, f, cells) + _conv_norm(3, f, f, cells) + _conv_norm(1, f, 4 * f, cells)
-            )
+            total += _conv_norm(1, width, f, cells) + _conv_norm(3, f, f, cells) + _conv_norm(1, f, 4 * f, cells)
         else:
             total += _conv_norm(3, width, f, cells) + _conv_norm(3, f, f, cells)
         if width != out_channels:

@@ -46,9 +46,7 @@ def random_edit(space: SearchSpace, genotype: Genotype, rng: np.random.Generator
         edited = edits[name](space, genotype, rng)
         if edited is not None and edited != genotype:
             return name, edited
-    raise UserError(
-        f"no edit changes this genotype within the search space {space.name!r}; it has a single one"
-    )
+    raise UserError(f"no edit changes this genotype within the search space {space.name!r}; it has a single one")
 
 
 def _swap(space: SearchSpace, genotype: Genotype, rng: np.random.Generator) -> Genotype | None:
@@ -85,10 +83,7 @@ def _level(space: SearchSpace, genotype: Genotype, rng: np.random.Generator) -> 
     position = int(rng.integers(len(space.intermediate_levels)))
     levels = [block.level for block in genotype.blocks[: len(space.intermediate_levels)]]
     levels[position] += 1 if rng.integers(2) else -1
-    if (
-        match_steps(levels, space.intermediate_levels, space.level_offsets[0], space.level_offsets[-1])
-        is None
-    ):
+    if match_steps(levels, space.intermediate_levels, space.level_offsets[0], space.level_offsets[-1]) is None:
         return None
     return _with_block(space, genotype, len(space.stem) + position, level=levels[position])
 
@@ -110,9 +105,7 @@ def _group(space: SearchSpace, rng: np.random.Generator) -> range:
     return range(space.first_output, space.num_nodes)
 
 
-def _rearrange(
-    space: SearchSpace, genotype: Genotype, order: Sequence[int], rng: np.random.Generator
-) -> Genotype:
+def _rearrange(space: SearchSpace, genotype: Genotype, order: Sequence[int], rng: np.random.Generator) -> Genotype:
     """Put node order[i] at place i. Inputs from a later place or from outside the window are drawn anew."""
     place = {node: new for new, node in enumerate(order)}
     num_stem = len(space.stem)

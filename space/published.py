@@ -12,14 +12,12 @@ from spinenas.space.genotype import Genotype
 from spinenas.space.scaling import SCALINGS, Scaling
 
 SPINENET_49 = Genotype.from_text(
-    "2b 2b / 2b0,1 4r0,1 3b2,3 4b2,4 6r3,5 4b3,5 5r6,7 7r6,8 5b8,9 5b8,10 "
-    "4b5,10! 3b4,10! 5b7,12! 7b5,14! 6b12,14!"
+    "2b 2b / 2b0,1 4r0,1 3b2,3 4b2,4 6r3,5 4b3,5 5r6,7 7r6,8 5b8,9 5b8,10 4b5,10! 3b4,10! 5b7,12! 7b5,14! 6b12,14!"
 )
 """The block graph of every ResNet-type SpineNet (tensorflow/tpu `spinenet.py`; SpineNet, Figure 4 d)."""
 
 R0_SP53 = Genotype.from_text(
-    "2b 2b / 2b0,1 3b0,1 3b2,3 4b2,4 4b3,5 3b5,6 5b4,7 4b4,8 4b8,9 4b8,10 "
-    "3b4,10! 4b6,7! 5b8,13! 7b6,9! 6b7,9!"
+    "2b 2b / 2b0,1 3b0,1 3b2,3 4b2,4 4b3,5 3b5,6 5b4,7 4b4,8 4b8,9 4b8,10 3b4,10! 4b6,7! 5b8,13! 7b6,9! 6b7,9!"
 )
 """Permutation and connections searched, ResNet-50's blocks kept (SpineNet, Figure 4)."""
 
@@ -70,9 +68,7 @@ PUBLISHED = {
         ),
         PublishedModel("spinenet-49", SPINENET_49, SCALINGS["49"], 640, 4, 256, 28.5, 85.4, 0.443, _TABLE),
         PublishedModel("spinenet-96", SPINENET_49, SCALINGS["96"], 1024, 4, 256, 43.0, 265.4, 0.486, _TABLE),
-        PublishedModel(
-            "spinenet-143", SPINENET_49, SCALINGS["143"], 1280, 4, 256, 66.9, 524.4, 0.507, _TABLE
-        ),
+        PublishedModel("spinenet-143", SPINENET_49, SCALINGS["143"], 1280, 4, 256, 66.9, 524.4, 0.507, _TABLE),
         PublishedModel(
             "spinenet-143l",
             SPINENET_49,
@@ -85,9 +81,7 @@ PUBLISHED = {
             None,
             "tensorflow/models `spinenet.py`; no RetinaNet results published",
         ),
-        PublishedModel(
-            "spinenet-190", SPINENET_49, SCALINGS["190"], 1280, 7, 512, 163.6, 1885.0, 0.521, _TABLE
-        ),
+        PublishedModel("spinenet-190", SPINENET_49, SCALINGS["190"], 1280, 7, 512, 163.6, 1885.0, 0.521, _TABLE),
         PublishedModel(
             "r0-sp53",
             R0_SP53,

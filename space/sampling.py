@@ -26,8 +26,7 @@ def sample_without_dead_blocks(space: SearchSpace, rng: np.random.Generator) -> 
         if not dead_blocks(genotype):
             return genotype
     raise UserError(
-        f"none of {MAX_DRAWS} draws from the search space {space.name!r} was without dead blocks; "
-        "use another space"
+        f"none of {MAX_DRAWS} draws from the search space {space.name!r} was without dead blocks; use another space"
     )
 
 
