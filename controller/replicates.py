@@ -24,7 +24,7 @@ def num_replicates(num_trials: int, share: float) -> int:
     """How many trials of a budget are replicates."""
     if num_trials < MIN_TRIALS or share == 0:
         return 0
-    # Rounded first: 0.1 * 30 is 3.0000000000000004, and would reserve four.
+    # Rounded first: 0.07 * 100 is 7.000000000000001, and would reserve eight.
     return max(1, math.ceil(round(share * num_trials, 6)))
 
 

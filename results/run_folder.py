@@ -33,10 +33,7 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path, config_toml: str, config_json: dict[str, Any], run_json: dict[str, Any]) -> RunFolder:
         """Make the folder of a new run, with an empty journal, whole or not at all. Raises UserError."""
-        if (path / "journal.jsonl").exists():
-            raise UserError(f"{path} already holds a run; resume it, or choose another folder")
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UserError(f"{path} exists and is not an empty folder; choose another folder for the run")
+        cls.check_free(path)
         # Prepared beside its place and moved there in one step: a crash leaves no half a run.
         target = path.absolute()
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -56,6 +53,14 @@ class RunFolder:
         finally:
             shutil.rmtree(partial, ignore_errors=True)  # nothing there after success
         return cls(path)
+
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """Raise UserError unless a run can be made there; for asking before anything costly is done."""
+        if (path / "journal.jsonl").exists():
+            raise UserError(f"{path} already holds a run; resume it, or choose another folder")
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(f"{path} exists and is not an empty folder; choose another folder for the run")
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
