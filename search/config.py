@@ -1,0 +1,317 @@
+"""The configuration of a search: TOML or a preset, overridden by name, checked once; nothing of how it is run.
+
+    preset = "coco-small"          # optional: what is not given is the preset's
+    seed = 1
+    [budget]
+    num_trials = 50
+    [task.train]
+    epochs = 8
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from spinenas.controller.choices import CONTROLLERS
+from spinenas.controller.random_search import Control, MaddsBand
+from spinenas.proxy_task.config import BUILT_IN, DataConfig, TaskConfig
+from spinenas.space.errors import UserError, nearest
+from spinenas.space.search_space import space_by_name
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceConfig:
+    """Which architectures exist.
+
+    Attributes:
+        name: one of `spinenas.space.SPACES`.
+    """
+
+    name: str = "spinenet49"
+
+    def __post_init__(self) -> None:
+        space_by_name(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class EvolutionConfig:
+    """Options of the controller "evolution".
+
+    Attributes:
+        population_size: None for a quarter of the budget, at most 64.
+        tournament_size: None for a quarter of the population, at least 2.
+        max_edits: a child differs from its parent by 1 to so many edits.
+    """
+
+    population_size: int | None = None
+    tournament_size: int | None = None
+    max_edits: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RandomConfig:
+    """Options of the controller "random".
+
+    Attributes:
+        control: "uniform", "alive" (no dead blocks) or "madds-band" (of equal cost).
+        madds_band: for "madds-band" alone.
+    """
+
+    control: Control = "alive"
+    madds_band: MaddsBand | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerConfig:
+    """Who proposes.
+
+    Attributes:
+        name: one of `spinenas.controller.CONTROLLERS`.
+        evolution, random: options of each; those of the one not named are not used.
+    """
+
+    name: str = "evolution"
+    evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
+    random: RandomConfig = field(default_factory=RandomConfig)
+
+    def __post_init__(self) -> None:
+        if self.name not in CONTROLLERS:
+            raise UserError(f"controller.name is {self.name!r}, which is unknown{nearest(self.name, CONTROLLERS)}")
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments for `make_controller`."""
+        chosen = {"evolution": self.evolution, "random": self.random}[self.name]
+        return {item.name: getattr(chosen, item.name) for item in dataclasses.fields(chosen)}
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetConfig:
+    """How much is tried.
+
+    Attributes:
+        num_trials: trainings in all.
+        replicate_share: share of them that trains the leaders again with other seeds, at the end.
+    """
+
+    num_trials: int = 100
+    replicate_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.num_trials < 1:
+            raise UserError(f"budget.num_trials is {self.num_trials}; it is at least 1")
+        if not 0 <= self.replicate_share < 1:
+            raise UserError(f"budget.replicate_share is {self.replicate_share}; it is 0 or more and below 1")
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorConfig:
+    """Where trials run.
+
+    Attributes:
+        kind: "ray", warm actors; "serial", one after the other in this process; "tune", Ray Tune.
+        workers: trials at a time ("serial": one).
+        cpus_per_worker: what Ray reserves.
+        gpus_per_worker: what Ray reserves, a fraction is fine; None shares all GPUs evenly, 0 trains on the CPU.
+        threads_per_trial: CPU threads; sums differ in the last bit with their number.
+        address: of a running Ray cluster, or "auto"; None starts Ray on this machine.
+        ordered: ask for a trial only when all but the `workers` trials before it have told their results, in
+            the order of their numbers: the same run, whoever finishes first.
+        max_attempts: how often a trial whose worker dies is tried.
+    """
+
+    kind: Literal["ray", "serial", "tune"] = "ray"
+    workers: int = 2
+    cpus_per_worker: float = 1.0
+    gpus_per_worker: float | None = None
+    threads_per_trial: int = 1
+    address: str | None = None
+    ordered: bool = False
+    max_attempts: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "threads_per_trial", "max_attempts"):
+            if getattr(self, name) < 1:
+                raise UserError(f"executor.{name} is {getattr(self, name)}; it is at least 1")
+        for name in ("cpus_per_worker", "gpus_per_worker"):
+            if (getattr(self, name) or 0) < 0:
+                raise UserError(f"executor.{name} is {getattr(self, name)}; it is 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchConfig:
+    """A whole search; everything its result depends on, and where it runs.
+
+    Attributes:
+        seed: what every random decision is derived from.
+    """
+
+    space: SpaceConfig = field(default_factory=SpaceConfig)
+    controller: ControllerConfig = field(default_factory=ControllerConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    executor: ExecutorConfig = field(default_factory=ExecutorConfig)
+    seed: int = 0
+
+    @classmethod
+    def from_toml(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> SearchConfig:
+        """Read a TOML file. Raises UserError.
+
+        Args:
+            path: the file; a key `preset` in it names what to start from.
+            overrides: values by dotted key, which win over the file.
+        """
+        return load_config(read_toml(Path(path)), overrides)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SearchConfig:
+        """Check plain data, such as `to_json` gave. Raises UserError."""
+        return _checked(data)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data with every default filled in."""
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return data
+
+    def resolved(self) -> SearchConfig:
+        """Fill in what follows from other values, so that it stays when the budget is extended later.
+
+        The population follows the budget and data paths become absolute.
+        """
+        evolution = self.controller.evolution
+        population = evolution.population_size or min(64, max(2, self.budget.num_trials // 4))
+        tournament = evolution.tournament_size or min(population, max(2, population // 4))
+        evolution = replace(evolution, population_size=population, tournament_size=tournament)
+        return replace(
+            self,
+            controller=replace(self.controller, evolution=evolution),
+            task=replace(self.task, data=_absolute(self.task.data)),
+        )
+
+
+def load_config(document: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> SearchConfig:
+    """Make a configuration from a TOML document, which may name a preset. Raises UserError.
+
+    Args:
+        document: nested tables; `preset` names what to start from, else the defaults are.
+        overrides: values by dotted key such as "task.train.epochs", which win.
+    """
+    from spinenas.search.presets import preset  # presets are made of what is defined here
+
+    layers: list[Mapping[str, Any]] = [{key: value for key, value in document.items() if key != "preset"}]
+    if "preset" in document:
+        layers.insert(0, preset(document["preset"]).to_json())
+    for key, value in (overrides or {}).items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        layers.append(value)
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _merge(merged, layer)
+    return _checked(merged)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file. Raises UserError."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {path}: {error.strerror}; name a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not TOML: {error}; correct it there") from error
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split "task.train.epochs=2" into key and value; the value is TOML, `none`, or else a string as it stands."""
+    key, equals, value = text.partition("=")
+    key, value = key.strip(), value.strip()
+    if not equals or not key:
+        raise UserError(f"override {text!r} is not of the form key=value, such as task.train.epochs=2")
+    if value == "none":
+        return key, None
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+def _absolute(data: DataConfig) -> DataConfig:
+    paths = {
+        item.name: str(Path(value).expanduser().absolute())
+        for item in dataclasses.fields(data)
+        if isinstance(value := getattr(data, item.name), str) and value != BUILT_IN
+    }
+    return replace(data, **paths)
+
+
+def _merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in layer.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = _merge(below, value)
+        merged[key] = value
+    return merged
+
+
+# The tuple around it is what lets a TypeAdapter take a configuration for plain dataclasses.
+_ADAPTER: TypeAdapter[tuple[SearchConfig]] = TypeAdapter(
+    tuple[SearchConfig], config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+)
+
+
+def _checked(data: Mapping[str, Any]) -> SearchConfig:
+    # Through JSON text: in strict mode it is the form in which tables become dataclasses and lists tuples,
+    # while nothing else is converted but integers to floats.
+    try:
+        return _ADAPTER.validate_json(json.dumps([data], default=str))[0]
+    except ValidationError as error:
+        raise UserError(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    """Return the first problem as a sentence with its key, and how many more there are."""
+    problems = error.errors()
+    problem = problems[0]
+    path = tuple(str(part) for part in problem["loc"][1:])
+    key = ".".join(path)
+    if problem["type"] == "unexpected_keyword_argument":
+        text = f"configuration key {key!r} is unknown{_nearest_key(path)}"
+    elif problem["type"] == "missing":
+        text = f"configuration key {key!r} is missing; give it a value"
+    elif isinstance(cause := problem.get("ctx", {}).get("error"), UserError):
+        text = str(cause)
+    else:
+        rule = problem["msg"].replace("Input should", "it should")
+        text = f"configuration key {key!r} is {problem['input']!r}; {rule}"
+    return text + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+
+
+def _nearest_key(path: tuple[str, ...]) -> str:
+    keys = list(_dotted_keys(SearchConfig))
+    same_name = [key for key in keys if key.split(".")[-1] == path[-1]]
+    if same_name:
+        return f"; did you mean {' or '.join(map(repr, same_name))}?"
+    parent = ".".join(path[:-1])
+    return nearest(".".join(path), [key for key in keys if key.rpartition(".")[0] == parent])
+
+
+def _dotted_keys(part: type, prefix: str = "") -> Iterator[str]:
+    """Every key of a configuration dataclass, those of its parts included."""
+    for name, hint in typing.get_type_hints(part).items():
+        yield prefix + name
+        for option in _alternatives(hint):
+            if dataclasses.is_dataclass(option):
+                yield from _dotted_keys(option, f"{prefix}{name}.")
+
+
+def _alternatives(hint: Any) -> Iterable[Any]:
+    return [option for option in typing.get_args(hint) or (hint,) if isinstance(option, type)]

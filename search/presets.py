@@ -1,0 +1,80 @@
+"""Ready-made searches by name; each is an ordinary configuration that any key of can be overridden."""
+
+from __future__ import annotations
+
+from spinenas.proxy_task.config import DataConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
+from spinenas.search.config import BudgetConfig, ControllerConfig, ExecutorConfig, SearchConfig
+from spinenas.space.errors import UserError, nearest
+from spinenas.space.scaling import Scaling
+
+QUICKSTART_TASK = TaskConfig(
+    image_size_pixels=128,
+    scaling=Scaling("proxy", 0.125, 32, 0.25, 1),
+    data=DataConfig(),
+    head=HeadConfig(num_convs=2, channels=32, anchor_scale=2.0),
+    loss=LossConfig(box_weight=10.0),
+    train=TrainConfig(
+        epochs=4,
+        batch_size=16,
+        optimizer="adamw",
+        learning_rate=3e-3,
+        warmup_steps=0.1,
+        scale_jitter=(0.8, 1.25),
+    ),
+)
+"""Generated shapes, small enough for a CPU: a demonstration, not evidence."""
+
+COCO_SMALL_TASK = TaskConfig(
+    image_size_pixels=256,
+    scaling=Scaling("proxy", 0.125, 32, 0.25, 1),
+    head=HeadConfig(num_convs=2, channels=32, anchor_scale=2.0),
+    loss=LossConfig(box_weight=10.0),
+    train=TrainConfig(
+        epochs=20,
+        batch_size=8,
+        optimizer="adamw",
+        learning_rate=3e-3,
+        warmup_steps=0.1,
+        scale_jitter=(0.8, 1.25),
+    ),
+)
+"""A few hundred photographs on a CPU, some minutes for each trial."""
+
+SPINENET49_PROXY_TASK = TaskConfig(
+    image_size_pixels=512,
+    scaling=Scaling("proxy", 0.25, 64, 0.25, 1),
+    data=DataConfig(folder="coco", held_out_images=7392),
+    head=HeadConfig(num_convs=4, channels=64, anchor_scale=3.0),
+    train=TrainConfig(
+        epochs=5,
+        batch_size=64,
+        optimizer="sgd",
+        learning_rate=0.08,
+        weight_decay=4e-5,
+        warmup_steps=500,
+        scale_jitter=(0.5, 2.0),
+    ),
+)
+"""The paper's proxy: widths x0.25, alpha 0.25, head 64, 512 px, 5 epochs, 7392 reward images (SpineNet,
+section 5.1). Batch, learning rate, warm-up and the four head convolutions are not published; they are those of
+the authors' later search (Google Vertex NAS, `spinenet_search_tpu.yaml`), whose step at epoch 8 of 10 is a cosine here.
+"""
+
+PRESETS = {
+    "quickstart": SearchConfig(task=QUICKSTART_TASK, budget=BudgetConfig(num_trials=12)),
+    "coco-small": SearchConfig(task=COCO_SMALL_TASK, budget=BudgetConfig(num_trials=24)),
+    "spinenet49-proxy": SearchConfig(
+        task=SPINENET49_PROXY_TASK,
+        controller=ControllerConfig(name="evolution"),
+        budget=BudgetConfig(num_trials=1000),
+        executor=ExecutorConfig(workers=8, cpus_per_worker=4, gpus_per_worker=1.0, threads_per_trial=4),
+    ),
+}
+"""Configurations by name."""
+
+
+def preset(name: str) -> SearchConfig:
+    """Return a preset by name. Raises UserError, naming the nearest ones."""
+    if name not in PRESETS:
+        raise UserError(f"no preset is called {name!r}{nearest(str(name), PRESETS)}")
+    return PRESETS[name]

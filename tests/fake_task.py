@@ -1,0 +1,81 @@
+"""A task that trains nothing: its objective is a function of genotype and seed, its failures are ordered."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
+from spinenas.space.genotype import Genotype
+from spinenas.space.random_streams import generator
+from spinenas.space.scaling import Scaling
+
+
+@dataclass
+class FakeTask:
+    """Each trial takes `num_epochs` epochs of `epoch_seconds`.
+
+    Attributes:
+        fail: outcome by trial number: a failure kind to return, or "raise".
+        kill_worker: (number, attempt) pairs in which the process kills itself after the first epoch.
+        interrupt_at: a trial number that raises KeyboardInterrupt.
+    """
+
+    num_epochs: int = 2
+    epoch_seconds: float = 0.0
+    fail: dict[int, str] = field(default_factory=dict)
+    kill_worker: frozenset[tuple[int, int]] = frozenset()
+    interrupt_at: int | None = None
+    key: str = "fake-task"
+    fingerprint: dict[str, Any] = field(default_factory=lambda: {"train": "abc", "num_train_images": 10})
+    device: str = "cpu"
+    dtype: str = "float32"
+    num_prepared: int = 0
+
+    @property
+    def fidelity(self) -> Fidelity:
+        return Fidelity(self.num_epochs, 96, 2, 10, Scaling("fake", 0.25, 64, 0.25, 1))
+
+    def prepare(self) -> None:
+        self.num_prepared += 1
+
+    def evaluate(
+        self,
+        genotype: Genotype,
+        *,
+        seed: int,
+        fidelity: Fidelity | None,
+        attempt: int,
+        folder: Path,
+        report: Callable[[int, dict[str, float]], bool],
+    ) -> Evaluation | Failure:
+        number = int(folder.name)
+        curve = []
+        for epoch in range(1, self.num_epochs + 1):
+            time.sleep(self.epoch_seconds)
+            curve.append({"epoch": epoch, "loss": 1 / epoch})
+            report(epoch, {"loss": 1 / epoch})
+            if (number, attempt) in self.kill_worker:
+                os.kill(os.getpid(), signal.SIGKILL)
+        if number == self.interrupt_at:
+            raise KeyboardInterrupt
+        outcome = self.fail.get(number)
+        if outcome == "raise":
+            raise ZeroDivisionError("a bug in the task")
+        if outcome is not None:
+            return Failure(FailureKind(outcome), f"trial {number} was told to fail")
+        return Evaluation(
+            objective=objective_of(genotype, seed), curve=tuple(curve), params=1000, madds=10**6, train_seconds=0.1
+        )
+
+
+def objective_of(genotype: Genotype, seed: int) -> float:
+    """A quality of the genotype, and a tenth of it for the seed's luck."""
+    quality = generator(0, f"quality/{genotype.key}").random()
+    luck = generator(seed, f"luck/{genotype.key}").random()
+    return float(0.9 * quality + 0.1 * luck)
