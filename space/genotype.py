@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from spinenas.space.errors import GenotypeError
@@ -141,13 +141,7 @@ class Genotype:
             if not match or match[3] or match[2] not in _KINDS:
                 raise GenotypeError(f"stem block {word!r} is not written as level and kind, such as 2b")
             stem.append(StemBlock(int(match[1]), _KINDS[match[2]]))
-        blocks = []
-        for word in blocks_text.split():
-            match = _NODE_TEXT.fullmatch(word)
-            if not match or not match[3] or match[2] not in _KINDS:
-                raise GenotypeError(f"block {word!r} is not written as level, kind and parents, such as 4r0,1")
-            parents = tuple(int(parent) for parent in (match[3], match[4]) if parent is not None)
-            blocks.append(BlockSpec(int(match[1]), _KINDS[match[2]], parents, bool(match[5])))
+        blocks = [_block_from_text(word) for word in blocks_text.split()]
         return cls(blocks=tuple(blocks), stem=tuple(stem))
 
     def to_json(self) -> dict[str, Any]:
@@ -197,6 +191,16 @@ class Genotype:
 def canonical_json(data: Any) -> str:
     """The one printed form that keys are hashed from: sorted names, no spaces, ASCII, no NaN."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@lru_cache(maxsize=4096)
+def _block_from_text(word: str) -> BlockSpec:
+    """Read one block; the few hundred different ones of a run are shared by all its genotypes."""
+    match = _NODE_TEXT.fullmatch(word)
+    if not match or not match[3] or match[2] not in _KINDS:
+        raise GenotypeError(f"block {word!r} is not written as level, kind and parents, such as 4r0,1")
+    parents = tuple(int(parent) for parent in (match[3], match[4]) if parent is not None)
+    return BlockSpec(int(match[1]), _KINDS[match[2]], parents, bool(match[5]))
 
 
 def _check_level(name: str, level: int) -> None:
