@@ -2,8 +2,8 @@
 
 A class is a shape in any colour, turned, stretched and shaded; sizes are log-uniform over a factor of nine,
 so that every level of a detector has work. Every image has a random stream of its own: a larger set begins
-with the images of a smaller one. Objects are bright on dim ground, which a short training learns; which shape it is takes
-longer. Arithmetic is kept to what IEEE 754 rounds alike everywhere.
+with the images of a smaller one. Objects are bright on dim ground, so that a short training finds them; telling
+the shapes apart takes longer. Arithmetic is kept to what IEEE 754 rounds alike everywhere.
 """
 
 from __future__ import annotations
