@@ -1,11 +1,11 @@
 """The configuration of a search: TOML or a preset, overridden by name, checked once; nothing of how it is run.
 
-    preset = "coco-small"          # optional: what is not given is the preset's
-    seed = 1
-    [budget]
-    num_trials = 50
-    [task.train]
-    epochs = 8
+preset = "coco-small"          # optional: what is not given is the preset's
+seed = 1
+[budget]
+num_trials = 50
+[task.train]
+epochs = 8
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class ControllerConfig:
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments for `make_controller`."""
-        chosen = {"evolution": self.evolution, "random": self.random}[self.name]
+        chosen: EvolutionConfig | RandomConfig = self.evolution if self.name == "evolution" else self.random
         return {item.name: getattr(chosen, item.name) for item in dataclasses.fields(chosen)}
 
 
@@ -169,7 +169,7 @@ class SearchConfig:
             path: the file; a key `preset` in it names what to start from.
             overrides: values by dotted key, which win over the file.
         """
-        return load_config(read_toml(Path(path)), overrides)
+        return load_config(read_document(Path(path))[1], overrides)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SearchConfig:
@@ -219,14 +219,15 @@ def load_config(document: Mapping[str, Any], overrides: Mapping[str, Any] | None
     return _checked(merged)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file. Raises UserError."""
+def read_document(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return text and tables of a TOML file, or of a run's config.json. Raises UserError."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return text, json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}; name a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not TOML: {error}; correct it there") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not {path.suffix[1:].upper() or 'TOML'}: {error}; correct it there") from error
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -244,12 +245,12 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def _absolute(data: DataConfig) -> DataConfig:
-    paths = {
-        item.name: str(Path(value).expanduser().absolute())
-        for item in dataclasses.fields(data)
-        if isinstance(value := getattr(data, item.name), str) and value != BUILT_IN
-    }
-    return replace(data, **paths)
+    """The same data, wherever the run is resumed from."""
+    values = asdict(data)
+    for name, value in values.items():
+        if isinstance(value, str) and value != BUILT_IN:
+            values[name] = str(Path(value).expanduser().absolute())
+    return DataConfig(**values)
 
 
 def _merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
@@ -309,7 +310,7 @@ def _dotted_keys(part: type, prefix: str = "") -> Iterator[str]:
     for name, hint in typing.get_type_hints(part).items():
         yield prefix + name
         for option in _alternatives(hint):
-            if dataclasses.is_dataclass(option):
+            if isinstance(option, type) and dataclasses.is_dataclass(option):
                 yield from _dotted_keys(option, f"{prefix}{name}.")
 
 

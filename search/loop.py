@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ from spinenas.search.executor import EpochDone, Event, Executor, Finished, Job, 
 from spinenas.space.errors import UserError
 from spinenas.space.graph import network_key
 from spinenas.space.random_streams import seed_for
-from spinenas.space.search_space import SearchSpace, space_by_name
+from spinenas.space.search_space import space_by_name
 
 if TYPE_CHECKING:
     import pandas
@@ -103,11 +104,27 @@ def run_search(
         config_toml: the configuration as given, to be kept.
     """
     config = config.resolved()
-    space = space_by_name(config.space.name)
-    controller = _make_controller(config, space, config.budget.num_trials)
+    # Made before anything else: a wrong option is refused before data is read.
+    controller = _make_controller(config, config.budget.num_trials)
+    return start_run(
+        config, out=out, task=task, display=display, config_toml=config_toml, controller_for=lambda task: controller
+    )
+
+
+def start_run(
+    config: SearchConfig,
+    *,
+    out: str | Path,
+    task: Task | None,
+    display: Display | None,
+    config_toml: str,
+    controller_for: Callable[[Task], Controller],
+) -> Run:
+    """Do what `run_search` does with any controller, made for the prepared task. Raises UserError."""
     RunFolder.check_free(Path(out))
-    task = task or _proxy_task(config)
+    task = task or proxy_task(config)
     task.prepare()
+    controller = controller_for(task)
     versions = _versions()
     folder = RunFolder.create(
         Path(out),
@@ -117,7 +134,7 @@ def run_search(
     )
     display = display or _Silent()
     with Journal.create(folder.journal_path) as journal:
-        run = _identity(task, space) | {"versions": versions}
+        run = _identity(task, config) | {"versions": versions}
         journal.append({"event": "run_started", "schema": SCHEMA, "at": _now(), "run": run})
         executor = _make_executor(task, config.executor, folder)
         driver = _Driver(config, folder, journal, task, controller, executor, display)
@@ -156,13 +173,12 @@ def resume(
         if not state.unfinished and len(state.trials) >= (num_trials or budget):
             return Run(folder)
 
-        space = space_by_name(config.space.name)
-        task = task or _proxy_task(config)
+        task = task or proxy_task(config)
         task.prepare()
-        _check_identity(path, state.run, _identity(task, space))
+        _check_identity(path, state.run, _identity(task, config))
         changes = {"versions": _versions()} | ({} if num_trials is None else {"num_trials": num_trials})
         budget = num_trials or budget
-        controller = _make_controller(config, space, budget)
+        controller = _make_controller(config, budget)
         executor_config = replace(config.executor, workers=workers or config.executor.workers)
         executor = _make_executor(task, executor_config, folder)
         display = display or _Silent()
@@ -377,7 +393,8 @@ class _Silent:
         pass
 
 
-def _make_controller(config: SearchConfig, space: SearchSpace, num_trials: int) -> Controller:
+def _make_controller(config: SearchConfig, num_trials: int) -> Controller:
+    space = space_by_name(config.space.name)
     searcher = make_controller(config.controller.name, space, seed=config.seed, **config.controller.options())
     return ReplicateLeaders(searcher, num_trials=num_trials, share=config.budget.replicate_share)
 
@@ -397,16 +414,17 @@ def _make_executor(task: Task, config: ExecutorConfig, folder: RunFolder) -> Exe
     return TuneExecutor(task, config, folder.path.absolute() / "tune")
 
 
-def _proxy_task(config: SearchConfig) -> Task:
+def proxy_task(config: SearchConfig) -> Task:
+    """Make the task of a configuration."""
     from spinenas.proxy_task.task import ProxyTask  # torch
 
     return ProxyTask(config.task, threads=config.executor.threads_per_trial)
 
 
-def _identity(task: Task, space: SearchSpace) -> dict[str, Any]:
+def _identity(task: Task, config: SearchConfig) -> dict[str, Any]:
     """What must be the same for a run to be continued."""
     return {
-        "space": space.identity,
+        "space": space_by_name(config.space.name).identity,
         "data": task.fingerprint,
         "task_key": task.key,
         "search_protocol": SEARCH_PROTOCOL,
@@ -429,8 +447,7 @@ def _check_identity(path: str | Path, before: dict[str, Any], now: dict[str, Any
             changed = [key for key in new if old.get(key) != new[key]]
             old, new = {key: old.get(key) for key in changed}, {key: new[key] for key in changed}
         raise UserError(
-            f"{path} cannot be resumed, {words}: it was {old}, it is {new}; bring back what it was, "
-            "or start a new run"
+            f"{path} cannot be resumed, {words}: it was {old}, it is {new}; bring back what it was, or start a new run"
         )
 
 

@@ -38,7 +38,7 @@ def ray_session(config: ExecutorConfig) -> Iterator[float]:
     if started_here:
         _init(config)
     try:
-        yield _gpus_per_worker(config, ray.cluster_resources())
+        yield _gpus_per_worker(config, ray.cluster_resources())  # type: ignore[no-untyped-call]
     finally:
         if started_here:
             ray.shutdown()
@@ -155,7 +155,7 @@ class RayExecutor:
             job = slot.job
             assert job is not None
             try:
-                event: Event = ray.get(next(stream))
+                event: Event = ray.get(next(stream))  # type: ignore[call-overload, assignment]
             except RayActorError as error:
                 event = Finished(job.number, job.attempt, self._loss(slot, error))
                 self._start_actor(slot)
@@ -177,7 +177,8 @@ class RayExecutor:
             node_id = ray.get(slot.node_id)
         except RayError:
             node_id = None  # it died before it could say where it was
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        alive = {node["NodeID"] for node in nodes if node["Alive"]}
         if node_id is not None and node_id not in alive:
             return Failure(FailureKind.PREEMPTED, f"the machine of {slot.name} was lost")
         reason = str(error).strip().splitlines()[0]

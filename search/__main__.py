@@ -1,0 +1,7 @@
+"""`python -m spinenas.search` is the command `spinenas`."""
+
+from __future__ import annotations
+
+from spinenas.search.cli import main
+
+main(prog_name="spinenas")

@@ -1,0 +1,521 @@
+"""The command line: each command is a thin layer over one function; data on stdout, everything else on stderr.
+
+Modules that take long to load (torch, ray, pandas) are imported inside the commands that need them.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from spinenas.space.errors import UserError
+
+if TYPE_CHECKING:
+    from spinenas.results.record import TrialRecord
+    from spinenas.search.config import SearchConfig
+    from spinenas.search.loop import Run
+    from spinenas.space.genotype import Genotype
+    from spinenas.space.scaling import Scaling
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
+
+
+class _Sentence(click.ClickException):
+    """A UserError as click shows it."""
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"spinenas: error: {self.format_message()}", err=True)
+
+
+class _Commands(click.Group):
+    """A group in which what a user gave wrongly ends a command with one sentence and status 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except UserError as error:
+            raise _Sentence(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="spinenas", prog_name="spinenas")
+def main() -> None:
+    """Search for scale-permuted detection backbones, as SpineNet was found."""
+
+
+def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_data = click.option("--data", type=click.Path(path_type=Path), help="Data set folder in either COCO layout.")
+_seed = click.option("--seed", type=int, help="What every random decision is derived from.")
+_overrides = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override any configuration key; repeatable."
+)
+_out = click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the new run.")
+_formats = _options(
+    click.option("--json", "format", flag_value="json", help="Print JSON."),
+    click.option("--csv", "format", flag_value="csv", help="Print CSV."),
+)
+_run = click.argument("run", type=click.Path(path_type=Path))
+
+
+@main.command()
+@click.argument("source", metavar="PRESET|FILE.toml")
+@_out
+@click.option("--trials", type=click.IntRange(min=1), help="Trainings in all.")
+@click.option("--workers", type=click.IntRange(min=1), help="Trainings at a time.")
+@_seed
+@click.option("--controller", metavar="NAME", help="Who proposes: evolution or random.")
+@_data
+@click.option("--address", help='Ray cluster to run on, or "auto".')
+@_overrides
+def search(
+    source: str,
+    out: Path,
+    trials: int | None,
+    workers: int | None,
+    seed: int | None,
+    controller: str | None,
+    data: Path | None,
+    address: str | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Start a search, from a preset or a TOML file; the winner and all else is kept in --out."""
+    config, config_toml = _configuration(
+        source,
+        {
+            "budget.num_trials": trials,
+            "executor.workers": workers,
+            "seed": seed,
+            "controller.name": controller,
+            "task.data.folder": None if data is None else str(data.absolute()),
+            "executor.address": address,
+        },
+        overrides,
+    )
+    from spinenas.search.display import display_for
+    from spinenas.search.loop import run_search
+
+    with _resumable(out):
+        run = run_search(config, out=out, display=display_for(sys.stderr), config_toml=config_toml)
+    _conclude(run)
+
+
+@main.command()
+@_run
+@click.option("--trials", type=click.IntRange(min=1), help="A larger budget, trainings in all.")
+@click.option("--workers", type=click.IntRange(min=1), help="Trainings at a time.")
+def resume(run: Path, trials: int | None, workers: int | None) -> None:
+    """Finish a search that was stopped, or extend one; no finished trial is repeated."""
+    from spinenas.search.display import display_for
+    from spinenas.search.loop import resume as resume_run
+
+    with _resumable(run):
+        resumed = resume_run(run, num_trials=trials, workers=workers, display=display_for(sys.stderr))
+    _conclude(resumed)
+
+
+@main.command()
+@_run
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Networks at most.")
+@_formats
+def leaderboard(run: Path, top: int, format: str | None) -> None:
+    """Rank the networks of a run, by the mean over their trainings."""
+    from spinenas.search.loop import Run
+
+    _print_leaderboard(Run.open(run), top, format)
+
+
+_architecture_argument = click.argument("target", metavar="RUN NUMBER | RUN best | NAME | FILE", nargs=-1)
+
+
+@main.command()
+@_architecture_argument
+@_formats
+def show(target: tuple[str, ...], format: str | None) -> None:
+    """Print the blocks of an architecture: a trial's, a published one's, or a file's, with their costs."""
+    architecture = _architecture(target)
+    click.echo(f"{architecture.name}: {architecture.describe()}", err=format is not None)
+    _print_rows(architecture.block_rows(), format, {"params": "millions", "madds": "billions"})
+
+
+@main.command()
+@_architecture_argument
+@click.option("--format", required=True, metavar="FORMAT", help="json or block-specs.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option("--scaling", metavar="KEY", help="Width and depth to name in the file, such as 49 or 96.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def export(target: tuple[str, ...], format: str, out: Path, scaling: str | None, force: bool) -> None:
+    """Write an architecture to a file for other programs.
+
+    A searched architecture is meant to be built at full width, so that its scaling is 49 unless --scaling says
+    otherwise; a published model has its own.
+    """
+    from spinenas.results.export import export_genotype
+
+    architecture = _architecture(target)
+    chosen = architecture.target_scaling if scaling is None else _scaling(scaling)
+    export_genotype(architecture.genotype, out, format=format, scaling=chosen, force=force)
+    click.echo(f"wrote {architecture.name} to {out}", err=True)
+
+
+@main.command()
+@_architecture_argument
+@click.option("--preset", "source", metavar="PRESET|FILE.toml", help="Whose task; of a run, its own, else quickstart.")
+@_data
+@_out
+@_seed
+@click.option(
+    "--width",
+    type=click.Choice(["proxy", "full"]),
+    default="proxy",
+    show_default=True,
+    help="The task's scaling, or the architecture's own.",
+)
+@_overrides
+@_formats
+def replay(
+    target: tuple[str, ...],
+    source: str | None,
+    data: Path | None,
+    out: Path,
+    seed: int | None,
+    width: str,
+    overrides: tuple[str, ...],
+    format: str | None,
+) -> None:
+    """Train one architecture through the task of a search, and measure it on val as well."""
+    architecture = _architecture(target)
+    if source is None and architecture.run is not None:
+        source = str(architecture.run.folder.path / "config.json")
+    config, config_toml = _configuration(
+        source or "quickstart",
+        {"seed": seed, "task.data.folder": None if data is None else str(data.absolute())},
+        overrides,
+    )
+    from spinenas.search.display import display_for
+    from spinenas.search.replay import replay as replay_architecture
+
+    with _resumable(out):
+        run, val = replay_architecture(
+            architecture.genotype,
+            config,
+            name=architecture.name,
+            out=out,
+            scaling=architecture.target_scaling if width == "full" else None,
+            display=display_for(sys.stderr),
+            config_toml=config_toml,
+        )
+    evaluation = run.records()[0].evaluation
+    _refuse_empty(run)
+    assert evaluation is not None
+    rows = [
+        {"metric": name, "reward": evaluation.metrics.get(name), "val": val.get(name)}
+        for name in val | evaluation.metrics
+    ]
+    _print_rows(rows, format, {"reward": "figure", "val": "figure"})
+
+
+@main.group()
+def space() -> None:
+    """Look at search spaces."""
+
+
+@space.command()
+@click.argument("name", metavar="PRESET|SPACE")
+@_formats
+def describe(name: str, format: str | None) -> None:
+    """Print the rules and the size of a space."""
+    chosen = _space(name)
+    rows = [
+        {"what": "name", "value": chosen.name},
+        {"what": "rules", "value": chosen.identity},
+        {"what": "decisions", "value": len(chosen.decisions)},
+        {"what": "decision vectors", "value": chosen.num_vectors()},
+        {"what": "genotypes", "value": chosen.size()},
+    ]
+    _print_rows(rows, format, {})
+
+
+@space.command()
+@click.argument("name", metavar="PRESET|SPACE")
+@click.option("-n", "count", type=click.IntRange(min=1), default=5, show_default=True, help="How many.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@_formats
+def sample(name: str, count: int, seed: int, format: str | None) -> None:
+    """Print random genotypes, every decision drawn uniformly."""
+    from spinenas.space.graph import dead_blocks
+    from spinenas.space.random_streams import generator
+
+    chosen = _space(name)
+    rows = []
+    for number in range(count):
+        genotype = chosen.sample(generator(seed, "space/sample", number))
+        dead = " ".join(map(str, dead_blocks(genotype)))
+        rows.append({"key": genotype.key, "dead": dead or None, "genotype": genotype.text})
+    _print_rows(rows, format, {})
+
+
+@space.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--space", "name", default="spinenet49", show_default=True, metavar="PRESET|SPACE", help="Whose rules.")
+def check(file: Path, name: str) -> None:
+    """Check an exported genotype against the rules of a space."""
+    from spinenas.results.export import read_genotype
+
+    chosen = _space(name)
+    genotype = read_genotype(file)
+    chosen.check(genotype)
+    click.echo(f"{genotype.key} is a genotype of {chosen.name}")
+
+
+@dataclass(frozen=True)
+class _Architecture:
+    """What a command was pointed at.
+
+    Attributes:
+        name: a published name, a file, or the run and number of a trial.
+        genotype: its blocks.
+        target_scaling: what it is meant to be built with at full width.
+        detector: keyword arguments of `cost_by_part`: the detector its costs are shown for.
+        run, record: where it is from, if from a run.
+    """
+
+    name: str
+    genotype: Genotype
+    target_scaling: Scaling
+    detector: Mapping[str, Any]
+    run: Run | None = None
+    record: TrialRecord | None = None
+
+    def describe(self) -> str:
+        """One line: size, dead blocks, and the result if it is a trial's."""
+        from spinenas.space.cost import retinanet_cost
+        from spinenas.space.graph import dead_blocks
+
+        cost = retinanet_cost(self.genotype, **self.detector)
+        words = [
+            f"key {self.genotype.key}",
+            f"RetinaNet at scaling {self.detector['scaling'].name}, {self.detector['image_size']} px: "
+            f"{cost.params / 1e6:.2f} M parameters, {cost.madds / 1e9:.2f} G multiply-adds",
+            f"dead blocks: {' '.join(map(str, dead_blocks(self.genotype))) or 'none'}",
+        ]
+        if self.record is not None:
+            words.append(f"{self.record.status} ({self.record.origin})")
+            if self.record.evaluation is not None:
+                words.append(f"AP {self.record.evaluation.objective:.4f}")
+            if self.record.failure is not None:
+                words.append(f"{self.record.failure.kind}: {self.record.failure.message}")
+        return "; ".join(words)
+
+    def block_rows(self) -> list[dict[str, Any]]:
+        """One row for each node, and for what stands around them."""
+        from spinenas.space.cost import cost_by_part
+        from spinenas.space.graph import built_graph
+
+        costs = cost_by_part(self.genotype, **self.detector)
+        built = {node.node: node for node in built_graph(self.genotype).nodes}
+        stem = [(block.level, block.kind, (), False) for block in self.genotype.stem]
+        blocks = [(block.level, block.kind, block.parents, block.is_output) for block in self.genotype.blocks]
+        rows = []
+        for node, (level, kind, parents, is_output) in enumerate([*stem, *blocks]):
+            merged = built[node].merged if node in built else ()
+            rows.append(
+                _block_row(f"{node}", costs.pop(f"node{node:02d}", None))
+                | {
+                    "level": level,
+                    "kind": str(kind),
+                    "parents": " ".join(map(str, parents)) or None,
+                    "merged": " ".join(map(str, merged)) or None,
+                    "role": "dead" if node not in built else "output" if is_output else None,
+                }
+            )
+        return rows + [_block_row(part, cost) for part, cost in costs.items()]
+
+
+def _block_row(node: str, cost: Any) -> dict[str, Any]:
+    return {
+        "node": node,
+        "level": None,
+        "kind": None,
+        "parents": None,
+        "merged": None,
+        "role": None,
+        "params": cost and cost.params,
+        "madds": cost and cost.madds,
+    }
+
+
+def _architecture(target: tuple[str, ...]) -> _Architecture:
+    """Find what the words of a command stand for. Raises UserError."""
+    from spinenas.results.export import read_genotype
+    from spinenas.space.errors import nearest
+    from spinenas.space.published import PUBLISHED
+    from spinenas.space.scaling import SCALINGS
+
+    if len(target) == 2:
+        return _trial(*target)
+    if len(target) != 1:
+        raise click.UsageError("give RUN NUMBER, RUN best, the NAME of a published model, or a FILE")
+    (word,) = target
+    if word in PUBLISHED:
+        model = PUBLISHED[word]
+        detector = {
+            "scaling": model.scaling,
+            "image_size": model.image_size_pixels,
+            "head_convs": model.head_convs,
+            "head_channels": model.head_channels,
+        }
+        return _Architecture(word, model.genotype, model.scaling, detector)
+    if Path(word).is_dir():
+        raise click.UsageError(f"{word} is a folder; give the number of a trial of this run after it, or best")
+    if not Path(word).exists() and not word.endswith(".json"):
+        raise UserError(f"{word!r} is neither a file nor a published model{nearest(word, PUBLISHED)}")
+    scaling = SCALINGS["49"]
+    return _Architecture(word, read_genotype(Path(word)), scaling, {"scaling": scaling, "image_size": 640})
+
+
+def _trial(folder: str, number: str) -> _Architecture:
+    """Find a trial of a run by its number, or the best one. Raises UserError."""
+    from spinenas.search.config import SearchConfig
+    from spinenas.search.loop import Run
+    from spinenas.space.scaling import SCALINGS
+
+    run = Run.open(folder)
+    records = run.records()
+    if number == "best":
+        record = run.winner()
+        if record is None:
+            raise UserError(f"{folder} has no complete trial yet; wait for one, or resume the run")
+    elif number.isdecimal() and int(number) < len(records):
+        record = records[int(number)]
+    else:
+        known = f"its trials are 0 to {len(records) - 1}" if records else "it has none yet"
+        raise UserError(f"{folder} has no trial {number!r}; {known}, or say best")
+    assert record.genotype is not None, "every trial of a search has a genotype"
+    task = SearchConfig.from_json(run.folder.config()).task
+    categories = run.folder.run_info()["data"].get("categories", range(90))
+    detector = {
+        "scaling": record.fidelity.scaling if record.fidelity else task.scaling,
+        "image_size": task.image_size_pixels,
+        "class_channels": len(categories) + 1,
+        "head_convs": task.head.num_convs,
+        "head_channels": task.head.channels,
+        "num_anchors": task.head.num_scales * len(task.head.aspect_ratios),
+    }
+    return _Architecture(f"{folder} {record.number}", record.genotype, SCALINGS["49"], detector, run=run, record=record)
+
+
+def _configuration(source: str, settings: Mapping[str, Any], overrides: tuple[str, ...]) -> tuple[SearchConfig, str]:
+    """Read a configuration, and say in TOML how it was given. Raises UserError.
+
+    Args:
+        source: a preset, a TOML file, or the config.json of a run.
+        settings: values by dotted key; None for those not given. They win over `overrides`.
+        overrides: as given to --set.
+    """
+    from spinenas.search.config import load_config, parse_override, read_document
+
+    values = dict(map(parse_override, overrides))
+    values |= {key: value for key, value in settings.items() if value is not None}
+    if source.endswith((".toml", ".json")) or Path(source).is_file():
+        text, document = read_document(Path(source))
+        given = [f"# {key} = {json.dumps(value)}" for key, value in values.items()]
+        text = "\n".join([text.rstrip(), *(["# Overridden on the command line:"] if given else []), *given])
+    else:
+        document = {"preset": source}
+        text = "\n".join(f"{key} = {json.dumps(value)}" for key, value in (document | values).items())
+    return load_config(document, values), text + "\n"
+
+
+def _space(name: str) -> Any:
+    """Return the space of a preset, or by its own name. Raises UserError."""
+    from spinenas.search.presets import PRESETS
+    from spinenas.space.search_space import space_by_name
+
+    return space_by_name(PRESETS[name].space.name if name in PRESETS else name)
+
+
+def _scaling(key: str) -> Scaling:
+    from spinenas.space.errors import nearest
+    from spinenas.space.scaling import SCALINGS
+
+    if key not in SCALINGS:
+        raise UserError(f"scaling {key!r} is unknown{nearest(key, SCALINGS)}")
+    return SCALINGS[key]
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Turn Ctrl-C into a word on how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"stopped; go on with: spinenas resume {shlex.quote(str(folder))}", err=True)
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _conclude(run: Run) -> None:
+    """After a search: the ranking, and what to do with the best."""
+    _refuse_empty(run)
+    _print_leaderboard(run, 10, None)
+    folder = shlex.quote(str(run.folder.path))
+    click.echo(
+        f"export the winner with: spinenas export {folder} best --format block-specs --out winner.json", err=True
+    )
+
+
+def _refuse_empty(run: Run) -> None:
+    """Fail unless some trial is complete. Raises UserError."""
+    records = run.records()
+    failures = [record.failure for record in records if record.failure is not None]
+    if failures and len(failures) == len(records):
+        raise UserError(
+            f"none of the {len(records)} trials has a result; the last one: {failures[-1].kind}, {failures[-1].message}"
+        )
+
+
+def _print_leaderboard(run: Run, top: int, format: str | None) -> None:
+    from spinenas.results.leaderboard import leaderboard_rows
+
+    columns = {
+        "number": "text",
+        "objective": "figure",
+        "std": "figure",
+        "n": "text",
+        "status": "text",
+        "params": "millions",
+        "madds": "billions",
+        "train_seconds": "seconds",
+        "origin": "text",
+        "key": "text",
+    }
+    rows = leaderboard_rows(run.records(), top)
+    if format is None:
+        rows = [{name: row[name] for name in columns} for row in rows]
+    _print_rows(rows, format, columns)
+
+
+def _print_rows(rows: list[dict[str, Any]], format: str | None, styles: Mapping[str, str]) -> None:
+    from spinenas.search.table import format_rows
+
+    click.echo(format_rows(rows, format, styles))

@@ -1,0 +1,181 @@
+"""Watching a search: a live table on a terminal, plain lines elsewhere; it knows the events and nothing else."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+REFRESHES_PER_SECOND = 4
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a search is: the sum of the events it was given.
+
+    Attributes:
+        num_trials: the budget.
+        running: by trial number, the last epoch that is done.
+        objectives: by network key, those of its complete trials.
+        num_failed: trials without a result.
+        num_timed: trials that were finished in this session, from which its pace follows.
+        began: when this session began, seconds of the monotonic clock.
+    """
+
+    num_trials: int
+    running: dict[int, int] = field(default_factory=dict)
+    objectives: dict[str, list[float]] = field(default_factory=dict)
+    num_failed: int = 0
+    num_timed: int = 0
+    began: float = field(default_factory=time.monotonic)
+    _networks: dict[int, str] = field(default_factory=dict)
+
+    def add(self, event: dict[str, Any]) -> None:
+        """Take the next event of the journal."""
+        kind, number = event["event"], event.get("number", -1)
+        if kind == "asked":
+            self._networks[event["proposal"]["number"]] = event["network_key"]
+        elif kind == "started":
+            self.running[number] = 0
+        elif kind == "epoch":
+            self.running[number] = event["epoch"]
+        elif kind == "requeued":
+            self.running.pop(number, None)
+        elif kind == "told":
+            self.running.pop(number, None)
+            self.num_timed += 1
+            if "evaluation" in event:
+                objective = event["evaluation"]["objective"]
+                self.objectives.setdefault(self._networks[number], []).append(objective)
+            else:
+                self.num_failed += 1
+
+    @property
+    def num_complete(self) -> int:
+        return sum(map(len, self.objectives.values()))
+
+    @property
+    def num_done(self) -> int:
+        """Complete and failed trials together."""
+        return self.num_complete + self.num_failed
+
+    def best(self) -> str:
+        """The best mean objective, with its spread where there is one."""
+        if not self.objectives:
+            return "none yet"
+        best = max(self.objectives.values(), key=statistics.fmean)
+        spread = f" ± {statistics.stdev(best):.4f} (n={len(best)})" if len(best) > 1 else ""
+        return f"{statistics.fmean(best):.4f}{spread}"
+
+    def trials_per_hour(self) -> float | None:
+        """The pace of this session; None before its first result."""
+        seconds = time.monotonic() - self.began
+        return 3600 * self.num_timed / seconds if self.num_timed and seconds > 0 else None
+
+    def time_left(self) -> str:
+        """Hours, minutes and seconds at the present pace."""
+        pace = self.trials_per_hour()
+        if pace is None:
+            return "unknown"
+        seconds = round(3600 * (self.num_trials - self.num_done) / pace)
+        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def _progress(num_trials: int, past_events: list[dict[str, Any]]) -> Progress:
+    progress = Progress(num_trials)
+    for event in past_events:
+        progress.add(event)
+    progress.running.clear()
+    progress.num_timed = 0
+    return progress
+
+
+class PlainDisplay:
+    """One line for each trial that starts or ends."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    @contextmanager
+    def begin(self, num_trials: int, past_events: list[dict[str, Any]]) -> Iterator[None]:
+        self._progress = _progress(num_trials, past_events)
+        if past_events:
+            self.note(f"resumed with {self._progress.num_done} of {num_trials} trials done")
+        yield
+
+    def show(self, event: dict[str, Any]) -> None:
+        self._progress.add(event)
+        kind, number = event["event"], event.get("number")
+        if kind == "started":
+            self.note(f"trial {number} started on {event['worker']} ({event['device']})")
+        elif kind == "requeued":
+            self.note(f"trial {number} is tried again: {event['reason']}")
+        elif kind == "told":
+            self.note(self._told(event))
+
+    def note(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+    def _told(self, event: dict[str, Any]) -> str:
+        progress = self._progress
+        if "evaluation" in event:
+            outcome = f"AP {event['evaluation']['objective']:.4f}"
+        else:
+            outcome = f"failed ({event['failure']['kind']}): {event['failure']['message']}"
+        return (
+            f"trial {event['number']} {outcome}; {progress.num_done}/{progress.num_trials} done, "
+            f"best {progress.best()}, {progress.time_left()} left"
+        )
+
+
+class LiveDisplay:
+    """A table that is redrawn in place."""
+
+    def __init__(self, console: Console):
+        self._console = console
+
+    @contextmanager
+    def begin(self, num_trials: int, past_events: list[dict[str, Any]]) -> Iterator[None]:
+        self._progress = _progress(num_trials, past_events)
+        with Live(console=self._console, get_renderable=self._draw, refresh_per_second=REFRESHES_PER_SECOND):
+            yield
+
+    def show(self, event: dict[str, Any]) -> None:
+        self._progress.add(event)
+        if event["event"] == "requeued":
+            self.note(f"trial {event['number']} is tried again: {event['reason']}")
+        elif "failure" in event:
+            self.note(f"trial {event['number']} failed ({event['failure']['kind']}): {event['failure']['message']}")
+
+    def note(self, text: str) -> None:
+        self._console.print(Text(text))
+
+    def _draw(self) -> Group:
+        progress = self._progress
+        pace = progress.trials_per_hour()
+        table = Table.grid(padding=(0, 2))
+        running = ", ".join(f"{number} (epoch {epoch})" for number, epoch in sorted(progress.running.items()))
+        for name, value in (
+            ("done", f"{progress.num_done} of {progress.num_trials}, {progress.num_failed} failed"),
+            ("running", running or "none"),
+            ("best AP", progress.best()),
+            ("pace", "unknown" if pace is None else f"{pace:.1f} trials per hour, {progress.time_left()} left"),
+        ):
+            table.add_row(Text(name, style="bold"), Text(value))
+        return Group(ProgressBar(total=progress.num_trials, completed=progress.num_done, width=60), table)
+
+
+def display_for(stream: TextIO = sys.stderr) -> PlainDisplay | LiveDisplay:
+    """Choose by whether the stream is a terminal."""
+    console = Console(file=stream)
+    return LiveDisplay(console) if console.is_terminal else PlainDisplay(stream)

@@ -1,0 +1,138 @@
+"""One architecture through the task of a search, with its figures on val: a run of a single trial.
+
+The only place, beside final reports, where val is looked at; a search is never told what comes out here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from spinenas.controller.base import Proposal, SpaceExhausted
+from spinenas.results.atomic_write import write_text_atomically
+from spinenas.results.record import Evaluation, Failure, Fidelity
+from spinenas.search.config import BudgetConfig, SearchConfig
+from spinenas.search.executor import Task
+from spinenas.search.loop import Display, Run, proxy_task, start_run
+from spinenas.space.genotype import Genotype
+from spinenas.space.scaling import Scaling
+
+ValMetrics = dict[str, float | None]
+
+
+class ReplayTask(Task, Protocol):
+    """A task that can look at val too."""
+
+    def replay(
+        self,
+        genotype: Genotype,
+        *,
+        seed: int,
+        folder: Path,
+        report: Callable[[int, dict[str, float]], bool],
+        scaling: Scaling | None,
+    ) -> tuple[Evaluation | Failure, ValMetrics]:
+        """Do what `evaluate` does, and measure on val as well."""
+
+
+def replay(
+    genotype: Genotype,
+    config: SearchConfig,
+    *,
+    name: str,
+    out: str | Path,
+    scaling: Scaling | None = None,
+    task: ReplayTask | None = None,
+    display: Display | None = None,
+    config_toml: str = "",
+) -> tuple[Run, ValMetrics]:
+    """Train one architecture as a search would have, and measure it on the reward images and on val.
+
+    Args:
+        genotype: what is trained.
+        config: whose task and seed; the same network in a search of this seed is trained the same.
+        name: what it is called.
+        out: the folder of the run; the figures on val are in its replay.json.
+        scaling: another width and depth than the task's.
+        task: what measures it; None for the proxy task of the configuration.
+        display: who watches.
+        config_toml: the configuration as given, to be kept.
+
+    Returns:
+        The run, and the metrics on val (empty when the training failed).
+
+    Raises UserError.
+    """
+    config = replace(
+        config.resolved(),
+        budget=BudgetConfig(num_trials=1, replicate_share=0.0),
+        executor=replace(config.executor, kind="serial"),
+    )
+    with_val = _WithVal(task or proxy_task(config))  # type: ignore[arg-type]  # a proxy task can replay
+    run = start_run(
+        config,
+        out=out,
+        task=with_val,
+        display=display,
+        config_toml=config_toml,
+        controller_for=lambda task: _Single(
+            Proposal(
+                0,
+                genotype,
+                fidelity=None if scaling is None else replace(task.fidelity, scaling=scaling),
+                origin=f"replay:{name}",
+            )
+        ),
+    )
+    document = {"architecture": name, "genotype": genotype.to_json(), "val": with_val.metrics}
+    write_text_atomically(run.folder.path / "replay.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
+    return run, with_val.metrics
+
+
+class _WithVal:
+    """A task whose evaluation looks at val as well, and keeps what it saw."""
+
+    def __init__(self, task: ReplayTask):
+        self._task = task
+        self.metrics: ValMetrics = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def evaluate(
+        self,
+        genotype: Genotype,
+        *,
+        seed: int,
+        fidelity: Fidelity | None,
+        attempt: int,
+        folder: Path,
+        report: Callable[[int, dict[str, float]], bool],
+    ) -> Evaluation | Failure:
+        scaling = None if fidelity is None else fidelity.scaling
+        result, self.metrics = self._task.replay(genotype, seed=seed, folder=folder, report=report, scaling=scaling)
+        return result
+
+
+class _Single:
+    """A controller with one proposal."""
+
+    def __init__(self, proposal: Proposal):
+        self._proposals = [proposal]
+
+    def ask(self) -> Proposal | None:
+        if not self._proposals:
+            raise SpaceExhausted("the one proposal was made")
+        return self._proposals.pop()
+
+    def tell(self, number: int, result: Evaluation | Failure) -> bool:
+        return True
+
+    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
+        """There is nothing to learn."""
+
+    def replay_ask(self, proposal: Proposal) -> None:
+        self._proposals.clear()

@@ -1,0 +1,57 @@
+"""Rows of data as text: a table for people, JSON or CSV for programs; the one place that formats results."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+STYLES: dict[str, Callable[[Any], str]] = {
+    "text": str,
+    "figure": "{:.4f}".format,
+    "seconds": "{:.1f}".format,
+    "millions": lambda value: f"{value / 1e6:.3f} M",
+    "billions": lambda value: f"{value / 1e9:.3f} G",
+}
+"""How a value is printed in a table."""
+
+
+def format_rows(rows: Sequence[Mapping[str, Any]], format: str | None, styles: Mapping[str, str]) -> str:
+    """Return rows as text.
+
+    Args:
+        rows: each with the same fields.
+        format: "json" or "csv" print every value in full; None is a table, with a dash for None.
+        styles: one of STYLES by field, for tables; "text" for those not named.
+    """
+    if format == "json":
+        return json.dumps(list(rows), indent=2, allow_nan=False)
+    fields = list(rows[0]) if rows else []
+    if format == "csv":
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fields, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(
+                {key: json.dumps(value) if isinstance(value, list) else value for key, value in row.items()}
+            )
+        return text.getvalue().rstrip("\n")
+    cells = [fields]
+    for row in rows:
+        cells.append(["-" if row[name] is None else STYLES[styles.get(name, "text")](row[name]) for name in fields])
+    # Numbers are read from the right, words from the left.
+    numeric = [all(isinstance(row[name], int | float | None) for row in rows) for name in fields]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in cells
+    )
+
+
+def _one_cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list) else value
