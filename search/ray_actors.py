@@ -80,12 +80,17 @@ def _gpus_per_worker(config: ExecutorConfig, resources: dict[str, float]) -> flo
     return share
 
 
+def hide_unreserved_gpus(gpus: float) -> None:
+    """In a worker: see no GPU if it has reserved none, for which Ray leaves all of them visible."""
+    if gpus == 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 class _Worker:
     """The actor: a task that stays, and one job at a time."""
 
     def __init__(self, task: Task, name: str, gpus: float):
-        if gpus == 0:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves them visible to those who have reserved none
+        hide_unreserved_gpus(gpus)
         self._task = task
         self._name = name
 
@@ -155,7 +160,7 @@ class RayExecutor:
             job = slot.job
             assert job is not None
             try:
-                event: Event = ray.get(next(stream))  # type: ignore[call-overload, assignment]
+                event: Event = ray.get(next(stream))  # type: ignore[arg-type, assignment]
             except RayActorError as error:
                 event = Finished(job.number, job.attempt, self._loss(slot, error))
                 self._start_actor(slot)

@@ -1,0 +1,205 @@
+"""Trials in Ray Tune, for its loggers, callbacks and cluster features; the loop, controller and task are ours.
+
+Tune's loop runs in a thread. Its searcher hands out the jobs that were submitted; its callback hands over what
+happened and waits until our loop has acted on it, so that the journal is ahead of Tune as it is of every
+executor. Tune's own files (a table and TensorBoard logs for each trial) are in the run's folder tune/, one
+session-NNN for each time it was started; nothing is ever restored from them. spinenas must be installed on every
+machine of a cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ray import tune
+from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, Trainable, TuneConfig, Tuner
+from ray.tune.search import Searcher
+
+from spinenas.results.record import Evaluation, Failure, FailureKind
+from spinenas.search.config import ExecutorConfig
+from spinenas.search.executor import EpochDone, Event, Finished, Job, Task, stream_job
+from spinenas.search.ray_actors import hide_unreserved_gpus, ray_session
+
+
+class TuneExecutor:
+    """Runs jobs as trials of one Tune experiment that never ends by itself."""
+
+    def __init__(self, task: Task, config: ExecutorConfig, folder: Path):
+        """Run trials of a prepared task; Ray and Tune start when the executor is entered.
+
+        Args:
+            task: what measures a genotype.
+            config: workers and their resources.
+            folder: where Tune keeps its files, an absolute path.
+        """
+        self.num_slots = config.workers
+        self._task, self._config, self._folder = task, config, folder
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
+        self._acted = threading.Semaphore(0)
+        self._num_to_acknowledge = 0
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> TuneExecutor:
+        with ExitStack() as stack:
+            gpus = stack.enter_context(ray_session(self._config))
+            thread = threading.Thread(target=self._run_tune, args=(gpus,), daemon=True)
+            thread.start()
+            stack.callback(self._stop, thread)
+            self._cleanup = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._cleanup.close()
+
+    def submit(self, job: Job) -> None:
+        """Let Tune have the job."""
+        self._jobs.put(job)
+
+    def wait(self, on_event: Callable[[Event], None]) -> None:
+        """Let Tune go on, and hand over the next event."""
+        if self._num_to_acknowledge:
+            self._num_to_acknowledge -= 1
+            self._acted.release()
+        event = self._events.get()
+        if isinstance(event, BaseException):
+            raise event
+        self._num_to_acknowledge += 1
+        on_event(event)
+
+    def _hand_over(self, event: Event) -> None:
+        """Called in Tune's thread."""
+        self._events.put(event)
+        self._acted.acquire()
+
+    def _run_tune(self, gpus: float) -> None:
+        try:
+            self._tuner(gpus).fit()
+        except BaseException as error:
+            self._events.put(error)
+
+    def _tuner(self, gpus: float) -> Tuner:
+        # The newer reporter prints on stdout even when it is told to be silent.
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+        session = sum(1 for _ in self._folder.glob("session-*"))
+        trainable = tune.with_resources(
+            tune.with_parameters(_TaskTrainable, task=self._task, gpus=gpus),
+            {"CPU": self._config.cpus_per_worker, "GPU": gpus},
+        )
+        return Tuner(
+            trainable,
+            tune_config=TuneConfig(
+                search_alg=_JobSearcher(self._jobs),
+                num_samples=-1,
+                # Without a limit a custom searcher keeps a single trial pending.
+                max_concurrent_trials=self.num_slots,
+                reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+            ),
+            run_config=RunConfig(
+                name=f"session-{session:03d}",
+                storage_path=str(self._folder),
+                callbacks=[_EventCallback(self._hand_over)],
+                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),  # trials have nothing to save
+                failure_config=FailureConfig(max_failures=0),  # our loop decides what is tried again
+                verbose=0,
+            ),
+        )
+
+    def _stop(self, thread: threading.Thread) -> None:
+        self._jobs.put(None)
+        for _ in range(self.num_slots + 1):
+            self._acted.release()
+        thread.join(timeout=STOP_SECONDS)
+
+
+STOP_SECONDS = 10.0
+"""How long Tune gets to write its files at the end; after that, stopping Ray ends it."""
+
+
+class _Unsaved:
+    """Something that Tune pickles with its state; empty, as nothing is ever restored from that."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _JobSearcher(_Unsaved, Searcher):
+    """Suggests the submitted jobs."""
+
+    def __init__(self, jobs: queue.SimpleQueue[Job | None]):
+        super().__init__()
+        self._jobs = jobs
+
+    def suggest(self, trial_id: str) -> Any:
+        try:
+            job = self._jobs.get_nowait()
+        except queue.Empty:
+            return None
+        return Searcher.FINISHED if job is None else {"job": job}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The callback tells."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """There is nothing to save."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """There is nothing to restore."""
+
+
+class _TaskTrainable(Trainable):
+    """A warm worker: a task that stays, one job after the other, one event for each step."""
+
+    _task: Task
+    _events: Iterator[Event]
+
+    def setup(self, config: dict[str, Any], task: Task, gpus: float) -> None:  # type: ignore[override]
+        hide_unreserved_gpus(gpus)
+        self._task = task
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._events = stream_job(self._task, new_config["job"], f"tune-{self.trial_id}")
+        return True
+
+    def step(self) -> dict[str, Any]:
+        event = next(self._events)
+        figures: dict[str, Any] = {}
+        if isinstance(event, EpochDone):
+            figures = {"epoch": event.epoch, **event.metrics}
+        elif isinstance(event, Finished) and isinstance(event.result, Evaluation):
+            figures = {"objective": event.result.objective}
+        return {"event": event, "done": isinstance(event, Finished), **figures}
+
+
+class _EventCallback(_Unsaved, Callback):
+    """Tells our loop, and waits for it."""
+
+    def __init__(self, hand_over: Callable[[Event], None]):
+        self._hand_over = hand_over
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        self._hand_over(result["event"])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        job = trial.config["job"]
+        failure = Failure(
+            FailureKind.WORKER_LOST, f"the worker of trial {job.number} died; see error.txt in {trial.path}"
+        )
+        self._hand_over(Finished(job.number, job.attempt, failure))
+
+
+def _trial_name(trial: Any) -> str:
+    job = trial.config["job"]
+    return f"{job.number:06d}-{job.attempt}"
