@@ -93,9 +93,9 @@ def test_a_box_is_the_bounding_box_of_the_pixels_that_the_object_changed(
     monkeypatch.setattr("spinenas.proxy_task.synthetic._background", lambda rng, side: np.full((side, side, 3), 99.0))
     for number in range(20):
         with monkeypatch.context() as patch:
-            patch.setattr("spinenas.proxy_task.synthetic._fill", lambda rng, beneath: beneath)
+            patch.setattr("spinenas.proxy_task.synthetic._fill", lambda rng, colour, size: np.full((*size, 3), 99.0))
             plain, objects = draw_image(generator(5, "test", number), 128)
-            patch.setattr("spinenas.proxy_task.synthetic._fill", lambda rng, beneath: beneath + 100)
+            patch.setattr("spinenas.proxy_task.synthetic._fill", lambda rng, colour, size: np.full((*size, 3), 199.0))
             drawn, _ = draw_image(generator(5, "test", number), 128)
         percent_covered = drawn[:, :, 0].astype(int) - plain[:, :, 0]
         changed = percent_covered > 0

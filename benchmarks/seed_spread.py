@@ -1,0 +1,107 @@
+"""Does a preset's task tell architectures apart? Trains random genotypes with several seeds and prints the answer.
+
+    python benchmarks/seed_spread.py quickstart
+    python benchmarks/seed_spread.py coco-small --data FOLDER --genotypes 6
+
+Genotypes are drawn uniformly among those without dead blocks. Finished runs are kept in --out; calling it again
+goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from spinenas.proxy_task.config import TaskConfig
+from spinenas.proxy_task.task import ProxyTask
+from spinenas.results.analysis import intraclass_correlation
+from spinenas.results.record import Failure
+from spinenas.search.presets import preset
+from spinenas.space import Genotype, SearchSpace, sample_without_dead_blocks
+from spinenas.space.random_streams import generator, seed_for
+
+_task: ProxyTask
+
+
+def open_task(config: TaskConfig) -> None:
+    """Open the data once per worker."""
+    global _task
+    _task = ProxyTask(config)
+    _task.prepare()
+
+
+def train(text: str, seed: int) -> tuple[float, float]:
+    """Return the AP and the seconds of one run."""
+    started = time.perf_counter()
+    result = _task.evaluate(Genotype.from_text(text), seed=seed_for(seed, "seed_spread"))
+    if isinstance(result, Failure):
+        raise RuntimeError(f"{text}: {result.kind}: {result.message}")
+    return result.objective, time.perf_counter() - started
+
+
+def describe(rows: list[list[float]], what: str) -> None:
+    """Print one line of the answer."""
+    icc = intraclass_correlation(rows)
+    print(
+        f"{what}: intraclass correlation {icc.value:.3f} (95 % {icc.lower:.3f} to {icc.upper:.3f}), "
+        f"sd between genotypes {icc.between_std:.4f}, between seeds {icc.within_std:.4f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("preset")
+    parser.add_argument("--data", help="a COCO folder; the preset's own by default")
+    parser.add_argument("--genotypes", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="where runs are kept (runs/seed-spread-PRESET.json)")
+    arguments = parser.parse_args()
+    config = preset(arguments.preset).task
+    if arguments.data:
+        config = replace(config, data=replace(config.data, folder=arguments.data))
+    open_task(config)
+    out = arguments.out or Path("runs") / f"seed-spread-{arguments.preset}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    document = json.loads(out.read_text()) if out.exists() else {"task_key": _task.key, "runs": {}}
+    if document["task_key"] != _task.key:
+        sys.exit(f"{out} holds runs of another task; delete it or give another --out")
+    runs: dict[str, list[float]] = document["runs"]
+
+    space = SearchSpace.spinenet49()
+    texts = [
+        sample_without_dead_blocks(space, generator(0, "seed_spread", number)).text
+        for number in range(arguments.genotypes)
+    ]
+    waiting = [
+        (text, seed) for seed in range(arguments.seeds) for text in texts if f"{seed} {text}" not in runs
+    ]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.workers, context, initializer=open_task, initargs=(config,)) as pool:
+        futures = {pool.submit(train, text, seed): (text, seed) for text, seed in waiting}
+        for done, future in enumerate(as_completed(futures), start=1):
+            text, seed = futures[future]
+            runs[f"{seed} {text}"] = list(future.result())
+            out.write_text(json.dumps(document, indent=1))
+            print(f"{done}/{len(waiting)} AP {runs[f'{seed} {text}'][0]:.4f} seed {seed} {text}", file=sys.stderr)
+
+    table = [[runs[f"{seed} {text}"][0] for seed in range(arguments.seeds)] for text in texts]
+    for text, row in sorted(zip(texts, table, strict=True), key=lambda pair: -float(np.mean(pair[1]))):
+        print(f"{np.mean(row):.4f}  " + " ".join(f"{ap:.4f}" for ap in row) + f"  {text}")
+    seconds = [runs[f"{seed} {text}"][1] for seed in range(arguments.seeds) for text in texts]
+    print(f"{len(texts)} genotypes x {arguments.seeds} seeds, median {np.median(seconds):.0f} s per run")
+    describe(table, "all")
+    best = max(range(len(table)), key=lambda row: float(np.mean(table[row])))
+    describe(table[:best] + table[best + 1 :], "without the best")
+
+
+if __name__ == "__main__":
+    main()

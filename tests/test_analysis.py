@@ -1,0 +1,37 @@
+"""The spread of seeds against the spread of architectures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from spinenas.results.analysis import intraclass_correlation
+
+
+def test_the_published_worked_example_is_reproduced() -> None:
+    """Shrout and Fleiss (1979), Table 2: six targets, four judges; ICC(1,1) = 0.17, F = 1.79."""
+    ratings = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+    result = intraclass_correlation(ratings)
+    assert result.value == pytest.approx(0.17, abs=0.005)
+    assert (result.lower, result.upper) == pytest.approx((-0.13, 0.72), abs=0.005)
+    assert result.within_std == pytest.approx(6.26**0.5, abs=0.005)
+
+
+def test_the_interval_holds_the_true_value_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+        runs = rng.normal(0, 2, size=(12, 1)) + rng.normal(0, 1, size=(12, 3))
+        result = intraclass_correlation(runs.tolist())
+        hits += result.lower <= 0.8 <= result.upper
+    assert 0.91 <= hits / 400 <= 0.985
+
+
+def test_seeds_that_do_not_matter_give_one_and_nothing_but_seeds_gives_none() -> None:
+    assert intraclass_correlation([[1, 1], [2, 2], [3, 3]]).value == 1.0
+    assert intraclass_correlation([[1, 2], [2, 1], [1, 2]]).value < 0
+
+
+def test_too_few_runs_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least two architectures"):
+        intraclass_correlation([[1, 2, 3]])
