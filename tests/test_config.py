@@ -1,0 +1,128 @@
+"""Configurations: layers, checks, and sentences for what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from spinenas.controller import make_controller
+from spinenas.search.config import SearchConfig, load_config, parse_override
+from spinenas.search.presets import PRESETS, preset
+from spinenas.space import UserError, space_by_name
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_preset_survives_json(name: str) -> None:
+    config = preset(name)
+    assert SearchConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_preset_gives_a_controller_whose_population_is_at_most_a_quarter_of_the_budget(name: str) -> None:
+    config = preset(name).resolved()
+    population = config.controller.evolution.population_size
+    assert population is not None
+    assert population <= max(2, config.budget.num_trials // 4)
+    space = space_by_name(config.space.name)
+    assert make_controller(config.controller.name, space, **config.controller.options()).ask() is not None
+
+
+def test_the_paper_proxy_has_the_published_values() -> None:
+    task = preset("spinenet49-proxy").task
+    assert (task.scaling.filter_scale, task.scaling.resample_alpha, task.scaling.endpoint_channels) == (0.25, 0.25, 64)
+    assert (task.head.num_convs, task.head.channels, task.image_size_pixels) == (4, 64, 512)
+    assert (task.train.epochs, task.data.held_out_images) == (5, 7392)
+
+
+def test_a_file_starts_from_its_preset_and_overrides_win_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "search.toml"
+    file.write_text('preset = "coco-small"\nseed = 3\n[task.train]\nepochs = 7\nbatch_size = 4\n')
+    config = SearchConfig.from_toml(file, {"task.train.epochs": 9})
+    assert (config.seed, config.task.train.epochs, config.task.train.batch_size) == (3, 9, 4)
+    assert config.task.train.learning_rate == preset("coco-small").task.train.learning_rate
+
+
+def test_integers_serve_as_floats_and_lists_as_tuples() -> None:
+    config = load_config({"task": {"train": {"learning_rate": 1, "scale_jitter": [1, 2]}}})
+    assert config.task.train.learning_rate == 1.0
+    assert config.task.train.scale_jitter == (1.0, 2.0)
+
+
+def test_the_resolved_population_does_not_change_when_it_is_given() -> None:
+    config = load_config({"controller": {"evolution": {"population_size": 7, "tournament_size": 3}}}).resolved()
+    assert config.controller.evolution.population_size == 7
+    assert config.controller.evolution.tournament_size == 3
+
+
+def test_data_folders_become_absolute_and_the_built_in_set_stays_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config({"task": {"data": {"folder": "fish"}}}).resolved().task.data.folder == str(tmp_path / "fish")
+    assert load_config({}).resolved().task.data.folder == "built-in"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("seed=3", "seed", 3),
+        ("task.train.learning_rate = 0.1", "task.train.learning_rate", 0.1),
+        ("executor.ordered=true", "executor.ordered", True),
+        ("task.train.scale_jitter=[0.8, 1.25]", "task.train.scale_jitter", [0.8, 1.25]),
+        ("task.data.folder=/a b/c=d", "task.data.folder", "/a b/c=d"),
+        ("executor.address=none", "executor.address", None),
+    ],
+)
+def test_an_override_is_a_toml_value_or_a_plain_string(text: str, key: str, value: object) -> None:
+    assert parse_override(text) == (key, value)
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"sed": 1}, ["'sed'", "did you mean 'seed'"]),
+        ({"task": {"epochs": 2}}, ["'task.epochs'", "did you mean 'task.train.epochs'"]),
+        ({"task": {"train": {"epohcs": 2}}}, ["'task.train.epohcs'", "did you mean 'task.train.epochs'"]),
+        ({"task": {"train": {"epochs": "2"}}}, ["'task.train.epochs' is '2'", "integer"]),
+        ({"task": {"train": {"epochs": 2.5}}}, ["'task.train.epochs' is 2.5", "integer"]),
+        ({"task": {"train": {"epochs": True}}}, ["'task.train.epochs'", "integer"]),
+        ({"task": {"train": {"learning_rate": float("nan")}}}, ["'task.train.learning_rate'", "finite"]),
+        ({"task": {"train": {"optimizer": "adam"}}}, ["'task.train.optimizer' is 'adam'", "'sgd' or 'adamw'"]),
+        ({"task": {"train": {"scale_jitter": [1.0]}}}, ["task.train.scale_jitter"]),
+        ({"task": {"image_size_pixels": 100}}, ["task.image_size_pixels is 100", "multiple of 32"]),
+        ({"task": 3}, ["'task' is 3", "object"]),
+        ({"space": {"name": "spinenet50"}}, ["'spinenet50'", "did you mean 'spinenet49'"]),
+        ({"controller": {"name": "evolutoin"}}, ["'evolutoin'", "did you mean 'evolution'"]),
+        ({"controller": {"random": {"control": "alife"}}}, ["controller.random.control", "'alive'"]),
+        ({"budget": {"num_trials": 0}}, ["budget.num_trials is 0", "at least 1"]),
+        ({"budget": {"replicate_share": 1.0}}, ["budget.replicate_share", "below 1"]),
+        ({"executor": {"kind": "thread"}}, ["'executor.kind' is 'thread'", "'serial'"]),
+        ({"executor": {"workers": 0}}, ["executor.workers is 0", "at least 1"]),
+        ({"executor": {"cpus_per_worker": -1}}, ["executor.cpus_per_worker", "0 or more"]),
+        ({"preset": "quick"}, ["'quick'", "preset"]),
+        ({"preset": 3}, ["3", "preset"]),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_key(document: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(document)
+    for word in words:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["seed", "=3", ""])
+def test_an_override_without_key_or_value_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="key=value"):
+        parse_override(text)
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.toml"):
+        SearchConfig.from_toml(tmp_path / "nowhere.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("seed = \n")
+    with pytest.raises(UserError, match=r"broken\.toml is not TOML"):
+        SearchConfig.from_toml(broken)

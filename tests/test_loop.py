@@ -1,0 +1,380 @@
+"""The search loop on a task that trains nothing: what is in the journal, and what a killed run becomes."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pytest
+from fake_task import FakeTask
+
+import spinenas.search.loop as loop
+from spinenas.results.journal import read_events
+from spinenas.results.record import Failure, FailureKind, Status
+from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig, SpaceConfig
+from spinenas.search.executor import Event, Finished, Job, run_job
+from spinenas.search.loop import Run, resume, run_search
+from spinenas.space import UserError
+
+NUM_TRIALS = 9
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
+def configured(num_trials: int = NUM_TRIALS, **executor: Any) -> SearchConfig:
+    options = {"kind": "serial", "workers": 3, **executor}
+    return SearchConfig(budget=BudgetConfig(num_trials), executor=ExecutorConfig(**options), seed=5)
+
+
+class ShuffledExecutor:
+    """Several workers that finish in a random order, and that may be lost; all within this process."""
+
+    def __init__(self, task: FakeTask, num_slots: int, seed: int, lost: dict[tuple[int, int], FailureKind]):
+        self.num_slots = num_slots
+        self._task, self._lost = task, lost
+        self._rng = np.random.default_rng(seed)
+        self._queues: list[deque[Event]] = []
+
+    def submit(self, job: Job) -> None:
+        events: deque[Event] = deque()
+        run_job(self._task, job, "shuffled", events.append)
+        kind = self._lost.get((job.number, job.attempt))
+        if kind is not None:
+            events = deque([events[0], Finished(job.number, job.attempt, Failure(kind, "lost on purpose"))])
+        self._queues.append(events)
+        assert len(self._queues) <= self.num_slots
+
+    def wait(self, on_event: Callable[[Event], None]) -> None:
+        events = self._queues[self._rng.integers(len(self._queues))]
+        event = events.popleft()
+        if not events:
+            self._queues.remove(events)
+        on_event(event)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def shuffled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Make the loop use a ShuffledExecutor of that seed."""
+
+    def use(seed: int, lost: dict[tuple[int, int], FailureKind] | None = None) -> None:
+        def make(task: Any, config: ExecutorConfig, folder: Any) -> ShuffledExecutor:
+            return ShuffledExecutor(task, config.workers, seed, lost or {})
+
+        monkeypatch.setattr(loop, "_make_executor", make)
+
+    return use
+
+
+def events_of(run: Run) -> list[dict[str, Any]]:
+    return read_events(run.folder.journal_path)
+
+
+def timeless(events: list[dict[str, Any]], *kinds: str) -> list[dict[str, Any]]:
+    """Events of these kinds without times and attempts."""
+    return [
+        {key: value for key, value in event.items() if key not in ("at", "attempt")}
+        for event in events
+        if event["event"] in kinds
+    ]
+
+
+def outcome(run: Run) -> dict[int, Any]:
+    """What was tried and what came out, by number."""
+    return {
+        record.number: (record.genotype, record.replicate, record.seed, record.evaluation, record.failure)
+        for record in run.records()
+    }
+
+
+def cut(run: Run, num_events: int, folder: Path) -> Path:
+    """A copy of a run whose driver died after so many events."""
+    folder.mkdir()
+    for name in ("config.json", "run.json"):
+        (folder / name).write_bytes((run.folder.path / name).read_bytes())
+    lines = run.folder.journal_path.read_bytes().splitlines(keepends=True)
+    (folder / "journal.jsonl").write_bytes(b"".join(lines[:num_events]))
+    return folder
+
+
+def test_a_search_spends_its_budget_and_ranks_what_it_found(tmp_path: Path) -> None:
+    run = run_search(configured(), out=tmp_path / "run", task=FakeTask())
+    records = run.records()
+    assert [record.number for record in records] == list(range(NUM_TRIALS))
+    assert {record.status for record in records} == {Status.COMPLETE}
+    assert records[-1].replicate > 0, "the last tenth trains leaders again"
+    table = run.leaderboard(top=3)
+    assert len(table) == 3
+    assert table["objective"].is_monotonic_decreasing
+    winner = run.winner()
+    assert winner is not None
+    assert winner.number in set(table["number"])
+
+
+def test_every_step_of_a_trial_is_in_the_journal_in_order(tmp_path: Path) -> None:
+    events = events_of(run_search(configured(2), out=tmp_path / "run", task=FakeTask()))
+    assert [event["event"] for event in events] == [
+        "run_started", *(["asked", "started", "epoch", "epoch", "told"] * 2)
+    ]  # fmt: skip
+    assert "curve" not in events[-1]["evaluation"]
+
+
+def test_the_curve_is_kept_beside_the_journal(tmp_path: Path) -> None:
+    run = run_search(configured(1), out=tmp_path / "run", task=FakeTask(num_epochs=3))
+    assert [entry["epoch"] for entry in run.folder.read_curve(0)] == [1, 2, 3]
+
+
+def test_replicates_have_the_network_of_their_first_trial_and_another_seed(tmp_path: Path) -> None:
+    records = run_search(configured(), out=tmp_path / "run", task=FakeTask()).records()
+    seeds = {(record.network_key, record.seed) for record in records}
+    assert len(seeds) == NUM_TRIALS
+    assert len({network for network, _ in seeds}) < NUM_TRIALS
+
+
+def test_the_seed_of_a_trial_depends_on_network_and_replicate_not_on_its_number(tmp_path: Path) -> None:
+    config = replace(configured(), space=SpaceConfig("tiny"), budget=BudgetConfig(150, 0.0))
+    other = replace(config, controller=replace(config.controller, name="random"))
+    numbers: dict[str, list[int]] = {}
+    seeds: dict[str, set[int]] = {}
+    for name, each in (("evolution", config), ("random", other)):
+        for record in run_search(each, out=tmp_path / name, task=FakeTask()).records():
+            numbers.setdefault(record.network_key, []).append(record.number)
+            seeds.setdefault(record.network_key, set()).add(record.seed)
+    assert any(len(set(found)) > 1 for found in numbers.values()), "both meet some network, at different numbers"
+    assert all(len(found) == 1 for found in seeds.values())
+
+
+def test_a_failed_trial_does_not_stop_the_search(tmp_path: Path) -> None:
+    task = FakeTask(fail={1: "diverged", 2: "raise", 3: "out_of_memory"})
+    records = run_search(configured(), out=tmp_path / "run", task=task).records()
+    kinds = [record.failure.kind if record.failure else None for record in records[:5]]
+    assert kinds == [None, FailureKind.DIVERGED, FailureKind.BUG, FailureKind.OUT_OF_MEMORY, None]
+    bug = records[2].failure
+    assert bug is not None
+    assert "ZeroDivisionError" in bug.traceback
+    assert len(records) == NUM_TRIALS
+
+
+def test_a_space_that_is_exhausted_ends_the_search_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from spinenas.controller.base import SpaceExhausted
+    from spinenas.controller.random_search import RandomSearch
+
+    propose = RandomSearch.ask
+
+    def ask(controller: RandomSearch) -> Any:
+        proposal = propose(controller)
+        if proposal is not None and proposal.number >= 4:
+            raise SpaceExhausted("four are all there are")
+        return proposal
+
+    monkeypatch.setattr(RandomSearch, "ask", ask)
+    config = configured()
+    config = replace(config, controller=replace(config.controller, name="random"), budget=BudgetConfig(NUM_TRIALS, 0.0))
+    assert len(run_search(config, out=tmp_path / "run", task=FakeTask()).records()) == 4
+
+
+@pytest.mark.parametrize("kind", ["serial", "ordered"])
+def test_a_run_cut_after_any_event_becomes_the_uninterrupted_one(
+    kind: str, tmp_path: Path, shuffled: Callable[..., None]
+) -> None:
+    task = FakeTask(num_epochs=1, fail={4: "diverged"})
+    if kind == "ordered":
+        shuffled(seed=0)
+    config = configured(ordered=kind == "ordered")
+    whole = run_search(config, out=tmp_path / "whole", task=task)
+    for num_events in range(1, len(events_of(whole))):
+        if kind == "ordered":
+            shuffled(seed=num_events)  # others finish first than before
+        resumed = resume(cut(whole, num_events, tmp_path / f"cut{num_events}"), task=task)
+        assert outcome(resumed) == outcome(whole), f"cut after event {num_events}"
+        told = [event["number"] for event in events_of(resumed) if event["event"] == "told"]
+        assert sorted(told) == list(range(NUM_TRIALS)), "no finished trial is repeated"
+        if kind == "serial":
+            assert timeless(events_of(resumed), "asked", "told") == timeless(events_of(whole), "asked", "told")
+
+
+def test_an_ordered_run_is_the_same_whoever_finishes_first(tmp_path: Path, shuffled: Callable[..., None]) -> None:
+    outcomes = []
+    for seed in range(4):
+        shuffled(seed)
+        outcomes.append(outcome(run_search(configured(ordered=True), out=tmp_path / f"{seed}", task=FakeTask())))
+    assert all(other == outcomes[0] for other in outcomes)
+    free = []
+    for seed in range(4):
+        shuffled(seed)
+        free.append(outcome(run_search(configured(), out=tmp_path / f"free{seed}", task=FakeTask())))
+    assert any(other != free[0] for other in free), "else the test could not fail"
+
+
+def test_an_ordered_run_keeps_its_window_when_resumed_with_other_workers(
+    tmp_path: Path, shuffled: Callable[..., None]
+) -> None:
+    shuffled(0)
+    whole = run_search(configured(ordered=True), out=tmp_path / "whole", task=FakeTask())
+    resumed = resume(cut(whole, 10, tmp_path / "cut"), workers=7, task=FakeTask())
+    assert outcome(resumed) == outcome(whole)
+
+
+def test_a_free_running_run_cut_after_any_event_finishes_and_repeats_nothing(
+    tmp_path: Path, shuffled: Callable[..., None]
+) -> None:
+    shuffled(1)
+    whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask(num_epochs=1))
+    before = events_of(whole)
+    for num_events in range(1, len(before)):
+        resumed = resume(cut(whole, num_events, tmp_path / f"cut{num_events}"), task=FakeTask(num_epochs=1))
+        events = events_of(resumed)
+        assert timeless(events[:num_events], "asked", "told") == timeless(before[:num_events], "asked", "told")
+        told = [event["number"] for event in events if event["event"] == "told"]
+        assert sorted(told) == list(range(NUM_TRIALS))
+        requeued = [event["number"] for event in events if event["event"] == "requeued"]
+        started = {event["number"] for event in before[:num_events] if event["event"] == "started"}
+        finished = {event["number"] for event in before[:num_events] if event["event"] == "told"}
+        assert sorted(requeued) == sorted(started - finished), "each that was running, once"
+
+
+def test_a_resumed_run_can_be_killed_and_resumed_again(tmp_path: Path) -> None:
+    task = FakeTask(num_epochs=1)
+    whole = run_search(configured(), out=tmp_path / "whole", task=task)
+    once = resume(cut(whole, 12, tmp_path / "once"), task=task)
+    twice = resume(cut(once, 20, tmp_path / "twice"), task=task)
+    assert outcome(twice) == outcome(whole)
+
+
+def test_an_interrupted_search_can_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_search(configured(), out=tmp_path / "run", task=FakeTask(interrupt_at=5))
+    resumed = resume(tmp_path / "run", task=FakeTask())
+    whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())
+    assert outcome(resumed) == outcome(whole)
+    assert resumed.records()[5].attempt == 1
+
+
+def test_a_larger_budget_goes_on_with_the_search_and_is_remembered(tmp_path: Path) -> None:
+    run_search(configured(), out=tmp_path / "run", task=FakeTask())
+    extended = resume(tmp_path / "run", num_trials=20, task=FakeTask())
+    assert len(extended.records()) == 20
+    again = resume(cut(extended, len(events_of(extended)) - 12, tmp_path / "cut"), task=FakeTask())
+    assert outcome(again) == outcome(extended)
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
+    run = run_search(configured(), out=tmp_path / "run", task=FakeTask())
+    before = run.folder.journal_path.read_bytes()
+    task = FakeTask()
+    resume(tmp_path / "run", task=task)
+    assert run.folder.journal_path.read_bytes() == before
+    assert task.num_prepared == 0
+
+
+def test_a_budget_cannot_be_cut(tmp_path: Path) -> None:
+    run_search(configured(3), out=tmp_path / "run", task=FakeTask())
+    with pytest.raises(UserError, match="budget of 3 trials"):
+        resume(tmp_path / "run", num_trials=2, task=FakeTask())
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (FakeTask(key="other-task"), ["the task changed", "fake-task", "other-task"]),
+        (FakeTask(fingerprint={"train": "xyz", "num_train_images": 10}), ["the data changed", "'abc'", "'xyz'"]),
+    ],
+)
+def test_another_task_or_other_data_is_refused_and_changes_nothing(
+    changed: FakeTask, words: list[str], tmp_path: Path
+) -> None:
+    whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())
+    folder = cut(whole, 12, tmp_path / "cut")
+    before = (folder / "journal.jsonl").read_bytes()
+    with pytest.raises(UserError) as caught:
+        resume(folder, task=changed)
+    assert all(word in str(caught.value) for word in words)
+    assert "num_train_images" not in str(caught.value), "only what changed is named"
+    assert (folder / "journal.jsonl").read_bytes() == before
+
+
+def test_another_code_protocol_or_space_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())
+    folder = cut(whole, 12, tmp_path / "cut")
+    config = json.loads((folder / "config.json").read_text())
+    config["space"]["name"] = "tiny"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="search space changed"):
+        resume(folder, task=FakeTask())
+    config["space"]["name"] = "spinenet49"
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(loop, "SEARCH_PROTOCOL", 99)
+    with pytest.raises(UserError, match="searches differently"):
+        resume(folder, task=FakeTask())
+
+
+def test_a_lost_worker_costs_an_attempt_and_not_the_trial(tmp_path: Path, shuffled: Callable[..., None]) -> None:
+    shuffled(0, lost={(2, 0): FailureKind.WORKER_LOST, (2, 1): FailureKind.WORKER_LOST})
+    run = run_search(configured(), out=tmp_path / "run", task=FakeTask())
+    record = run.records()[2]
+    assert (record.status, record.attempt) == (Status.COMPLETE, 2)
+    reasons = [event["reason"] for event in events_of(run) if event["event"] == "requeued"]
+    assert reasons == ["lost on purpose"] * 2
+
+
+def test_a_trial_that_keeps_killing_its_worker_fails_in_the_end(tmp_path: Path, shuffled: Callable[..., None]) -> None:
+    shuffled(0, lost={(2, attempt): FailureKind.WORKER_LOST for attempt in range(9)})
+    record = run_search(configured(), out=tmp_path / "run", task=FakeTask()).records()[2]
+    assert record.failure is not None
+    assert (record.failure.kind, record.attempt) == (FailureKind.WORKER_LOST, 2)
+
+
+def test_lost_machines_do_not_count_against_a_trial(tmp_path: Path, shuffled: Callable[..., None]) -> None:
+    shuffled(0, lost={(2, attempt): FailureKind.PREEMPTED for attempt in range(9)})
+    record = run_search(configured(), out=tmp_path / "run", task=FakeTask()).records()[2]
+    assert (record.status, record.attempt) == (Status.COMPLETE, 9)
+
+
+def test_late_and_repeated_results_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Noisy(ShuffledExecutor):
+        """Says everything twice, and what is long over once more."""
+
+        def wait(self, on_event: Callable[[Event], None]) -> None:
+            said: list[Event] = []
+            super().wait(said.append)
+            for event in said:
+                on_event(event)
+                if isinstance(event, Finished):
+                    on_event(event)
+                    on_event(Finished(event.number, event.attempt + 7, event.result))
+                    on_event(Finished(event.number - 1, event.attempt, event.result))
+
+    monkeypatch.setattr(loop, "_make_executor", lambda task, config, folder: Noisy(task, 1, 0, {}))
+    run = run_search(configured(), out=tmp_path / "run", task=FakeTask())
+    told = [event["number"] for event in events_of(run) if event["event"] == "told"]
+    assert told == list(range(NUM_TRIALS))
+
+
+def test_a_folder_with_a_run_is_refused_before_the_data_is_touched(tmp_path: Path) -> None:
+    run_search(configured(1), out=tmp_path / "run", task=FakeTask())
+    task = FakeTask()
+    with pytest.raises(UserError, match="already holds a run"):
+        run_search(configured(1), out=tmp_path / "run", task=task)
+    assert task.num_prepared == 0
+
+
+def test_two_drivers_cannot_continue_one_run(tmp_path: Path) -> None:
+    from spinenas.results.journal import Journal
+
+    whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())
+    folder = cut(whole, 12, tmp_path / "cut")
+    with Journal.open(folder / "journal.jsonl"), pytest.raises(UserError, match="another process"):
+        resume(folder, task=FakeTask())
