@@ -1,0 +1,283 @@
+"""The detector's pieces, each against an independent slow way of saying the same."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from spinenas.proxy_task.anchors import anchor_boxes
+from spinenas.proxy_task.augment import augmented, letterboxed, normalize
+from spinenas.proxy_task.boxes import decode, encode, iou_yxyx, xywh_from_yxyx, yxyx_from_xywh
+from spinenas.proxy_task.config import EvalConfig, HeadConfig
+from spinenas.proxy_task.detect import postprocess
+from spinenas.proxy_task.losses import box_loss, detection_loss, focal_loss
+from spinenas.proxy_task.matching import match, targets
+from spinenas.proxy_task.nms import greedy_nms
+from spinenas.proxy_task.retinanet import build_retinanet
+from spinenas.space.cost import retinanet_cost
+from spinenas.space.network import count_madds, num_parameters
+from spinenas.space.published import SPINENET_49
+from spinenas.space.scaling import SCALINGS, Scaling
+from spinenas.space.search_space import SearchSpace
+
+Box = tuple[float, float, float, float]
+
+
+def plain_iou(a: Box, b: Box) -> float:
+    height = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    width = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - height * width
+    return height * width / union if union > 0 else 0.0
+
+
+def random_boxes(rng: np.random.Generator, *shape: int, size: float = 100) -> Tensor:
+    """Boxes yxyx of whole pixels, so that float32 and float64 agree exactly on overlaps."""
+    corner = rng.integers(0, int(size), size=(*shape, 2))
+    extent = rng.integers(1, int(size / 2), size=(*shape, 2))
+    return torch.from_numpy(np.concatenate([corner, corner + extent], axis=-1)).float()
+
+
+def test_overlaps_equal_the_plain_formula() -> None:
+    boxes, others = random_boxes(np.random.default_rng(0), 20), random_boxes(np.random.default_rng(1), 30)
+    overlaps = iou_yxyx(boxes, others)
+    for i in range(20):
+        for j in range(30):
+            assert float(overlaps[i, j]) == pytest.approx(plain_iou(tuple(boxes[i].tolist()), tuple(others[j].tolist())))
+    empty = torch.tensor([[5.0, 5.0, 5.0, 5.0]])
+    assert float(iou_yxyx(empty, empty)) == 0.0
+
+
+def greedy_reference(
+    boxes: list[Box], scores: list[float], classes: list[int], iou_threshold: float, max_detections: int
+) -> list[int]:
+    """The textbook: per class keep the best, drop what overlaps it; then the best over classes."""
+    kept: list[int] = []
+    for each in sorted(set(classes)):
+        order = sorted((i for i in range(len(boxes)) if classes[i] == each and scores[i] > 0), key=lambda i: -scores[i])
+        chosen: list[int] = []
+        for i in order:
+            if all(plain_iou(boxes[i], boxes[j]) <= iou_threshold for j in chosen):
+                chosen.append(i)
+        kept += chosen
+    return sorted(kept, key=lambda i: (-scores[i], i))[:max_detections]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    num_boxes=st.integers(1, 60),
+    num_classes=st.integers(1, 4),
+    max_detections=st.integers(1, 30),
+    few_scores=st.booleans(),
+)
+def test_nms_equals_the_brute_force_greedy_reference(
+    seed: int, num_boxes: int, num_classes: int, max_detections: int, few_scores: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    boxes = random_boxes(rng, 2, num_boxes, size=40)
+    levels = 4 if few_scores else 1000  # with few levels there are ties, and scores of 0 are no candidates
+    scores = torch.from_numpy(rng.integers(0, levels, size=(2, num_boxes)) / levels).float()
+    classes = torch.from_numpy(rng.integers(1, num_classes + 1, size=(2, num_boxes)))
+    kept = greedy_nms(boxes, scores, classes, iou_threshold=0.5, max_detections=max_detections)
+    for image in range(2):
+        expected = greedy_reference(
+            [tuple(box) for box in boxes[image].tolist()],
+            scores[image].tolist(),
+            classes[image].tolist(),
+            0.5,
+            max_detections,
+        )
+        assert kept[image].tolist() == expected + [-1] * (max_detections - len(expected))
+
+
+def test_a_batch_of_images_gives_the_detections_of_each_alone() -> None:
+    rng = np.random.default_rng(3)
+    anchors = random_boxes(rng, 50)
+    logits, deltas = torch.from_numpy(rng.normal(size=(3, 50, 4))).float(), torch.zeros(3, 50, 4)
+    limits = torch.tensor([[80.0, 90.0]] * 3)
+    config = EvalConfig(max_detections=10)
+    together = postprocess(logits, deltas, anchors, limits, config)
+    for image in range(3):
+        alone = postprocess(logits[image : image + 1], deltas[:1], anchors, limits[:1], config)
+        for part, parts in zip(alone, together, strict=True):
+            assert torch.equal(part[0], parts[image])
+
+
+def test_detections_stay_inside_the_image_and_never_are_of_channel_zero() -> None:
+    rng = np.random.default_rng(4)
+    anchors = random_boxes(rng, 50)
+    logits = torch.full((1, 50, 4), -9.0)
+    logits[..., 0] = 9.0
+    logits[0, 7, 2] = 3.0
+    boxes, scores, classes, valid = postprocess(
+        logits, torch.zeros(1, 50, 4), anchors, torch.tensor([[30.0, 40.0]]), EvalConfig()
+    )
+    assert int(valid.sum()) == 1
+    assert int(classes[0, 0]) == 2
+    assert float(scores[0, 0]) == pytest.approx(1 / (1 + math.exp(-3)))
+    assert torch.equal(boxes[0, 0], torch.minimum(anchors[7], torch.tensor([30.0, 40.0, 30.0, 40.0])))
+
+
+def test_anchors_stand_where_the_formula_puts_them_in_the_order_of_the_head() -> None:
+    anchors = anchor_boxes((128, 96), [3, 4], anchor_scale=3.0, num_scales=3, aspect_ratios=(1.0, 2.0, 0.5))
+    expected = []
+    for level in (3, 4):
+        stride = 2**level
+        for row in range(128 // stride):
+            for column in range(96 // stride):
+                for scale in range(3):
+                    for ratio in (1.0, 2.0, 0.5):
+                        side = 3 * stride * 2 ** (scale / 3)
+                        height, width = side / math.sqrt(ratio), side * math.sqrt(ratio)
+                        y, x = (row + 0.5) * stride, (column + 0.5) * stride
+                        expected.append((y - height / 2, x - width / 2, y + height / 2, x + width / 2))
+    torch.testing.assert_close(anchors, torch.tensor(expected))
+
+
+def test_decode_undoes_encode_and_growth_is_limited() -> None:
+    boxes, anchors = random_boxes(np.random.default_rng(5), 100), random_boxes(np.random.default_rng(6), 100)
+    torch.testing.assert_close(decode(encode(boxes, anchors), anchors), boxes, rtol=1e-4, atol=1e-3)
+    huge = decode(torch.tensor([0.0, 0.0, 50.0, 0.0]), torch.tensor([0.0, 0.0, 16.0, 16.0]))
+    assert float(huge[2] - huge[0]) == pytest.approx(1000)
+    torch.testing.assert_close(yxyx_from_xywh(xywh_from_yxyx(boxes)), boxes)
+
+
+def test_every_anchor_is_matched_as_the_rule_says() -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(30):
+        anchors, boxes = random_boxes(rng, 60, size=30), random_boxes(rng, int(rng.integers(1, 6)), size=30)
+        overlaps = [[plain_iou(tuple(a.tolist()), tuple(b.tolist())) for b in boxes] for a in anchors]
+        expected = [int(np.argmax(row)) if max(row) >= 0.5 else -1 for row in overlaps]
+        forced: dict[int, int] = {}
+        for box in range(len(boxes)):
+            column = [row[box] for row in overlaps]
+            if max(column) > 0:
+                forced.setdefault(int(np.argmax(column)), box)
+        for anchor, box in forced.items():
+            expected[anchor] = box
+        assert match(anchors, boxes).tolist() == expected
+
+
+def test_an_image_without_boxes_is_all_background() -> None:
+    anchors = random_boxes(np.random.default_rng(8), 10)
+    classes, box_targets = targets(anchors, torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
+    assert classes.tolist() == [0] * 10
+    assert box_targets.abs().sum() == 0
+    loss, _, box_part = detection_loss(
+        torch.zeros(1, 10, 3), torch.ones(1, 10, 4), classes[None], box_targets[None],
+        alpha=0.25, gamma=1.5, delta=0.1, box_weight=50.0,
+    )  # fmt: skip
+    assert torch.isfinite(loss)
+    assert float(box_part) == 0.0
+
+
+def test_losses_equal_their_formulas() -> None:
+    rng = np.random.default_rng(9)
+    logits, classes = torch.from_numpy(rng.normal(0, 2, size=(6, 4))), torch.tensor([0, 1, 3, 0, 2, 0])
+    expected = 0.0
+    for anchor in range(6):
+        for channel in range(4):
+            p = 1 / (1 + math.exp(-float(logits[anchor, channel])))
+            if channel and int(classes[anchor]) == channel:
+                expected += 0.25 * (1 - p) ** 1.5 * -math.log(p)
+            else:
+                expected += 0.75 * p**1.5 * -math.log(1 - p)
+    assert float(focal_loss(logits, classes, alpha=0.25, gamma=1.5)) == pytest.approx(expected)
+
+    deltas, box_targets = torch.from_numpy(rng.normal(0, 0.2, size=(2, 6, 4)))
+    positive = classes > 0
+    huber = 0.0
+    for error in (deltas - box_targets)[positive].flatten().tolist():
+        huber += 0.5 * error**2 if abs(error) <= 0.1 else 0.1 * (abs(error) - 0.05)
+    assert float(box_loss(deltas, box_targets, positive, delta=0.1)) == pytest.approx(huber / 4)
+    total, class_part, box_part = detection_loss(
+        logits, deltas, classes, box_targets, alpha=0.25, gamma=1.5, delta=0.1, box_weight=50.0
+    )
+    assert float(class_part) == pytest.approx(expected / 4, rel=1e-5)
+    assert float(box_part) == pytest.approx(huber / 4 / 4, rel=1e-5)
+    assert float(total) == pytest.approx(expected / 4 + 50 * huber / 16, rel=1e-5)
+
+
+def test_published_retinanet_has_the_published_size() -> None:
+    network = build_retinanet(SPINENET_49, SCALINGS["49"], HeadConfig(), class_channels=91).eval().to("meta")
+    assert num_parameters(network) == 28_543_383
+    madds = count_madds(network, torch.empty(1, 3, 640, 640, device="meta"))
+    assert round(madds / 1e9, 2) == 85.28
+
+
+def test_the_whole_detector_of_random_genotypes_costs_what_the_arithmetic_says() -> None:
+    rng = np.random.default_rng(10)
+    space = SearchSpace.spinenet49()
+    head = HeadConfig(num_convs=2, channels=24, num_scales=2)
+    for _ in range(6):
+        genotype, scaling = space.sample(rng), Scaling("test", 0.25, 16, 0.5, 1)
+        network = build_retinanet(genotype, scaling, head, class_channels=5).eval().to("meta")
+        cost = retinanet_cost(
+            genotype, scaling, 160, class_channels=5, head_convs=2, head_channels=24, num_anchors=6
+        )  # fmt: skip
+        assert num_parameters(network) == cost.params
+        assert count_madds(network, torch.empty(1, 3, 160, 160, device="meta")) == cost.madds
+
+
+def test_predictions_stand_in_the_order_of_the_anchors() -> None:
+    """Lighting up one cell of one level lights up exactly that cell's anchors."""
+    scaling = Scaling("test", 0.125, 8, 0.5, 1)
+    network = build_retinanet(SPINENET_49, scaling, HeadConfig(num_convs=0), class_channels=3).eval()
+    features = {level: torch.zeros(1, 8, 128 // 2**level, 128 // 2**level) for level in (7, 3, 6, 4, 5)}
+    features[5][0, :, 2, 3] = 1.0
+    with torch.no_grad():
+        for tower in network.head.values():
+            tower.predict.weight.fill_(0)  # type: ignore[union-attr, operator]
+            tower.predict.weight[:, :, 1, 1] = 1  # type: ignore[index]
+        network.backbone.forward = lambda images: features  # type: ignore[method-assign]
+        _, deltas = network(torch.zeros(1, 3, 128, 128))
+    anchors = anchor_boxes((128, 128), [3, 4, 5, 6, 7], anchor_scale=3.0, num_scales=3, aspect_ratios=(1.0, 2.0, 0.5))
+    lit = (deltas[0] != 0).any(dim=1)
+    assert int(lit.sum()) == 9
+    centers = (anchors[lit][:, :2] + anchors[lit][:, 2:]) / 2
+    torch.testing.assert_close(centers, torch.tensor([[2.5 * 32, 3.5 * 32]]).expand(9, 2))
+    assert float((anchors[lit][:, 3] - anchors[lit][:, 1]).min()) == pytest.approx(96 / math.sqrt(2))
+
+
+@pytest.mark.parametrize("jitter", [(1.0, 1.0), (0.5, 0.5), (2.0, 2.0), (0.7, 1.4)])
+def test_boxes_follow_their_object_through_flip_scale_and_crop(jitter: tuple[float, float]) -> None:
+    """A white rectangle on black stays where its box says, to within a pixel of blur."""
+    for number in range(20):
+        rng = np.random.default_rng(number)
+        image = torch.zeros(64, 64, 3, dtype=torch.uint8)
+        content = (64, 48) if number % 2 else (40, 64)
+        y0, x0 = int(rng.integers(0, content[0] - 16)), int(rng.integers(0, content[1] - 16))
+        y1, x1 = y0 + int(rng.integers(8, 16)), x0 + int(rng.integers(8, 16))
+        image[y0:y1, x0:x1] = 255
+        out, boxes, kept = augmented(
+            image, content, np.array([[y0, x0, y1, x1]], dtype=np.float64), rng, flip=True, scale_jitter=jitter
+        )
+        assert out.shape == (3, 64, 64)
+        middle = float((normalize(torch.full((3, 1, 1), 255.0)) + normalize(torch.zeros(3, 1, 1)))[0, 0, 0]) / 2
+        rows, columns = torch.nonzero(out[0] > middle, as_tuple=True)
+        if not len(rows):
+            assert not len(kept) or float(min(boxes[0, 2] - boxes[0, 0], boxes[0, 3] - boxes[0, 1])) < 3
+            continue
+        if not len(kept):
+            assert min(int(rows.max() - rows.min()), int(columns.max() - columns.min())) <= 2
+            continue
+        seen = [int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1]
+        assert np.abs(boxes[0] - seen).max() <= 1.6
+
+
+def test_an_image_without_augmentation_is_the_normalised_image_padded_with_zeros() -> None:
+    image = torch.full((32, 32, 3), 200, dtype=torch.uint8)
+    out = letterboxed(image, (32, 20))
+    red = (200 / 255 - 0.485) / 0.229
+    assert float(out[0, 5, 5]) == pytest.approx(red)
+    assert float(out[:, :, 20:].abs().sum()) == 0
+    plain, _, _ = augmented(
+        image, (32, 20), np.zeros((0, 4)), np.random.default_rng(0), flip=False, scale_jitter=(1.0, 1.0)
+    )
+    assert torch.equal(plain, out)
