@@ -1,0 +1,249 @@
+"""Trainings: they learn, they repeat, and what goes wrong in one has a name."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
+from spinenas.proxy_task.device import choose_device
+from spinenas.proxy_task.synthetic import generate_dataset
+from spinenas.proxy_task.task import ProxyTask, failure_kind
+from spinenas.proxy_task.train import Diverged, bn_momentum_for, learning_rate_at, make_optimizer
+from spinenas.results.record import COCO_METRICS, Evaluation, Failure, FailureKind
+from spinenas.space.cost import retinanet_cost
+from spinenas.space.errors import GenotypeError, UserError
+from spinenas.space.genotype import Genotype
+from spinenas.space.graph import network_key
+from spinenas.space.published import SPINENET_49
+from spinenas.space.scaling import SCALINGS, Scaling
+
+SMALL_GENOTYPE = Genotype.from_text("2b 2b / 3b0,1 3b0,1! 4r1,2! 5r3,4!")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 40 training and 6 val images of 96 px."""
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    folder.mkdir()
+    generate_dataset(folder, num_train=40, num_val=6, image_size_pixels=96, seed=1)
+    return folder
+
+
+@pytest.fixture
+def config(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> TaskConfig:
+    return TaskConfig(
+        image_size_pixels=96,
+        scaling=Scaling("test", 0.125, 8, 1.0, 1),
+        data=DataConfig(folder=str(folder), cache_folder=str(tmp_path_factory.getbasetemp() / "cache")),
+        head=HeadConfig(num_convs=1, channels=8, anchor_scale=2.0, num_scales=1),
+        loss=LossConfig(box_weight=10.0),
+        train=TrainConfig(epochs=2, batch_size=8, optimizer="adamw", learning_rate=3e-3, warmup_steps=0.1),
+        eval=EvalConfig(pre_nms_top=100),
+    )
+
+
+def test_a_trial_returns_all_that_an_evaluation_promises(config: TaskConfig) -> None:
+    task = ProxyTask(config)
+    task.prepare()
+    epochs: list[int] = []
+    result = task.evaluate(SPINENET_49, seed=3, report=lambda epoch, figures: epochs.append(epoch) is None)
+    assert isinstance(result, Evaluation), result
+    assert epochs == [1, 2] == [entry["epoch"] for entry in result.curve]
+    assert result.curve[-1]["AP"] == result.objective == (result.metrics["AP"] or 0.0)
+    assert set(COCO_METRICS) | {"AP_size1", "num_size1"} <= result.metrics.keys()
+    assert result.network_key == network_key(SPINENET_49)
+    cost = retinanet_cost(
+        SPINENET_49, config.scaling, 96, class_channels=5, head_convs=1, head_channels=8, num_anchors=3
+    )  # fmt: skip
+    assert (result.params, result.madds) == (cost.params, cost.madds)
+    assert result.train_seconds is not None
+    assert result.train_seconds > 0
+    assert result.peak_memory_bytes is not None
+    assert result.peak_memory_bytes > 50e6
+
+
+def test_the_same_seed_trains_the_same_network_and_another_seed_another(config: TaskConfig) -> None:
+    first, second = ProxyTask(config), pickle.loads(pickle.dumps(ProxyTask(config)))
+    curves = []
+    for task, seed in ((first, 1), (second, 1), (first, 2)):
+        result = task.evaluate(SMALL_GENOTYPE, seed=seed)
+        assert isinstance(result, Evaluation), result
+        curves.append(result.curve)
+    assert curves[0] == curves[1]
+    assert curves[0] != curves[2]
+
+
+def test_training_finds_the_objects_it_is_shown(config: TaskConfig) -> None:
+    """Two minutes of search are not needed to see that the pieces fit: 12 images are learnt by heart."""
+    train = replace(config.train, epochs=40, batch_size=4, flip=False, scale_jitter=(1.0, 1.0))
+    task = ProxyTask(replace(config, train=train, data=replace(config.data, held_out_images=28)))
+    task.prepare()
+    task._rows = (task._rows[0], task._rows[0])  # evaluated on what it was trained on
+    result = task.evaluate(SMALL_GENOTYPE, seed=0)
+    assert isinstance(result, Evaluation), result
+    assert result.objective > 0.3
+
+
+def test_reward_images_are_never_trained_on_and_val_only_replayed(
+    config: TaskConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = ProxyTask(config)
+    task.prepare()
+    train_rows, reward_rows = task._rows
+    assert len(reward_rows) == 8
+    assert not set(train_rows) & set(reward_rows)
+    opened: list[str] = []
+    split = ProxyTask._split
+    monkeypatch.setattr(ProxyTask, "_split", lambda self, name, size: (opened.append(name), split(self, name, size))[1])
+    task.evaluate(SMALL_GENOTYPE, seed=0)
+    assert set(opened) == {"train"}
+    result, val_metrics = task.replay(SMALL_GENOTYPE, seed=0)
+    assert "val" in opened
+    assert isinstance(result, Evaluation)
+    assert val_metrics.keys() == result.metrics.keys()
+    assert val_metrics["num_size1"] != result.metrics["num_size1"]
+
+
+def test_a_replay_at_another_width_is_that_width(config: TaskConfig) -> None:
+    result, _ = ProxyTask(config).replay(SMALL_GENOTYPE, seed=0, scaling=Scaling("wide", 0.25, 16, 0.5, 1))
+    assert isinstance(result, Evaluation), result
+    wide = retinanet_cost(
+        SMALL_GENOTYPE,
+        Scaling("wide", 0.25, 16, 0.5, 1),
+        96,
+        class_channels=5,
+        head_convs=1,
+        head_channels=8,
+        num_anchors=3,
+    )
+    assert result.params == wide.params
+
+
+def test_a_report_of_false_ends_the_training(config: TaskConfig) -> None:
+    result = ProxyTask(config).evaluate(SMALL_GENOTYPE, seed=0, report=lambda epoch, figures: False)
+    assert isinstance(result, Evaluation)
+    assert [entry["epoch"] for entry in result.curve] == [1]
+
+
+def test_ap_is_measured_after_epochs_when_asked_for(config: TaskConfig) -> None:
+    config = replace(config, train=replace(config.train, epochs=3), eval=replace(config.eval, every_epochs=2))
+    result = ProxyTask(config).evaluate(SMALL_GENOTYPE, seed=0)
+    assert isinstance(result, Evaluation)
+    assert ["AP" in entry for entry in result.curve] == [False, True, True]
+
+
+def test_a_loss_that_is_no_number_is_a_divergence(config: TaskConfig) -> None:
+    wild = replace(config.train, learning_rate=1e30, optimizer="sgd", gradient_clip_norm=None, warmup_steps=0)
+    result = ProxyTask(replace(config, train=wild)).evaluate(SMALL_GENOTYPE, seed=0)
+    assert isinstance(result, Failure)
+    assert result.kind is FailureKind.DIVERGED
+    assert "in epoch 1" in result.message
+
+
+def test_running_out_of_memory_is_told_from_a_bug(config: TaskConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = ProxyTask(config)
+    task.prepare()
+
+    def allocate(*args: object, **kwargs: object) -> None:
+        torch.empty(2**60)
+
+    monkeypatch.setattr("spinenas.proxy_task.task.train_detector", allocate)
+    result = task.evaluate(SMALL_GENOTYPE, seed=0)
+    assert isinstance(result, Failure)
+    assert result.kind is FailureKind.OUT_OF_MEMORY
+    monkeypatch.setattr("spinenas.proxy_task.task.train_detector", lambda *args, **kwargs: 1 / 0)
+    result = task.evaluate(SMALL_GENOTYPE, seed=0)
+    assert isinstance(result, Failure)
+    assert result.kind is FailureKind.BUG
+    assert "ZeroDivisionError" in result.traceback
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (Diverged("x"), FailureKind.DIVERGED),
+        (GenotypeError("x"), FailureKind.INVALID_GENOTYPE),
+        (UserError("x"), FailureKind.INVALID_DATA),
+        (torch.OutOfMemoryError("x"), FailureKind.OUT_OF_MEMORY),
+        (MemoryError(), FailureKind.OUT_OF_MEMORY),
+        (RuntimeError("shapes do not fit"), FailureKind.BUG),
+    ],
+)
+def test_every_kind_of_failure_is_told(error: Exception, kind: FailureKind) -> None:
+    assert failure_kind(error) is kind
+
+
+def test_a_genotype_that_cannot_be_built_fails_as_such(config: TaskConfig) -> None:
+    result = ProxyTask(config).evaluate(Genotype.from_text("2b 2b / 3m0,1!"), seed=0)
+    assert isinstance(result, Failure)
+    assert "mbconv" in result.message
+
+
+def test_the_task_key_is_of_what_gives_numbers_their_meaning(config: TaskConfig, tmp_path: Path) -> None:
+    key = ProxyTask(config).key
+    elsewhere = replace(config, data=replace(config.data, cache_folder=str(tmp_path)))
+    assert ProxyTask(elsewhere).key == key
+    assert ProxyTask(config, threads=2).key == key
+    for other in (
+        replace(config, train=replace(config.train, epochs=3)),
+        replace(config, head=replace(config.head, anchor_scale=3.0)),
+        replace(config, loss=replace(config.loss, focal_gamma=2.0)),
+        replace(config, eval=replace(config.eval, nms_iou=0.6)),
+        replace(config, scaling=Scaling("test", 0.25, 8, 1.0, 1)),
+        replace(config, data=replace(config.data, held_out_images=9)),
+    ):
+        assert ProxyTask(other).key != key
+
+
+def test_batch_norm_forgets_its_start_in_any_length_of_training() -> None:
+    for num_steps in (100, 300, 3000, 50_000):
+        momentum = bn_momentum_for(num_steps, TrainConfig())
+        assert (1 - momentum) ** num_steps < 1e-6
+    assert bn_momentum_for(300, TrainConfig(bn_momentum=0.003)) == 0.003
+
+
+def test_learning_rates_follow_the_schedule() -> None:
+    cosine = TrainConfig(learning_rate=1.0, warmup_steps=10, schedule="cosine")
+    assert learning_rate_at(0, 110, cosine) == pytest.approx(0.1)
+    assert learning_rate_at(5, 110, cosine) == pytest.approx(0.55)
+    assert learning_rate_at(10, 110, cosine) == pytest.approx(1.0)
+    assert learning_rate_at(60, 110, cosine) == pytest.approx(0.5)
+    assert learning_rate_at(109, 110, cosine) < 0.001
+    step = TrainConfig(learning_rate=1.0, warmup_steps=0.1, schedule="step", step_at=(0.5, 0.9))
+    rates = [learning_rate_at(number, 100, step) for number in (9, 10, 49, 50, 90)]
+    assert rates == pytest.approx([0.91, 1.0, 1.0, 0.1, 0.01])
+
+
+def test_weight_decay_falls_on_convolution_kernels_alone() -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    groups = make_optimizer(network, TrainConfig(weight_decay=0.1)).param_groups
+    decayed = [p.ndim for group in groups if group["weight_decay"] for p in group["params"]]
+    assert decayed == [4]
+    assert sum(len(group["params"]) for group in groups) == 4
+
+
+def test_an_unknown_device_is_refused_in_one_sentence() -> None:
+    with pytest.raises(UserError, match="device 'cuda:99' cannot be used here; use auto, cpu or cuda"):
+        choose_device("cuda:99")
+    assert choose_device("cpu").type == "cpu"
+
+
+def test_published_width_counts_what_the_paper_counts() -> None:
+    cost = retinanet_cost(SPINENET_49, SCALINGS["49"], 640)
+    assert cost.params == 28_543_383
+    assert round(cost.madds / 1e9, 2) == 85.28
+
+
+def test_images_without_boxes_and_grey_ones_train(config: TaskConfig) -> None:
+    task = ProxyTask(config)
+    task.prepare()
+    data = task._split("train", 96).data
+    row = int(task._rows[0][0])
+    data.boxes_yxyx[row], data.labels[row] = np.zeros((0, 4)), np.zeros(0, dtype=np.int64)
+    assert isinstance(task.evaluate(SMALL_GENOTYPE, seed=0), Evaluation)
