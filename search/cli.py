@@ -9,7 +9,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -115,7 +115,7 @@ def search(
     from spinenas.search.display import display_for
     from spinenas.search.loop import run_search
 
-    with _resumable(out):
+    with _watched(out):
         run = run_search(config, out=out, display=display_for(sys.stderr), config_toml=config_toml)
     _conclude(run)
 
@@ -129,7 +129,7 @@ def resume(run: Path, trials: int | None, workers: int | None) -> None:
     from spinenas.search.display import display_for
     from spinenas.search.loop import resume as resume_run
 
-    with _resumable(run):
+    with _watched(run):
         resumed = resume_run(run, num_trials=trials, workers=workers, display=display_for(sys.stderr))
     _conclude(resumed)
 
@@ -215,7 +215,7 @@ def replay(
     from spinenas.search.display import display_for
     from spinenas.search.replay import replay as replay_architecture
 
-    with _resumable(out):
+    with _watched(out):
         run, val = replay_architecture(
             architecture.genotype,
             config,
@@ -465,10 +465,11 @@ def _scaling(key: str) -> Scaling:
 
 
 @contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
-    """Turn Ctrl-C into a word on how to go on."""
+def _watched(folder: Path) -> Iterator[None]:
+    """Keep stdout for the results, and turn Ctrl-C into a word on how to go on."""
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # Ray prints what its daemons have to say on stdout
+            yield
     except KeyboardInterrupt:
         click.echo(f"stopped; go on with: spinenas resume {shlex.quote(str(folder))}", err=True)
         raise SystemExit(INTERRUPTED) from None

@@ -1,0 +1,249 @@
+"""The command line: what each command prints where, and one sentence for whatever is wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from fake_task import FakeTask
+
+import spinenas.search.loop as loop
+import spinenas.search.replay as replay_module
+from spinenas.results.export import read_genotype
+from spinenas.results.record import Evaluation, Failure
+from spinenas.search.cli import main
+from spinenas.space import PUBLISHED, Genotype, network_key
+
+SERIAL = ("--set", "executor.kind=serial")
+
+
+class ReplayableTask(FakeTask):
+    """A fake task that can look at val."""
+
+    def replay(
+        self, genotype: Genotype, *, seed: int, folder: Path, report: Any, scaling: Any
+    ) -> tuple[Evaluation | Failure, dict[str, float | None]]:
+        result = self.evaluate(genotype, seed=seed, fidelity=None, attempt=0, folder=folder, report=report)
+        return result, {} if isinstance(result, Failure) else {"AP": 0.25, "AP50": None}
+
+
+@pytest.fixture(autouse=True)
+def task(monkeypatch: pytest.MonkeyPatch) -> ReplayableTask:
+    """Let the commands search with a task that trains nothing."""
+    task = ReplayableTask()
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    monkeypatch.setattr(loop, "proxy_task", lambda config: task)
+    monkeypatch.setattr(replay_module, "proxy_task", lambda config: task)
+    return task
+
+
+def spinenas(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words], prog_name="spinenas")
+
+
+def succeed(*words: object) -> Result:
+    result = spinenas(*words)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    out = tmp_path / "a run"
+    succeed("search", "quickstart", "--out", out, "--trials", 9, "--seed", 1, *SERIAL)
+    return out
+
+
+def test_a_search_prints_its_ranking_on_stdout_and_its_progress_on_stderr(tmp_path: Path) -> None:
+    result = succeed("search", "quickstart", "--out", tmp_path / "run", "--trials", 3, *SERIAL)
+    assert result.stdout.splitlines()[0].split()[:2] == ["number", "objective"]
+    assert len(result.stdout.splitlines()) == 4
+    assert "3/3 done" in result.stderr
+    assert "export the winner with" in result.stderr
+
+
+def test_the_configuration_as_given_makes_the_same_run_again(run: Path, tmp_path: Path) -> None:
+    succeed("search", run / "config.toml", "--out", tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "config.json").read_text()) == json.loads((run / "config.json").read_text())
+
+
+def test_a_search_from_a_file_keeps_the_file_and_says_what_was_overridden(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('preset = "quickstart"\n[budget]\nnum_trials = 2\n')
+    succeed("search", file, "--out", tmp_path / "run", "--seed", 4, "--controller", "random", *SERIAL)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["seed"], config["budget"]["num_trials"], config["controller"]["name"]) == (4, 2, "random")
+    kept = (tmp_path / "run" / "config.toml").read_text()
+    assert kept.startswith(file.read_text())
+    assert "# seed = 4" in kept
+
+
+def test_a_larger_budget_on_resume_goes_on(run: Path) -> None:
+    succeed("resume", run, "--trials", 11)
+    rows = json.loads(succeed("leaderboard", run, "--json", "--top", 99).stdout)
+    assert sum(len(row["numbers"]) for row in rows) == 11
+
+
+def test_json_and_csv_of_the_leaderboard_hold_the_same_rows_in_full(run: Path) -> None:
+    rows = json.loads(succeed("leaderboard", run, "--json", "--top", 2).stdout)
+    assert len(rows) == 2
+    assert {"number", "key", "network_key", "status", "objective", "params", "madds"} <= set(rows[0])
+    assert rows[0]["objective"] >= rows[1]["objective"]
+    table = list(csv.DictReader(io.StringIO(succeed("leaderboard", run, "--csv", "--top", 2).stdout)))
+    assert [row["key"] for row in table] == [row["key"] for row in rows]
+    assert [float(row["objective"]) for row in table] == [row["objective"] for row in rows]
+
+
+def test_the_best_can_be_shown_exported_and_checked(run: Path, tmp_path: Path) -> None:
+    best = json.loads(succeed("leaderboard", run, "--json").stdout)
+    winner = next(row for row in best if row["n"] > 1)
+    for format in ("json", "block-specs"):
+        file = tmp_path / f"best.{format}.json"
+        assert succeed("export", run, "best", "--format", format, "--out", file).stdout == ""
+        genotype = read_genotype(file)
+        assert network_key(genotype) == winner["network_key"]
+        assert genotype.key in succeed("space", "check", file).stdout
+    shown = json.loads(succeed("show", run, "best", "--json").stdout)
+    assert [row["node"] for row in shown[:17]] == [str(node) for node in range(17)]
+    assert "AP" in succeed("show", run, "best").stdout
+
+
+def test_a_published_model_is_shown_with_its_published_counts() -> None:
+    result = succeed("show", "spinenet-49", "--json")
+    assert "28.54 M parameters, 85.28 G multiply-adds" in result.stderr
+    rows = json.loads(result.stdout)
+    assert sum(row["params"] or 0 for row in rows) == 28_543_383
+    (output,) = [row for row in rows if row["node"] == "14"]
+    assert output["merged"] == "11", "the dangling block"
+
+
+def test_a_replay_prints_reward_and_val_and_keeps_them(run: Path, tmp_path: Path) -> None:
+    result = succeed("replay", "spinenet-49", "--out", tmp_path / "replay", "--json")
+    (row,) = [row for row in json.loads(result.stdout) if row["metric"] == "AP"]
+    assert row["val"] == 0.25
+    kept = json.loads((tmp_path / "replay" / "replay.json").read_text())
+    assert kept["val"] == {"AP": 0.25, "AP50": None}
+    assert Genotype.from_json(kept["genotype"]) == PUBLISHED["spinenet-49"].genotype
+
+
+def test_a_replayed_trial_of_a_run_is_trained_as_it_was(run: Path, tmp_path: Path) -> None:
+    succeed("replay", run, "2", "--out", tmp_path / "replay")
+    (row,) = json.loads(succeed("leaderboard", tmp_path / "replay", "--json").stdout)
+    record = loop.Run.open(run).records()[2]
+    again = loop.Run.open(tmp_path / "replay").records()[0]
+    assert record.evaluation is not None
+    assert (again.seed, row["objective"]) == (record.seed, record.evaluation.objective)
+
+
+def test_a_failed_replay_ends_with_a_sentence(tmp_path: Path, task: ReplayableTask) -> None:
+    task.fail = {0: "diverged"}
+    result = spinenas("replay", "spinenet-49", "--out", tmp_path / "replay")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "diverged" in result.stderr.splitlines()[-1]
+
+
+def test_a_search_without_any_result_ends_with_a_sentence(tmp_path: Path, task: ReplayableTask) -> None:
+    task.fail = dict.fromkeys(range(3), "out_of_memory")
+    result = spinenas("search", "quickstart", "--out", tmp_path / "run", "--trials", 3, *SERIAL)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "none of the 3 trials has a result" in result.stderr
+
+
+def test_ctrl_c_says_how_to_go_on_and_exits_with_130(tmp_path: Path, task: ReplayableTask) -> None:
+    task.interrupt_at = 1
+    result = spinenas("search", "quickstart", "--out", tmp_path / "a run", "--trials", 3, *SERIAL)
+    assert result.exit_code == 130
+    assert f"spinenas resume '{tmp_path / 'a run'}'" in result.stderr
+    task.interrupt_at = None
+    succeed("resume", tmp_path / "a run")
+
+
+def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
+    rows = {row["what"]: row["value"] for row in json.loads(succeed("space", "describe", "tiny", "--json").stdout)}
+    assert rows["genotypes"] <= rows["decision vectors"]
+    first = succeed("space", "sample", "spinenet49", "-n", 3, "--seed", 2, "--json").stdout
+    assert first == succeed("space", "sample", "quickstart", "-n", 3, "--seed", 2, "--json").stdout
+    assert len({row["genotype"] for row in json.loads(first)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["search", "quikstart", "--out", "{new}"], 1, "did you mean 'quickstart'"),
+        (["search", "nowhere.toml", "--out", "{new}"], 1, "nowhere.toml"),
+        (["search", "quickstart"], 2, "--out"),
+        (["search", "quickstart", "--out", "{new}", "--trials", "0"], 2, "--trials"),
+        (["search", "quickstart", "--out", "{new}", "--set", "task.epochs=2"], 1, "task.train.epochs"),
+        (["search", "quickstart", "--out", "{new}", "--set", "seed"], 1, "key=value"),
+        (["search", "quickstart", "--out", "{new}", "--set", "task.train.epochs=x"], 1, "integer"),
+        (["search", "quickstart", "--out", "{new}", "--controller", "evolve"], 1, "evolution"),
+        (["search", "quickstart", "--out", "{run}"], 1, "already holds a run"),
+        (["search", "quickstart", "--out", "{file}"], 1, "not an empty folder"),
+        (["resume", "{new}"], 1, "is no run"),
+        (["resume", "{run}", "--trials", "2"], 1, "not cut to 2"),
+        (["leaderboard", "{new}"], 1, "is no run"),
+        (["show", "{run}", "99"], 1, "its trials are 0 to 8"),
+        (["show", "{run}", "x"], 1, "no trial 'x'"),
+        (["show", "{run}"], 2, "number of a trial"),
+        (["show"], 2, "NAME"),
+        (["show", "spinenet-4"], 1, "did you mean 'spinenet-4"),
+        (["show", "nowhere.json"], 1, "nowhere.json"),
+        (["show", "{file}"], 1, "not JSON"),
+        (["export", "{run}", "best", "--format", "onnxx", "--out", "{new}"], 1, "'onnxx'"),
+        (["export", "{run}", "0", "--format", "json", "--out", "{file}"], 1, "exists already"),
+        (["export", "{run}", "0", "--format", "json", "--out", "{new}", "--scaling", "50"], 1, "'50'"),
+        (["replay", "spinenet-49", "--out", "{run}"], 1, "already holds a run"),
+        (["space", "describe", "spinenet"], 1, "'spinenet'"),
+        (["space", "check", "{file}"], 1, "not JSON"),
+        (["space", "sample", "tiny", "-n", "0"], 2, "-n"),
+    ],
+)
+def test_bad_input_is_answered_by_one_sentence_and_writes_nothing(
+    words: list[str], status: int, said: str, run: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("this is not JSON")
+    places = {"run": run, "file": file, "new": tmp_path / "new"}
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    result = spinenas(*(word.format(**places) for word in words))
+    assert result.exit_code == status, result.output
+    assert result.stdout == ""
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    if status == 1:
+        assert len(result.stderr.splitlines()) == 1
+        assert result.stderr.startswith("spinenas: error: ")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_genotype_of_another_space_is_refused_with_the_rule_it_breaks(tmp_path: Path) -> None:
+    succeed("export", "spinenet-49", "--format", "json", "--out", tmp_path / "49.json")
+    result = spinenas("space", "check", tmp_path / "49.json", "--space", "r0-sp53")
+    assert result.exit_code == 1
+    assert "block" in result.stderr
+
+
+def test_the_command_starts_quickly_and_without_what_takes_long() -> None:
+    code = (
+        "import sys; from spinenas.search.cli import main\n"
+        "try: main(['--help'], prog_name='spinenas')\n"
+        "except SystemExit: print(*sorted({'torch', 'ray', 'pandas', 'rich'} & set(sys.modules)), file=sys.stderr)"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == ""
+    assert time.monotonic() - began < 5, "0.2 s on an idle machine"
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "spinenas.search", "show", "nothing"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("spinenas: error: 'nothing' is neither a file nor a published model")

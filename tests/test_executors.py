@@ -1,0 +1,150 @@
+"""Executors with real processes: the same results everywhere, and nothing lost with a worker."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import fake_task
+import pytest
+from fake_task import FakeTask
+
+from spinenas.results.journal import read_events
+from spinenas.results.record import FailureKind, Status
+from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
+from spinenas.search.loop import Run, resume, run_search
+from spinenas.search.ray_actors import OBJECT_STORE_BYTES
+from spinenas.space import UserError
+
+SEED = 7
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    """One Ray for all tests here, whose workers get the fake task by value: they cannot import this folder."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=OBJECT_STORE_BYTES)
+    ray.cloudpickle.register_pickle_by_value(fake_task)
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(fake_task)
+    ray.shutdown()
+
+
+def configured(kind: str, num_trials: int = 6) -> SearchConfig:
+    executor = ExecutorConfig(kind=kind, workers=2, ordered=True)  # type: ignore[arg-type]
+    return SearchConfig(budget=BudgetConfig(num_trials), executor=executor, seed=SEED)
+
+
+def outcome(run: Run) -> list[object]:
+    return [(record.genotype, record.seed, record.evaluation, record.status) for record in run.records()]
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    return outcome(run_search(configured("serial"), out=tmp_path_factory.mktemp("serial") / "run", task=FakeTask()))
+
+
+@pytest.mark.parametrize("kind", ["ray", "tune"])
+def test_workers_give_what_a_serial_run_gives_even_if_one_is_killed(
+    kind: str, serial: list[object], tmp_path: Path
+) -> None:
+    folder = tmp_path / "a run" / "with spaces"
+    task = FakeTask(kill_worker=frozenset({(3, 0)}), epoch_seconds=0.02)
+    run = run_search(configured(kind), out=folder, task=task)
+    assert outcome(run) == serial
+    record = run.records()[3]
+    assert record.attempt >= 1, "its first worker died"
+    events = read_events(run.folder.journal_path)
+    reasons = [event["reason"] for event in events if event["event"] == "requeued" and event["number"] == 3]
+    assert reasons
+    assert "died" in reasons[0]
+    assert sum(event["event"] == "epoch" for event in events) >= 12, "each epoch is seen by the driver"
+
+
+def test_a_trial_that_always_kills_its_worker_fails_alone(tmp_path: Path) -> None:
+    task = FakeTask(kill_worker=frozenset({(1, 0), (1, 1), (1, 2)}))
+    records = run_search(configured("ray", num_trials=4), out=tmp_path / "run", task=task).records()
+    assert records[1].failure is not None
+    assert records[1].failure.kind is FailureKind.WORKER_LOST
+    assert [record.status for record in records].count(Status.COMPLETE) == 3
+
+
+def test_workers_that_the_cluster_cannot_hold_are_refused_at_once(tmp_path: Path) -> None:
+    config = SearchConfig(executor=ExecutorConfig(kind="ray", workers=2, gpus_per_worker=64.0))
+    with pytest.raises(UserError, match="set fewer"):
+        run_search(config, out=tmp_path / "run", task=FakeTask())
+
+
+DRIVER = """
+import sys
+sys.path.insert(0, sys.argv[2])
+import fake_task
+from ray import cloudpickle
+cloudpickle.register_pickle_by_value(fake_task)
+from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
+from spinenas.search.ray_actors import OBJECT_STORE_BYTES
+from spinenas.search.loop import run_search
+executor = ExecutorConfig(kind="ray", workers=2, ordered=True)
+config = SearchConfig(budget=BudgetConfig(6), executor=executor, seed=7)
+run_search(config, out=sys.argv[1], task=fake_task.FakeTask(epoch_seconds=0.5))
+"""
+
+
+def test_a_killed_driver_takes_its_workers_along_and_its_run_can_be_finished(
+    serial: list[object], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(out), str(Path(__file__).parent)], start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and b'"told"' not in _content(out / "journal.jsonl"):
+            time.sleep(0.05)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+        while time.monotonic() < deadline and _workers_in(driver.pid):
+            time.sleep(0.2)
+        assert _workers_in(driver.pid) == []
+    finally:
+        for pid in _session_members(driver.pid):
+            os.kill(pid, signal.SIGKILL)
+    before = read_events(out / "journal.jsonl")
+    finished = [event["number"] for event in before if event["event"] == "told"]
+    assert 1 <= len(finished) < 6
+    assert outcome(resume(out, task=FakeTask())) == serial
+    after = [event["number"] for event in read_events(out / "journal.jsonl") if event["event"] == "told"]
+    assert sorted(after) == list(range(6)), "each is told once"
+
+
+def _content(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+def _workers_in(session: int) -> list[str]:
+    """Ray's servers and our workers; its two agents notice by themselves, after a minute."""
+    names = []
+    for pid in _session_members(session):
+        with contextlib.suppress(OSError):  # it may end just now
+            names.append(Path(f"/proc/{pid}/cmdline").read_text())
+    return [name for name in names if "Agent" not in name]
+
+
+def _session_members(session: int) -> list[int]:
+    """Processes of that session that are not zombies, from /proc."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, of_session = path.read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(of_session) == session and state != "Z":
+            found.append(int(path.parent.name))
+    return found
