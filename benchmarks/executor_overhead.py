@@ -1,0 +1,110 @@
+"""Print what each executor costs a trial, over the seconds of the trial itself.
+
+    python benchmarks/executor_overhead.py [--trials 40] [--seconds 0.5] [--workers 2]
+
+The task sleeps, reporting five epochs, so that workers share nothing but the driver. The overhead of a trial is the
+time from one result of a worker to its next, less the sleep: it includes asking, the journal (each event is on the
+disk before it is acted on), and the way there and back. Starting Ray is printed beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from spinenas.results.record import Evaluation, Failure, Fidelity
+from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
+from spinenas.search.loop import run_search
+from spinenas.space import Genotype, Scaling
+
+NUM_EPOCHS = 5
+
+
+class SleepingTask:
+    """Sleeps for so many seconds instead of training."""
+
+    key, device, dtype = "sleep", "cpu", "float32"
+    fingerprint: dict[str, Any] = {}  # noqa: RUF012 (nothing changes it)
+    fidelity = Fidelity(NUM_EPOCHS, 96, 1, 1, Scaling("none", 0.25, 64, 0.25, 1))
+
+    def __init__(self, seconds: float):
+        self._seconds = seconds
+
+    def prepare(self) -> None:
+        """There is no data."""
+
+    def evaluate(
+        self,
+        genotype: Genotype,
+        *,
+        seed: int,
+        fidelity: Fidelity | None,
+        attempt: int,
+        folder: Path,
+        report: Callable[[int, dict[str, float]], bool],
+    ) -> Evaluation | Failure:
+        began = time.perf_counter()
+        for epoch in range(1, NUM_EPOCHS + 1):
+            time.sleep(self._seconds / NUM_EPOCHS)
+            report(epoch, {"loss": 1.0})
+        return Evaluation(objective=seed % 1000 / 1000, train_seconds=time.perf_counter() - began)
+
+
+def measure(kind: str, num_trials: int, seconds: float, workers: int) -> tuple[list[float], float]:
+    """Return the overhead of each trial but a worker's first, and the time to the first start, in seconds."""
+    config = SearchConfig(
+        budget=BudgetConfig(num_trials),
+        executor=ExecutorConfig(kind=kind, workers=workers),  # type: ignore[arg-type]
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.time()
+        records = run_search(config, out=Path(folder) / "run", task=SleepingTask(seconds)).records()
+    finished: dict[int, list[tuple[float, float]]] = {}
+    for record in records:
+        if not (record.finished_at and record.evaluation and record.evaluation.train_seconds):
+            raise SystemExit(f"trial {record.number} of {kind} has no result: {record.failure}")
+        # Workers of Tune are named by trial; of those at work at a time, one is free for each result.
+        lane = 0 if kind == "serial" else int(str(record.worker)[-1]) if kind == "ray" else -1
+        finished.setdefault(lane, []).append((_seconds(record.finished_at), record.evaluation.train_seconds))
+    overheads = []
+    for lane, results in finished.items():
+        results.sort()
+        step = workers if lane == -1 else 1
+        for (before, _), (after, own) in zip(results, results[step:], strict=False):
+            overheads.append(after - before - own)
+    return overheads, min(_seconds(record.started_at) for record in records if record.started_at) - began
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
+
+
+def main() -> None:
+    """Measure each executor once and print a line for it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    print(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, Ray {version('ray')}")
+    print(f"{options.trials} trials of {options.seconds} s, {NUM_EPOCHS} epoch reports each, {options.workers} workers")
+    print("executor  overhead per trial: median  mean  max    start-up")
+    for kind in ("serial", "ray", "tune"):
+        overheads, start_seconds = measure(kind, options.trials, options.seconds, options.workers)
+        print(
+            f"{kind:8}  {statistics.median(overheads):25.3f} s {statistics.fmean(overheads):.3f} s "
+            f"{max(overheads):.3f} s  {start_seconds:.1f} s"
+        )
+
+
+if __name__ == "__main__":
+    main()
