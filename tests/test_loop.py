@@ -351,16 +351,58 @@ def test_late_and_repeated_results_are_dropped(tmp_path: Path, monkeypatch: pyte
             said: list[Event] = []
             super().wait(said.append)
             for event in said:
+                on_event(Finished(event.number, event.attempt + 1, Failure(FailureKind.BUG, "of another attempt")))
                 on_event(event)
                 if isinstance(event, Finished):
                     on_event(event)
-                    on_event(Finished(event.number, event.attempt + 7, event.result))
                     on_event(Finished(event.number - 1, event.attempt, event.result))
 
     monkeypatch.setattr(loop, "_make_executor", lambda task, config, folder: Noisy(task, 1, 0, {}))
     run = run_search(configured(), out=tmp_path / "run", task=FakeTask())
     told = [event["number"] for event in events_of(run) if event["event"] == "told"]
     assert told == list(range(NUM_TRIALS))
+    assert {record.status for record in run.records()} == {Status.COMPLETE}
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_replayed_controller_is_told_the_same_in_the_same_order(
+    ordered: bool, tmp_path: Path, shuffled: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Spy:
+        """Notes what a controller goes through; proposing and adopting are the same to it."""
+
+        def __init__(self, controller: Any):
+            self.controller, self.calls = controller, []
+
+        def ask(self) -> Any:
+            proposal = self.controller.ask()
+            if proposal is not None:
+                self.calls.append(("asked", proposal))
+            return proposal
+
+        def replay_ask(self, proposal: Any) -> None:
+            self.controller.replay_ask(proposal)
+            self.calls.append(("asked", proposal))
+
+        def tell(self, number: int, result: Any) -> bool:
+            self.calls.append(("told", number, result))
+            return bool(self.controller.tell(number, result))
+
+    spies: list[Spy] = []
+    make = loop._make_controller
+
+    def spied(config: SearchConfig, num_trials: int) -> Any:
+        spies.append(Spy(make(config, num_trials)))
+        return spies[-1]
+
+    monkeypatch.setattr(loop, "_make_controller", spied)
+    shuffled(3)
+    whole = run_search(configured(ordered=ordered), out=tmp_path / "whole", task=FakeTask())
+    live = spies[0].calls
+    resume(cut(whole, len(events_of(whole)) - 1, tmp_path / "cut"), task=FakeTask())
+    replayed = spies[1].calls
+    assert len(live) > NUM_TRIALS
+    assert replayed[: len(live) - 2] == live[: len(live) - 2]
 
 
 def test_a_folder_with_a_run_is_refused_before_the_data_is_touched(tmp_path: Path) -> None:
