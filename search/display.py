@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -160,10 +160,11 @@ class LiveDisplay:
     def note(self, text: str) -> None:
         self._console.print(Text(text))
 
-    def _draw(self) -> Group:
+    def _draw(self) -> Table:
         progress = self._progress
         pace = progress.trials_per_hour()
         table = Table.grid(padding=(0, 2))
+        table.add_row("", ProgressBar(total=progress.num_trials, completed=progress.num_done, width=50))
         running = ", ".join(f"{number} (epoch {epoch})" for number, epoch in sorted(progress.running.items()))
         for name, value in (
             ("done", f"{progress.num_done} of {progress.num_trials}, {progress.num_failed} failed"),
@@ -172,7 +173,7 @@ class LiveDisplay:
             ("pace", "unknown" if pace is None else f"{pace:.1f} trials per hour, {progress.time_left()} left"),
         ):
             table.add_row(Text(name, style="bold"), Text(value))
-        return Group(ProgressBar(total=progress.num_trials, completed=progress.num_done, width=60), table)
+        return table
 
 
 def display_for(stream: TextIO = sys.stderr) -> PlainDisplay | LiveDisplay:

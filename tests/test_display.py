@@ -1,0 +1,74 @@
+"""What someone sees who watches a search."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from spinenas.search.display import LiveDisplay, PlainDisplay, display_for
+
+
+def asked(number: int, key: str) -> dict[str, Any]:
+    return {"event": "asked", "proposal": {"number": number}, "network_key": key}
+
+
+def started(number: int) -> dict[str, Any]:
+    return {"event": "started", "number": number, "worker": "worker-0", "device": "cpu"}
+
+
+def told(number: int, objective: float | None) -> dict[str, Any]:
+    if objective is None:
+        return {"event": "told", "number": number, "failure": {"kind": "diverged", "message": "loss is NaN"}}
+    return {"event": "told", "number": number, "evaluation": {"objective": objective}}
+
+
+EVENTS = [
+    *(event for number, key in enumerate(["a", "b", "a"]) for event in (asked(number, key), started(number))),
+    told(0, 0.2),
+    told(1, 0.3),
+    told(2, 0.6),
+    asked(3, "c"),
+    started(3),
+    told(3, None),
+]
+
+
+def test_plain_lines_say_what_ended_and_the_best_mean_so_far() -> None:
+    stream = io.StringIO()
+    display = PlainDisplay(stream)
+    with display.begin(8, []):
+        for event in EVENTS:
+            display.show(event)
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "trial 0 started on worker-0 (cpu)"
+    assert "trial 1 AP 0.3000; 2/8 done, best 0.3000" in lines[4]
+    assert "best 0.4000 ± 0.2828 (n=2)" in lines[5], "the mean of network a, not its luckiest run"
+    assert lines[-1].startswith("trial 3 failed (diverged): loss is NaN; 4/8 done")
+
+
+def test_past_events_count_as_done_and_not_for_the_pace() -> None:
+    stream = io.StringIO()
+    display = PlainDisplay(stream)
+    with display.begin(8, EVENTS):
+        pass
+    assert stream.getvalue() == "resumed with 4 of 8 trials done\n"
+    assert display._progress.trials_per_hour() is None
+
+
+def test_a_terminal_gets_a_table_with_all_that_matters() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    display = LiveDisplay(console)
+    with display.begin(8, []):
+        for event in EVENTS[:-1]:
+            display.show(event)
+        display.show({"event": "epoch", "number": 3, "epoch": 2})
+        with console.capture() as drawn:
+            console.print(display._draw())
+    for words in ("3 of 8, 0 failed", "3 (epoch 2)", "0.4000 ± 0.2828 (n=2)", "trials per hour"):
+        assert words in drawn.get()
+
+
+def test_a_stream_that_is_no_terminal_gets_plain_lines() -> None:
+    assert isinstance(display_for(io.StringIO()), PlainDisplay)
