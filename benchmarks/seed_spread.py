@@ -81,9 +81,7 @@ def main() -> None:
         sample_without_dead_blocks(space, generator(0, "seed_spread", number)).text
         for number in range(arguments.genotypes)
     ]
-    waiting = [
-        (text, seed) for seed in range(arguments.seeds) for text in texts if f"{seed} {text}" not in runs
-    ]
+    waiting = [(text, seed) for seed in range(arguments.seeds) for text in texts if f"{seed} {text}" not in runs]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.workers, context, initializer=open_task, initargs=(config,)) as pool:
         futures = {pool.submit(train, text, seed): (text, seed) for text, seed in waiting}

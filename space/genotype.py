@@ -92,9 +92,7 @@ class Genotype:
                 raise GenotypeError(f"{name} has {len(parents)} parents; a block takes one or two")
             for parent in parents:
                 if not 0 <= parent < node:
-                    raise GenotypeError(
-                        f"{name} has parent {parent}; a parent is an earlier node, 0 to {node - 1}"
-                    )
+                    raise GenotypeError(f"{name} has parent {parent}; a parent is an earlier node, 0 to {node - 1}")
             if len(parents) == 2 and parents[0] >= parents[1]:
                 raise GenotypeError(
                     f"{name} has parents {list(parents)}; two parents are distinct and in ascending order"

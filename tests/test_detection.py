@@ -48,7 +48,9 @@ def test_overlaps_equal_the_plain_formula() -> None:
     overlaps = iou_yxyx(boxes, others)
     for i in range(20):
         for j in range(30):
-            assert float(overlaps[i, j]) == pytest.approx(plain_iou(tuple(boxes[i].tolist()), tuple(others[j].tolist())))
+            assert float(overlaps[i, j]) == pytest.approx(
+                plain_iou(tuple(boxes[i].tolist()), tuple(others[j].tolist()))
+            )
     empty = torch.tensor([[5.0, 5.0, 5.0, 5.0]])
     assert float(iou_yxyx(empty, empty)) == 0.0
 

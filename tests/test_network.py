@@ -70,7 +70,9 @@ def test_parameters_and_madds_of_random_genotypes_equal_the_arithmetic() -> None
     space = SearchSpace.spinenet49()
     for _ in range(12):
         genotype = space.sample(rng)
-        scaling = Scaling("test", float(rng.choice([0.125, 0.3])), 16, float(rng.choice([0.25, 1.0])), int(rng.integers(1, 3)))
+        scaling = Scaling(
+            "test", float(rng.choice([0.125, 0.3])), 16, float(rng.choice([0.25, 1.0])), int(rng.integers(1, 3))
+        )
         height, width = (int(size) for size in rng.choice([96, 128, 160, 224], size=2))
         network = build_backbone(genotype, scaling).eval().to("meta")
         cost = backbone_cost(genotype, scaling, (height, width))

@@ -1,0 +1,64 @@
+# One word per habit. Everything happens in .venv, made on first use; needs Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Trials of `make quickstart`.
+TRIALS ?= 12
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test test-long check format wheel clean
+
+help:
+	@echo "make quickstart   install, and run a search on generated images (TRIALS=$(TRIALS))"
+	@echo "make test         install the test tools, and run the tests"
+	@echo "make test-long    run the tests that take minutes as well"
+	@echo "make check        formatting, lint and types"
+	@echo "make format       format the code"
+	@echo "make wheel        build a wheel into dist/"
+	@echo "make clean        remove what was built, and the environment"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "spinenas needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# mypy does not follow an editable install of mapped folders; it does follow this link.
+.typing/spinenas:
+	@mkdir -p .typing && ln -sfn .. $@
+
+quickstart: $(VENV)/installed
+	@number=1; while [ -e runs/quickstart-$$number ]; do number=$$((number + 1)); done; \
+	run=runs/quickstart-$$number; \
+	$(BIN)/spinenas search quickstart --trials $(TRIALS) --out $$run \
+	&& $(BIN)/spinenas export $$run best --format block-specs --out $$run/winner.json \
+	&& echo "the run is in $$run, its winner as a SpineNet block spec in $$run/winner.json"
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest --quiet -n 2 --dist loadfile
+
+test-long: $(VENV)/installed-dev
+	$(BIN)/python -m pytest --quiet -m "slow or not slow"
+
+check: $(VENV)/installed-dev .typing/spinenas
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+wheel: $(VENV)/installed-dev
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf build dist $(VENV) .typing .mypy_cache .ruff_cache .pytest_cache *.egg-info
