@@ -7,9 +7,9 @@ twice can be told from what is awaited.
 from __future__ import annotations
 
 import queue
-import threading
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -155,10 +155,14 @@ def run_job(task: Task, job: Job, worker: str, on_event: Callable[[Event], None]
     on_event(Finished(job.number, job.attempt, result))
 
 
+# One thread for all jobs of a worker: a new one for each would get memory pools of its own, which glibc keeps.
+_job_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trial")
+
+
 def stream_job(task: Task, job: Job, worker: str) -> Iterator[Event]:
-    """Do a job in another thread and yield its events as they happen."""
+    """Do a job in another thread, always the same one, and yield its events as they happen."""
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    threading.Thread(target=run_job, args=(task, job, worker, events.put), daemon=True).start()
+    _job_thread.submit(run_job, task, job, worker, events.put)
     event: Event | None = None
     while not isinstance(event, Finished):
         event = events.get()
