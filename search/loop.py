@@ -190,6 +190,11 @@ def resume(
     return Run(folder)
 
 
+def trial_seed(run_seed: int, key: str, replicate: int) -> int:
+    """Seed of a training; of the network and its replicate alone, so that any search trains it the same."""
+    return seed_for(run_seed, f"trial/{key}", replicate)
+
+
 @dataclass(slots=True)
 class _Trial:
     """A trial that has no result yet."""
@@ -310,8 +315,7 @@ class _Driver:
         assert proposal.number == self._num_asked, "a controller numbers its proposals 0, 1, 2, ..."
         self._num_asked += 1
         key = network_key(proposal.genotype)
-        # Of the network and its replicate alone: another search that meets the same network trains it the same.
-        seed = seed_for(self._config.seed, f"trial/{key}", proposal.replicate)
+        seed = trial_seed(self._config.seed, key, proposal.replicate)
         self._record(
             "asked",
             proposal=proposal.to_json(),
