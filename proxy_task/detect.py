@@ -19,7 +19,7 @@ from spinenas.proxy_task.config import EvalConfig, HeadConfig
 from spinenas.proxy_task.device import autocast
 from spinenas.proxy_task.nms import greedy_nms
 from spinenas.proxy_task.retinanet import RetinaNet
-from spinenas.proxy_task.train import LabelledImages
+from spinenas.proxy_task.train import Diverged, LabelledImages
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,11 @@ def detect(
     config: EvalConfig,
     dtype: str,
 ) -> CanvasDetections:
-    """Run the network in evaluation mode over these rows; its mode is as before afterwards."""
+    """Run the network in evaluation mode over these rows; its mode is as before afterwards.
+
+    Raises:
+        Diverged: when a prediction is not a finite number.
+    """
     size = data.images.shape[1]
     anchors = anchor_boxes(
         (size, size),
@@ -101,6 +105,8 @@ def detect(
         )
         with autocast(device, dtype):
             logits, deltas = network(images.to(device, memory_format=torch.channels_last))
+        if not (torch.isfinite(logits).all() and torch.isfinite(deltas).all()):
+            raise Diverged("the trained network predicts numbers that are not finite")
         limits = torch.tensor([data.contents[row] for row in chosen], dtype=torch.float32, device=device)
         boxes, scores, classes, valid = postprocess(logits, deltas, anchors, limits, config)
         image = torch.from_numpy(chosen).to(device)[:, None].expand_as(valid)

@@ -22,11 +22,13 @@ def match(anchors_yxyx: Tensor, boxes_yxyx: Tensor) -> Tensor:
     best_iou, best_box = iou.max(dim=1)
     matched = torch.where(best_iou >= POSITIVE_IOU, best_box, torch.full_like(best_box, -1))
     forced_iou, forced_anchor = iou.max(dim=0)
-    # Written from the last box to the first, so that the first wins; boxes that touch no anchor force none.
-    for box in reversed(range(len(boxes_yxyx))):
-        if forced_iou[box] > 0:
-            matched[forced_anchor[box]] = box
-    return matched
+    # The lowest box index among those that force an anchor; boxes that touch no anchor force none.
+    none = len(boxes_yxyx)
+    box = torch.arange(none, device=anchors_yxyx.device)
+    forced = torch.full_like(matched, none).scatter_reduce(
+        0, forced_anchor, torch.where(forced_iou > 0, box, none), "amin"
+    )
+    return torch.where(forced < none, forced, matched)
 
 
 def targets(anchors_yxyx: Tensor, boxes_yxyx: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -348,8 +348,6 @@ class ProxyTask:
             config=self.config.eval,
             dtype=self.dtype,
         )
-        if not (np.isfinite(found.boxes_xywh).all() and np.isfinite(found.scores).all()):
-            raise Diverged("the network predicts boxes that are not finite")
         annotations = split.annotations
         detections = Detections(
             image_ids=annotations.image_ids[found.rows],

@@ -98,6 +98,15 @@ def test_nms_equals_the_brute_force_greedy_reference(
         assert kept[image].tolist() == expected + [-1] * (max_detections - len(expected))
 
 
+def test_a_box_that_overlaps_by_exactly_the_threshold_stays() -> None:
+    boxes = torch.tensor([[[0.0, 0.0, 1.0, 2.0], [0.0, 0.0, 1.0, 1.0]]])
+    for threshold, kept in ((0.5, [0, 1]), (0.499, [0, -1])):
+        found = greedy_nms(
+            boxes, torch.tensor([[0.9, 0.8]]), torch.ones(1, 2), iou_threshold=threshold, max_detections=2
+        )  # fmt: skip
+        assert found[0].tolist() == kept
+
+
 def test_a_batch_of_images_gives_the_detections_of_each_alone() -> None:
     rng = np.random.default_rng(3)
     anchors = random_boxes(rng, 50)

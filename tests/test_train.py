@@ -146,6 +146,19 @@ def test_a_loss_that_is_no_number_is_a_divergence(config: TaskConfig) -> None:
     assert "in epoch 1" in result.message
 
 
+def test_a_network_that_predicts_no_numbers_is_a_divergence_not_an_ap_of_zero(
+    config: TaskConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(network: torch.nn.Module, *args: object, **kwargs: object) -> None:
+        with torch.no_grad():
+            next(network.parameters()).fill_(float("nan"))
+
+    monkeypatch.setattr("spinenas.proxy_task.task.train_detector", spoil)
+    result = ProxyTask(config).evaluate(SMALL_GENOTYPE, seed=0)
+    assert isinstance(result, Failure)
+    assert result.kind is FailureKind.DIVERGED
+
+
 def test_running_out_of_memory_is_told_from_a_bug(config: TaskConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     task = ProxyTask(config)
     task.prepare()
