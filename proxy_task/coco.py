@@ -10,7 +10,7 @@ import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,45 +30,40 @@ EDGE_TOLERANCE_PIXELS = 1.0
 """COCO's boxes enclose rounded outlines and may reach over the edge by a fraction of a pixel; those stay."""
 
 
+Split = Literal["train", "val"]
+
+
 @dataclass(frozen=True, slots=True)
-class DatasetPaths:
-    """The annotation files and image folders of a data set; all exist."""
+class SplitPaths:
+    """The annotation file of a split and the folder of its images; both exist."""
 
-    train_annotations: Path
-    train_images: Path
-    val_annotations: Path
-    val_images: Path
+    annotations: Path
+    images: Path
 
 
-def find_dataset(config: DataConfig) -> DatasetPaths:
-    """Find a data set by its folder, in either usual layout, or by the four explicit paths.
+def find_split(config: DataConfig, split: Split) -> SplitPaths:
+    """Find a split of a data set by its folder, in either usual layout, or by the explicit paths.
 
     The generated set is an ordinary folder: the caller puts it in the place of "built-in" first.
     """
     if config.train_annotations is not None:
-        assert config.train_images is not None
-        assert config.val_annotations is not None
-        assert config.val_images is not None
-        return DatasetPaths(
-            _existing_file(config.train_annotations, "task.data.train_annotations"),
-            _existing_folder(config.train_images, "task.data.train_images"),
-            _existing_file(config.val_annotations, "task.data.val_annotations"),
-            _existing_folder(config.val_images, "task.data.val_images"),
+        return SplitPaths(
+            _existing_file(getattr(config, f"{split}_annotations"), f"task.data.{split}_annotations"),
+            _existing_folder(getattr(config, f"{split}_images"), f"task.data.{split}_images"),
         )
-    folder = _existing_folder(config.folder, "the data folder")
-    train_annotations, train_images = _find_split(folder, "train")
-    val_annotations, val_images = _find_split(folder, "val")
-    return DatasetPaths(train_annotations, train_images, val_annotations, val_images)
+    if not config.folder:
+        raise UserError("no data set is named; give --data FOLDER, or task.data.folder in the configuration")
+    return _find_split(_existing_folder(config.folder, "the data folder"), split)
 
 
-def _find_split(folder: Path, split: str) -> tuple[Path, Path]:
+def _find_split(folder: Path, split: Split) -> SplitPaths:
     for file_pattern, image_patterns in LAYOUTS.items():
         annotations = folder / file_pattern.format(split=split)
         if annotations.is_file():
             candidates = [folder / pattern.format(split=split) for pattern in image_patterns]
             for images in candidates:
                 if images.is_dir():
-                    return annotations, images
+                    return SplitPaths(annotations, images)
             raise UserError(
                 f"data folder {folder} has {annotations.relative_to(folder)} but no images: a folder "
                 f"{' or '.join(str(images.relative_to(folder)) for images in candidates)} is needed"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from spinenas.space.errors import UserError
+from spinenas.space.genotype import MAX_LEVEL
 from spinenas.space.scaling import Scaling
 
 BUILT_IN = "built-in"
@@ -21,11 +22,11 @@ class DataConfig:
     """Which images.
 
     Attributes:
-        folder: a data set folder in either COCO layout, or "built-in" for the generated one.
-        train_annotations, train_images, val_annotations, val_images: explicit paths; all four or none.
+        folder: a data set folder in either COCO layout, "built-in" for the generated one, "" for not given.
+        train_annotations, train_images, val_annotations, val_images: explicit paths instead; all four or none.
         held_out_images: reward images taken out of train; None for a fifth (7392 in the paper).
         built_in_train_images, built_in_val_images: size of the generated data set.
-        cache_folder: where decoded images are kept; None for a folder beside the data or in the user's cache.
+        cache_folder: where decoded images are kept; None for $SPINENAS_CACHE, else ~/.cache/spinenas.
     """
 
     folder: str = BUILT_IN
@@ -45,8 +46,9 @@ class DataConfig:
                 "task.data names some of train_annotations, train_images, val_annotations and val_images; "
                 "give all four or none"
             )
-        if self.held_out_images is not None and self.held_out_images < 1:
-            raise UserError(f"task.data.held_out_images is {self.held_out_images}; it is at least 1")
+        if self.held_out_images is not None:
+            _at_least("data", self, held_out_images=1)
+        _at_least("data", self, built_in_train_images=2, built_in_val_images=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,14 @@ class HeadConfig:
     num_scales: int = 3
     aspect_ratios: tuple[float, ...] = (1.0, 2.0, 0.5)
 
+    def __post_init__(self) -> None:
+        _at_least("head", self, num_convs=0, channels=1, num_scales=1)
+        _above_zero("head", self, "anchor_scale")
+        if not self.aspect_ratios or min(self.aspect_ratios) <= 0:
+            raise UserError(
+                f"task.head.aspect_ratios is {list(self.aspect_ratios)}; it is a list of one or more positive numbers"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class LossConfig:
@@ -75,6 +85,11 @@ class LossConfig:
     focal_gamma: float = 1.5
     huber_delta: float = 0.1
     box_weight: float = 50.0
+
+    def __post_init__(self) -> None:
+        _at_least("loss", self, focal_gamma=0, box_weight=0)
+        _above_zero("loss", self, "huber_delta")
+        _share("loss", self, "focal_alpha")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +131,12 @@ class TrainConfig:
     activation: Literal["relu", "swish"] = "relu"
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise UserError(
-                f"task.train has epochs {self.epochs} and batch_size {self.batch_size}; both are at least 1"
-            )
-        if self.learning_rate <= 0:
-            raise UserError(f"task.train.learning_rate is {self.learning_rate}; it is above 0")
+        _at_least("train", self, epochs=1, batch_size=1, weight_decay=0, warmup_steps=0)
+        _above_zero("train", self, "learning_rate", "bn_eps")
+        if self.gradient_clip_norm is not None:
+            _above_zero("train", self, "gradient_clip_norm")
+        if self.bn_momentum is not None:
+            _share("train", self, "bn_momentum")
         low, high = self.scale_jitter
         if not 0 < low <= high:
             raise UserError(f"task.train.scale_jitter is {list(self.scale_jitter)}; it is two scales, 0 < low <= high")
@@ -147,6 +162,10 @@ class EvalConfig:
     batch_size: int = 16
     every_epochs: int = 0
 
+    def __post_init__(self) -> None:
+        _at_least("eval", self, pre_nms_top=1, max_detections=1, batch_size=1, every_epochs=0)
+        _share("eval", self, "score_threshold", "nms_iou")
+
 
 @dataclass(frozen=True, slots=True)
 class TaskConfig:
@@ -171,3 +190,26 @@ class TaskConfig:
                 f"task.image_size_pixels is {self.image_size_pixels}; it is a multiple of 32, and at least 96 "
                 "(below that levels 6 and 7 have the same size)"
             )
+        if self.train.batch_size == 1 and self.image_size_pixels <= 2**MAX_LEVEL:
+            raise UserError(
+                f"task.train.batch_size is 1, and at {self.image_size_pixels} px level {MAX_LEVEL} is a single cell, "
+                "of which batch norm has no variance; take batches of 2 or more"
+            )
+
+
+def _at_least(part: str, config: object, **least: float) -> None:
+    for name, bound in least.items():
+        if not getattr(config, name) >= bound:  # said this way round, so that NaN is refused
+            raise UserError(f"task.{part}.{name} is {getattr(config, name)}; it is at least {bound}")
+
+
+def _above_zero(part: str, config: object, *names: str) -> None:
+    for name in names:
+        if not 0 < getattr(config, name) < float("inf"):
+            raise UserError(f"task.{part}.{name} is {getattr(config, name)}; it is above 0")
+
+
+def _share(part: str, config: object, *names: str) -> None:
+    for name in names:
+        if not 0 <= getattr(config, name) <= 1:
+            raise UserError(f"task.{part}.{name} is {getattr(config, name)}; it is 0 to 1")

@@ -1,6 +1,7 @@
 """Detections of a trained network on cached images: decode, exact greedy NMS, boxes in pixels of the originals.
 
-As tensorflow/tpu `postprocess.py`, but for the "+1 pixel" of its box decoding.
+As tensorflow/tpu `postprocess.py`, but for two things: boxes are decoded without its "+1 pixel", and the candidates
+that go into NMS are the best over all classes together, not the best of each class.
 """
 
 from __future__ import annotations

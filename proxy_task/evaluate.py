@@ -51,13 +51,14 @@ class Detections:
 class CocoEvaluator:
     """Evaluates any number of times against the same annotations, whose index is built once."""
 
-    def __init__(self, annotations: Annotations) -> None:
+    def __init__(self, annotations: Annotations, *, sizes_of: Annotations | None = None) -> None:
+        """Evaluate against these annotations; the terciles of object sizes are those of `sizes_of`, if given."""
         self._image_ids = set(annotations.image_ids.tolist())
         box_areas = annotations.boxes_xywh[:, 2] * annotations.boxes_xywh[:, 3]
         self._truth = _coco(annotations, annotations.areas)
         self._truth_by_box_area = _coco(annotations, box_areas)
         is_object = ~annotations.iscrowd
-        edges = np.quantile(box_areas[is_object], [1 / 3, 2 / 3]) if is_object.any() else np.zeros(2)
+        edges = _tercile_edges(sizes_of or annotations)
         # pycocotools includes both ends of a range: starting just above the last one, an object counts once.
         starts = [0.0, *np.nextafter(edges, np.inf).tolist()]
         self._tercile_areas = [list(area) for area in zip(starts, [*edges.tolist(), 1e10], strict=True)]
@@ -110,6 +111,14 @@ class CocoEvaluator:
                 ),
             }
         )
+
+
+def _tercile_edges(annotations: Annotations) -> NDArray[np.float64]:
+    """Return the two box areas that part the objects into thirds."""
+    objects = annotations.boxes_xywh[~annotations.iscrowd]
+    if len(objects) == 0:
+        return np.zeros(2)
+    return np.quantile(objects[:, 2] * objects[:, 3], [1 / 3, 2 / 3])
 
 
 def _coco(annotations: Annotations, areas: NDArray[np.float64]) -> COCO:

@@ -62,8 +62,10 @@ class ImageCache:
     content_sizes_wh: NDArray[np.int64]
 
 
-def open_cache(annotations: Annotations, size: int, root: Path, *, workers: int = 2) -> ImageCache:
-    """Open these images at `size` pixels from the cache in `root`; `workers` threads build it if need be.
+def open_cache(annotations: Annotations, size: int, root: Path, *, workers: int | None = None) -> ImageCache:
+    """Open these images at `size` pixels from the cache in `root`, built first if need be.
+
+    It is built by `workers` threads; None for as many as there are cores.
 
     Every image is checked as it is decoded: all that are missing, damaged or not of the size the annotations
     give are found, and the first few are named in one UserError.
@@ -71,12 +73,24 @@ def open_cache(annotations: Annotations, size: int, root: Path, *, workers: int 
     scales, content_sizes_wh = letterbox_geometry(annotations.widths, annotations.heights, size)
     shape = (len(scales), size, size, 3)
     path = root / f"images-{size}px-{_key(annotations, size)}.npy"
-    build_once(path, lambda partial: _build(partial, annotations, shape, workers))
+    build_once(path, lambda partial: _build(partial, annotations, shape, workers or os.cpu_count() or 1))
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise UserError(f"the image cache {path} is damaged; delete it, and it is built again") from error
     return ImageCache(images, scales, content_sizes_wh)
+
+
+def files_digest(annotations: Annotations) -> str:
+    """Return a hash of the images' names and lengths in bytes, which tells a replaced set without reading it."""
+    digest = hashlib.sha256()
+    for name in annotations.file_names:
+        try:
+            length = (annotations.images_folder / name).stat().st_size
+        except OSError:
+            length = -1  # building the cache says which images are missing
+        digest.update(json.dumps([name, length]).encode())
+    return digest.hexdigest()
 
 
 def letterbox_geometry(
@@ -131,7 +145,7 @@ def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], work
             # Written, not assigned to the memory map: a full disk is then an OSError and not a bus error.
             # Rows below the image are left out and stay holes in the file.
             try:
-                os.pwrite(file.fileno(), pixels.tobytes(), offset + index * image_bytes)
+                _write_all(file.fileno(), pixels.tobytes(), offset + index * image_bytes)
             except OSError as error:
                 raise UserError(f"cannot write the image cache {partial}: {error.strerror}") from error
             return None
@@ -146,6 +160,13 @@ def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], work
             f"{len(faults)} of {shape[0]} images in {annotations.images_folder} cannot be used: "
             f"{', '.join(faults[:MAX_NAMED])}{more}; repair them or take them out of the annotations"
         )
+
+
+def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+    """Write at an offset; the kernel may take less at a time, as on a disk that is nearly full."""
+    written = 0
+    while written < len(data):
+        written += os.pwrite(descriptor, data[written:], offset + written)
 
 
 def _read_letterbox(annotations: Annotations, index: int, size: int) -> NDArray[np.uint8]:

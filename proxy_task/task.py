@@ -24,15 +24,15 @@ from spinenas.proxy_task.cache_folder import cache_root
 from spinenas.proxy_task.coco import (
     Annotations,
     check_same_categories,
-    find_dataset,
+    find_split,
     hold_out,
     read_annotations,
 )
-from spinenas.proxy_task.config import BUILT_IN, TaskConfig
+from spinenas.proxy_task.config import BUILT_IN, DataConfig, TaskConfig
 from spinenas.proxy_task.detect import detect
 from spinenas.proxy_task.device import choose_device, peak_memory_bytes, reset_peak_memory
 from spinenas.proxy_task.evaluate import CocoEvaluator, Detections
-from spinenas.proxy_task.image_cache import ImageCache, open_cache
+from spinenas.proxy_task.image_cache import ImageCache, files_digest, open_cache
 from spinenas.proxy_task.retinanet import RetinaNet, build_retinanet
 from spinenas.proxy_task.synthetic import ensure_built_in
 from spinenas.proxy_task.train import (
@@ -104,17 +104,23 @@ class ProxyTask:
         """Number format of convolutions."""
         return self.config.train.dtype
 
-    def prepare(self) -> None:
-        """Read the annotations and decode the training images into the cache, once per machine.
+    def prepare(self, *, with_val: bool = False) -> None:
+        """Read the annotations and decode the images into the cache, once per machine.
+
+        Args:
+            with_val: val as well, which `replay` needs; a search never opens it.
 
         Raises:
             UserError: naming what is wrong with the data or the configuration.
         """
         _ = self.torch_device, self.key
         self._split("train", self.config.image_size_pixels)
+        if with_val:
+            self._split("val", self.config.image_size_pixels)
 
     @cached_property
-    def _annotations(self) -> dict[str, Annotations]:
+    def _data_config(self) -> DataConfig:
+        """Where the data is; the generated set is written first."""
         data = self.config.data
         if data.folder == BUILT_IN and data.train_annotations is None:
             built_in = ensure_built_in(
@@ -124,16 +130,25 @@ class ProxyTask:
                 self.config.image_size_pixels,
             )
             data = replace(data, folder=str(built_in))
-        paths = find_dataset(data)
-        train = read_annotations(paths.train_annotations, paths.train_images)
-        val = read_annotations(paths.val_annotations, paths.val_images)
-        check_same_categories(train, val)
-        return {"train": train, "val": val}
+        return data
+
+    @cached_property
+    def _train(self) -> Annotations:
+        """The training annotations, the reward images among them."""
+        paths = find_split(self._data_config, "train")
+        return read_annotations(paths.annotations, paths.images)
+
+    @cached_property
+    def _val(self) -> Annotations:
+        paths = find_split(self._data_config, "val")
+        val = read_annotations(paths.annotations, paths.images)
+        check_same_categories(self._train, val)
+        return val
 
     @cached_property
     def _rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows of the train annotations: (trained on, held out as reward images)."""
-        train = self._annotations["train"]
+        train = self._train
         count = self.config.data.held_out_images
         if count is None:
             count = max(1, len(train.image_ids) // 5)
@@ -141,14 +156,13 @@ class ProxyTask:
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """What the data is: hashes of both annotation files, and the counts that matter."""
-        train, val = self._annotations["train"], self._annotations["val"]
+        """What the data is: hashes of annotations and image files, and the counts that matter; val is no part of it."""
+        train = self._train
         return {
-            "train": train.fingerprint,
-            "val": val.fingerprint,
+            "train_annotations": train.fingerprint,
+            "train_images": files_digest(train),
             "num_train_images": len(self._rows[0]),
             "num_reward_images": len(self._rows[1]),
-            "num_val_images": len(val.image_ids),
             "categories": list(train.category_names),
         }
 
@@ -157,6 +171,7 @@ class ProxyTask:
         """16 hex digits of all that gives a result its meaning; results of other keys are never compared."""
         config = asdict(self.config)
         del config["data"]  # what is in the files counts, not where they are
+        del config["eval"]["batch_size"], config["eval"]["every_epochs"]  # change no final figure
         meaning = {"protocol": PROTOCOL_VERSION, "config": config, "data": self.fingerprint}
         return hashlib.sha256(canonical_json(meaning).encode()).hexdigest()[:16]
 
@@ -175,20 +190,23 @@ class ProxyTask:
     @property
     def class_channels(self) -> int:
         """Classes and the unused channel 0."""
-        return len(self._annotations["train"].category_ids) + 1
+        return len(self._train.category_ids) + 1
+
+    def _annotations(self, name: str) -> Annotations:
+        return self._train if name == "train" else self._val
 
     def _split(self, name: str, size: int) -> _Split:
         if (name, size) not in self._splits:
-            annotations = self._annotations[name]
+            annotations = self._annotations(name)
             cache = open_cache(annotations, size, cache_root(self.config.data.cache_folder))
             self._splits[name, size] = _Split(annotations, cache, _labelled(annotations, cache))
         return self._splits[name, size]
 
     def _evaluator(self, name: str) -> CocoEvaluator:
         if name not in self._evaluators:
-            annotations = self._annotations[name]
+            # The terciles of object sizes are those of all of train, so that reward and val figures compare.
             self._evaluators[name] = CocoEvaluator(
-                annotations.subset(self._rows[1]) if name == "train" else annotations
+                self._train.subset(self._rows[1]) if name == "train" else self._val, sizes_of=self._train
             )
         return self._evaluators[name]
 
@@ -271,6 +289,9 @@ class ProxyTask:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         built_key = network.backbone.network_key()
         assert built_key == network_key(genotype), "the network built is not the one proposed"
+        params = num_parameters(network)
+        cost = self.cost(genotype, fidelity.scaling, fidelity.image_size_pixels)
+        assert params == cost.params, "the network built has other parameters than the arithmetic says"
 
         curve: list[dict[str, float]] = []
         eval_seconds = 0.0
@@ -303,9 +324,6 @@ class ProxyTask:
         eval_seconds += time.perf_counter() - eval_started
         objective = metrics["AP"] or 0.0
         curve[-1]["AP"] = objective
-        params = num_parameters(network)
-        cost = self.cost(genotype, fidelity.scaling, fidelity.image_size_pixels)
-        assert params == cost.params, "the network built has other parameters than the arithmetic says"
         evaluation = Evaluation(
             objective=objective,
             metrics=metrics,
@@ -319,7 +337,7 @@ class ProxyTask:
         )
         if not with_val:
             return evaluation, {}
-        val_rows = np.arange(len(self._annotations["val"].image_ids))
+        val_rows = np.arange(len(self._val.image_ids))
         return evaluation, self._metrics(network, "val", val_rows, fidelity)
 
     def cost(self, genotype: Genotype, scaling: Scaling | None = None, image_size: int | None = None) -> Cost:

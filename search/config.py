@@ -122,7 +122,7 @@ class ExecutorConfig:
         cpus_per_worker: what Ray reserves.
         gpus_per_worker: what Ray reserves, a fraction is fine; None shares all GPUs evenly, 0 trains on the CPU.
         threads_per_trial: CPU threads; sums differ in the last bit with their number.
-        address: of a running Ray cluster, or "auto"; None starts Ray on this machine.
+        address: of a running Ray cluster, or "auto"; None or "local" starts Ray on this machine.
         ordered: ask for a trial only when all but the `workers` trials before it have told their results, in
             the order of their numbers: the same run, whoever finishes first.
         max_attempts: how often a trial whose worker dies is tried.
@@ -248,7 +248,7 @@ def _absolute(data: DataConfig) -> DataConfig:
     """The same data, wherever the run is resumed from."""
     values = asdict(data)
     for name, value in values.items():
-        if isinstance(value, str) and value != BUILT_IN:
+        if isinstance(value, str) and value not in ("", BUILT_IN):
             values[name] = str(Path(value).expanduser().absolute())
     return DataConfig(**values)
 

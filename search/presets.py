@@ -29,6 +29,7 @@ QUICKSTART_TASK = TaskConfig(
 
 COCO_SMALL_TASK = TaskConfig(
     image_size_pixels=256,
+    data=DataConfig(folder=""),
     scaling=Scaling("proxy", 0.25, 64, 1.0, 1),
     head=HeadConfig(num_convs=1, channels=64, anchor_scale=2.0),
     loss=LossConfig(box_weight=10.0),
@@ -43,14 +44,14 @@ COCO_SMALL_TASK = TaskConfig(
         scale_jitter=(0.8, 1.25),
         dtype="bfloat16",
     ),
-    eval=EvalConfig(pre_nms_top=1000),
+    eval=EvalConfig(pre_nms_top=1000, every_epochs=3),
 )
 """A few hundred photographs on a CPU, some minutes for each trial."""
 
 SPINENET49_PROXY_TASK = TaskConfig(
     image_size_pixels=512,
     scaling=Scaling("proxy", 0.25, 64, 0.25, 1),
-    data=DataConfig(folder="coco", held_out_images=7392),
+    data=DataConfig(folder="", held_out_images=7392),
     head=HeadConfig(num_convs=4, channels=64, anchor_scale=3.0),
     train=TrainConfig(
         epochs=5,
@@ -61,6 +62,7 @@ SPINENET49_PROXY_TASK = TaskConfig(
         warmup_steps=500,
         scale_jitter=(0.5, 2.0),
     ),
+    eval=EvalConfig(every_epochs=1),
 )
 """The paper's proxy: widths x0.25, alpha 0.25, head 64, 512 px, 5 epochs, 7392 reward images (SpineNet,
 section 5.1). Batch, learning rate, warm-up and the four head convolutions are not published; they are those of

@@ -26,6 +26,9 @@ ValMetrics = dict[str, float | None]
 class ReplayTask(Task, Protocol):
     """A task that can look at val too."""
 
+    def prepare(self, *, with_val: bool = False) -> None:
+        """Make the data ready, val as well if asked. Raises UserError."""
+
     def replay(
         self,
         genotype: Genotype,
@@ -101,6 +104,10 @@ class _WithVal:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
+
+    def prepare(self) -> None:
+        # Before the training: what is wrong with val must not cost one.
+        self._task.prepare(with_val=True)
 
     def evaluate(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from spinenas.space.errors import UserError
+from spinenas.space.errors import GenotypeError, UserError
 from spinenas.space.genotype import BlockKind, Genotype
 from spinenas.space.graph import built_graph
 from spinenas.space.scaling import STEM_CHANNELS, Scaling
@@ -112,12 +112,12 @@ def _backbone_parts(genotype: Genotype, scaling: Scaling, size: tuple[int, int])
         kinds[node.node] = (node.level, node.kind)
         out_channels = _out_channels(node.level, node.kind, scaling)
         if node.kind not in (BlockKind.BOTTLENECK, BlockKind.RESIDUAL):
-            raise UserError(
+            raise GenotypeError(
                 f"block {node.node} is of kind {node.kind.value}; costs are known for bottleneck and residual"
             )
         if node.node < graph.num_stem:
             if node.level != 2:
-                raise UserError(f"stem block {node.node} has level {node.level}; costs are known for level 2")
+                raise GenotypeError(f"stem block {node.node} has level {node.level}; costs are known for level 2")
             cost = _block(node.level, node.kind, in_channels, scaling, size)
             in_channels = out_channels
         else:

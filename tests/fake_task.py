@@ -41,7 +41,7 @@ class FakeTask:
     def fidelity(self) -> Fidelity:
         return Fidelity(self.num_epochs, 96, 2, 10, Scaling("fake", 0.25, 64, 0.25, 1))
 
-    def prepare(self) -> None:
+    def prepare(self, *, with_val: bool = False) -> None:
         self.num_prepared += 1
 
     def evaluate(

@@ -14,8 +14,9 @@ from shared_fixtures import shared_folder
 
 from spinenas.proxy_task.coco import (
     Annotations,
+    SplitPaths,
     check_same_categories,
-    find_dataset,
+    find_split,
     hold_out,
     read_annotations,
 )
@@ -311,9 +312,9 @@ def make_layout(folder: Path, annotations: list[str], images: list[str]) -> Data
 )
 def test_both_layouts_are_found(tmp_path: Path, suffix: str, images: tuple[str, str]) -> None:
     files = [f"annotations/instances_{split}{suffix}.json" for split in ("train", "val")]
-    paths = find_dataset(make_layout(tmp_path, files, sorted(set(images))))
-    assert (paths.train_annotations, paths.val_annotations) == (tmp_path / files[0], tmp_path / files[1])
-    assert (paths.train_images, paths.val_images) == (tmp_path / images[0], tmp_path / images[1])
+    config = make_layout(tmp_path, files, sorted(set(images)))
+    for split, file, folder in zip(("train", "val"), files, images, strict=True):
+        assert find_split(config, split) == SplitPaths(tmp_path / file, tmp_path / folder)  # type: ignore[arg-type]
 
 
 def test_four_explicit_paths_are_taken_as_they_are(tmp_path: Path) -> None:
@@ -325,18 +326,17 @@ def test_four_explicit_paths_are_taken_as_they_are(tmp_path: Path) -> None:
         "val_images": "b",
     }
     config = DataConfig(**{name: str(tmp_path / place) for name, place in places.items()})  # type: ignore[arg-type]
-    paths = find_dataset(config)
-    assert {name: getattr(paths, name) for name in places} == {n: tmp_path / p for n, p in places.items()}
+    assert find_split(config, "train") == SplitPaths(tmp_path / "t.json", tmp_path / "a")
+    assert find_split(config, "val") == SplitPaths(tmp_path / "v.json", tmp_path / "b")
     (tmp_path / "b").rmdir()
     with pytest.raises(UserError, match=r"task.data.val_images is .* not a folder"):
-        find_dataset(config)
+        find_split(config, "val")
 
 
 @pytest.mark.parametrize(
     ("annotations", "images", "words"),
     [
         ([], [], "holds no COCO data set: it has neither annotations/instances_train.json nor"),
-        (["annotations/instances_train.json"], ["images"], "neither annotations/instances_val.json nor"),
         (["annotations/instances_train.json"], [], "no images: a folder images/train or images is needed"),
         (["annotations/instances_train2017.json"], ["images"], "train2017 or images/train2017 is needed"),
     ],
@@ -345,12 +345,24 @@ def test_an_incomplete_folder_is_refused_with_what_was_looked_for(
     tmp_path: Path, annotations: list[str], images: list[str], words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
-        find_dataset(make_layout(tmp_path, annotations, images))
+        find_split(make_layout(tmp_path, annotations, images), "train")
+
+
+def test_a_folder_without_val_is_enough_until_val_is_wanted(tmp_path: Path) -> None:
+    config = make_layout(tmp_path, ["annotations/instances_train.json"], ["images"])
+    assert find_split(config, "train").images == tmp_path / "images"
+    with pytest.raises(UserError, match=r"neither annotations/instances_val.json nor"):
+        find_split(config, "val")
+
+
+def test_a_data_set_that_is_not_named_is_asked_for() -> None:
+    with pytest.raises(UserError, match="no data set is named; give --data FOLDER"):
+        find_split(DataConfig(folder=""), "train")
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere, which is not a folder"):
-        find_dataset(DataConfig(folder=str(tmp_path / "nowhere")))
+        find_split(DataConfig(folder=str(tmp_path / "nowhere")), "train")
 
 
 @pytest.mark.parametrize(
@@ -365,9 +377,10 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 def test_real_sets_are_read_without_changing_a_box(
     name: str, num_images: tuple[int, int], num_boxes: tuple[int, int]
 ) -> None:
-    paths = find_dataset(DataConfig(folder=str(shared_folder("data") / name)))
-    train = read_annotations(paths.train_annotations, paths.train_images)
-    val = read_annotations(paths.val_annotations, paths.val_images)
+    config = DataConfig(folder=str(shared_folder("data") / name))
+    train_paths, val_paths = find_split(config, "train"), find_split(config, "val")
+    train = read_annotations(train_paths.annotations, train_paths.images)
+    val = read_annotations(val_paths.annotations, val_paths.images)
     check_same_categories(train, val)
     for part, images, boxes in zip((train, val), num_images, num_boxes, strict=True):
         assert (len(part.image_ids), len(part.boxes_xywh)) == (images, boxes)

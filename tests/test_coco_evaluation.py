@@ -140,6 +140,21 @@ def test_average_precision_equals_a_plain_reading_of_the_rules(tmp_path: Path, s
     assert metrics["APl"] == pytest.approx(plain(lambda area: area >= 96**2), abs=1e-9)
 
 
+def test_terciles_are_of_the_set_that_is_named() -> None:
+    """Reward and val figures compare when both use the sizes of all of train."""
+    folder = shared_folder("data") / "digits_multiscale"
+    annotations = read_annotations(folder / "annotations" / "instances_val.json", folder / "images")
+    few = annotations.subset(np.arange(5))
+    none = Detections(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 4)), np.zeros(0))
+    own, named = CocoEvaluator(few).evaluate(none), CocoEvaluator(few, sizes_of=annotations).evaluate(none)
+    sides = np.sqrt(annotations.boxes_xywh[:, 2] * annotations.boxes_xywh[:, 3])
+    few_sides = np.sqrt(few.boxes_xywh[:, 2] * few.boxes_xywh[:, 3])
+    edges = np.quantile(sides**2, [1 / 3, 2 / 3]) ** 0.5
+    assert named["num_size1"] == np.count_nonzero(few_sides <= edges[0])
+    assert named["num_size3"] == np.count_nonzero(few_sides > edges[1])
+    assert [own[f"num_size{third}"] for third in (1, 2, 3)] != [named[f"num_size{third}"] for third in (1, 2, 3)]
+
+
 def test_average_precision_by_tercile_is_over_equal_shares_of_the_objects_by_box_size(tmp_path: Path) -> None:
     annotations = random_annotations(tmp_path, seed=4)
     detections = noisy_detections(annotations)

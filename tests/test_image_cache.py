@@ -21,7 +21,7 @@ from PIL import Image
 from shared_fixtures import shared_folder
 
 from spinenas.proxy_task.cache_folder import build_once, cache_root
-from spinenas.proxy_task.coco import Annotations, find_dataset, read_annotations
+from spinenas.proxy_task.coco import Annotations, find_split, read_annotations
 from spinenas.proxy_task.config import DataConfig
 from spinenas.proxy_task.image_cache import letterbox_geometry, open_cache
 from spinenas.space.errors import UserError
@@ -353,8 +353,8 @@ def test_of_two_processes_at_once_one_builds_and_the_other_waits(tmp_path: Path)
 
 
 def test_a_real_set_is_cached_whole(tmp_path: Path) -> None:
-    paths = find_dataset(DataConfig(folder=str(shared_folder("data") / "coco_permissive")))
-    val = read_annotations(paths.val_annotations, paths.val_images)
+    paths = find_split(DataConfig(folder=str(shared_folder("data") / "coco_permissive")), "val")
+    val = read_annotations(paths.annotations, paths.images)
     cache = open_cache(val, 128, tmp_path)
     assert cache.images.shape == (40, 128, 128, 3)
     for image, (width, height) in zip(cache.images, cache.content_sizes_wh, strict=True):

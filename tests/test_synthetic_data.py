@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spinenas.proxy_task.coco import Annotations, find_dataset, read_annotations
+from spinenas.proxy_task.coco import Annotations, find_split, read_annotations
 from spinenas.proxy_task.config import DataConfig
 from spinenas.proxy_task.synthetic import (
     MAX_OVERLAP,
@@ -35,8 +35,8 @@ def built_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def train(built_in: Path) -> Annotations:
-    paths = find_dataset(DataConfig(folder=str(built_in)))
-    return read_annotations(paths.train_annotations, paths.train_images)
+    paths = find_split(DataConfig(folder=str(built_in)), "train")
+    return read_annotations(paths.annotations, paths.images)
 
 
 def test_the_set_is_the_same_to_the_byte_and_another_seed_gives_another(tmp_path: Path) -> None:

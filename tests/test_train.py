@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -195,6 +197,7 @@ def test_every_kind_of_failure_is_told(error: Exception, kind: FailureKind) -> N
 def test_a_genotype_that_cannot_be_built_fails_as_such(config: TaskConfig) -> None:
     result = ProxyTask(config).evaluate(Genotype.from_text("2b 2b / 3m0,1!"), seed=0)
     assert isinstance(result, Failure)
+    assert result.kind is FailureKind.INVALID_GENOTYPE
     assert "mbconv" in result.message
 
 
@@ -253,10 +256,61 @@ def test_published_width_counts_what_the_paper_counts() -> None:
     assert round(cost.madds / 1e9, 2) == 85.28
 
 
-def test_images_without_boxes_and_grey_ones_train(config: TaskConfig) -> None:
+def test_images_without_boxes_are_trained_on(config: TaskConfig) -> None:
     task = ProxyTask(config)
     task.prepare()
     data = task._split("train", 96).data
     row = int(task._rows[0][0])
     data.boxes_yxyx[row], data.labels[row] = np.zeros((0, 4)), np.zeros(0, dtype=np.int64)
     assert isinstance(task.evaluate(SMALL_GENOTYPE, seed=0), Evaluation)
+
+
+def test_a_search_needs_no_val_and_a_replay_opens_it_before_it_trains(
+    config: TaskConfig, folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder, tmp_path / "data")
+    val = tmp_path / "data" / "annotations" / "instances_val.json"
+    config = replace(config, data=replace(config.data, folder=str(tmp_path / "data")))
+    key = ProxyTask(config).key
+    (tmp_path / "data" / "images" / "val_00003.png").write_bytes(b"broken")
+    ProxyTask(config).prepare()
+    with pytest.raises(UserError, match=r"val_00003.png"):
+        ProxyTask(config).prepare(with_val=True)
+    val.unlink()
+    assert ProxyTask(config).key == key
+    ProxyTask(config).prepare()
+    with pytest.raises(UserError, match=r"instances_val.json"):
+        ProxyTask(config).prepare(with_val=True)
+
+
+def test_replaced_images_are_other_data(config: TaskConfig, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "data")
+    config = replace(config, data=replace(config.data, folder=str(tmp_path / "data")))
+    before = ProxyTask(config)
+    assert before.key == ProxyTask(config).key
+    rows = before._rows
+    image = tmp_path / "data" / "images" / "train_00000.png"
+    image.write_bytes(image.read_bytes() + b"\0")
+    assert ProxyTask(config).key != before.key
+    assert np.array_equal(ProxyTask(config)._rows[1], rows[1])  # what is held out stays
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "words"),
+    [
+        ("eval", {"batch_size": 0}, "task.eval.batch_size is 0; it is at least 1"),
+        ("eval", {"nms_iou": 1.5}, "task.eval.nms_iou is 1.5; it is 0 to 1"),
+        ("head", {"aspect_ratios": ()}, r"task.head.aspect_ratios is \[\]; it is a list of one or more"),
+        ("head", {"num_convs": -1}, "task.head.num_convs is -1; it is at least 0"),
+        ("loss", {"huber_delta": 0.0}, "task.loss.huber_delta is 0.0; it is above 0"),
+        ("train", {"weight_decay": -1.0}, "task.train.weight_decay is -1.0; it is at least 0"),
+        ("train", {"learning_rate": float("nan")}, "task.train.learning_rate is nan; it is above 0"),
+        ("train", {"bn_momentum": 7.0}, "task.train.bn_momentum is 7.0; it is 0 to 1"),
+        ("train", {"batch_size": 1}, "at 96 px level 7 is a single cell"),
+        ("data", {"held_out_images": 0}, "task.data.held_out_images is 0; it is at least 1"),
+        ("data", {"train_images": "x"}, "give all four or none"),
+    ],
+)
+def test_values_that_cannot_work_are_refused(config: TaskConfig, part: str, values: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        replace(config, **{part: replace(getattr(config, part), **values)})

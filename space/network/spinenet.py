@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from spinenas.space.errors import UserError
+from spinenas.space.errors import GenotypeError, UserError
 from spinenas.space.genotype import BlockKind, Genotype
 from spinenas.space.graph import BuiltGraph, BuiltNode, built_graph, canonical_key
 from spinenas.space.network.blocks import (
@@ -112,7 +112,7 @@ class SpineNet(nn.Module):
         self.num_stem = graph.num_stem
         self.activation = activation
         if graph.nodes[0].level != 2:
-            raise UserError(
+            raise GenotypeError(
                 f"the first stem block has level {graph.nodes[0].level}; the ResNet-type stem ends at level 2"
             )
         self.stem = ConvNorm(3, STEM_CHANNELS, 7, norm, stride=2)
@@ -120,7 +120,7 @@ class SpineNet(nn.Module):
         self.nodes: list[Node] = []
         for spec in graph.nodes:
             if spec.kind not in BLOCKS:
-                raise UserError(
+                raise GenotypeError(
                     f"block {spec.node} is {spec.kind!s}; the ResNet-type builder knows {', '.join(BLOCKS)}"
                 )
             in_channels = None
@@ -204,7 +204,8 @@ def build_backbone(
         A module that maps images (N, 3, H, W) float to {3: (N, C, H/8, W/8), ..., 7: ...}.
 
     Raises:
-        UserError: for another dialect, activation, stem or block kind.
+        UserError: for another dialect or activation.
+        GenotypeError: for another stem or block kind.
     """
     if dialect not in DIALECTS:
         raise UserError(f"dialect is {dialect!r}; known are {', '.join(DIALECTS)}")
