@@ -16,12 +16,15 @@ from types import TracebackType
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 
 from spinenas.results.record import Failure, FailureKind
 from spinenas.search.config import ExecutorConfig
 from spinenas.search.executor import Event, Finished, Job, Task, stream_job
 from spinenas.space.errors import UserError
+
+LOCAL = "local"
+"""The address that means a Ray of our own on this machine, as Ray has it; no address means the same."""
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Shared memory of a Ray started here. Only the task and small events pass through it; images do not."""
@@ -49,7 +52,7 @@ def _init(config: ExecutorConfig) -> None:
     # Of the two behaviours for workers without GPUs, this is the coming default, and silences the notice of it.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
-    if config.address is not None:
+    if config.address not in (None, LOCAL):
         try:
             ray.init(address=config.address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -60,7 +63,8 @@ def _init(config: ExecutorConfig) -> None:
     else:
         # A Ray of our own has as many logical CPUs as the workers need; how many are real is the user's choice.
         num_cpus = math.ceil(config.workers * config.cpus_per_worker)
-        ray.init(num_cpus=max(1, num_cpus), object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        # Said aloud: without an address Ray would join the cluster of RAY_ADDRESS, or one that runs on this machine.
+        ray.init(address=LOCAL, num_cpus=max(1, num_cpus), object_store_memory=OBJECT_STORE_BYTES, **quiet)
 
 
 def _gpus_per_worker(config: ExecutorConfig, resources: dict[str, float]) -> float:
@@ -161,8 +165,9 @@ class RayExecutor:
             assert job is not None
             try:
                 event: Event = ray.get(next(stream))  # type: ignore[arg-type, assignment]
-            except RayActorError as error:
+            except RayError as error:
                 event = Finished(job.number, job.attempt, self._loss(slot, error))
+                ray.kill(slot.actor)  # after an error that is not its death, it may still live
                 self._start_actor(slot)
             if isinstance(event, Finished):
                 del self._streams[stream]
@@ -176,8 +181,15 @@ class RayExecutor:
         slot.actor = actor_class.remote(self._task_reference, slot.name, self._gpus)
         slot.node_id = slot.actor.node_id.remote()
 
-    def _loss(self, slot: _Slot, error: RayActorError) -> Failure:
-        """Say whether the worker's process or its whole machine is gone; Ray's error is the same for both."""
+    def _loss(self, slot: _Slot, error: RayError) -> Failure:
+        """Say what became of a worker: too large, or its process or its whole machine gone."""
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if isinstance(error, OutOfMemoryError):
+            # Ray's memory monitor chose it; tried again, the trial would fill the machine again.
+            return Failure(FailureKind.OUT_OF_MEMORY, f"{slot.name} was ended, its machine ran out of memory: {reason}")
+        if not isinstance(error, RayActorError):
+            return Failure(FailureKind.WORKER_LOST, f"{slot.name} failed ({type(error).__name__}): {reason}")
+        # Ray's error is the same for a lost process and a lost machine.
         try:
             node_id = ray.get(slot.node_id)
         except RayError:
@@ -186,7 +198,6 @@ class RayExecutor:
         alive = {node["NodeID"] for node in nodes if node["Alive"]}
         if node_id is not None and node_id not in alive:
             return Failure(FailureKind.PREEMPTED, f"the machine of {slot.name} was lost")
-        reason = str(error).strip().splitlines()[0]
         return Failure(FailureKind.WORKER_LOST, f"{slot.name} died: {reason}")
 
     def _kill_actors(self) -> None:

@@ -13,14 +13,17 @@ from pathlib import Path
 
 import fake_task
 import pytest
+import ray
 from fake_task import FakeTask
+from ray.exceptions import OutOfMemoryError, RayError, RaySystemError
 
 from spinenas.results.journal import read_events
-from spinenas.results.record import FailureKind, Status
+from spinenas.results.record import Evaluation, Failure, FailureKind, Status
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
+from spinenas.search.executor import Event, Finished, Job
 from spinenas.search.loop import Run, resume, run_search
-from spinenas.search.ray_actors import OBJECT_STORE_BYTES
-from spinenas.space import UserError
+from spinenas.search.ray_actors import OBJECT_STORE_BYTES, RayExecutor
+from spinenas.space import PUBLISHED, UserError
 
 SEED = 7
 
@@ -28,9 +31,13 @@ SEED = 7
 @pytest.fixture(scope="module", autouse=True)
 def _ray() -> Iterator[None]:
     """One Ray for all tests here, whose workers get the fake task by value: they cannot import this folder."""
-    import ray
-
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=OBJECT_STORE_BYTES)
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+    )
     ray.cloudpickle.register_pickle_by_value(fake_task)
     yield
     ray.cloudpickle.unregister_pickle_by_value(fake_task)
@@ -80,6 +87,50 @@ def test_workers_that_the_cluster_cannot_hold_are_refused_at_once(tmp_path: Path
     config = SearchConfig(executor=ExecutorConfig(kind="ray", workers=2, gpus_per_worker=64.0))
     with pytest.raises(UserError, match="set fewer"):
         run_search(config, out=tmp_path / "run", task=FakeTask())
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OutOfMemoryError("the node was low on memory"), FailureKind.OUT_OF_MEMORY),
+        (RaySystemError("something in Ray"), FailureKind.WORKER_LOST),
+    ],
+)
+def test_whatever_ray_says_of_a_job_is_a_failure_and_another_worker_takes_the_place(
+    error: RayError, kind: FailureKind, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def raise_error(reference: object) -> None:
+        raise error
+
+    with RayExecutor(FakeTask(), ExecutorConfig(workers=1, gpus_per_worker=0)) as executor:
+        first = executor._slots[0].actor
+        executor.submit(Job(4, 1, PUBLISHED["spinenet-49"].genotype, 0, None, tmp_path / "000004"))
+        events: list[Event] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(ray, "get", raise_error)
+            executor.wait(events.append)
+        (event,) = events
+        assert isinstance(event, Finished)
+        assert isinstance(event.result, Failure)
+        assert (event.number, event.attempt, event.result.kind) == (4, 1, kind)
+        assert str(error) in event.result.message
+        assert executor._slots[0].actor is not first
+        executor.submit(Job(5, 0, PUBLISHED["spinenet-49"].genotype, 0, None, tmp_path / "000005"))
+        while not isinstance(events[-1], Finished) or events[-1].number == 4:
+            executor.wait(events.append)
+        assert isinstance(events[-1].result, Evaluation)
+
+
+def test_without_an_address_ray_starts_anew_whatever_the_environment_names() -> None:
+    code = (
+        "import ray\n"
+        "from spinenas.search.config import ExecutorConfig\n"
+        "from spinenas.search.ray_actors import ray_session\n"
+        "with ray_session(ExecutorConfig(workers=3)): print(ray.cluster_resources()['CPU'])"
+    )
+    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}  # nobody answers there
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.stdout.strip().splitlines()[-1:] == ["3.0"], done.stderr
 
 
 DRIVER = """
