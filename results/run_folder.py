@@ -2,7 +2,7 @@
 
 config.toml      the configuration as given
 config.json      the configuration resolved
-run.json         versions, device, data fingerprint
+run.json         kind ("search" or "replay"), versions, device, data fingerprint
 journal.jsonl    what happened (`journal.py`)
 trials/NNNNNN/   one folder per trial: curve.json, logs, weights
 """
@@ -86,7 +86,7 @@ class RunFolder:
         return _read_object(self.path / "config.json")
 
     def run_info(self) -> dict[str, Any]:
-        """Versions, device and data fingerprint as written at the start. Raises UserError."""
+        """Kind, versions, device and data fingerprint as written at the start. Raises UserError."""
         return _read_object(self.path / "run.json")
 
     def write_curve(self, number: int, curve: tuple[dict[str, float], ...]) -> None:

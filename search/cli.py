@@ -115,7 +115,7 @@ def search(
     from spinenas.search.display import display_for
     from spinenas.search.loop import run_search
 
-    with _watched(out):
+    with _watched(_resume_advice(out)):
         run = run_search(config, out=out, display=display_for(sys.stderr), config_toml=config_toml)
     _conclude(run)
 
@@ -124,13 +124,14 @@ def search(
 @_run
 @click.option("--trials", type=click.IntRange(min=1), help="A larger budget, trainings in all.")
 @click.option("--workers", type=click.IntRange(min=1), help="Trainings at a time.")
-def resume(run: Path, trials: int | None, workers: int | None) -> None:
+@click.option("--address", help='Another Ray cluster to run on, "auto", or "local" for none.')
+def resume(run: Path, trials: int | None, workers: int | None, address: str | None) -> None:
     """Finish a search that was stopped, or extend one; no finished trial is repeated."""
     from spinenas.search.display import display_for
     from spinenas.search.loop import resume as resume_run
 
-    with _watched(run):
-        resumed = resume_run(run, num_trials=trials, workers=workers, display=display_for(sys.stderr))
+    with _watched(_resume_advice(run)):
+        resumed = resume_run(run, num_trials=trials, workers=workers, address=address, display=display_for(sys.stderr))
     _conclude(resumed)
 
 
@@ -215,7 +216,7 @@ def replay(
     from spinenas.search.display import display_for
     from spinenas.search.replay import replay as replay_architecture
 
-    with _watched(out):
+    with _watched(lambda: "run the replay again with another --out, or with this folder removed"):
         run, val = replay_architecture(
             architecture.genotype,
             config,
@@ -464,14 +465,26 @@ def _scaling(key: str) -> Scaling:
     return SCALINGS[key]
 
 
+def _resume_advice(folder: Path) -> Callable[[], str]:
+    """What to say of a search that is stopped: whether there is anything to resume shows only then."""
+
+    def advice() -> str:
+        journal = folder / "journal.jsonl"
+        if journal.exists() and journal.stat().st_size:
+            return f"go on with: spinenas resume {shlex.quote(str(folder))}"
+        return "nothing was begun yet, give the command again"
+
+    return advice
+
+
 @contextmanager
-def _watched(folder: Path) -> Iterator[None]:
+def _watched(advice: Callable[[], str]) -> Iterator[None]:
     """Keep stdout for the results, and turn Ctrl-C into a word on how to go on."""
     try:
         with redirect_stdout(sys.stderr):  # Ray prints what its daemons have to say on stdout
             yield
     except KeyboardInterrupt:
-        click.echo(f"stopped; go on with: spinenas resume {shlex.quote(str(folder))}", err=True)
+        click.echo(f"stopped; {advice()}", err=True)
         raise SystemExit(INTERRUPTED) from None
 
 

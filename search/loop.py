@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
 from spinenas.controller.choices import make_controller
@@ -119,27 +119,34 @@ def start_run(
     display: Display | None,
     config_toml: str,
     controller_for: Callable[[Task], Controller],
+    kind: Literal["search", "replay"] = "search",
 ) -> Run:
-    """Do what `run_search` does with any controller, made for the prepared task. Raises UserError."""
+    """Do what `run_search` does with any controller, made for the prepared task. Raises UserError.
+
+    Only a run of kind "search" can be resumed.
+    """
     RunFolder.check_free(Path(out))
     task = task or proxy_task(config)
     task.prepare()
     controller = controller_for(task)
     versions = _versions()
-    folder = RunFolder.create(
-        Path(out),
-        config_toml,
-        config.to_json(),
-        {"versions": versions, "platform": platform.platform(), "device": task.device, "data": task.fingerprint},
-    )
+    about = {
+        "kind": kind,
+        "versions": versions,
+        "platform": platform.platform(),
+        "device": task.device,
+        "data": task.fingerprint,
+    }
     display = display or _Silent()
-    with Journal.create(folder.journal_path) as journal:
-        run = _identity(task, config) | {"versions": versions}
-        journal.append({"event": "run_started", "schema": SCHEMA, "at": _now(), "run": run})
-        executor = _make_executor(task, config.executor, folder)
-        driver = _Driver(config, folder, journal, task, controller, executor, display)
-        with display.begin(config.budget.num_trials, []):
-            driver.run()
+    # The executor first: where the workers cannot start, no folder is left that refuses the corrected command.
+    with _make_executor(task, config.executor, Path(out)) as executor:
+        folder = RunFolder.create(Path(out), config_toml, config.to_json(), about)
+        with Journal.create(folder.journal_path) as journal:
+            run = _identity(task, config) | {"versions": versions}
+            journal.append({"event": "run_started", "schema": SCHEMA, "at": _now(), "run": run})
+            driver = _Driver(config, folder, journal, task, controller, executor, display)
+            with display.begin(config.budget.num_trials, []):
+                driver.run()
     return Run(folder)
 
 
@@ -148,6 +155,7 @@ def resume(
     *,
     num_trials: int | None = None,
     workers: int | None = None,
+    address: str | None = None,
     task: Task | None = None,
     display: Display | None = None,
 ) -> Run:
@@ -157,10 +165,16 @@ def resume(
         path: the folder of the run.
         num_trials: a larger budget in all; None for what the run has.
         workers: trials at a time, if other than before.
+        address: of a Ray cluster, if another than before; "local" for none.
         task: as given to `run_search`.
         display: who watches.
     """
     folder = RunFolder.open(Path(path))
+    if folder.run_info().get("kind") == "replay":
+        raise UserError(
+            f"{path} is a replay, which starts over rather than being resumed; give its `spinenas replay` command "
+            "again, with another folder or with this one removed"
+        )
     config = SearchConfig.from_json(folder.config())
     with Journal.open(folder.journal_path) as journal:
         events = read_events(folder.journal_path)
@@ -179,14 +193,19 @@ def resume(
         changes = {"versions": _versions()} | ({} if num_trials is None else {"num_trials": num_trials})
         budget = num_trials or budget
         controller = _make_controller(config, budget)
-        executor_config = replace(config.executor, workers=workers or config.executor.workers)
-        executor = _make_executor(task, executor_config, folder)
+        executor_config = replace(
+            config.executor,
+            workers=workers or config.executor.workers,
+            address=address or config.executor.address,
+        )
         display = display or _Silent()
-        driver = _Driver(config, folder, journal, task, controller, executor, display, num_trials=budget)
-        with display.begin(budget, events):
-            journal.append({"event": "resumed", "at": _now(), "changes": changes})
-            driver.replay(events, state)
-            driver.run()
+        # Nothing is appended before the workers stand.
+        with _make_executor(task, executor_config, folder.path) as executor:
+            driver = _Driver(config, folder, journal, task, controller, executor, display, num_trials=budget)
+            with display.begin(budget, events):
+                journal.append({"event": "resumed", "at": _now(), "changes": changes})
+                driver.replay(events, state)
+                driver.run()
     return Run(folder)
 
 
@@ -239,12 +258,11 @@ class _Driver:
 
     def run(self) -> None:
         """Go on until the budget is spent, nothing more is proposed, or an exception ends it."""
-        with self._executor:
-            while True:
-                self._fill_slots()
-                if not self._in_flight:
-                    return
-                self._executor.wait(self._on_event)
+        while True:
+            self._fill_slots()
+            if not self._in_flight:
+                return
+            self._executor.wait(self._on_event)
 
     def replay(self, events: list[dict[str, Any]], state: RunState) -> None:
         """Bring the controller to where it was, and queue the trials that have no result."""
@@ -403,7 +421,8 @@ def _make_controller(config: SearchConfig, num_trials: int) -> Controller:
     return ReplicateLeaders(searcher, num_trials=num_trials, share=config.budget.replicate_share)
 
 
-def _make_executor(task: Task, config: ExecutorConfig, folder: RunFolder) -> Executor:
+def _make_executor(task: Task, config: ExecutorConfig, run: Path) -> Executor:
+    """Make the executor of a run, whose folder need not exist yet."""
     # Imported here: Ray takes seconds, and a serial search does without.
     if config.kind == "serial":
         from spinenas.search.serial import SerialExecutor
@@ -415,7 +434,7 @@ def _make_executor(task: Task, config: ExecutorConfig, folder: RunFolder) -> Exe
         return RayExecutor(task, config)
     from spinenas.search.ray_tune import TuneExecutor
 
-    return TuneExecutor(task, config, folder.path.absolute() / "tune")
+    return TuneExecutor(task, config, run.absolute() / "tune")
 
 
 def proxy_task(config: SearchConfig) -> Task:

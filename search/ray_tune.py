@@ -32,12 +32,12 @@ class TuneExecutor:
     """Runs jobs as trials of one Tune experiment that never ends by itself."""
 
     def __init__(self, task: Task, config: ExecutorConfig, folder: Path):
-        """Run trials of a prepared task; Ray and Tune start when the executor is entered.
+        """Run trials of a prepared task; Ray starts when the executor is entered, Tune with the first job.
 
         Args:
             task: what measures a genotype.
             config: workers and their resources.
-            folder: where Tune keeps its files, an absolute path.
+            folder: where Tune keeps its files, an absolute path; made with the first job.
         """
         self.num_slots = config.workers
         self._task, self._config, self._folder = task, config, folder
@@ -45,14 +45,13 @@ class TuneExecutor:
         self._events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
         self._acted = threading.Semaphore(0)
         self._num_to_acknowledge = 0
+        self._thread: threading.Thread | None = None
         self._cleanup = ExitStack()
 
     def __enter__(self) -> TuneExecutor:
         with ExitStack() as stack:
-            gpus = stack.enter_context(ray_session(self._config))
-            thread = threading.Thread(target=self._run_tune, args=(gpus,), daemon=True)
-            thread.start()
-            stack.callback(self._stop, thread)
+            self._gpus = stack.enter_context(ray_session(self._config))
+            stack.callback(self._stop)
             self._cleanup = stack.pop_all()
         return self
 
@@ -64,6 +63,9 @@ class TuneExecutor:
     def submit(self, job: Job) -> None:
         """Let Tune have the job."""
         self._jobs.put(job)
+        if self._thread is None:  # not before: a run that cannot start leaves no files
+            self._thread = threading.Thread(target=self._run_tune, daemon=True)
+            self._thread.start()
 
     def wait(self, on_event: Callable[[Event], None]) -> None:
         """Let Tune go on, and hand over the next event."""
@@ -81,19 +83,19 @@ class TuneExecutor:
         self._events.put(event)
         self._acted.acquire()
 
-    def _run_tune(self, gpus: float) -> None:
+    def _run_tune(self) -> None:
         try:
-            self._tuner(gpus).fit()
+            self._tuner().fit()
         except BaseException as error:
             self._events.put(error)
 
-    def _tuner(self, gpus: float) -> Tuner:
+    def _tuner(self) -> Tuner:
         # The newer reporter prints on stdout even when it is told to be silent.
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         session = sum(1 for _ in self._folder.glob("session-*"))
         trainable = tune.with_resources(
-            tune.with_parameters(_TaskTrainable, task=self._task, gpus=gpus),
-            {"CPU": self._config.cpus_per_worker, "GPU": gpus},
+            tune.with_parameters(_TaskTrainable, task=self._task, gpus=self._gpus),
+            {"CPU": self._config.cpus_per_worker, "GPU": self._gpus},
         )
         return Tuner(
             trainable,
@@ -116,11 +118,13 @@ class TuneExecutor:
             ),
         )
 
-    def _stop(self, thread: threading.Thread) -> None:
+    def _stop(self) -> None:
+        if self._thread is None:
+            return
         self._jobs.put(None)
         for _ in range(self.num_slots + 1):
             self._acted.release()
-        thread.join(timeout=STOP_SECONDS)
+        self._thread.join(timeout=STOP_SECONDS)
 
 
 STOP_SECONDS = 10.0
@@ -194,9 +198,10 @@ class _EventCallback(_Unsaved, Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         job = trial.config["job"]
-        failure = Failure(
-            FailureKind.WORKER_LOST, f"the worker of trial {job.number} died; see error.txt in {trial.path}"
-        )
+        # Tune hands on no error, only its text; this is how Ray's memory monitor words it.
+        out_of_memory = "low on memory" in str(trial.get_error())
+        kind = FailureKind.OUT_OF_MEMORY if out_of_memory else FailureKind.WORKER_LOST
+        failure = Failure(kind, f"the worker of trial {job.number} died; see error.txt in {trial.path}")
         self._hand_over(Finished(job.number, job.attempt, failure))
 
 

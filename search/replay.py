@@ -81,6 +81,7 @@ def replay(
         task=with_val,
         display=display,
         config_toml=config_toml,
+        kind="replay",
         controller_for=lambda task: _Single(
             Proposal(
                 0,

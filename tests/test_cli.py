@@ -166,6 +166,34 @@ def test_ctrl_c_says_how_to_go_on_and_exits_with_130(tmp_path: Path, task: Repla
     succeed("resume", tmp_path / "a run")
 
 
+def test_ctrl_c_before_anything_was_begun_does_not_speak_of_resuming(
+    tmp_path: Path, task: ReplayableTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(task, "prepare", stopped)
+    result = spinenas("search", "quickstart", "--out", tmp_path / "run", *SERIAL)
+    assert result.exit_code == 130
+    assert "resume" not in result.stderr
+    assert "give the command again" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stopped_replay_is_not_resumed_but_run_again(tmp_path: Path, task: ReplayableTask) -> None:
+    task.interrupt_at = 0
+    result = spinenas("replay", "spinenet-49", "--out", tmp_path / "replay")
+    assert result.exit_code == 130
+    assert "resume" not in result.stderr
+    assert "run the replay again" in result.stderr
+    task.interrupt_at = None
+    resumed = spinenas("resume", tmp_path / "replay")
+    assert resumed.exit_code == 1
+    assert "is a replay" in resumed.stderr
+    assert "spinenas replay" in resumed.stderr
+    assert "resumed" not in (tmp_path / "replay" / "journal.jsonl").read_text()
+
+
 def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
     rows = {row["what"]: row["value"] for row in json.loads(succeed("space", "describe", "tiny", "--json").stdout)}
     assert rows["genotypes"] <= rows["decision vectors"]

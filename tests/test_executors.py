@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake_task
 import pytest
@@ -23,6 +24,7 @@ from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
 from spinenas.search.executor import Event, Finished, Job
 from spinenas.search.loop import Run, resume, run_search
 from spinenas.search.ray_actors import OBJECT_STORE_BYTES, RayExecutor
+from spinenas.search.ray_tune import _EventCallback
 from spinenas.space import PUBLISHED, UserError
 
 SEED = 7
@@ -87,6 +89,7 @@ def test_workers_that_the_cluster_cannot_hold_are_refused_at_once(tmp_path: Path
     config = SearchConfig(executor=ExecutorConfig(kind="ray", workers=2, gpus_per_worker=64.0))
     with pytest.raises(UserError, match="set fewer"):
         run_search(config, out=tmp_path / "run", task=FakeTask())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -119,6 +122,24 @@ def test_whatever_ray_says_of_a_job_is_a_failure_and_another_worker_takes_the_pl
         while not isinstance(events[-1], Finished) or events[-1].number == 4:
             executor.wait(events.append)
         assert isinstance(events[-1].result, Evaluation)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("1 worker(s) were killed due to the node running low on memory.", FailureKind.OUT_OF_MEMORY),
+        ("The actor died unexpectedly.", FailureKind.WORKER_LOST),
+    ],
+)
+def test_what_tune_keeps_of_an_error_tells_memory_from_a_lost_worker(text: str, kind: FailureKind) -> None:
+    told: list[Event] = []
+    job = Job(4, 1, PUBLISHED["spinenet-49"].genotype, 0, None, Path("000004"))
+    trial = SimpleNamespace(config={"job": job}, path="here", get_error=lambda: text)
+    _EventCallback(told.append).on_trial_error(0, [], trial)
+    (event,) = told
+    assert isinstance(event, Finished)
+    assert isinstance(event.result, Failure)
+    assert event.result.kind is kind
 
 
 def test_without_an_address_ray_starts_anew_whatever_the_environment_names() -> None:

@@ -413,6 +413,51 @@ def test_a_folder_with_a_run_is_refused_before_the_data_is_touched(tmp_path: Pat
     assert task.num_prepared == 0
 
 
+class Unstartable(ShuffledExecutor):
+    """Workers that the cluster cannot hold."""
+
+    def __enter__(self) -> Self:
+        raise UserError("no worker can start")
+
+
+def test_a_search_whose_workers_cannot_start_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_make_executor", lambda task, config, run: Unstartable(task, 1, 0, {}))
+        with pytest.raises(UserError, match="no worker"):
+            run_search(configured(1), out=tmp_path / "run", task=FakeTask())
+    assert list(tmp_path.iterdir()) == []
+    run_search(configured(1), out=tmp_path / "run", task=FakeTask())
+
+
+def test_a_resumption_whose_workers_cannot_start_adds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask(num_epochs=1))
+    assert events_of(whole)[11]["event"] != "told"
+    folder = cut(whole, 12, tmp_path / "cut")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_make_executor", lambda task, config, run: Unstartable(task, 1, 0, {}))
+        with pytest.raises(UserError, match="no worker"):
+            resume(folder, task=FakeTask(num_epochs=1))
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert outcome(resume(folder, task=FakeTask(num_epochs=1))) == outcome(whole)
+
+
+def test_a_run_can_be_resumed_at_another_address_with_other_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_search(configured(address="10.0.0.1:6379"), out=tmp_path / "whole", task=FakeTask())
+    used: list[tuple[str | None, int]] = []
+
+    def make(task: Any, config: ExecutorConfig, run: Path) -> ShuffledExecutor:
+        used.append((config.address, config.workers))
+        return ShuffledExecutor(task, config.workers, 0, {})
+
+    monkeypatch.setattr(loop, "_make_executor", make)
+    resume(cut(whole, 12, tmp_path / "a"), task=FakeTask())
+    resume(cut(whole, 12, tmp_path / "b"), address="local", workers=2, task=FakeTask())
+    assert used == [("10.0.0.1:6379", 3), ("local", 2)]
+
+
 def test_two_drivers_cannot_continue_one_run(tmp_path: Path) -> None:
     from spinenas.results.journal import Journal
 
