@@ -21,6 +21,25 @@ from spinenas.space.scaling import Scaling
 
 BLOCK_SPECS_SCHEMA = "spinenas-block-specs/1"
 
+_SCALING_TYPES: dict[str, tuple[type, ...]] = {
+    "name": (str,),
+    "endpoint_channels": (int,),
+    "filter_scale": (float, int),
+    "resample_alpha": (float, int),
+    "block_repeats": (int,),
+}
+"""What the fields of Scaling are in JSON."""
+
+_SCALING_OF_BLOCK_SPECS = {
+    "name": "name",
+    # Names of the SCALING_MAP entries in both Google code bases.
+    "endpoints_num_filters": "endpoint_channels",
+    "filter_size_scale": "filter_scale",
+    "resample_alpha": "resample_alpha",
+    "block_repeats": "block_repeats",
+}
+"""Fields of Scaling by their names in a file of block specs."""
+
 
 def _genotype_document(genotype: Genotype, scaling: Scaling) -> str:
     return json.dumps({**genotype.to_json(), "scaling": asdict(scaling)}, indent=2)
@@ -29,14 +48,7 @@ def _genotype_document(genotype: Genotype, scaling: Scaling) -> str:
 def _block_specs_document(genotype: Genotype, scaling: Scaling) -> str:
     head = {
         "schema": BLOCK_SPECS_SCHEMA,
-        "scaling": {
-            "name": scaling.name,
-            # Names of the SCALING_MAP entries in both Google code bases.
-            "endpoints_num_filters": scaling.endpoint_channels,
-            "filter_size_scale": scaling.filter_scale,
-            "resample_alpha": scaling.resample_alpha,
-            "block_repeats": scaling.block_repeats,
-        },
+        "scaling": {name: getattr(scaling, field) for name, field in _SCALING_OF_BLOCK_SPECS.items()},
         "stem": [[block.level, str(block.kind)] for block in genotype.stem],
     }
     rows = [
@@ -81,7 +93,16 @@ def export_genotype(genotype: Genotype, path: Path, *, format: str, scaling: Sca
 
 
 def read_genotype(path: Path) -> Genotype:
-    """Read a file of any of FORMATS; parents may stand in any order. Raises UserError."""
+    """Return what `read_architecture` does without the scaling. Raises UserError."""
+    return read_architecture(path)[0]
+
+
+def read_architecture(path: Path) -> tuple[Genotype, Scaling | None]:
+    """Read a file of any of FORMATS; parents may stand in any order. Raises UserError.
+
+    Returns:
+        The genotype, and the width and depth it is meant to be built with if the file names them.
+    """
     try:
         data = json.loads(path.read_bytes())
     except OSError as error:
@@ -90,22 +111,40 @@ def read_genotype(path: Path) -> Genotype:
         raise UserError(f"{path} is not JSON; name a file that export has written") from error
     try:
         return _parse(data)
-    except GenotypeError as error:
-        raise GenotypeError(f"{path}: {error}") from error
+    except UserError as error:
+        raise type(error)(f"{path}: {error}") from error
 
 
-def _parse(data: Any) -> Genotype:
+def _parse(data: Any) -> tuple[Genotype, Scaling | None]:
     if not isinstance(data, dict):
         raise GenotypeError("an exported genotype is a JSON object with the field schema")
     schema = data.get("schema")
+    names = {field: field for field in _SCALING_TYPES}
+    scaling = data.get("scaling")
     if schema == BLOCK_SPECS_SCHEMA:
         _check_fields("the file", data, ("schema", "scaling", "stem", "block_specs"))
-        data = _from_rows(data)
+        data, names = _from_rows(data), _SCALING_OF_BLOCK_SPECS
     elif schema == GENOTYPE_SCHEMA:
         _check_fields("the file", data, ("schema", "stem", "blocks", "scaling"))
     else:
         raise GenotypeError(f"schema is {schema!r}; known are {GENOTYPE_SCHEMA!r} and {BLOCK_SPECS_SCHEMA!r}")
-    return Genotype.from_json(_with_sorted_parents(data))
+    genotype = Genotype.from_json(_with_sorted_parents(data))
+    return genotype, None if scaling is None else _parse_scaling(scaling, names)
+
+
+def _parse_scaling(data: Any, names: dict[str, str]) -> Scaling:
+    """Make the scaling of a file; names: the fields of Scaling by their names there."""
+    if not isinstance(data, dict):
+        raise GenotypeError(f"scaling is {data!r}; an object with the fields {', '.join(names)} is wanted")
+    _check_fields("scaling", data, tuple(names))
+    for name, field in names.items():
+        if name not in data:
+            raise GenotypeError(f"scaling has no field {name}; it has {', '.join(names)}")
+        wanted = _SCALING_TYPES[field]
+        # JSON's true is an int to Python.
+        if not isinstance(data[name], wanted) or isinstance(data[name], bool):
+            raise GenotypeError(f"scaling has {name} {data[name]!r}; {wanted[0].__name__} is wanted")
+    return Scaling(**{field: data[name] for name, field in names.items()})
 
 
 def _from_rows(data: dict[str, Any]) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def export(target: tuple[str, ...], format: str, out: Path, scaling: str | None,
     """Write an architecture to a file for other programs.
 
     A searched architecture is meant to be built at full width, so that its scaling is 49 unless --scaling says
-    otherwise; a published model has its own.
+    otherwise; a published model has its own, and so has a file that names one.
     """
     from spinenas.results.export import export_genotype
 
@@ -368,7 +368,7 @@ def _block_row(node: str, cost: Any) -> dict[str, Any]:
 
 def _architecture(target: tuple[str, ...]) -> _Architecture:
     """Find what the words of a command stand for. Raises UserError."""
-    from spinenas.results.export import read_genotype
+    from spinenas.results.export import read_architecture
     from spinenas.space.errors import nearest
     from spinenas.space.published import PUBLISHED
     from spinenas.space.scaling import SCALINGS
@@ -391,8 +391,9 @@ def _architecture(target: tuple[str, ...]) -> _Architecture:
         raise click.UsageError(f"{word} is a folder; give the number of a trial of this run after it, or best")
     if not Path(word).exists() and not word.endswith(".json"):
         raise UserError(f"{word!r} is neither a file nor a published model{nearest(word, PUBLISHED)}")
-    scaling = SCALINGS["49"]
-    return _Architecture(word, read_genotype(Path(word)), scaling, {"scaling": scaling, "image_size": 640})
+    genotype, scaling = read_architecture(Path(word))
+    scaling = scaling or SCALINGS["49"]
+    return _Architecture(word, genotype, scaling, {"scaling": scaling, "image_size": 640})
 
 
 def _trial(folder: str, number: str) -> _Architecture:

@@ -125,6 +125,14 @@ def test_a_published_model_is_shown_with_its_published_counts() -> None:
     assert output["merged"] == "11", "the dangling block"
 
 
+def test_a_file_is_shown_and_exported_again_with_the_scaling_it_names(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    succeed("export", "spinenet-49", "--format", "json", "--out", first, "--scaling", "96")
+    assert "RetinaNet at scaling 96" in succeed("show", first).stdout
+    succeed("export", first, "--format", "json", "--out", second)
+    assert second.read_text() == first.read_text()
+
+
 def test_a_replay_prints_reward_and_val_and_keeps_them(run: Path, tmp_path: Path) -> None:
     result = succeed("replay", "spinenet-49", "--out", tmp_path / "replay", "--json")
     (row,) = [row for row in json.loads(result.stdout) if row["metric"] == "AP"]

@@ -6,11 +6,11 @@ import os
 import numpy as np
 import pytest
 
-from spinenas.results.export import FORMATS, export_genotype, read_genotype
+from spinenas.results.export import FORMATS, export_genotype, read_architecture, read_genotype
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import BlockSpec, Genotype, StemBlock
 from spinenas.space.published import SPINENET_49
-from spinenas.space.scaling import SCALINGS
+from spinenas.space.scaling import SCALINGS, Scaling
 from spinenas.space.search_space import SearchSpace
 
 
@@ -33,6 +33,18 @@ def test_another_stem_and_single_parents_come_back(tmp_path, format):
     )
     export_genotype(genotype, tmp_path / "a.json", format=format, scaling=SCALINGS["49"])
     assert read_genotype(tmp_path / "a.json") == genotype
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("scaling", [SCALINGS["143L"], Scaling("my own", 0.125, 24, 1.0, 2)])
+def test_the_scaling_comes_back_from_every_format(tmp_path, format, scaling):
+    export_genotype(SPINENET_49, tmp_path / "a.json", format=format, scaling=scaling)
+    assert read_architecture(tmp_path / "a.json") == (SPINENET_49, scaling)
+
+
+def test_a_file_need_not_name_a_scaling(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(SPINENET_49.to_json()))
+    assert read_architecture(tmp_path / "a.json") == (SPINENET_49, None)
 
 
 def test_block_specs_are_the_rows_of_the_published_code(tmp_path):
@@ -120,6 +132,12 @@ def change(document, *path, value):
         ("block-specs", ("block_specs", 3, 1), "botleneck", "block 5 has kind 'botleneck'"),
         ("block-specs", ("block_specs", 3, 2), [2, 5], "block 5 has parent 5"),
         ("block-specs", ("block_specs", 3, 3), 1, "block 5 has is_output 1"),
+        ("json", ("scaling",), "49", "scaling is '49'; an object with the fields name, "),
+        ("json", ("scaling", "filter_scale"), True, "scaling has filter_scale True; float is wanted"),
+        ("json", ("scaling", "block_repeats"), 1.5, "scaling has block_repeats 1.5; int is wanted"),
+        ("json", ("scaling",), {"name": "49"}, "scaling has no field endpoint_channels"),
+        ("json", ("scaling", "filter_scale"), -1, "filter_scale -1"),
+        ("block-specs", ("scaling", "filter_scale"), 1.0, "scaling has the unknown field 'filter_scale'"),
         ("block-specs", ("extra",), 1, "unknown field 'extra'"),
     ],
 )
