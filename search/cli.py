@@ -143,7 +143,9 @@ def leaderboard(run: Path, top: int, format: str | None) -> None:
     """Rank the networks of a run, by the mean over their trainings."""
     from spinenas.search.loop import Run
 
-    _print_leaderboard(Run.open(run), top, format)
+    opened = Run.open(run)
+    _print_leaderboard(opened, top, format)
+    _announce_winner(opened)
 
 
 _architecture_argument = click.argument("target", metavar="RUN NUMBER | RUN best | NAME | FILE", nargs=-1)
@@ -153,9 +155,15 @@ _architecture_argument = click.argument("target", metavar="RUN NUMBER | RUN best
 @_architecture_argument
 @_formats
 def show(target: tuple[str, ...], format: str | None) -> None:
-    """Print the blocks of an architecture: a trial's, a published one's, or a file's, with their costs."""
+    """Print the blocks of an architecture: a trial's, a published one's, or a file's, with their costs.
+
+    Of a failed trial it says why; with --json, the traceback follows on stderr.
+    """
     architecture = _architecture(target)
     click.echo(f"{architecture.name}: {architecture.describe()}", err=format is not None)
+    failure = architecture.record and architecture.record.failure
+    if failure and failure.traceback and format == "json":
+        click.echo(failure.traceback.rstrip(), err=True)
     _print_rows(architecture.block_rows(), format, {"params": "millions", "madds": "billions"})
 
 
@@ -493,10 +501,23 @@ def _conclude(run: Run) -> None:
     """After a search: the ranking, and what to do with the best."""
     _refuse_empty(run)
     _print_leaderboard(run, 10, None)
+    _announce_winner(run)
     folder = shlex.quote(str(run.folder.path))
     click.echo(
         f"export the winner with: spinenas export {folder} best --format block-specs --out winner.json", err=True
     )
+
+
+def _announce_winner(run: Run) -> None:
+    """Say which network `best` means: not always the first of the table, which may owe its place to a single run."""
+    from spinenas.results.leaderboard import winner
+
+    row = winner(run.records())
+    if row is not None:
+        result = f"AP {row['objective']:.4f} in a single run"
+        if row["n"] > 1:
+            result = f"mean AP {row['objective']:.4f} over {row['n']} runs (sd {row['std']:.4f})"
+        click.echo(f"winner: trial {row['number']}, {result}", err=True)
 
 
 def _refuse_empty(run: Run) -> None:

@@ -70,10 +70,12 @@ class Progress:
         return self.num_complete + self.num_failed
 
     def best(self) -> str:
-        """The best mean objective, with its spread where there is one."""
+        """The mean objective of the network that would win now, with its spread where there is one."""
         if not self.objectives:
             return "none yet"
-        best = max(self.objectives.values(), key=statistics.fmean)
+        # As results.leaderboard.winner has it: among single runs the best is mostly the luckiest.
+        replicated = [objectives for objectives in self.objectives.values() if len(objectives) > 1]
+        best = max(replicated or self.objectives.values(), key=statistics.fmean)
         spread = f" ± {statistics.stdev(best):.4f} (n={len(best)})" if len(best) > 1 else ""
         return f"{statistics.fmean(best):.4f}{spread}"
 

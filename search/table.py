@@ -51,7 +51,3 @@ def format_rows(rows: Sequence[Mapping[str, Any]], format: str | None, styles: M
         ).rstrip()
         for line in cells
     )
-
-
-def _one_cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, list) else value

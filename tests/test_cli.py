@@ -62,11 +62,17 @@ def run(tmp_path: Path) -> Path:
     return out
 
 
+def winner_line(result: Result) -> str:
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("winner: ")]
+    return line
+
+
 def test_a_search_prints_its_ranking_on_stdout_and_its_progress_on_stderr(tmp_path: Path) -> None:
     result = succeed("search", "quickstart", "--out", tmp_path / "run", "--trials", 3, *SERIAL)
     assert result.stdout.splitlines()[0].split()[:2] == ["number", "objective"]
     assert len(result.stdout.splitlines()) == 4
     assert "3/3 done" in result.stderr
+    assert "in a single run" in winner_line(result)
     assert "export the winner with" in result.stderr
 
 
@@ -90,6 +96,27 @@ def test_a_larger_budget_on_resume_goes_on(run: Path) -> None:
     succeed("resume", run, "--trials", 11)
     rows = json.loads(succeed("leaderboard", run, "--json", "--top", 99).stdout)
     assert sum(len(row["numbers"]) for row in rows) == 11
+
+
+def test_the_winner_is_named_as_best_has_it(run: Path) -> None:
+    rows = json.loads(succeed("leaderboard", run, "--json", "--top", 99).stdout)
+    best = max((row for row in rows if row["n"] > 1), key=lambda row: row["objective"])
+    said = (
+        f"winner: trial {best['number']}, mean AP {best['objective']:.4f} over {best['n']} runs (sd {best['std']:.4f})"
+    )
+    assert winner_line(succeed("leaderboard", run)) == said
+    assert succeed("show", run, "best").stdout.startswith(f"{run} {best['number']}: ")
+
+
+def test_a_failed_trial_is_shown_with_its_reason(tmp_path: Path, task: ReplayableTask) -> None:
+    task.fail = {1: "raise"}
+    succeed("search", "quickstart", "--out", tmp_path / "run", "--trials", 3, *SERIAL)
+    shown = succeed("show", tmp_path / "run", 1)
+    assert "bug: a bug in the task" in shown.stdout
+    assert "Traceback" not in shown.stdout + shown.stderr
+    in_full = succeed("show", tmp_path / "run", 1, "--json")
+    assert "ZeroDivisionError: a bug in the task" in in_full.stderr.splitlines()[-1]
+    assert json.loads(in_full.stdout)
 
 
 def test_json_and_csv_of_the_leaderboard_hold_the_same_rows_in_full(run: Path) -> None:

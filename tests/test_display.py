@@ -48,6 +48,16 @@ def test_plain_lines_say_what_ended_and_the_best_mean_so_far() -> None:
     assert lines[-1].startswith("trial 3 failed (diverged): loss is NaN; 4/8 done")
 
 
+def test_the_best_is_a_replicated_network_once_there_is_one() -> None:
+    stream = io.StringIO()
+    display = PlainDisplay(stream)
+    with display.begin(8, EVENTS):
+        display.show(asked(4, "lucky"))
+        display.show(started(4))
+        display.show(told(4, 0.9))
+    assert "best 0.4000 ± 0.2828 (n=2)" in stream.getvalue().splitlines()[-1]
+
+
 def test_past_events_count_as_done_and_not_for_the_pace() -> None:
     stream = io.StringIO()
     display = PlainDisplay(stream)
