@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from spinenas.results.record import Evaluation, Failure, Fidelity, Stage, TrialRecord
+from spinenas.results.record import Evaluation, Failure, Fidelity, Stage
 from spinenas.space.genotype import Genotype
 
 
@@ -66,22 +66,6 @@ class Proposal:
             parent=data["parent"],
             origin=data["origin"],
             info=data["info"],
-        )
-
-    @classmethod
-    def from_record(cls, record: TrialRecord) -> Proposal:
-        """The proposal a recorded trial came from, to be replayed."""
-        assert record.genotype is not None, f"trial {record.number} is a baseline, no controller proposed it"
-        return cls(
-            number=record.number,
-            genotype=record.genotype,
-            fidelity=record.fidelity,
-            replicate=record.replicate,
-            stage=record.stage,
-            continues=record.continues,
-            parent=record.parent,
-            origin=record.origin,
-            info=record.info,
         )
 
 

@@ -5,6 +5,7 @@ config.json      the configuration resolved
 run.json         kind ("search" or "replay"), versions, device, data fingerprint
 journal.jsonl    what happened (`journal.py`)
 trials/NNNNNN/   one folder per trial: curve.json, logs, weights
+replay.json      of a replay: the architecture and its figures on val
 """
 
 from __future__ import annotations
@@ -76,9 +77,12 @@ class RunFolder:
         return self.path / "journal.jsonl"
 
     def trial_folder(self, number: int) -> Path:
-        """The folder of one trial, made if need be."""
+        """The folder of one trial, made if need be. Raises UserError."""
         folder = self._trial_path(number)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
         return folder
 
     def config(self) -> dict[str, Any]:
@@ -90,8 +94,12 @@ class RunFolder:
         return _read_object(self.path / "run.json")
 
     def write_curve(self, number: int, curve: tuple[dict[str, float], ...]) -> None:
-        """Keep `Evaluation.curve` of a trial, one entry per epoch, beside the journal."""
-        write_text_atomically(self.trial_folder(number) / "curve.json", _printed(list(curve)))
+        """Keep `Evaluation.curve` of a trial, one entry per epoch, beside the journal. Raises UserError."""
+        _write_json(self.trial_folder(number) / "curve.json", list(curve))
+
+    def write_replay(self, document: dict[str, Any]) -> None:
+        """Keep what a replay measured on val. Raises UserError."""
+        _write_json(self.path / "replay.json", document)
 
     def read_curve(self, number: int) -> tuple[dict[str, float], ...]:
         """Return what `write_curve` kept; empty if the trial has no curve. Raises UserError."""
@@ -109,6 +117,19 @@ class RunFolder:
 
 def _printed(data: Any) -> str:
     return json.dumps(data, indent=2, allow_nan=False) + "\n"
+
+
+def _write_json(path: Path, data: Any) -> None:
+    try:
+        write_text_atomically(path, _printed(data))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"cannot write {path}: {error.strerror}; make room there, then resume the search or run the replay again"
+    )
 
 
 def _read_json(path: Path) -> Any:

@@ -208,6 +208,8 @@ def load_config(document: Mapping[str, Any], overrides: Mapping[str, Any] | None
 
     layers: list[Mapping[str, Any]] = [{key: value for key, value in document.items() if key != "preset"}]
     if "preset" in document:
+        if not isinstance(document["preset"], str):
+            raise UserError(f'preset is {document["preset"]!r}; it is the name of one, such as "quickstart"')
         layers.insert(0, preset(document["preset"]).to_json())
     for key, value in (overrides or {}).items():
         for part in reversed(key.split(".")):
@@ -223,11 +225,14 @@ def read_document(path: Path) -> tuple[str, dict[str, Any]]:
     """Return text and tables of a TOML file, or of a run's config.json. Raises UserError."""
     try:
         text = path.read_text(encoding="utf-8")
-        return text, json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        document = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}; name a TOML file") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not {path.suffix[1:].upper() or 'TOML'}: {error}; correct it there") from error
+    if not isinstance(document, dict):
+        raise UserError(f"{path} holds a {type(document).__name__}; a configuration is an object of keys and values")
+    return text, document
 
 
 def parse_override(text: str) -> tuple[str, Any]:

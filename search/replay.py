@@ -5,14 +5,12 @@ The only place, beside final reports, where val is looked at; a search is never 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from spinenas.controller.base import Proposal, SpaceExhausted
-from spinenas.results.atomic_write import write_text_atomically
 from spinenas.results.record import Evaluation, Failure, Fidelity
 from spinenas.search.config import BudgetConfig, SearchConfig
 from spinenas.search.executor import Task
@@ -91,8 +89,7 @@ def replay(
             )
         ),
     )
-    document = {"architecture": name, "genotype": genotype.to_json(), "val": with_val.metrics}
-    write_text_atomically(run.folder.path / "replay.json", json.dumps(document, indent=2, allow_nan=False) + "\n")
+    run.folder.write_replay({"architecture": name, "genotype": genotype.to_json(), "val": with_val.metrics})
     return run, with_val.metrics
 
 

@@ -25,6 +25,10 @@ HEAVY_ONLY_IN = {
     "ray": ("search/ray_actors.py", "search/ray_tune.py"),
     "pycocotools": ("proxy_task/",),
     "click": ("search/cli.py",),
+    "rich": ("search/display.py",),
+    "pandas": ("results/leaderboard.py", "search/loop.py"),
+    "scipy": ("results/analysis.py",),
+    "optuna": ("controller/optuna_sampler.py",),
 }
 """Where a third-party package may be imported."""
 

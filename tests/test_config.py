@@ -103,6 +103,7 @@ def test_an_override_is_a_toml_value_or_a_plain_string(text: str, key: str, valu
         ({"executor": {"cpus_per_worker": -1}}, ["executor.cpus_per_worker", "0 or more"]),
         ({"preset": "quick"}, ["'quick'", "preset"]),
         ({"preset": 3}, ["3", "preset"]),
+        ({"preset": ["quickstart"]}, ["['quickstart']", "preset"]),
     ],
 )
 def test_what_is_wrong_is_named_with_its_key(document: dict[str, object], words: list[str]) -> None:
@@ -117,6 +118,33 @@ def test_what_is_wrong_is_named_with_its_key(document: dict[str, object], words:
 def test_an_override_without_key_or_value_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="key=value"):
         parse_override(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.json", b'["quickstart"]'),
+        ("text.json", b'"quickstart"'),
+        ("deep.json", b"[" * 100_000),
+        ("deep.toml", b"a = " + b"[" * 100_000),
+        ("latin.toml", 'preset = "schön"'.encode("latin-1")),
+        ("latin.json", '{"preset": "schön"}'.encode("latin-1")),
+        ("folder.toml", None),
+        ("folder.json", None),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused_in_one_sentence(
+    name: str, content: bytes | None, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        SearchConfig.from_toml(file)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:

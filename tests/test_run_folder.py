@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import pytest
 
@@ -75,6 +76,21 @@ def test_a_damaged_configuration_is_named(tmp_path, content):
     (folder.path / "config.json").write_text(content)
     with pytest.raises(UserError, match=r"config\.json is damaged"):
         folder.config()
+
+
+@pytest.mark.parametrize("place", ["trials/000007", "trials/000007/curve.json", "replay.json"])
+def test_what_cannot_be_written_is_named(tmp_path, place):
+    folder = create(tmp_path / "run")
+    taken = folder.path / place
+    # A file cannot be a folder, nor a folder be replaced by a file; root may do all else.
+    if place == "trials/000007":
+        taken.write_text("")
+    else:
+        (taken / "in the way").mkdir(parents=True)
+    write = partial(folder.write_replay, {}) if place == "replay.json" else partial(folder.write_curve, 7, ())
+    with pytest.raises(UserError, match=f"cannot write .*{place}: .*; make room") as caught:
+        write()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_curve_comes_back_and_a_trial_without_one_has_an_empty_one(tmp_path):
