@@ -5,7 +5,6 @@ Modules that take long to load (torch, ray, pandas) are imported inside the comm
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -65,7 +64,9 @@ def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
-_data = click.option("--data", type=click.Path(path_type=Path), help="Data set folder in either COCO layout.")
+_data = click.option(
+    "--data", type=click.Path(path_type=Path), help="Data set folder in either COCO layout, or built-in."
+)
 _seed = click.option("--seed", type=int, help="What every random decision is derived from.")
 _overrides = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override any configuration key; repeatable."
@@ -100,18 +101,14 @@ def search(
     overrides: tuple[str, ...],
 ) -> None:
     """Start a search, from a preset or a TOML file; the winner and all else is kept in --out."""
-    config, config_toml = _configuration(
-        source,
-        {
-            "budget.num_trials": trials,
-            "executor.workers": workers,
-            "seed": seed,
-            "controller.name": controller,
-            "task.data.folder": None if data is None else str(data.absolute()),
-            "executor.address": address,
-        },
-        overrides,
-    )
+    settings = {
+        "budget.num_trials": trials,
+        "executor.workers": workers,
+        "seed": seed,
+        "controller.name": controller,
+        "executor.address": address,
+    }
+    config, config_toml = _configuration(source, _given(settings) | _data_settings(data), overrides)
     from spinenas.search.display import display_for
     from spinenas.search.loop import run_search
 
@@ -217,9 +214,7 @@ def replay(
     if source is None and architecture.run is not None:
         source = str(architecture.run.folder.path / "config.json")
     config, config_toml = _configuration(
-        source or "quickstart",
-        {"seed": seed, "task.data.folder": None if data is None else str(data.absolute())},
-        overrides,
+        source or "quickstart", _given({"seed": seed}) | _data_settings(data), overrides
     )
     from spinenas.search.display import display_for
     from spinenas.search.replay import replay as replay_architecture
@@ -440,21 +435,40 @@ def _configuration(source: str, settings: Mapping[str, Any], overrides: tuple[st
 
     Args:
         source: a preset, a TOML file, or the config.json of a run.
-        settings: values by dotted key; None for those not given. They win over `overrides`.
+        settings: values by dotted key; they win over `overrides`.
         overrides: as given to --set.
     """
-    from spinenas.search.config import load_config, parse_override, read_document
+    from spinenas.search.config import load_config, parse_override, read_document, with_overrides
+    from spinenas.search.toml_text import toml_text
 
-    values = dict(map(parse_override, overrides))
-    values |= {key: value for key, value in settings.items() if value is not None}
-    if source.endswith((".toml", ".json")) or Path(source).is_file():
-        text, document = read_document(Path(source))
-        given = [f"# {key} = {json.dumps(value)}" for key, value in values.items()]
-        text = "\n".join([text.rstrip(), *(["# Overridden on the command line:"] if given else []), *given])
-    else:
-        document = {"preset": source}
-        text = "\n".join(f"{key} = {json.dumps(value)}" for key, value in (document | values).items())
-    return load_config(document, values), text + "\n"
+    values: dict[str, Any] = {**dict(map(parse_override, overrides)), **settings}
+    if not source.endswith((".toml", ".json")) and not Path(source).is_file():
+        document: dict[str, Any] = {"preset": source}
+        return load_config(document, values), toml_text(with_overrides(document, values))
+    text, document = read_document(Path(source))
+    config = load_config(document, values)
+    if source.endswith(".json"):
+        return config, toml_text(with_overrides(document, values))
+    if values:  # the file stays as it is, for its comments
+        said = toml_text(values).splitlines()
+        text = "\n".join([text.rstrip(), "# Overridden on the command line:", *(f"# {line}" for line in said), ""])
+    return config, text
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some options that were given."""
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _data_settings(data: Path | None) -> dict[str, Any]:
+    """What --data stands for: this folder and no other, whatever files the configuration names."""
+    from spinenas.proxy_task.config import BUILT_IN
+
+    if data is None:
+        return {}
+    files = ("train_annotations", "train_images", "val_annotations", "val_images")
+    folder = BUILT_IN if str(data) == BUILT_IN else str(data.absolute())
+    return {"task.data.folder": folder} | {f"task.data.{name}": None for name in files}
 
 
 def _space(name: str) -> Any:

@@ -206,19 +206,22 @@ def load_config(document: Mapping[str, Any], overrides: Mapping[str, Any] | None
     """
     from spinenas.search.presets import preset  # presets are made of what is defined here
 
-    layers: list[Mapping[str, Any]] = [{key: value for key, value in document.items() if key != "preset"}]
+    given = with_overrides({key: value for key, value in document.items() if key != "preset"}, overrides or {})
     if "preset" in document:
         if not isinstance(document["preset"], str):
             raise UserError(f'preset is {document["preset"]!r}; it is the name of one, such as "quickstart"')
-        layers.insert(0, preset(document["preset"]).to_json())
-    for key, value in (overrides or {}).items():
+        given = _merge(preset(document["preset"]).to_json(), given)
+    return _checked(given)
+
+
+def with_overrides(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the nested tables of a document with values by dotted key put in their places; later ones win."""
+    merged = dict(document)
+    for key, value in overrides.items():
         for part in reversed(key.split(".")):
             value = {part: value}
-        layers.append(value)
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        merged = _merge(merged, layer)
-    return _checked(merged)
+        merged = _merge(merged, value)
+    return merged
 
 
 def read_document(path: Path) -> tuple[str, dict[str, Any]]:

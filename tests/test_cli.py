@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,44 @@ def test_a_search_from_a_file_keeps_the_file_and_says_what_was_overridden(tmp_pa
     kept = (tmp_path / "run" / "config.toml").read_text()
     assert kept.startswith(file.read_text())
     assert "# seed = 4" in kept
+
+
+def test_the_kept_configuration_is_toml_whatever_was_given(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('preset = "quickstart"\nexecutor.kind = "serial"\n[budget]\nnum_trials = 1')
+    odd = [
+        *("--set", "executor.address=none", "--set", "task.train.learning_rate=1e-3"),
+        *("--set", "task.data.cache_folder=2020-01-01", "--set", 'task.data.folder="\\u0007\\U0001D11E"'),
+        *("--set", "task={train={epochs=2}}", "--set", "task.train.scale_jitter=[1, 2]"),
+    ]
+    commands = {
+        "preset": ["search", "quickstart", "--trials", 1, *SERIAL, *odd],
+        "data": ["search", "quickstart", "--trials", 1, *SERIAL, "--data", "built-in"],
+        "file": ["search", file, *odd],
+        "run": ["replay", tmp_path / "preset", 0, "--seed", 3, *odd],
+        "python": ["replay", "spinenet-49"],
+    }
+    for name, words in commands.items():
+        succeed(*words, "--out", tmp_path / name)
+        tomllib.loads((tmp_path / name / "config.toml").read_text())
+    kept = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
+    assert (kept["seed"], kept["task"]["train"]["scale_jitter"]) == (3, [1, 2])
+
+
+@pytest.mark.parametrize("command", ["search", "replay"])
+@pytest.mark.parametrize("data", ["elsewhere", "built-in"])
+def test_the_data_that_is_named_wins_over_files_of_the_configuration(command: str, data: str, tmp_path: Path) -> None:
+    names = ("train_annotations", "train_images", "val_annotations", "val_images")
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'preset = "quickstart"\nexecutor.kind = "serial"\nbudget.num_trials = 1\n[task.data]\nfolder = "mine"\n'
+        + "".join(f'{name} = "mine/{name}"\n' for name in names)
+    )
+    words = ["search", file] if command == "search" else ["replay", "spinenet-49", "--preset", file]
+    succeed(*words, "--data", data, "--out", tmp_path / "run")
+    kept = json.loads((tmp_path / "run" / "config.json").read_text())["task"]["data"]
+    assert [kept[name] for name in names] == [None] * 4
+    assert kept["folder"] == ("built-in" if data == "built-in" else str(Path("elsewhere").absolute()))
 
 
 def test_a_larger_budget_on_resume_goes_on(run: Path) -> None:

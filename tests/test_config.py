@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from spinenas.controller import make_controller
 from spinenas.search.config import SearchConfig, load_config, parse_override
 from spinenas.search.presets import PRESETS, preset
+from spinenas.search.toml_text import toml_text
 from spinenas.space import UserError, space_by_name
 
 
@@ -112,6 +114,19 @@ def test_what_is_wrong_is_named_with_its_key(document: dict[str, object], words:
     for word in words:
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_configuration_written_as_toml_is_read_back_the_same(name: str) -> None:
+    config = preset(name)
+    assert load_config(tomllib.loads(toml_text(config.to_json()))) == config
+
+
+@pytest.mark.parametrize(
+    "value", ['a"b\\c', "tab\t\nline\x00\x7f", "ä 𝄞", "", -1, 2.5e-30, 1e20, True, [0.5, 2], [], {}]
+)
+def test_a_value_written_as_toml_is_read_back_the_same(value: object) -> None:
+    assert tomllib.loads(toml_text({"a": {"b": value, "c": None}}))["a"] == {"b": value}
 
 
 @pytest.mark.parametrize("text", ["seed", "=3", ""])
