@@ -52,9 +52,9 @@ class RandomSearch:
     Args:
         space: what to draw from.
         seed: of the run.
-        control: "uniform", every decision uniformly, the published way; "alive", the same among genotypes
-            without dead blocks (more than half of uniform samples have one, so that a search which merely
-            avoids them beats "uniform"); "madds-band", alive and within `madds_band`, for equal cost.
+        control: "alive", every decision uniformly among genotypes without dead blocks; "uniform", among all, the
+            published way (more than half of them have a dead block, so that a search which merely avoids these
+            beats it); "madds-band", alive and within `madds_band`, for equal cost.
         madds_band: for "madds-band" alone.
         feasible: what else a proposal must satisfy.
     """
@@ -64,7 +64,7 @@ class RandomSearch:
         space: SearchSpace,
         *,
         seed: int = 0,
-        control: Control = "uniform",
+        control: Control = "alive",
         madds_band: MaddsBand | None = None,
         feasible: Feasible | None = None,
     ) -> None:

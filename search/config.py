@@ -181,15 +181,30 @@ class SearchConfig:
         data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return data
 
+    def unused(self) -> list[str]:
+        """Return a sentence for each value that was set and that other values leave without effect."""
+        sentences = []
+        chosen = self.controller.name
+        for name in {"evolution", "random"} - {chosen}:
+            options = getattr(self.controller, name)
+            for item in dataclasses.fields(options):
+                if getattr(options, item.name) != item.default:
+                    key = f"controller.{name}.{item.name}"
+                    sentences.append(f"{key} has no effect, since controller.name is {chosen!r}")
+        if self.executor.kind == "serial" and self.executor.gpus_per_worker is not None:
+            sentences.append('executor.gpus_per_worker has no effect, since executor.kind is "serial"')
+        return sentences
+
     def resolved(self) -> SearchConfig:
         """Fill in what follows from other values, so that it stays when the budget is extended later.
 
         The population follows the budget and data paths become absolute.
         """
         evolution = self.controller.evolution
-        population = evolution.population_size or min(64, max(2, self.budget.num_trials // 4))
-        tournament = evolution.tournament_size or min(population, max(2, population // 4))
-        evolution = replace(evolution, population_size=population, tournament_size=tournament)
+        if self.controller.name == "evolution":
+            population = evolution.population_size or min(64, max(2, self.budget.num_trials // 4))
+            tournament = evolution.tournament_size or min(population, max(2, population // 4))
+            evolution = replace(evolution, population_size=population, tournament_size=tournament)
         return replace(
             self,
             controller=replace(self.controller, evolution=evolution),

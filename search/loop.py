@@ -7,6 +7,7 @@ that a killed search is continued by folding it: `resume` replays the controller
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import platform
 from collections import deque
 from collections.abc import Callable
@@ -32,6 +33,8 @@ from spinenas.space.search_space import space_by_name
 
 if TYPE_CHECKING:
     import pandas
+
+logger = logging.getLogger(__name__)
 
 SEARCH_PROTOCOL = 1
 """Raised whenever the code changes what a resumed run would propose: it is then no longer the same run."""
@@ -103,6 +106,8 @@ def run_search(
         display: who watches.
         config_toml: the configuration as given, to be kept.
     """
+    for sentence in config.unused():
+        logger.warning("%s", sentence)
     config = config.resolved()
     # Made before anything else: a wrong option is refused before data is read.
     controller = _make_controller(config, config.budget.num_trials)

@@ -129,6 +129,33 @@ def test_a_value_written_as_toml_is_read_back_the_same(value: object) -> None:
     assert tomllib.loads(toml_text({"a": {"b": value, "c": None}}))["a"] == {"b": value}
 
 
+@pytest.mark.parametrize(
+    ("document", "key"),
+    [
+        ({"controller": {"name": "evolution", "random": {"control": "uniform"}}}, "controller.random.control"),
+        ({"controller": {"name": "random", "evolution": {"max_edits": 2}}}, "controller.evolution.max_edits"),
+        ({"executor": {"kind": "serial", "gpus_per_worker": 0}}, "executor.gpus_per_worker"),
+    ],
+)
+def test_a_value_without_effect_is_named(document: dict[str, object], key: str) -> None:
+    (sentence,) = load_config(document).unused()
+    assert sentence.startswith(f"{key} has no effect")
+
+
+@pytest.mark.parametrize("name", ["evolution", "random"])
+def test_what_is_used_or_left_at_its_default_is_not_named(name: str) -> None:
+    options = {"evolution": {"max_edits": 2}, "random": {"control": "uniform"}}
+    config = load_config({"controller": {"name": name, name: options[name]}, "executor": {"gpus_per_worker": 1}})
+    assert config.unused() == []
+    assert config.resolved().unused() == [], "so that a search from its config.json is silent as well"
+
+
+def test_random_search_is_the_same_in_python_and_on_the_command_line() -> None:
+    space = space_by_name("spinenet49")
+    options = load_config({"controller": {"name": "random"}}).controller.options()
+    assert make_controller("random", space).ask() == make_controller("random", space, **options).ask()
+
+
 @pytest.mark.parametrize("text", ["seed", "=3", ""])
 def test_an_override_without_key_or_value_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="key=value"):

@@ -37,7 +37,7 @@ MINUTE = SearchSpace("minute", SPINENET_STEM, (5,), (3, 4), (0,), (BlockKind.BOT
 FAILURE = Failure(FailureKind.BUG, "broken on purpose")
 
 MAKERS = {
-    "random": lambda space: RandomSearch(space),
+    "uniform": lambda space: RandomSearch(space, control="uniform"),
     "alive": lambda space: RandomSearch(space, control="alive"),
     "evolution": lambda space: RegularizedEvolution(space, population_size=6, tournament_size=3, max_edits=2),
     "random, replicated": lambda space: ReplicateLeaders(RandomSearch(space), num_trials=40, share=0.3),
@@ -47,7 +47,7 @@ MAKERS = {
 }
 every_controller = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
 every_searcher = pytest.mark.parametrize(
-    "make", [MAKERS[name] for name in ("random", "alive", "evolution")], ids=["random", "alive", "evolution"]
+    "make", [MAKERS[name] for name in ("uniform", "alive", "evolution")], ids=["uniform", "alive", "evolution"]
 )
 
 
@@ -234,9 +234,9 @@ def test_a_network_of_another_space_is_not_observed(name):
 
 
 def test_the_controls_draw_what_they_promise():
-    uniform = RandomSearch(SPINENET49)
+    uniform = RandomSearch(SPINENET49, control="uniform")
     assert 5 < sum(bool(dead_blocks(uniform.ask().genotype)) for _ in range(40)) < 35
-    alive = RandomSearch(SPINENET49, control="alive")
+    alive = RandomSearch(SPINENET49)
     assert not any(dead_blocks(alive.ask().genotype) for _ in range(40))
     band = MaddsBand(SCALINGS["49"], 640, 25_000_000_000, 27_000_000_000)
     banded = RandomSearch(SPINENET49, control="madds-band", madds_band=band)
@@ -409,7 +409,7 @@ def test_a_raised_budget_is_searched_first():
 
 
 def test_an_exhausted_space_still_gets_its_replicates_and_no_more():
-    controller = ReplicateLeaders(RandomSearch(MINUTE), num_trials=500, share=0.01)
+    controller = ReplicateLeaders(RandomSearch(MINUTE, control="uniform"), num_trials=500, share=0.01)
     num_networks = len(networks(MINUTE))
     for _ in range(num_networks + 5):
         proposal = controller.ask()

@@ -124,6 +124,11 @@ def test_a_search_spends_its_budget_and_ranks_what_it_found(tmp_path: Path) -> N
     assert winner.number in set(table["number"])
 
 
+def test_a_value_without_effect_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run_search(configured(1, gpus_per_worker=1), out=tmp_path / "run", task=FakeTask())
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["executor.gpus_per_worker"]
+
+
 def test_every_step_of_a_trial_is_in_the_journal_in_order(tmp_path: Path) -> None:
     events = events_of(run_search(configured(2), out=tmp_path / "run", task=FakeTask()))
     assert [event["event"] for event in events] == [
