@@ -185,7 +185,7 @@ class SearchConfig:
         """Return a sentence for each value that was set and that other values leave without effect."""
         sentences = []
         chosen = self.controller.name
-        for name in {"evolution", "random"} - {chosen}:
+        for name in sorted({"evolution", "random"} - {chosen}):
             options = getattr(self.controller, name)
             for item in dataclasses.fields(options):
                 if getattr(options, item.name) != item.default:

@@ -18,6 +18,9 @@ from rich.text import Text
 
 REFRESHES_PER_SECOND = 4
 
+QUIET_SECONDS = 30.0
+"""Plain lines tell of an epoch only when its trial was not heard of for so long."""
+
 
 @dataclass(slots=True)
 class Progress:
@@ -103,10 +106,11 @@ def _progress(num_trials: int, past_events: list[dict[str, Any]]) -> Progress:
 
 
 class PlainDisplay:
-    """One line for each trial that starts or ends."""
+    """One line for each trial that starts or ends, and for epochs of a trial that takes long."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
+        self._heard_of: dict[int, float] = {}  # by running trial, when its last line was printed
 
     @contextmanager
     def begin(self, num_trials: int, past_events: list[dict[str, Any]]) -> Iterator[None]:
@@ -118,7 +122,10 @@ class PlainDisplay:
     def show(self, event: dict[str, Any]) -> None:
         self._progress.add(event)
         kind, number = event["event"], event.get("number")
-        if kind == "started":
+        if kind == "epoch":
+            self._epoch(event)
+        elif kind == "started":
+            self._heard_of[event["number"]] = time.monotonic()
             self.note(f"trial {number} started on {event['worker']} ({event['device']})")
         elif kind == "requeued":
             self.note(f"trial {number} is tried again: {event['reason']}")
@@ -127,6 +134,13 @@ class PlainDisplay:
 
     def note(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
+
+    def _epoch(self, event: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if now - self._heard_of[event["number"]] >= QUIET_SECONDS:
+            self._heard_of[event["number"]] = now
+            figures = "".join(f", {name} {value:.4g}" for name, value in event["metrics"].items())
+            self.note(f"trial {event['number']} epoch {event['epoch']}{figures}")
 
     def _told(self, event: dict[str, Any]) -> str:
         progress = self._progress

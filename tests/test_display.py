@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from spinenas.search.display import LiveDisplay, PlainDisplay, display_for
@@ -46,6 +47,21 @@ def test_plain_lines_say_what_ended_and_the_best_mean_so_far() -> None:
     assert "trial 1 AP 0.3000; 2/8 done, best 0.3000" in lines[4]
     assert "best 0.4000 ± 0.2828 (n=2)" in lines[5], "the mean of network a, not its luckiest run"
     assert lines[-1].startswith("trial 3 failed (diverged): loss is NaN; 4/8 done")
+
+
+def test_plain_lines_tell_of_epochs_only_after_a_while_of_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    stream = io.StringIO()
+    display = PlainDisplay(stream)
+    with display.begin(8, []):
+        for event in (asked(0, "a"), started(0), asked(1, "b"), started(1)):
+            display.show(event)
+        for epoch, seconds in enumerate([10, 19, 1, 29, 31], start=1):
+            now += seconds
+            display.show({"event": "epoch", "number": 0, "epoch": epoch, "metrics": {"loss": 0.5 / epoch, "AP": 0.1}})
+    lines = stream.getvalue().splitlines()[2:]
+    assert lines == ["trial 0 epoch 3, loss 0.1667, AP 0.1", "trial 0 epoch 5, loss 0.1, AP 0.1"]
 
 
 def test_the_best_is_a_replicated_network_once_there_is_one() -> None:
