@@ -438,8 +438,7 @@ def _configuration(source: str, settings: Mapping[str, Any], overrides: tuple[st
         settings: values by dotted key; they win over `overrides`.
         overrides: as given to --set.
     """
-    from spinenas.search.config import load_config, parse_override, read_document, with_overrides
-    from spinenas.search.toml_text import toml_text
+    from spinenas.search.config import load_config, parse_override, read_document, toml_text, with_overrides
 
     values: dict[str, Any] = {**dict(map(parse_override, overrides)), **settings}
     if not source.endswith((".toml", ".json")) and not Path(source).is_file():

@@ -253,6 +253,41 @@ def read_document(path: Path) -> tuple[str, dict[str, Any]]:
     return text, document
 
 
+def toml_text(tables: Mapping[str, Any]) -> str:
+    """Write tables as TOML, a line for each value under its dotted key; None, which TOML lacks, becomes a comment.
+
+    Args:
+        tables: nested, with identifiers for keys; values that TOML has no form for here are given as strings.
+    """
+    return "".join(f"{line}\n" for line in _toml_lines(tables, ""))
+
+
+def _toml_lines(tables: Mapping[str, Any], prefix: str) -> list[str]:
+    lines = []
+    for key, value in tables.items():
+        name = prefix + key
+        if isinstance(value, Mapping) and value:
+            lines += _toml_lines(value, f"{name}.")
+        elif value is None:
+            lines.append(f"# {name} is none")
+        else:
+            lines.append(f"{name} = {_toml_value(value)}")
+    return lines
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, Mapping):
+        return "{}"  # a table with keys has lines of its own
+    # A JSON string is a TOML one but for two things: pairs of \u for one character, and a bare DEL.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def parse_override(text: str) -> tuple[str, Any]:
     """Split "task.train.epochs=2" into key and value; the value is TOML, `none`, or else a string as it stands."""
     key, equals, value = text.partition("=")

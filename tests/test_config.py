@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from spinenas.controller import make_controller
-from spinenas.search.config import SearchConfig, load_config, parse_override
+from spinenas.search.config import SearchConfig, load_config, parse_override, toml_text
 from spinenas.search.presets import PRESETS, preset
-from spinenas.search.toml_text import toml_text
 from spinenas.space import UserError, space_by_name
 
 
