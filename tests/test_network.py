@@ -208,7 +208,7 @@ def test_the_same_generator_draws_the_same_weights_and_no_global_state_is_touche
 def test_kernels_start_with_variance_one_over_fan_in() -> None:
     network = build_backbone(SPINENET_49, SCALINGS["49"])
     kernel = network.node04.rep0.conv2.weight  # type: ignore[union-attr, union-attr]
-    assert float(kernel.std()) == pytest.approx((9 * 128) ** -0.5, rel=0.02)
+    assert float(kernel.detach().std()) == pytest.approx((9 * 128) ** -0.5, rel=0.02)
 
 
 def test_what_cannot_be_built_is_refused_in_one_sentence() -> None:
