@@ -13,10 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spinenas.proxy_task.anchors import anchor_boxes
 from spinenas.proxy_task.augment import letterboxed
 from spinenas.proxy_task.boxes import decode, xywh_from_yxyx
-from spinenas.proxy_task.config import EvalConfig, HeadConfig
+from spinenas.proxy_task.config import EvalConfig
 from spinenas.proxy_task.device import autocast
 from spinenas.proxy_task.nms import greedy_nms
 from spinenas.proxy_task.retinanet import RetinaNet
@@ -79,7 +78,6 @@ def detect(
     rows: NDArray[np.int64],
     *,
     device: torch.device,
-    head: HeadConfig,
     config: EvalConfig,
     dtype: str,
 ) -> CanvasDetections:
@@ -89,13 +87,7 @@ def detect(
         Diverged: when a prediction is not a finite number.
     """
     size = data.images.shape[1]
-    anchors = anchor_boxes(
-        (size, size),
-        network.backbone.levels,
-        anchor_scale=head.anchor_scale,
-        num_scales=head.num_scales,
-        aspect_ratios=head.aspect_ratios,
-    ).to(device)
+    anchors = network.anchors((size, size)).to(device)
     was_training = network.training
     network.eval()
     found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = []

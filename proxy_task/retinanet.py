@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from spinenas.proxy_task.anchors import anchor_boxes
 from spinenas.proxy_task.config import HeadConfig
 from spinenas.space.genotype import Genotype
 from spinenas.space.network.blocks import Activation, activation_function, conv
@@ -53,13 +54,25 @@ class Tower(nn.Module):
 
 
 class RetinaNet(nn.Module):
-    """Backbone and head; predictions come in the order of `anchor_boxes` over the backbone's levels, ascending."""
+    """Backbone and head; predictions come in the order of `anchors`."""
 
-    def __init__(self, backbone: SpineNet, cls: Tower, box: Tower, *, class_channels: int):
+    def __init__(self, backbone: SpineNet, cls: Tower, box: Tower, *, head: HeadConfig, class_channels: int):
         super().__init__()
         self.backbone = backbone
+        self._head_config = head
         self.head = nn.ModuleDict({"cls": cls, "box": box})
         self.class_channels = class_channels
+
+    def anchors(self, image_size: tuple[int, int]) -> Tensor:
+        """Anchor boxes yxyx (A, 4) for images of (height, width), in the order of the predictions."""
+        head = self._head_config
+        return anchor_boxes(
+            image_size,
+            self.backbone.levels,
+            anchor_scale=head.anchor_scale,
+            num_scales=head.num_scales,
+            aspect_ratios=head.aspect_ratios,
+        )
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Map images (N, 3, H, W) to class logits (N, A, class_channels) and box deltas (N, A, 4), float32."""
@@ -113,7 +126,7 @@ def build_retinanet(
         )
         for width in (class_channels, 4)
     ]
-    network = RetinaNet(backbone, *towers, class_channels=class_channels)
+    network = RetinaNet(backbone, *towers, head=head, class_channels=class_channels)
     _initialize_head(network, generator)
     return network
 

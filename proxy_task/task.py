@@ -315,7 +315,6 @@ class ProxyTask:
             device=device,
             train=train,
             loss=config.loss,
-            head=config.head,
             after_epoch=after_epoch,
         )
         train_seconds = time.perf_counter() - started - eval_seconds
@@ -362,7 +361,6 @@ class ProxyTask:
             split.data,
             rows,
             device=self.torch_device,
-            head=self.config.head,
             config=self.config.eval,
             dtype=self.dtype,
         )

@@ -15,9 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spinenas.proxy_task.anchors import anchor_boxes
 from spinenas.proxy_task.augment import augmented
-from spinenas.proxy_task.config import HeadConfig, LossConfig, TrainConfig
+from spinenas.proxy_task.config import LossConfig, TrainConfig
 from spinenas.proxy_task.device import autocast
 from spinenas.proxy_task.losses import detection_loss
 from spinenas.proxy_task.matching import targets
@@ -95,7 +94,6 @@ def train_detector(
     device: torch.device,
     train: TrainConfig,
     loss: LossConfig,
-    head: HeadConfig,
     after_epoch: Callable[[int, dict[str, float]], bool],
 ) -> None:
     """Train in place.
@@ -110,13 +108,7 @@ def train_detector(
         Diverged: when an epoch's mean loss is not finite.
     """
     size = data.images.shape[1]
-    anchors = anchor_boxes(
-        (size, size),
-        network.backbone.levels,
-        anchor_scale=head.anchor_scale,
-        num_scales=head.num_scales,
-        aspect_ratios=head.aspect_ratios,
-    ).to(device)
+    anchors = network.anchors((size, size)).to(device)
     optimizer = make_optimizer(network, train)
     num_batches = steps_per_epoch(len(rows), train.batch_size)
     num_steps = train.epochs * num_batches

@@ -248,7 +248,7 @@ def test_predictions_stand_in_the_order_of_the_anchors() -> None:
             tower.predict.weight[:, :, 1, 1] = 1  # type: ignore[index]
         network.backbone.forward = lambda images: features  # type: ignore[method-assign]
         _, deltas = network(torch.zeros(1, 3, 128, 128))
-    anchors = anchor_boxes((128, 128), [3, 4, 5, 6, 7], anchor_scale=3.0, num_scales=3, aspect_ratios=(1.0, 2.0, 0.5))
+    anchors = network.anchors((128, 128))
     lit = (deltas[0] != 0).any(dim=1)
     assert int(lit.sum()) == 9
     centers = (anchors[lit][:, :2] + anchors[lit][:, 2:]) / 2
