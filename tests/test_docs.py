@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ import pytest
 from shared_fixtures import REPOSITORY
 
 from spinenas.search.cli import main
+from spinenas.search.config import SearchConfig
 from spinenas.search.presets import PRESETS
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -75,3 +77,16 @@ def test_the_python_in_the_readme_runs() -> None:
 def test_links_lead_to_files_that_exist(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_example_configuration_is_valid() -> None:
+    config = SearchConfig.from_toml(REPOSITORY / "examples" / "own_images.toml")
+    assert config.task.image_size_pixels == 384
+    assert config.controller.evolution.population_size == 32
+
+
+def test_the_example_of_ask_and_tell_finds_better_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(REPOSITORY / "examples" / "ask_and_tell.py"), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) >= 3
+    assert float(lines[-1].split()[2]) > float(lines[0].split()[2])
