@@ -32,9 +32,9 @@ COCO_SMALL_TASK = TaskConfig(
     data=DataConfig(folder=""),
     scaling=Scaling("proxy", 0.25, 64, 1.0, 1),
     head=HeadConfig(num_convs=1, channels=64, anchor_scale=2.0),
-    loss=LossConfig(box_weight=10.0),
+    loss=LossConfig(box_weight=30.0),
     train=TrainConfig(
-        epochs=12,
+        epochs=14,
         # Small batches: what a few hundred images lack is steps.
         batch_size=4,
         optimizer="adamw",
@@ -44,7 +44,7 @@ COCO_SMALL_TASK = TaskConfig(
         scale_jitter=(0.8, 1.25),
         dtype="bfloat16",
     ),
-    eval=EvalConfig(pre_nms_top=1000, every_epochs=3),
+    eval=EvalConfig(pre_nms_top=1000, every_epochs=7),
 )
 """A few hundred photographs on a CPU, some minutes for each trial."""
 
