@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spinenas.proxy_task.boxes import yxyx_from_xywh
 from spinenas.proxy_task.cache_folder import cache_root
 from spinenas.proxy_task.coco import (
     Annotations,
@@ -296,14 +297,17 @@ class ProxyTask:
         curve: list[dict[str, float]] = []
         eval_seconds = 0.0
 
-        def after_epoch(epoch: int, figures: dict[str, float]) -> bool:
+        def reward_metrics() -> dict[str, float | None]:
             nonlocal eval_seconds
+            eval_started = time.perf_counter()
+            metrics = self._metrics(network, "train", self._rows[1], fidelity)
+            eval_seconds += time.perf_counter() - eval_started
+            return metrics
+
+        def after_epoch(epoch: int, figures: dict[str, float]) -> bool:
             every = config.eval.every_epochs
             if every and epoch % every == 0 and epoch < train.epochs:
-                eval_started = time.perf_counter()
-                ap = self._metrics(network, "train", self._rows[1], fidelity)["AP"]
-                figures = {**figures, "AP": 0.0 if ap is None else ap}
-                eval_seconds += time.perf_counter() - eval_started
+                figures = {**figures, "AP": reward_metrics()["AP"] or 0.0}
             curve.append({"epoch": epoch, **figures})
             return report is None or report(epoch, figures)
 
@@ -318,9 +322,7 @@ class ProxyTask:
             after_epoch=after_epoch,
         )
         train_seconds = time.perf_counter() - started - eval_seconds
-        eval_started = time.perf_counter()
-        metrics = self._metrics(network, "train", self._rows[1], fidelity)
-        eval_seconds += time.perf_counter() - eval_started
+        metrics = reward_metrics()
         objective = metrics["AP"] or 0.0
         curve[-1]["AP"] = objective
         evaluation = Evaluation(
@@ -397,8 +399,8 @@ def _labelled(annotations: Annotations, cache: ImageCache) -> LabelledImages:
     boxes_yxyx, labels = [], []
     for row, (start, end) in enumerate(zip(annotations.box_offsets[:-1], annotations.box_offsets[1:], strict=True)):
         objects = ~annotations.iscrowd[start:end]
-        x, y, width, height = (annotations.boxes_xywh[start:end][objects] * cache.scales[row]).T
-        boxes_yxyx.append(np.stack([y, x, y + height, x + width], axis=1))
+        boxes_xywh = annotations.boxes_xywh[start:end][objects] * cache.scales[row]
+        boxes_yxyx.append(yxyx_from_xywh(torch.from_numpy(boxes_xywh)).numpy())
         labels.append(annotations.labels[start:end][objects])
     contents = [(int(height), int(width)) for width, height in cache.content_sizes_wh]
     return LabelledImages(cache.images, contents, boxes_yxyx, labels)
