@@ -34,17 +34,17 @@ COCO_SMALL_TASK = TaskConfig(
     head=HeadConfig(num_convs=1, channels=64, anchor_scale=2.0),
     loss=LossConfig(box_weight=30.0),
     train=TrainConfig(
-        epochs=14,
+        epochs=16,
         # Small batches: what a few hundred images lack is steps.
         batch_size=4,
         optimizer="adamw",
-        learning_rate=1.5e-3,
+        learning_rate=3e-3,
         weight_decay=1e-4,
         warmup_steps=0.1,
         scale_jitter=(0.8, 1.25),
         dtype="bfloat16",
     ),
-    eval=EvalConfig(pre_nms_top=1000, every_epochs=7),
+    eval=EvalConfig(pre_nms_top=1000, every_epochs=8),
 )
 """A few hundred photographs on a CPU, some minutes for each trial."""
 
