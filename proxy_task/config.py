@@ -60,6 +60,7 @@ class HeadConfig:
         anchor_scale: side of the smallest anchor in strides (3 in the paper for SpineNet-96 and smaller).
         num_scales: anchors sizes per octave.
         aspect_ratios: width / height, in the order of the predictor's channels.
+        separable: depthwise and 1x1 convolutions instead of 3x3 ones, as in the mobile models.
     """
 
     num_convs: int = 4
@@ -67,6 +68,7 @@ class HeadConfig:
     anchor_scale: float = 3.0
     num_scales: int = 3
     aspect_ratios: tuple[float, ...] = (1.0, 2.0, 0.5)
+    separable: bool = False
 
     def __post_init__(self) -> None:
         _at_least("head", self, num_convs=0, channels=1, num_scales=1)
@@ -79,12 +81,19 @@ class HeadConfig:
 
 @dataclass(frozen=True, slots=True)
 class LossConfig:
-    """Losses (SPINENET section 4.1; tensorflow/tpu `losses.py`)."""
+    """Losses (SPINENET section 4.1; tensorflow/tpu `losses.py`).
+
+    Attributes:
+        focal_alpha, focal_gamma: of the class loss.
+        huber_delta, box_weight: of the box loss, and its factor in the sum.
+        mask_zero_targets: a box coordinate whose target is exactly 0 is not learned, as in tensorflow/tpu.
+    """
 
     focal_alpha: float = 0.25
     focal_gamma: float = 1.5
     huber_delta: float = 0.1
     box_weight: float = 50.0
+    mask_zero_targets: bool = False
 
     def __post_init__(self) -> None:
         _at_least("loss", self, focal_gamma=0, box_weight=0)
@@ -112,6 +121,7 @@ class TrainConfig:
         bn_eps: added to the variance.
         dtype: of convolutions; batch norm, losses and boxes are always float32.
         activation: of backbone and head.
+        stochastic_depth: rate at which the last block's residual branch is dropped; earlier blocks' are smaller.
     """
 
     epochs: int = 5
@@ -129,6 +139,7 @@ class TrainConfig:
     bn_eps: float = 1e-4
     dtype: Literal["float32", "bfloat16"] = "float32"
     activation: Literal["relu", "swish"] = "relu"
+    stochastic_depth: float = 0.0
 
     def __post_init__(self) -> None:
         _at_least("train", self, epochs=1, batch_size=1, weight_decay=0, warmup_steps=0)
@@ -137,6 +148,8 @@ class TrainConfig:
             _above_zero("train", self, "gradient_clip_norm")
         if self.bn_momentum is not None:
             _share("train", self, "bn_momentum")
+        if not 0 <= self.stochastic_depth < 1:
+            raise UserError(f"task.train.stochastic_depth is {self.stochastic_depth}; it is at least 0 and below 1")
         low, high = self.scale_jitter
         if not 0 < low <= high:
             raise UserError(f"task.train.scale_jitter is {list(self.scale_jitter)}; it is two scales, 0 < low <= high")
@@ -153,6 +166,8 @@ class EvalConfig:
         max_detections: kept per image.
         batch_size: images at once; changes no result but the last bit.
         every_epochs: AP is also measured after every so many epochs; 0 for only after the last.
+        plus_one_decoding: boxes are decoded in the "+1 pixel" convention of tensorflow/tpu, which encodes without it;
+            else what is decoded is what was encoded.
     """
 
     score_threshold: float = 0.05
@@ -161,6 +176,7 @@ class EvalConfig:
     max_detections: int = 100
     batch_size: int = 16
     every_epochs: int = 0
+    plus_one_decoding: bool = False
 
     def __post_init__(self) -> None:
         _at_least("eval", self, pre_nms_top=1, max_detections=1, batch_size=1, every_epochs=0)
@@ -174,9 +190,11 @@ class TaskConfig:
     Attributes:
         image_size_pixels: side of the square input; a multiple of 32, at least 96.
         scaling: width, alpha and repeats of the backbone.
+        dialect: whose network is built; see `spinenas.space.dialect`.
     """
 
     image_size_pixels: int = 512
+    dialect: Literal["tensorflow/tpu", "tensorflow/models"] = "tensorflow/tpu"
     scaling: Scaling = field(default_factory=lambda: Scaling("proxy", 0.25, 64, 0.25, 1))
     data: DataConfig = field(default_factory=DataConfig)
     head: HeadConfig = field(default_factory=HeadConfig)

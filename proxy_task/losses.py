@@ -1,10 +1,15 @@
-"""RetinaNet's losses, always in float32 (SpineNet, section 4.1; tensorflow/tpu `losses.py`)."""
+"""RetinaNet's losses, never below float32 (SpineNet, section 4.1; tensorflow/tpu `losses.py`)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """The same numbers, float32 where they were narrower."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def focal_loss(logits: Tensor, classes: Tensor, *, alpha: float, gamma: float) -> Tensor:
@@ -23,15 +28,20 @@ def focal_loss(logits: Tensor, classes: Tensor, *, alpha: float, gamma: float) -
     return (weight * wrong**gamma * cross_entropy).sum()
 
 
-def box_loss(deltas: Tensor, box_targets: Tensor, positive: Tensor, *, delta: float) -> Tensor:
+def box_loss(
+    deltas: Tensor, box_targets: Tensor, positive: Tensor, *, delta: float, mask_zero_targets: bool = False
+) -> Tensor:
     """Huber loss of positive anchors, averaged over the four coordinates and summed over anchors.
 
     Args:
         deltas, box_targets: (..., 4).
         positive: (...) bool.
+        mask_zero_targets: leave out coordinates whose target is exactly 0.
     """
-    loss = functional.huber_loss(deltas[positive], box_targets[positive], reduction="sum", delta=delta)
-    return loss / 4
+    predicted, wanted = deltas[positive], box_targets[positive]
+    if mask_zero_targets:
+        predicted = torch.where(wanted != 0, predicted, 0)
+    return functional.huber_loss(predicted, wanted, reduction="sum", delta=delta) / 4
 
 
 def detection_loss(
@@ -44,10 +54,14 @@ def detection_loss(
     gamma: float,
     delta: float,
     box_weight: float,
+    mask_zero_targets: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return (total, class loss, box loss) of a batch; both parts are divided by the positives plus one."""
     positive = classes > 0
     normalizer = positive.sum() + 1
-    class_part = focal_loss(logits.float(), classes, alpha=alpha, gamma=gamma) / normalizer
-    box_part = box_loss(deltas.float(), box_targets, positive, delta=delta) / normalizer
+    class_part = focal_loss(at_least_float32(logits), classes, alpha=alpha, gamma=gamma) / normalizer
+    box_part = box_loss(
+        at_least_float32(deltas), box_targets, positive, delta=delta, mask_zero_targets=mask_zero_targets
+    )
+    box_part = box_part / normalizer
     return class_part + box_weight * box_part, class_part, box_part

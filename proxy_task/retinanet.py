@@ -10,40 +10,47 @@ from torch import Tensor, nn
 
 from spinenas.proxy_task.anchors import anchor_boxes
 from spinenas.proxy_task.config import HeadConfig
-from spinenas.space.genotype import Genotype
-from spinenas.space.network.blocks import Activation, activation_function, conv
-from spinenas.space.network.spinenet import BN_EPS, BN_MOMENTUM, SpineNet, build_backbone
+from spinenas.proxy_task.losses import at_least_float32
+from spinenas.space.baseline import Architecture
+from spinenas.space.network import Backbone, build_backbone
+from spinenas.space.network.blocks import Layers, conv, draw_kernel, layers_of
 from spinenas.space.scaling import Scaling
+
+
+class SeparableConv(nn.Module):
+    """A depthwise 3x3 convolution and a 1x1 with bias: the convolution of the mobile heads."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.depthwise = conv(in_channels, in_channels, 3, groups=in_channels)
+        self.pointwise = conv(in_channels, out_channels, 1, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.pointwise(self.depthwise(x))
+        return y
 
 
 class Tower(nn.Module):
     """3x3 convolutions with bias shared by the levels, a batch norm per level, and a predictor."""
 
-    def __init__(
-        self,
-        levels: Sequence[int],
-        *,
-        in_channels: int,
-        channels: int,
-        num_convs: int,
-        out_channels: int,
-        bn_momentum: float,
-        bn_eps: float,
-        activation: Activation,
-    ):
+    def __init__(self, levels: Sequence[int], *, in_channels: int, head: HeadConfig, out_channels: int, layers: Layers):
         super().__init__()
-        self.activation = activation
+        self.activation = layers.activation
+
+        def convolution(width: int, channels: int) -> nn.Conv2d | SeparableConv:
+            return SeparableConv(width, channels) if head.separable else conv(width, channels, 3, bias=True)
+
         self.convs, self.bns = [], []
-        for i in range(num_convs):
-            layer = conv(channels if i else in_channels, channels, 3, bias=True)
-            norms = nn.ModuleDict(
-                {f"L{level}": nn.BatchNorm2d(channels, eps=bn_eps, momentum=bn_momentum) for level in levels}
-            )
+        width = in_channels
+        for i in range(head.num_convs):
+            layer = convolution(width, head.channels)
+            norms = nn.ModuleDict({f"L{level}": layers.norm(head.channels) for level in levels})
             self.add_module(f"conv{i}", layer)
             self.add_module(f"bn{i}", norms)
             self.convs.append(layer)
             self.bns.append(norms)
-        self.predict = conv(channels if num_convs else in_channels, out_channels, 3, bias=True)
+            width = head.channels
+        self.predict = convolution(width, out_channels)
 
     def forward(self, x: Tensor, level: int) -> Tensor:
         """Map one level's features (N, C, h, w) to predictions (N, out_channels, h, w)."""
@@ -56,7 +63,7 @@ class Tower(nn.Module):
 class RetinaNet(nn.Module):
     """Backbone and head; predictions come in the order of `anchors`."""
 
-    def __init__(self, backbone: SpineNet, cls: Tower, box: Tower, *, head: HeadConfig, class_channels: int):
+    def __init__(self, backbone: Backbone, cls: Tower, box: Tower, *, head: HeadConfig, class_channels: int):
         super().__init__()
         self.backbone = backbone
         self._head_config = head
@@ -82,22 +89,24 @@ class RetinaNet(nn.Module):
         for level in sorted(features):
             for tower, parts, width in (("cls", logits, self.class_channels), ("box", deltas, 4)):
                 y = self.head[tower](features[level], level)
-                parts.append(y.permute(0, 2, 3, 1).reshape(len(images), -1, width).float())
+                parts.append(at_least_float32(y.permute(0, 2, 3, 1).reshape(len(images), -1, width)))
         return torch.cat(logits, dim=1), torch.cat(deltas, dim=1)
 
 
 def build_retinanet(
-    genotype: Genotype,
+    architecture: Architecture,
     scaling: Scaling,
     head: HeadConfig,
     *,
     class_channels: int,
+    dialect: str = "tensorflow/tpu",
     activation: str = "relu",
-    bn_momentum: float = BN_MOMENTUM,
-    bn_eps: float = BN_EPS,
+    bn_momentum: float | None = None,
+    bn_eps: float | None = None,
+    stochastic_depth: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> RetinaNet:
-    """Build the detector of a genotype.
+    """Build the detector of a genotype or a baseline; the arguments not named here are those of `build_backbone`.
 
     Args:
         class_channels: classes plus the unused channel 0 (91 for published weights).
@@ -105,24 +114,24 @@ def build_retinanet(
     """
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
     backbone = build_backbone(
-        genotype,
+        architecture,
         scaling,
+        dialect=dialect,
         activation=activation,
         bn_momentum=bn_momentum,
         bn_eps=bn_eps,
+        stochastic_depth=stochastic_depth,
         generator=generator,
     )
+    layers = layers_of(dialect, activation, bn_momentum, bn_eps)
     num_anchors = head.num_scales * len(head.aspect_ratios)
     towers = [
         Tower(
             backbone.levels,
             in_channels=backbone.channels,
-            channels=head.channels,
-            num_convs=head.num_convs,
+            head=head,
             out_channels=num_anchors * width,
-            bn_momentum=bn_momentum,
-            bn_eps=bn_eps,
-            activation=activation_function(activation),
+            layers=layers,
         )
         for width in (class_channels, 4)
     ]
@@ -132,11 +141,23 @@ def build_retinanet(
 
 
 def _initialize_head(network: RetinaNet, generator: torch.Generator) -> None:
-    """Towers N(0, 0.01), predictors N(0, 1e-5), class bias at a prior of 0.01 (tensorflow/tpu `heads.py`)."""
+    """Towers N(0, 0.01), predictors N(0, 1e-5), class bias at a prior of 0.01 (tensorflow/tpu `heads.py`).
+
+    Separable convolutions start by variance scaling, as the backbone's do.
+    """
+
+    def draw(layer: nn.Conv2d | SeparableConv, std: float, bias: float) -> None:
+        if isinstance(layer, SeparableConv):
+            draw_kernel(layer.depthwise, generator)
+            draw_kernel(layer.pointwise, generator)
+            layer = layer.pointwise
+        else:
+            nn.init.normal_(layer.weight, std=std, generator=generator)
+        assert layer.bias is not None
+        nn.init.constant_(layer.bias, bias)
+
     for name, tower in network.head.items():
         assert isinstance(tower, Tower)
         for layer in tower.convs:
-            nn.init.normal_(layer.weight, std=0.01, generator=generator)
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        nn.init.normal_(tower.predict.weight, std=1e-5, generator=generator)
-        nn.init.constant_(tower.predict.bias, -math.log(99) if name == "cls" else 0.0)  # type: ignore[arg-type]
+            draw(layer, 0.01, 0.0)
+        draw(tower.predict, 1e-5, -math.log(99) if name == "cls" else 0.0)

@@ -2,7 +2,7 @@
 
 Parameters are the trainable ones: kernels, biases, gamma and beta of batch norms, not moving statistics.
 Multiply-adds are those of all convolutions for one image, the paper's "FLOPs" to 0.3 %. Blocks that reach no
-output cost nothing. f is the width of a block's 3x3 convolution; a bottleneck takes and gives 4 f channels.
+output cost nothing. f is the width of a ResNet block's 3x3 convolution; a bottleneck takes and gives 4 f channels.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from spinenas.space.errors import GenotypeError, UserError
+from spinenas.space.baseline import RESNET_BLOCKS, RESNET_CHANNELS, Architecture, Baseline
+from spinenas.space.errors import UserError
 from spinenas.space.genotype import BlockKind, Genotype
-from spinenas.space.graph import built_graph
-from spinenas.space.scaling import STEM_CHANNELS, Scaling
+from spinenas.space.graph import built_graph, stem_strides
+from spinenas.space.scaling import EXPANSION, STEM_CHANNELS, Scaling, squeezed_channels
 
 MIN_IMAGE_SIZE = 96
 """Pixels. Below, levels 6 and 7 have the same size, and the originals' dangling rule means something else."""
+
+_PYRAMID_LEVELS: tuple[int, ...] = (3, 4, 5, 6, 7)
 
 ImageSize = int | tuple[int, int]
 """Side of a square in pixels, or (height, width)."""
@@ -38,13 +41,13 @@ def level_size(size: int, level: int) -> int:
     return -(-size >> level)
 
 
-def backbone_cost(genotype: Genotype, scaling: Scaling, image_size: ImageSize) -> Cost:
-    """Return the cost of stem, blocks, connections and endpoints."""
-    return _total(_backbone_parts(genotype, scaling, _height_width(image_size)))
+def backbone_cost(architecture: Architecture, scaling: Scaling, image_size: ImageSize) -> Cost:
+    """Return the cost of stem, blocks, connections and endpoints, or of a baseline and its pyramid."""
+    return _total(_backbone_parts(architecture, scaling, _height_width(image_size)))
 
 
 def retinanet_cost(
-    genotype: Genotype,
+    architecture: Architecture,
     scaling: Scaling,
     image_size: ImageSize,
     *,
@@ -52,23 +55,25 @@ def retinanet_cost(
     head_convs: int = 4,
     head_channels: int = 256,
     num_anchors: int = 9,
+    separable_head: bool = False,
 ) -> Cost:
-    """Return the cost of the whole detector; the head runs on the levels the genotype outputs."""
+    """Return the cost of the whole detector; the head runs on the levels the architecture outputs."""
     return _total(
         cost_by_part(
-            genotype,
+            architecture,
             scaling,
             image_size,
             class_channels=class_channels,
             head_convs=head_convs,
             head_channels=head_channels,
             num_anchors=num_anchors,
+            separable_head=separable_head,
         )
     )
 
 
 def cost_by_part(
-    genotype: Genotype,
+    architecture: Architecture,
     scaling: Scaling,
     image_size: ImageSize,
     *,
@@ -76,17 +81,20 @@ def cost_by_part(
     head_convs: int = 4,
     head_channels: int = 256,
     num_anchors: int = 9,
+    separable_head: bool = False,
 ) -> dict[str, Cost]:
     """Return the detector's cost as {"stem", "node00", "node01", ..., "endpoints", "head"}, in this order.
 
-    "stem" is the 7x7 convolution alone; "node02" is a block with the connections that feed it. Nodes that are
-    not built are left out.
+    "stem" is the first convolution alone; "node02" is a block with the connections that feed it. Nodes that are
+    not built are left out. A baseline has the parts {"stem", "stage2", ..., "stage5", "pyramid", "head"}.
     """
     size = _height_width(image_size)
-    parts = _backbone_parts(genotype, scaling, size)
-    levels = tuple(sorted(block.level for block in genotype.blocks if block.is_output))
+    parts = _backbone_parts(architecture, scaling, size)
+    levels = _PYRAMID_LEVELS
+    if isinstance(architecture, Genotype):
+        levels = tuple(sorted(block.level for block in architecture.blocks if block.is_output))
     parts["head"] = _head(
-        levels, size, scaling.endpoint_channels, class_channels, head_convs, head_channels, num_anchors
+        levels, size, scaling.endpoint_channels, class_channels, head_convs, head_channels, num_anchors, separable_head
     )
     return parts
 
@@ -102,31 +110,54 @@ def _height_width(image_size: ImageSize) -> tuple[int, int]:
     return height, width
 
 
-def _backbone_parts(genotype: Genotype, scaling: Scaling, size: tuple[int, int]) -> dict[str, Cost]:
-    graph = built_graph(genotype)
+def _backbone_parts(architecture: Architecture, scaling: Scaling, size: tuple[int, int]) -> dict[str, Cost]:
+    if isinstance(architecture, Baseline):
+        return _baseline_parts(architecture, scaling, size)
+    return _genotype_parts(architecture, scaling, size)
+
+
+def _baseline_parts(baseline: Baseline, scaling: Scaling, size: tuple[int, int]) -> dict[str, Cost]:
     parts = {"stem": _conv_norm(7, 3, STEM_CHANNELS, _cells(size, 1))}
+    in_channels, width = STEM_CHANNELS, scaling.endpoint_channels
+    pyramid = Cost()
+    for level, (base, repeats) in enumerate(zip(RESNET_CHANNELS, RESNET_BLOCKS[baseline.depth], strict=True), start=2):
+        f = scaling.scaled(base)
+        cost = Cost()
+        for i in range(repeats):
+            cost += _bottleneck(in_channels, f, 2 if level > 2 and i == 0 else 1, size, level)
+            in_channels = 4 * f
+        parts[f"stage{level}"] = cost
+        if level in _PYRAMID_LEVELS:
+            pyramid += _conv_bias(1, in_channels, width, _cells(size, level))
+    for level in _PYRAMID_LEVELS:
+        pyramid += _conv_bias(3, width, width, _cells(size, level)) + Cost(2 * width)
+    parts["pyramid"] = pyramid
+    return parts
+
+
+def _genotype_parts(genotype: Genotype, scaling: Scaling, size: tuple[int, int]) -> dict[str, Cost]:
+    strides = stem_strides(genotype)
+    graph = built_graph(genotype)
+    first_kind = graph.nodes[0].kind
+    in_channels = scaling.stem_channels(first_kind)
+    kernel_size = 3 if first_kind == BlockKind.MBCONV else 7
+    parts = {"stem": _conv_norm(kernel_size, 3, in_channels, _cells(size, 1))}
     endpoints = Cost()
-    in_channels = STEM_CHANNELS
-    kinds: dict[int, tuple[int, BlockKind]] = {}
+    sources: dict[int, tuple[int, BlockKind]] = {}
     for node in graph.nodes:
-        kinds[node.node] = (node.level, node.kind)
-        out_channels = _out_channels(node.level, node.kind, scaling)
-        if node.kind not in (BlockKind.BOTTLENECK, BlockKind.RESIDUAL):
-            raise GenotypeError(
-                f"block {node.node} is of kind {node.kind.value}; costs are known for bottleneck and residual"
-            )
+        sources[node.node] = target = (node.level, node.kind)
+        width = scaling.width(*target)
         if node.node < graph.num_stem:
-            if node.level != 2:
-                raise GenotypeError(f"stem block {node.node} has level {node.level}; costs are known for level 2")
-            cost = _block(node.level, node.kind, in_channels, scaling, size)
-            in_channels = out_channels
+            cost = _block(*target, in_channels, strides[node.node], scaling, size)
+            in_channels = width
         else:
-            cost = _block(node.level, node.kind, out_channels, scaling, size)
+            cost = _block(*target, width, 1, scaling, size)
+            connection = _mobile_connection if node.kind == BlockKind.MBCONV else _connection
             for parent in node.parents:
-                cost += _connection(*kinds[parent], node.level, node.kind, scaling, size)
+                cost += connection(*sources[parent], *target, scaling, size)
         parts[f"node{node.node:02d}"] = cost
         if node.is_output:
-            endpoints += _conv_norm(1, out_channels, scaling.endpoint_channels, _cells(size, node.level))
+            endpoints += _conv_norm(1, width, scaling.endpoint_channels, _cells(size, node.level))
     parts["endpoints"] = endpoints
     return parts
 
@@ -135,30 +166,60 @@ def _cells(size: tuple[int, int], level: int) -> int:
     return level_size(size[0], level) * level_size(size[1], level)
 
 
-def _out_channels(level: int, kind: BlockKind, scaling: Scaling) -> int:
-    return scaling.channels(level) * (4 if kind == BlockKind.BOTTLENECK else 1)
-
-
 def _conv_norm(kernel_size: int, in_channels: int, out_channels: int, cells: int) -> Cost:
     """A convolution without bias giving so many cells, and its batch norm (gamma and beta)."""
     weights = kernel_size**2 * in_channels * out_channels
     return Cost(weights + 2 * out_channels, weights * cells)
 
 
+def _depthwise_norm(channels: int, cells: int) -> Cost:
+    """A depthwise 3x3 convolution giving so many cells, and its batch norm."""
+    return Cost(9 * channels + 2 * channels, 9 * channels * cells)
+
+
+def _conv_bias(kernel_size: int, in_channels: int, out_channels: int, cells: int) -> Cost:
+    """A convolution with bias giving so many cells."""
+    weights = kernel_size**2 * in_channels * out_channels
+    return Cost(weights + out_channels, weights * cells)
+
+
 @lru_cache(maxsize=1024)
-def _block(level: int, kind: BlockKind, in_channels: int, scaling: Scaling, size: tuple[int, int]) -> Cost:
-    """All repeats of a block; a first one whose input has another width than its output has a projection."""
-    f, cells = scaling.channels(level), _cells(size, level)
-    out_channels = _out_channels(level, kind, scaling)
-    total = Cost()
-    for width in (in_channels, *[out_channels] * (scaling.block_repeats - 1)):
-        if kind == BlockKind.BOTTLENECK:
-            total += _conv_norm(1, width, f, cells) + _conv_norm(3, f, f, cells) + _conv_norm(1, f, 4 * f, cells)
-        else:
-            total += _conv_norm(3, width, f, cells) + _conv_norm(3, f, f, cells)
-        if width != out_channels:
-            total += _conv_norm(1, width, out_channels, cells)
+def _block(level: int, kind: BlockKind, in_channels: int, stride: int, scaling: Scaling, size: tuple[int, int]) -> Cost:
+    """All repeats of a block; the first one takes the given channels, at `stride` times the resolution."""
+    cost_of = {BlockKind.BOTTLENECK: _bottleneck, BlockKind.RESIDUAL: _residual, BlockKind.MBCONV: _mbconv}[kind]
+    channels, width = scaling.channels(level, kind), scaling.width(level, kind)
+    total = cost_of(in_channels, channels, stride, size, level)
+    for _ in range(scaling.block_repeats - 1):
+        total += cost_of(width, channels, 1, size, level)
     return total
+
+
+def _bottleneck(in_channels: int, f: int, stride: int, size: tuple[int, int], level: int) -> Cost:
+    """The stride is in the 3x3; a projection where the input has another width or size than the output."""
+    cells = _cells(size, level)
+    total = _conv_norm(1, in_channels, f, _cells(size, level - 1) if stride == 2 else cells)
+    total += _conv_norm(3, f, f, cells) + _conv_norm(1, f, 4 * f, cells)
+    if stride > 1 or in_channels != 4 * f:
+        total += _conv_norm(1, in_channels, 4 * f, cells)
+    return total
+
+
+def _residual(in_channels: int, f: int, stride: int, size: tuple[int, int], level: int) -> Cost:
+    cells = _cells(size, level)
+    total = _conv_norm(3, in_channels, f, cells) + _conv_norm(3, f, f, cells)
+    if stride > 1 or in_channels != f:
+        total += _conv_norm(1, in_channels, f, cells)
+    return total
+
+
+def _mbconv(in_channels: int, channels: int, stride: int, size: tuple[int, int], level: int) -> Cost:
+    """Expansion, depthwise 3x3 with the stride, squeeze-excite on one cell, projection."""
+    cells = _cells(size, level)
+    wide, squeezed = EXPANSION * in_channels, squeezed_channels(in_channels)
+    total = _conv_norm(1, in_channels, wide, _cells(size, level - 1) if stride == 2 else cells)
+    total += _depthwise_norm(wide, cells)
+    total += _conv_bias(1, wide, squeezed, 1) + _conv_bias(1, squeezed, wide, 1)
+    return total + _conv_norm(1, wide, channels, cells)
 
 
 @lru_cache(maxsize=8192)
@@ -171,11 +232,28 @@ def _connection(
     size: tuple[int, int],
 ) -> Cost:
     """A resampling connection (SpineNet, Figure 5): 1x1, a strided 3x3 if it goes down in size, 1x1."""
-    width = max(1, int(scaling.channels(parent_level) * scaling.resample_alpha))
-    cost = _conv_norm(1, _out_channels(parent_level, parent_kind, scaling), width, _cells(size, parent_level))
+    inner = scaling.connection_width(parent_level, parent_kind)
+    cost = _conv_norm(1, scaling.width(parent_level, parent_kind), inner, _cells(size, parent_level))
     if level > parent_level:  # one strided convolution; the rest of the way is max-pooling, which is free
-        cost += _conv_norm(3, width, width, _cells(size, parent_level + 1))
-    return cost + _conv_norm(1, width, _out_channels(level, kind, scaling), _cells(size, level))
+        cost += _conv_norm(3, inner, inner, _cells(size, parent_level + 1))
+    return cost + _conv_norm(1, inner, scaling.width(level, kind), _cells(size, level))
+
+
+@lru_cache(maxsize=8192)
+def _mobile_connection(
+    parent_level: int,
+    parent_kind: BlockKind,
+    level: int,
+    kind: BlockKind,
+    scaling: Scaling,
+    size: tuple[int, int],
+) -> Cost:
+    """A resampling connection of the mobile models: a depthwise 3x3 for each halving, 1x1."""
+    width = scaling.width(parent_level, parent_kind)
+    cost = Cost()
+    for passed in range(parent_level + 1, level + 1):
+        cost += _depthwise_norm(width, _cells(size, passed))
+    return cost + _conv_norm(1, width, scaling.width(level, kind), _cells(size, level))
 
 
 @lru_cache(maxsize=64)
@@ -187,16 +265,21 @@ def _head(
     num_convs: int,
     channels: int,
     num_anchors: int,
+    separable: bool,
 ) -> Cost:
     """Class and box towers and predictors: kernels and biases shared by levels, a batch norm per level."""
     cells = sum(_cells(size, level) for level in levels)
-    params = weights = 0
+
+    def convolution(width: int, out_channels: int) -> Cost:
+        if separable:
+            return Cost(9 * width, 9 * width * cells) + _conv_bias(1, width, out_channels, cells)
+        return _conv_bias(3, width, out_channels, cells)
+
+    total = Cost()
     for predictions in (num_anchors * class_channels, num_anchors * 4):
         width = endpoint_channels
         for _ in range(num_convs):
-            weights += 9 * width * channels
-            params += channels + 2 * channels * len(levels)
+            total += convolution(width, channels) + Cost(2 * channels * len(levels))
             width = channels
-        weights += 9 * width * predictions
-        params += predictions
-    return Cost(params + weights, weights * cells)
+        total += convolution(width, predictions)
+    return total

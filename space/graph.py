@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from spinenas.space.baseline import Architecture, Baseline
+from spinenas.space.errors import GenotypeError
 from spinenas.space.genotype import BlockKind, Genotype
 
 Row = tuple[int, str, int, tuple[int, ...], tuple[int, ...]]
@@ -81,15 +83,52 @@ def built_graph(genotype: Genotype) -> BuiltGraph:
     return BuiltGraph(num_stem, tuple(nodes))
 
 
+def stem_strides(genotype: Genotype) -> tuple[int, ...]:
+    """Return the stride of each stem block, 1 or 2, the first one's relative to what the stem's convolution gives.
+
+    That is level 2 before ResNet blocks (a 7x7 convolution and a max-pool) and level 1 before MBConv blocks (a 3x3
+    convolution); each block stays at the level before it or goes one down (SpineNet, Table 1 and appendix A).
+
+    Raises GenotypeError where this does not hold, and where MBConv blocks are mixed with others: nothing published
+    says how they are connected.
+    """
+    mobile = genotype.stem[0].kind == BlockKind.MBCONV
+    kinds = [block.kind for block in genotype.stem] + [block.kind for block in genotype.blocks]
+    for node, kind in enumerate(kinds):
+        if (kind == BlockKind.MBCONV) != mobile:
+            raise GenotypeError(
+                f"block {node} is {kind!s} and stem block 0 is {genotype.stem[0].kind!s}; "
+                "MBConv blocks are not mixed with others in one network"
+            )
+    level = 1 if mobile else 2
+    if genotype.stem[0].level != level:
+        raise GenotypeError(
+            f"the first stem block has level {genotype.stem[0].level}; a stem of {genotype.stem[0].kind!s} blocks "
+            f"starts at level {level}"
+        )
+    strides = []
+    for node, block in enumerate(genotype.stem):
+        if block.level not in (level, level + 1):
+            raise GenotypeError(
+                f"stem block {node} has level {block.level} after level {level}; "
+                "a stem stays at a level or goes one down"
+            )
+        strides.append(2 ** (block.level - level))
+        level = block.level
+    return tuple(strides)
+
+
 def dead_blocks(genotype: Genotype) -> tuple[int, ...]:
     """Return the nodes after the stem that reach no output even after merging: they are not built."""
     built = {node.node for node in built_graph(genotype).nodes}
     return tuple(node for node in range(len(genotype.stem), genotype.num_nodes) if node not in built)
 
 
-def network_key(genotype: Genotype) -> str:
-    """Return the identity of the network a genotype becomes, without its scaling: 16 hex digits."""
-    return canonical_key(built_graph(genotype))
+def network_key(architecture: Architecture) -> str:
+    """Return the identity of the network that is built, without its scaling: 16 hex digits."""
+    if isinstance(architecture, Baseline):
+        return architecture.key
+    return canonical_key(built_graph(architecture))
 
 
 def canonical_key(graph: BuiltGraph) -> str:
@@ -114,11 +153,12 @@ def _merges(genotype: Genotype) -> dict[int, tuple[int, ...]]:
 
     Blocks are built in order. At an output, after its own parents are counted, every earlier node without an
     outgoing connection so far that has its level and kind (hence its size and channels) is added; as each
-    level has one output, none is added twice. Connections of blocks that turn out dead count as outgoing;
-    the chain inside the stem does not.
+    level has one output, none is added twice. Connections of blocks that turn out dead count as outgoing, and so
+    does the chain of the stem: R23-SP30's stem merges nowhere (SpineNet, Figure 4 b). The code does not count that
+    chain, which its stem of two level-2 blocks leaves open unless an output has level 2.
     """
     num_stem = len(genotype.stem)
-    used = [False] * genotype.num_nodes
+    used = [node < num_stem - 1 for node in range(genotype.num_nodes)]
     kinds = [(stem.level, stem.kind) for stem in genotype.stem]
     kinds += [(block.level, block.kind) for block in genotype.blocks]
     merged = {}

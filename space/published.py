@@ -6,10 +6,13 @@ Sources: SpineNet (Du et al., CVPR 2020, arXiv 1912.05027) and the model zoo of 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from spinenas.space.baseline import Architecture, Baseline
+from spinenas.space.cost import Cost, retinanet_cost
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.genotype import Genotype
-from spinenas.space.scaling import SCALINGS, Scaling
+from spinenas.space.scaling import BASELINE_SCALING, SCALINGS, Scaling
 
 SPINENET_49 = Genotype.from_text(
     "2b 2b / 2b0,1 4r0,1 3b2,3 4b2,4 6r3,5 4b3,5 5r6,7 7r6,8 5b8,9 5b8,10 4b5,10! 3b4,10! 5b7,12! 7b5,14! 6b12,14!"
@@ -22,78 +25,220 @@ R0_SP53 = Genotype.from_text(
 """Permutation and connections searched, ResNet-50's blocks kept (SpineNet, Figure 4)."""
 
 
-@dataclass(frozen=True, slots=True)
+R23_SP30 = Genotype.from_text(
+    "2b 2b 3b 3b 4b 4b 5b / 4b5,6 4b5,6 4b7,8 3b8,9 2b9,10 4b5,9! 3b9,10! 5b9,10! 7b11,13! 6b9,14!"
+)
+"""Half of ResNet-50 as a stem, and a scale-permuted part after it (SpineNet, Figure 4)."""
+
+MOBILE_49 = Genotype.from_text(
+    "1m 2m / 2m0,1 2m1,2 4m1,2 3m3,4 4m3,5 6m4,6 4m4,6 5m7,8 7m7,9 5m9,10 5m9,11 "
+    "4m6,11! 3m5,11! 5m8,13! 7m6,15! 6m13,15!"
+)
+"""SpineNet-49's connections with MBConv blocks (SpineNet, appendix A; tensorflow/tpu `spinenet_mbconv.py`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedModel:
-    """A published RetinaNet on COCO.
+    """A published RetinaNet on COCO: a genotype at a scaling, or a ResNet-FPN baseline.
 
     Attributes:
         name: as on the command line.
-        genotype, scaling: its backbone.
+        architecture, scaling: its backbone.
         image_size_pixels: side of the square input of the published figures.
         head_convs, head_channels: of each tower of its head.
+        separable_head: whether these are depthwise and 1x1.
+        anchor_scale: side of its smallest anchor in strides (SpineNet, section 4.1).
         params_millions, madds_billions: as printed; None where nothing is published for exactly this model.
         ap: COCO box AP, 0 to 1; None where not published.
+        baseline: name of the ResNet-FPN that the paper compares it with.
         source: where the figures are from, the split and the training protocol.
     """
 
     name: str
-    genotype: Genotype
+    architecture: Architecture
     scaling: Scaling
     image_size_pixels: int
-    head_convs: int
-    head_channels: int
-    params_millions: float | None
-    madds_billions: float | None
-    ap: float | None
+    head_convs: int = 4
+    head_channels: int = 256
+    separable_head: bool = False
+    anchor_scale: float = 3.0
+    params_millions: float | None = None
+    madds_billions: float | None = None
+    ap: float | None = None
+    baseline: str | None = None
     source: str
 
+    @property
+    def genotype(self) -> Genotype:
+        """Its blocks. Raises UserError for a baseline."""
+        if isinstance(self.architecture, Baseline):
+            raise UserError(f"{self.name} is a ResNet-FPN, which has no genotype; name one of the SpineNets")
+        return self.architecture
 
-_TABLE = "SpineNet, RetinaNet results on COCO test-dev, protocol C"
+    @property
+    def detector(self) -> dict[str, Any]:
+        """Scaling, size and head as `cost_by_part` takes them."""
+        return {
+            "scaling": self.scaling,
+            "image_size": self.image_size_pixels,
+            "head_convs": self.head_convs,
+            "head_channels": self.head_channels,
+            "separable_head": self.separable_head,
+        }
+
+    def cost(self) -> Cost:
+        """Cost of the detector at the published resolution with 91 class channels."""
+        return retinanet_cost(self.architecture, **self.detector)
+
+
+_TEST_DEV = "SpineNet, RetinaNet results on COCO test-dev, protocol C"
+_ABLATION = "SpineNet, Figure 4, RetinaNet on COCO val2017, protocol A"
+
+
+def _spinenet(key: str, size: int, **figures: Any) -> PublishedModel:
+    figures = {"name": f"spinenet-{key.lower()}", **figures}
+    return PublishedModel(architecture=SPINENET_49, scaling=SCALINGS[key], image_size_pixels=size, **figures)
+
+
+def _mobile(key: str, size: int, head_channels: int, **figures: Any) -> PublishedModel:
+    return PublishedModel(
+        name=f"spinenet-{key.lower()}",
+        architecture=MOBILE_49,
+        scaling=SCALINGS[key],
+        image_size_pixels=size,
+        head_channels=head_channels,
+        separable_head=True,
+        **figures,
+    )
+
+
+def _resnet_fpn(depth: int, size: int, **figures: Any) -> PublishedModel:
+    return PublishedModel(
+        name=Baseline(depth).text,
+        architecture=Baseline(depth),
+        scaling=BASELINE_SCALING,
+        image_size_pixels=size,
+        anchor_scale=4.0,
+        source="SpineNet, RetinaNet results on COCO val2017, protocol B",
+        **figures,
+    )
+
 
 PUBLISHED = {
     model.name: model
     for model in (
-        PublishedModel("spinenet-49s", SPINENET_49, SCALINGS["49S"], 640, 4, 128, 12.0, 33.8, 0.415, _TABLE),
-        PublishedModel(
-            "spinenet-49s-code",
-            SPINENET_49,
-            SCALINGS["49S-code"],
+        _spinenet(
+            "49S",
             640,
-            4,
-            128,
-            None,
-            None,
-            None,
-            "tensorflow/tpu `spinenet.py`: endpoints of 128, which is not what the released weights have",
+            head_channels=128,
+            params_millions=12.0,
+            madds_billions=33.8,
+            ap=0.415,
+            source=f"{_TEST_DEV}; endpoints of 256 as in the released weights",
         ),
-        PublishedModel("spinenet-49", SPINENET_49, SCALINGS["49"], 640, 4, 256, 28.5, 85.4, 0.443, _TABLE),
-        PublishedModel("spinenet-96", SPINENET_49, SCALINGS["96"], 1024, 4, 256, 43.0, 265.4, 0.486, _TABLE),
-        PublishedModel("spinenet-143", SPINENET_49, SCALINGS["143"], 1280, 4, 256, 66.9, 524.4, 0.507, _TABLE),
-        PublishedModel(
-            "spinenet-143l",
-            SPINENET_49,
-            SCALINGS["143L"],
+        _spinenet(
+            "49S-code",
+            640,
+            head_channels=128,
+            source="tensorflow/tpu `spinenet.py`: endpoints of 128, which is not what the released weights have",
+        ),
+        _spinenet(
+            "49",
+            640,
+            params_millions=28.5,
+            madds_billions=85.4,
+            ap=0.443,
+            baseline="r50-fpn",
+            source=_TEST_DEV,
+        ),
+        _spinenet(
+            "49",
+            896,
+            name="spinenet-49-896",
+            params_millions=28.5,
+            madds_billions=167.4,
+            ap=0.467,
+            source=_TEST_DEV,
+        ),
+        _spinenet(
+            "96",
+            1024,
+            params_millions=43.0,
+            madds_billions=265.4,
+            ap=0.486,
+            baseline="r101-fpn",
+            source=_TEST_DEV,
+        ),
+        _spinenet(
+            "143",
             1280,
-            4,
-            256,
-            None,
-            None,
-            None,
-            "tensorflow/models `spinenet.py`; no RetinaNet results published",
+            anchor_scale=4.0,
+            params_millions=66.9,
+            madds_billions=524.4,
+            ap=0.507,
+            baseline="r152-fpn",
+            source=_TEST_DEV,
         ),
-        PublishedModel("spinenet-190", SPINENET_49, SCALINGS["190"], 1280, 7, 512, 163.6, 1885.0, 0.521, _TABLE),
+        _spinenet(
+            "143L",
+            1280,
+            anchor_scale=4.0,
+            source="tensorflow/models `spinenet.py`; no RetinaNet results published",
+        ),
+        _spinenet(
+            "190",
+            1280,
+            head_convs=7,
+            head_channels=512,
+            anchor_scale=4.0,
+            params_millions=163.6,
+            madds_billions=1885.0,
+            ap=0.521,
+            source=_TEST_DEV,
+        ),
+        _mobile(
+            "mobile-49XS",
+            256,
+            24,
+            source="tensorflow/models `spinenet_mobile.py`; size and head are of our choice",
+        ),
+        _mobile(
+            "mobile-49S",
+            384,
+            40,
+            ap=0.235,
+            source="AP of tensorflow/models' configuration file, COCO val2017; the head is of our choice",
+        ),
+        _mobile(
+            "mobile-49",
+            384,
+            48,
+            params_millions=2.34,
+            madds_billions=1.0,
+            ap=0.286,
+            source="model zoo of tensorflow/tpu, COCO val2017",
+        ),
         PublishedModel(
-            "r0-sp53",
-            R0_SP53,
-            SCALINGS["49"],
-            640,
-            4,
-            256,
-            None,
-            None,
-            0.407,
-            "SpineNet, Figure 4, RetinaNet on COCO val2017, protocol A",
+            name="r0-sp53",
+            architecture=R0_SP53,
+            scaling=SCALINGS["49"],
+            image_size_pixels=640,
+            ap=0.407,
+            baseline="r50-fpn",
+            source=_ABLATION,
         ),
+        PublishedModel(
+            name="r23-sp30",
+            architecture=R23_SP30,
+            scaling=SCALINGS["49"],
+            image_size_pixels=640,
+            ap=0.396,
+            baseline="r50-fpn",
+            source=f"{_ABLATION}; the width of its last stem block, 256 here, is not published",
+        ),
+        _resnet_fpn(50, 640, params_millions=34.0, madds_billions=97.0, ap=0.404),
+        _resnet_fpn(101, 1024, params_millions=53.1, madds_billions=325.9, ap=0.439),
+        _resnet_fpn(152, 1280, params_millions=68.7, madds_billions=630.5, ap=0.451),
     )
 }
 """Published models by name."""

@@ -1,6 +1,7 @@
 """Width, resampling and depth of a network built from a genotype: the published scalings and a proxy's own.
 
-Source: SpineNet, section 3.3 and Table 2; tensorflow/tpu `spinenet.py` (SCALING_MAP).
+Sources: SpineNet, section 3.3, Table 2 and appendix A; the SCALING_MAPs of tensorflow/tpu `spinenet.py` and
+tensorflow/models `spinenet_mobile.py`.
 """
 
 from __future__ import annotations
@@ -8,12 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spinenas.space.errors import UserError
+from spinenas.space.genotype import BlockKind
 
 BASE_CHANNELS = {1: 32, 2: 64, 3: 128, 4: 256, 5: 256, 6: 256, 7: 256}
 """Channels of a block's 3x3 convolution by level, before filter_scale (tensorflow/tpu `spinenet.py`)."""
 
 STEM_CHANNELS = 64
 """Channels of the 7x7 stem convolution; not scaled (tensorflow/tpu)."""
+
+MOBILE_CHANNELS = {0: 8, 1: 16, 2: 24, 3: 40, 4: 80, 5: 112, 6: 112, 7: 112}
+"""Channels that an MBConv gives on by level, before filter_scale; 0 is the stem (tensorflow/tpu)."""
+
+EXPANSION = 6
+"""Factor of MBConv's first convolution (SpineNet, appendix A)."""
+
+
+def squeezed_channels(in_channels: int) -> int:
+    """Channels between the two convolutions of a squeeze-excite: a fifth of what the block takes in, truncated."""
+    return max(1, int(in_channels * 0.2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +35,9 @@ class Scaling:
 
     Attributes:
         name: what it is called in tables.
-        filter_scale: factor on BASE_CHANNELS; the product is truncated.
+        filter_scale: factor on BASE_CHANNELS, MOBILE_CHANNELS or RESNET_CHANNELS; the product is truncated.
         endpoint_channels: channels of every endpoint P3..P7.
-        resample_alpha: factor on the channels inside a resampling connection.
+        resample_alpha: factor on the channels inside a resampling connection; MBConv's connections have none.
         block_repeats: how often each block is repeated in sequence.
     """
 
@@ -46,9 +59,26 @@ class Scaling:
                 f"{self.block_repeats}; both are at least 1"
             )
 
-    def channels(self, level: int) -> int:
-        """Channels of the 3x3 convolution of a block at this level; truncated, as in the published code."""
-        return max(1, int(BASE_CHANNELS[level] * self.filter_scale))
+    def channels(self, level: int, kind: BlockKind) -> int:
+        """Channels of the 3x3 convolution of a ResNet block, or that an MBConv gives on."""
+        base = MOBILE_CHANNELS if kind == BlockKind.MBCONV else BASE_CHANNELS
+        return self.scaled(base[level])
+
+    def scaled(self, channels: int) -> int:
+        """Channels times filter_scale, truncated, as in the published code; at least 1."""
+        return max(1, int(channels * self.filter_scale))
+
+    def width(self, level: int, kind: BlockKind) -> int:
+        """Channels that a block takes in and gives on."""
+        return self.channels(level, kind) * (4 if kind == BlockKind.BOTTLENECK else 1)
+
+    def connection_width(self, parent_level: int, parent_kind: BlockKind) -> int:
+        """Channels inside the connection from a ResNet block: alpha times those of its 3x3 convolution, truncated."""
+        return max(1, int(self.channels(parent_level, parent_kind) * self.resample_alpha))
+
+    def stem_channels(self, kind: BlockKind) -> int:
+        """Channels of the convolution before the first stem block, which is of this kind."""
+        return self.channels(0, kind) if kind == BlockKind.MBCONV else STEM_CHANNELS
 
 
 SCALINGS = {
@@ -61,6 +91,12 @@ SCALINGS = {
         Scaling("143", 1.0, 256, 1.0, 3),
         Scaling("143L", 1.3, 256, 1.0, 3),
         Scaling("190", 1.3, 512, 1.0, 4),
+        Scaling("mobile-49XS", 0.6, 24, 1.0, 1),
+        Scaling("mobile-49S", 0.65, 40, 1.0, 1),
+        Scaling("mobile-49", 1.0, 48, 1.0, 1),
     )
 }
-"""The published ResNet-type scalings by name."""
+"""The published scalings by name; the mobile ones are meant for MBConv blocks."""
+
+BASELINE_SCALING = Scaling("resnet-fpn", 1.0, 256, 1.0, 1)
+"""What the baselines are built with: endpoint_channels is the width of their pyramid."""

@@ -10,17 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spinenas.space.genotype import BlockKind, BlockSpec, Genotype
+from spinenas.space.genotype import BlockKind, BlockSpec, Genotype, StemBlock
 from spinenas.space.network import build_backbone
 from spinenas.space.network.spinenet import SpineNet
+from spinenas.space.network.tf_weights import canonical_slots, load_variables
 from spinenas.space.scaling import Scaling
 
-_KINDS = {
-    "weight": {4: "kernel", 1: "gamma"},
-    "bias": {1: "beta"},
-    "running_mean": {1: "moving_mean"},
-    "running_var": {1: "moving_variance"},
-}
+MOBILE_STEM = (StemBlock(1, BlockKind.MBCONV), StemBlock(2, BlockKind.MBCONV))
 
 
 def uniform(name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -28,51 +24,70 @@ def uniform(name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
     return np.random.RandomState(zlib.crc32(name.encode())).uniform(-1.0, 1.0, size=shape)
 
 
+def variable(name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The value that a canonical name stands for, in TensorFlow's layout."""
+    u = uniform(name, shape)
+    kind = name.rpartition(".")[2]
+    if kind in ("kernel", "pointwise_kernel"):
+        return 1.1 * np.sqrt(3.0 / (shape[0] * shape[1] * shape[2])) * u
+    if kind == "depthwise_kernel":
+        return 1.1 * np.sqrt(3.0 / (shape[0] * shape[1])) * u
+    if kind == "bias":
+        return 0.1 * u
+    return 1 + 0.5 * u if kind in ("gamma", "moving_variance") else 0.2 * u
+
+
 def fill_from_formulas(network: nn.Module) -> None:
-    """Give every weight of a backbone the value that its canonical name stands for."""
-    state = network.state_dict()
-    for key, value in state.items():
-        stem, _, last = key.rpartition(".")
-        if last == "num_batches_tracked":
-            continue
-        kind = _KINDS[last][value.ndim]
-        if kind == "kernel":
-            out_channels, in_channels, height, width = value.shape
-            array = uniform(f"{stem}.kernel", (height, width, in_channels, out_channels))
-            array = (1.1 * np.sqrt(3.0 / (height * width * in_channels)) * array).transpose(3, 2, 0, 1)
-        else:
-            array = uniform(f"{stem}.{kind}", tuple(value.shape))
-            array = 1 + 0.5 * array if kind in ("gamma", "moving_variance") else 0.2 * array
-        state[key] = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-    network.load_state_dict(state)
+    """Give every weight of a backbone or a detector the value that its canonical name stands for, in float32."""
+    values = {name: variable(name, slot.shape) for name, slot in canonical_slots(network).items()}
+    load_variables(network, {name: value.astype(np.float32) for name, value in values.items()})
 
 
 def image(case: dict[str, Any]) -> Tensor:
     """The fixture's input, NCHW."""
     n, h, w, c = (case["input"][name] for name in "nhwc")
+    return image_of(n, h, w, c)
+
+
+def image_of(n: int, h: int, w: int, c: int = 3) -> Tensor:
+    """The input of this shape, NCHW."""
     nhwc = (2.0 * uniform(f"input:{n}x{h}x{w}x{c}", (n, h, w, c))).astype(np.float32)
     return torch.from_numpy(nhwc).permute(0, 3, 1, 2)
 
 
-def backbone(case: dict[str, Any]) -> SpineNet:
-    """The fixture's network with its weights, in evaluation mode."""
+def dialect(case: dict[str, Any]) -> str:
+    """Which code base made a fixture."""
+    return "tensorflow/tpu" if case["model"].startswith("tf1") else "tensorflow/models"
+
+
+def genotype(case: dict[str, Any]) -> Genotype:
+    """The fixture's genotype; an output below level 3 is not built there."""
     blocks = tuple(
         BlockSpec(level, BlockKind(kind), tuple(sorted(parents)), is_output)
         for level, kind, parents, is_output in case["block_specs"]
+        if not (is_output and level < 3)
     )
-    scaling = case["scaling"]
+    mobile = case["model"] in ("tf1_mbconv", "mobile")
+    return Genotype(blocks, MOBILE_STEM) if mobile else Genotype(blocks)
+
+
+def backbone(case: dict[str, Any]) -> SpineNet:
+    """The fixture's network with its weights, in evaluation mode."""
+    settings = case.get("scaling") or case["kwargs"]
+    eps = case["norm_epsilon"] if "norm_epsilon" in case else case["kwargs"]["norm_epsilon"]
     network = build_backbone(
-        Genotype(blocks),
+        genotype(case),
         Scaling(
             "golden",
-            scaling["filter_size_scale"],
-            scaling["endpoints_num_filters"],
-            scaling["resample_alpha"],
-            scaling["block_repeats"],
+            settings["filter_size_scale"],
+            settings["endpoints_num_filters"],
+            settings.get("resample_alpha", 1.0),
+            settings["block_repeats"],
         ),
-        activation=case["activation"],
-        bn_eps=case["norm_epsilon"],
+        dialect=dialect(case),
+        activation=case["activation"] if "activation" in case else case["kwargs"]["activation"],
     )
+    assert network.stem.bn.eps == eps
     fill_from_formulas(network)
     return network.eval()
 

@@ -9,12 +9,13 @@ import pytest
 from random_genotypes import random_genotype
 from shared_fixtures import shared_folder
 
+from spinenas.space.baseline import Baseline
 from spinenas.space.cost import Cost, backbone_cost, cost_by_part, level_size, retinanet_cost
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import BlockKind, BlockSpec, Genotype
 from spinenas.space.graph import built_graph, dead_blocks
-from spinenas.space.published import PUBLISHED, R0_SP53, SPINENET_49
-from spinenas.space.scaling import SCALINGS, Scaling
+from spinenas.space.published import MOBILE_49, PUBLISHED, R0_SP53, R23_SP30, SPINENET_49
+from spinenas.space.scaling import BASELINE_SCALING, SCALINGS, Scaling
 from spinenas.space.search_space import SearchSpace
 
 PROXY = Scaling("proxy", 0.25, 64, 0.25, 1)
@@ -29,6 +30,10 @@ TABLE = {
     "spinenet-143": (1280, 60_247_616, 295.259, 66_959_511, 523.338),
     "spinenet-143l": (1280, 100_796_257, 491.007, 107_508_152, 719.086),
     "spinenet-190": (1280, 126_587_664, 620.983, 163_637_351, 1881.660),
+    "spinenet-mobile-49xs": (256, 842_456, 0.129, 872_711, 0.166),
+    "spinenet-mobile-49s": (384, 975_678, 0.341, 1_030_653, 0.496),
+    "spinenet-mobile-49": (384, 2_268_708, 0.785, 2_337_579, 0.981),
+    "r50-fpn": (640, 23_508_032 + 3_871_232, 39.861, 34_091_159, 96.880),
 }
 
 
@@ -37,10 +42,8 @@ def test_costs_of_the_published_models_are_those_of_the_original_implementations
     model = PUBLISHED[name]
     size, backbone_params, backbone_madds, params, madds = TABLE[name]
     assert size == model.image_size_pixels
-    backbone = backbone_cost(model.genotype, model.scaling, size)
-    detector = retinanet_cost(
-        model.genotype, model.scaling, size, head_convs=model.head_convs, head_channels=model.head_channels
-    )
+    backbone = backbone_cost(model.architecture, model.scaling, size)
+    detector = model.cost()
     assert (backbone.params, round(backbone.madds / 1e9, 3)) == (backbone_params, backbone_madds)
     assert (detector.params, round(detector.madds / 1e9, 3)) == (params, madds)
 
@@ -56,6 +59,8 @@ def test_other_derived_figures_of_the_paper_are_met() -> None:
     assert (round(eighty.params / 1e6, 2), round(eighty.madds / 1e9, 1)) == (28.32, 83.3)
     r0_sp53 = retinanet_cost(R0_SP53, SCALINGS["49"], 640)
     assert (round(r0_sp53.params / 1e6, 1), round(r0_sp53.madds / 1e9, 1)) == (26.1, 94.8)
+    r23_sp30 = retinanet_cost(R23_SP30, SCALINGS["49"], 640)
+    assert round(r23_sp30.madds / 1e9, 1) == 95.5
     parts = cost_by_part(SPINENET_49, SCALINGS["49"], 640)
     without_endpoints = backbone_cost(SPINENET_49, SCALINGS["49"], 640).params - parts["endpoints"].params
     assert round(without_endpoints / 1e6, 2) == 20.65
@@ -66,21 +71,26 @@ def test_other_derived_figures_of_the_paper_are_met() -> None:
 def test_costs_equal_every_row_of_the_oracle_to_the_last_digit() -> None:
     rows = json.loads((shared_folder("oracle") / "params_flops.json").read_text())["rows"]
     ours = {"49S": "49S-code", "49S-paper": "49S"}
-    rows = [row for row in rows if row["kind"] == "spinenet"]
-    assert len(rows) >= 8
+    assert len(rows) >= 12
     for row in rows:
-        scaling = SCALINGS[ours.get(row["id"], row["id"])]
-        backbone = backbone_cost(SPINENET_49, scaling, row["size"])
-        detector = retinanet_cost(
-            SPINENET_49,
+        architecture, scaling = {
+            "spinenet": lambda key: (SPINENET_49, SCALINGS[ours.get(key, key)]),
+            "mobile": lambda key: (MOBILE_49, SCALINGS[f"mobile-{key}"]),
+            "resnet": lambda key: (Baseline(int(key)), BASELINE_SCALING),
+        }[row["kind"]](row["id"])
+        parts = cost_by_part(
+            architecture,
             scaling,
             row["size"],
             class_channels=row["num_classes"],
             head_convs=row["head_convs"],
             head_channels=row["head_filters"],
+            separable_head=row["separable_head"],
         )
-        assert backbone == Cost(row["backbone_trainable"], row["backbone_conv_macs"])
-        assert detector == Cost(row["total_trainable"], row["retinanet_conv_macs"])
+        assert sum(parts.values(), Cost()) == Cost(row["total_trainable"], row["retinanet_conv_macs"])
+        assert parts.pop("head").params == row["head_trainable"]
+        assert parts.pop("pyramid", Cost()).params == row["decoder_trainable"]
+        assert sum(parts.values(), Cost()) == Cost(row["backbone_trainable"], row["backbone_conv_macs"])
 
 
 @pytest.mark.parametrize(
@@ -196,8 +206,11 @@ def test_repeats_multiply_blocks_and_not_connections() -> None:
 @pytest.mark.parametrize(
     ("genotype", "size", "message"),
     [
-        ("2b 2b / 4m0,1!", 256, "block 2 is of kind mbconv; costs are known for bottleneck and residual"),
-        ("2b 3b / 4b0,1!", 256, "stem block 1 has level 3; costs are known for level 2"),
+        ("2b 2b / 4m0,1!", 256, "block 2 is mbconv and stem block 0 is bottleneck; MBConv blocks are not mixed"),
+        ("1m 2r / 4m0,1!", 256, "block 1 is residual and stem block 0 is mbconv; MBConv blocks are not mixed"),
+        ("3b 3b / 4b0,1!", 256, "the first stem block has level 3; a stem of bottleneck blocks starts at level 2"),
+        ("2m 2m / 4m0,1!", 256, "the first stem block has level 2; a stem of mbconv blocks starts at level 1"),
+        ("2b 4b / 4b0,1!", 256, "stem block 1 has level 4 after level 2; a stem stays at a level or goes one down"),
         ("2b 2b / 4b0,1!", 64, "image size is 64; give at least 96 pixels each way"),
         ("2b 2b / 4b0,1!", (640, 95), r"image size is \(640, 95\); give at least 96 pixels each way"),
     ],

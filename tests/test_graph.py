@@ -25,6 +25,7 @@ def naive_built(genotype: Genotype) -> dict[int, tuple[set[int], set[int]]]:
     for node, block in enumerate(everything):
         if node < num_stem:
             parents[node] = {node - 1} if node > 0 else set()
+            out_edges.extend((parent, node) for parent in parents[node])
             continue
         parents[node] = set(block.parents)
         out_edges.extend((parent, node) for parent in block.parents)

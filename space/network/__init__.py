@@ -1,5 +1,7 @@
-"""A genotype as a torch module."""
+"""A genotype, or a baseline, as a torch module."""
 
-from spinenas.space.network.spinenet import SpineNet, build_backbone, count_madds, num_parameters
+from spinenas.space.network.build import Backbone, build_backbone, count_madds, num_parameters
+from spinenas.space.network.resnet_fpn import ResNetFPN
+from spinenas.space.network.spinenet import SpineNet
 
-__all__ = ["SpineNet", "build_backbone", "count_madds", "num_parameters"]
+__all__ = ["Backbone", "ResNetFPN", "SpineNet", "build_backbone", "count_madds", "num_parameters"]

@@ -1,69 +1,109 @@
-"""Bringing a parent's feature map to the size and width of the block that takes it (SpineNet, Figure 5).
+"""Bringing a parent's feature map to the size and width of the block that takes it (SpineNet, Figure 5, appendix A).
 
-1x1 convolution to alpha times the parent's width, BN, act; then down by one strided 3x3 convolution, BN, act and a
-max-pool for the rest, or up by nearest neighbours; then 1x1 to the target's width, BN, no activation. Tensors are NCHW.
+Between ResNet blocks: 1x1 convolution to alpha times the parent's width, BN, act; then down by one strided 3x3
+convolution, BN, act and max-pooling for the rest, or up by nearest neighbours; then 1x1 to the target's width, BN, no
+activation. Between MBConv blocks the first 1x1 is left out, and each halving is a depthwise convolution.
 """
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from spinenas.space.genotype import BlockKind
-from spinenas.space.network.blocks import Activation, ConvNorm, NormFactory, output_channels
+from spinenas.space.network.blocks import ConvNorm, Layers, same_padding
+from spinenas.space.scaling import Scaling
 
 
-def max_pool_same(x: Tensor, kernel_size: int, stride: int) -> Tensor:
+def max_pool_same(x: Tensor, kernel_size: tuple[int, int], stride: tuple[int, int]) -> Tensor:
     """TensorFlow's SAME max-pool: output ceil(n / stride); of an odd padding the larger half comes after."""
-    before, after = [], []
-    for size in x.shape[-2:]:
-        total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
-        before.append(total // 2)
-        after.append(total - total // 2)
+    sizes = x.shape[-2:]
+    pads = [same_padding(*what) for what in zip(sizes, kernel_size, stride, strict=True)]
+    before = [pad[0] for pad in pads]
     # A window that reaches past the end by ceil_mode sees what padding with -inf would show it, without a copy.
-    ceil_mode = after != before
-    return functional.max_pool2d(x, kernel_size, stride, padding=tuple(before), ceil_mode=ceil_mode)
+    ceil_mode = any(first != last for first, last in pads)
+    return functional.max_pool2d(x, kernel_size, stride, padding=before, ceil_mode=ceil_mode)
 
 
 class Resample(nn.Module):
-    """One cross-scale connection.
+    """One cross-scale connection between ResNet blocks."""
 
-    Args:
-        parent_level, parent_kind, parent_channels: of the parent; channels are those of its 3x3 convolution.
-        level, channels: of the taking block; channels are those the block takes in.
-        alpha: factor on the parent's channels inside the connection; the product is truncated.
-    """
-
-    def __init__(
-        self,
-        *,
-        parent_level: int,
-        parent_kind: BlockKind,
-        parent_channels: int,
-        level: int,
-        channels: int,
-        alpha: float,
-        norm: NormFactory,
-        activation: Activation,
-    ):
+    def __init__(self, parent: tuple[int, BlockKind], target: tuple[int, BlockKind], scaling: Scaling, layers: Layers):
+        """Build the connection from a block of (level, kind) `parent` to one of (level, kind) `target`."""
         super().__init__()
-        width = max(1, int(parent_channels * alpha))
-        self.reduce = ConvNorm(output_channels(parent_kind, parent_channels), width, 1, norm)
-        self.down = ConvNorm(width, width, 3, norm, stride=2) if level > parent_level else None
-        self.expand = ConvNorm(width, channels, 1, norm)
-        self.activation = activation
+        inner = scaling.connection_width(*parent)
+        self.halvings = target[0] - parent[0]
+        self.reduce = ConvNorm(scaling.width(*parent), inner, 1, layers)
+        self.down = ConvNorm(inner, inner, 3, layers, stride=2) if self.halvings > 0 else None
+        self.expand = ConvNorm(inner, scaling.width(*target), 1, layers)
+        self.activation = layers.activation
+        self.repeated_pools = layers.dialect.repeated_pools
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Map (N, C, h, w) to (N, channels, *size)."""
-        width, target_width = x.shape[-1], size[1]
+        parent_size = x.shape[-2:]
         x = self.activation(self.reduce(x))
         if self.down is not None:
             x = self.activation(self.down(x))
-            if width > 2 * target_width:
-                # One pool, whatever the ratio; where sizes do not divide, a stride of 2 and the resize below.
-                stride = 2 if width % target_width else width // target_width // 2
-                x = max_pool_same(x, 3 if width <= 4 * target_width else 5, stride)
-        if x.shape[-2:] != size:
-            x = functional.interpolate(x, size=size, mode="nearest")
-        y: Tensor = self.expand(x)
+            if self.repeated_pools:
+                for _ in range(self.halvings - 1):
+                    x = max_pool_same(x, (3, 3), (2, 2))
+            else:
+                # Along an axis of ratio 2 nothing is pooled: one cell, one step.
+                pools = [_single_pool(*sizes) for sizes in zip(parent_size, size, strict=True)]
+                kernel_size, stride = ((pools[0][i], pools[1][i]) for i in range(2))
+                if max(kernel_size) > 1:
+                    x = max_pool_same(x, kernel_size, stride)
+        y: Tensor = self.expand(_resized(x, size))
         return y
+
+
+class MobileResample(nn.Module):
+    """One cross-scale connection between MBConv blocks."""
+
+    def __init__(self, parent: tuple[int, BlockKind], target: tuple[int, BlockKind], scaling: Scaling, layers: Layers):
+        """Build the connection from a block of (level, kind) `parent` to one of (level, kind) `target`."""
+        super().__init__()
+        width = scaling.width(*parent)
+        self.downs = []
+        for i in range(target[0] - parent[0]):
+            down = ConvNorm(width, width, 3, layers, stride=2, groups=width)
+            self.add_module(f"dw{i}", down)
+            self.downs.append(down)
+        self.proj = ConvNorm(width, scaling.width(*target), 1, layers)
+        self.activation = layers.activation
+        self.glorot = layers.dialect.glorot_resampling
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw the depthwise kernels again where the dialect has another rule for them: Glorot-uniform."""
+        if self.glorot:
+            for down in self.downs:
+                channels = down.conv.out_channels
+                # As TensorFlow counts: all channels in, one multiplier out.
+                limit = math.sqrt(6 / (9 * channels + 9))
+                nn.init.uniform_(down.conv.weight, -limit, limit, generator=generator)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """Map (N, C, h, w) to (N, channels, *size)."""
+        for down in self.downs:
+            x = self.activation(down(x))
+        y: Tensor = self.proj(_resized(x, size))
+        return y
+
+
+def _single_pool(parent_size: int, size: int) -> tuple[int, int]:
+    """Kernel and stride of tensorflow/tpu's one max-pool along an axis, after the strided convolution.
+
+    Where sizes do not divide, the stride is 2 whatever the ratio, and the resize that follows does the rest.
+    """
+    if parent_size // size <= 2:
+        return 1, 1
+    return 3 if parent_size <= 4 * size else 5, 2 if parent_size % size else parent_size // size // 2
+
+
+def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """By nearest neighbours: cell i takes floor(i * in / out); repetition where sizes divide."""
+    return x if x.shape[-2:] == size else functional.interpolate(x, size=size, mode="nearest")

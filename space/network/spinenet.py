@@ -1,4 +1,4 @@
-"""A genotype as a torch module, in the dialect of tensorflow/tpu (the one of the paper's numbers and weights).
+"""A genotype as a torch module, in the dialect of either public code base.
 
 Only blocks that reach an output are built. The input is NCHW; what comes out is one map per output level, after a
 1x1 convolution, BN and activation (SpineNet, section 3.1). Module names are the canonical weight names: `stem`,
@@ -7,29 +7,21 @@ Only blocks that reach an output are built. The input is NCHW; what comes out is
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from spinenas.space.errors import GenotypeError, UserError
 from spinenas.space.genotype import BlockKind, Genotype
-from spinenas.space.graph import BuiltGraph, BuiltNode, built_graph, canonical_key
+from spinenas.space.graph import BuiltGraph, BuiltNode, built_graph, canonical_key, stem_strides
 from spinenas.space.network.blocks import (
     BLOCKS,
-    Activation,
+    Block,
     ConvNorm,
-    NormFactory,
-    activation_function,
-    initialize,
-    output_channels,
+    Layers,
+    StochasticDepth,
 )
-from spinenas.space.network.resample import Resample, max_pool_same
-from spinenas.space.scaling import STEM_CHANNELS, Scaling
-
-DIALECTS = ("tensorflow/tpu",)
-BN_MOMENTUM, BN_EPS = 0.003, 1e-4
-"""tensorflow/tpu `config/base_config.py`: momentum 0.997 in TensorFlow's sense, epsilon 1e-4."""
+from spinenas.space.network.resample import MobileResample, Resample, max_pool_same
+from spinenas.space.random_streams import seed_for
+from spinenas.space.scaling import Scaling
 
 
 class Node(nn.Module):
@@ -44,38 +36,35 @@ class Node(nn.Module):
         spec: BuiltNode,
         *,
         sources: dict[int, tuple[int, BlockKind]],
-        in_channels: int | None,
+        stem_input: tuple[int, int] | None,
         scaling: Scaling,
-        norm: NormFactory,
-        activation: Activation,
+        layers: Layers,
+        depth: StochasticDepth | None,
     ):
-        """Build one node; `sources` gives (level, kind) by node, `in_channels` is given for stem blocks."""
+        """Build one node; `sources`: (level, kind) by node; `stem_input`: (channels, stride), of a stem block."""
         super().__init__()
         self.node, self.level, self.is_output = spec.node, spec.level, spec.is_output
         self.parents, self.merged = spec.parents, spec.merged
-        self.activation = activation
-        channels = scaling.channels(spec.level)
-        width = output_channels(spec.kind, channels)
-        self.inputs: list[Resample] = []
-        if in_channels is None:
+        self.activation = layers.activation
+        target = (spec.level, spec.kind)
+        width = scaling.width(*target)
+        self.inputs: list[Resample | MobileResample] = []
+        if stem_input is None:
+            connect = MobileResample if spec.kind == BlockKind.MBCONV else Resample
             for i, parent in enumerate(spec.parents):
-                level, kind = sources[parent]
-                connection = Resample(
-                    parent_level=level,
-                    parent_kind=kind,
-                    parent_channels=scaling.channels(level),
-                    level=spec.level,
-                    channels=width,
-                    alpha=scaling.resample_alpha,
-                    norm=norm,
-                    activation=activation,
-                )
+                connection = connect(sources[parent], target, scaling, layers)
                 self.add_module(f"in{i}", connection)
                 self.inputs.append(connection)
-        self.repeats = []
+        self.repeats: list[Block] = []
+        first_channels, stride = stem_input or (width, 1)
         for i in range(scaling.block_repeats):
-            first_channels = width if in_channels is None or i else in_channels
-            block = BLOCKS[spec.kind](first_channels, channels, norm, activation)
+            block = BLOCKS[spec.kind](
+                width if i else first_channels,
+                scaling.channels(*target),
+                layers,
+                stride=1 if i else stride,
+                depth=depth,
+            )
             self.add_module(f"rep{i}", block)
             self.repeats.append(block)
 
@@ -105,38 +94,45 @@ class SpineNet(nn.Module):
         channels: channels of every endpoint.
     """
 
-    def __init__(self, genotype: Genotype, scaling: Scaling, *, norm: NormFactory, activation: Activation):
+    def __init__(
+        self,
+        genotype: Genotype,
+        scaling: Scaling,
+        layers: Layers,
+        *,
+        stochastic_depth: float,
+        generator: torch.Generator,
+    ):
+        """Build the modules; `generator` seeds what is dropped, if anything is."""
         super().__init__()
         self.genotype, self.scaling = genotype, scaling
+        strides = stem_strides(genotype)
         graph = built_graph(genotype)
         self.num_stem = graph.num_stem
-        self.activation = activation
-        if graph.nodes[0].level != 2:
-            raise GenotypeError(
-                f"the first stem block has level {graph.nodes[0].level}; the ResNet-type stem ends at level 2"
-            )
-        self.stem = ConvNorm(3, STEM_CHANNELS, 7, norm, stride=2)
+        self.activation = layers.activation
+        first_kind = graph.nodes[0].kind
+        channels = scaling.stem_channels(first_kind)
+        self.has_max_pool = first_kind != BlockKind.MBCONV
+        self.stem = ConvNorm(3, channels, 7 if self.has_max_pool else 3, layers, stride=2)
         sources = {spec.node: (spec.level, spec.kind) for spec in graph.nodes}
+        num_rated = len(genotype.blocks) + layers.dialect.unused_blocks
+        dropped = torch.Generator().manual_seed(seed_for(generator.initial_seed(), "stochastic-depth"))
         self.nodes: list[Node] = []
         for spec in graph.nodes:
-            if spec.kind not in BLOCKS:
-                raise GenotypeError(
-                    f"block {spec.node} is {spec.kind!s}; the ResNet-type builder knows {', '.join(BLOCKS)}"
-                )
-            in_channels = None
-            if spec.node < graph.num_stem:
-                in_channels = STEM_CHANNELS
-                if spec.parents:
-                    level, kind = sources[spec.parents[0]]
-                    in_channels = output_channels(kind, scaling.channels(level))
+            in_stem = spec.node < graph.num_stem
+            depth = None
+            if stochastic_depth and not in_stem:
+                rate = stochastic_depth * (spec.node - graph.num_stem + 1) / num_rated
+                depth = StochasticDepth(rate, dropped)
             node = Node(
                 spec,
                 sources=sources,
-                in_channels=in_channels,
+                stem_input=(channels, strides[spec.node]) if in_stem else None,
                 scaling=scaling,
-                norm=norm,
-                activation=activation,
+                layers=layers,
+                depth=depth,
             )
+            channels = scaling.width(spec.level, spec.kind)
             self.add_module(f"node{spec.node:02d}", node)
             self.nodes.append(node)
         self.channels = scaling.endpoint_channels
@@ -144,14 +140,16 @@ class SpineNet(nn.Module):
         for spec in sorted(graph.nodes, key=lambda spec: spec.level):
             if spec.is_output:
                 self.outputs[spec.level] = spec.node
-                width = output_channels(spec.kind, scaling.channels(spec.level))
-                self.add_module(f"end{spec.level}", ConvNorm(width, self.channels, 1, norm))
+                width = scaling.width(spec.level, spec.kind)
+                self.add_module(f"end{spec.level}", ConvNorm(width, self.channels, 1, layers))
         self.levels = tuple(self.outputs)
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         """Map (N, 3, H, W) to {level: (N, channels, ceil(H / 2**level), ceil(W / 2**level))}, levels ascending."""
         height, width = images.shape[-2:]
-        x = max_pool_same(self.activation(self.stem(images)), 3, 2)
+        x = self.activation(self.stem(images))
+        if self.has_max_pool:
+            x = max_pool_same(x, (3, 3), (2, 2))
         features = {-1: x}
         for node in self.nodes:
             size = (-(-height // 2**node.level), -(-width // 2**node.level))
@@ -178,68 +176,3 @@ class SpineNet(nn.Module):
     def network_key(self) -> str:
         """Identity of what was really built; equals `spinenas.space.graph.network_key` of the genotype."""
         return canonical_key(self.realised_graph())
-
-
-def build_backbone(
-    genotype: Genotype,
-    scaling: Scaling,
-    *,
-    dialect: str = "tensorflow/tpu",
-    activation: str = "relu",
-    bn_momentum: float = BN_MOMENTUM,
-    bn_eps: float = BN_EPS,
-    generator: torch.Generator | None = None,
-) -> SpineNet:
-    """Build the backbone of a genotype.
-
-    Args:
-        genotype: blocks of kind residual and bottleneck on a level-2 stem.
-        scaling: width, alpha and repeats.
-        dialect: whose padding and pooling rules; "tensorflow/tpu".
-        activation: "relu" or "swish".
-        bn_momentum, bn_eps: of every batch norm, in PyTorch's sense.
-        generator: draws the weights; None for one seeded with 0.
-
-    Returns:
-        A module that maps images (N, 3, H, W) float to {3: (N, C, H/8, W/8), ..., 7: ...}.
-
-    Raises:
-        UserError: for another dialect or activation.
-        GenotypeError: for another stem or block kind.
-    """
-    if dialect not in DIALECTS:
-        raise UserError(f"dialect is {dialect!r}; known are {', '.join(DIALECTS)}")
-
-    def norm(channels: int) -> nn.BatchNorm2d:
-        return nn.BatchNorm2d(channels, eps=bn_eps, momentum=bn_momentum)
-
-    network = SpineNet(genotype, scaling, norm=norm, activation=activation_function(activation))
-    initialize(network, generator if generator is not None else torch.Generator().manual_seed(0))
-    return network
-
-
-def num_parameters(module: nn.Module) -> int:
-    """Trainable parameters."""
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-
-
-def count_madds(module: nn.Module, images: Tensor, forward: Callable[[Tensor], object] | None = None) -> int:
-    """Count the multiply-adds of all convolutions that really run on these images, per image.
-
-    Run it on meta tensors to pay nothing: `count_madds(module.to("meta"), torch.empty(1, 3, 640, 640, device="meta"))`.
-    """
-    total = 0
-
-    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
-        assert isinstance(layer, nn.Conv2d)
-        total += layer.weight[0].numel() * output[0].numel()
-
-    handles = [layer.register_forward_hook(count) for layer in module.modules() if isinstance(layer, nn.Conv2d)]
-    try:
-        with torch.no_grad():
-            (forward or module)(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return total

@@ -1,0 +1,54 @@
+"""The paper's baselines as plain data: ResNets with a feature pyramid; no genotype (SpineNet, section 5.2)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from spinenas.space.errors import UserError, nearest
+from spinenas.space.genotype import Genotype
+
+RESNET_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+"""Bottlenecks of each stage, by depth (He et al., CVPR 2016, table 1)."""
+
+RESNET_CHANNELS = (64, 128, 256, 512)
+"""Channels of a stage's 3x3 convolutions before filter_scale; stage i ends at level i + 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A ResNet-FPN of levels 3 to 7. Raises UserError for a depth that is not known.
+
+    Attributes:
+        depth: 50, 101 or 152.
+    """
+
+    depth: int
+
+    def __post_init__(self) -> None:
+        if self.depth not in RESNET_BLOCKS:
+            raise UserError(f"there is no ResNet-{self.depth} here; known are {', '.join(map(str, RESNET_BLOCKS))}")
+
+    @property
+    def text(self) -> str:
+        """Its name, which `architecture_from_text` reads back."""
+        return f"r{self.depth}-fpn"
+
+    @property
+    def key(self) -> str:
+        """Identity, as a genotype has one: 16 hex digits."""
+        return hashlib.sha256(f"spinenas-baseline/1 {self.text}".encode()).hexdigest()[:16]
+
+
+Architecture = Genotype | Baseline
+"""Whatever a detector can be built on."""
+
+
+def architecture_from_text(text: str) -> Architecture:
+    """Read what `text` of a genotype or a baseline printed. Raises UserError."""
+    if "/" in text:
+        return Genotype.from_text(text)
+    names = {Baseline(depth).text: depth for depth in RESNET_BLOCKS}
+    if text not in names:
+        raise UserError(f"{text!r} is neither a genotype's text nor a baseline{nearest(text, names)}")
+    return Baseline(names[text])

@@ -1,0 +1,87 @@
+"""The two public code bases of SpineNet, as the rules in which they differ; one name switches all of them.
+
+They compute different numbers from the same weights: endpoints of the two correlate by 0.77 to 0.98. Released weights
+and the paper's figures are those of tensorflow/tpu. Where both agree, the rule stands beside the code that has it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from spinenas.space.errors import UserError, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Rules of one code base.
+
+    Attributes:
+        name: the code base.
+        bn_momentum: share of a batch in the running statistics (PyTorch's sense, 1 - TensorFlow's).
+        bn_eps: added to the variance.
+        same_padding: strided convolutions are padded as TensorFlow's SAME, more after than before; else by
+            (kernel - 1) / 2 on both sides, as PyTorch does.
+        repeated_pools: after a connection's strided convolution, 3x3 stride-2 max-pools until it is small enough; else
+            one pool, of size 3 up to a ratio of 4, and 5 beyond.
+        hard_squeeze: squeeze-excite of MBConv has ReLU and a hard sigmoid; else swish and a sigmoid.
+        glorot_resampling: depthwise kernels of mobile connections start Glorot-uniform.
+        unused_blocks: rows of the block list beyond those that are built; they count in the stochastic-depth rates.
+        aspect_ratios: anchors' width / height in the order of the predictors' channels.
+        decode_plus_one: boxes are decoded in the "+1 pixel" convention (and encoded without it).
+        mask_by_value: a box coordinate is learned where its target is not 0; else where its anchor is positive.
+    """
+
+    name: str
+    bn_momentum: float
+    bn_eps: float
+    same_padding: bool
+    repeated_pools: bool
+    hard_squeeze: bool
+    glorot_resampling: bool
+    unused_blocks: int
+    aspect_ratios: tuple[float, ...]
+    decode_plus_one: bool
+    mask_by_value: bool
+
+
+DIALECTS = {
+    dialect.name: dialect
+    for dialect in (
+        Dialect(
+            "tensorflow/tpu",
+            bn_momentum=0.003,
+            bn_eps=1e-4,
+            same_padding=False,
+            repeated_pools=False,
+            hard_squeeze=False,
+            glorot_resampling=False,
+            unused_blocks=0,
+            aspect_ratios=(1.0, 2.0, 0.5),
+            decode_plus_one=True,
+            mask_by_value=True,
+        ),
+        Dialect(
+            "tensorflow/models",
+            bn_momentum=0.01,
+            bn_eps=1e-3,
+            same_padding=True,
+            repeated_pools=True,
+            hard_squeeze=True,
+            glorot_resampling=True,
+            unused_blocks=1,  # an output of level 2 that is not built when the levels start at 3
+            aspect_ratios=(0.5, 1.0, 2.0),
+            decode_plus_one=False,
+            mask_by_value=False,
+        ),
+    )
+}
+"""The dialects by name."""
+
+TPU = DIALECTS["tensorflow/tpu"]
+
+
+def dialect_named(name: str) -> Dialect:
+    """Return a dialect by name. Raises UserError, naming the nearest one."""
+    if name not in DIALECTS:
+        raise UserError(f"dialect is {name!r}; known are {', '.join(DIALECTS)}{nearest(name, DIALECTS)}")
+    return DIALECTS[name]
