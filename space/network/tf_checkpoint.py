@@ -1,0 +1,400 @@
+"""Variables of a TensorFlow checkpoint as plain arrays; knows nothing of networks, and needs no TensorFlow.
+
+Format V2, the "tensor bundle" (tensorflow `core/util/tensor_bundle`): `PREFIX.index` says where each variable lies in
+the shards `PREFIX.data-00000-of-0000N`. The index is a LevelDB table (LevelDB `doc/table_format.md`) whose values are
+protocol buffers (`core/protobuf/tensor_bundle.proto`): a header under the empty key, one entry under each name.
+
+Files come from anywhere: every checksum is compared, and sizes are believed only as far as the files go.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import os
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import google_crc32c
+import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from spinenas.space.errors import UserError
+
+_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
+_FOOTER_BYTES, _TRAILER_BYTES = 48, 5
+"""The footer ends in the magic; a block's trailer is the kind of compression, and the checksum of block and kind."""
+
+_BUNDLE_VERSION = 1
+"""kTensorBundleVersion of `tensor_bundle.cc`, the only one there has been."""
+
+_MAX_INDEX_BYTES, _MAX_NAME_BYTES, _MAX_VALUE_BYTES = 2**23, 512, 2**16
+"""Bounds on what a made-up index can cost; SpineNet-49S with its optimizer has 68 kB, names up to 102, values of 30."""
+_MAX_STATE_BYTES = 2**20
+"""The same for the file `checkpoint`."""
+_MAX_DIMENSIONS = 64
+"""numpy's."""
+
+_FIELD = descriptor_pb2.FieldDescriptorProto
+_MESSAGES: dict[str, list[tuple[str, int, int | str]]] = {
+    "Version": [("min_consumer", 2, _FIELD.TYPE_INT32), ("bad_consumers*", 3, _FIELD.TYPE_INT32)],
+    "Header": [
+        ("num_shards", 1, _FIELD.TYPE_INT32),
+        ("endianness", 2, _FIELD.TYPE_INT32),
+        ("version", 3, ".Version"),
+    ],
+    "Dimension": [("size", 1, _FIELD.TYPE_INT64)],
+    "Shape": [("dim*", 2, ".Dimension"), ("unknown_rank", 3, _FIELD.TYPE_BOOL)],
+    "Entry": [
+        ("dtype", 1, _FIELD.TYPE_INT32),
+        ("shape", 2, ".Shape"),
+        ("shard_id", 3, _FIELD.TYPE_INT32),
+        ("offset", 4, _FIELD.TYPE_INT64),
+        ("size", 5, _FIELD.TYPE_INT64),
+        ("crc32c", 6, _FIELD.TYPE_FIXED32),
+        # Messages, but all that matters here is whether there are any.
+        ("slices*", 7, _FIELD.TYPE_BYTES),
+    ],
+    "CheckpointState": [("model_checkpoint_path", 1, _FIELD.TYPE_STRING)],
+}
+"""What is read of tensor_bundle.proto, tensor_shape.proto, versions.proto (enums as numbers), checkpoint_state.proto.
+
+A field has a name (with a star: repeated), a number, and a type or the name of a message.
+"""
+
+_BFLOAT16 = 14
+_TYPES: dict[int, tuple[str, type[np.generic]]] = {
+    1: ("<f4", np.float32),
+    2: ("<f8", np.float64),
+    3: ("<i4", np.int32),
+    4: ("<u1", np.uint8),
+    5: ("<i2", np.int16),
+    6: ("<i1", np.int8),
+    9: ("<i8", np.int64),
+    # A byte that is neither 0 nor 1 is no numpy bool; casting makes it one.
+    10: ("<u1", np.bool_),
+    _BFLOAT16: ("<u2", np.float32),
+    17: ("<u2", np.uint16),
+    19: ("<f2", np.float16),
+    22: ("<u4", np.uint32),
+    23: ("<u8", np.uint64),
+}
+"""numpy's type in the file and in memory by number in DataType of `core/framework/types.proto`."""
+
+_NOT_NUMBERS = {7: "string", 20: "resource", 21: "variant"}
+
+_DAMAGED = "the file is damaged: fetch it again"
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where a variable lies: `num_bytes` from `offset` in the shard, in C order; `crc` is the masked checksum."""
+
+    name: str
+    dtype: int
+    shape: tuple[int, ...]
+    shard: int
+    offset: int
+    num_bytes: int
+    crc: int
+
+
+def everything(name: str) -> bool:
+    """Return True."""
+    return True
+
+
+def read_checkpoint(path: Path, *, wanted: Callable[[str], bool] = everything) -> dict[str, NDArray[Any]]:
+    """Read variables of a checkpoint in TensorFlow's format V2. Raises UserError.
+
+    Args:
+        path: the prefix (`.../model.ckpt`), the `.index` file, or a folder with one `.index` file; if the folder has
+            several, its file `checkpoint` decides, of which only the last component of the path is used.
+        wanted: whether a variable is to be read; the bytes of others are left alone.
+
+    Returns:
+        Arrays by name, in the order of the names: shapes and number formats as stored (so NHWC and HWIO), the
+        machine's byte order, bfloat16 as float32. They can be written to.
+    """
+    index = _find_index(path)
+    num_shards, entries = _read_index(index, wanted)
+    prefix = str(index).removesuffix(".index")
+    arrays: dict[str, NDArray[Any]] = {}
+    in_order = sorted(entries, key=lambda entry: (entry.shard, entry.offset, entry.num_bytes))
+    for number, of_shard in itertools.groupby(in_order, key=lambda entry: entry.shard):
+        shard = Path(f"{prefix}.data-{number:05d}-of-{num_shards:05d}")
+        with _opened(shard) as (file, num_bytes):
+            reached = 0
+            for entry in of_shard:
+                if entry.offset < reached:
+                    raise UserError(f"{index}: variable {entry.name!r} overlaps another one; {_DAMAGED}")
+                arrays[entry.name] = _read_array(shard, file, num_bytes, entry)
+                reached = entry.offset + entry.num_bytes
+    return {entry.name: arrays[entry.name] for entry in entries}
+
+
+def _find_index(path: Path) -> Path:
+    """Return the index file that a user means by a path."""
+    remedy = "name a prefix, an .index file, or a folder with one of these"
+    index = _index_in(path) if os.path.isdir(path) else path
+    if not index.name.endswith(".index"):
+        index = index.with_name(index.name + ".index")
+    if not os.path.isfile(index):
+        raise UserError(f"{path} is no TensorFlow checkpoint (format V2), as there is no file {index}; {remedy}")
+    return index
+
+
+def _index_in(folder: Path) -> Path:
+    """Return the only index in a folder, or the prefix that its file `checkpoint` names."""
+    try:
+        found = [name for name in os.listdir(folder) if name.endswith(".index")]
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror}; name a folder that can be read") from error
+    if len(found) == 1:
+        return folder / found[0]
+    state = folder / "checkpoint"
+    if not os.path.isfile(state):
+        raise UserError(f"{folder} has {len(found)} files *.index and no file checkpoint; name one .index file")
+    with _opened(state) as (file, _):
+        text = file.read(_MAX_STATE_BYTES)
+    message = _message_types()["CheckpointState"]()
+    try:
+        text_format.Parse(text, message, allow_unknown_field=True)
+    except (text_format.ParseError, ValueError, RecursionError) as error:
+        raise UserError(f"{state} is not what TensorFlow writes; name one .index file in its folder") from error
+    # Often a path of the machine that trained; the files lie beside this one.
+    name = Path(message.model_checkpoint_path).name
+    if not name:
+        raise UserError(f"{state} has no line model_checkpoint_path; name one .index file in its folder")
+    return folder / name
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a file to read and give its size in bytes; an OSError, then or later, becomes a UserError."""
+    # A pipe would wait for ever.
+    if not os.path.isfile(path):
+        raise UserError(f"there is no file {path}; fetch all files of the checkpoint into one folder")
+    try:
+        with path.open("rb") as file:
+            yield file, os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; name a file that can be read") from error
+
+
+def _read_index(index: Path, wanted: Callable[[str], bool]) -> tuple[int, list[_Entry]]:
+    """Return the number of shards and the wanted entries by ascending name."""
+    with _opened(index) as (file, num_bytes):
+        if num_bytes > _MAX_INDEX_BYTES:
+            raise UserError(
+                f"{index} has {num_bytes:,} bytes, at most {_MAX_INDEX_BYTES:,} are read; save fewer variables"
+            )
+        data = file.read(num_bytes)
+    entries = []
+    try:
+        pairs = _table(data)
+        key, value = next(pairs, (b"-", b""))
+        if key:
+            raise UserError("it has no header; name the index of a checkpoint in format V2")
+        num_shards = _num_shards(value)
+        for key, value in pairs:
+            # Encoded names of slices of a variable, which has a name of its own as well.
+            if key.startswith(b"\0"):
+                continue
+            name = _decoded(key)
+            if wanted(name):
+                entries.append(_entry(name, value, num_shards))
+    except UserError as error:
+        raise UserError(f"{index}: {error}") from error
+    return num_shards, entries
+
+
+def _decoded(key: bytes) -> str:
+    try:
+        return key.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"the name {key!r} is not UTF-8; {_DAMAGED}") from error
+
+
+@functools.cache
+def _message_types() -> dict[str, Any]:
+    """Classes by the names of _MESSAGES, in a pool of their own: TensorFlow, if loaded, has its own as well."""
+    file = descriptor_pb2.FileDescriptorProto(name="tf_checkpoint.proto", syntax="proto3")
+    for message_name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=message_name)
+        for name, number, kind in fields:
+            field = message.field.add(name=name.rstrip("*"), number=number)
+            field.label = _FIELD.LABEL_REPEATED if name.endswith("*") else _FIELD.LABEL_OPTIONAL
+            if isinstance(kind, str):
+                field.type, field.type_name = _FIELD.TYPE_MESSAGE, kind
+            else:
+                field.type = kind
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(name)) for name in _MESSAGES}
+
+
+def _parse(type_name: str, value: bytes, what: str) -> Any:
+    try:
+        return _message_types()[type_name].FromString(value)
+    except DecodeError as error:
+        raise UserError(f"{what} cannot be parsed; {_DAMAGED}") from error
+
+
+def _num_shards(value: bytes) -> int:
+    """Check the header and return the number of shards."""
+    header = _parse("Header", value, "the header")
+    if header.endianness != 0:
+        raise UserError("the numbers are big-endian, only little-endian ones are read; save it on another machine")
+    if header.version.min_consumer > _BUNDLE_VERSION or _BUNDLE_VERSION in header.version.bad_consumers:
+        raise UserError(f"only version {_BUNDLE_VERSION} of the format is read; save it with another TensorFlow")
+    if header.num_shards < 1:
+        raise UserError(f"the header claims {header.num_shards} shards; {_DAMAGED}")
+    return int(header.num_shards)
+
+
+def _entry(name: str, value: bytes, num_shards: int) -> _Entry:
+    """Check an entry in itself; whether the shard is that long is seen later."""
+    message = _parse("Entry", value, f"the entry of variable {name!r}")
+    if message.slices:
+        raise UserError(f"variable {name!r} is stored in slices; save it again without a partitioner")
+    if message.dtype not in _TYPES:
+        what = _NOT_NUMBERS.get(message.dtype, f"number {message.dtype}")
+        raise UserError(f"variable {name!r} is of TensorFlow's type {what}, which is not read; leave it out")
+    dims = message.shape.dim
+    if message.shape.unknown_rank or len(dims) > _MAX_DIMENSIONS or any(dim.size < 0 for dim in dims):
+        raise UserError(f"variable {name!r} has no shape of at most {_MAX_DIMENSIONS} sizes; {_DAMAGED}")
+    shape = tuple(int(dim.size) for dim in dims)
+    num_bytes = math.prod(shape) * np.dtype(_TYPES[message.dtype][0]).itemsize
+    if message.size != num_bytes:
+        raise UserError(f"variable {name!r} claims {message.size} bytes, its shape takes {num_bytes}; {_DAMAGED}")
+    if message.offset < 0 or not 0 <= message.shard_id < num_shards:
+        raise UserError(
+            f"variable {name!r} is said to lie at byte {message.offset} of shard {message.shard_id} "
+            f"(of {num_shards}); {_DAMAGED}"
+        )
+    return _Entry(name, message.dtype, shape, message.shard_id, message.offset, num_bytes, message.crc32c)
+
+
+def _read_array(shard: Path, file: BinaryIO, file_bytes: int, entry: _Entry) -> NDArray[Any]:
+    """Read a variable from a shard, whose length is `file_bytes`."""
+    what = f"variable {entry.name!r}"
+    if entry.offset + entry.num_bytes > file_bytes:
+        end = entry.offset + entry.num_bytes
+        raise UserError(f"{shard}: {what} ends at byte {end}, the file at {file_bytes}; {_DAMAGED}")
+    file.seek(entry.offset)
+    data = file.read(entry.num_bytes)
+    if _masked_crc(data) != entry.crc:
+        raise UserError(f"{shard}: the checksum of {what} is wrong; {_DAMAGED}")
+    stored, in_memory = _TYPES[entry.dtype]
+    try:
+        array = np.frombuffer(data, stored).reshape(entry.shape)
+    except ValueError as error:
+        # Sizes beyond numpy's, beside a size of 0.
+        raise UserError(f"{shard}: {what} cannot have the shape {entry.shape}; {_DAMAGED}") from error
+    if entry.dtype == _BFLOAT16:
+        # The upper half of a float32.
+        return np.asarray(array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return array.astype(in_memory)
+
+
+def _masked_crc(data: bytes) -> int:
+    """CRC32C as LevelDB stores it: rotated, so that it is no CRC of bytes that contain it."""
+    crc: int = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the pairs of a LevelDB table by ascending keys. Raises UserError, without the name of the file."""
+    if not data.endswith(_MAGIC):
+        raise UserError("it is cut off or no index of a checkpoint (format V2); fetch it again or name another")
+    body, handles = data[:-_FOOTER_BYTES], data[-_FOOTER_BYTES : -len(_MAGIC)]
+    meta_offset, meta_size, at = _handle(handles, 0)
+    offset, size, at = _handle(handles, at)
+    if any(handles[at:]):
+        raise UserError(f"the footer is not filled up with zeros; {_DAMAGED}")
+    # Empty in a checkpoint, but its bytes have a checksum like all others.
+    _block(body, meta_offset, meta_size)
+    reached, last_key = 0, None
+    for _, value in _pairs(_block(body, offset, size)):
+        offset, size, at = _handle(value, 0)
+        if at != len(value) or offset < reached:
+            raise UserError(f"the blocks do not lie one after the other; {_DAMAGED}")
+        for key, content in _pairs(_block(body, offset, size)):
+            if last_key is not None and key <= last_key:
+                raise UserError(f"the name {key!r} is out of order; {_DAMAGED}")
+            yield key, content
+            last_key = key
+        reached = offset + size
+
+
+def _block(body: bytes, offset: int, size: int) -> bytes:
+    """Return a block without its trailer, whose checksum is right."""
+    end = offset + size + _TRAILER_BYTES
+    if end > len(body):
+        raise UserError(f"a block ends at byte {end}, all blocks at {len(body)}; {_DAMAGED}")
+    kind, crc = struct.unpack_from("<BI", body, offset + size)
+    if _masked_crc(body[offset : offset + size + 1]) != crc:
+        raise UserError(f"the checksum of the block at byte {offset} is wrong; {_DAMAGED}")
+    if kind != 0:
+        raise UserError("it is compressed, which TensorFlow's own are not; save the checkpoint with TensorFlow")
+    return body[offset : offset + size]
+
+
+def _pairs(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the pairs of a block; a key shares its first bytes with the one before it.
+
+    The places where sharing starts anew, at the block's end, serve a search and are not needed here.
+    """
+    end = len(block) - 4
+    if end >= 0:
+        end -= 4 * int.from_bytes(block[-4:], "little")
+    if end < 0:
+        raise UserError(f"a block is shorter than its list of restarts; {_DAMAGED}")
+    block = block[:end]
+    key, at = b"", 0
+    while at < end:
+        num_shared, at = _varint(block, at)
+        num_new, at = _varint(block, at)
+        num_value, at = _varint(block, at)
+        value_at = at + num_new
+        if num_shared > len(key) or value_at + num_value > end:
+            raise UserError(f"a name in it does not fit in its block; {_DAMAGED}")
+        if num_shared + num_new > _MAX_NAME_BYTES:
+            raise UserError(f"a name in it has more than {_MAX_NAME_BYTES} bytes; save it with shorter names")
+        if num_value > _MAX_VALUE_BYTES:
+            raise UserError(f"an entry in it has more than {_MAX_VALUE_BYTES:,} bytes; {_DAMAGED}")
+        key = key[:num_shared] + block[at:value_at]
+        at = value_at + num_value
+        yield key, block[value_at:at]
+
+
+def _handle(data: bytes, at: int) -> tuple[int, int, int]:
+    """Return where a block lies, its size, and the place after these two numbers."""
+    offset, at = _varint(data, at)
+    size, at = _varint(data, at)
+    return offset, size, at
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return a number of 7 bits per byte, the lowest first, and the place after it."""
+    number = 0
+    for shift in range(0, 64, 7):
+        if at >= len(data):
+            break
+        byte = data[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            # A last byte of 0 adds nothing, and nobody writes it: it is a flipped bit in the byte before.
+            if byte == 0 and shift > 0:
+                break
+            return number, at
+    raise UserError(f"a number in it is malformed; {_DAMAGED}")

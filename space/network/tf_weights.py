@@ -1,0 +1,248 @@
+"""Weights of the public TensorFlow code: their names, their layout, and loading them whole or not at all.
+
+Variables come as {name: array} in TensorFlow's layout, kernels (height, width, in, out). Two sets of names are known:
+
+- "canonical": ours, of the module path: `node02.in0.reduce.conv.kernel`, `end3.bn.gamma`, `head.cls.predict.bias`;
+- "tensorflow/tpu": those of the released checkpoints: `spinenet/sub_policy0/...`, `retinanet/class_net/...`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from spinenas.space.errors import UserError
+from spinenas.space.genotype import BlockKind, Genotype
+from spinenas.space.graph import dead_blocks
+from spinenas.space.network.spinenet import SpineNet
+
+NAMES = ("canonical", "tensorflow/tpu")
+
+_BN = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+
+_NOT_WEIGHTS = re.compile(r"(^|/)(global_step|Momentum|Adam(_1)?|ExponentialMovingAverage|beta[12]_power)$")
+"""What optimisers keep beside the weights."""
+
+
+def is_weight(name: str) -> bool:
+    """Whether a variable of a checkpoint is a weight: no optimiser's slot, no step counter."""
+    return not _NOT_WEIGHTS.search(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a variable goes.
+
+    Attributes:
+        key: in the network's state dict.
+        axes: permutation from TensorFlow's layout to ours.
+        shape: in TensorFlow's layout.
+    """
+
+    key: str
+    axes: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+def canonical_slots(network: nn.Module) -> dict[str, Slot]:
+    """Return the variables of a backbone or a RetinaNet by canonical name, in the order of the modules."""
+    slots = {}
+    for path, module in network.named_modules():
+        name = path.removeprefix("backbone.")
+        if isinstance(module, nn.BatchNorm2d):
+            for ours, theirs in _BN.items():
+                slots[f"{name}.{theirs}"] = Slot(f"{path}.{ours}", (0,), (module.num_features,))
+        elif isinstance(module, nn.Conv2d):
+            out_channels, in_channels, height, width = module.weight.shape
+            kernel, axes, shape = "kernel", (3, 2, 0, 1), (height, width, in_channels, out_channels)
+            if module.groups > 1:
+                kernel, axes, shape = "depthwise_kernel", (2, 3, 0, 1), (height, width, out_channels, in_channels)
+            # A separable convolution is one layer there: conv0.depthwise_kernel, conv0.pointwise_kernel, conv0.bias.
+            layer, _, part = name.rpartition(".")
+            if part == "pointwise":
+                kernel = "pointwise_kernel"
+            if part not in ("depthwise", "pointwise"):
+                layer = name
+            slots[f"{layer}.{kernel}"] = Slot(f"{path}.weight", axes, shape)
+            if module.bias is not None:
+                slots[f"{layer}.bias"] = Slot(f"{path}.bias", (0,), (out_channels,))
+    return slots
+
+
+def tensorflow_tpu_name(canonical: str, genotype: Genotype, block_repeats: int) -> str:
+    """Return the name of a variable in a released tensorflow/tpu checkpoint.
+
+    There, layers are numbered within a scope in the order of their creation: `conv2d`, `conv2d_1`, ... The backbone's
+    scope holds the stem and then the endpoints; each connection and each block has one of its own.
+    """
+    path, _, variable = canonical.rpartition(".")
+    words = path.split(".")
+    if words[0] == "head":
+        return _head_name(words, variable)
+    mobile = genotype.stem[0].kind == BlockKind.MBCONV
+    root = "spinenet_mbconv" if mobile else "spinenet"
+    num_stem = len(genotype.stem)
+    node = int(words[0][4:]) if words[0].startswith("node") else None
+    if node is not None and node >= num_stem:
+        block = node - num_stem
+        scope = f"{root}/sub_policy{block}/"
+        level, kind = genotype.blocks[block].level, genotype.blocks[block].kind
+        if words[1].startswith("in"):
+            side = int(words[1][2:])
+            parent = genotype.blocks[block].parents[side]
+            what = "sepconv" if mobile else "alpha"
+            scope += f"resample_with_{what}_resample_{block}_{side}"
+            layers = _connection_layers(_level(genotype, parent), level, mobile)
+            layer = ".".join(words[2:])
+        else:
+            scope += f"scale_permuted_block_{node}"
+            layers = _block_layers(kind, block_repeats, projects=False)
+            layer = ".".join(words[1:])
+    else:
+        scope = root
+        layers = ["stem.conv", "stem.bn"]
+        for stem, stem_block in enumerate(genotype.stem):
+            of_block = _block_layers(stem_block.kind, block_repeats, projects=stem == 0)
+            layers += [f"node{stem:02d}.{name}" for name in of_block]
+        for end in range(3, 8):
+            layers += [f"end{end}.conv", f"end{end}.bn"]
+        layer = path
+    return f"{scope}/{_numbered(layers)[layer]}/{variable}"
+
+
+def _level(genotype: Genotype, node: int) -> int:
+    num_stem = len(genotype.stem)
+    return genotype.stem[node].level if node < num_stem else genotype.blocks[node - num_stem].level
+
+
+def _connection_layers(parent_level: int, level: int, mobile: bool) -> list[str]:
+    """Layers of a connection in the order of creation."""
+    if mobile:
+        convs = [*(f"dw{i}" for i in range(level - parent_level)), "proj"]
+    else:
+        convs = ["reduce", *(["down"] if level > parent_level else []), "expand"]
+    return [f"{conv}.{part}" for conv in convs for part in ("conv", "bn")]
+
+
+def _block_layers(kind: BlockKind, repeats: int, *, projects: bool) -> list[str]:
+    """Layers of a block in the order of creation; a projection comes first."""
+    layers = []
+    for i in range(repeats):
+        if kind == BlockKind.MBCONV:
+            parts = ["expand.conv", "expand.bn", "dw.conv", "dw.bn", "se.reduce", "se.expand"]
+            parts += ["project.conv", "project.bn"]
+        else:
+            convs = (1, 2, 3) if kind == BlockKind.BOTTLENECK else (1, 2)
+            parts = ["shortcut.conv", "shortcut.bn"] if projects and i == 0 else []
+            parts += [f"{part}{number}" for number in convs for part in ("conv", "bn")]
+        layers += [f"rep{i}.{part}" for part in parts]
+    return layers
+
+
+def _numbered(layers: Iterable[str]) -> dict[str, str]:
+    """Number the layers of a scope by type, as TensorFlow 1 does."""
+    counts: Counter[str] = Counter()
+    names = {}
+    for layer in layers:
+        last = layer.rpartition(".")[2]
+        kind = "batch_normalization" if last.startswith("bn") else "conv2d"
+        if re.search(r"(^|\.)dw\d*\.conv$", layer):
+            kind = "depthwise_conv2d"
+        number = counts[kind]
+        names[layer] = f"{kind}_{number}" if number else kind
+        counts[kind] += 1
+    return names
+
+
+def _head_name(words: list[str], variable: str) -> str:
+    """head.cls.bn0.L3 is class-0-3 there, head.box.conv0 is box-0, head.cls.predict is class-predict."""
+    tower = {"cls": "class", "box": "box"}[words[1]]
+    layer = words[2]
+    if layer.startswith("conv"):
+        layer = layer[4:]
+    elif layer.startswith("bn"):
+        layer = f"{layer[2:]}-{words[3][1:]}"
+    return f"retinanet/{tower}_net/{tower}-{layer}/{variable}"
+
+
+def load_variables(network: nn.Module, variables: Mapping[str, NDArray[np.generic]], names: str = "canonical") -> None:
+    """Load weights into a backbone or a RetinaNet: all of them, or none.
+
+    Args:
+        network: of the genotype and scaling that the weights were trained with.
+        variables: arrays in TensorFlow's layout by name. Optimiser slots and the step counter are skipped, and so
+            are the variables of blocks that reach no output (tensorflow/tpu keeps those), and a head's when the
+            network is a backbone alone.
+        names: "canonical" or "tensorflow/tpu".
+
+    Raises:
+        UserError: naming what is missing, of another shape, or not part of the network; nothing is loaded then.
+    """
+    if names not in NAMES:
+        raise UserError(f"names is {names!r}; known are {', '.join(NAMES)}")
+    backbone = network if isinstance(network, SpineNet) else getattr(network, "backbone", None)
+    if names == "tensorflow/tpu" and not isinstance(backbone, SpineNet):
+        raise UserError("names of tensorflow/tpu are known for SpineNets alone; load a baseline by canonical names")
+    slots = canonical_slots(network)
+    if names == "tensorflow/tpu":
+        assert isinstance(backbone, SpineNet)
+        slots = {
+            tensorflow_tpu_name(name, backbone.genotype, backbone.scaling.block_repeats): slot
+            for name, slot in slots.items()
+        }
+    _check(slots, variables, _skipped(network, backbone, names))
+    state = network.state_dict()
+    for name, slot in slots.items():
+        array = np.ascontiguousarray(variables[name].transpose(slot.axes))
+        state[slot.key] = torch.from_numpy(array).to(state[slot.key].dtype)
+    network.load_state_dict(state)
+
+
+def _skipped(network: nn.Module, backbone: nn.Module | None, names: str) -> re.Pattern[str]:
+    """What may be among the variables without being part of the network."""
+    patterns = []
+    if backbone is network:
+        patterns.append(r"^head\." if names == "canonical" else r"^retinanet/")
+    if isinstance(backbone, SpineNet):
+        num_stem = len(backbone.genotype.stem)
+        dead = dead_blocks(backbone.genotype)
+        if dead:
+            if names == "canonical":
+                patterns.append(rf"^node({'|'.join(f'{node:02d}' for node in dead)})\.")
+            else:
+                blocks = "|".join(str(node - num_stem) for node in dead)
+                patterns.append(rf"^spinenet(_mbconv)?/sub_policy({blocks})/")
+    return re.compile("|".join(patterns) or r"(?!)")
+
+
+def _check(slots: Mapping[str, Slot], variables: Mapping[str, NDArray[np.generic]], skipped: re.Pattern[str]) -> None:
+    """Raise UserError unless the variables are those of the slots."""
+    missing = [name for name in slots if name not in variables]
+    extra = [name for name in variables if name not in slots and is_weight(name) and not skipped.search(name)]
+    wrong = [
+        f"{name} is {list(variables[name].shape)} instead of {list(slot.shape)}"
+        for name, slot in slots.items()
+        if name in variables and tuple(variables[name].shape) != slot.shape
+    ]
+    found = [
+        f"{what}: {_listed(names)}"
+        for what, names in (("missing", missing), ("not part of this network", extra), ("of another shape", wrong))
+        if names
+    ]
+    if found:
+        raise UserError(
+            f"these weights are not of this network, and nothing was loaded ({'; '.join(found)}); "
+            "build the model that they were trained with"
+        )
+
+
+def _listed(names: list[str], most: int = 8) -> str:
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
