@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from spinenas.results.record import Evaluation, Failure, Fidelity, Stage
+from spinenas.space.baseline import Architecture, architecture_from_text
 from spinenas.space.genotype import Genotype
 
 
@@ -19,7 +20,7 @@ class Proposal:
 
     Attributes:
         number: 0, 1, 2, ... in the order of asking.
-        genotype: the architecture.
+        genotype: the architecture; in a replay it may be a baseline.
         fidelity: None means the task's own.
         replicate: seed index of the same network at the same fidelity.
         stage: what it is for.
@@ -30,7 +31,7 @@ class Proposal:
     """
 
     number: int
-    genotype: Genotype
+    genotype: Architecture
     fidelity: Fidelity | None = None
     replicate: int = 0
     stage: Stage = Stage.SEARCH
@@ -58,7 +59,7 @@ class Proposal:
         fidelity = data.get("fidelity")
         return cls(
             number=data["number"],
-            genotype=Genotype.from_text(data["genotype"]),
+            genotype=architecture_from_text(data["genotype"]),
             fidelity=None if fidelity is None else Fidelity.from_json(fidelity),
             replicate=data["replicate"],
             stage=Stage(data["stage"]),

@@ -87,6 +87,7 @@ class RegularizedEvolution:
         if proposal is None:
             return False
         if proposal.stage is Stage.SEARCH:  # a replicate measures a member again and makes no new one
+            assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
             objective = result.objective if isinstance(result, Evaluation) else -math.inf
             self._population.append(Member(number, proposal.genotype, objective))
         return True

@@ -46,12 +46,18 @@ def encode(boxes_yxyx: Tensor, anchors_yxyx: Tensor) -> Tensor:
     )
 
 
-def decode(deltas: Tensor, anchors_yxyx: Tensor) -> Tensor:
-    """The boxes (y0, x0, y1, x1) that `encode` made the deltas of; growth is limited to MAX_LOG_SCALE."""
-    anchor_size = anchors_yxyx[..., 2:] - anchors_yxyx[..., :2]
+def decode(deltas: Tensor, anchors_yxyx: Tensor, *, plus_one: bool = False) -> Tensor:
+    """The boxes (y0, x0, y1, x1) that `encode` made the deltas of; growth is limited to MAX_LOG_SCALE.
+
+    Args:
+        plus_one: count pixels instead of distances, so that a box from 0 to 9 has a size of 10 (tensorflow/tpu
+            `box_utils.py`, which decodes so although its targets are encoded otherwise).
+    """
+    extra = 1.0 if plus_one else 0.0
+    anchor_size = anchors_yxyx[..., 2:] - anchors_yxyx[..., :2] + extra
     center = deltas[..., :2] * anchor_size + anchors_yxyx[..., :2] + anchor_size / 2
     size = torch.exp(deltas[..., 2:].clamp(max=MAX_LOG_SCALE)) * anchor_size
-    return torch.cat([center - size / 2, center + size / 2], dim=-1)
+    return torch.cat([center - size / 2, center + size / 2 - extra], dim=-1)
 
 
 def yxyx_from_xywh(boxes_xywh: Tensor) -> Tensor:

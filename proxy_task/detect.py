@@ -1,7 +1,7 @@
 """Detections of a trained network on cached images: decode, exact greedy NMS, boxes in pixels of the originals.
 
-As tensorflow/tpu `postprocess.py`, but for two things: boxes are decoded without its "+1 pixel", and the candidates
-that go into NMS are the best over all classes together, not the best of each class.
+As tensorflow/tpu `postprocess_ops.py`, but for one thing: the candidates that go into NMS are the best over all
+classes together, not the best of each class. The detections are the same as long as NMS leaves max_detections of them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ from torch import Tensor
 
 from spinenas.proxy_task.augment import letterboxed
 from spinenas.proxy_task.boxes import decode, xywh_from_yxyx
+from spinenas.proxy_task.coco import Annotations
 from spinenas.proxy_task.config import EvalConfig
 from spinenas.proxy_task.device import autocast
+from spinenas.proxy_task.evaluate import Detections
+from spinenas.proxy_task.image_cache import ImageCache
+from spinenas.proxy_task.labelled_images import LabelledImages
 from spinenas.proxy_task.nms import greedy_nms
 from spinenas.proxy_task.retinanet import RetinaNet
-from spinenas.proxy_task.train import Diverged, LabelledImages
+from spinenas.proxy_task.train import Diverged
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,10 @@ def postprocess(
     top_scores, top = scores.topk(min(config.pre_nms_top, scores.shape[1]), dim=1)
     top_scores = torch.where(top_scores > config.score_threshold, top_scores, 0)
     anchor, classes = top // (channels - 1), top % (channels - 1) + 1
-    boxes = decode(deltas.gather(1, anchor[..., None].expand(-1, -1, 4)), anchors_yxyx[anchor])
+    deltas = deltas.gather(1, anchor[..., None].expand(-1, -1, 4))
+    boxes = decode(deltas, anchors_yxyx[anchor], plus_one=config.plus_one_decoding)
+    # Counting pixels, the last one of a row of n is n - 1.
+    limits = limits - 1 if config.plus_one_decoding else limits
     boxes = torch.minimum(boxes.clamp(min=0), limits.repeat(1, 2)[:, None])
     kept = greedy_nms(boxes, top_scores, classes, iou_threshold=config.nms_iou, max_detections=config.max_detections)
     valid = kept >= 0
@@ -113,3 +120,15 @@ def detect(
         )
     network.train(was_training)
     return CanvasDetections(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def on_originals(
+    found: CanvasDetections, annotations: Annotations, cache: ImageCache, category_ids: NDArray[np.int64]
+) -> Detections:
+    """Bring detections to pixels of the original images; class channel i + 1 stands for category_ids[i]."""
+    return Detections(
+        image_ids=annotations.image_ids[found.rows],
+        category_ids=category_ids[found.labels - 1],
+        boxes_xywh=found.boxes_xywh / cache.scales[found.rows][:, None],
+        scores=found.scores,
+    )

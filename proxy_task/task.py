@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spinenas.proxy_task.boxes import yxyx_from_xywh
 from spinenas.proxy_task.cache_folder import cache_root
 from spinenas.proxy_task.coco import (
     Annotations,
@@ -30,23 +29,25 @@ from spinenas.proxy_task.coco import (
     read_annotations,
 )
 from spinenas.proxy_task.config import BUILT_IN, DataConfig, TaskConfig
-from spinenas.proxy_task.detect import detect
+from spinenas.proxy_task.detect import detect, on_originals
 from spinenas.proxy_task.device import choose_device, peak_memory_bytes, reset_peak_memory
-from spinenas.proxy_task.evaluate import CocoEvaluator, Detections
+from spinenas.proxy_task.evaluate import CocoEvaluator
 from spinenas.proxy_task.image_cache import ImageCache, files_digest, open_cache
-from spinenas.proxy_task.retinanet import RetinaNet, build_retinanet
+from spinenas.proxy_task.labelled_images import LabelledImages, labelled
+from spinenas.proxy_task.retinanet import RetinaNet
 from spinenas.proxy_task.synthetic import ensure_built_in
 from spinenas.proxy_task.train import (
     Diverged,
-    LabelledImages,
     bn_momentum_for,
     steps_per_epoch,
     train_detector,
 )
+from spinenas.proxy_task.weights_file import DetectorSpec, save_detector
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
+from spinenas.space.baseline import Architecture
 from spinenas.space.cost import Cost, retinanet_cost
 from spinenas.space.errors import GenotypeError, UserError
-from spinenas.space.genotype import Genotype, canonical_json
+from spinenas.space.genotype import canonical_json
 from spinenas.space.graph import network_key
 from spinenas.space.network import num_parameters
 from spinenas.space.random_streams import seed_for
@@ -200,7 +201,7 @@ class ProxyTask:
         if (name, size) not in self._splits:
             annotations = self._annotations(name)
             cache = open_cache(annotations, size, cache_root(self.config.data.cache_folder))
-            self._splits[name, size] = _Split(annotations, cache, _labelled(annotations, cache))
+            self._splits[name, size] = _Split(annotations, cache, labelled(annotations, cache))
         return self._splits[name, size]
 
     def _evaluator(self, name: str) -> CocoEvaluator:
@@ -213,7 +214,7 @@ class ProxyTask:
 
     def evaluate(
         self,
-        genotype: Genotype,
+        genotype: Architecture,
         *,
         seed: int,
         fidelity: Fidelity | None = None,
@@ -228,18 +229,18 @@ class ProxyTask:
             seed: everything random is derived from it, and from nothing else.
             fidelity: how much training; None for the task's own.
             attempt: 0, or how often a worker was lost with this trial; changes nothing in the result.
-            folder: the trial's own folder.
+            folder: the trial's own folder; nothing is kept there.
             report: called after each epoch.
 
         Returns:
             An Evaluation, or a Failure that says what went wrong.
         """
-        result, _ = self._guarded(genotype, seed, fidelity or self.fidelity, report, with_val=False)
+        result, _ = self._guarded(genotype, seed, fidelity or self.fidelity, report)
         return result
 
     def replay(
         self,
-        genotype: Genotype,
+        genotype: Architecture,
         *,
         seed: int,
         folder: Path | None = None,
@@ -249,25 +250,39 @@ class ProxyTask:
         """Do the same training and evaluate it on the reward images and on val.
 
         Args:
+            folder: where the trained weights are kept, as weights.safetensors.
             scaling: another width than the task's, such as SCALINGS["49"].
 
         Returns:
             What `evaluate` returns, and the metrics on val (empty after a Failure).
         """
         fidelity = self.fidelity if scaling is None else replace(self.fidelity, scaling=scaling)
-        return self._guarded(genotype, seed, fidelity, report, with_val=True)
+        return self._guarded(genotype, seed, fidelity, report, with_val=True, weights_folder=folder)
 
     def _guarded(
-        self, genotype: Genotype, seed: int, fidelity: Fidelity, report: Report | None, *, with_val: bool
+        self,
+        genotype: Architecture,
+        seed: int,
+        fidelity: Fidelity,
+        report: Report | None,
+        *,
+        with_val: bool = False,
+        weights_folder: Path | None = None,
     ) -> tuple[Evaluation | Failure, dict[str, float | None]]:
         try:
-            return self._trial(genotype, seed, fidelity, report, with_val=with_val)
+            return self._trial(genotype, seed, fidelity, report, with_val, weights_folder)
         except Exception as error:
             kind = failure_kind(error)
             return Failure(kind, str(error) or type(error).__name__, traceback.format_exc()), {}
 
     def _trial(
-        self, genotype: Genotype, seed: int, fidelity: Fidelity, report: Report | None, *, with_val: bool
+        self,
+        genotype: Architecture,
+        seed: int,
+        fidelity: Fidelity,
+        report: Report | None,
+        with_val: bool,
+        weights_folder: Path | None,
     ) -> tuple[Evaluation, dict[str, float | None]]:
         torch.set_num_threads(self.threads)
         config, device = self.config, self.torch_device
@@ -276,14 +291,21 @@ class ProxyTask:
         split = self._split("train", fidelity.image_size_pixels)
         reset_peak_memory(device)
         started = time.perf_counter()
-        network = build_retinanet(
-            genotype,
-            fidelity.scaling,
-            config.head,
-            class_channels=self.class_channels,
+        spec = DetectorSpec(
+            name=genotype.text,
+            architecture=genotype.text,
+            scaling=fidelity.scaling,
+            head=config.head,
+            category_ids=tuple(self._train.category_ids.tolist()),
+            image_size_pixels=fidelity.image_size_pixels,
+            dialect=config.dialect,
             activation=train.activation,
             bn_momentum=bn_momentum_for(train.epochs * steps_per_epoch(len(rows), train.batch_size), train),
             bn_eps=train.bn_eps,
+            plus_one_decoding=config.eval.plus_one_decoding,
+        )
+        network = spec.build(
+            stochastic_depth=train.stochastic_depth,
             generator=torch.Generator().manual_seed(seed_for(seed, "weights")),
         )
         network.to(device)
@@ -336,12 +358,14 @@ class ProxyTask:
             eval_seconds=eval_seconds,
             peak_memory_bytes=peak_memory_bytes(device),
         )
+        if weights_folder is not None:
+            save_detector(weights_folder / "weights.safetensors", network, spec)
         if not with_val:
             return evaluation, {}
         val_rows = np.arange(len(self._val.image_ids))
         return evaluation, self._metrics(network, "val", val_rows, fidelity)
 
-    def cost(self, genotype: Genotype, scaling: Scaling | None = None, image_size: int | None = None) -> Cost:
+    def cost(self, genotype: Architecture, scaling: Scaling | None = None, image_size: int | None = None) -> Cost:
         """Parameters and multiply-adds of the task's detector, at the task's or another scaling and size."""
         head = self.config.head
         return retinanet_cost(
@@ -352,6 +376,7 @@ class ProxyTask:
             head_convs=head.num_convs,
             head_channels=head.channels,
             num_anchors=head.num_scales * len(head.aspect_ratios),
+            separable_head=head.separable,
         )
 
     def _metrics(
@@ -366,14 +391,8 @@ class ProxyTask:
             config=self.config.eval,
             dtype=self.dtype,
         )
-        annotations = split.annotations
-        detections = Detections(
-            image_ids=annotations.image_ids[found.rows],
-            category_ids=annotations.category_ids[found.labels - 1],
-            boxes_xywh=found.boxes_xywh / split.cache.scales[found.rows][:, None],
-            scores=found.scores,
-        )
-        return self._evaluator(name).evaluate(detections)
+        category_ids = split.annotations.category_ids
+        return self._evaluator(name).evaluate(on_originals(found, split.annotations, split.cache, category_ids))
 
 
 def failure_kind(error: Exception) -> FailureKind:
@@ -392,15 +411,3 @@ def failure_kind(error: Exception) -> FailureKind:
 
 def _rebuild(config: TaskConfig, device: str, threads: int) -> ProxyTask:
     return ProxyTask(config, device=device, threads=threads)
-
-
-def _labelled(annotations: Annotations, cache: ImageCache) -> LabelledImages:
-    """Bring the boxes, without crowds, into pixels of the cache."""
-    boxes_yxyx, labels = [], []
-    for row, (start, end) in enumerate(zip(annotations.box_offsets[:-1], annotations.box_offsets[1:], strict=True)):
-        objects = ~annotations.iscrowd[start:end]
-        boxes_xywh = annotations.boxes_xywh[start:end][objects] * cache.scales[row]
-        boxes_yxyx.append(yxyx_from_xywh(torch.from_numpy(boxes_xywh)).numpy())
-        labels.append(annotations.labels[start:end][objects])
-    contents = [(int(height), int(width)) for width, height in cache.content_sizes_wh]
-    return LabelledImages(cache.images, contents, boxes_yxyx, labels)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from spinenas.proxy_task.augment import augmented
 from spinenas.proxy_task.config import LossConfig, TrainConfig
 from spinenas.proxy_task.device import autocast
+from spinenas.proxy_task.labelled_images import LabelledImages
 from spinenas.proxy_task.losses import detection_loss
 from spinenas.proxy_task.matching import targets
 from spinenas.proxy_task.retinanet import RetinaNet
@@ -26,23 +26,6 @@ from spinenas.space.random_streams import generator
 
 class Diverged(Exception):
     """The loss is no longer a finite number."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledImages:
-    """All images of a cache with their boxes; trainings and evaluations take rows of it.
-
-    Attributes:
-        images: (N, S, S, 3) uint8, content in the top-left corner; may be a memory map.
-        contents: N pairs, height and width of the content.
-        boxes_yxyx: one (n, 4) float64 array per image, in pixels of the canvas, without crowds.
-        labels: one (n,) array per image, 1 to K.
-    """
-
-    images: NDArray[np.uint8]
-    contents: list[tuple[int, int]]
-    boxes_yxyx: list[NDArray[np.float64]]
-    labels: list[NDArray[np.int64]]
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
@@ -136,6 +119,7 @@ def train_detector(
                 gamma=loss.focal_gamma,
                 delta=loss.huber_delta,
                 box_weight=loss.box_weight,
+                mask_zero_targets=loss.mask_zero_targets,
             )
             optimizer.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]

@@ -7,13 +7,18 @@ from pathlib import Path
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write UTF-8 text so that a reader, or a crash, finds the old file or the new one, never a part."""
+    """Write UTF-8 text as `write_bytes_atomically` writes bytes."""
+    write_bytes_atomically(path, text.encode())
+
+
+def write_bytes_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a crash, finds the old one or the new one, never a part."""
     # Beside the target, so that the replacement stays within one file system; not by tempfile, whose files
     # only the owner can read.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with open(partial, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with open(partial, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

@@ -5,7 +5,7 @@ Each line is a JSON object `{"event": kind, ...}`, written by the driver alone a
 | event | fields beside `at` (UTC, ISO 8601) |
 |---|---|
 | run_started | `schema`, `run`: what the run is |
-| asked | `proposal` (its JSON), `network_key`, `seed`, `task_key`; `architecture` if it has a name |
+| asked | `proposal` (its JSON), `network_key`, `seed`, `task_key` |
 | started | `number`, `attempt`, `worker`, `device`, `dtype` |
 | epoch | `number`, `attempt`, `epoch`, `metrics` |
 | told | `number`, `attempt`, `status`, and `evaluation` without its curve, or `failure` |
@@ -30,6 +30,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from spinenas.results.record import Evaluation, Failure, Fidelity, Stage, Status, TrialRecord
+from spinenas.space.baseline import architecture_from_text
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 
@@ -212,12 +213,14 @@ def _asked(event: dict[str, Any]) -> dict[str, Any]:
     """Fields of a fresh TrialRecord from an asked event."""
     proposal = event["proposal"]
     fidelity = proposal["fidelity"]
+    architecture = architecture_from_text(proposal["genotype"])
+    is_genotype = isinstance(architecture, Genotype)
     return {
         "number": proposal["number"],
-        "genotype": Genotype.from_text(proposal["genotype"]),
+        "genotype": architecture if is_genotype else None,
         "network_key": event["network_key"],
         "status": next_status(None, event),
-        "architecture": event.get("architecture", "genotype"),
+        "architecture": "genotype" if is_genotype else architecture.text,
         "fidelity": None if fidelity is None else Fidelity.from_json(fidelity),
         "replicate": proposal["replicate"],
         "stage": Stage(proposal["stage"]),

@@ -135,7 +135,7 @@ class TrialRecord:
 
     Attributes:
         number: 0, 1, 2, ... in the order of asking.
-        architecture: a published name, or "genotype".
+        architecture: the name of a baseline, or "genotype".
         genotype: what was proposed; None for baselines that have none.
         network_key: identity of the network the genotype stands for.
         fidelity: None means the task's own.

@@ -9,7 +9,6 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,10 +17,9 @@ import click
 from spinenas.space.errors import UserError
 
 if TYPE_CHECKING:
-    from spinenas.results.record import TrialRecord
     from spinenas.search.config import SearchConfig
     from spinenas.search.loop import Run
-    from spinenas.space.genotype import Genotype
+    from spinenas.search.target import Target
     from spinenas.space.scaling import Scaling
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -145,27 +143,33 @@ def leaderboard(run: Path, top: int, format: str | None) -> None:
     _announce_winner(opened)
 
 
-_architecture_argument = click.argument("target", metavar="RUN NUMBER | RUN best | NAME | FILE", nargs=-1)
+_target_argument = click.argument("target", metavar="RUN NUMBER | RUN best | NAME | FILE", nargs=-1)
 
 
 @main.command()
-@_architecture_argument
+@_target_argument
 @_formats
 def show(target: tuple[str, ...], format: str | None) -> None:
     """Print the blocks of an architecture: a trial's, a published one's, or a file's, with their costs.
 
-    Of a failed trial it says why; with --json, the traceback follows on stderr.
+    Of a published model it gives the published figures and their source beside ours; without a TARGET, a table of
+    all of them. Of a failed trial it says why; with --json, the traceback follows on stderr.
     """
-    architecture = _architecture(target)
-    click.echo(f"{architecture.name}: {architecture.describe()}", err=format is not None)
-    failure = architecture.record and architecture.record.failure
+    from spinenas.search.target import find_target, published_rows
+
+    if not target:
+        _print_published(published_rows(), format)
+        return
+    found = find_target(target)
+    click.echo(f"{found.name}: {found.describe()}", err=format is not None)
+    failure = found.record and found.record.failure
     if failure and failure.traceback and format == "json":
         click.echo(failure.traceback.rstrip(), err=True)
-    _print_rows(architecture.block_rows(), format, {"params": "millions", "madds": "billions"})
+    _print_rows(found.block_rows(), format, {"params": "millions", "madds": "billions"})
 
 
 @main.command()
-@_architecture_argument
+@_target_argument
 @click.option("--format", required=True, metavar="FORMAT", help="json or block-specs.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write.")
 @click.option("--scaling", metavar="KEY", help="Width and depth to name in the file, such as 49 or 96.")
@@ -177,15 +181,38 @@ def export(target: tuple[str, ...], format: str, out: Path, scaling: str | None,
     otherwise; a published model has its own, and so has a file that names one.
     """
     from spinenas.results.export import export_genotype
+    from spinenas.search.target import find_target
 
-    architecture = _architecture(target)
-    chosen = architecture.target_scaling if scaling is None else _scaling(scaling)
-    export_genotype(architecture.genotype, out, format=format, scaling=chosen, force=force)
-    click.echo(f"wrote {architecture.name} to {out}", err=True)
+    found = find_target(target)
+    chosen = found.scaling if scaling is None else _scaling(scaling)
+    export_genotype(found.genotype, out, format=format, scaling=chosen, force=force)
+    click.echo(f"wrote {found.name} to {out}", err=True)
 
 
 @main.command()
-@_architecture_argument
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--model", "name", required=True, metavar="NAME", help="The published model it is of.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write, FILE.safetensors.")
+@click.option(
+    "--activation",
+    required=True,
+    type=click.Choice(["relu", "swish"]),
+    help="It was trained with: relu in protocols A and B, swish in protocol C; no checkpoint says so itself.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def convert(checkpoint: Path, name: str, out: Path, activation: str, force: bool) -> None:
+    """Turn a released tensorflow/tpu RetinaNet CHECKPOINT into a weights file of ours.
+
+    CHECKPOINT is its prefix (.../model.ckpt), its .index file, or the folder it is in; TensorFlow is not needed.
+    """
+    from spinenas.search.convert import convert_checkpoint
+
+    convert_checkpoint(checkpoint, name, out, activation=activation, force=force)
+    click.echo(f"wrote the weights of {name} to {out}", err=True)
+
+
+@main.command()
+@_target_argument
 @click.option("--preset", "source", metavar="PRESET|FILE.toml", help="Whose task; of a run, its own, else quickstart.")
 @_data
 @_out
@@ -209,10 +236,20 @@ def replay(
     overrides: tuple[str, ...],
     format: str | None,
 ) -> None:
-    """Train one architecture through the task of a search, and measure it on val as well."""
-    architecture = _architecture(target)
-    if source is None and architecture.run is not None:
-        source = str(architecture.run.folder.path / "config.json")
+    """Train one architecture through the task of a search, and measure it on val as well.
+
+    A weights file (FILE.safetensors) is not trained: it is measured on val at its own size.
+    """
+    from spinenas.search.target import find_target
+
+    found = find_target(target)
+    if found.weights is not None:
+        if source is not None or seed is not None or width != "proxy":
+            raise click.UsageError("a weights file is measured as it is; leave out --preset, --seed and --width")
+        _replay_weights(found, out, _data_settings(data), overrides, format)
+        return
+    if source is None and found.run is not None:
+        source = str(found.run.folder.path / "config.json")
     config, config_toml = _configuration(
         source or "quickstart", _given({"seed": seed}) | _data_settings(data), overrides
     )
@@ -221,11 +258,11 @@ def replay(
 
     with _watched(lambda: "run the replay again with another --out, or with this folder removed"):
         run, val = replay_architecture(
-            architecture.genotype,
+            found.architecture,
             config,
-            name=architecture.name,
+            name=found.name,
             out=out,
-            scaling=architecture.target_scaling if width == "full" else None,
+            scaling=found.scaling if width == "full" else None,
             display=display_for(sys.stderr),
             config_toml=config_toml,
         )
@@ -237,6 +274,30 @@ def replay(
         for name in val | evaluation.metrics
     ]
     _print_rows(rows, format, {"reward": "figure", "val": "figure"})
+    _announce_published(found)
+
+
+def _replay_weights(
+    found: Target, out: Path, settings: dict[str, Any], overrides: tuple[str, ...], format: str | None
+) -> None:
+    """Measure a weights file on val."""
+    config, _ = _configuration("quickstart", {"task.eval.pre_nms_top": 5000} | settings, overrides)
+    from spinenas.search.replay import replay_weights
+
+    assert found.weights is not None
+    metrics = replay_weights(found.weights, config.task, out=out)
+    published = {"AP": found.model.ap} if found.model else {}
+    rows = [{"metric": name, "val": value, "published": published.get(name)} for name, value in metrics.items()]
+    _print_rows(rows, format, {"val": "figure", "published": "figure"})
+    _announce_published(found)
+
+
+def _announce_published(found: Target) -> None:
+    """Say what others have measured of a published model; on another task, unless it is COCO at full length."""
+    if found.model is not None:
+        from spinenas.search.target import published_words
+
+        click.echo(f"{found.model.name}, {published_words(found.model)}", err=True)
 
 
 @main.group()
@@ -290,144 +351,6 @@ def check(file: Path, name: str) -> None:
     genotype = read_genotype(file)
     chosen.check(genotype)
     click.echo(f"{genotype.key} is a genotype of {chosen.name}")
-
-
-@dataclass(frozen=True)
-class _Architecture:
-    """What a command was pointed at.
-
-    Attributes:
-        name: a published name, a file, or the run and number of a trial.
-        genotype: its blocks.
-        target_scaling: what it is meant to be built with at full width.
-        detector: keyword arguments of `cost_by_part`: the detector its costs are shown for.
-        run, record: where it is from, if from a run.
-    """
-
-    name: str
-    genotype: Genotype
-    target_scaling: Scaling
-    detector: Mapping[str, Any]
-    run: Run | None = None
-    record: TrialRecord | None = None
-
-    def describe(self) -> str:
-        """One line: size, dead blocks, and the result if it is a trial's."""
-        from spinenas.space.cost import retinanet_cost
-        from spinenas.space.graph import dead_blocks
-
-        cost = retinanet_cost(self.genotype, **self.detector)
-        words = [
-            f"key {self.genotype.key}",
-            f"RetinaNet at scaling {self.detector['scaling'].name}, {self.detector['image_size']} px: "
-            f"{cost.params / 1e6:.2f} M parameters, {cost.madds / 1e9:.2f} G multiply-adds",
-            f"dead blocks: {' '.join(map(str, dead_blocks(self.genotype))) or 'none'}",
-        ]
-        if self.record is not None:
-            words.append(f"{self.record.status} ({self.record.origin})")
-            if self.record.evaluation is not None:
-                words.append(f"AP {self.record.evaluation.objective:.4f}")
-            if self.record.failure is not None:
-                words.append(f"{self.record.failure.kind}: {self.record.failure.message}")
-        return "; ".join(words)
-
-    def block_rows(self) -> list[dict[str, Any]]:
-        """One row for each node, and for what stands around them."""
-        from spinenas.space.cost import cost_by_part
-        from spinenas.space.graph import built_graph
-
-        costs = cost_by_part(self.genotype, **self.detector)
-        built = {node.node: node for node in built_graph(self.genotype).nodes}
-        stem = [(block.level, block.kind, (), False) for block in self.genotype.stem]
-        blocks = [(block.level, block.kind, block.parents, block.is_output) for block in self.genotype.blocks]
-        rows = []
-        for node, (level, kind, parents, is_output) in enumerate([*stem, *blocks]):
-            merged = built[node].merged if node in built else ()
-            rows.append(
-                _block_row(f"{node}", costs.pop(f"node{node:02d}", None))
-                | {
-                    "level": level,
-                    "kind": str(kind),
-                    "parents": " ".join(map(str, parents)) or None,
-                    "merged": " ".join(map(str, merged)) or None,
-                    "role": "dead" if node not in built else "output" if is_output else None,
-                }
-            )
-        return rows + [_block_row(part, cost) for part, cost in costs.items()]
-
-
-def _block_row(node: str, cost: Any) -> dict[str, Any]:
-    return {
-        "node": node,
-        "level": None,
-        "kind": None,
-        "parents": None,
-        "merged": None,
-        "role": None,
-        "params": cost and cost.params,
-        "madds": cost and cost.madds,
-    }
-
-
-def _architecture(target: tuple[str, ...]) -> _Architecture:
-    """Find what the words of a command stand for. Raises UserError."""
-    from spinenas.results.export import read_architecture
-    from spinenas.space.errors import nearest
-    from spinenas.space.published import PUBLISHED
-    from spinenas.space.scaling import SCALINGS
-
-    if len(target) == 2:
-        return _trial(*target)
-    if len(target) != 1:
-        raise click.UsageError("give RUN NUMBER, RUN best, the NAME of a published model, or a FILE")
-    (word,) = target
-    if word in PUBLISHED:
-        model = PUBLISHED[word]
-        detector = {
-            "scaling": model.scaling,
-            "image_size": model.image_size_pixels,
-            "head_convs": model.head_convs,
-            "head_channels": model.head_channels,
-        }
-        return _Architecture(word, model.genotype, model.scaling, detector)
-    if Path(word).is_dir():
-        raise click.UsageError(f"{word} is a folder; give the number of a trial of this run after it, or best")
-    if not Path(word).exists() and not word.endswith(".json"):
-        raise UserError(f"{word!r} is neither a file nor a published model{nearest(word, PUBLISHED)}")
-    genotype, scaling = read_architecture(Path(word))
-    scaling = scaling or SCALINGS["49"]
-    return _Architecture(word, genotype, scaling, {"scaling": scaling, "image_size": 640})
-
-
-def _trial(folder: str, number: str) -> _Architecture:
-    """Find a trial of a run by its number, or the best one. Raises UserError."""
-    from spinenas.search.config import SearchConfig
-    from spinenas.search.loop import Run
-    from spinenas.space.scaling import SCALINGS
-
-    run = Run.open(folder)
-    records = run.records()
-    if number == "best":
-        record = run.winner()
-        if record is None:
-            raise UserError(f"{folder} has no complete trial yet; wait for one, or resume the run")
-    elif number.isdecimal() and int(number) < len(records):
-        record = records[int(number)]
-    else:
-        known = f"its trials are 0 to {len(records) - 1}" if records else "it has none yet"
-        raise UserError(f"{folder} has no trial {number!r}; {known}, or say best")
-    assert record.genotype is not None, "every trial of a search has a genotype"
-    task = SearchConfig.from_json(run.folder.config()).task
-    categories = run.folder.run_info()["data"].get("categories", range(90))
-    detector = {
-        "scaling": record.fidelity.scaling if record.fidelity else task.scaling,
-        "image_size": task.image_size_pixels,
-        "class_channels": len(categories) + 1,
-        "head_convs": task.head.num_convs,
-        "head_channels": task.head.channels,
-        "num_anchors": task.head.num_scales * len(task.head.aspect_ratios),
-    }
-    return _Architecture(f"{folder} {record.number}", record.genotype, SCALINGS["49"], detector, run=run, record=record)
 
 
 def _configuration(source: str, settings: Mapping[str, Any], overrides: tuple[str, ...]) -> tuple[SearchConfig, str]:
@@ -561,6 +484,22 @@ def _print_leaderboard(run: Run, top: int, format: str | None) -> None:
     rows = leaderboard_rows(run.records(), top)
     if format is None:
         rows = [{name: row[name] for name in columns} for row in rows]
+    _print_rows(rows, format, columns)
+
+
+def _print_published(rows: list[dict[str, Any]], format: str | None) -> None:
+    columns = {
+        "params": "millions",
+        "published_params": "millions",
+        "params_ratio": "figure",
+        "madds": "billions",
+        "published_madds": "billions",
+        "madds_ratio": "figure",
+        "baseline_ratio": "figure",
+        "published_ap": "figure",
+    }
+    if format is None:
+        rows = [{name: value for name, value in row.items() if name != "source"} for row in rows]
     _print_rows(rows, format, columns)
 
 

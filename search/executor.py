@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
-from spinenas.space.genotype import Genotype
+from spinenas.space.baseline import Architecture
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Job:
 
     number: int
     attempt: int
-    genotype: Genotype
+    genotype: Architecture
     seed: int
     fidelity: Fidelity | None
     folder: Path
@@ -101,7 +101,7 @@ class Task(Protocol):
 
     def evaluate(
         self,
-        genotype: Genotype,
+        genotype: Architecture,
         *,
         seed: int,
         fidelity: Fidelity | None,

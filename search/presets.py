@@ -62,7 +62,8 @@ SPINENET49_PROXY_TASK = TaskConfig(
         warmup_steps=500,
         scale_jitter=(0.5, 2.0),
     ),
-    eval=EvalConfig(every_epochs=1),
+    loss=LossConfig(mask_zero_targets=True),
+    eval=EvalConfig(every_epochs=1, plus_one_decoding=True),
 )
 """The paper's proxy: widths x0.25, alpha 0.25, head 64, 512 px, 5 epochs, 7392 reward images (SpineNet,
 section 5.1). Batch, learning rate, warm-up and the four head convolutions are not published; they are those of

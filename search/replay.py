@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from spinenas.controller.base import Proposal, SpaceExhausted
+from spinenas.proxy_task.config import TaskConfig
 from spinenas.results.record import Evaluation, Failure, Fidelity
+from spinenas.results.run_folder import RunFolder
 from spinenas.search.config import BudgetConfig, SearchConfig
 from spinenas.search.executor import Task
 from spinenas.search.loop import Display, Run, proxy_task, start_run
+from spinenas.space.baseline import Architecture, architecture_from_text
 from spinenas.space.genotype import Genotype
 from spinenas.space.scaling import Scaling
 
@@ -29,7 +32,7 @@ class ReplayTask(Task, Protocol):
 
     def replay(
         self,
-        genotype: Genotype,
+        genotype: Architecture,
         *,
         seed: int,
         folder: Path,
@@ -40,7 +43,7 @@ class ReplayTask(Task, Protocol):
 
 
 def replay(
-    genotype: Genotype,
+    genotype: Architecture,
     config: SearchConfig,
     *,
     name: str,
@@ -89,8 +92,28 @@ def replay(
             )
         ),
     )
-    run.folder.write_replay({"architecture": name, "genotype": genotype.to_json(), "val": with_val.metrics})
+    blocks = genotype.to_json() if isinstance(genotype, Genotype) else None
+    run.folder.write_replay({"architecture": name, "genotype": blocks, "val": with_val.metrics})
     return run, with_val.metrics
+
+
+def replay_weights(path: Path, task: TaskConfig, *, out: Path) -> ValMetrics:
+    """Measure a weights file on the val images of a task's data, and keep the figures in out/replay.json.
+
+    Size, head and decoding are the file's own; of the task, the data and the thresholds of detection count.
+    Raises UserError.
+    """
+    from spinenas.proxy_task.evaluate_weights import evaluate_weights
+    from spinenas.proxy_task.weights_file import load_detector
+
+    RunFolder.check_free(out)
+    network, spec = load_detector(path)
+    metrics = evaluate_weights(network, spec, task.data, task.eval)
+    out.mkdir(parents=True, exist_ok=True)
+    architecture = architecture_from_text(spec.architecture)
+    blocks = architecture.to_json() if isinstance(architecture, Genotype) else None
+    RunFolder(out).write_replay({"architecture": spec.name, "genotype": blocks, "val": metrics})
+    return metrics
 
 
 class _WithVal:
@@ -109,7 +132,7 @@ class _WithVal:
 
     def evaluate(
         self,
-        genotype: Genotype,
+        genotype: Architecture,
         *,
         seed: int,
         fidelity: Fidelity | None,
@@ -136,7 +159,7 @@ class _Single:
     def tell(self, number: int, result: Evaluation | Failure) -> bool:
         return True
 
-    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
+    def observe(self, genotype: Architecture, evaluation: Evaluation) -> None:
         """There is nothing to learn."""
 
     def replay_ask(self, proposal: Proposal) -> None:

@@ -24,7 +24,7 @@ HEAVY_ONLY_IN = {
     "torch": ("space/network/", "proxy_task/"),
     "ray": ("search/ray_actors.py", "search/ray_tune.py"),
     "pycocotools": ("proxy_task/",),
-    "click": ("search/cli.py",),
+    "click": ("search/cli.py", "search/target.py"),
     "rich": ("search/display.py",),
     "pandas": ("results/leaderboard.py", "search/loop.py"),
     "scipy": ("results/analysis.py",),

@@ -194,6 +194,27 @@ def test_a_published_model_is_shown_with_its_published_counts() -> None:
     assert output["merged"] == "11", "the dangling block"
 
 
+def test_all_published_models_are_shown_beside_their_figures() -> None:
+    rows = {row["name"]: row for row in json.loads(succeed("show", "--json").stdout)}
+    assert rows.keys() == PUBLISHED.keys()
+    assert rows["spinenet-49"]["madds_ratio"] == pytest.approx(85.28 / 85.4, rel=1e-4)
+    assert rows["spinenet-49"]["baseline_ratio"] == pytest.approx(1 - 0.12, abs=1e-3)
+    assert rows["spinenet-143l"]["params_ratio"] is None
+    assert "28.543 M" in succeed("show").stdout
+
+
+def test_a_baseline_is_shown_and_replayed_but_has_no_genotype_to_export(tmp_path: Path) -> None:
+    shown = succeed("show", "r50-fpn")
+    assert "34.09 M parameters, 96.88 G multiply-adds; published: 34 M parameters, 97 G multiply-adds" in shown.stdout
+    assert "stage4" in shown.stdout
+    succeed("replay", "r50-fpn", "--out", tmp_path / "replay")
+    (row,) = json.loads(succeed("leaderboard", tmp_path / "replay", "--json").stdout)
+    assert (row["architecture"], row["network_key"]) == ("r50-fpn", PUBLISHED["r50-fpn"].architecture.key)
+    assert "stage4" in succeed("show", tmp_path / "replay", "0").stdout
+    result = spinenas("export", "r50-fpn", "--format", "json", "--out", tmp_path / "r50.json")
+    assert (result.exit_code, "which has no genotype" in result.stderr) == (1, True)
+
+
 def test_a_file_is_shown_and_exported_again_with_the_scaling_it_names(tmp_path: Path) -> None:
     first, second = tmp_path / "first.json", tmp_path / "second.json"
     succeed("export", "spinenet-49", "--format", "json", "--out", first, "--scaling", "96")

@@ -73,6 +73,11 @@ def test_the_python_in_the_readme_runs() -> None:
     assert type(names["backbone"]).__name__ == "SpineNet"
 
 
+def test_the_python_in_the_page_on_parity_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "parity.md").read_text(), flags=re.DOTALL)
+    exec(code, {})
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_files_that_exist(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8")):

@@ -14,15 +14,18 @@ import torch
 
 from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
 from spinenas.proxy_task.device import choose_device
+from spinenas.proxy_task.evaluate_weights import evaluate_weights
 from spinenas.proxy_task.synthetic import generate_dataset
 from spinenas.proxy_task.task import ProxyTask, failure_kind
 from spinenas.proxy_task.train import Diverged, bn_momentum_for, learning_rate_at, make_optimizer
+from spinenas.proxy_task.weights_file import load_detector
 from spinenas.results.record import COCO_METRICS, Evaluation, Failure, FailureKind
+from spinenas.space.baseline import Architecture, Baseline
 from spinenas.space.cost import retinanet_cost
 from spinenas.space.errors import GenotypeError, UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
-from spinenas.space.published import SPINENET_49
+from spinenas.space.published import MOBILE_49, R23_SP30, SPINENET_49
 from spinenas.space.scaling import SCALINGS, Scaling
 
 SMALL_GENOTYPE = Genotype.from_text("2b 2b / 3b0,1 3b0,1! 4r1,2! 5r3,4!")
@@ -110,6 +113,31 @@ def test_reward_images_are_never_trained_on_and_val_only_replayed(
     assert isinstance(result, Evaluation)
     assert val_metrics.keys() == result.metrics.keys()
     assert val_metrics["num_size1"] != result.metrics["num_size1"]
+
+
+def test_a_replay_keeps_weights_that_give_the_same_figures_again(config: TaskConfig, tmp_path: Path) -> None:
+    _, val = ProxyTask(config).replay(SMALL_GENOTYPE, seed=0, folder=tmp_path)
+    network, spec = load_detector(tmp_path / "weights.safetensors")
+    again = evaluate_weights(network, spec, config.data, config.eval)
+    # AP by terciles is by the sizes of train there, and of val here.
+    assert {name: again[name] for name in COCO_METRICS} == {name: val[name] for name in COCO_METRICS}
+
+
+@pytest.mark.parametrize("architecture", [Baseline(50), MOBILE_49, R23_SP30], ids=["baseline", "mobile", "longer stem"])
+def test_every_kind_of_architecture_goes_through_the_same_task(config: TaskConfig, architecture: Architecture) -> None:
+    result = ProxyTask(config).evaluate(architecture, seed=0)
+    assert isinstance(result, Evaluation), result
+    assert result.network_key == network_key(architecture)
+
+
+def test_both_dialects_and_stochastic_depth_can_be_trained(config: TaskConfig) -> None:
+    results = {}
+    for dialect, rate in (("tensorflow/tpu", 0.0), ("tensorflow/models", 0.0), ("tensorflow/tpu", 0.5)):
+        changed = replace(config, dialect=dialect, train=replace(config.train, stochastic_depth=rate))
+        result = ProxyTask(changed).evaluate(SMALL_GENOTYPE, seed=0)
+        assert isinstance(result, Evaluation), result
+        results[dialect, rate] = result.curve[0]["loss"]
+    assert len(set(results.values())) == 3
 
 
 def test_a_replay_at_another_width_is_that_width(config: TaskConfig) -> None:
