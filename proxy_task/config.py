@@ -7,7 +7,7 @@ presets change what small data and short trainings need changed.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import MAX_LEVEL
@@ -70,6 +70,20 @@ class HeadConfig:
     aspect_ratios: tuple[float, ...] = (1.0, 2.0, 0.5)
     separable: bool = False
 
+    @property
+    def num_anchors(self) -> int:
+        """Anchors at each location."""
+        return self.num_scales * len(self.aspect_ratios)
+
+    def as_cost_arguments(self) -> dict[str, Any]:
+        """What `spinenas.space.cost` wants to know of a head."""
+        return {
+            "head_convs": self.num_convs,
+            "head_channels": self.channels,
+            "num_anchors": self.num_anchors,
+            "separable_head": self.separable,
+        }
+
     def __post_init__(self) -> None:
         _at_least("head", self, num_convs=0, channels=1, num_scales=1)
         _above_zero("head", self, "anchor_scale")
@@ -86,14 +100,14 @@ class LossConfig:
     Attributes:
         focal_alpha, focal_gamma: of the class loss.
         huber_delta, box_weight: of the box loss, and its factor in the sum.
-        mask_zero_targets: a box coordinate whose target is exactly 0 is not learned, as in tensorflow/tpu.
+        mask_zero_targets: a box coordinate whose target is exactly 0 is not learned; None for what the dialect does.
     """
 
     focal_alpha: float = 0.25
     focal_gamma: float = 1.5
     huber_delta: float = 0.1
     box_weight: float = 50.0
-    mask_zero_targets: bool = False
+    mask_zero_targets: bool | None = None
 
     def __post_init__(self) -> None:
         _at_least("loss", self, focal_gamma=0, box_weight=0)
@@ -118,7 +132,7 @@ class TrainConfig:
         flip: horizontal flips, half of the time.
         scale_jitter: range of the random scale; the image is cropped or padded to size.
         bn_momentum: share of a batch in the running statistics (PyTorch's sense); None ties it to the number of steps.
-        bn_eps: added to the variance.
+        bn_eps: added to the variance; None for the dialect's.
         dtype: of convolutions; batch norm, losses and boxes are always float32.
         activation: of backbone and head.
         stochastic_depth: rate at which the last block's residual branch is dropped; earlier blocks' are smaller.
@@ -136,14 +150,16 @@ class TrainConfig:
     flip: bool = True
     scale_jitter: tuple[float, float] = (0.5, 2.0)
     bn_momentum: float | None = None
-    bn_eps: float = 1e-4
+    bn_eps: float | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     activation: Literal["relu", "swish"] = "relu"
     stochastic_depth: float = 0.0
 
     def __post_init__(self) -> None:
         _at_least("train", self, epochs=1, batch_size=1, weight_decay=0, warmup_steps=0)
-        _above_zero("train", self, "learning_rate", "bn_eps")
+        _above_zero("train", self, "learning_rate")
+        if self.bn_eps is not None:
+            _above_zero("train", self, "bn_eps")
         if self.gradient_clip_norm is not None:
             _above_zero("train", self, "gradient_clip_norm")
         if self.bn_momentum is not None:
@@ -167,7 +183,7 @@ class EvalConfig:
         batch_size: images at once; changes no result but the last bit.
         every_epochs: AP is also measured after every so many epochs; 0 for only after the last.
         plus_one_decoding: boxes are decoded in the "+1 pixel" convention of tensorflow/tpu, which encodes without it;
-            else what is decoded is what was encoded.
+            else what is decoded is what was encoded; None for what the dialect does.
     """
 
     score_threshold: float = 0.05
@@ -176,7 +192,7 @@ class EvalConfig:
     max_detections: int = 100
     batch_size: int = 16
     every_epochs: int = 0
-    plus_one_decoding: bool = False
+    plus_one_decoding: bool | None = None
 
     def __post_init__(self) -> None:
         _at_least("eval", self, pre_nms_top=1, max_detections=1, batch_size=1, every_epochs=0)
@@ -190,7 +206,7 @@ class TaskConfig:
     Attributes:
         image_size_pixels: side of the square input; a multiple of 32, at least 96.
         scaling: width, alpha and repeats of the backbone.
-        dialect: whose network is built; see `spinenas.space.dialect`.
+        dialect: whose network is built, and what else the two code bases do differently; see `spinenas.space.dialect`.
     """
 
     image_size_pixels: int = 512

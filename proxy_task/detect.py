@@ -53,6 +53,7 @@ def postprocess(
         deltas: (B, A, 4).
         anchors_yxyx: (A, 4).
         limits: (B, 2) height and width that boxes are clipped to.
+        config: thresholds, and how boxes are decoded (None counts as exactly).
 
     Returns:
         Boxes yxyx (B, M, 4), scores (B, M), class channels (B, M), and valid (B, M); M = max_detections.
@@ -63,7 +64,7 @@ def postprocess(
     top_scores = torch.where(top_scores > config.score_threshold, top_scores, 0)
     anchor, classes = top // (channels - 1), top % (channels - 1) + 1
     deltas = deltas.gather(1, anchor[..., None].expand(-1, -1, 4))
-    boxes = decode(deltas, anchors_yxyx[anchor], plus_one=config.plus_one_decoding)
+    boxes = decode(deltas, anchors_yxyx[anchor], plus_one=bool(config.plus_one_decoding))
     # Counting pixels, the last one of a row of n is n - 1.
     limits = limits - 1 if config.plus_one_decoding else limits
     boxes = torch.minimum(boxes.clamp(min=0), limits.repeat(1, 2)[:, None])

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from spinenas.proxy_task.cache_folder import cache_root
-from spinenas.proxy_task.coco import find_split, read_annotations
+from spinenas.proxy_task.coco import Annotations, find_split, read_annotations
 from spinenas.proxy_task.config import DataConfig, EvalConfig
 from spinenas.proxy_task.detect import detect, on_originals
 from spinenas.proxy_task.device import choose_device
@@ -15,47 +15,57 @@ from spinenas.proxy_task.evaluate import CocoEvaluator
 from spinenas.proxy_task.image_cache import open_cache
 from spinenas.proxy_task.labelled_images import labelled
 from spinenas.proxy_task.retinanet import RetinaNet
+from spinenas.proxy_task.synthetic import with_built_in
+from spinenas.proxy_task.train import Diverged
 from spinenas.proxy_task.weights_file import DetectorSpec
 from spinenas.space.errors import UserError
 
 
 def evaluate_weights(
-    network: RetinaNet,
-    spec: DetectorSpec,
-    data: DataConfig,
-    config: EvalConfig,
-    *,
-    image_size_pixels: int | None = None,
-    device: str = "auto",
+    network: RetinaNet, spec: DetectorSpec, data: DataConfig, config: EvalConfig
 ) -> dict[str, float | None]:
     """Return COCO's 12 metrics and the AP by size terciles of the data set itself.
 
     Args:
-        network, spec: as `load_detector` returns them.
+        network, spec: as `load_detector` returns them; size, number format and decoding are the spec's, float32.
         data: whose val split.
-        config: thresholds; the decoding of boxes is the spec's.
-        image_size_pixels: side of the square input; None for the spec's.
-        device: "auto", "cpu" or "cuda".
+        config: thresholds.
 
     Raises:
-        UserError: where the data has a category that the weights do not know, or cannot be read.
+        UserError: where the data has a category that the weights do not know, or cannot be read, or the weights
+            are no numbers.
     """
-    paths = find_split(data, "val")
+    paths = find_split(with_built_in(data, spec.image_size_pixels), "val")
     annotations = read_annotations(paths.annotations, paths.images)
-    unknown = sorted(set(annotations.category_ids.tolist()) - set(spec.category_ids))
-    if unknown:
-        raise UserError(
-            f"{paths.annotations} has category id {unknown[0]}, which these weights have no channel for; "
-            f"they know {len(spec.category_ids)} categories: use data with the same ids"
+    _check_categories(annotations, spec, str(paths.annotations))
+    cache = open_cache(annotations, spec.image_size_pixels, cache_root(data.cache_folder))
+    device = choose_device()
+    try:
+        found = detect(
+            network.to(device),
+            labelled(annotations, cache),
+            np.arange(len(annotations.image_ids)),
+            device=device,
+            config=replace(config, plus_one_decoding=spec.plus_one_decoding),
+            dtype="float32",
         )
-    cache = open_cache(annotations, image_size_pixels or spec.image_size_pixels, cache_root(data.cache_folder))
-    where = choose_device(device)
-    found = detect(
-        network.to(where),
-        labelled(annotations, cache),
-        np.arange(len(annotations.image_ids)),
-        device=where,
-        config=replace(config, plus_one_decoding=spec.plus_one_decoding),
-        dtype="float32",
-    )
+    except Diverged as error:
+        raise UserError(f"with these weights {error}; use others") from error
     return CocoEvaluator(annotations).evaluate(on_originals(found, annotations, cache, np.array(spec.category_ids)))
+
+
+def _check_categories(annotations: Annotations, spec: DetectorSpec, file: str) -> None:
+    """Refuse data whose category ids mean something else than the weights' class channels."""
+    known = dict(zip(spec.category_ids, spec.category_names, strict=True))
+    for category_id, name in zip(annotations.category_ids.tolist(), annotations.category_names, strict=True):
+        if category_id not in known:
+            raise UserError(
+                f"{file} has category id {category_id}, which these weights have no channel for; "
+                f"they know {len(known)} categories: use data with the same ids"
+            )
+        theirs = known[category_id]
+        if theirs and name and theirs.casefold() != name.casefold():
+            raise UserError(
+                f"category id {category_id} is {name!r} in {file} and {theirs!r} to these weights; "
+                "use data with the same categories"
+            )

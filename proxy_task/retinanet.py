@@ -13,7 +13,7 @@ from spinenas.proxy_task.config import HeadConfig
 from spinenas.proxy_task.losses import at_least_float32
 from spinenas.space.baseline import Architecture
 from spinenas.space.network import Backbone, build_backbone
-from spinenas.space.network.blocks import Layers, conv, draw_kernel, layers_of
+from spinenas.space.network.blocks import Layers, conv, draw_glorot, layers_of
 from spinenas.space.scaling import Scaling
 
 
@@ -124,13 +124,12 @@ def build_retinanet(
         generator=generator,
     )
     layers = layers_of(dialect, activation, bn_momentum, bn_eps)
-    num_anchors = head.num_scales * len(head.aspect_ratios)
     towers = [
         Tower(
             backbone.levels,
             in_channels=backbone.channels,
             head=head,
-            out_channels=num_anchors * width,
+            out_channels=head.num_anchors * width,
             layers=layers,
         )
         for width in (class_channels, 4)
@@ -143,13 +142,13 @@ def build_retinanet(
 def _initialize_head(network: RetinaNet, generator: torch.Generator) -> None:
     """Towers N(0, 0.01), predictors N(0, 1e-5), class bias at a prior of 0.01 (tensorflow/tpu `heads.py`).
 
-    Separable convolutions start by variance scaling, as the backbone's do.
+    Separable convolutions start Glorot-uniform: both code bases leave them to TensorFlow's default.
     """
 
     def draw(layer: nn.Conv2d | SeparableConv, std: float, bias: float) -> None:
         if isinstance(layer, SeparableConv):
-            draw_kernel(layer.depthwise, generator)
-            draw_kernel(layer.pointwise, generator)
+            draw_glorot(layer.depthwise, generator)
+            draw_glorot(layer.pointwise, generator)
             layer = layer.pointwise
         else:
             nn.init.normal_(layer.weight, std=std, generator=generator)

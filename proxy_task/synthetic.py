@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from spinenas.proxy_task.cache_folder import build_once
+from spinenas.proxy_task.cache_folder import build_once, cache_root
+from spinenas.proxy_task.config import BUILT_IN, DataConfig
 from spinenas.space.random_streams import generator
 
 Coordinates = NDArray[np.float64]
@@ -47,6 +49,16 @@ SUPERSAMPLING = 4
 BUILT_IN_SEED = 0
 BUILT_IN_VERSION = 2
 """Part of the built-in set's folder name; raise it when other images would be drawn."""
+
+
+def with_built_in(data: DataConfig, image_size_pixels: int) -> DataConfig:
+    """Return a configuration whose folder exists: the built-in set is written first where it is meant."""
+    if data.folder != BUILT_IN or data.train_annotations is not None:
+        return data
+    folder = ensure_built_in(
+        cache_root(data.cache_folder), data.built_in_train_images, data.built_in_val_images, image_size_pixels
+    )
+    return replace(data, folder=str(folder))
 
 
 def ensure_built_in(root: Path, num_train: int, num_val: int, image_size_pixels: int) -> Path:

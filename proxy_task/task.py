@@ -28,14 +28,14 @@ from spinenas.proxy_task.coco import (
     hold_out,
     read_annotations,
 )
-from spinenas.proxy_task.config import BUILT_IN, DataConfig, TaskConfig
+from spinenas.proxy_task.config import DataConfig, EvalConfig, TaskConfig
 from spinenas.proxy_task.detect import detect, on_originals
 from spinenas.proxy_task.device import choose_device, peak_memory_bytes, reset_peak_memory
 from spinenas.proxy_task.evaluate import CocoEvaluator
 from spinenas.proxy_task.image_cache import ImageCache, files_digest, open_cache
 from spinenas.proxy_task.labelled_images import LabelledImages, labelled
 from spinenas.proxy_task.retinanet import RetinaNet
-from spinenas.proxy_task.synthetic import ensure_built_in
+from spinenas.proxy_task.synthetic import with_built_in
 from spinenas.proxy_task.train import (
     Diverged,
     bn_momentum_for,
@@ -46,6 +46,7 @@ from spinenas.proxy_task.weights_file import DetectorSpec, save_detector
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
 from spinenas.space.baseline import Architecture
 from spinenas.space.cost import Cost, retinanet_cost
+from spinenas.space.dialect import DIALECTS
 from spinenas.space.errors import GenotypeError, UserError
 from spinenas.space.genotype import canonical_json
 from spinenas.space.graph import network_key
@@ -123,16 +124,7 @@ class ProxyTask:
     @cached_property
     def _data_config(self) -> DataConfig:
         """Where the data is; the generated set is written first."""
-        data = self.config.data
-        if data.folder == BUILT_IN and data.train_annotations is None:
-            built_in = ensure_built_in(
-                cache_root(data.cache_folder),
-                data.built_in_train_images,
-                data.built_in_val_images,
-                self.config.image_size_pixels,
-            )
-            data = replace(data, folder=str(built_in))
-        return data
+        return with_built_in(self.config.data, self.config.image_size_pixels)
 
     @cached_property
     def _train(self) -> Annotations:
@@ -188,6 +180,14 @@ class ProxyTask:
             len(self._rows[0]),
             self.config.scaling,
         )
+
+    @cached_property
+    def _eval(self) -> EvalConfig:
+        """How detections are made, with the dialect's decoding where the configuration names none."""
+        config = self.config.eval
+        if config.plus_one_decoding is None:
+            config = replace(config, plus_one_decoding=DIALECTS[self.config.dialect].decode_plus_one)
+        return config
 
     @property
     def class_channels(self) -> int:
@@ -297,12 +297,13 @@ class ProxyTask:
             scaling=fidelity.scaling,
             head=config.head,
             category_ids=tuple(self._train.category_ids.tolist()),
+            category_names=self._train.category_names,
             image_size_pixels=fidelity.image_size_pixels,
             dialect=config.dialect,
             activation=train.activation,
             bn_momentum=bn_momentum_for(train.epochs * steps_per_epoch(len(rows), train.batch_size), train),
             bn_eps=train.bn_eps,
-            plus_one_decoding=config.eval.plus_one_decoding,
+            plus_one_decoding=bool(self._eval.plus_one_decoding),
         )
         network = spec.build(
             stochastic_depth=train.stochastic_depth,
@@ -341,6 +342,7 @@ class ProxyTask:
             device=device,
             train=train,
             loss=config.loss,
+            dialect=DIALECTS[config.dialect],
             after_epoch=after_epoch,
         )
         train_seconds = time.perf_counter() - started - eval_seconds
@@ -359,7 +361,10 @@ class ProxyTask:
             peak_memory_bytes=peak_memory_bytes(device),
         )
         if weights_folder is not None:
-            save_detector(weights_folder / "weights.safetensors", network, spec)
+            try:
+                save_detector(weights_folder / "weights.safetensors", network, spec)
+            except UserError as error:  # a full disk must not cost the figures
+                logger.warning("the trained weights are not kept: %s", error)
         if not with_val:
             return evaluation, {}
         val_rows = np.arange(len(self._val.image_ids))
@@ -367,16 +372,12 @@ class ProxyTask:
 
     def cost(self, genotype: Architecture, scaling: Scaling | None = None, image_size: int | None = None) -> Cost:
         """Parameters and multiply-adds of the task's detector, at the task's or another scaling and size."""
-        head = self.config.head
         return retinanet_cost(
             genotype,
             scaling or self.config.scaling,
             image_size or self.config.image_size_pixels,
             class_channels=self.class_channels,
-            head_convs=head.num_convs,
-            head_channels=head.channels,
-            num_anchors=head.num_scales * len(head.aspect_ratios),
-            separable_head=head.separable,
+            **self.config.head.as_cost_arguments(),
         )
 
     def _metrics(
@@ -388,7 +389,7 @@ class ProxyTask:
             split.data,
             rows,
             device=self.torch_device,
-            config=self.config.eval,
+            config=self._eval,
             dtype=self.dtype,
         )
         category_ids = split.annotations.category_ids

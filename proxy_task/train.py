@@ -21,6 +21,7 @@ from spinenas.proxy_task.labelled_images import LabelledImages
 from spinenas.proxy_task.losses import detection_loss
 from spinenas.proxy_task.matching import targets
 from spinenas.proxy_task.retinanet import RetinaNet
+from spinenas.space.dialect import Dialect
 from spinenas.space.random_streams import generator
 
 
@@ -55,10 +56,20 @@ def bn_momentum_for(num_steps: int, config: TrainConfig) -> float:
     return min(0.2, max(0.003, 20 / num_steps))
 
 
-def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD with momentum 0.9, or AdamW; weight decay on convolution kernels alone (tensorflow/tpu)."""
-    kernels = [p for p in network.parameters() if p.ndim == 4]
-    others = [p for p in network.parameters() if p.ndim != 4]
+def make_optimizer(network: nn.Module, config: TrainConfig, *, decay_depthwise: bool = True) -> torch.optim.Optimizer:
+    """SGD with momentum 0.9, or AdamW; weight decay on convolution kernels alone (tensorflow/tpu).
+
+    Args:
+        decay_depthwise: depthwise kernels among them.
+    """
+    spared = set()
+    if not decay_depthwise:
+        convs = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+        spared = {id(layer.weight) for layer in convs if layer.groups > 1}
+    kernels: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for parameter in network.parameters():
+        (kernels if parameter.ndim == 4 and id(parameter) not in spared else others).append(parameter)
     groups = [
         {"params": kernels, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
@@ -77,6 +88,7 @@ def train_detector(
     device: torch.device,
     train: TrainConfig,
     loss: LossConfig,
+    dialect: Dialect,
     after_epoch: Callable[[int, dict[str, float]], bool],
 ) -> None:
     """Train in place.
@@ -85,6 +97,7 @@ def train_detector(
         network: on the device.
         data, rows: the training images, and which of them are trained on.
         seed: of order and augmentation.
+        dialect: decides what weight decay and the box loss leave out, where the configuration does not.
         after_epoch: called with (epoch from 1, mean losses and last learning rate); False stops the training.
 
     Raises:
@@ -92,7 +105,8 @@ def train_detector(
     """
     size = data.images.shape[1]
     anchors = network.anchors((size, size)).to(device)
-    optimizer = make_optimizer(network, train)
+    optimizer = make_optimizer(network, train, decay_depthwise=dialect.decay_depthwise)
+    masks_zero = dialect.mask_by_value if loss.mask_zero_targets is None else loss.mask_zero_targets
     num_batches = steps_per_epoch(len(rows), train.batch_size)
     num_steps = train.epochs * num_batches
     network.train()
@@ -119,7 +133,7 @@ def train_detector(
                 gamma=loss.focal_gamma,
                 delta=loss.huber_delta,
                 box_weight=loss.box_weight,
-                mask_zero_targets=loss.mask_zero_targets,
+                mask_zero_targets=masks_zero,
             )
             optimizer.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]

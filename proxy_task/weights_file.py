@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from spinenas.proxy_task.coco_categories import COCO_CATEGORIES
 from spinenas.proxy_task.config import HeadConfig
 from spinenas.proxy_task.retinanet import RetinaNet, build_retinanet
 from spinenas.results.atomic_write import write_bytes_atomically
@@ -30,9 +31,6 @@ from spinenas.space.scaling import Scaling
 SCHEMA = "spinenas-weights/1"
 _KEY = "spinenas"
 
-COCO_IDS = tuple(range(1, 91))
-"""Category ids of the 91 class channels of published weights: a channel is a COCO id, and channel 0 is unused."""
-
 
 @dataclass(frozen=True, slots=True)
 class DetectorSpec:
@@ -44,6 +42,7 @@ class DetectorSpec:
         scaling: width, alpha and repeats.
         head: towers and anchors.
         category_ids: class channel i + 1 stands for the i-th of them; channel 0 is unused.
+        category_names: their names, "" where there is none.
         image_size_pixels: side of the square input it was trained for.
         dialect, activation, bn_momentum, bn_eps: as `build_backbone` takes them.
         plus_one_decoding: whether its boxes are decoded in the "+1 pixel" convention.
@@ -54,12 +53,28 @@ class DetectorSpec:
     scaling: Scaling
     head: HeadConfig
     category_ids: tuple[int, ...]
+    category_names: tuple[str, ...]
     image_size_pixels: int
     dialect: str = "tensorflow/tpu"
     activation: str = "relu"
     bn_momentum: float | None = None
     bn_eps: float | None = None
     plus_one_decoding: bool = False
+
+    def __post_init__(self) -> None:
+        dialect_named(self.dialect)
+        architecture_from_text(self.architecture)
+        if len(set(self.category_ids)) != len(self.category_ids) or len(self.category_names) != len(self.category_ids):
+            raise UserError("its category ids are not distinct, or there is not one name for each")
+        if self.image_size_pixels < 96 or self.image_size_pixels % 32:
+            raise UserError(f"its image size is {self.image_size_pixels}; a multiple of 32 of at least 96 is wanted")
+        if self.bn_eps is not None and not self.bn_eps > 0:
+            raise UserError(f"its bn_eps is {self.bn_eps}; a positive number is wanted")
+
+    def is_of(self, model: PublishedModel) -> bool:
+        """Whether this is the published detector, up to dialect and activation."""
+        published = published_detector(model, dialect=self.dialect, activation=self.activation)
+        return replace(published, name=self.name, bn_momentum=self.bn_momentum, bn_eps=self.bn_eps) == self
 
     def build(self, *, stochastic_depth: float = 0.0, generator: torch.Generator | None = None) -> RetinaNet:
         """Build the network with fresh weights, as `build_retinanet` does. Raises UserError."""
@@ -77,8 +92,13 @@ class DetectorSpec:
         )
 
 
-def published_detector(model: PublishedModel, *, dialect: str, activation: str) -> DetectorSpec:
-    """What released weights of a published model belong to: 91 class channels, head and anchors as published."""
+def published_detector(
+    model: PublishedModel, *, dialect: str, activation: str, bn_eps: float | None = None
+) -> DetectorSpec:
+    """What released weights of a published model belong to: 91 class channels, head and anchors as published.
+
+    A class channel is a COCO category id; those without a category are never detected.
+    """
     rules = dialect_named(dialect)
     head = HeadConfig(
         num_convs=model.head_convs,
@@ -92,10 +112,12 @@ def published_detector(model: PublishedModel, *, dialect: str, activation: str) 
         model.architecture.text,
         model.scaling,
         head,
-        COCO_IDS,
+        tuple(range(1, 91)),
+        tuple(COCO_CATEGORIES.get(category_id, "") for category_id in range(1, 91)),
         model.image_size_pixels,
         dialect=dialect,
         activation=activation,
+        bn_eps=bn_eps,
         plus_one_decoding=rules.decode_plus_one,
     )
 
@@ -161,10 +183,15 @@ def _spec_of(metadata: Mapping[str, str], path: Path) -> DetectorSpec:
             f"{path} does not say what network its weights are of ({_KEY} of schema {SCHEMA} in its metadata); "
             "name a file that spinenas has written"
         )
+    unknown = document.keys() - {field.name for field in fields(DetectorSpec)}
+    if unknown:
+        raise UserError(
+            f"{path} describes its network with the unknown {min(unknown)!r}; read it with a newer spinenas"
+        )
     try:
-        spec = pydantic.TypeAdapter(DetectorSpec).validate_python(document)
+        return pydantic.TypeAdapter(DetectorSpec).validate_python(document)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path} describes no network: {where}: {first['msg']}; write it again") from error
-    return replace(spec, category_ids=tuple(spec.category_ids))
+        where = "".join(f"{part}: " for part in first["loc"])
+        what = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{path} describes no network: {where}{what}; write it again") from error

@@ -199,15 +199,16 @@ def export(target: tuple[str, ...], format: str, out: Path, scaling: str | None,
     type=click.Choice(["relu", "swish"]),
     help="It was trained with: relu in protocols A and B, swish in protocol C; no checkpoint says so itself.",
 )
+@click.option("--bn-eps", type=float, help="Epsilon of its batch norms, if not 1e-4; the first releases had 1e-3.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-def convert(checkpoint: Path, name: str, out: Path, activation: str, force: bool) -> None:
+def convert(checkpoint: Path, name: str, out: Path, activation: str, bn_eps: float | None, force: bool) -> None:
     """Turn a released tensorflow/tpu RetinaNet CHECKPOINT into a weights file of ours.
 
     CHECKPOINT is its prefix (.../model.ckpt), its .index file, or the folder it is in; TensorFlow is not needed.
     """
     from spinenas.search.convert import convert_checkpoint
 
-    convert_checkpoint(checkpoint, name, out, activation=activation, force=force)
+    convert_checkpoint(checkpoint, name, out, activation=activation, bn_eps=bn_eps, force=force)
     click.echo(f"wrote the weights of {name} to {out}", err=True)
 
 
@@ -222,7 +223,7 @@ def convert(checkpoint: Path, name: str, out: Path, activation: str, force: bool
     type=click.Choice(["proxy", "full"]),
     default="proxy",
     show_default=True,
-    help="The task's scaling, or the architecture's own.",
+    help="The task's scaling, or the architecture's own; the head is the task's.",
 )
 @_overrides
 @_formats
@@ -281,7 +282,10 @@ def _replay_weights(
     found: Target, out: Path, settings: dict[str, Any], overrides: tuple[str, ...], format: str | None
 ) -> None:
     """Measure a weights file on val."""
-    config, _ = _configuration("quickstart", {"task.eval.pre_nms_top": 5000} | settings, overrides)
+    useless = [word for word in overrides if not word.startswith(("task.eval.", "task.data."))]
+    if useless:
+        raise click.UsageError(f"a weights file is not trained: only task.eval and task.data count, not {useless[0]}")
+    config, _ = _configuration("quickstart", settings, ("task.eval.pre_nms_top=5000", *overrides))
     from spinenas.search.replay import replay_weights
 
     assert found.weights is not None

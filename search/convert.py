@@ -11,7 +11,9 @@ from spinenas.space.network.tf_weights import is_weight, load_variables
 from spinenas.space.published import published
 
 
-def convert_checkpoint(checkpoint: Path, name: str, out: Path, *, activation: str, force: bool = False) -> None:
+def convert_checkpoint(
+    checkpoint: Path, name: str, out: Path, *, activation: str, bn_eps: float | None = None, force: bool = False
+) -> None:
     """Read a checkpoint and write FILE.safetensors, whole or not at all. Raises UserError.
 
     Args:
@@ -19,6 +21,7 @@ def convert_checkpoint(checkpoint: Path, name: str, out: Path, *, activation: st
         name: the published model that it is of.
         out: the file.
         activation: what it was trained with, "relu" or "swish"; nothing in a checkpoint says so.
+        bn_eps: epsilon of its batch norms; None for the code base's own, 1e-4.
         force: replace an existing file.
     """
     model = published(name)
@@ -27,7 +30,7 @@ def convert_checkpoint(checkpoint: Path, name: str, out: Path, *, activation: st
     if out.exists() and not force:
         raise UserError(f"{out} exists already; choose another file, or force its replacement")
     variables = read_checkpoint(checkpoint, wanted=is_weight)
-    spec = published_detector(model, dialect="tensorflow/tpu", activation=activation)
+    spec = published_detector(model, dialect="tensorflow/tpu", activation=activation, bn_eps=bn_eps)
     network = spec.build()
     try:
         load_variables(network, variables, names="tensorflow/tpu")

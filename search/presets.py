@@ -7,13 +7,14 @@ from spinenas.search.config import BudgetConfig, ControllerConfig, ExecutorConfi
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.scaling import Scaling
 
+# The CPU presets decode boxes as they encode them and learn every coordinate: "+1 pixel" is much of a small box.
 QUICKSTART_TASK = TaskConfig(
     image_size_pixels=128,
     # At an eighth of the width alpha 0.25 leaves two channels in a connection; 1.0 costs little and learns faster.
     scaling=Scaling("proxy", 0.125, 32, 1.0, 1),
     data=DataConfig(),
     head=HeadConfig(num_convs=2, channels=32, anchor_scale=2.0),
-    loss=LossConfig(box_weight=10.0),
+    loss=LossConfig(box_weight=10.0, mask_zero_targets=False),
     train=TrainConfig(
         epochs=5,
         batch_size=8,
@@ -23,7 +24,7 @@ QUICKSTART_TASK = TaskConfig(
         warmup_steps=0.1,
         scale_jitter=(0.8, 1.25),
     ),
-    eval=EvalConfig(pre_nms_top=1000),
+    eval=EvalConfig(pre_nms_top=1000, plus_one_decoding=False),
 )
 """Generated shapes, small enough for a CPU: a demonstration, not evidence."""
 
@@ -32,7 +33,7 @@ COCO_SMALL_TASK = TaskConfig(
     data=DataConfig(folder=""),
     scaling=Scaling("proxy", 0.25, 64, 1.0, 1),
     head=HeadConfig(num_convs=1, channels=64, anchor_scale=2.0),
-    loss=LossConfig(box_weight=30.0),
+    loss=LossConfig(box_weight=30.0, mask_zero_targets=False),
     train=TrainConfig(
         epochs=16,
         # Small batches: what a few hundred images lack is steps.
@@ -44,7 +45,7 @@ COCO_SMALL_TASK = TaskConfig(
         scale_jitter=(0.8, 1.25),
         dtype="bfloat16",
     ),
-    eval=EvalConfig(pre_nms_top=1000, every_epochs=8),
+    eval=EvalConfig(pre_nms_top=1000, every_epochs=8, plus_one_decoding=False),
 )
 """A few hundred photographs on a CPU, some minutes for each trial."""
 
@@ -62,8 +63,7 @@ SPINENET49_PROXY_TASK = TaskConfig(
         warmup_steps=500,
         scale_jitter=(0.5, 2.0),
     ),
-    loss=LossConfig(mask_zero_targets=True),
-    eval=EvalConfig(every_epochs=1, plus_one_decoding=True),
+    eval=EvalConfig(every_epochs=1),
 )
 """The paper's proxy: widths x0.25, alpha 0.25, head 64, 512 px, 5 epochs, 7392 reward images (SpineNet,
 section 5.1). Batch, learning rate, warm-up and the four head convolutions are not published; they are those of

@@ -5,8 +5,9 @@ The only place, beside final reports, where val is looked at; a search is never 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from spinenas.search.config import BudgetConfig, SearchConfig
 from spinenas.search.executor import Task
 from spinenas.search.loop import Display, Run, proxy_task, start_run
 from spinenas.space.baseline import Architecture, architecture_from_text
+from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.scaling import Scaling
 
@@ -108,11 +110,21 @@ def replay_weights(path: Path, task: TaskConfig, *, out: Path) -> ValMetrics:
 
     RunFolder.check_free(out)
     network, spec = load_detector(path)
-    metrics = evaluate_weights(network, spec, task.data, task.eval)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)  # before the work: what cannot be kept must not be waited for
+    except OSError as error:
+        raise UserError(f"cannot make the folder {out}: {error.strerror}; choose another one") from error
+    try:
+        metrics = evaluate_weights(network, spec, task.data, task.eval)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            out.rmdir()
+        raise
     architecture = architecture_from_text(spec.architecture)
     blocks = architecture.to_json() if isinstance(architecture, Genotype) else None
-    RunFolder(out).write_replay({"architecture": spec.name, "genotype": blocks, "val": metrics})
+    document = {"architecture": spec.name, "genotype": blocks, "val": metrics}
+    about = {"weights": str(path.absolute()), "data": asdict(task.data), "eval": asdict(task.eval)}
+    RunFolder(out).write_replay(document | about)
     return metrics
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spinenas.results.export import read_architecture
-from spinenas.space.baseline import Architecture
+from spinenas.space.baseline import Architecture, architecture_from_text, genotype_of
 from spinenas.space.cost import Cost, cost_by_part, retinanet_cost
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.genotype import Genotype
@@ -19,7 +19,6 @@ from spinenas.space.published import PUBLISHED, PublishedModel
 from spinenas.space.scaling import BASELINE_SCALING, SCALINGS, Scaling
 
 if TYPE_CHECKING:
-    from spinenas.proxy_task.weights_file import DetectorSpec
     from spinenas.results.record import TrialRecord
     from spinenas.search.loop import Run
 
@@ -52,9 +51,7 @@ class Target:
     @property
     def genotype(self) -> Genotype:
         """Its blocks. Raises UserError for a baseline."""
-        if not isinstance(self.architecture, Genotype):
-            raise UserError(f"{self.name} is a ResNet-FPN, which has no genotype; name one of the SpineNets")
-        return self.architecture
+        return genotype_of(self.architecture, self.name)
 
     def describe(self) -> str:
         """One line: size, dead blocks, what is published, and the result if it is a trial's."""
@@ -117,7 +114,8 @@ def published_words(model: PublishedModel) -> str:
     figures = (
         ("{:g} M parameters", model.params_millions),
         ("{:g} G multiply-adds", model.madds_billions),
-        ("AP {:g}", model.ap),
+        ("AP {:g} on val2017", model.ap),
+        ("{:g} on test-dev", model.ap_test_dev),
     )
     words = [text.format(figure) for text, figure in figures if figure is not None]
     return f"published: {', '.join(words) or 'no figures'} ({model.source})"
@@ -142,6 +140,7 @@ def published_rows() -> list[dict[str, Any]]:
                 "baseline": model.baseline,
                 "baseline_ratio": base and cost.madds / base,
                 "published_ap": model.ap,
+                "published_ap_test_dev": model.ap_test_dev,
                 "source": model.source,
             }
         )
@@ -171,15 +170,15 @@ def find_target(words: tuple[str, ...]) -> Target:
 
 def _weights(path: Path) -> Target:
     from spinenas.proxy_task.weights_file import read_spec  # torch
-    from spinenas.space.baseline import architecture_from_text
 
-    spec: DetectorSpec = read_spec(path)
+    spec = read_spec(path)
     detector = {
         "scaling": spec.scaling,
         "image_size": spec.image_size_pixels,
         "class_channels": len(spec.category_ids) + 1,
-    } | head_words(spec.head)
-    model = PUBLISHED.get(spec.name)
+        **spec.head.as_cost_arguments(),
+    }
+    model = next((model for model in PUBLISHED.values() if spec.is_of(model)), None)
     return Target(
         str(path), architecture_from_text(spec.architecture), spec.scaling, detector, model=model, weights=path
     )
@@ -189,7 +188,6 @@ def _trial(folder: str, number: str) -> Target:
     """Find a trial of a run by its number, or the best one. Raises UserError."""
     from spinenas.search.config import SearchConfig
     from spinenas.search.loop import Run
-    from spinenas.space.baseline import architecture_from_text
 
     run = Run.open(folder)
     records = run.records()
@@ -208,17 +206,8 @@ def _trial(folder: str, number: str) -> Target:
         "scaling": record.fidelity.scaling if record.fidelity else task.scaling,
         "image_size": task.image_size_pixels,
         "class_channels": len(categories) + 1,
-    } | head_words(task.head)
+        **task.head.as_cost_arguments(),
+    }
     architecture = record.genotype or architecture_from_text(record.architecture)
     scaling = SCALINGS["49"] if record.genotype else BASELINE_SCALING
     return Target(f"{folder} {record.number}", architecture, scaling, detector, run=run, record=record)
-
-
-def head_words(head: Any) -> dict[str, Any]:
-    """A HeadConfig as `cost_by_part` takes it."""
-    return {
-        "head_convs": head.num_convs,
-        "head_channels": head.channels,
-        "num_anchors": head.num_scales * len(head.aspect_ratios),
-        "separable_head": head.separable,
-    }

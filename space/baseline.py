@@ -44,6 +44,13 @@ Architecture = Genotype | Baseline
 """Whatever a detector can be built on."""
 
 
+def genotype_of(architecture: Architecture, name: str) -> Genotype:
+    """Return an architecture's blocks; `name` is what it is called. Raises UserError for a baseline."""
+    if isinstance(architecture, Baseline):
+        raise UserError(f"{name} is a ResNet-FPN, which has no genotype; name one of the SpineNets")
+    return architecture
+
+
 def architecture_from_text(text: str) -> Architecture:
     """Read what `text` of a genotype or a baseline printed. Raises UserError."""
     if "/" in text:

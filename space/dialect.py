@@ -24,9 +24,13 @@ class Dialect:
         repeated_pools: after a connection's strided convolution, 3x3 stride-2 max-pools until it is small enough; else
             one pool, of size 3 up to a ratio of 4, and 5 beyond.
         hard_squeeze: squeeze-excite of MBConv has ReLU and a hard sigmoid; else swish and a sigmoid.
-        glorot_resampling: depthwise kernels of mobile connections start Glorot-uniform.
-        unused_blocks: rows of the block list beyond those that are built; they count in the stochastic-depth rates.
-        aspect_ratios: anchors' width / height in the order of the predictors' channels.
+        glorot_resampling: depthwise kernels of mobile connections start Glorot-uniform; else by variance scaling.
+        glorot_pyramid: the same of a baseline's pyramid.
+        pyramid_relu: level 7 of a pyramid is made of level 6 after a ReLU, whatever the network's activation.
+        unused_blocks: rows of the ResNet-type block list beyond those that are built; they count in the
+            stochastic-depth rates.
+        decay_depthwise: weight decay acts on depthwise kernels too.
+        aspect_ratios: anchors' width / height in the order of the predictors' channels, in released weights.
         decode_plus_one: boxes are decoded in the "+1 pixel" convention (and encoded without it).
         mask_by_value: a box coordinate is learned where its target is not 0; else where its anchor is positive.
     """
@@ -38,7 +42,10 @@ class Dialect:
     repeated_pools: bool
     hard_squeeze: bool
     glorot_resampling: bool
+    glorot_pyramid: bool
+    pyramid_relu: bool
     unused_blocks: int
+    decay_depthwise: bool
     aspect_ratios: tuple[float, ...]
     decode_plus_one: bool
     mask_by_value: bool
@@ -55,7 +62,10 @@ DIALECTS = {
             repeated_pools=False,
             hard_squeeze=False,
             glorot_resampling=False,
+            glorot_pyramid=True,
+            pyramid_relu=True,
             unused_blocks=0,
+            decay_depthwise=True,
             aspect_ratios=(1.0, 2.0, 0.5),
             decode_plus_one=True,
             mask_by_value=True,
@@ -68,7 +78,10 @@ DIALECTS = {
             repeated_pools=True,
             hard_squeeze=True,
             glorot_resampling=True,
+            glorot_pyramid=False,
+            pyramid_relu=False,
             unused_blocks=1,  # an output of level 2 that is not built when the levels start at 3
+            decay_depthwise=False,
             aspect_ratios=(0.5, 1.0, 2.0),
             decode_plus_one=False,
             mask_by_value=False,
@@ -76,8 +89,6 @@ DIALECTS = {
     )
 }
 """The dialects by name."""
-
-TPU = DIALECTS["tensorflow/tpu"]
 
 
 def dialect_named(name: str) -> Dialect:

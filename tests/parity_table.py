@@ -14,10 +14,13 @@ import numpy as np
 import oracle_weights
 import torch
 from shared_fixtures import shared_folder
+from test_oracle_detection import anchors_of, batch_targets, fixture, from_formula, training_step
 
 from spinenas.proxy_task.anchors import anchor_boxes
 from spinenas.proxy_task.boxes import decode, encode
-from spinenas.proxy_task.config import HeadConfig
+from spinenas.proxy_task.config import EvalConfig, HeadConfig
+from spinenas.proxy_task.detect import postprocess
+from spinenas.proxy_task.losses import detection_loss, focal_loss
 from spinenas.proxy_task.retinanet import build_retinanet
 from spinenas.space.dialect import DIALECTS
 from spinenas.space.published import MOBILE_49, SPINENET_49
@@ -78,6 +81,53 @@ def anchors_error(folder: Path) -> float:
     return max(errors)
 
 
+def losses_error(folder: Path) -> float:
+    golden = np.load(folder / "retina_losses.npz", allow_pickle=False)
+    errors = []
+    for gamma in (1.5, 2.0):
+        scores = torch.from_numpy(golden["logits"]).double().requires_grad_(True)
+        logits = torch.stack([torch.full_like(scores, -200.0), scores], dim=-1)
+        loss = focal_loss(logits, torch.from_numpy(golden["targets"]).long(), alpha=0.25, gamma=gamma)
+        (gradient,) = torch.autograd.grad(loss, scores)
+        errors.append(error(gradient.numpy(), golden[f"focal_a0.25_g{gamma}_grad"]))
+    return max(errors)
+
+
+def total_loss_error() -> float:
+    case = fixture("retina_total_loss_128")
+    parts = detection_loss(
+        from_formula("det:cls", 128, 819, 3, -4),
+        from_formula("det:box", 128, 36, 0.5, 0),
+        *batch_targets(case, anchors_of(128)),
+        alpha=0.25,
+        gamma=1.5,
+        delta=0.1,
+        box_weight=50,
+    )
+    names = ("model_loss", "cls_loss", "box_loss")
+    return max(abs(float(ours) / case[name] - 1) for ours, name in zip(parts, names, strict=True))
+
+
+def nms_error(folder: Path) -> float:
+    golden = np.load(folder / "retina_nms_128.npz", allow_pickle=False)
+    logits, deltas = from_formula("nms:cls", 128, 36, 6, -4), from_formula("nms:box", 128, 36, 0.3, 0)
+    limits = torch.tensor(fixture("retina_nms_128")["image_shape"], dtype=torch.float32)
+    boxes, _, classes, _ = postprocess(logits, deltas, anchors_of(128), limits, EvalConfig())
+    assert np.array_equal(classes.numpy(), golden["v1_detection_classes"])
+    return error(boxes.numpy(), golden["v1_detection_boxes"])
+
+
+def step_errors(activation: str) -> list[tuple[str, float]]:
+    case = fixture(f"train_49S_{activation}_2x256x256")
+    step = training_step(case)
+    losses = max(abs(ours / case[name] - 1) for name, ours in step.losses.items())
+    gradients = max(
+        float(np.abs(step.gradients[name][:4] - golden["head4"]).max() / golden["l2"])
+        for name, golden in case["grads"].items()
+    )
+    return [("losses", losses), ("gradients, of their norm", gradients)]
+
+
 def main() -> None:
     torch.set_num_threads(1)
     folder = shared_folder("oracle")
@@ -92,6 +142,10 @@ def main() -> None:
     decoded = decode(coder["codes"], coder["anchors"]).numpy()
     rows.append(("retina_box_coder, encode", error(encoded, coder["encode_label"].numpy())))
     rows.append(("retina_box_coder, decode", error(decoded, coder["decode_box_ops_clipped"].numpy())))
+    rows += [("retina_losses, gradients", losses_error(folder)), ("retina_total_loss_128", total_loss_error())]
+    rows.append(("retina_nms_128, boxes", nms_error(folder)))
+    for activation in ("relu", "swish"):
+        rows += [(f"train_49S_{activation}_2x256x256, {what}", largest) for what, largest in step_errors(activation)]
     for name, largest in rows:
         print(f"| `{name}` | {largest:.1e} |", flush=True)
 

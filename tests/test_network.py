@@ -17,11 +17,11 @@ from spinenas.space.baseline import Baseline
 from spinenas.space.cost import backbone_cost
 from spinenas.space.dialect import DIALECTS
 from spinenas.space.errors import UserError
-from spinenas.space.genotype import Genotype
+from spinenas.space.genotype import BlockKind, Genotype
 from spinenas.space.graph import network_key
 from spinenas.space.network import SpineNet, build_backbone, count_madds, num_parameters
-from spinenas.space.network.blocks import StochasticDepth
-from spinenas.space.network.resample import max_pool_same
+from spinenas.space.network.blocks import StochasticDepth, initialize, layers_of
+from spinenas.space.network.resample import Resample, max_pool_same, single_pool
 from spinenas.space.published import MOBILE_49, PUBLISHED, R0_SP53, R23_SP30, SPINENET_49, PublishedModel
 from spinenas.space.scaling import SCALINGS, Scaling
 from spinenas.space.search_space import SearchSpace
@@ -215,31 +215,74 @@ def test_a_damaged_variant_with_one_parent_a_block_is_built() -> None:
     assert cost.params < backbone_cost(R0_SP53, TINY, 128).params
 
 
-def test_a_baseline_adds_upsampled_levels_and_ends_in_batch_norms() -> None:
-    """The pyramid read again, step by step (tensorflow/tpu `fpn.py`)."""
-    network = build_backbone(Baseline(50), Scaling("test", 0.125, 8, 1.0, 1)).eval()
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("activation", ["relu", "swish"])
+def test_a_baseline_adds_upsampled_levels_and_ends_in_batch_norms(dialect: str, activation: str) -> None:
+    """The pyramid read again, step by step (tensorflow/tpu and tensorflow/models `fpn.py`)."""
+    network = build_backbone(
+        Baseline(50), Scaling("test", 0.125, 8, 1.0, 1), dialect=dialect, activation=activation
+    ).eval()
+    act = functional.relu if activation == "relu" else functional.silu
     images = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+
+    def down(x: Tensor, layer: Any) -> Tensor:
+        # SAME in both: at an even size nothing before and one cell after.
+        return functional.conv2d(functional.pad(x, (0, 1, 0, 1)), layer.weight, layer.bias, stride=2)
+
+    def smooth(x: Tensor, layer: Any) -> Tensor:
+        return functional.conv2d(x, layer.weight, layer.bias, padding=1)
+
     with torch.no_grad():
         outputs = network(images)
-        x = max_pool_same(network.stem(images).clamp(min=0), (3, 3), (2, 2))
-        c2 = network.stage2(x)
-        c3 = network.stage3(c2)
+        c3 = network.stage3(network.stage2(max_pool_same(act(network.stem(images)), (3, 3), (2, 2))))
         c4 = network.stage4(c3)
-        c5 = network.stage5(c4)
-        p5 = network.lateral5(c5)
+        p5 = network.lateral5(network.stage5(c4))
         p4 = network.lateral4(c4) + p5.repeat_interleave(2, 2).repeat_interleave(2, 3)
         p3 = network.lateral3(c3) + p4.repeat_interleave(2, 2).repeat_interleave(2, 3)
-        p6 = network.smooth6(network.smooth5(p5))
-        p7 = network.smooth7(p6.clamp(min=0))
-        expected = {3: network.smooth3(p3), 4: network.smooth4(p4), 5: network.smooth5(p5), 6: p6, 7: p7}
-    for level, output in outputs.items():
-        torch.testing.assert_close(output, getattr(network, f"bn{level}")(expected[level]))
-        assert output.shape == (1, 8, 128 >> level, 128 >> level)
+        expected = {3: smooth(p3, network.smooth3), 4: smooth(p4, network.smooth4), 5: smooth(p5, network.smooth5)}
+        expected[6] = down(expected[5], network.smooth6)
+        expected[7] = down((functional.relu if dialect == "tensorflow/tpu" else act)(expected[6]), network.smooth7)
+        for level, output in outputs.items():
+            torch.testing.assert_close(output, getattr(network, f"bn{level}")(expected[level]))
+            assert output.shape == (1, 8, 128 >> level, 128 >> level)
+
+
+@pytest.mark.parametrize(
+    ("parent_size", "size", "kernel_size", "stride"),
+    [
+        (40, 20, 1, 1),
+        (20, 5, 3, 2),
+        (40, 5, 5, 4),
+        (20, 3, 5, 2),  # sizes that do not divide: a stride of 2, and a resize for the rest
+        (7, 2, 3, 2),
+        (10, 3, 3, 2),
+        (5, 2, 1, 1),  # the whole part of the ratio decides
+    ],
+)
+def test_the_one_pool_of_tensorflow_tpu(parent_size: int, size: int, kernel_size: int, stride: int) -> None:
+    assert single_pool(parent_size, size) == (kernel_size, stride)
+
+
+def test_each_axis_is_pooled_by_its_own_ratio() -> None:
+    """From 10 x 6 cells to 2 x 1: the axes do not see each other."""
+    generator = torch.Generator().manual_seed(0)
+    parent, target = (4, BlockKind.RESIDUAL), (7, BlockKind.RESIDUAL)
+    connection = Resample(parent, target, TINY, layers_of("tensorflow/tpu", "relu", None, None)).eval()
+    initialize(connection, generator)
+    x = torch.rand(1, TINY.width(*parent), 10, 6, generator=generator)
+    with torch.no_grad():
+        y = connection.down(connection.reduce(x).clamp(min=0)).clamp(min=0)  # type: ignore[misc]
+        assert y.shape[-2:] == (5, 3)
+        # Height: a kernel of 5 and a stride of 10 / 2 // 2 = 2 make 3 of 5 cells, of which a resize to 2 keeps the
+        # first two. Width: a kernel of 5 and a stride of 6 / 1 // 2 = 3 make one of all 3.
+        rows = [y[:, :, max(0, 2 * i - 2) : 2 * i + 3].amax(dim=(2, 3), keepdim=True) for i in range(2)]
+        torch.testing.assert_close(connection(x, (2, 1)), connection.expand(torch.cat(rows, dim=2)))
 
 
 @pytest.mark.parametrize(("dialect", "denominator"), [("tensorflow/tpu", 15), ("tensorflow/models", 16)])
 def test_stochastic_depth_rises_with_the_block_and_spares_the_stem(dialect: str, denominator: int) -> None:
     network = build_backbone(SPINENET_49, SCALINGS["96"], dialect=dialect, stochastic_depth=0.2)
+    assert isinstance(network, SpineNet)
     for node in network.nodes:
         for block in node.repeats:
             if node.node < 2:
@@ -247,6 +290,14 @@ def test_stochastic_depth_rises_with_the_block_and_spares_the_stem(dialect: str,
             else:
                 assert block.depth is not None
                 assert block.depth.rate == pytest.approx(0.2 * (node.node - 1) / denominator)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_stochastic_depth_of_the_mobile_models_counts_their_16_blocks(dialect: str) -> None:
+    network = build_backbone(MOBILE_49, SCALINGS["mobile-49"], dialect=dialect, stochastic_depth=0.2)
+    assert isinstance(network, SpineNet)
+    depths = [node.repeats[0].depth for node in network.nodes[2:]]
+    assert [depth.rate for depth in depths if depth] == pytest.approx([0.2 * (i + 1) / 16 for i in range(16)])
 
 
 def test_a_dropped_branch_leaves_the_shortcut_and_a_kept_one_is_scaled() -> None:

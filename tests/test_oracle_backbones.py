@@ -72,7 +72,7 @@ def first_deviation(taps: dict[str, Tensor], golden: dict[str, dict[str, float]]
     """Name the first place whose statistics are not the golden ones, or return ""."""
     for name, tensor in taps.items():
         for statistic, value in oracle_weights.statistics(tensor).items():
-            if abs(value - golden[name][statistic]) > TOLERANCE * golden[name]["abs_max"]:
+            if not abs(value - golden[name][statistic]) <= TOLERANCE * golden[name]["abs_max"]:  # NaN is a deviation
                 return f"{name} differs in {statistic}: {value} instead of {golden[name][statistic]}"
     return ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -242,13 +243,19 @@ def train_network(case: dict[str, Any]) -> RetinaNet:
     return network.train()
 
 
-@pytest.mark.parametrize("activation", ["swish", "relu"])
-def test_one_training_step(activation: str) -> None:
-    case = fixture(f"train_49S_{activation}_2x256x256")
+@dataclass
+class Step:
+    """What one training step in float64 gave; arrays in TensorFlow's layout, flat."""
+
+    losses: dict[str, float]
+    gradients: dict[str, NDArray[np.float64]]
+    state: dict[str, NDArray[np.float64]]
+
+
+def training_step(case: dict[str, Any]) -> Step:
     network = train_network(case).double()
     classes, box_targets = batch_targets(case, anchors_of(256))
-    images = oracle_weights.image_of(*case["input"]).double()
-    logits, deltas = network(images)
+    logits, deltas = network(oracle_weights.image_of(*case["input"]).double())
     loss = LossConfig()
     total, class_part, box_part = detection_loss(
         logits,
@@ -260,30 +267,53 @@ def test_one_training_step(activation: str) -> None:
         delta=loss.huber_delta,
         box_weight=loss.box_weight,
     )
-    assert float(class_part.detach()) == pytest.approx(case["cls_loss"], rel=2e-6)
-    assert float(box_part.detach()) == pytest.approx(case["box_loss"], rel=2e-6)
-    assert float(total.detach()) == pytest.approx(case["model_loss"], rel=2e-6)
     # What the optimiser decays is what the originals' L2 loss is of.
     decayed = make_optimizer(network, TrainConfig()).param_groups[0]["params"]
-    l2 = case["l2_weight_decay"] / 2 * sum(float((p.detach() ** 2).sum()) for p in decayed)
-    assert l2 == pytest.approx(case["l2_loss"], rel=2e-6)
-
-    (total + case["l2_weight_decay"] / 2 * sum((p**2).sum() for p in decayed)).backward()  # type: ignore[no-untyped-call]
+    l2 = case["l2_weight_decay"] / 2 * torch.stack([(p**2).sum() for p in decayed]).sum()
+    (total + l2).backward()  # type: ignore[no-untyped-call]
     slots = canonical_slots(network)
     parameters = dict(network.named_parameters())
-    assert case["grads"].keys() == {name for name, slot in slots.items() if slot.key in parameters}
-    for name, golden in case["grads"].items():
-        slot = slots[name]
-        gradient = parameters[slot.key].grad
-        assert gradient is not None, name
-        theirs = gradient.numpy().transpose(np.argsort(slot.axes)).reshape(-1)
-        scale = max(golden["l2"], 1e-12)
-        assert abs(np.linalg.norm(theirs) - golden["l2"]) <= 1e-5 * scale, f"norm of the gradient of {name}"
-        assert np.abs(theirs[:4] - golden["head4"][:4]).max() <= 1e-5 * scale, f"gradient of {name}"
-
-    # PyTorch keeps the sample variance, as TensorFlow's fused batch norm does.
+    gradients = {}
+    for name, slot in slots.items():
+        if slot.key in parameters:
+            gradient = parameters[slot.key].grad
+            assert gradient is not None, name
+            gradients[name] = gradient.numpy().transpose(np.argsort(slot.axes)).reshape(-1)
     state = network.state_dict()
+    return Step(
+        {
+            "cls_loss": float(class_part.detach()),
+            "box_loss": float(box_part.detach()),
+            "model_loss": float(total.detach()),
+            "l2_loss": float(l2.detach()),
+        },
+        gradients,
+        {name: state[slot.key].numpy() for name, slot in slots.items()},
+    )
+
+
+@pytest.mark.parametrize("activation", ["swish", "relu"])
+def test_one_training_step(activation: str) -> None:
+    case = fixture(f"train_49S_{activation}_2x256x256")
+    step = training_step(case)
+    for name, ours in step.losses.items():
+        assert ours == pytest.approx(case[name], rel=2e-6), name
+    assert case["grads"].keys() == step.gradients.keys()
+    for name, golden in case["grads"].items():
+        scale = max(golden["l2"], 1e-12)
+        gradient = step.gradients[name]
+        assert abs(np.linalg.norm(gradient) - golden["l2"]) <= 1e-5 * scale, f"norm of the gradient of {name}"
+        assert np.abs(gradient[:4] - golden["head4"]).max() <= 1e-5 * scale, f"gradient of {name}"
+    # PyTorch keeps the sample variance, as TensorFlow's fused batch norm does.
     for name, golden in case["moving_after_float32_fused"].items():
-        ours = state[slots[name].key].numpy()
-        assert float(ours.sum()) == pytest.approx(golden["sum"], rel=1e-4, abs=1e-4), name
-        np.testing.assert_allclose(ours[:4], golden["head4"], rtol=1e-4, atol=1e-5, err_msg=name)
+        assert float(step.state[name].sum()) == pytest.approx(golden["sum"], rel=1e-4, abs=1e-4), name
+        np.testing.assert_allclose(step.state[name][:4], golden["head4"], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_depthwise_kernels_are_decayed_in_one_dialect_alone() -> None:
+    head = HeadConfig(channels=24, separable=True)
+    network = build_retinanet(MOBILE_49, SCALINGS["mobile-49XS"], head, class_channels=3)
+    for decays in (True, False):
+        decayed = make_optimizer(network, TrainConfig(), decay_depthwise=decays).param_groups[0]["params"]
+        assert any(p.shape[1:] == (1, 3, 3) for p in decayed) is decays
+    assert (TPU.decay_depthwise, MODELS.decay_depthwise) == (True, False)

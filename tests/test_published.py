@@ -35,7 +35,7 @@ def test_printed_figures_are_ours_within_rounding_and_element_wise_work(model: P
 
 
 @pytest.mark.parametrize(
-    ("name", "fewer"), [("spinenet-49", 0.120), ("spinenet-96", 0.186), ("spinenet-143", 0.169), ("r0-sp53", 0.021)]
+    ("name", "fewer"), [("spinenet-49", 0.120), ("spinenet-96", 0.186), ("spinenet-143", 0.169), ("r0-sp53", 0.022)]
 )
 def test_multiply_adds_saved_against_the_baseline(name: str, fewer: float) -> None:
     """The paper claims 10 to 20 % fewer for SpineNets than for ResNet-FPNs of their size."""

@@ -44,8 +44,8 @@ def random_variables(network: torch.nn.Module, seed: int = 0) -> Variables:
     return {name: rng.standard_normal(slot.shape).astype(np.float32) for name, slot in canonical_slots(network).items()}
 
 
-def released_names(variables: Variables, genotype: Genotype, repeats: int) -> Variables:
-    return {tensorflow_tpu_name(name, genotype, repeats): array for name, array in variables.items()}
+def released_names(variables: Variables, genotype: Genotype, scaling: Scaling) -> Variables:
+    return {tensorflow_tpu_name(name, genotype, scaling): array for name, array in variables.items()}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,9 @@ def released_names(variables: Variables, genotype: Genotype, repeats: int) -> Va
 def test_names_are_those_of_the_released_checkpoints(key: str, genotype: Genotype, scaling: str) -> None:
     table = json.loads((shared_folder("oracle") / "checkpoint_names_tf1.json").read_text(encoding="utf-8"))
     slots = canonical_slots(build_backbone(genotype, SCALINGS[scaling]).to("meta"))
-    ours = [[name, tensorflow_tpu_name(name, genotype, 1), list(slot.shape)] for name, slot in slots.items()]
+    ours = [
+        [name, tensorflow_tpu_name(name, genotype, SCALINGS[scaling]), list(slot.shape)] for name, slot in slots.items()
+    ]
     assert sorted(ours) == sorted(table["backbone"][key])
 
 
@@ -63,13 +65,13 @@ def test_names_of_the_head_are_those_of_the_released_checkpoints() -> None:
     table = json.loads((shared_folder("oracle") / "checkpoint_names_tf1.json").read_text(encoding="utf-8"))
     network = build_retinanet(SPINENET_49, TINY, HeadConfig(channels=8), class_channels=3)
     heads = [name for name in canonical_slots(network) if name.startswith("head.")]
-    assert sorted([name, tensorflow_tpu_name(name, SPINENET_49, 1)] for name in heads) == sorted(table["head"])
+    assert sorted([name, tensorflow_tpu_name(name, SPINENET_49, TINY)] for name in heads) == sorted(table["head"])
 
 
 def test_layers_of_repeated_blocks_are_numbered_on() -> None:
     """A scope's layers count through its repeats; the endpoints come after 2 + 6 repeats convolutions."""
-    assert tensorflow_tpu_name("end3.conv.kernel", SPINENET_49, 2) == "spinenet/conv2d_14/kernel"
-    name = tensorflow_tpu_name("node03.rep1.bn2.gamma", SPINENET_49, 2)
+    assert tensorflow_tpu_name("end3.conv.kernel", SPINENET_49, SCALINGS["96"]) == "spinenet/conv2d_14/kernel"
+    name = tensorflow_tpu_name("node03.rep1.bn2.gamma", SPINENET_49, SCALINGS["96"])
     assert name == "spinenet/sub_policy1/scale_permuted_block_3/batch_normalization_3/gamma"
 
 
@@ -78,7 +80,7 @@ def test_every_variable_lands_where_its_name_says(names: str) -> None:
     network = tiny_detector()
     variables = random_variables(network)
     load_variables(
-        network, variables if names == "canonical" else released_names(variables, SPINENET_49, 2), names=names
+        network, variables if names == "canonical" else released_names(variables, SPINENET_49, TINY), names=names
     )
     state = network.state_dict()
     for name, slot in canonical_slots(network).items():
@@ -118,7 +120,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded(how: str, sentence: st
 
 def test_optimiser_slots_and_the_step_are_skipped() -> None:
     network = tiny_detector()
-    variables = released_names(random_variables(network), SPINENET_49, 2)
+    variables = released_names(random_variables(network), SPINENET_49, TINY)
     slots = {f"{name}/Momentum": np.zeros_like(array) for name, array in variables.items()}
     load_variables(network, variables | slots | {"global_step": np.array(7)}, names="tensorflow/tpu")
 
@@ -131,18 +133,20 @@ def test_variables_of_blocks_that_reach_no_output_are_skipped(names: str) -> Non
     variables = random_variables(network)
     dead = "node02.rep0.conv1.kernel"
     if names != "canonical":
-        variables = released_names(variables, genotype, 2)
-        dead = tensorflow_tpu_name(dead, genotype, 2)
+        variables = released_names(variables, genotype, TINY)
+        dead = tensorflow_tpu_name(dead, genotype, TINY)
     load_variables(network, variables | {dead: np.zeros((3, 3, 16, 16), np.float32)}, names=names)
+    # A block that there is not at all.
+    nowhere = dead.replace("node02", "node09").replace("sub_policy0", "sub_policy7")
     with pytest.raises(UserError, match="not part of this network"):
-        load_variables(network, variables | {dead.replace("2", "4"): np.zeros(1, np.float32)}, names=names)
+        load_variables(network, variables | {nowhere: np.zeros(1, np.float32)}, names=names)
 
 
 def test_a_backbone_alone_takes_the_backbone_of_a_detector() -> None:
     detector = tiny_detector()
     backbone = build_backbone(SPINENET_49, TINY)
     load_variables(backbone, random_variables(detector))
-    load_variables(backbone, released_names(random_variables(detector), SPINENET_49, 2), names="tensorflow/tpu")
+    load_variables(backbone, released_names(random_variables(detector), SPINENET_49, TINY), names="tensorflow/tpu")
 
 
 def test_a_baseline_is_loaded_by_canonical_names_alone() -> None:
@@ -154,15 +158,48 @@ def test_a_baseline_is_loaded_by_canonical_names_alone() -> None:
         load_variables(network, {}, names="keras")
 
 
-def released_49s() -> Variables:
-    """Variables with the names and shapes of the released SpineNet-49S, made from formulas."""
-    network = build_retinanet(SPINENET_49, SCALINGS["49S"], HeadConfig(channels=128), class_channels=91)
-    assert num_parameters(network) == 11_944_598
-    variables = {
-        name: oracle_weights.variable(name, slot.shape).astype(np.float32)
-        for name, slot in canonical_slots(network).items()
+def test_a_projection_is_numbered_only_where_there_is_one() -> None:
+    """At a quarter of the width the first stem block takes and gives 64 channels."""
+    quarter = Scaling("quarter", 0.25, 8, 0.5, 1)
+    assert tensorflow_tpu_name("node00.rep0.conv1.kernel", SPINENET_49, SCALINGS["49"]) == "spinenet/conv2d_2/kernel"
+    assert tensorflow_tpu_name("node00.rep0.conv1.kernel", SPINENET_49, quarter) == "spinenet/conv2d_1/kernel"
+    network = build_backbone(SPINENET_49, quarter)
+    load_variables(network, released_names(random_variables(network), SPINENET_49, quarter), names="tensorflow/tpu")
+
+
+@pytest.mark.parametrize("names", ["canonical", "tensorflow/tpu"])
+def test_a_stem_block_that_nothing_takes_is_skipped(names: str) -> None:
+    whole, without = (Genotype.from_text(f"2b 2b / 4b{parents}!") for parents in ("0,1", "0"))
+    network = build_backbone(without, TINY)
+    variables = random_variables(network)
+    unused = {
+        name: array
+        for name, array in random_variables(build_backbone(whole, TINY)).items()
+        if name.startswith("node01.")
     }
-    named = released_names(variables, SPINENET_49, 1)
+    assert unused
+    assert not unused.keys() & variables.keys()
+    variables |= unused
+    load_variables(network, variables if names == "canonical" else released_names(variables, whole, TINY), names=names)
+
+
+def released_49s() -> Variables:
+    """Variables with the names and shapes of the released SpineNet-49S, made from formulas.
+
+    The table has the names of the code's 49S, whose endpoints have 128 channels; the released ones have 256.
+    """
+    table = json.loads((shared_folder("oracle") / "checkpoint_names_tf1.json").read_text(encoding="utf-8"))
+    detector = build_retinanet(SPINENET_49, SCALINGS["49S"], HeadConfig(channels=128), class_channels=91)
+    assert num_parameters(detector) == 11_944_598
+    named = {}
+    for canonical, released, shape in table["backbone"]["49S"]:
+        if canonical.startswith("end"):
+            shape = [*shape[:-1], 256]
+        named[released] = oracle_weights.variable(canonical, tuple(shape)).astype(np.float32)
+    shapes = {name: slot.shape for name, slot in canonical_slots(detector).items()}
+    for canonical, released in table["head"]:
+        named[released] = oracle_weights.variable(canonical, shapes[canonical]).astype(np.float32)
+    assert len(named) == len(shapes) == 830
     momentum = {f"{name}/Momentum": np.zeros(array.shape, np.float32) for name, array in named.items()}
     return named | momentum | {"global_step": np.array(231_500, np.int64)}
 

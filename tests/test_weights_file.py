@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import re
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ SPEC = DetectorSpec(
     Scaling("test", 0.0625, 8, 0.5, 1),
     HeadConfig(num_convs=1, channels=8, num_scales=1),
     (1, 2, 3, 4),
+    ("cross", "disc", "square", "triangle"),
     128,
     activation="swish",
     bn_eps=1e-3,
@@ -68,7 +70,7 @@ def test_a_published_model_has_its_own_head_and_anchors(name: str) -> None:
 
 def broken(path: Path, how: str) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in SPEC.build().state_dict().items()}
-    document = {"schema": "spinenas-weights/1"} | json.loads(json.dumps(_asdict(SPEC)))
+    document = {"schema": "spinenas-weights/1"} | asdict(SPEC)
     if how == "not a file":
         return
     if how == "text":
@@ -85,6 +87,12 @@ def broken(path: Path, how: str) -> None:
         document["architecture"] = "2b 2b / 3b0,7!"
     if how == "field":
         document["image_size_pixels"] = "large"
+    if how == "size":
+        document["image_size_pixels"] = 100
+    if how == "unknown":
+        document["pooling"] = "mean"
+    if how == "dialect":
+        document["dialect"] = "caffe"
     if how == "missing":
         del tensors["backbone.end3.conv.weight"]
     if how == "shape":
@@ -94,12 +102,6 @@ def broken(path: Path, how: str) -> None:
     save_file(tensors, path, {"spinenas": json.dumps(document)})
 
 
-def _asdict(spec: DetectorSpec) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(spec)
-
-
 @pytest.mark.parametrize(
     ("how", "sentence"),
     [
@@ -107,8 +109,11 @@ def _asdict(spec: DetectorSpec) -> dict[str, Any]:
         ("text", "is no whole safetensors file"),
         ("cut", "is no whole safetensors file"),
         ("no spec", "does not say what network its weights are of"),
-        ("genotype", "block 2 has parent 7"),
-        ("field", "describes no network: image_size_pixels"),
+        ("genotype", "mine.safetensors describes no network: block 2 has parent 7"),
+        ("field", "mine.safetensors describes no network: image_size_pixels: Input should be a valid integer"),
+        ("size", "its image size is 100; a multiple of 32 of at least 96 is wanted"),
+        ("unknown", "describes its network with the unknown 'pooling'"),
+        ("dialect", "describes no network: dialect is 'caffe'"),
         ("missing", "it has no backbone.end3.conv.weight; write it again"),
         ("shape", "it has another shape of backbone.end3.conv.weight; write it again"),
         ("extra", "it has the unknown more; write it again"),
@@ -146,13 +151,56 @@ def test_a_weights_file_is_measured_on_val_and_nothing_is_trained(tmp_path: Path
     assert (again.exit_code, "not an empty folder" in again.stderr) == (1, True)
 
 
-def test_a_class_channel_is_a_category_id_of_the_file(tmp_path: Path, data: Path) -> None:
-    """Weights that know other ids are refused; among more ids, the data's own are found."""
-    write(tmp_path / "other.safetensors", replace(SPEC, category_ids=(1, 2, 3, 9)))
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"category_ids": (1, 2, 3, 9)}, "has category id 4, which these weights have no channel for"),
+        (
+            {"category_names": ("cross", "ring", "square", "triangle")},
+            "category id 2 is 'disc' in .* and 'ring' to these weights",
+        ),
+    ],
+)
+def test_data_of_other_categories_is_refused(
+    tmp_path: Path, data: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    write(tmp_path / "other.safetensors", replace(SPEC, **changes))
     result = spinenas("replay", tmp_path / "other.safetensors", "--data", data, "--out", tmp_path / "out")
     assert result.exit_code == 1
-    assert "has category id 4, which these weights have no channel for" in result.stderr
+    assert re.search(sentence, result.stderr)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_class_channel_stands_for_a_category_id_of_the_file(tmp_path: Path, data: Path) -> None:
+    """The same weights with the ids in another order find the same boxes under other names."""
+    network, folder = write(tmp_path / "mine.safetensors"), DataConfig(folder=str(data))
+    with torch.no_grad():
+        network.head["cls"].predict.bias.copy_(torch.linspace(-4.6, -0.5, 15))  # not all classes alike
+    turned = replace(SPEC, category_ids=(2, 3, 4, 1), category_names=("disc", "square", "triangle", "cross"))
+    straight = evaluate_weights(network, SPEC, folder, EvalConfig(score_threshold=0.001))
+    assert straight["AR100"] != evaluate_weights(network, turned, folder, EvalConfig(score_threshold=0.001))["AR100"]
+
+
+def test_built_in_data_and_weights_that_are_no_numbers(tmp_path: Path, data: Path) -> None:
+    small = ("--set", "task.data.built_in_train_images=4", "--set", "task.data.built_in_val_images=6")
+    write(tmp_path / "mine.safetensors")
+    result = spinenas("replay", tmp_path / "mine.safetensors", *small, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    network = SPEC.build()
+    with torch.no_grad():
+        network.backbone.end3.conv.weight.fill_(float("nan"))  # type: ignore[union-attr, operator]
+    save_detector(tmp_path / "nan.safetensors", network, SPEC)
+    result = spinenas("replay", tmp_path / "nan.safetensors", *small, "--out", tmp_path / "out-nan")
+    assert (result.exit_code, "with these weights the trained network predicts" in result.stderr) == (1, True)
+    assert not (tmp_path / "out-nan").exists()
+
+
+def test_an_out_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path) -> None:
+    write(tmp_path / "mine.safetensors")
+    (tmp_path / "file").write_text("")
+    result = spinenas("replay", tmp_path / "mine.safetensors", "--out", tmp_path / "file" / "out")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "cannot make the folder" in result.stderr
 
 
 def test_a_weights_file_is_shown_and_takes_no_training_options(tmp_path: Path) -> None:
@@ -160,6 +208,15 @@ def test_a_weights_file_is_shown_and_takes_no_training_options(tmp_path: Path) -
     shown = spinenas("show", tmp_path / "mine.safetensors")
     assert shown.exit_code == 0, shown.output
     assert "RetinaNet at scaling test, 128 px" in shown.stdout
-    assert "published: 28.5 M parameters, 85.4 G multiply-adds, AP 0.443" in shown.stdout
-    result = spinenas("replay", tmp_path / "mine.safetensors", "--seed", 3, "--out", tmp_path / "out")
-    assert (result.exit_code, "leave out --preset, --seed and --width" in result.stderr) == (2, True)
+    assert "published" not in shown.stdout, "a name alone makes no published model"
+    for words in (("--seed", 3), ("--set", "task.train.epochs=3")):
+        result = spinenas("replay", tmp_path / "mine.safetensors", *words, "--out", tmp_path / "out")
+        assert (result.exit_code, "a weights file is" in result.stderr) == (2, True)
+
+
+def test_weights_of_a_published_detector_are_recognised(tmp_path: Path) -> None:
+    model = PUBLISHED["spinenet-mobile-49xs"]
+    spec = published_detector(model, dialect="tensorflow/tpu", activation="swish", bn_eps=1e-3)
+    write(tmp_path / "released.safetensors", replace(spec, name="renamed"))
+    shown = spinenas("show", tmp_path / "released.safetensors")
+    assert "published: no figures (tensorflow/models" in shown.stdout, shown.output

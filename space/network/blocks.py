@@ -286,6 +286,14 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
                 nn.init.zeros_(layer.bias)
 
 
+def draw_glorot(layer: nn.Conv2d, generator: torch.Generator) -> None:
+    """Glorot-uniform, the default of TensorFlow's layers; a depthwise kernel counts all channels in and one out."""
+    cells = layer.kernel_size[0] * layer.kernel_size[1]
+    fan_in, fan_out = layer.in_channels * cells, layer.out_channels // layer.groups * cells
+    limit = math.sqrt(6 / (fan_in + fan_out))
+    nn.init.uniform_(layer.weight, -limit, limit, generator=generator)
+
+
 def draw_kernel(layer: nn.Conv2d, generator: torch.Generator) -> None:
     """Truncated normal of variance 1 / fan_in (tensorflow/tpu, variance scaling).
 

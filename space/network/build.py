@@ -59,7 +59,7 @@ def build_backbone(
         network = SpineNet(architecture, scaling, layers, stochastic_depth=stochastic_depth, generator=generator)
     initialize(network, generator)
     for module in network.modules():
-        if isinstance(module, MobileResample):
+        if isinstance(module, MobileResample | ResNetFPN):
             module.initialize(generator)
     return network
 

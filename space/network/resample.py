@@ -7,14 +7,12 @@ activation. Between MBConv blocks the first 1x1 is left out, and each halving is
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from spinenas.space.genotype import BlockKind
-from spinenas.space.network.blocks import ConvNorm, Layers, same_padding
+from spinenas.space.network.blocks import ConvNorm, Layers, draw_glorot, same_padding
 from spinenas.space.scaling import Scaling
 
 
@@ -53,7 +51,7 @@ class Resample(nn.Module):
                     x = max_pool_same(x, (3, 3), (2, 2))
             else:
                 # Along an axis of ratio 2 nothing is pooled: one cell, one step.
-                pools = [_single_pool(*sizes) for sizes in zip(parent_size, size, strict=True)]
+                pools = [single_pool(*sizes) for sizes in zip(parent_size, size, strict=True)]
                 kernel_size, stride = ((pools[0][i], pools[1][i]) for i in range(2))
                 if max(kernel_size) > 1:
                     x = max_pool_same(x, kernel_size, stride)
@@ -81,10 +79,7 @@ class MobileResample(nn.Module):
         """Draw the depthwise kernels again where the dialect has another rule for them: Glorot-uniform."""
         if self.glorot:
             for down in self.downs:
-                channels = down.conv.out_channels
-                # As TensorFlow counts: all channels in, one multiplier out.
-                limit = math.sqrt(6 / (9 * channels + 9))
-                nn.init.uniform_(down.conv.weight, -limit, limit, generator=generator)
+                draw_glorot(down.conv, generator)
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Map (N, C, h, w) to (N, channels, *size)."""
@@ -94,7 +89,7 @@ class MobileResample(nn.Module):
         return y
 
 
-def _single_pool(parent_size: int, size: int) -> tuple[int, int]:
+def single_pool(parent_size: int, size: int) -> tuple[int, int]:
     """Kernel and stride of tensorflow/tpu's one max-pool along an axis, after the strided convolution.
 
     Where sizes do not divide, the stride is 2 whatever the ratio, and the resize that follows does the rest.

@@ -2,16 +2,17 @@
 
 ResNet v1 with the stride in the 3x3 convolution; the pyramid as both code bases build it (tensorflow/tpu `fpn.py`): 1x1
 with bias on levels 3 to 5, nearest upsampling and sums, 3x3 with bias, levels 6 and 7 by strided 3x3 convolutions
-from the level below, and a batch norm at the end of every level. Tensors are NCHW.
+from the level below (padded as SAME in both), and a batch norm at the end of every level. Tensors are NCHW.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from spinenas.space.baseline import RESNET_BLOCKS, RESNET_CHANNELS, Baseline
-from spinenas.space.network.blocks import Bottleneck, ConvNorm, Layers, conv
+from spinenas.space.network.blocks import Bottleneck, ConvNorm, Layers, conv, draw_glorot
 from spinenas.space.network.resample import max_pool_same
 from spinenas.space.scaling import STEM_CHANNELS, Scaling
 
@@ -20,7 +21,7 @@ class ResNetFPN(nn.Module):
     """A baseline as a torch module. Made by `build_backbone`.
 
     Attributes:
-        architecture, scaling: what it was built from.
+        baseline, scaling: what it was built from.
         levels: output levels, ascending.
         channels: channels of every level.
     """
@@ -29,12 +30,12 @@ class ResNetFPN(nn.Module):
 
     def __init__(self, baseline: Baseline, scaling: Scaling, layers: Layers):
         super().__init__()
-        self.architecture, self.scaling, self.channels = baseline, scaling, scaling.endpoint_channels
+        self.baseline, self.scaling, self.channels = baseline, scaling, scaling.endpoint_channels
+        self.dialect = layers.dialect
         self.activation = layers.activation
         self.stem = ConvNorm(3, STEM_CHANNELS, 7, layers, stride=2)
         in_channels = STEM_CHANNELS
         self.stages: dict[int, nn.Sequential] = {}
-        same = layers.dialect.same_padding
         stages = zip(RESNET_CHANNELS, RESNET_BLOCKS[baseline.depth], strict=True)
         for level, (base, repeats) in enumerate(stages, start=2):
             channels = scaling.scaled(base)
@@ -50,7 +51,7 @@ class ResNetFPN(nn.Module):
                 self.add_module(f"lateral{level}", lateral)
             stride = 1 if level <= 5 else 2
             self.add_module(
-                f"smooth{level}", conv(self.channels, self.channels, 3, stride=stride, bias=True, same=same)
+                f"smooth{level}", conv(self.channels, self.channels, 3, stride=stride, bias=True, same=True)
             )
             self.add_module(f"bn{level}", layers.norm(self.channels))
 
@@ -68,8 +69,17 @@ class ResNetFPN(nn.Module):
         features = {level: getattr(self, f"smooth{level}")(x) for level, x in laterals.items()}
         features[6] = getattr(self, "smooth6")(features[5])  # noqa: B009 (made by add_module, unknown to types)
         # A copy, as the activation may work in place: level 6 itself is read again below.
-        features[7] = getattr(self, "smooth7")(self.activation(features[6].clone()))  # noqa: B009
+        activation = functional.relu if self.dialect.pyramid_relu else self.activation
+        features[7] = getattr(self, "smooth7")(activation(features[6].clone()))  # noqa: B009
         return {level: getattr(self, f"bn{level}")(x) for level, x in features.items()}
+
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw the pyramid's kernels again where the dialect has another rule for them: Glorot-uniform."""
+        if self.dialect.glorot_pyramid:
+            for name, layer in self.named_children():
+                if isinstance(layer, nn.Conv2d):
+                    assert name.startswith(("lateral", "smooth"))
+                    draw_glorot(layer, generator)
 
     def network_key(self) -> str:
         """Identity of what was built: of the blocks that there really are."""

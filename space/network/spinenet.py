@@ -115,7 +115,7 @@ class SpineNet(nn.Module):
         self.has_max_pool = first_kind != BlockKind.MBCONV
         self.stem = ConvNorm(3, channels, 7 if self.has_max_pool else 3, layers, stride=2)
         sources = {spec.node: (spec.level, spec.kind) for spec in graph.nodes}
-        num_rated = len(genotype.blocks) + layers.dialect.unused_blocks
+        num_rated = len(genotype.blocks) + (layers.dialect.unused_blocks if self.has_max_pool else 0)
         dropped = torch.Generator().manual_seed(seed_for(generator.initial_seed(), "stochastic-depth"))
         self.nodes: list[Node] = []
         for spec in graph.nodes:

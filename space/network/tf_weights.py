@@ -20,8 +20,9 @@ from torch import nn
 
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import BlockKind, Genotype
-from spinenas.space.graph import dead_blocks
+from spinenas.space.graph import built_graph, stem_strides
 from spinenas.space.network.spinenet import SpineNet
+from spinenas.space.scaling import Scaling
 
 NAMES = ("canonical", "tensorflow/tpu")
 
@@ -76,7 +77,7 @@ def canonical_slots(network: nn.Module) -> dict[str, Slot]:
     return slots
 
 
-def tensorflow_tpu_name(canonical: str, genotype: Genotype, block_repeats: int) -> str:
+def tensorflow_tpu_name(canonical: str, genotype: Genotype, scaling: Scaling) -> str:
     """Return the name of a variable in a released tensorflow/tpu checkpoint.
 
     There, layers are numbered within a scope in the order of their creation: `conv2d`, `conv2d_1`, ... The backbone's
@@ -103,18 +104,26 @@ def tensorflow_tpu_name(canonical: str, genotype: Genotype, block_repeats: int) 
             layer = ".".join(words[2:])
         else:
             scope += f"scale_permuted_block_{node}"
-            layers = _block_layers(kind, block_repeats, projects=False)
+            layers = _block_layers(kind, scaling.block_repeats, projects=False)
             layer = ".".join(words[1:])
     else:
-        scope = root
-        layers = ["stem.conv", "stem.bn"]
-        for stem, stem_block in enumerate(genotype.stem):
-            of_block = _block_layers(stem_block.kind, block_repeats, projects=stem == 0)
-            layers += [f"node{stem:02d}.{name}" for name in of_block]
-        for end in range(3, 8):
-            layers += [f"end{end}.conv", f"end{end}.bn"]
-        layer = path
+        scope, layers, layer = root, _stem_and_endpoint_layers(genotype, scaling), path
     return f"{scope}/{_numbered(layers)[layer]}/{variable}"
+
+
+def _stem_and_endpoint_layers(genotype: Genotype, scaling: Scaling) -> list[str]:
+    """Layers of the backbone's own scope in the order of creation, those of unused stem blocks included."""
+    layers = ["stem.conv", "stem.bn"]
+    channels = scaling.stem_channels(genotype.stem[0].kind)
+    for node, (block, stride) in enumerate(zip(genotype.stem, stem_strides(genotype), strict=True)):
+        width = scaling.width(block.level, block.kind)
+        projects = block.kind != BlockKind.MBCONV and (stride > 1 or channels != width)
+        of_block = _block_layers(block.kind, scaling.block_repeats, projects=projects)
+        layers += [f"node{node:02d}.{name}" for name in of_block]
+        channels = width
+    for level in sorted(block.level for block in genotype.blocks if block.is_output):
+        layers += [f"end{level}.conv", f"end{level}.bn"]
+    return layers
 
 
 def _level(genotype: Genotype, node: int) -> int:
@@ -193,10 +202,7 @@ def load_variables(network: nn.Module, variables: Mapping[str, NDArray[np.generi
     slots = canonical_slots(network)
     if names == "tensorflow/tpu":
         assert isinstance(backbone, SpineNet)
-        slots = {
-            tensorflow_tpu_name(name, backbone.genotype, backbone.scaling.block_repeats): slot
-            for name, slot in slots.items()
-        }
+        slots = {tensorflow_tpu_name(name, backbone.genotype, backbone.scaling): slot for name, slot in slots.items()}
     _check(slots, variables, _skipped(network, backbone, names))
     state = network.state_dict()
     for name, slot in slots.items():
@@ -207,19 +213,24 @@ def load_variables(network: nn.Module, variables: Mapping[str, NDArray[np.generi
 
 def _skipped(network: nn.Module, backbone: nn.Module | None, names: str) -> re.Pattern[str]:
     """What may be among the variables without being part of the network."""
-    patterns = []
+    prefixes = []
     if backbone is network:
-        patterns.append(r"^head\." if names == "canonical" else r"^retinanet/")
+        prefixes.append("head." if names == "canonical" else "retinanet/")
     if isinstance(backbone, SpineNet):
-        num_stem = len(backbone.genotype.stem)
-        dead = dead_blocks(backbone.genotype)
-        if dead:
+        genotype = backbone.genotype
+        built = {node.node for node in built_graph(genotype).nodes}
+        num_stem = len(genotype.stem)
+        for node in sorted(set(range(genotype.num_nodes)) - built):
             if names == "canonical":
-                patterns.append(rf"^node({'|'.join(f'{node:02d}' for node in dead)})\.")
+                prefixes.append(f"node{node:02d}.")
+            elif node >= num_stem:
+                prefixes += [f"{root}/sub_policy{node - num_stem}/" for root in ("spinenet", "spinenet_mbconv")]
             else:
-                blocks = "|".join(str(node - num_stem) for node in dead)
-                patterns.append(rf"^spinenet(_mbconv)?/sub_policy({blocks})/")
-    return re.compile("|".join(patterns) or r"(?!)")
+                of_node = f"node{node:02d}."
+                for layer in _stem_and_endpoint_layers(genotype, backbone.scaling):
+                    if layer.startswith(of_node):
+                        prefixes.append(tensorflow_tpu_name(f"{layer}.", genotype, backbone.scaling))
+    return re.compile("|".join(f"^{re.escape(prefix)}" for prefix in prefixes) or r"(?!)")
 
 
 def _check(slots: Mapping[str, Slot], variables: Mapping[str, NDArray[np.generic]], skipped: re.Pattern[str]) -> None:
