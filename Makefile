@@ -42,7 +42,7 @@ quickstart: $(VENV)/installed
 	&& echo "the run is in $$run, its winner as a SpineNet block spec in $$run/winner.json"
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest --quiet -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet -n 2 --dist loadfile
 
 test-long: $(VENV)/installed-dev
 	$(BIN)/python -m pytest --quiet -m "slow or not slow"

@@ -501,6 +501,7 @@ def _print_published(rows: list[dict[str, Any]], format: str | None) -> None:
         "madds_ratio": "figure",
         "baseline_ratio": "figure",
         "published_ap": "figure",
+        "published_ap_test_dev": "figure",
     }
     if format is None:
         rows = [{name: value for name, value in row.items() if name != "source"} for row in rows]

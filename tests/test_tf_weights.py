@@ -257,7 +257,7 @@ def test_a_checkpoint_of_another_model_is_refused(checkpoint: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("damage", ["byte", "shard", "variable"])
 def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path, damage: str) -> None:
-    variables = released_names(random_variables(tiny_detector()), SPINENET_49, 2)
+    variables = released_names(random_variables(tiny_detector()), SPINENET_49, TINY)
     dropped = "spinenet/sub_policy3/resample_with_alpha_resample_3_0/conv2d/kernel"
     if damage == "variable":
         del variables[dropped]
