@@ -122,7 +122,7 @@ def step_errors(activation: str) -> list[tuple[str, float]]:
     step = training_step(case)
     losses = max(abs(ours / case[name] - 1) for name, ours in step.losses.items())
     gradients = max(
-        float(np.abs(step.gradients[name][:4] - golden["head4"]).max() / golden["l2"])
+        float(np.abs(step.gradients[name][:4] - golden["head4"]).max() / max(golden["l2"], 1e-9))
         for name, golden in case["grads"].items()
     )
     return [("losses", losses), ("gradients, of their norm", gradients)]

@@ -13,6 +13,7 @@ from shared_fixtures import REPOSITORY
 from spinenas.search.cli import main
 from spinenas.search.config import SearchConfig
 from spinenas.search.presets import PRESETS
+from spinenas.search.target import published_rows
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -71,6 +72,15 @@ def test_the_python_in_the_readme_runs() -> None:
     names: dict[str, object] = {}
     exec(code, names)
     assert type(names["backbone"]).__name__ == "SpineNet"
+
+
+def test_the_page_on_parity_has_the_counts_of_show() -> None:
+    page = (REPOSITORY / "docs" / "parity.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| `([a-z0-9-]+)` \| (\d+) \| ([\d,]+) \| .*? \| ([\d.]+) G \| ", page, flags=re.MULTILINE)
+    rows = [
+        (row["name"], str(row["pixels"]), f"{row['params']:,}", f"{row['madds'] / 1e9:.3f}") for row in published_rows()
+    ]
+    assert table == rows
 
 
 def test_the_python_in_the_page_on_parity_runs() -> None:

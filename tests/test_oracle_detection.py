@@ -300,7 +300,8 @@ def test_one_training_step(activation: str) -> None:
         assert ours == pytest.approx(case[name], rel=2e-6), name
     assert case["grads"].keys() == step.gradients.keys()
     for name, golden in case["grads"].items():
-        scale = max(golden["l2"], 1e-12)
+        # A bias before a batch norm has no gradient but rounding.
+        scale = max(golden["l2"], 1e-9)
         gradient = step.gradients[name]
         assert abs(np.linalg.norm(gradient) - golden["l2"]) <= 1e-5 * scale, f"norm of the gradient of {name}"
         assert np.abs(gradient[:4] - golden["head4"]).max() <= 1e-5 * scale, f"gradient of {name}"

@@ -47,9 +47,9 @@ def config(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> TaskConfig
         scaling=Scaling("test", 0.125, 8, 1.0, 1),
         data=DataConfig(folder=str(folder), cache_folder=str(tmp_path_factory.getbasetemp() / "cache")),
         head=HeadConfig(num_convs=1, channels=8, anchor_scale=2.0, num_scales=1),
-        loss=LossConfig(box_weight=10.0),
+        loss=LossConfig(box_weight=10.0, mask_zero_targets=False),
         train=TrainConfig(epochs=2, batch_size=8, optimizer="adamw", learning_rate=3e-3, warmup_steps=0.1),
-        eval=EvalConfig(pre_nms_top=100),
+        eval=EvalConfig(pre_nms_top=100, plus_one_decoding=False),
     )
 
 
