@@ -85,14 +85,14 @@ def test_the_same_seed_trains_the_same_network_and_another_seed_another(config: 
 
 
 def test_training_finds_the_objects_it_is_shown(config: TaskConfig) -> None:
-    """Two minutes of search are not needed to see that the pieces fit: 12 images are learnt by heart."""
-    train = replace(config.train, epochs=40, batch_size=4, flip=False, scale_jitter=(1.0, 1.0))
+    """Some seconds are enough to see that the pieces fit: 12 images are learnt by heart."""
+    train = replace(config.train, epochs=80, batch_size=4, flip=False, scale_jitter=(1.0, 1.0))
     task = ProxyTask(replace(config, train=train, data=replace(config.data, held_out_images=28)))
     task.prepare()
     task._rows = (task._rows[0], task._rows[0])  # evaluated on what it was trained on
     result = task.evaluate(SMALL_GENOTYPE, seed=0)
     assert isinstance(result, Evaluation), result
-    assert result.objective > 0.3
+    assert result.objective > 0.6  # 0.83 to 0.87 with three seeds; the last digits are the machine's
 
 
 def test_reward_images_are_never_trained_on_and_val_only_replayed(
