@@ -275,6 +275,9 @@ def replay(
         for name in val | evaluation.metrics
     ]
     _print_rows(rows, format, {"reward": "figure", "val": "figure"})
+    weights = run.folder.trial_folder(0) / "weights.safetensors"
+    if weights.exists():
+        click.echo(f"the trained weights are in {weights}", err=True)
     _announce_published(found)
 
 

@@ -44,10 +44,11 @@ def test_parameters_and_madds_of_random_genotypes_equal_the_arithmetic() -> None
         assert count_madds(network, torch.empty(1, 3, height, width, device="meta")) == cost.madds
 
 
-def test_the_network_built_has_the_key_of_its_genotype() -> None:
+@pytest.mark.parametrize("number", [30, pytest.param(2000, marks=pytest.mark.slow)])
+def test_the_network_built_has_the_key_of_its_genotype(number: int) -> None:
     rng = np.random.default_rng(1)
     space = SearchSpace.spinenet49()
-    for genotype in [SPINENET_49, R0_SP53, *(space.sample(rng) for _ in range(30))]:
+    for genotype in [SPINENET_49, R0_SP53, *(space.sample(rng) for _ in range(number))]:
         network = build_backbone(genotype, TINY)
         assert network.network_key() == network_key(genotype)
 

@@ -254,6 +254,6 @@ def _check(slots: Mapping[str, Slot], variables: Mapping[str, NDArray[np.generic
         )
 
 
-def _listed(names: list[str], most: int = 8) -> str:
+def _listed(names: list[str], most: int = 4) -> str:
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
