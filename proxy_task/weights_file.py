@@ -97,7 +97,7 @@ def published_detector(
 ) -> DetectorSpec:
     """What released weights of a published model belong to: 91 class channels, head and anchors as published.
 
-    A class channel is a COCO category id; those without a category are never detected.
+    A class channel is a COCO category id; ten of the ids 1 to 90 stand for no category.
     """
     rules = dialect_named(dialect)
     head = HeadConfig(
