@@ -6,9 +6,11 @@ presets change what small data and short trainings need changed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from spinenas.space.cost import MIN_IMAGE_SIZE
+from spinenas.space.dialect import DIALECTS
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import MAX_LEVEL
 from spinenas.space.scaling import Scaling
@@ -219,7 +221,7 @@ class TaskConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
-        if self.image_size_pixels < 96 or self.image_size_pixels % 32:
+        if not is_image_size(self.image_size_pixels):
             raise UserError(
                 f"task.image_size_pixels is {self.image_size_pixels}; it is a multiple of 32, and at least 96 "
                 "(below that levels 6 and 7 have the same size)"
@@ -229,6 +231,21 @@ class TaskConfig:
                 f"task.train.batch_size is 1, and at {self.image_size_pixels} px level {MAX_LEVEL} is a single cell, "
                 "of which batch norm has no variance; take batches of 2 or more"
             )
+
+    def with_dialect(self) -> TaskConfig:
+        """The same task, with what the configuration leaves to the dialect in its place."""
+        rules = DIALECTS[self.dialect]
+        loss, detection = self.loss, self.eval
+        if loss.mask_zero_targets is None:
+            loss = replace(loss, mask_zero_targets=rules.mask_by_value)
+        if detection.plus_one_decoding is None:
+            detection = replace(detection, plus_one_decoding=rules.decode_plus_one)
+        return replace(self, loss=loss, eval=detection)
+
+
+def is_image_size(pixels: int) -> bool:
+    """Whether levels 3 to 7 of an image of this side are of different sizes, and level 5 is of whole cells."""
+    return pixels >= MIN_IMAGE_SIZE and pixels % 32 == 0
 
 
 def _at_least(part: str, config: object, **least: float) -> None:

@@ -28,7 +28,7 @@ from spinenas.proxy_task.coco import (
     hold_out,
     read_annotations,
 )
-from spinenas.proxy_task.config import DataConfig, EvalConfig, TaskConfig
+from spinenas.proxy_task.config import DataConfig, TaskConfig
 from spinenas.proxy_task.detect import detect, on_originals
 from spinenas.proxy_task.device import choose_device, peak_memory_bytes, reset_peak_memory
 from spinenas.proxy_task.evaluate import CocoEvaluator
@@ -181,14 +181,6 @@ class ProxyTask:
             self.config.scaling,
         )
 
-    @cached_property
-    def _eval(self) -> EvalConfig:
-        """How detections are made, with the dialect's decoding where the configuration names none."""
-        config = self.config.eval
-        if config.plus_one_decoding is None:
-            config = replace(config, plus_one_decoding=DIALECTS[self.config.dialect].decode_plus_one)
-        return config
-
     @property
     def class_channels(self) -> int:
         """Classes and the unused channel 0."""
@@ -285,7 +277,7 @@ class ProxyTask:
         weights_folder: Path | None,
     ) -> tuple[Evaluation, dict[str, float | None]]:
         torch.set_num_threads(self.threads)
-        config, device = self.config, self.torch_device
+        config, device = self.config.with_dialect(), self.torch_device
         train = replace(config.train, epochs=fidelity.epochs, batch_size=fidelity.batch_size)
         rows = self._rows[0][: fidelity.num_train_images]
         split = self._split("train", fidelity.image_size_pixels)
@@ -303,7 +295,7 @@ class ProxyTask:
             activation=train.activation,
             bn_momentum=bn_momentum_for(train.epochs * steps_per_epoch(len(rows), train.batch_size), train),
             bn_eps=train.bn_eps,
-            plus_one_decoding=bool(self._eval.plus_one_decoding),
+            plus_one_decoding=bool(config.eval.plus_one_decoding),
         )
         network = spec.build(
             stochastic_depth=train.stochastic_depth,
@@ -342,7 +334,7 @@ class ProxyTask:
             device=device,
             train=train,
             loss=config.loss,
-            dialect=DIALECTS[config.dialect],
+            decay_depthwise=DIALECTS[config.dialect].decay_depthwise,
             after_epoch=after_epoch,
         )
         train_seconds = time.perf_counter() - started - eval_seconds
@@ -389,7 +381,7 @@ class ProxyTask:
             split.data,
             rows,
             device=self.torch_device,
-            config=self._eval,
+            config=self.config.with_dialect().eval,
             dtype=self.dtype,
         )
         category_ids = split.annotations.category_ids

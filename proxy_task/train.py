@@ -21,7 +21,6 @@ from spinenas.proxy_task.labelled_images import LabelledImages
 from spinenas.proxy_task.losses import detection_loss
 from spinenas.proxy_task.matching import targets
 from spinenas.proxy_task.retinanet import RetinaNet
-from spinenas.space.dialect import Dialect
 from spinenas.space.random_streams import generator
 
 
@@ -88,7 +87,7 @@ def train_detector(
     device: torch.device,
     train: TrainConfig,
     loss: LossConfig,
-    dialect: Dialect,
+    decay_depthwise: bool,
     after_epoch: Callable[[int, dict[str, float]], bool],
 ) -> None:
     """Train in place.
@@ -97,7 +96,8 @@ def train_detector(
         network: on the device.
         data, rows: the training images, and which of them are trained on.
         seed: of order and augmentation.
-        dialect: decides what weight decay and the box loss leave out, where the configuration does not.
+        loss: None in it counts as False.
+        decay_depthwise: whether weight decay acts on depthwise kernels.
         after_epoch: called with (epoch from 1, mean losses and last learning rate); False stops the training.
 
     Raises:
@@ -105,8 +105,7 @@ def train_detector(
     """
     size = data.images.shape[1]
     anchors = network.anchors((size, size)).to(device)
-    optimizer = make_optimizer(network, train, decay_depthwise=dialect.decay_depthwise)
-    masks_zero = dialect.mask_by_value if loss.mask_zero_targets is None else loss.mask_zero_targets
+    optimizer = make_optimizer(network, train, decay_depthwise=decay_depthwise)
     num_batches = steps_per_epoch(len(rows), train.batch_size)
     num_steps = train.epochs * num_batches
     network.train()
@@ -133,7 +132,7 @@ def train_detector(
                 gamma=loss.focal_gamma,
                 delta=loss.huber_delta,
                 box_weight=loss.box_weight,
-                mask_zero_targets=masks_zero,
+                mask_zero_targets=bool(loss.mask_zero_targets),
             )
             optimizer.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]

@@ -19,12 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from spinenas.proxy_task.coco_categories import COCO_CATEGORIES
-from spinenas.proxy_task.config import HeadConfig
+from spinenas.proxy_task.config import HeadConfig, is_image_size
 from spinenas.proxy_task.retinanet import RetinaNet, build_retinanet
 from spinenas.results.atomic_write import write_bytes_atomically
 from spinenas.space.baseline import architecture_from_text
 from spinenas.space.dialect import dialect_named
 from spinenas.space.errors import UserError
+from spinenas.space.network.tf_weights import mismatches
 from spinenas.space.published import PublishedModel
 from spinenas.space.scaling import Scaling
 
@@ -66,7 +67,7 @@ class DetectorSpec:
         architecture_from_text(self.architecture)
         if len(set(self.category_ids)) != len(self.category_ids) or len(self.category_names) != len(self.category_ids):
             raise UserError("its category ids are not distinct, or there is not one name for each")
-        if self.image_size_pixels < 96 or self.image_size_pixels % 32:
+        if not is_image_size(self.image_size_pixels):
             raise UserError(f"its image size is {self.image_size_pixels}; a multiple of 32 of at least 96 is wanted")
         if self.bn_eps is not None and not self.bn_eps > 0:
             raise UserError(f"its bn_eps is {self.bn_eps}; a positive number is wanted")
@@ -141,10 +142,8 @@ def load_detector(path: Path) -> tuple[RetinaNet, DetectorSpec]:
         network = spec.build()
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    wanted = network.state_dict()
-    missing = sorted(wanted.keys() - tensors.keys())
-    extra = sorted(tensors.keys() - wanted.keys())
-    wrong = [name for name in sorted(wanted.keys() & tensors.keys()) if tensors[name].shape != wanted[name].shape]
+    wanted, found = ({name: tuple(t.shape) for name, t in each.items()} for each in (network.state_dict(), tensors))
+    missing, extra, wrong = mismatches(wanted, found)
     for what, names in (("has no", missing), ("has the unknown", extra), ("has another shape of", wrong)):
         if names:
             raise UserError(

@@ -151,7 +151,27 @@ class StochasticDepth(nn.Module):
         return x * kept.to(x.device).view(-1, 1, 1, 1)
 
 
-class Bottleneck(nn.Module):
+class ResNetBlock(nn.Module):
+    """What both blocks of ResNet do around their convolutions: the shortcut, the dropping of branches, the sum."""
+
+    def add_shortcut(
+        self, in_channels: int, width: int, layers: Layers, stride: int, depth: StochasticDepth | None
+    ) -> None:
+        """Make the shortcut, a projection where the input has another width or size; after the convolutions."""
+        self.shortcut = None
+        if stride > 1 or in_channels != width:
+            self.shortcut = ConvNorm(in_channels, width, 1, layers, stride=stride)
+        self.depth = depth
+        self.activation = layers.activation
+
+    def joined(self, x: Tensor, y: Tensor) -> Tensor:
+        """Add the input x to the branch y, and activate."""
+        if self.depth is not None:
+            y = self.depth(y)
+        return self.activation(y + (x if self.shortcut is None else self.shortcut(x)))
+
+
+class Bottleneck(ResNetBlock):
     """1x1, 3x3, 1x1 convolutions; gives 4 * channels. A projection where the input has another width or size."""
 
     kind = BlockKind.BOTTLENECK
@@ -169,22 +189,15 @@ class Bottleneck(nn.Module):
         self.conv1, self.bn1 = layers.conv(in_channels, channels, 1), layers.norm(channels)
         self.conv2, self.bn2 = layers.conv(channels, channels, 3, stride=stride), layers.norm(channels)
         self.conv3, self.bn3 = layers.conv(channels, 4 * channels, 1), layers.norm(4 * channels)
-        self.shortcut = None
-        if stride > 1 or in_channels != 4 * channels:
-            self.shortcut = ConvNorm(in_channels, 4 * channels, 1, layers, stride=stride)
-        self.depth = depth
-        self.activation = layers.activation
+        self.add_shortcut(in_channels, 4 * channels, layers, stride, depth)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.activation(self.bn1(self.conv1(x)))
         y = self.activation(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        if self.depth is not None:
-            y = self.depth(y)
-        return self.activation(y + (x if self.shortcut is None else self.shortcut(x)))
+        return self.joined(x, self.bn3(self.conv3(y)))
 
 
-class Residual(nn.Module):
+class Residual(ResNetBlock):
     """Two 3x3 convolutions; gives as many channels as it takes."""
 
     kind = BlockKind.RESIDUAL
@@ -201,18 +214,11 @@ class Residual(nn.Module):
         super().__init__()
         self.conv1, self.bn1 = layers.conv(in_channels, channels, 3, stride=stride), layers.norm(channels)
         self.conv2, self.bn2 = layers.conv(channels, channels, 3), layers.norm(channels)
-        self.shortcut = None
-        if stride > 1 or in_channels != channels:
-            self.shortcut = ConvNorm(in_channels, channels, 1, layers, stride=stride)
-        self.depth = depth
-        self.activation = layers.activation
+        self.add_shortcut(in_channels, channels, layers, stride, depth)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.activation(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        if self.depth is not None:
-            y = self.depth(y)
-        return self.activation(y + (x if self.shortcut is None else self.shortcut(x)))
+        return self.joined(x, self.bn2(self.conv2(y)))
 
 
 class SqueezeExcite(nn.Module):

@@ -76,9 +76,8 @@ class ResNetFPN(nn.Module):
     def initialize(self, generator: torch.Generator) -> None:
         """Draw the pyramid's kernels again where the dialect has another rule for them: Glorot-uniform."""
         if self.dialect.glorot_pyramid:
-            for name, layer in self.named_children():
-                if isinstance(layer, nn.Conv2d):
-                    assert name.startswith(("lateral", "smooth"))
+            for layer in self.children():
+                if isinstance(layer, nn.Conv2d):  # laterals and smoothing; the ResNet's own are deeper
                     draw_glorot(layer, generator)
 
     def network_key(self) -> str:

@@ -233,15 +233,24 @@ def _skipped(network: nn.Module, backbone: nn.Module | None, names: str) -> re.P
     return re.compile("|".join(f"^{re.escape(prefix)}" for prefix in prefixes) or r"(?!)")
 
 
+def mismatches(
+    wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> tuple[list[str], list[str], list[str]]:
+    """Compare shapes by name; return the names that are missing, not wanted, and of another shape, in their order."""
+    return (
+        [name for name in wanted if name not in found],
+        [name for name in found if name not in wanted],
+        [name for name, shape in wanted.items() if name in found and found[name] != shape],
+    )
+
+
 def _check(slots: Mapping[str, Slot], variables: Mapping[str, NDArray[np.generic]], skipped: re.Pattern[str]) -> None:
     """Raise UserError unless the variables are those of the slots."""
-    missing = [name for name in slots if name not in variables]
-    extra = [name for name in variables if name not in slots and is_weight(name) and not skipped.search(name)]
-    wrong = [
-        f"{name} is {list(variables[name].shape)} instead of {list(slot.shape)}"
-        for name, slot in slots.items()
-        if name in variables and tuple(variables[name].shape) != slot.shape
-    ]
+    missing, extra, misshapen = mismatches(
+        {name: slot.shape for name, slot in slots.items()}, {name: array.shape for name, array in variables.items()}
+    )
+    extra = [name for name in extra if is_weight(name) and not skipped.search(name)]
+    wrong = [f"{name} is {list(variables[name].shape)} instead of {list(slots[name].shape)}" for name in misshapen]
     found = [
         f"{what}: {_listed(names)}"
         for what, names in (("missing", missing), ("not part of this network", extra), ("of another shape", wrong))
