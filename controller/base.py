@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from spinenas.results.record import Evaluation, Failure, Fidelity, Stage
+from spinenas.results.record import Evaluation, Failure, Fidelity, Stage, TrialRecord
 from spinenas.space.baseline import Architecture, architecture_from_text
 from spinenas.space.genotype import Genotype
 
@@ -45,7 +45,7 @@ class Proposal:
         return {
             "number": self.number,
             "genotype": self.genotype.text,
-            "fidelity": None if self.fidelity is None else asdict(self.fidelity),
+            "fidelity": None if self.fidelity is None else self.fidelity.to_json(),
             "replicate": self.replicate,
             "stage": str(self.stage),
             "continues": self.continues,
@@ -55,18 +55,18 @@ class Proposal:
         }
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Proposal:
-        fidelity = data.get("fidelity")
+    def of_record(cls, record: TrialRecord) -> Proposal:
+        """Return the proposal that became this trial."""
         return cls(
-            number=data["number"],
-            genotype=architecture_from_text(data["genotype"]),
-            fidelity=None if fidelity is None else Fidelity.from_json(fidelity),
-            replicate=data["replicate"],
-            stage=Stage(data["stage"]),
-            continues=data["continues"],
-            parent=data["parent"],
-            origin=data["origin"],
-            info=data["info"],
+            number=record.number,
+            genotype=record.genotype or architecture_from_text(record.architecture),
+            fidelity=record.fidelity,
+            replicate=record.replicate,
+            stage=record.stage,
+            continues=record.continues,
+            parent=record.parent,
+            origin=record.origin,
+            info=record.info,
         )
 
 

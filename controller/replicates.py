@@ -81,6 +81,10 @@ class ReplicateLeaders:
             self.replay_ask(replicate)
         return replicate
 
+    def end_search(self) -> None:
+        """Let only replicates follow: what is left of a budget that is not counted in trials is for them."""
+        self._num_searched = min(self._num_searched, self._num_asked - self._num_replicated)
+
     def tell(self, number: int, result: Evaluation | Failure) -> bool:
         """Pass a result on, and count it for its network."""
         if not self._controller.tell(number, result):

@@ -5,36 +5,50 @@ Each line is a JSON object `{"event": kind, ...}`, written by the driver alone a
 | event | fields beside `at` (UTC, ISO 8601) |
 |---|---|
 | run_started | `schema`, `run`: what the run is |
-| asked | `proposal` (its JSON), `network_key`, `seed`, `task_key` |
-| started | `number`, `attempt`, `worker`, `device`, `dtype` |
+| asked | `proposal` (its JSON), `network_key`, `seed`, `task_key`, `num_told`: how many results its controller knew |
+| started | `number`, `attempt`, `worker`, `device`, `dtype`, `accelerators`: how many, or the part of one, it uses |
 | epoch | `number`, `attempt`, `epoch`, `metrics` |
 | told | `number`, `attempt`, `status`, and `evaluation` without its curve, or `failure` |
-| requeued | `number`, `attempt` (the new one), `reason` |
+| requeued | `number`, `attempt` (the new one), `reason`, and `fidelity` if it is another one from now on |
+| refused | `number`, `attempt`, `reason`: a report that came too late or made no sense, and changed nothing |
 | resumed | `changes`: what the run was continued with |
+| stopped | `reason`: why the driver left before the end |
 
-The journal is the checkpoint: the state of a run is `fold(read_events(path))` and nothing else. A line counts
-from its newline on; what stands after the last one was half-written when the driver died, and never was.
-Who continues a run opens the journal first, which locks it, and reads it then.
+and ends with `"fence"`, the number of the driver's lease, and `"crc32"` of all that stands before it, so that any
+damage is seen. The journal is the checkpoint: the state of a run is `fold(read_events(path))` and nothing else. A
+line counts from its newline on; what stands behind the last sound line was half-written when the machine died, and
+never was. A line of a lower fence than an earlier line's is of a driver that had lost the run, and never was
+either. Schema 1 (spinenas 0.1.0) had neither fence nor checksum; its journals are read and continued.
+
+Who continues a run opens the journal first, which makes it its owner (`lease.py`), and reads it then.
 """
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
+import logging
 import os
-from collections.abc import Iterable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
+import orjson
+
+from spinenas.results.lease import Lease
 from spinenas.results.record import Evaluation, Failure, Fidelity, Stage, Status, TrialRecord
 from spinenas.space.baseline import architecture_from_text
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 
-SCHEMA = "spinenas-journal/1"
+logger = logging.getLogger(__name__)
+
+SCHEMA = "spinenas-journal/2"
+
+READABLE = ("spinenas-journal/1", SCHEMA)
 
 FINISHED = (Status.COMPLETE, Status.PRUNED, Status.FAILED)
 
@@ -44,9 +58,9 @@ _MOVES = {
     (Status.RUNNING, "epoch"): (Status.RUNNING,),
     (Status.RUNNING, "told"): FINISHED,
     (Status.RUNNING, "requeued"): (Status.ASKED,),
-    # A worker can be lost before its start was seen: the trial is queued again, or given up.
+    # A worker can be lost before its start was seen, and an attempt that was given up can still bring its result.
     (Status.ASKED, "requeued"): (Status.ASKED,),
-    (Status.ASKED, "told"): (Status.FAILED,),
+    (Status.ASKED, "told"): FINISHED,
 }
 
 
@@ -69,49 +83,82 @@ class Journal:
     """An open journal; while it is open, no other process can write it.
 
     Use as a context manager. Lines are on the disk when `append` returns.
+
+    Attributes:
+        path: the file.
     """
 
-    def __init__(self, path: Path, file: io.FileIO) -> None:
-        """Take over an open, locked file; use `create` or `open`."""
+    def __init__(self, path: Path, file: io.FileIO, lease: Lease) -> None:
+        """Take over an open, owned file; use `create` or `open`."""
         self.path = path
-        self._file = file
-        self._length = _complete_length(file)
+        self._file, self._lease = file, lease
+        self._length = _sound_length(path, file)
         file.truncate(self._length)
 
     @classmethod
     def create(cls, path: Path) -> Journal:
         """Begin a new journal; an empty file may stand already. Raises UserError."""
-        journal = cls(path, _open_locked(path, os.O_RDWR | os.O_CREAT))
+        journal = cls._owned(path, os.O_CREAT, lambda text: None)
         if journal._length:
             journal.close()
             raise UserError(f"{path} already holds a run; resume it, or choose another folder")
         return journal
 
     @classmethod
-    def open(cls, path: Path) -> Journal:
-        """Continue a journal; a half-written last line is cut off first. Raises UserError."""
-        return cls(path, _open_locked(path, os.O_RDWR))
+    def open(cls, path: Path, *, on_wait: Callable[[str], None] = lambda text: None) -> Journal:
+        """Continue a journal; a half-written end is cut off first. Raises UserError.
 
-    def append(self, event: dict[str, Any]) -> None:
+        Args:
+            on_wait: told why this takes up to a minute, if it does.
+        """
+        return cls._owned(path, 0, on_wait)
+
+    @classmethod
+    def _owned(cls, path: Path, flags: int, on_wait: Callable[[str], None]) -> Journal:
+        file = _open(path, os.O_RDWR | os.O_APPEND | flags)
+        try:
+            # A run can be copied without the files of its leases.
+            lease = Lease.acquire(path.parent / "lease", above=_highest_fence(path), on_wait=on_wait)
+        except BaseException:
+            file.close()
+            raise
+        return cls(path, file, lease)
+
+    def append(self, event: dict[str, Any], *, sync: bool = True) -> None:
         """Write one event and wait until it is on the disk.
 
-        Raises UserError when it cannot be written (the journal then ends as before), ValueError for NaN.
+        Args:
+            sync: False for an event that nobody acts on; it reaches the disk with the next one. It survives the
+                end of this process in any case.
+
+        Raises UserError when it cannot be written (the journal then ends as before) or the run has another owner,
+        ValueError for NaN.
         """
-        line = json.dumps(event, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        line = encode(event, self.fence)
+        self._lease.check()
         try:
             written = 0
             while written < len(line):
                 written += self._file.write(line[written:])
-            os.fsync(self._file.fileno())
-        except OSError as error:
+            if sync:
+                os.fsync(self._file.fileno())
+        except BaseException as error:
             # Without this a later event would follow half a line, and the file could not be read any more.
             os.ftruncate(self._file.fileno(), self._length)
-            raise UserError(f"cannot write {self.path}: {error.strerror}; make room and resume the run") from error
+            if isinstance(error, OSError):
+                raise UserError(f"cannot write {self.path}: {error.strerror}; make room and resume the run") from error
+            raise
         self._length += len(line)
 
+    @property
+    def fence(self) -> int:
+        """The number of its lease, which its lines carry."""
+        return self._lease.fence
+
     def close(self) -> None:
-        """Let go of the file and its lock."""
+        """Let go of the file and of the run."""
         self._file.close()
+        self._lease.release()
 
     def __enter__(self) -> Journal:
         return self
@@ -122,22 +169,69 @@ class Journal:
         self.close()
 
 
-def read_events(path: Path) -> list[dict[str, Any]]:
-    """Return all events in order; event i stands in line i + 1. Empty for a run that never wrote one.
+_CHECKSUM_BYTES = len(',"crc32":"00000000"}\n')
 
-    May be called while a driver writes. Raises UserError naming file and line.
+
+def encode(event: dict[str, Any], fence: int) -> bytes:
+    """Write an event as a line with fence and checksum. Raises ValueError for NaN."""
+    body = json.dumps({**event, "fence": fence}, separators=(",", ":"), allow_nan=False).encode()[:-1]
+    return b'%b,"crc32":"%08x"}\n' % (body, zlib.crc32(body))
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield all events in order; event i stands in line i + 1. None for a run that never wrote one.
+
+    A line that never was, because its driver had lost the run, comes as an event "stale". May be called while a
+    driver writes. Raises UserError naming file, line and offset.
     """
+    with _open(path, os.O_RDONLY) as file:
+        offset = fence = 0
+        checked = False
+        for number, line in enumerate(io.BufferedReader(file, 2**20), start=1):
+            event = decode(line, checked=checked)
+            if event is None:
+                # Without a newline it may still grow, and then others may follow while this looks for them.
+                if not line.endswith(b"\n") or not _any_sound(path, offset + len(line)):
+                    return  # a half-written end
+                raise UserError(
+                    f"{path} line {number}, at byte {offset}, is broken: {line[:60].decode(errors='replace')!r}; "
+                    f"restore the file from a copy, or keep what can be kept: spinenas resume {path.parent} --salvage"
+                )
+            if number == 1 and (event["event"], event.get("schema")) not in [
+                ("run_started", name) for name in READABLE
+            ]:
+                raise UserError(
+                    f"{path} line 1 has schema {event.get('schema')!r}; this version reads journals of "
+                    f"{' and '.join(map(repr, READABLE))}; use the version that wrote it"
+                )
+            checked = event.pop("crc32", None) is not None
+            of_driver = event.pop("fence", 0)
+            if of_driver >= fence:
+                fence = of_driver
+                yield event
+            else:
+                yield {"event": "stale"}
+            offset += len(line)
+
+
+def decode(line: bytes, *, checked: bool) -> dict[str, Any] | None:
+    """Return the event of a line with its fence and checksum, or None if it is damaged or half-written.
+
+    Args:
+        line: with its newline, if it has one.
+        checked: whether it must have a checksum; those of schema 1 have none.
+    """
+    if not line.endswith(b"\n"):
+        return None
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read the journal {path}: {error.strerror}; name the folder of a run") from error
-    lines = content.split(b"\n")[:-1]
-    events = [_parse(line, path, number) for number, line in enumerate(lines, start=1)]
-    if events and (events[0]["event"], events[0].get("schema")) != ("run_started", SCHEMA):
-        raise UserError(
-            f"{path} line 1 has schema {events[0].get('schema')!r}; this version reads journals of {SCHEMA!r}"
-        )
-    return events
+        event = orjson.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        return None
+    if "crc32" not in event:
+        return None if checked else event
+    return event if line.endswith(b'"%08x"}\n' % zlib.crc32(line[:-_CHECKSUM_BYTES])) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +242,17 @@ class RunState:
         run: what `run_started` said.
         resumes: the `changes` of each resumption, in order.
         trials: the records by number, ascending; curves are not in them (`RunFolder.read_curve`).
-        order: ("asked" | "told", number) as they happened, which is what a controller is replayed from.
+        told: the numbers of finished trials in the order in which their results came.
+        known: by trial number, how many results its controller had been told when it was asked.
+        proposed_fidelities: of trials that run at another one than proposed, which is in their records.
     """
 
     run: dict[str, Any]
     resumes: tuple[dict[str, Any], ...]
     trials: dict[int, TrialRecord]
-    order: tuple[tuple[Literal["asked", "told"], int], ...]
+    told: tuple[int, ...]
+    known: tuple[int, ...]
+    proposed_fidelities: dict[int, Fidelity | None]
 
     @property
     def unfinished(self) -> list[TrialRecord]:
@@ -164,49 +262,83 @@ class RunState:
 
 def fold(events: Iterable[dict[str, Any]]) -> RunState:
     """Add events up to the state of the run. Raises UserError naming the line that cannot follow."""
-    run: dict[str, Any] | None = None
-    resumes: list[dict[str, Any]] = []
-    trials: dict[int, dict[str, Any]] = {}  # fields of a TrialRecord, which is made once, at the end
-    order: list[tuple[Literal["asked", "told"], int]] = []
-    for line, event in enumerate(events, start=1):
+    sum_of = Fold()
+    for event in events:
+        sum_of.add(event)
+    return sum_of.state()
+
+
+class Fold:
+    """The state of a run while its events are added, one by one."""
+
+    def __init__(self) -> None:
+        self._line = 0
+        self._run: dict[str, Any] | None = None
+        self._resumes: list[dict[str, Any]] = []
+        self._trials: dict[int, dict[str, Any]] = {}  # fields of a TrialRecord, which is made once, at the end
+        self._told: list[int] = []
+        self._known: list[int] = []
+        self._proposed_fidelities: dict[int, Fidelity | None] = {}
+
+    def add(self, event: dict[str, Any]) -> None:
+        """Take the next event. Raises UserError, and is as before, if it cannot follow."""
         kind = event["event"]
         try:
-            if (kind == "run_started") != (line == 1):
-                raise UserError("a journal has one run_started, its first event")
-            if kind == "run_started":
-                run = event["run"]
-            elif kind == "resumed":
-                resumes.append(event["changes"])
-            elif kind == "asked":
-                trial = _asked(event)
-                if trial["number"] != len(trials):
-                    raise UserError(
-                        f"trial {trial['number']} is asked after {len(trials)} trials; numbers have no gaps"
-                    )
-                trials[trial["number"]] = trial
-                order.append(("asked", trial["number"]))
-            elif kind in ("started", "epoch", "told", "requeued"):
-                _advance(trials.get(event["number"], {}), event)
-                if kind == "told":
-                    order.append(("told", event["number"]))
-            else:
-                raise UserError(f"{kind!r} is no event this version knows")
+            self._add(kind, event)
         except UserError as error:
-            raise UserError(f"line {line} of the journal does not fit: {error}") from error
+            raise UserError(f"line {self._line + 1} of the journal does not fit: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
-                f"line {line} of the journal is no valid {kind} event: {type(error).__name__} {error}"
+                f"line {self._line + 1} of the journal is no valid {kind} event: {type(error).__name__} {error}"
             ) from error
-    if run is None:
-        raise UserError(
-            "the journal is empty: the run was stopped before it began; remove its folder and start it again"
+        self._line += 1
+
+    def _add(self, kind: str, event: dict[str, Any]) -> None:
+        if (kind == "run_started") != (self._line == 0):
+            raise UserError("a journal has one run_started, its first event")
+        if kind == "epoch":  # most lines are, and they change nothing
+            trial = self._trials.get(event["number"], {})
+            if trial.get("status") is not Status.RUNNING or trial["attempt"] != event["attempt"]:
+                _advance(trial, event)
+        elif kind in ("started", "told", "requeued"):
+            trial = self._trials.get(event["number"], {})
+            fidelity = trial.get("fidelity")
+            _advance(trial, event)
+            if kind == "told":
+                self._told.append(event["number"])
+            elif "fidelity" in event:
+                self._proposed_fidelities.setdefault(event["number"], fidelity)
+        elif kind == "asked":
+            trial = _asked(event)
+            number = trial["number"]
+            if number != len(self._trials):
+                raise UserError(f"trial {number} is asked after {len(self._trials)} trials; numbers have no gaps")
+            known = event["num_told"]
+            if not 0 <= known <= len(self._told):
+                raise UserError(f"trial {number} was asked knowing {known} results of {len(self._told)}")
+            self._trials[number] = trial
+            self._known.append(known)
+        elif kind == "run_started":
+            self._run = event["run"]
+        elif kind == "resumed":
+            self._resumes.append(event["changes"])
+        elif kind not in ("stale", "refused", "stopped"):
+            raise UserError(f"{kind!r} is no event this version knows")
+
+    def state(self) -> RunState:
+        """What it adds up to so far. Raises UserError before the first event."""
+        if self._run is None:
+            raise UserError(
+                "the journal is empty: the run was stopped before it began; remove its folder and start it again"
+            )
+        return RunState(
+            run=self._run,
+            resumes=tuple(self._resumes),
+            trials={number: TrialRecord(**trial) for number, trial in self._trials.items()},
+            told=tuple(self._told),
+            known=tuple(self._known),
+            proposed_fidelities=dict(self._proposed_fidelities),
         )
-    return RunState(
-        run=run,
-        resumes=tuple(resumes),
-        trials={number: TrialRecord(**trial) for number, trial in trials.items()},
-        order=tuple(order),
-    )
 
 
 def _asked(event: dict[str, Any]) -> dict[str, Any]:
@@ -239,11 +371,15 @@ def _advance(trial: dict[str, Any], event: dict[str, Any]) -> None:
     """Change the fields of a trial as an event about it says."""
     kind, attempt = event["event"], event["attempt"]
     status = next_status(trial.get("status"), event)
-    if attempt != trial["attempt"] + (kind == "requeued"):
+    late = kind == "told" and 0 <= attempt < trial["attempt"]
+    if not late and attempt != trial["attempt"] + (kind == "requeued"):
         raise UserError(f"trial {trial['number']} is in attempt {trial['attempt']}, {kind} names {attempt}")
     trial["status"], trial["attempt"] = status, attempt
     if kind == "started":
         trial.update(started_at=event["at"], worker=event["worker"], device=event["device"], dtype=event["dtype"])
+    elif kind == "requeued":
+        if "fidelity" in event:
+            trial["fidelity"] = Fidelity.from_json(event["fidelity"])
     elif kind == "told":
         trial["finished_at"] = event["at"]
         if status is Status.FAILED:
@@ -252,40 +388,47 @@ def _advance(trial: dict[str, Any], event: dict[str, Any]) -> None:
             trial["evaluation"] = Evaluation.from_json(event["evaluation"])
 
 
-def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
+def _open(path: Path, flags: int) -> io.FileIO:
     try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
-        event = None
-    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-        raise UserError(
-            f"{path} line {number} is broken: {line[:60].decode(errors='replace')!r} is no event; "
-            "restore the file from a copy, or cut it before that line"
-        )
-    return event
-
-
-def _open_locked(path: Path, flags: int) -> io.FileIO:
-    try:
-        file = os.fdopen(os.open(path, flags | os.O_APPEND, 0o666), "r+b", buffering=0)
+        return os.fdopen(os.open(path, flags, 0o666), "rb" if flags == os.O_RDONLY else "r+b", buffering=0)
     except OSError as error:
         raise UserError(f"cannot open the journal {path}: {error.strerror}; name the folder of a run") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise UserError(f"{path} is being written by another process; wait for it or stop it first") from error
-    return file
 
 
-def _complete_length(file: io.FileIO) -> int:
-    """Bytes up to the last newline, inclusive; read from the end, as journals get long and lines do not."""
-    end = file.seek(0, os.SEEK_END)
-    while end > 0:
-        start = max(0, end - 65536)
+def _highest_fence(path: Path) -> int:
+    """Return the highest fencing number in a journal, 0 in one of schema 1."""
+    highest = 0
+    with open(path, "rb") as file:
+        for line in file:
+            digits = line[line.rfind(b'"fence":') + len(b'"fence":') : -_CHECKSUM_BYTES]
+            if digits.isdigit():
+                highest = max(highest, int(digits))
+    return highest
+
+
+def _any_sound(path: Path, offset: int) -> bool:
+    """Whether any line from there on is sound."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return any(decode(line, checked=False) is not None for line in file)
+
+
+def _sound_length(path: Path, file: io.FileIO) -> int:
+    """Bytes up to the end of the last sound line; read from the end, as journals get long and lines do not."""
+    size = start = file.seek(0, os.SEEK_END)
+    tail = b""  # what was read and may be the end of a longer line
+    while start > 0:
+        end, start = start, max(0, start - 65536)
         file.seek(start)
-        newline = file.read(end - start).rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
-        end = start
+        block = file.read(end - start) + tail
+        lines = block.split(b"\n")
+        length = start + len(block)
+        for index in range(len(lines) - 1, 0 if start else -1, -1):
+            line = lines[index] + b"\n" if index < len(lines) - 1 else lines[index]
+            if decode(line, checked=False) is not None:
+                if length < size:
+                    logger.warning("%s ended in %d bytes of half-written lines", path, size - length)
+                return length
+            length -= len(line)
+        tail = block[: length - start]
     return 0

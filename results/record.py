@@ -68,6 +68,9 @@ class Fidelity:
     num_train_images: int
     scaling: Scaling
 
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Fidelity:
         return cls(**{**data, "scaling": Scaling(**data["scaling"])})

@@ -100,16 +100,22 @@ class BudgetConfig:
     Attributes:
         num_trials: trainings in all.
         replicate_share: share of them that trains the leaders again with other seeds, at the end.
+        max_accelerator_hours: no trial is begun that would not end within so many hours of accelerators in all, at
+            the mean of the trials so far (a worker on CPUs counts as one accelerator); None for no limit.
+        price_per_accelerator_hour: in your currency; what `--dry-run` reckons with.
     """
 
     num_trials: int = 100
     replicate_share: float = 0.1
+    max_accelerator_hours: float | None = None
+    price_per_accelerator_hour: float | None = None
 
     def __post_init__(self) -> None:
         if self.num_trials < 1:
             raise UserError(f"budget.num_trials is {self.num_trials}; it is at least 1")
         if not 0 <= self.replicate_share < 1:
             raise UserError(f"budget.replicate_share is {self.replicate_share}; it is 0 or more and below 1")
+        _check_positive("budget", self, "max_accelerator_hours", "price_per_accelerator_hour")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,32 +124,76 @@ class ExecutorConfig:
 
     Attributes:
         kind: "ray", warm actors; "serial", one after the other in this process; "tune", Ray Tune.
-        workers: trials at a time ("serial": one).
+        workers: trials at a time ("serial": one); on a cluster, as many as find room, as it grows and shrinks.
         cpus_per_worker: what Ray reserves.
         gpus_per_worker: what Ray reserves, a fraction is fine; None shares all GPUs evenly, 0 trains on the CPU.
+        tpus_per_worker: whole chips, 0, 1, 2, 4 or 8; experimental, it has not run on hardware yet.
         threads_per_trial: CPU threads; sums differ in the last bit with their number.
+        processes_per_trial: 1; reserved for trials of several processes.
         address: of a running Ray cluster, or "auto"; None or "local" starts Ray on this machine.
+        ship_code: send this installation's spinenas to the workers of a cluster, so that all run the same code.
+        data_command: a shell command that fetches the data, run once on each machine before its first trial.
         ordered: ask for a trial only when all but the `workers` trials before it have told their results, in
             the order of their numbers: the same run, whoever finishes first.
-        max_attempts: how often a trial whose worker dies is tried.
+        trial_minutes: a trial that takes longer is ended and has failed; None for no limit.
+        stall_minutes: a worker that says nothing for so long is remarked on.
+        max_attempts: how often a trial is tried whose worker dies on a machine that lives on.
+        out_of_memory_retries: how often a trial that runs out of memory is tried again with half the batch.
+        max_errors: the run stops when so many trials of a session failed by a bug or invalid data.
     """
 
     kind: Literal["ray", "serial", "tune"] = "ray"
     workers: int = 2
     cpus_per_worker: float = 1.0
     gpus_per_worker: float | None = None
+    tpus_per_worker: int = 0
     threads_per_trial: int = 1
+    processes_per_trial: int = 1
     address: str | None = None
+    ship_code: bool = True
+    data_command: str | None = None
     ordered: bool = False
-    max_attempts: int = 3
+    trial_minutes: float | None = None
+    stall_minutes: float = 10.0
+    max_attempts: int = 4
+    out_of_memory_retries: int = 0
+    max_errors: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("workers", "threads_per_trial", "max_attempts"):
+        for name in ("workers", "threads_per_trial", "max_attempts", "max_errors"):
             if getattr(self, name) < 1:
                 raise UserError(f"executor.{name} is {getattr(self, name)}; it is at least 1")
-        for name in ("cpus_per_worker", "gpus_per_worker"):
+        for name in ("cpus_per_worker", "gpus_per_worker", "out_of_memory_retries"):
             if (getattr(self, name) or 0) < 0:
                 raise UserError(f"executor.{name} is {getattr(self, name)}; it is 0 or more")
+        _check_positive("executor", self, "trial_minutes", "stall_minutes")
+        if self.tpus_per_worker not in (0, 1, 2, 4, 8):
+            raise UserError(f"executor.tpus_per_worker is {self.tpus_per_worker}; Ray lends 1, 2, 4 or 8 whole chips")
+        if self.tpus_per_worker and self.gpus_per_worker:
+            raise UserError("a worker has GPUs or TPUs; leave out executor.gpus_per_worker or executor.tpus_per_worker")
+        if self.processes_per_trial != 1:
+            raise UserError(
+                f"executor.processes_per_trial is {self.processes_per_trial}; a trial is one process in this version"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class StorageConfig:
+    """Where else a run is kept.
+
+    Attributes:
+        mirror: a URI of an object store or remote path (s3://, gs://, hdfs://, file://) that has every result before
+            it counts, for a run whose folder dies with its machine; None for none.
+    """
+
+    mirror: str | None = None
+
+
+def _check_positive(table: str, part: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(part, name)
+        if value is not None and value <= 0:
+            raise UserError(f"{table}.{name} is {value}; it is more than 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +209,7 @@ class SearchConfig:
     task: TaskConfig = field(default_factory=TaskConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
     seed: int = 0
 
     @classmethod

@@ -16,6 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from spinenas.results.journal import RunState
+
 REFRESHES_PER_SECOND = 4
 
 QUIET_SECONDS = 30.0
@@ -29,6 +31,7 @@ class Progress:
     Attributes:
         num_trials: the budget.
         running: by trial number, the last epoch that is done.
+        networks: by trial number, the network key.
         objectives: by network key, those of its complete trials.
         num_failed: trials without a result.
         num_timed: trials that were finished in this session, from which its pace follows.
@@ -41,13 +44,13 @@ class Progress:
     num_failed: int = 0
     num_timed: int = 0
     began: float = field(default_factory=time.monotonic)
-    _networks: dict[int, str] = field(default_factory=dict)
+    networks: dict[int, str] = field(default_factory=dict)
 
     def add(self, event: dict[str, Any]) -> None:
         """Take the next event of the journal."""
         kind, number = event["event"], event.get("number", -1)
         if kind == "asked":
-            self._networks[event["proposal"]["number"]] = event["network_key"]
+            self.networks[event["proposal"]["number"]] = event["network_key"]
         elif kind == "started":
             self.running[number] = 0
         elif kind == "epoch":
@@ -59,7 +62,7 @@ class Progress:
             self.num_timed += 1
             if "evaluation" in event:
                 objective = event["evaluation"]["objective"]
-                self.objectives.setdefault(self._networks[number], []).append(objective)
+                self.objectives.setdefault(self.networks[number], []).append(objective)
             else:
                 self.num_failed += 1
 
@@ -96,12 +99,13 @@ class Progress:
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
-def _progress(num_trials: int, past_events: list[dict[str, Any]]) -> Progress:
+def _progress(num_trials: int, past: RunState | None) -> Progress:
     progress = Progress(num_trials)
-    for event in past_events:
-        progress.add(event)
-    progress.running.clear()
-    progress.num_timed = 0
+    for record in past.trials.values() if past else ():
+        progress.networks[record.number] = record.network_key
+        if record.evaluation:
+            progress.objectives.setdefault(record.network_key, []).append(record.evaluation.objective)
+        progress.num_failed += record.failure is not None
     return progress
 
 
@@ -113,9 +117,9 @@ class PlainDisplay:
         self._heard_of: dict[int, float] = {}  # by running trial, when its last line was printed
 
     @contextmanager
-    def begin(self, num_trials: int, past_events: list[dict[str, Any]]) -> Iterator[None]:
-        self._progress = _progress(num_trials, past_events)
-        if past_events:
+    def begin(self, num_trials: int, past: RunState | None) -> Iterator[None]:
+        self._progress = _progress(num_trials, past)
+        if past:
             self.note(f"resumed with {self._progress.num_done} of {num_trials} trials done")
         yield
 
@@ -161,8 +165,8 @@ class LiveDisplay:
         self._console = console
 
     @contextmanager
-    def begin(self, num_trials: int, past_events: list[dict[str, Any]]) -> Iterator[None]:
-        self._progress = _progress(num_trials, past_events)
+    def begin(self, num_trials: int, past: RunState | None) -> Iterator[None]:
+        self._progress = _progress(num_trials, past)
         with Live(console=self._console, get_renderable=self._draw, refresh_per_second=REFRESHES_PER_SECOND):
             yield
 

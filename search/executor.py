@@ -7,6 +7,7 @@ twice can be told from what is awaited.
 from __future__ import annotations
 
 import queue
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,13 +42,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A worker has begun."""
+    """A worker has begun, with so many accelerators (or a part of one; a worker on CPUs counts as one)."""
 
     number: int
     attempt: int
     worker: str
     device: str
     dtype: str
+    accelerators: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,17 @@ class Finished:
 
 
 Event = Started | EpochDone | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What a worker has noticed and a user should know; executors pass it on as a note, the loop never sees it."""
+
+    text: str
+
+
+Note = Callable[[str], None]
+"""Where an executor says what a user should know."""
 
 
 class Task(Protocol):
@@ -116,14 +129,27 @@ class Executor(Protocol):
     """Runs jobs somewhere, a few at a time; a context manager, made by entering and stopped by leaving."""
 
     @property
-    def num_slots(self) -> int:
-        """How many jobs may be submitted before one is finished."""
+    def num_free(self) -> int:
+        """How many jobs may be submitted now; workers come and go."""
 
     def submit(self, job: Job) -> None:
-        """Begin a job; at most num_slots are unfinished."""
+        """Begin a job; at most num_free."""
 
-    def wait(self, on_event: Callable[[Event], None]) -> None:
-        """Hand over what has happened, waiting until something has; a lost worker is a Finished as well."""
+    def cancel(self, number: int) -> None:
+        """Stop the job of that trial, if one runs; nothing more is heard of it."""
+
+    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+        """Hand over what has happened, or return when more jobs may be submitted; waits until one of the two.
+
+        A lost worker and a trial that exceeded its time are Finished as well.
+
+        Args:
+            on_event: called with each event.
+            timeout_seconds: after which to return in any case.
+        """
+
+    def release_idle(self) -> None:
+        """Give back what idle workers hold: no new trial will come, only second attempts at those that run."""
 
     def __enter__(self) -> Self: ...
 
@@ -132,16 +158,36 @@ class Executor(Protocol):
     ) -> None: ...
 
 
-def run_job(task: Task, job: Job, worker: str, on_event: Callable[[Event], None]) -> None:
-    """Do a job in this thread; whatever the task raises against its promise is a Failure of kind bug."""
+class _TimeIsUp(BaseException):
+    """A trial has exceeded its limit; passes through a task, which turns what it catches into failures."""
+
+
+def run_job(
+    task: Task,
+    job: Job,
+    worker: str,
+    on_event: Callable[[Event], None],
+    *,
+    accelerators: float = 1.0,
+    seconds: float | None = None,
+) -> None:
+    """Do a job in this thread; whatever the task raises against its promise is a Failure of kind bug.
+
+    Args:
+        accelerators: what the worker has, for the books.
+        seconds: the time limit, which is looked at after each epoch.
+    """
+    deadline = None if seconds is None else time.monotonic() + seconds
 
     def report(epoch: int, metrics: dict[str, float]) -> bool:
         on_event(EpochDone(job.number, job.attempt, epoch, metrics))
+        if deadline is not None and time.monotonic() > deadline:
+            raise _TimeIsUp
         return True  # nothing stops a trial early yet
 
     result: Evaluation | Failure
     try:
-        on_event(Started(job.number, job.attempt, worker, task.device, task.dtype))
+        on_event(Started(job.number, job.attempt, worker, task.device, task.dtype, accelerators))
         result = task.evaluate(
             job.genotype,
             seed=job.seed,
@@ -150,19 +196,28 @@ def run_job(task: Task, job: Job, worker: str, on_event: Callable[[Event], None]
             folder=job.folder,
             report=report,
         )
+    except _TimeIsUp:
+        result = timeout_failure(seconds or 0.0)
     except Exception as error:
         result = Failure(FailureKind.BUG, str(error) or type(error).__name__, traceback.format_exc())
     on_event(Finished(job.number, job.attempt, result))
+
+
+def timeout_failure(seconds: float) -> Failure:
+    """What a trial comes to that takes longer than it may."""
+    return Failure(FailureKind.TIMEOUT, f"it took longer than executor.trial_minutes, {seconds / 60:g}, allows")
 
 
 # One thread for all jobs of a worker: a new one for each would get memory pools of its own, which glibc keeps.
 _job_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trial")
 
 
-def stream_job(task: Task, job: Job, worker: str) -> Iterator[Event]:
+def stream_job(
+    task: Task, job: Job, worker: str, *, accelerators: float = 1.0, seconds: float | None = None
+) -> Iterator[Event]:
     """Do a job in another thread, always the same one, and yield its events as they happen."""
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    _job_thread.submit(run_job, task, job, worker, events.put)
+    _job_thread.submit(run_job, task, job, worker, events.put, accelerators=accelerators, seconds=seconds)
     event: Event | None = None
     while not isinstance(event, Finished):
         event = events.get()

@@ -1,34 +1,36 @@
-"""The search loop: ask, run, tell; every step is in the journal before it is acted on.
+"""Starting, resuming and opening runs; what happens in between is the driver's matter.
 
-A controller proposes, an executor runs, and neither knows the other. What happened is in the journal alone, so
-that a killed search is continued by folding it: `resume` replays the controller and goes on.
+What happened is in the journal alone, so that a killed search is continued by folding it: `resume` replays the
+controller and goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import logging
 import platform
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
-from spinenas.controller.base import Controller, Proposal, SpaceExhausted
+from spinenas.controller.base import Controller
 from spinenas.controller.choices import make_controller
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.results import leaderboard
-from spinenas.results.journal import SCHEMA, Journal, RunState, fold, read_events
-from spinenas.results.record import Evaluation, Failure, FailureKind, Status, TrialRecord
+from spinenas.results.journal import SCHEMA, Fold, Journal, RunState, fold, read_events
+from spinenas.results.record import TrialRecord
 from spinenas.results.run_folder import RunFolder
+from spinenas.search.accelerator_time import AcceleratorTime
 from spinenas.search.config import ExecutorConfig, SearchConfig
-from spinenas.search.executor import EpochDone, Event, Executor, Finished, Job, Started, Task
+from spinenas.search.data_command import run_once_per_machine
+from spinenas.search.driver import Display, Driver, now
+from spinenas.search.executor import Executor, Note, Task
+from spinenas.search.salvage import salvage
+from spinenas.search.stop_signals import Terminated, stopped_by_sigterm
 from spinenas.space.errors import UserError
-from spinenas.space.graph import network_key
-from spinenas.space.random_streams import seed_for
 from spinenas.space.search_space import space_by_name
 
 if TYPE_CHECKING:
@@ -38,21 +40,6 @@ logger = logging.getLogger(__name__)
 
 SEARCH_PROTOCOL = 1
 """Raised whenever the code changes what a resumed run would propose: it is then no longer the same run."""
-
-Result = Evaluation | Failure
-
-
-class Display(Protocol):
-    """Who watches a search; a context manager around it, told each event after it is in the journal."""
-
-    def begin(self, num_trials: int, past_events: list[dict[str, Any]]) -> AbstractContextManager[object]:
-        """Start watching; past events are those of a run that is resumed."""
-
-    def show(self, event: dict[str, Any]) -> None:
-        """Take the next event."""
-
-    def note(self, text: str) -> None:
-        """Take a remark that is no event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +97,7 @@ def run_search(
         logger.warning("%s", sentence)
     config = config.resolved()
     # Made before anything else: a wrong option is refused before data is read.
-    controller = _make_controller(config, config.budget.num_trials)
+    controller = _make_controller(config)
     return start_run(
         config, out=out, task=task, display=display, config_toml=config_toml, controller_for=lambda task: controller
     )
@@ -131,6 +118,7 @@ def start_run(
     Only a run of kind "search" can be resumed.
     """
     RunFolder.check_free(Path(out))
+    fetch_data(config)
     task = task or proxy_task(config)
     task.prepare()
     controller = controller_for(task)
@@ -144,14 +132,14 @@ def start_run(
     }
     display = display or _Silent()
     # The executor first: where the workers cannot start, no folder is left that refuses the corrected command.
-    with _make_executor(task, config.executor, Path(out)) as executor:
+    with _make_executor(task, config.executor, Path(out), display.note) as executor:
         folder = RunFolder.create(Path(out), config_toml, config.to_json(), about)
         with Journal.create(folder.journal_path) as journal:
             run = _identity(task, config) | {"versions": versions}
-            journal.append({"event": "run_started", "schema": SCHEMA, "at": _now(), "run": run})
-            driver = _Driver(config, folder, journal, task, controller, executor, display)
-            with display.begin(config.budget.num_trials, []):
-                driver.run()
+            journal.append({"event": "run_started", "schema": SCHEMA, "at": now(), "run": run})
+            driver = Driver(config, folder, journal, task, controller, executor, display)
+            with display.begin(config.budget.num_trials, None):
+                _drive(driver)
     return Run(folder)
 
 
@@ -159,8 +147,10 @@ def resume(
     path: str | Path,
     *,
     num_trials: int | None = None,
+    max_accelerator_hours: float | None = None,
     workers: int | None = None,
     address: str | None = None,
+    mend: bool = False,
     task: Task | None = None,
     display: Display | None = None,
 ) -> Run:
@@ -169,8 +159,10 @@ def resume(
     Args:
         path: the folder of the run.
         num_trials: a larger budget in all; None for what the run has.
+        max_accelerator_hours: another limit of accelerator time in all.
         workers: trials at a time, if other than before.
         address: of a Ray cluster, if another than before; "local" for none.
+        mend: rewrite a journal that is damaged in the middle first, a copy of which is kept.
         task: as given to `run_search`.
         display: who watches.
     """
@@ -181,236 +173,81 @@ def resume(
             "again, with another folder or with this one removed"
         )
     config = SearchConfig.from_json(folder.config())
-    with Journal.open(folder.journal_path) as journal:
-        events = read_events(folder.journal_path)
-        state = fold(events)
-        budget = config.budget.num_trials
-        for changes in state.resumes:
-            budget = changes.get("num_trials", budget)
-        if num_trials is not None and num_trials < budget:
-            raise UserError(f"{path} has a budget of {budget} trials; it can be extended, not cut to {num_trials}")
-        if not state.unfinished and len(state.trials) >= (num_trials or budget):
+    display = display or _Silent()
+    if mend:
+        mended = salvage(
+            folder.journal_path,
+            seed=config.seed,
+            window=config.executor.workers if config.executor.ordered else None,
+            make_controller=lambda state: _make_controller(_with_changes(config, state.resumes)),
+        )
+        display.note(str(mended or f"{folder.journal_path} is sound, there is nothing to salvage"))
+    with Journal.open(folder.journal_path, on_wait=display.note) as journal:
+        state, time_taken = _read(folder.journal_path)
+        given = {"num_trials": num_trials, "max_accelerator_hours": max_accelerator_hours}
+        changes = {name: value for name, value in given.items() if value is not None}
+        before = _with_changes(config, state.resumes)
+        config = _with_changes(before, [changes])
+        if config.budget.num_trials < before.budget.num_trials:
+            raise UserError(
+                f"{path} has a budget of {before.budget.num_trials} trials; it can be extended, not cut to {num_trials}"
+            )
+        if not state.unfinished and len(state.trials) >= config.budget.num_trials:
             return Run(folder)
 
+        fetch_data(config)
         task = task or proxy_task(config)
         task.prepare()
         _check_identity(path, state.run, _identity(task, config))
-        changes = {"versions": _versions()} | ({} if num_trials is None else {"num_trials": num_trials})
-        budget = num_trials or budget
-        controller = _make_controller(config, budget)
+        controller = _make_controller(config)
         executor_config = replace(
             config.executor,
             workers=workers or config.executor.workers,
             address=address or config.executor.address,
         )
-        display = display or _Silent()
         # Nothing is appended before the workers stand.
-        with _make_executor(task, executor_config, folder.path) as executor:
-            driver = _Driver(config, folder, journal, task, controller, executor, display, num_trials=budget)
-            with display.begin(budget, events):
-                journal.append({"event": "resumed", "at": _now(), "changes": changes})
-                driver.replay(events, state)
-                driver.run()
+        with _make_executor(task, executor_config, folder.path, display.note) as executor:
+            driver = Driver(config, folder, journal, task, controller, executor, display, time_taken=time_taken)
+            with display.begin(config.budget.num_trials, state):
+                driver.begin_again({"versions": _versions(), **changes})
+                driver.replay(state)
+                _drive(driver)
     return Run(folder)
 
 
-def trial_seed(run_seed: int, key: str, replicate: int) -> int:
-    """Seed of a training; of the network and its replicate alone, so that any search trains it the same."""
-    return seed_for(run_seed, f"trial/{key}", replicate)
+def _read(path: Path) -> tuple[RunState, AcceleratorTime]:
+    """Read a journal once, for all that is made of it. Raises UserError."""
+    state, time_taken = Fold(), AcceleratorTime()
+    for event in read_events(path):
+        state.add(event)
+        time_taken.add(event)
+    return state.state(), time_taken
 
 
-@dataclass(slots=True)
-class _Trial:
-    """A trial that has no result yet."""
+def _with_changes(config: SearchConfig, changes: Iterable[dict[str, Any]]) -> SearchConfig:
+    """The configuration with the budget that was last asked for."""
+    budget = config.budget
+    for each in changes:
+        given = {name: each[name] for name in ("num_trials", "max_accelerator_hours") if name in each}
+        budget = replace(budget, **given)
+    return replace(config, budget=budget)
 
-    proposal: Proposal
-    seed: int
-    attempt: int = 0
-    num_lost: int = 0
 
-
-class _Driver:
-    """One session of a run: the only one who writes its journal, asks, tells and submits.
-
-    Results reach the controller when they arrive or, in an ordered run, in the order of their numbers and only
-    as far as the next ask needs them; how many it knew is kept with each asked event.
-    """
-
-    def __init__(
-        self,
-        config: SearchConfig,
-        folder: RunFolder,
-        journal: Journal,
-        task: Task,
-        controller: Controller,
-        executor: Executor,
-        display: Display,
-        *,
-        num_trials: int | None = None,
-    ):
-        self._config, self._folder, self._journal = config, folder, journal
-        self._controller, self._executor, self._display = controller, executor, display
-        self._task_key = task.key
-        self._num_trials = num_trials or config.budget.num_trials
-        # The window of an ordered run is part of what the run is; other workers on resume do not change it.
-        # The single place of a serial run makes it ordered by itself.
-        self._window = config.executor.workers if config.executor.ordered else None
-        self._num_asked = self._num_told = 0
-        self._untold: dict[int, Result] = {}  # results the controller does not know yet
-        self._waiting: deque[_Trial] = deque()  # asked, to be submitted
-        self._in_flight: dict[int, _Trial] = {}
-        self._over = False  # nothing more will be proposed
-
-    def run(self) -> None:
-        """Go on until the budget is spent, nothing more is proposed, or an exception ends it."""
-        while True:
-            self._fill_slots()
-            if not self._in_flight:
-                return
-            self._executor.wait(self._on_event)
-
-    def replay(self, events: list[dict[str, Any]], state: RunState) -> None:
-        """Bring the controller to where it was, and queue the trials that have no result."""
-        told = [number for kind, number in state.order if kind == "told"]
-        if self._window is not None:
-            told.sort()
-        for number in told:
-            record = state.trials[number]
-            result = record.evaluation or record.failure
-            assert result is not None
-            self._untold[number] = result
-        in_order = iter(told)
-        proposals = [Proposal.from_json(event["proposal"]) for event in events if event["event"] == "asked"]
-        num_told = [event["num_told"] for event in events if event["event"] == "asked"]
-        for proposal, known in zip(proposals, num_told, strict=True):
-            while self._num_told < known:
-                self._tell(next(in_order))
-            self._controller.replay_ask(proposal)
-            self._num_asked += 1
-        if self._window is None:
-            for number in in_order:
-                self._tell(number)
-        for record in state.unfinished:
-            trial = _Trial(proposals[record.number], record.seed, record.attempt)
-            if record.status is Status.RUNNING:
-                self._requeue(trial, "the search was stopped")
-            else:
-                self._waiting.append(trial)
-
-    def _fill_slots(self) -> None:
-        while len(self._in_flight) < self._executor.num_slots:
-            trial = self._waiting.popleft() if self._waiting else self._ask()
-            if trial is None:
-                return
-            number = trial.proposal.number
-            self._in_flight[number] = trial
-            self._executor.submit(
-                Job(
-                    number,
-                    trial.attempt,
-                    trial.proposal.genotype,
-                    trial.seed,
-                    trial.proposal.fidelity,
-                    self._folder.trial_folder(number).absolute(),
-                )
-            )
-
-    def _ask(self) -> _Trial | None:
-        """Return a new trial, or None when there is none now; what is in flight may change that."""
-        if self._over or self._num_asked >= self._num_trials:
-            return None
-        if self._window is not None:
-            while self._num_told <= self._num_asked - self._window:
-                if self._num_told not in self._untold:
-                    return None
-                self._tell(self._num_told)
-        try:
-            proposal = self._controller.ask()
-            while proposal is None and self._num_told in self._untold:
-                self._tell(self._num_told)  # an ordered run: one more, as the controller cannot do without
-                proposal = self._controller.ask()
-        except SpaceExhausted as reason:
-            self._over = True
-            self._display.note(f"nothing is left to try after {self._num_asked} trials: {reason}")
-            return None
-        if proposal is None:
-            return None
-        assert proposal.number == self._num_asked, "a controller numbers its proposals 0, 1, 2, ..."
-        self._num_asked += 1
-        key = network_key(proposal.genotype)
-        seed = trial_seed(self._config.seed, key, proposal.replicate)
-        self._record(
-            "asked",
-            proposal=proposal.to_json(),
-            network_key=key,
-            seed=seed,
-            task_key=self._task_key,
-            num_told=self._num_told,
-        )
-        return _Trial(proposal, seed)
-
-    def _on_event(self, event: Event) -> None:
-        trial = self._in_flight.get(event.number)
-        if trial is None or trial.attempt != event.attempt:
-            return  # late or repeated: this attempt is over
-        about = {"number": event.number, "attempt": event.attempt}
-        if isinstance(event, Started):
-            self._record("started", **about, worker=event.worker, device=event.device, dtype=event.dtype)
-        elif isinstance(event, EpochDone):
-            self._record("epoch", **about, epoch=event.epoch, metrics=event.metrics)
-        else:
-            del self._in_flight[event.number]
-            if not self._try_again(trial, event.result):
-                self._finish(event)
-
-    def _try_again(self, trial: _Trial, result: Result) -> bool:
-        """Queue a trial again whose worker was lost; a lost machine is not held against the trial."""
-        if not isinstance(result, Failure):
-            return False
-        if result.kind is FailureKind.WORKER_LOST:
-            trial.num_lost += 1
-        elif result.kind is not FailureKind.PREEMPTED:
-            return False
-        if trial.num_lost >= self._config.executor.max_attempts:
-            return False
-        self._requeue(trial, result.message)
-        return True
-
-    def _requeue(self, trial: _Trial, reason: str) -> None:
-        trial.attempt += 1
-        self._record("requeued", number=trial.proposal.number, attempt=trial.attempt, reason=reason)
-        self._waiting.append(trial)
-
-    def _finish(self, event: Finished) -> None:
-        about = {"number": event.number, "attempt": event.attempt}
-        result = event.result
-        if isinstance(result, Evaluation):
-            self._folder.write_curve(event.number, result.curve)
-            result = replace(result, curve=())
-            data = result.to_json()
-            del data["curve"]
-            self._record("told", **about, status=str(Status.COMPLETE), evaluation=data)
-        else:
-            self._record("told", **about, status=str(Status.FAILED), failure=result.to_json())
-        # The controller gets what the journal has, so that a replayed one knows the same.
-        self._untold[event.number] = result
-        if self._window is None:
-            self._tell(event.number)
-
-    def _tell(self, number: int) -> None:
-        self._controller.tell(number, self._untold.pop(number))
-        self._num_told += 1
-
-    def _record(self, kind: str, **fields: Any) -> None:
-        event = {"event": kind, "at": _now(), **fields}
-        self._journal.append(event)
-        self._display.show(event)
+def _drive(driver: Driver) -> None:
+    """Run a driver; whatever ends it early is in the journal too, if that can still be written."""
+    try:
+        with stopped_by_sigterm():
+            driver.run()
+    except (KeyboardInterrupt, Terminated, UserError) as reason:
+        with contextlib.suppress(UserError):
+            driver.note_stopped(str(reason) or "it was interrupted")
+        raise
 
 
 class _Silent:
     """A display for nobody."""
 
-    def begin(self, num_trials: int, past_events: list[dict[str, Any]]) -> AbstractContextManager[object]:
+    def begin(self, num_trials: int, past: RunState | None) -> AbstractContextManager[object]:
         return nullcontext()
 
     def show(self, event: dict[str, Any]) -> None:
@@ -420,26 +257,33 @@ class _Silent:
         pass
 
 
-def _make_controller(config: SearchConfig, num_trials: int) -> Controller:
+def _make_controller(config: SearchConfig) -> Controller:
     space = space_by_name(config.space.name)
     searcher = make_controller(config.controller.name, space, seed=config.seed, **config.controller.options())
-    return ReplicateLeaders(searcher, num_trials=num_trials, share=config.budget.replicate_share)
+    budget = config.budget
+    return ReplicateLeaders(searcher, num_trials=budget.num_trials, share=budget.replicate_share)
 
 
-def _make_executor(task: Task, config: ExecutorConfig, run: Path) -> Executor:
+def _make_executor(task: Task, config: ExecutorConfig, run: Path, note: Note) -> Executor:
     """Make the executor of a run, whose folder need not exist yet."""
     # Imported here: Ray takes seconds, and a serial search does without.
     if config.kind == "serial":
         from spinenas.search.serial import SerialExecutor
 
-        return SerialExecutor(task)
+        return SerialExecutor(task, config)
     if config.kind == "ray":
         from spinenas.search.ray_actors import RayExecutor
 
-        return RayExecutor(task, config)
+        return RayExecutor(task, config, note)
     from spinenas.search.ray_tune import TuneExecutor
 
-    return TuneExecutor(task, config, run.absolute() / "tune")
+    return TuneExecutor(task, config, run.absolute() / "tune", note)
+
+
+def fetch_data(config: SearchConfig) -> None:
+    """Run the configuration's data command on this machine. Raises UserError."""
+    if config.executor.data_command is not None:
+        run_once_per_machine(config.executor.data_command)
 
 
 def proxy_task(config: SearchConfig) -> Task:
@@ -482,7 +326,3 @@ def _check_identity(path: str | Path, before: dict[str, Any], now: dict[str, Any
 def _versions() -> dict[str, str]:
     packages = ("spinenas", "torch", "ray", "numpy", "pycocotools")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

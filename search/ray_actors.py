@@ -1,145 +1,162 @@
 """Trials in warm Ray actors: each holds the prepared task and does one job after the other.
 
 Our own loop drives them (rather than Ray Tune), so that the journal is written before anything is acted on; and
-an actor that lives on costs a trial some milliseconds, where a fresh process costs seconds. spinenas must be
-installed on every machine of a cluster.
+an actor that lives on costs a trial some milliseconds, where a fresh process costs seconds. All workers are asked
+for at once, which makes an autoscaler grow the cluster; those that have found room get jobs, whether or not the
+others ever do, and one whose machine is lost is asked for again.
 """
 
 from __future__ import annotations
 
-import logging
-import math
 import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from spinenas.results.record import Failure, FailureKind
 from spinenas.search.config import ExecutorConfig
-from spinenas.search.executor import Event, Finished, Job, Task, stream_job
+from spinenas.search.data_command import SESSION, run_once_per_machine
+from spinenas.search.executor import (
+    EpochDone,
+    Event,
+    Finished,
+    Job,
+    Note,
+    Remark,
+    Started,
+    Task,
+    stream_job,
+    timeout_failure,
+)
+from spinenas.search.failure_rules import pause_seconds
+from spinenas.search.ray_resources import explain_waiting
+from spinenas.search.ray_session import hide_unreserved_gpus, ray_session, request_of
 from spinenas.space.errors import UserError
 
-LOCAL = "local"
-"""The address that means a Ray of our own on this machine, as Ray has it; no address means the same."""
+CHECK_SECONDS = 1.0
+"""How often limits and missing workers are looked at while nothing happens."""
 
-OBJECT_STORE_BYTES = 100 * 2**20
-"""Shared memory of a Ray started here. Only the task and small events pass through it; images do not."""
+EXPLAIN_SECONDS = 5.0
+"""How long workers may be missing, and all of them, before that is looked into."""
 
+REMIND_SECONDS = 300.0
+"""How long until it is said again that there are no workers."""
 
-@contextmanager
-def ray_session(config: ExecutorConfig) -> Iterator[float]:
-    """Connect to Ray, or start one for this search and stop it afterwards. Raises UserError.
-
-    Yields:
-        GPUs of each worker.
-    """
-    started_here = not ray.is_initialized()
-    if started_here:
-        _init(config)
-    try:
-        yield _gpus_per_worker(config, ray.cluster_resources())  # type: ignore[no-untyped-call]
-    finally:
-        if started_here:
-            ray.shutdown()
-
-
-def _init(config: ExecutorConfig) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Of the two behaviours for workers without GPUs, this is the coming default, and silences the notice of it.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
-    if config.address not in (None, LOCAL):
-        try:
-            ray.init(address=config.address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"no Ray cluster answers at {config.address!r} ({str(error).splitlines()[0]}); "
-                "start one with `ray start --head`, or leave the address out"
-            ) from error
-    else:
-        # A Ray of our own has as many logical CPUs as the workers need; how many are real is the user's choice.
-        num_cpus = math.ceil(config.workers * config.cpus_per_worker)
-        # Said aloud: without an address Ray would join the cluster of RAY_ADDRESS, or one that runs on this machine.
-        ray.init(address=LOCAL, num_cpus=max(1, num_cpus), object_store_memory=OBJECT_STORE_BYTES, **quiet)
-
-
-def _gpus_per_worker(config: ExecutorConfig, resources: dict[str, float]) -> float:
-    """Check that all workers fit at once, and return each one's share of the GPUs."""
-    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-    share = config.gpus_per_worker
-    if share is None:
-        share = gpus / config.workers
-        # Ray takes whole GPUs or a part of one; rounded down, so that all workers fit.
-        share = float(math.floor(share)) if share >= 1 else math.floor(share * 100) / 100
-    for name, wanted, present in (("CPU", config.cpus_per_worker, cpus), ("GPU", share, gpus)):
-        if config.workers * wanted > present:
-            raise UserError(
-                f"{config.workers} workers with {wanted:g} {name}s each need {config.workers * wanted:g}, and Ray has "
-                f"{present:g}; set fewer executor.workers or less of executor.{name.lower()}s_per_worker"
-            )
-    return share
-
-
-def hide_unreserved_gpus(gpus: float) -> None:
-    """In a worker: see no GPU if it has reserved none, for which Ray leaves all of them visible."""
-    if gpus == 0:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+MAX_FAILED_STARTS = 5
+"""So many starts of workers in a row, each failed on a living machine, end the search."""
 
 
 class _Worker:
     """The actor: a task that stays, and one job at a time."""
 
-    def __init__(self, task: Task, name: str, gpus: float):
+    def __init__(self, name: str, gpus: float, accelerators: float, config: ExecutorConfig, session: str, task: Task):
         hide_unreserved_gpus(gpus)
-        self._task = task
-        self._name = name
+        if config.data_command is not None:
+            run_once_per_machine(config.data_command, session)
+        self._name, self._accelerators, self._task = name, accelerators, task
+        self._seconds = None if config.trial_minutes is None else 60 * config.trial_minutes
+        self._storage_is_known = False
 
-    def node_id(self) -> str:
-        return str(ray.get_runtime_context().get_node_id())
+    def where(self) -> tuple[str, int]:
+        """Return the id of its node, and how many processes were ended there for want of memory so far."""
+        return str(ray.get_runtime_context().get_node_id()), oom_kills()
 
-    def run(self, job: Job) -> Iterator[Event]:
-        yield from stream_job(self._task, job, self._name)
+    def run(self, job: Job) -> Iterator[Event | Remark]:
+        if not self._storage_is_known:
+            self._storage_is_known = True
+            problem = storage_problem(job.folder)
+            if problem is not None:
+                yield Remark(
+                    f"{self._name} cannot keep checkpoints, {problem}: a trial that loses its worker starts over; "
+                    "put the run on storage that all machines see under the same path"
+                )
+        yield from stream_job(self._task, job, self._name, accelerators=self._accelerators, seconds=self._seconds)
+
+
+def storage_problem(folder: Path) -> str | None:
+    """Say why a worker cannot use a trial's folder, which the driver has just made; None if it can."""
+    probe = folder / f".probe-{os.getpid()}"
+    try:
+        if not folder.is_dir():
+            return f"its machine does not see {folder}"
+        probe.write_bytes(b"spinenas")
+        probe.unlink()
+    except OSError as error:
+        return f"{folder} cannot be written on its machine ({error.strerror})"
+    return None
+
+
+def oom_kills() -> int:
+    """How many processes the system has ended here for want of memory; 0 where it does not say."""
+    for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
+        try:
+            lines = Path(path).read_text().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 class _Slot:
-    """A place for a worker: the actor in it, where it is, and the job it does."""
+    """A place for a worker.
+
+    Attributes:
+        state: starting (asked for), idle, busy, pausing (before it is asked for again), or released for good.
+        actor, ready: its handle, and the reference that resolves when it runs.
+        node_id: where it runs, once it does.
+        job: the one it does.
+        began, heard: when the job began, and when it last said something, in seconds of the monotonic clock.
+        epoch: the last one it told of.
+        stall_noted: whether its silence was remarked on.
+        again_at: when a pausing one is asked for again.
+    """
 
     def __init__(self, name: str):
         self.name = name
+        self.state: Literal["starting", "idle", "busy", "pausing", "released"] = "pausing"
         self.actor: Any = None
-        self.node_id: Any = None  # a reference; the actor may not run yet
+        self.ready: Any = None
+        self.node_id: str | None = None
         self.job: Job | None = None
+        self.began = self.heard = self.again_at = 0.0
+        self.epoch = 0
+        self.stall_noted = False
 
 
 class RayExecutor:
-    """Runs jobs in as many actors as there are workers."""
+    """Runs jobs in as many actors as there are workers, or as many of them as find room."""
 
-    def __init__(self, task: Task, config: ExecutorConfig):
+    def __init__(self, task: Task, config: ExecutorConfig, note: Note):
         """Run trials of a prepared task; Ray starts when the executor is entered."""
-        self.num_slots = config.workers
-        self._task, self._config = task, config
+        self._task, self._config, self._note = task, config, note
         self._slots = [_Slot(f"worker-{index}") for index in range(config.workers)]
         self._streams: dict[Any, _Slot] = {}  # by the stream of a job's events
+        self._num_failed_starts = 0
+        self._without_workers = 0.0  # since when, in seconds of the monotonic clock
+        self._explained = ""
+        self._explained_at = 0.0
+        self._oom_kills: dict[str, int] = {}  # by node id
         self._cleanup = ExitStack()
 
     def __enter__(self) -> RayExecutor:
         with ExitStack() as stack:
-            self._gpus = stack.enter_context(ray_session(self._config))
+            self._gpus = stack.enter_context(ray_session(self._config, self._note))
             stack.callback(self._kill_actors)
             self._task_reference = ray.put(self._task)
             for slot in self._slots:
-                self._start_actor(slot)
-            try:
-                ray.get([slot.node_id for slot in self._slots])
-            except RayError as error:
-                raise UserError(
-                    f"a Ray worker cannot start ({str(error).strip().splitlines()[-1]}); "
-                    "install spinenas and what the task needs on every machine of the cluster"
-                ) from error
+                self._start(slot)
+            self._without_workers = time.monotonic()
+            while self.num_free == 0:
+                self._wait(lambda event: None, CHECK_SECONDS)
             self._cleanup = stack.pop_all()
         return self
 
@@ -148,38 +165,155 @@ class RayExecutor:
     ) -> None:
         self._cleanup.close()
 
+    @property
+    def num_free(self) -> int:
+        """Workers that run and have nothing to do."""
+        return sum(slot.state == "idle" for slot in self._slots)
+
     def submit(self, job: Job) -> None:
         """Give the job to an idle worker."""
-        slot = next(slot for slot in self._slots if slot.job is None)
-        slot.job = job
-        stream = slot.actor.run.options(num_returns="streaming").remote(job)
-        self._streams[stream] = slot
+        slot = next(slot for slot in self._slots if slot.state == "idle")
+        slot.state, slot.job, slot.epoch, slot.stall_noted = "busy", job, 0, False
+        slot.began = slot.heard = time.monotonic()
+        self._streams[slot.actor.run.options(num_returns="streaming").remote(job)] = slot
 
-    def wait(self, on_event: Callable[[Event], None]) -> None:
-        """Hand over the next event of each job that has one, waiting until one has."""
-        first, _ = ray.wait(list(self._streams), num_returns=1)
-        ready, _ = ray.wait(list(self._streams), num_returns=len(self._streams), timeout=0)
-        for stream in dict.fromkeys([*first, *ready]):
-            slot = self._streams[stream]
-            job = slot.job
-            assert job is not None
-            try:
-                event: Event = ray.get(next(stream))  # type: ignore[arg-type, assignment]
-            except RayError as error:
-                event = Finished(job.number, job.attempt, self._loss(slot, error))
-                ray.kill(slot.actor)  # after an error that is not its death, it may still live
-                self._start_actor(slot)
-            if isinstance(event, Finished):
-                del self._streams[stream]
-                slot.job = None
-            on_event(event)
+    def cancel(self, number: int) -> None:
+        """End the worker that has this trial, and ask for another."""
+        for slot in self._slots:
+            if slot.job is not None and slot.job.number == number:
+                self._replace(slot)
 
-    def _start_actor(self, slot: _Slot) -> None:
+    def release_idle(self) -> None:
+        """End the workers that have nothing to do, and those that have not begun."""
+        for slot in self._slots:
+            if slot.state != "busy" and slot.state != "released":
+                if slot.actor is not None:
+                    ray.kill(slot.actor)
+                slot.state, slot.actor = "released", None
+
+    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+        """Hand over the next event of each job that has one, waiting until one has or a worker is there."""
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while True:
+            left = CHECK_SECONDS if deadline is None else min(CHECK_SECONDS, deadline - time.monotonic())
+            if self._wait(on_event, max(0.0, left)) or (deadline is not None and time.monotonic() >= deadline):
+                return
+
+    def _wait(self, on_event: Callable[[Event], None], seconds: float) -> bool:
+        """Wait so long at most, and say whether anything has happened."""
+        starting = {slot.ready: slot for slot in self._slots if slot.state == "starting"}
+        awaited = [*self._streams, *starting]
+        if awaited:
+            first, _ = ray.wait(awaited, num_returns=1, timeout=seconds)
+            ready, _ = ray.wait(awaited, num_returns=len(awaited), timeout=0)
+            ready = list(dict.fromkeys([*first, *ready]))
+        else:
+            time.sleep(seconds)
+            ready = []
+        happened = False
+        for reference in ready:
+            if reference in starting:
+                happened |= self._started(starting[reference])
+            elif reference in self._streams:  # an event handed over before may have cancelled it
+                self._next_event(reference, on_event)
+                happened = True
+        return self._look_after_workers(on_event) or happened
+
+    def _next_event(self, stream: Any, on_event: Callable[[Event], None]) -> None:
+        slot = self._streams[stream]
+        job = slot.job
+        assert job is not None
+        try:
+            event: Event | Remark = ray.get(next(stream))
+        except RayError as error:
+            event = Finished(job.number, job.attempt, self._loss(slot, error))
+            self._replace(slot)
+        slot.heard, slot.stall_noted = time.monotonic(), False
+        if isinstance(event, Remark):
+            self._note(event.text)
+            return
+        if isinstance(event, Started):
+            slot.began = slot.heard
+        elif isinstance(event, EpochDone):
+            slot.epoch = event.epoch
+        elif slot.state == "busy":
+            del self._streams[stream]
+            slot.state, slot.job = "idle", None
+        on_event(event)
+
+    def _start(self, slot: _Slot) -> None:
+        """Ask for a worker; it is there when its reference resolves."""
+        request = request_of(self._config, self._gpus)
         actor_class = ray.remote(_Worker).options(
-            num_cpus=self._config.cpus_per_worker, num_gpus=self._gpus, max_restarts=0
+            num_cpus=request.pop("CPU", 0), num_gpus=request.pop("GPU", 0), resources=request, max_restarts=0
         )
-        slot.actor = actor_class.remote(self._task_reference, slot.name, self._gpus)
-        slot.node_id = slot.actor.node_id.remote()
+        accelerators = self._gpus or self._config.tpus_per_worker or 1.0
+        slot.actor = actor_class.remote(
+            slot.name, self._gpus, accelerators, self._config, SESSION, self._task_reference
+        )
+        slot.ready, slot.node_id, slot.state = slot.actor.where.remote(), None, "starting"
+
+    def _started(self, slot: _Slot) -> bool:
+        """Take the worker that was asked for, and say whether it is there; one that failed is asked for again."""
+        try:
+            slot.node_id, kills = ray.get(slot.ready)
+        except RayError as error:
+            self._start_failed(slot, error)
+            return False
+        self._oom_kills[slot.node_id] = kills
+        slot.state = "idle"
+        self._num_failed_starts = 0
+        return True
+
+    def _start_failed(self, slot: _Slot, error: RayError) -> None:
+        slot.state = "pausing"
+        if _is_lost_node(error):
+            slot.again_at = time.monotonic()
+            return
+        self._num_failed_starts += 1
+        reason = str(error).strip().splitlines()[-1]
+        if self._num_failed_starts >= min(MAX_FAILED_STARTS, len(self._slots)):
+            raise UserError(
+                f"a Ray worker cannot start ({reason}); "
+                "install spinenas and what the task needs on every machine of the cluster"
+            ) from error
+        slot.again_at = time.monotonic() + pause_seconds(self._num_failed_starts)
+
+    def _replace(self, slot: _Slot) -> None:
+        """End a worker, whether it lives or not, and ask for another in its place."""
+        for stream in [stream for stream, of in self._streams.items() if of is slot]:
+            del self._streams[stream]
+        ray.kill(slot.actor)
+        slot.job = None
+        self._start(slot)
+
+    def _look_after_workers(self, on_event: Callable[[Event], None]) -> bool:
+        """End trials that take too long, remark on silence, ask for workers again; say whether a trial ended."""
+        now = time.monotonic()
+        ended = False
+        limit = None if self._config.trial_minutes is None else 60 * self._config.trial_minutes
+        for slot in self._slots:
+            job = slot.job
+            if slot.state == "pausing" and now >= slot.again_at:
+                self._start(slot)
+            elif job is not None and limit is not None and now - slot.began > limit:
+                self._replace(slot)
+                on_event(Finished(job.number, job.attempt, timeout_failure(limit)))
+                ended = True
+            elif job is not None and now - slot.heard > 60 * self._config.stall_minutes and not slot.stall_noted:
+                slot.stall_noted = True
+                self._note(
+                    f"{slot.name} has said nothing for {self._config.stall_minutes:g} min, trial {job.number} is after "
+                    f"epoch {slot.epoch}; executor.trial_minutes would end a trial that hangs"
+                )
+        if any(slot.state in ("idle", "busy", "released") for slot in self._slots):
+            self._without_workers = now
+        elif now - self._without_workers > EXPLAIN_SECONDS:
+            text = explain_waiting(request_of(self._config, self._gpus))
+            if text != self._explained or now - self._explained_at > REMIND_SECONDS:
+                self._explained, self._explained_at = text, now
+                self._note(text)
+        return ended
 
     def _loss(self, slot: _Slot, error: RayError) -> Failure:
         """Say what became of a worker: too large, or its process or its whole machine gone."""
@@ -189,18 +323,34 @@ class RayExecutor:
             return Failure(FailureKind.OUT_OF_MEMORY, f"{slot.name} was ended, its machine ran out of memory: {reason}")
         if not isinstance(error, RayActorError):
             return Failure(FailureKind.WORKER_LOST, f"{slot.name} failed ({type(error).__name__}): {reason}")
-        # Ray's error is the same for a lost process and a lost machine.
-        try:
-            node_id = ray.get(slot.node_id)
-        except RayError:
-            node_id = None  # it died before it could say where it was
-        nodes = ray.nodes()  # type: ignore[no-untyped-call]
-        alive = {node["NodeID"] for node in nodes if node["Alive"]}
-        if node_id is not None and node_id not in alive:
+        if _is_lost_node(error) or slot.node_id not in _living_nodes():
             return Failure(FailureKind.PREEMPTED, f"the machine of {slot.name} was lost")
+        if self._was_out_of_memory(slot.node_id):
+            return Failure(FailureKind.OUT_OF_MEMORY, f"the system ended {slot.name}, its machine ran out of memory")
         return Failure(FailureKind.WORKER_LOST, f"{slot.name} died: {reason}")
+
+    def _was_out_of_memory(self, node_id: str) -> bool:
+        """Whether the system of that machine has ended a process for want of memory since a worker started there."""
+        there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        count = ray.remote(oom_kills).options(num_cpus=0, scheduling_strategy=there)
+        try:
+            kills = ray.get(count.remote(), timeout=10)
+        except RayError:
+            return False
+        before = self._oom_kills.get(node_id, kills)
+        self._oom_kills[node_id] = kills
+        return bool(kills > before)
 
     def _kill_actors(self) -> None:
         for slot in self._slots:
             if slot.actor is not None:
                 ray.kill(slot.actor)
+
+
+def _is_lost_node(error: RayError) -> bool:
+    """Whether the error of an actor says that its machine, rather than its process, is gone."""
+    return isinstance(error, RayActorError) and (error.preempted or "its node has died" in str(error))
+
+
+def _living_nodes() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]

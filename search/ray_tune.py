@@ -24,23 +24,25 @@ from ray.tune.search import Searcher
 
 from spinenas.results.record import Evaluation, Failure, FailureKind
 from spinenas.search.config import ExecutorConfig
-from spinenas.search.executor import EpochDone, Event, Finished, Job, Task, stream_job
-from spinenas.search.ray_actors import hide_unreserved_gpus, ray_session
+from spinenas.search.data_command import SESSION, run_once_per_machine
+from spinenas.search.executor import EpochDone, Event, Finished, Job, Note, Task, stream_job
+from spinenas.search.ray_session import hide_unreserved_gpus, ray_session, request_of
 
 
 class TuneExecutor:
     """Runs jobs as trials of one Tune experiment that never ends by itself."""
 
-    def __init__(self, task: Task, config: ExecutorConfig, folder: Path):
+    def __init__(self, task: Task, config: ExecutorConfig, folder: Path, note: Note):
         """Run trials of a prepared task; Ray starts when the executor is entered, Tune with the first job.
 
         Args:
             task: what measures a genotype.
             config: workers and their resources.
             folder: where Tune keeps its files, an absolute path; made with the first job.
+            note: where to say what a user should know.
         """
-        self.num_slots = config.workers
-        self._task, self._config, self._folder = task, config, folder
+        self._task, self._config, self._folder, self._note = task, config, folder, note
+        self._num_free = config.workers
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
         self._acted = threading.Semaphore(0)
@@ -50,7 +52,7 @@ class TuneExecutor:
 
     def __enter__(self) -> TuneExecutor:
         with ExitStack() as stack:
-            self._gpus = stack.enter_context(ray_session(self._config))
+            self._gpus = stack.enter_context(ray_session(self._config, self._note))
             stack.callback(self._stop)
             self._cleanup = stack.pop_all()
         return self
@@ -60,22 +62,38 @@ class TuneExecutor:
     ) -> None:
         self._cleanup.close()
 
+    @property
+    def num_free(self) -> int:
+        """Jobs that Tune may have beside those it has; it alone knows how many of them run."""
+        return self._num_free
+
     def submit(self, job: Job) -> None:
         """Let Tune have the job."""
+        self._num_free -= 1
         self._jobs.put(job)
         if self._thread is None:  # not before: a run that cannot start leaves no files
             self._thread = threading.Thread(target=self._run_tune, daemon=True)
             self._thread.start()
 
-    def wait(self, on_event: Callable[[Event], None]) -> None:
+    def cancel(self, number: int) -> None:
+        """Tune runs it to its end; the loop refuses what it says."""
+
+    def release_idle(self) -> None:
+        """Tune gives back by itself what it does not need."""
+
+    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
         """Let Tune go on, and hand over the next event."""
         if self._num_to_acknowledge:
             self._num_to_acknowledge -= 1
             self._acted.release()
-        event = self._events.get()
+        try:
+            event = self._events.get(timeout=timeout_seconds)
+        except queue.Empty:
+            return
         if isinstance(event, BaseException):
             raise event
         self._num_to_acknowledge += 1
+        self._num_free += isinstance(event, Finished)
         on_event(event)
 
     def _hand_over(self, event: Event) -> None:
@@ -94,8 +112,10 @@ class TuneExecutor:
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         session = sum(1 for _ in self._folder.glob("session-*"))
         trainable = tune.with_resources(
-            tune.with_parameters(_TaskTrainable, task=self._task, gpus=self._gpus),
-            {"CPU": self._config.cpus_per_worker, "GPU": self._gpus},
+            tune.with_parameters(
+                _TaskTrainable, task=self._task, gpus=self._gpus, config=self._config, session=SESSION
+            ),
+            request_of(self._config, self._gpus),
         )
         return Tuner(
             trainable,
@@ -103,7 +123,7 @@ class TuneExecutor:
                 search_alg=_JobSearcher(self._jobs),
                 num_samples=-1,
                 # Without a limit a custom searcher keeps a single trial pending.
-                max_concurrent_trials=self.num_slots,
+                max_concurrent_trials=self._config.workers,
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
@@ -122,7 +142,7 @@ class TuneExecutor:
         if self._thread is None:
             return
         self._jobs.put(None)
-        for _ in range(self.num_slots + 1):
+        for _ in range(self._config.workers + 1):
             self._acted.release()
         self._thread.join(timeout=STOP_SECONDS)
 
@@ -168,13 +188,25 @@ class _TaskTrainable(Trainable):
     _task: Task
     _events: Iterator[Event]
 
-    def setup(self, config: dict[str, Any], task: Task, gpus: float) -> None:  # type: ignore[override]
+    def setup(  # type: ignore[override]
+        self, tune_config: dict[str, Any], task: Task, gpus: float, config: ExecutorConfig, session: str
+    ) -> None:
         hide_unreserved_gpus(gpus)
+        if config.data_command is not None:
+            run_once_per_machine(config.data_command, session)
         self._task = task
-        self.reset_config(config)
+        self._accelerators = gpus or config.tpus_per_worker or 1.0
+        self._seconds = None if config.trial_minutes is None else 60 * config.trial_minutes
+        self.reset_config(tune_config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._events = stream_job(self._task, new_config["job"], f"tune-{self.trial_id}")
+        self._events = stream_job(
+            self._task,
+            new_config["job"],
+            f"tune-{self.trial_id}",
+            accelerators=self._accelerators,
+            seconds=self._seconds,
+        )
         return True
 
     def step(self) -> dict[str, Any]:

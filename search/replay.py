@@ -16,8 +16,9 @@ from spinenas.proxy_task.config import TaskConfig
 from spinenas.results.record import Evaluation, Failure, Fidelity
 from spinenas.results.run_folder import RunFolder
 from spinenas.search.config import BudgetConfig, SearchConfig
+from spinenas.search.driver import Display
 from spinenas.search.executor import Task
-from spinenas.search.loop import Display, Run, proxy_task, start_run
+from spinenas.search.loop import Run, proxy_task, start_run
 from spinenas.space.baseline import Architecture, architecture_from_text
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from types import TracebackType
 
+from spinenas.search.config import ExecutorConfig
 from spinenas.search.executor import Event, Job, Task, run_job
 
 
 class SerialExecutor:
     """Runs the submitted job inside `wait`, from its start to its end."""
 
-    num_slots = 1
-
-    def __init__(self, task: Task):
+    def __init__(self, task: Task, config: ExecutorConfig):
         """Run trials of a prepared task."""
         self._task = task
+        self._seconds = None if config.trial_minutes is None else 60 * config.trial_minutes
         self._job: Job | None = None
+
+    @property
+    def num_free(self) -> int:
+        """One, until a job is submitted."""
+        return int(self._job is None)
 
     def submit(self, job: Job) -> None:
         """Keep the job for the next wait."""
         assert self._job is None, "a serial executor takes one job at a time"
         self._job = job
 
-    def wait(self, on_event: Callable[[Event], None]) -> None:
-        """Do the job, handing over its events as they happen."""
-        assert self._job is not None, "nothing was submitted"
+    def cancel(self, number: int) -> None:
+        """Forget the job; the loop cannot ask for this while one runs."""
+        self._job = None
+
+    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+        """Do the job, handing over its events as they happen; without one, sleep."""
+        if self._job is None:
+            time.sleep(timeout_seconds or 0)
+            return
         job, self._job = self._job, None
-        run_job(self._task, job, "serial", on_event)
+        run_job(self._task, job, "serial", on_event, seconds=self._seconds)
+
+    def release_idle(self) -> None:
+        """Nothing is held."""
 
     def __enter__(self) -> SerialExecutor:
         return self

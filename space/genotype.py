@@ -82,26 +82,27 @@ class Genotype:
         if not self.stem:
             raise GenotypeError("a genotype needs at least one stem block; give it one, such as a level-2 bottleneck")
         for node, stem_block in enumerate(self.stem):
-            _check_level(f"stem block {node}", stem_block.level)
+            _check_level("stem block", node, stem_block.level)
         output_levels: dict[int, int] = {}
         for node, block in enumerate(self.blocks, start=len(self.stem)):
-            name = f"block {node}"
-            _check_level(name, block.level)
+            _check_level("block", node, block.level)
             parents = block.parents
             if not 1 <= len(parents) <= 2:
-                raise GenotypeError(f"{name} has {len(parents)} parents; a block takes one or two")
+                raise GenotypeError(f"block {node} has {len(parents)} parents; a block takes one or two")
             for parent in parents:
                 if not 0 <= parent < node:
-                    raise GenotypeError(f"{name} has parent {parent}; a parent is an earlier node, 0 to {node - 1}")
+                    raise GenotypeError(
+                        f"block {node} has parent {parent}; a parent is an earlier node, 0 to {node - 1}"
+                    )
             if len(parents) == 2 and parents[0] >= parents[1]:
                 raise GenotypeError(
-                    f"{name} has parents {list(parents)}; two parents are distinct and in ascending order"
+                    f"block {node} has parents {list(parents)}; two parents are distinct and in ascending order"
                 )
             if block.is_output:
                 if block.level in output_levels:
                     raise GenotypeError(
-                        f"{name} and block {output_levels[block.level]} are both outputs of level {block.level}; "
-                        "each level has at most one output"
+                        f"block {node} and block {output_levels[block.level]} are both outputs of level "
+                        f"{block.level}; each level has at most one output"
                     )
                 output_levels[block.level] = node
         if not output_levels:
@@ -133,14 +134,8 @@ class Genotype:
         stem_text, slash, blocks_text = text.partition("/")
         if not slash:
             raise GenotypeError(f"genotype text {text[:60]!r} has no '/' between the stem and the blocks")
-        stem = []
-        for word in stem_text.split():
-            match = _NODE_TEXT.fullmatch(word)
-            if not match or match[3] or match[2] not in _KINDS:
-                raise GenotypeError(f"stem block {word!r} is not written as level and kind, such as 2b")
-            stem.append(StemBlock(int(match[1]), _KINDS[match[2]]))
         blocks = [_block_from_text(word) for word in blocks_text.split()]
-        return cls(blocks=tuple(blocks), stem=tuple(stem))
+        return cls(blocks=tuple(blocks), stem=_stem_from_text(stem_text.strip()))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for a JSON file; `from_json` reads it back."""
@@ -191,6 +186,18 @@ def canonical_json(data: Any) -> str:
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+@lru_cache(maxsize=64)
+def _stem_from_text(text: str) -> tuple[StemBlock, ...]:
+    """Read the part before the slash; all genotypes of a space have the same."""
+    stem = []
+    for word in text.split():
+        match = _NODE_TEXT.fullmatch(word)
+        if not match or match[3] or match[2] not in _KINDS:
+            raise GenotypeError(f"stem block {word!r} is not written as level and kind, such as 2b")
+        stem.append(StemBlock(int(match[1]), _KINDS[match[2]]))
+    return tuple(stem)
+
+
 @lru_cache(maxsize=4096)
 def _block_from_text(word: str) -> BlockSpec:
     """Read one block; the few hundred different ones of a run are shared by all its genotypes."""
@@ -201,9 +208,9 @@ def _block_from_text(word: str) -> BlockSpec:
     return BlockSpec(int(match[1]), _KINDS[match[2]], parents, bool(match[5]))
 
 
-def _check_level(name: str, level: int) -> None:
+def _check_level(kind: str, node: int, level: int) -> None:
     if not MIN_LEVEL <= level <= MAX_LEVEL:
-        raise GenotypeError(f"{name} has level {level}; levels are {MIN_LEVEL} to {MAX_LEVEL}")
+        raise GenotypeError(f"{kind} {node} has level {level}; levels are {MIN_LEVEL} to {MAX_LEVEL}")
 
 
 def _integer(row: Any, field: str, name: str) -> int:

@@ -22,7 +22,7 @@ MAY_IMPORT = {
 
 HEAVY_ONLY_IN = {
     "torch": ("space/network/", "proxy_task/"),
-    "ray": ("search/ray_actors.py", "search/ray_tune.py"),
+    "ray": ("search/ray_",),
     "pycocotools": ("proxy_task/",),
     "click": ("search/cli.py", "search/target.py"),
     "rich": ("search/display.py",),

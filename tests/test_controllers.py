@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import random
 import subprocess
@@ -9,6 +8,7 @@ import sys
 from collections import Counter
 
 import pytest
+from as_recorded import as_recorded
 
 from spinenas.controller import (
     MaddsBand,
@@ -125,8 +125,7 @@ def test_a_story_replayed_to_any_point_goes_on_as_it_was_lived(make, seed):
         controller = make(TINY)
         for kind, *fields in story[:cut]:
             if kind == "ask":
-                recorded = json.loads(json.dumps(fields[0].to_json()))
-                controller.replay_ask(Proposal.from_json(recorded))
+                controller.replay_ask(as_recorded(fields[0]))
             else:
                 assert controller.tell(*fields)
         for kind, *fields in story[cut:]:

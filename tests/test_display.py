@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from spinenas.results.journal import RunState
+from spinenas.results.record import Evaluation, Failure, FailureKind, Status, TrialRecord
 from spinenas.search.display import LiveDisplay, PlainDisplay, display_for
 
 
@@ -36,10 +38,20 @@ EVENTS = [
 ]
 
 
+def past() -> RunState:
+    """The state of a run with the trials of EVENTS."""
+    trials = {
+        number: TrialRecord(number, None, key, Status.COMPLETE, evaluation=Evaluation(objective))
+        for number, (key, objective) in enumerate([("a", 0.2), ("b", 0.3), ("a", 0.6)])
+    }
+    trials[3] = TrialRecord(3, None, "c", Status.FAILED, failure=Failure(FailureKind.DIVERGED, "loss is NaN"))
+    return RunState({}, (), trials, (0, 1, 2, 3), (0, 0, 0, 3), {})
+
+
 def test_plain_lines_say_what_ended_and_the_best_mean_so_far() -> None:
     stream = io.StringIO()
     display = PlainDisplay(stream)
-    with display.begin(8, []):
+    with display.begin(8, None):
         for event in EVENTS:
             display.show(event)
     lines = stream.getvalue().splitlines()
@@ -54,7 +66,7 @@ def test_plain_lines_tell_of_epochs_only_after_a_while_of_silence(monkeypatch: p
     monkeypatch.setattr("time.monotonic", lambda: now)
     stream = io.StringIO()
     display = PlainDisplay(stream)
-    with display.begin(8, []):
+    with display.begin(8, None):
         for event in (asked(0, "a"), started(0), asked(1, "b"), started(1)):
             display.show(event)
         for epoch, seconds in enumerate([10, 19, 1, 29, 31], start=1):
@@ -67,7 +79,7 @@ def test_plain_lines_tell_of_epochs_only_after_a_while_of_silence(monkeypatch: p
 def test_the_best_is_a_replicated_network_once_there_is_one() -> None:
     stream = io.StringIO()
     display = PlainDisplay(stream)
-    with display.begin(8, EVENTS):
+    with display.begin(8, past()):
         display.show(asked(4, "lucky"))
         display.show(started(4))
         display.show(told(4, 0.9))
@@ -77,7 +89,7 @@ def test_the_best_is_a_replicated_network_once_there_is_one() -> None:
 def test_past_events_count_as_done_and_not_for_the_pace() -> None:
     stream = io.StringIO()
     display = PlainDisplay(stream)
-    with display.begin(8, EVENTS):
+    with display.begin(8, past()):
         pass
     assert stream.getvalue() == "resumed with 4 of 8 trials done\n"
     assert display._progress.trials_per_hour() is None
@@ -86,7 +98,7 @@ def test_past_events_count_as_done_and_not_for_the_pace() -> None:
 def test_a_terminal_gets_a_table_with_all_that_matters() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
     display = LiveDisplay(console)
-    with display.begin(8, []):
+    with display.begin(8, None):
         for event in EVENTS[:-1]:
             display.show(event)
         display.show({"event": "epoch", "number": 3, "epoch": 2})

@@ -23,7 +23,8 @@ from spinenas.results.record import Evaluation, Failure, FailureKind, Status
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
 from spinenas.search.executor import Event, Finished, Job
 from spinenas.search.loop import Run, resume, run_search
-from spinenas.search.ray_actors import OBJECT_STORE_BYTES, RayExecutor
+from spinenas.search.ray_actors import RayExecutor
+from spinenas.search.ray_session import OBJECT_STORE_BYTES
 from spinenas.search.ray_tune import _EventCallback
 from spinenas.space import PUBLISHED, UserError
 
@@ -70,7 +71,7 @@ def test_workers_give_what_a_serial_run_gives_even_if_one_is_killed(
     assert outcome(run) == serial
     record = run.records()[3]
     assert record.attempt >= 1, "its first worker died"
-    events = read_events(run.folder.journal_path)
+    events = list(read_events(run.folder.journal_path))
     reasons = [event["reason"] for event in events if event["event"] == "requeued" and event["number"] == 3]
     assert reasons
     assert "died" in reasons[0]
@@ -78,7 +79,7 @@ def test_workers_give_what_a_serial_run_gives_even_if_one_is_killed(
 
 
 def test_a_trial_that_always_kills_its_worker_fails_alone(tmp_path: Path) -> None:
-    task = FakeTask(kill_worker=frozenset({(1, 0), (1, 1), (1, 2)}))
+    task = FakeTask(kill_worker=frozenset((1, attempt) for attempt in range(4)))
     records = run_search(configured("ray", num_trials=4), out=tmp_path / "run", task=task).records()
     assert records[1].failure is not None
     assert records[1].failure.kind is FailureKind.WORKER_LOST
@@ -105,22 +106,24 @@ def test_whatever_ray_says_of_a_job_is_a_failure_and_another_worker_takes_the_pl
     def raise_error(reference: object) -> None:
         raise error
 
-    with RayExecutor(FakeTask(), ExecutorConfig(workers=1, gpus_per_worker=0)) as executor:
+    with RayExecutor(FakeTask(), ExecutorConfig(workers=1, gpus_per_worker=0), note=print) as executor:
         first = executor._slots[0].actor
         executor.submit(Job(4, 1, PUBLISHED["spinenet-49"].genotype, 0, None, tmp_path / "000004"))
         events: list[Event] = []
         with monkeypatch.context() as patch:
             patch.setattr(ray, "get", raise_error)
-            executor.wait(events.append)
+            executor.wait(events.append, None)
         (event,) = events
         assert isinstance(event, Finished)
         assert isinstance(event.result, Failure)
         assert (event.number, event.attempt, event.result.kind) == (4, 1, kind)
         assert str(error) in event.result.message
         assert executor._slots[0].actor is not first
+        while not executor.num_free:
+            executor.wait(events.append, None)
         executor.submit(Job(5, 0, PUBLISHED["spinenet-49"].genotype, 0, None, tmp_path / "000005"))
         while not isinstance(events[-1], Finished) or events[-1].number == 4:
-            executor.wait(events.append)
+            executor.wait(events.append, None)
         assert isinstance(events[-1].result, Evaluation)
 
 
@@ -146,8 +149,8 @@ def test_without_an_address_ray_starts_anew_whatever_the_environment_names() -> 
     code = (
         "import ray\n"
         "from spinenas.search.config import ExecutorConfig\n"
-        "from spinenas.search.ray_actors import ray_session\n"
-        "with ray_session(ExecutorConfig(workers=3)): print(ray.cluster_resources()['CPU'])"
+        "from spinenas.search.ray_session import ray_session\n"
+        "with ray_session(ExecutorConfig(workers=3), print): print(ray.cluster_resources()['CPU'])"
     )
     environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}  # nobody answers there
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
@@ -161,7 +164,7 @@ import fake_task
 from ray import cloudpickle
 cloudpickle.register_pickle_by_value(fake_task)
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
-from spinenas.search.ray_actors import OBJECT_STORE_BYTES
+from spinenas.search.ray_session import OBJECT_STORE_BYTES
 from spinenas.search.loop import run_search
 executor = ExecutorConfig(kind="ray", workers=2, ordered=True)
 config = SearchConfig(budget=BudgetConfig(6), executor=executor, seed=7)
@@ -188,7 +191,7 @@ def test_a_killed_driver_takes_its_workers_along_and_its_run_can_be_finished(
     finally:
         for pid in _session_members(driver.pid):
             os.kill(pid, signal.SIGKILL)
-    before = read_events(out / "journal.jsonl")
+    before = list(read_events(out / "journal.jsonl"))
     finished = [event["number"] for event in before if event["event"] == "told"]
     assert 1 <= len(finished) < 6
     assert outcome(resume(out, task=FakeTask())) == serial

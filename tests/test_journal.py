@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import itertools
-import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +11,18 @@ from pathlib import Path
 import pytest
 
 from spinenas.controller.base import Proposal
-from spinenas.results.journal import SCHEMA, Journal, fold, next_status, read_events
+from spinenas.results.journal import SCHEMA, Journal, _asked, encode, fold, next_status, read_events
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status, TrialRecord
 from spinenas.space.errors import UserError
 from spinenas.space.published import R0_SP53, SPINENET_49
 from spinenas.space.scaling import SCALINGS
 
+ASSETS = Path(__file__).parent / "assets" / "runs"
+
 RUN_STARTED = {"event": "run_started", "schema": SCHEMA, "at": "t0", "run": {"seed": 3}}
 
 
-def asked(number: int, genotype=SPINENET_49, **fields) -> dict:
+def asked(number: int, genotype=SPINENET_49, num_told: int = 0, **fields) -> dict:
     proposal = Proposal(number, genotype, **fields).to_json()
     return {
         "event": "asked",
@@ -28,6 +31,7 @@ def asked(number: int, genotype=SPINENET_49, **fields) -> dict:
         "network_key": f"network {genotype.key}",
         "seed": 100 + number,
         "task_key": "task",
+        "num_told": num_told,
     }
 
 
@@ -81,9 +85,11 @@ STORY = [
     started(1, 1),
     {"event": "resumed", "at": "t", "changes": {"num_trials": 24}},
     told(1, FAILURE, attempt=1),
-    asked(2, replicate=1, stage=Stage.RERANK, fidelity=Fidelity(5, 512, 64, 1000, SCALINGS["49"])),
-    asked(3),
+    asked(2, num_told=2, replicate=1, stage=Stage.RERANK, fidelity=Fidelity(5, 512, 64, 1000, SCALINGS["49"])),
+    asked(3, num_told=1),
+    {"event": "refused", "at": "t", "number": 0, "attempt": 0, "reason": "it has its result"},
     started(3),
+    {"event": "stopped", "at": "t", "reason": "SIGTERM"},
 ]
 """Every kind of event."""
 
@@ -97,7 +103,7 @@ def write(path: Path, events: list[dict]) -> Path:
 
 def test_events_come_back_as_they_were_appended(tmp_path):
     path = write(tmp_path / "journal.jsonl", STORY)
-    assert read_events(path) == STORY
+    assert list(read_events(path)) == STORY
     assert path.read_text().count("\n") == len(STORY)
 
 
@@ -107,10 +113,10 @@ def test_a_journal_cut_at_any_byte_of_its_last_line_goes_on_as_if_that_line_had_
     begin = whole[:-1].rfind(b"\n") + 1
     for length in range(begin, len(whole)):
         path.write_bytes(whole[:length])
-        assert read_events(path) == STORY[:-1]
+        assert list(read_events(path)) == STORY[:-1]
         with Journal.open(path) as journal:
             journal.append({"event": "resumed", "at": "t", "changes": {}})
-        assert read_events(path) == [*STORY[:-1], {"event": "resumed", "at": "t", "changes": {}}]
+        assert list(read_events(path)) == [*STORY[:-1], {"event": "resumed", "at": "t", "changes": {}}]
 
 
 def test_a_cut_line_longer_than_a_read_block_is_cut_off(tmp_path):
@@ -118,22 +124,23 @@ def test_a_cut_line_longer_than_a_read_block_is_cut_off(tmp_path):
     with open(path, "ab") as file:
         file.write(b"x" * 200_000)
     Journal.open(path).close()
-    assert path.read_bytes() == (json.dumps(RUN_STARTED, separators=(",", ":")) + "\n").encode()
+    assert path.read_bytes() == encode(RUN_STARTED, 1)
 
 
 def test_a_broken_line_elsewhere_is_named_with_file_and_number(tmp_path):
     path = write(tmp_path / "journal.jsonl", STORY)
     lines = path.read_text().split("\n")
-    for broken in ("{", "[]", "null", "", '{"number": 1}', "\x00\x00", "[" * 100_000):
+    for broken in ("{", "[]", "null", "", '{"number": 1}', "\x00\x00", "[" * 100_000, lines[4].replace("2.5", "2.6")):
         path.write_text("\n".join([*lines[:4], broken, *lines[5:]]))
-        with pytest.raises(UserError, match=rf"^{re.escape(str(path))} line 5 is broken"):
-            read_events(path)
+        offset = len("\n".join([*lines[:4], ""]))
+        with pytest.raises(UserError, match=rf"^{re.escape(str(path))} line 5, at byte {offset}, is broken.*--salvage"):
+            list(read_events(path))
 
 
 def test_another_schema_is_refused(tmp_path):
-    path = write(tmp_path / "journal.jsonl", [{**RUN_STARTED, "schema": "spinenas-journal/2"}])
-    with pytest.raises(UserError, match="line 1 has schema 'spinenas-journal/2'"):
-        read_events(path)
+    path = write(tmp_path / "journal.jsonl", [{**RUN_STARTED, "schema": "spinenas-journal/3"}])
+    with pytest.raises(UserError, match="line 1 has schema 'spinenas-journal/3'"):
+        list(read_events(path))
 
 
 def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path):
@@ -142,12 +149,12 @@ def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path):
     program += "Journal.open(Path(sys.argv[1]))"
     with Journal.create(path) as journal:
         journal.append(RUN_STARTED)
-        with pytest.raises(UserError, match="written by another process"):
+        with pytest.raises(UserError, match=f"written by process {os.getpid()} on host"):
             Journal.open(path)
         other = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True)
         assert "UserError" in other.stderr
-        assert "written by another process" in other.stderr
-        assert read_events(path) == [RUN_STARTED]  # reading is free
+        assert f"written by process {os.getpid()} on host" in other.stderr
+        assert list(read_events(path)) == [RUN_STARTED]  # reading is free
     subprocess.run([sys.executable, "-c", program, str(path)], check=True)
 
 
@@ -159,7 +166,7 @@ from pathlib import Path
 from spinenas.results.journal import Journal
 from spinenas.space.errors import UserError
 
-started = {"event": "run_started", "schema": "spinenas-journal/1", "at": "", "run": {}}
+started = {"event": "run_started", "schema": "spinenas-journal/2", "at": "", "run": {}}
 with Journal.create(Path(sys.argv[1])) as journal:
     journal.append(started)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, resource.RLIM_INFINITY))
@@ -179,13 +186,14 @@ def test_a_journal_with_events_is_not_begun_again(tmp_path):
     path = write(tmp_path / "journal.jsonl", [RUN_STARTED])
     with pytest.raises(UserError, match="already holds a run"):
         Journal.create(path)
-    assert read_events(path) == [RUN_STARTED]
+    assert list(read_events(path)) == [RUN_STARTED]
 
 
 def test_a_missing_journal_is_one_clear_sentence(tmp_path):
-    for call in (Journal.open, read_events):
+    for call in (Journal.open, lambda path: list(read_events(path))):
         with pytest.raises(UserError, match="No such file"):
             call(tmp_path / "journal.jsonl")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nan_is_never_written(tmp_path):
@@ -198,7 +206,8 @@ def test_the_story_adds_up_to_these_records():
     state = fold(STORY)
     assert state.run == {"seed": 3}
     assert state.resumes == ({"num_trials": 24},)
-    assert state.order == (("asked", 0), ("asked", 1), ("told", 0), ("told", 1), ("asked", 2), ("asked", 3))
+    assert state.told == (0, 1)
+    assert state.known == (0, 0, 2, 1)
     assert state.trials[0] == TrialRecord(
         number=0,
         genotype=SPINENET_49,
@@ -229,7 +238,92 @@ def test_the_story_adds_up_to_these_records():
 def test_a_proposal_comes_back_from_the_journal():
     for event in STORY:
         if event["event"] == "asked":
-            assert Proposal.from_json(event["proposal"]).to_json() == event["proposal"]
+            record = TrialRecord(**_asked(event))
+            assert Proposal.of_record(record).to_json() == event["proposal"]
+
+
+def test_a_result_of_an_attempt_that_was_given_up_counts():
+    events = [RUN_STARTED, asked(0), started(0), requeued(0, 1), told(0, EVALUATION)]
+    record = fold(events).trials[0]
+    assert (record.status, record.attempt, record.evaluation) == (Status.COMPLETE, 0, EVALUATION)
+
+
+def test_a_trial_that_goes_on_with_a_smaller_batch_remembers_what_was_proposed():
+    smaller = Fidelity(5, 512, 32, 1000, SCALINGS["49"])
+    state = fold([RUN_STARTED, asked(0), started(0), {**requeued(0, 1), "fidelity": smaller.to_json()}])
+    assert state.trials[0].fidelity == smaller
+    assert state.proposed_fidelities == {0: None}
+
+
+def test_lines_of_a_driver_that_lost_the_run_never_were(tmp_path):
+    path = write(tmp_path / "journal.jsonl", STORY[:3])
+    with Journal.open(path) as journal:  # the second owner
+        journal.append(STORY[3])
+    with open(path, "ab") as file:
+        file.write(encode(started(1), 1))  # by the first, which was only stalled
+    with Journal.open(path) as journal:
+        journal.append(STORY[4])
+    assert list(read_events(path)) == [*STORY[:4], {"event": "stale"}, STORY[4]]
+    assert fold(read_events(path)).trials[1].status is Status.ASKED
+
+
+def test_a_copy_without_its_leases_goes_on_with_a_higher_number(tmp_path):
+    path = write(tmp_path / "journal.jsonl", STORY[:3])
+    shutil.rmtree(tmp_path / "lease")
+    with Journal.open(path) as journal:
+        assert journal.fence == 2
+        journal.append(STORY[3])
+    assert list(read_events(path)) == STORY[:4]
+
+
+def test_a_journal_of_the_first_release_is_read_and_continued(tmp_path):
+    shutil.copytree(ASSETS / "0.1.0", tmp_path / "run")
+    path = tmp_path / "run" / "journal.jsonl"
+    before = list(read_events(path))
+    assert before[0]["schema"] == "spinenas-journal/1"
+    with Journal.open(path) as journal:
+        journal.append({"event": "resumed", "at": "t", "changes": {}})
+    assert list(read_events(path)) == [*before, {"event": "resumed", "at": "t", "changes": {}}]
+    with open(path, "ab") as file:
+        file.write(b'{"event":"resumed","at":"t","changes":{}}\n' + encode(STORY[-1], 9))
+    with pytest.raises(UserError, match="is broken"):
+        list(read_events(path))  # once there are checksums, all lines have one
+
+
+def test_a_line_that_is_not_waited_for_is_there_when_the_process_dies(tmp_path):
+    program = """
+import os, signal, sys
+from pathlib import Path
+from spinenas.results.journal import Journal
+journal = Journal.create(Path(sys.argv[1]))
+journal.append({"event": "run_started", "schema": "spinenas-journal/2", "at": "", "run": {}}, sync=False)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    path = tmp_path / "journal.jsonl"
+    assert subprocess.run([sys.executable, "-c", program, str(path)]).returncode == -9
+    assert [event["event"] for event in read_events(path)] == ["run_started"]
+    Journal.open(path).close()  # the dead one's lease is taken over at once
+
+
+def test_an_interruption_in_the_middle_of_a_write_leaves_no_half_line(tmp_path, monkeypatch):
+    path = write(tmp_path / "journal.jsonl", STORY[:2])
+    with Journal.open(path) as journal:
+        with monkeypatch.context() as patch:
+            patch.setattr("os.fsync", lambda descriptor: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                journal.append(STORY[2])
+        journal.append({"event": "stopped", "at": "t", "reason": "Ctrl-C"})
+    assert [event["event"] for event in read_events(path)] == ["run_started", "asked", "stopped"]
+
+
+def test_damage_at_the_very_end_is_cut_off_and_said(tmp_path, caplog):
+    path = write(tmp_path / "journal.jsonl", STORY)
+    with open(path, "ab") as file:
+        file.write(b"\x00" * 70_000 + b"\n" + b"\x00\r\n" * 3)
+    assert list(read_events(path)) == STORY
+    Journal.open(path).close()
+    assert "70010 bytes of half-written lines" in caplog.text
+    assert path.read_bytes().endswith(encode(STORY[-1], 1))
 
 
 def test_every_beginning_of_a_legal_story_is_legal():
@@ -246,11 +340,13 @@ def test_every_beginning_of_a_legal_story_is_legal():
         ([RUN_STARTED, asked(0), asked(0)], 3),
         ([RUN_STARTED, started(0)], 2),
         ([RUN_STARTED, asked(0), epoch(0)], 3),
-        ([RUN_STARTED, asked(0), told(0, EVALUATION)], 3),
+        ([RUN_STARTED, asked(0), told(0, EVALUATION, attempt=1)], 3),
+        ([RUN_STARTED, asked(0), told(0, EVALUATION, attempt=-1)], 3),
+        ([RUN_STARTED, asked(0, num_told=1)], 2),
         ([RUN_STARTED, asked(0), started(0), started(0)], 4),
         ([RUN_STARTED, asked(0), started(0, attempt=1)], 3),
         ([RUN_STARTED, asked(0), started(0), requeued(0, 0)], 4),
-        ([RUN_STARTED, asked(0), started(0), requeued(0, 1), started(0, 1), told(0, EVALUATION)], 6),
+        ([RUN_STARTED, asked(0), started(0), requeued(0, 1), started(0, 1), epoch(0)], 6),
         ([RUN_STARTED, asked(0), started(0), told(0, EVALUATION), told(0, EVALUATION)], 5),
         ([RUN_STARTED, asked(0), started(0), told(0, FAILURE), requeued(0, 1)], 5),
         ([RUN_STARTED, asked(0), started(0), told(0, EVALUATION, status="asked")], 4),
@@ -286,6 +382,8 @@ def test_these_moves_are_legal_and_no_others():
         (None, "asked"): "asked",
         ("asked", "started"): "running",
         ("asked", "requeued"): "asked",
+        ("asked", "told complete"): "complete",
+        ("asked", "told pruned"): "pruned",
         ("asked", "told failed"): "failed",
         ("running", "epoch"): "running",
         ("running", "requeued"): "asked",

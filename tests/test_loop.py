@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,9 +40,14 @@ class ShuffledExecutor:
 
     def __init__(self, task: FakeTask, num_slots: int, seed: int, lost: dict[tuple[int, int], FailureKind]):
         self.num_slots = num_slots
+        self.note: Callable[[str], None] | None = None
         self._task, self._lost = task, lost
         self._rng = np.random.default_rng(seed)
         self._queues: list[deque[Event]] = []
+
+    @property
+    def num_free(self) -> int:
+        return self.num_slots - len(self._queues)
 
     def submit(self, job: Job) -> None:
         events: deque[Event] = deque()
@@ -52,7 +58,16 @@ class ShuffledExecutor:
         self._queues.append(events)
         assert len(self._queues) <= self.num_slots
 
-    def wait(self, on_event: Callable[[Event], None]) -> None:
+    def cancel(self, number: int) -> None:
+        self._queues = [events for events in self._queues if events[0].number != number]
+
+    def release_idle(self) -> None:
+        pass
+
+    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+        if not self._queues:
+            assert timeout_seconds is not None, "else the loop waits for nothing"
+            return
         events = self._queues[self._rng.integers(len(self._queues))]
         event = events.popleft()
         if not events:
@@ -71,7 +86,7 @@ def shuffled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Make the loop use a ShuffledExecutor of that seed."""
 
     def use(seed: int, lost: dict[tuple[int, int], FailureKind] | None = None) -> None:
-        def make(task: Any, config: ExecutorConfig, folder: Any) -> ShuffledExecutor:
+        def make(task: Any, config: ExecutorConfig, folder: Any, note: Any) -> ShuffledExecutor:
             return ShuffledExecutor(task, config.workers, seed, lost or {})
 
         monkeypatch.setattr(loop, "_make_executor", make)
@@ -80,7 +95,7 @@ def shuffled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def events_of(run: Run) -> list[dict[str, Any]]:
-    return read_events(run.folder.journal_path)
+    return list(read_events(run.folder.journal_path))
 
 
 def timeless(events: list[dict[str, Any]], *kinds: str) -> list[dict[str, Any]]:
@@ -339,10 +354,13 @@ def test_a_trial_that_keeps_killing_its_worker_fails_in_the_end(tmp_path: Path, 
     shuffled(0, lost={(2, attempt): FailureKind.WORKER_LOST for attempt in range(9)})
     record = run_search(configured(), out=tmp_path / "run", task=FakeTask()).records()[2]
     assert record.failure is not None
-    assert (record.failure.kind, record.attempt) == (FailureKind.WORKER_LOST, 2)
+    assert (record.failure.kind, record.attempt) == (FailureKind.WORKER_LOST, 3)
 
 
-def test_lost_machines_do_not_count_against_a_trial(tmp_path: Path, shuffled: Callable[..., None]) -> None:
+def test_lost_machines_do_not_count_against_a_trial(
+    tmp_path: Path, shuffled: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spinenas.search.driver.pause_seconds", lambda num_losses: 0.0)
     shuffled(0, lost={(2, attempt): FailureKind.PREEMPTED for attempt in range(9)})
     record = run_search(configured(), out=tmp_path / "run", task=FakeTask()).records()[2]
     assert (record.status, record.attempt) == (Status.COMPLETE, 9)
@@ -352,9 +370,9 @@ def test_late_and_repeated_results_are_dropped(tmp_path: Path, monkeypatch: pyte
     class Noisy(ShuffledExecutor):
         """Says everything twice, and what is long over once more."""
 
-        def wait(self, on_event: Callable[[Event], None]) -> None:
+        def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
             said: list[Event] = []
-            super().wait(said.append)
+            super().wait(said.append, timeout_seconds)
             for event in said:
                 on_event(Finished(event.number, event.attempt + 1, Failure(FailureKind.BUG, "of another attempt")))
                 on_event(event)
@@ -362,7 +380,7 @@ def test_late_and_repeated_results_are_dropped(tmp_path: Path, monkeypatch: pyte
                     on_event(event)
                     on_event(Finished(event.number - 1, event.attempt, event.result))
 
-    monkeypatch.setattr(loop, "_make_executor", lambda task, config, folder: Noisy(task, 1, 0, {}))
+    monkeypatch.setattr(loop, "_make_executor", lambda task, config, folder, note: Noisy(task, 1, 0, {}))
     run = run_search(configured(), out=tmp_path / "run", task=FakeTask())
     told = [event["number"] for event in events_of(run) if event["event"] == "told"]
     assert told == list(range(NUM_TRIALS))
@@ -396,8 +414,8 @@ def test_a_replayed_controller_is_told_the_same_in_the_same_order(
     spies: list[Spy] = []
     make = loop._make_controller
 
-    def spied(config: SearchConfig, num_trials: int) -> Any:
-        spies.append(Spy(make(config, num_trials)))
+    def spied(config: SearchConfig) -> Any:
+        spies.append(Spy(make(config)))
         return spies[-1]
 
     monkeypatch.setattr(loop, "_make_controller", spied)
@@ -427,7 +445,7 @@ class Unstartable(ShuffledExecutor):
 
 def test_a_search_whose_workers_cannot_start_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_make_executor", lambda task, config, run: Unstartable(task, 1, 0, {}))
+        patch.setattr(loop, "_make_executor", lambda task, config, run, note: Unstartable(task, 1, 0, {}))
         with pytest.raises(UserError, match="no worker"):
             run_search(configured(1), out=tmp_path / "run", task=FakeTask())
     assert list(tmp_path.iterdir()) == []
@@ -438,13 +456,18 @@ def test_a_resumption_whose_workers_cannot_start_adds_nothing(tmp_path: Path, mo
     whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask(num_epochs=1))
     assert events_of(whole)[11]["event"] != "told"
     folder = cut(whole, 12, tmp_path / "cut")
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    before = files_of(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_make_executor", lambda task, config, run: Unstartable(task, 1, 0, {}))
+        patch.setattr(loop, "_make_executor", lambda task, config, run, note: Unstartable(task, 1, 0, {}))
         with pytest.raises(UserError, match="no worker"):
             resume(folder, task=FakeTask(num_epochs=1))
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert files_of(folder) == before
     assert outcome(resume(folder, task=FakeTask(num_epochs=1))) == outcome(whole)
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    """What a run holds, but for who owned it."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.parent.name != "lease"}
 
 
 def test_a_run_can_be_resumed_at_another_address_with_other_workers(
@@ -453,7 +476,7 @@ def test_a_run_can_be_resumed_at_another_address_with_other_workers(
     whole = run_search(configured(address="10.0.0.1:6379"), out=tmp_path / "whole", task=FakeTask())
     used: list[tuple[str | None, int]] = []
 
-    def make(task: Any, config: ExecutorConfig, run: Path) -> ShuffledExecutor:
+    def make(task: Any, config: ExecutorConfig, run: Path, note: Any) -> ShuffledExecutor:
         used.append((config.address, config.workers))
         return ShuffledExecutor(task, config.workers, 0, {})
 
@@ -468,5 +491,5 @@ def test_two_drivers_cannot_continue_one_run(tmp_path: Path) -> None:
 
     whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())
     folder = cut(whole, 12, tmp_path / "cut")
-    with Journal.open(folder / "journal.jsonl"), pytest.raises(UserError, match="another process"):
+    with Journal.open(folder / "journal.jsonl"), pytest.raises(UserError, match=f"process {os.getpid()} on host"):
         resume(folder, task=FakeTask())

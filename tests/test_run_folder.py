@@ -23,7 +23,7 @@ def test_a_run_folder_is_opened_with_what_it_was_created_with(tmp_path):
     assert (folder.path / "config.toml").read_text() == "seed = 0\n"
     assert folder.config() == CONFIG
     assert folder.run_info() == RUN
-    assert read_events(folder.journal_path) == []
+    assert list(read_events(folder.journal_path)) == []
     Journal.create(folder.journal_path).close()
     assert os.listdir(tmp_path / "a folder") == ["run"]
 

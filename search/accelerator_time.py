@@ -1,0 +1,56 @@
+"""How much accelerator time a run has taken, from its events alone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+
+class AcceleratorTime:
+    """A sum over the attempts at trials: how long each ran times how many accelerators it had.
+
+    What an attempt took whose driver died counts until the last event that driver wrote.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[int, tuple[str, float]] = {}  # by trial number: since when, with how many
+        self._seconds = 0.0
+        self._trial_seconds = 0.0
+        self._num_trials = 0
+        self._last = ""
+
+    def add(self, event: dict[str, Any]) -> None:
+        """Take the next event of the journal."""
+        kind = event["event"]
+        if kind == "started":
+            self._running[event["number"]] = event["at"], event.get("accelerators", 1.0)
+        elif kind in ("told", "requeued"):
+            seconds = self._end(event["number"], event["at"])
+            if kind == "told" and seconds:
+                self._trial_seconds += seconds
+                self._num_trials += 1
+        elif kind == "resumed":
+            for number in list(self._running):
+                self._end(number, self._last)
+        self._last = event.get("at", self._last)
+
+    def hours(self, now: str) -> float:
+        """What was taken up to now (UTC, ISO 8601), by the attempts that run as well."""
+        running = sum(_seconds(since, now) * count for since, count in self._running.values())
+        return (self._seconds + running) / 3600
+
+    def hours_with_another(self, now: str) -> float:
+        """What it will be, at the mean of the trials so far, when those that run and one more are finished."""
+        mean = self._trial_seconds / self._num_trials if self._num_trials else 0.0
+        running = sum(max(mean, _seconds(since, now) * count) for since, count in self._running.values())
+        return (self._seconds + running + mean) / 3600
+
+    def _end(self, number: int, at: str) -> float:
+        since, count = self._running.pop(number, (at, 0.0))
+        seconds = _seconds(since, at) * count
+        self._seconds += seconds
+        return seconds
+
+
+def _seconds(since: str, until: str) -> float:
+    return max(0.0, (datetime.fromisoformat(until) - datetime.fromisoformat(since)).total_seconds())

@@ -1,0 +1,413 @@
+"""The one who runs a search: asks, submits, tells, and writes each step down before it is acted on.
+
+A driver is a session of a run: it knows neither how a controller thinks nor where jobs run. Whatever workers report,
+late, twice, out of order or of trials that never were, is taken once or refused with a reason.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from spinenas.controller.base import Controller, Proposal, SpaceExhausted
+from spinenas.controller.replicates import ReplicateLeaders
+from spinenas.results.journal import FINISHED, Journal, RunState
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status, TrialRecord
+from spinenas.results.run_folder import RunFolder
+from spinenas.search.accelerator_time import AcceleratorTime
+from spinenas.search.config import SearchConfig
+from spinenas.search.executor import EpochDone, Event, Executor, Finished, Job, Started, Task
+from spinenas.search.failure_rules import RULES, pause_seconds
+from spinenas.space.errors import UserError
+from spinenas.space.graph import network_key
+from spinenas.space.random_streams import seed_for
+
+logger = logging.getLogger(__name__)
+
+Result = Evaluation | Failure
+
+
+class Display(Protocol):
+    """Who watches a search; a context manager around it, told each event after it is in the journal."""
+
+    def begin(self, num_trials: int, past: RunState | None) -> AbstractContextManager[object]:
+        """Start watching; a run that is resumed has a past."""
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Take the next event."""
+
+    def note(self, text: str) -> None:
+        """Take a remark that is no event."""
+
+
+def trial_seed(run_seed: int, key: str, replicate: int) -> int:
+    """Seed of a training; of the network and its replicate alone, so that any search trains it the same."""
+    return seed_for(run_seed, f"trial/{key}", replicate)
+
+
+def replay_into(
+    controller: Controller, state: RunState, *, ordered: bool, known: int | None = None
+) -> tuple[dict[int, Proposal], dict[int, Result]]:
+    """Bring a fresh controller to where the one of a run was, by the same asks and tells in the same order.
+
+    Args:
+        state: of the run.
+        ordered: whether results were told in the order of their numbers, and only as far as asks needed them.
+        known: how many results it shall have been told in the end; None for all, or in an ordered run for as many
+            as the last ask needed.
+
+    Returns:
+        The proposals of trials without a result, and the results the controller was not told, each by number.
+    """
+    told = sorted(state.told) if ordered else list(state.told)
+    open_proposals: dict[int, Proposal] = {}
+    num_told = 0
+
+    def tell(count: int) -> None:
+        nonlocal num_told
+        for number in told[num_told:count]:
+            controller.tell(number, _result(state.trials[number]))
+        num_told = max(num_told, count)
+
+    for record, known_then in zip(state.trials.values(), state.known, strict=True):
+        tell(known_then)
+        fidelity = state.proposed_fidelities.get(record.number, record.fidelity)
+        proposal = Proposal.of_record(replace(record, fidelity=fidelity))
+        controller.replay_ask(proposal)
+        if record.status not in FINISHED:
+            open_proposals[record.number] = proposal
+    if known is not None:
+        tell(known)
+    elif not ordered:
+        tell(len(told))
+    return open_proposals, {number: _result(state.trials[number]) for number in told[num_told:]}
+
+
+def _result(record: TrialRecord) -> Result:
+    result = record.evaluation or record.failure
+    assert result is not None, "a finished trial has a result"
+    return result
+
+
+@dataclass(slots=True)
+class _Trial:
+    """A trial that has no result yet.
+
+    Attributes:
+        fidelity: of its next attempt; the proposal's, until it runs out of memory.
+        attempt: the one that runs or will run next.
+        status: ASKED until a worker has said that it runs.
+        in_flight: whether an executor has it.
+        not_before: when the next attempt may be submitted, in seconds of the driver's clock.
+        num_lost: attempts whose worker died on a living machine.
+        num_preempted: attempts whose machine was lost.
+        num_out_of_memory: attempts that ran out of memory.
+    """
+
+    proposal: Proposal
+    seed: int
+    fidelity: Fidelity | None
+    attempt: int = 0
+    status: Status = Status.ASKED
+    in_flight: bool = False
+    not_before: float = 0.0
+    num_lost: int = 0
+    num_preempted: int = 0
+    num_out_of_memory: int = 0
+
+
+class Driver:
+    """One session of a run: the only one who writes its journal, asks, tells and submits.
+
+    Results reach the controller when they arrive or, in an ordered run, in the order of their numbers and only
+    as far as the next ask needs them; how many it knew is kept with each asked event.
+    """
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        folder: RunFolder,
+        journal: Journal,
+        task: Task,
+        controller: Controller,
+        executor: Executor,
+        display: Display,
+        *,
+        time_taken: AcceleratorTime | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Bring everything together; nothing happens before `run`.
+
+        Args:
+            config: with the budget as it is now.
+            time_taken: by earlier sessions.
+            clock: seconds, for pauses between attempts alone.
+        """
+        self._config, self._folder, self._journal, self._task = config, folder, journal, task
+        self._controller, self._executor, self._display = controller, executor, display
+        self._clock = clock
+        self._num_trials = config.budget.num_trials
+        # The window of an ordered run is part of what the run is; other workers on resume do not change it.
+        # The single place of a serial run makes it ordered by itself.
+        self._window = config.executor.workers if config.executor.ordered else None
+        self._num_asked = self._num_told = 0
+        self._untold: dict[int, Result] = {}  # results the controller does not know yet
+        self._open: dict[int, _Trial] = {}  # all that have no result, by number
+        self._waiting: list[_Trial] = []  # those of them that are to be submitted, in the order in which they came
+        self._time = time_taken or AcceleratorTime()
+        self._num_errors = 0
+        self._over = False  # nothing more will be proposed
+
+    def run(self) -> None:
+        """Go on until the budget is spent, nothing more is proposed, or an exception ends it.
+
+        Raises UserError when the journal cannot be written, the run has another owner, or too many trials failed
+        by a bug or invalid data.
+        """
+        while True:
+            # One moment for both: what is not ready to be submitted now is what the wait must end for.
+            moment = self._clock()
+            self._submit(moment)
+            # Without a free worker nothing was asked, and there may be more to ask when one is there.
+            if not self._open and (self._executor.num_free > 0 or self._is_all_asked()):
+                return
+            if self._is_all_asked() and not self._waiting:
+                self._executor.release_idle()
+            self._executor.wait(self._on_event, self._longest_wait(moment))
+
+    def replay(self, state: RunState) -> None:
+        """Bring the controller to where it was, and queue the trials that have no result."""
+        proposals, self._untold = replay_into(self._controller, state, ordered=self._window is not None)
+        self._num_asked, self._num_told = len(state.trials), len(state.told) - len(self._untold)
+        for record in state.unfinished:
+            trial = _Trial(proposals[record.number], record.seed, record.fidelity, record.attempt)
+            self._open[record.number] = trial
+            if record.status is Status.RUNNING:
+                self._requeue(trial, "the search was stopped")
+            else:
+                self._waiting.append(trial)
+
+    def begin_again(self, changes: dict[str, Any]) -> None:
+        """Keep in the journal that, and with what changes, a run is resumed."""
+        self._record("resumed", changes=changes)
+
+    def note_stopped(self, reason: str) -> None:
+        """Keep in the journal why this session ends before the run does."""
+        self._record("stopped", reason=reason)
+
+    def _submit(self, moment: float) -> None:
+        while self._executor.num_free > 0:
+            ready = next((trial for trial in self._waiting if trial.not_before <= moment), None)
+            if ready is not None:
+                self._waiting.remove(ready)
+            trial = ready or self._ask()
+            if trial is None:
+                return
+            trial.in_flight = True
+            number = trial.proposal.number
+            self._executor.submit(
+                Job(
+                    number,
+                    trial.attempt,
+                    trial.proposal.genotype,
+                    trial.seed,
+                    trial.fidelity,
+                    self._folder.trial_folder(number).absolute(),
+                )
+            )
+
+    def _longest_wait(self, moment: float) -> float | None:
+        """Seconds until a trial that pauses may be submitted; None if none does."""
+        pauses = [trial.not_before - moment for trial in self._waiting if trial.not_before > moment]
+        return min(pauses, default=None)
+
+    def _is_all_asked(self) -> bool:
+        return self._over or self._num_asked >= self._num_trials
+
+    def _ask(self) -> _Trial | None:
+        """Return a new trial, or None when there is none now; what is in flight may change that."""
+        if self._is_all_asked() or self._is_time_up():
+            return None
+        if self._window is not None:
+            while self._num_told <= self._num_asked - self._window:
+                if self._num_told not in self._untold:
+                    return None
+                self._tell(self._num_told)
+        try:
+            proposal = self._controller.ask()
+            while proposal is None and self._num_told in self._untold:
+                self._tell(self._num_told)  # an ordered run: one more, as the controller cannot do without
+                proposal = self._controller.ask()
+        except SpaceExhausted as reason:
+            self._over = True
+            self._display.note(f"nothing is left to try after {self._num_asked} trials: {reason}")
+            return None
+        if proposal is None:
+            return None
+        assert proposal.number == self._num_asked, "a controller numbers its proposals 0, 1, 2, ..."
+        self._num_asked += 1
+        key = network_key(proposal.genotype)
+        seed = trial_seed(self._config.seed, key, proposal.replicate)
+        self._record(
+            "asked",
+            proposal=proposal.to_json(),
+            network_key=key,
+            seed=seed,
+            task_key=self._task.key,
+            num_told=self._num_told,
+        )
+        trial = _Trial(proposal, seed, proposal.fidelity)
+        self._open[proposal.number] = trial
+        return trial
+
+    def _is_time_up(self) -> bool:
+        """Whether another trial would exceed the accelerator time, the last share of which is for replicates."""
+        limit = self._config.budget.max_accelerator_hours
+        if limit is None:
+            return False
+        at = now()
+        if self._time.hours_with_another(at) > limit:
+            self._over = True
+            self._display.note(
+                f"no further trial: {self._time.hours(at):.2f} of {limit:g} accelerator hours are spent, and another "
+                "would exceed them"
+            )
+            return True
+        share = self._config.budget.replicate_share
+        if isinstance(self._controller, ReplicateLeaders) and self._time.hours(at) > (1 - share) * limit:
+            self._controller.end_search()
+        return False
+
+    def _on_event(self, event: Event) -> None:
+        trial = self._open.get(event.number)
+        reason = self._refusal(trial, event)
+        if reason is not None:
+            if isinstance(event, Finished):
+                self._record("refused", number=event.number, attempt=event.attempt, reason=reason)
+            return
+        assert trial is not None, "what is not refused is of an open trial"
+        about: dict[str, Any] = {"number": event.number, "attempt": event.attempt}
+        if isinstance(event, Started):
+            trial.status = Status.RUNNING
+            worker = {"worker": event.worker, "device": event.device, "dtype": event.dtype}
+            self._record("started", **about, **worker, accelerators=event.accelerators, sync=False)
+        elif isinstance(event, EpochDone):
+            self._record("epoch", **about, epoch=event.epoch, metrics=event.metrics, sync=False)
+        elif event.attempt < trial.attempt or not self._try_again(trial, event.result):
+            self._finish(trial, event)
+
+    def _refusal(self, trial: _Trial | None, event: Event) -> str | None:
+        """Say why a report is refused; None if it is taken."""
+        if trial is None:
+            if not 0 <= event.number < self._num_asked:
+                return "no such trial was asked"
+            return "the trial has its result already"
+        if (
+            event.attempt > trial.attempt
+            or event.attempt < 0
+            or (event.attempt == trial.attempt and not trial.in_flight)
+        ):
+            return f"attempt {event.attempt} was never begun"
+        if event.attempt == trial.attempt:
+            if isinstance(event, Started) and trial.status is Status.RUNNING:
+                return "the start is known already"
+            if isinstance(event, EpochDone) and trial.status is not Status.RUNNING:
+                return "an epoch came before the start"
+            return None
+        # An attempt that was given up. Its result is as good as the one that is awaited, since both are of the same
+        # network and seed; what else it has to say is of no interest any more.
+        if not isinstance(event, Finished):
+            return "the attempt was given up"
+        if isinstance(event.result, Failure) and RULES[event.result.kind].again != "never":
+            return f"the attempt was given up before it said {event.result.kind}"
+        if trial.fidelity != trial.proposal.fidelity:
+            return "the attempt was given up for one with a smaller batch"
+        return None
+
+    def _try_again(self, trial: _Trial, result: Result) -> bool:
+        """Queue a trial again if the rule for its failure says so."""
+        if not isinstance(result, Failure):
+            return False
+        executor = self._config.executor
+        again = RULES[result.kind].again
+        if again == "always":
+            trial.num_preempted += 1
+            self._requeue(trial, result.message, pause=pause_seconds(trial.num_preempted))
+        elif again == "max_attempts" and trial.num_lost + 1 < executor.max_attempts:
+            trial.num_lost += 1
+            self._requeue(trial, result.message)
+        elif again == "out_of_memory_retries" and trial.num_out_of_memory < executor.out_of_memory_retries:
+            fidelity = trial.fidelity or self._task.fidelity
+            if fidelity.batch_size == 1:
+                return False
+            trial.num_out_of_memory += 1
+            fidelity = replace(fidelity, batch_size=fidelity.batch_size // 2)
+            self._requeue(trial, f"{result.message}; next with batches of {fidelity.batch_size}", fidelity=fidelity)
+        else:
+            return False
+        return True
+
+    def _requeue(self, trial: _Trial, reason: str, *, pause: float = 0.0, fidelity: Fidelity | None = None) -> None:
+        trial.attempt += 1
+        trial.status, trial.in_flight = Status.ASKED, False
+        trial.not_before = self._clock() + pause
+        fields: dict[str, Any] = {"number": trial.proposal.number, "attempt": trial.attempt, "reason": reason}
+        if fidelity is not None:
+            trial.fidelity = fidelity
+            fields["fidelity"] = fidelity.to_json()
+        self._record("requeued", **fields)
+        self._waiting.append(trial)
+
+    def _finish(self, trial: _Trial, event: Finished) -> None:
+        about: dict[str, Any] = {"number": event.number, "attempt": event.attempt}
+        if event.attempt < trial.attempt:  # an attempt given up was faster: the present one is not needed
+            if trial.in_flight:
+                self._executor.cancel(event.number)
+            else:
+                self._waiting.remove(trial)
+        result = event.result
+        if isinstance(result, Evaluation):
+            self._folder.write_curve(event.number, result.curve)
+            result = replace(result, curve=())
+            data = result.to_json()
+            del data["curve"]
+            self._record("told", **about, status=str(Status.COMPLETE), evaluation=data)
+        else:
+            self._record("told", **about, status=str(Status.FAILED), failure=result.to_json())
+        del self._open[event.number]
+        # The controller gets what the journal has, so that a replayed one knows the same.
+        self._untold[event.number] = result
+        if self._window is None:
+            self._tell(event.number)
+        if isinstance(result, Failure) and RULES[result.kind].stops_run:
+            self._count_error(event.number, result)
+
+    def _count_error(self, number: int, failure: Failure) -> None:
+        self._num_errors += 1
+        if self._num_errors >= self._config.executor.max_errors:
+            what = "invalid data" if failure.kind is FailureKind.INVALID_DATA else "a bug"
+            raise UserError(
+                f"{self._num_errors} trials failed by what others may fail by too, the last one, {number}, by {what}: "
+                f"{failure.message}; see `spinenas show {self._folder.path} {number} --json` for the traceback, mend "
+                "it and resume the run"
+            )
+
+    def _tell(self, number: int) -> None:
+        self._controller.tell(number, self._untold.pop(number))
+        self._num_told += 1
+
+    def _record(self, kind: str, *, sync: bool = True, **fields: Any) -> None:
+        event = {"event": kind, "at": now(), **fields}
+        self._journal.append(event, sync=sync)
+        self._time.add(event)
+        self._display.show(event)
+
+
+def now() -> str:
+    """The time as events have it: UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

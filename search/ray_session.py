@@ -1,0 +1,120 @@
+"""Connecting to Ray, and what its cluster can hold; nothing of what runs on it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+import spinenas.search
+from spinenas.search.config import ExecutorConfig
+from spinenas.search.executor import Note
+from spinenas.space.errors import UserError
+
+LOCAL = "local"
+"""The address that means a Ray of our own on this machine, as Ray has it; no address means the same."""
+
+OBJECT_STORE_BYTES = 100 * 2**20
+"""Shared memory of a Ray started here. Only the task and small events pass through it; images do not."""
+
+CODE_FOLDERS = ("search", "space", "space/network", "proxy_task", "controller", "results")
+
+
+@contextmanager
+def ray_session(config: ExecutorConfig, note: Note) -> Iterator[float]:
+    """Connect to Ray, or start one for this search and stop it afterwards. Raises UserError.
+
+    Yields:
+        GPUs of each worker.
+    """
+    with ExitStack() as stack:
+        if not ray.is_initialized():
+            _init(config, note, stack)
+            stack.callback(ray.shutdown)
+        yield _gpus_per_worker(config, note)
+
+
+def _init(config: ExecutorConfig, note: Note, stack: ExitStack) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Of the two behaviours for workers without GPUs, this is the coming default, and silences the notice of it.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if is_remote(config):
+        if config.ship_code:
+            quiet["runtime_env"] = {"py_modules": [str(_staged_code(stack))]}
+        try:
+            ray.init(address=config.address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"no Ray cluster answers at {config.address!r} ({str(error).splitlines()[0]}); "
+                "start one with `ray start --head`, or leave the address out"
+            ) from error
+    else:
+        # A Ray of our own has as many logical CPUs as the workers need; how many are real is the user's choice.
+        num_cpus = math.ceil(config.workers * config.cpus_per_worker)
+        # Said aloud: without an address Ray would join the cluster of RAY_ADDRESS, or one that runs on this machine.
+        ray.init(
+            address=LOCAL,
+            num_cpus=max(1, num_cpus),
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            **quiet,
+        )
+
+
+def is_remote(config: ExecutorConfig) -> bool:
+    """Whether trials run on a cluster that others started."""
+    return config.address not in (None, LOCAL)
+
+
+def _staged_code(stack: ExitStack) -> Path:
+    """Return a folder `spinenas` with this installation's code, as Ray ships it to workers."""
+    root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="spinenas-code-"))) / "spinenas"
+    source = Path(spinenas.search.__file__).parent.parent
+    for name in CODE_FOLDERS:
+        (root / name).mkdir(parents=True)
+        for path in (source / name).glob("*.py"):
+            shutil.copy(path, root / name)
+    return root
+
+
+def _gpus_per_worker(config: ExecutorConfig, note: Note) -> float:
+    """Return each worker's share of the GPUs; on a Ray of our own all workers must fit, as it does not grow."""
+    present = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    share = config.gpus_per_worker
+    if share is None:
+        share = 0.0 if config.tpus_per_worker else present.get("GPU", 0.0) / config.workers
+        # Ray takes whole GPUs or a part of one; rounded down, so that all workers fit.
+        share = float(math.floor(share)) if share >= 1 else math.floor(share * 100) / 100
+        if is_remote(config) and not share and not config.tpus_per_worker:
+            note(
+                "the cluster has no GPU now, so that trials run on CPUs; "
+                "set executor.gpus_per_worker if machines with GPUs are to come"
+            )
+    for name, wanted in request_of(config, share).items():
+        if config.workers * wanted > present.get(name, 0.0) and not is_remote(config):
+            raise UserError(
+                f"{config.workers} workers with {wanted:g} {name}s each need {config.workers * wanted:g}, and Ray has "
+                f"{present.get(name, 0.0):g}; set fewer executor.workers or less of executor.{name.lower()}s_per_worker"
+            )
+    return share
+
+
+def request_of(config: ExecutorConfig, gpus: float) -> dict[str, float]:
+    """What one worker asks Ray for, by resource."""
+    wanted = {"CPU": config.cpus_per_worker, "GPU": gpus, "TPU": float(config.tpus_per_worker)}
+    return {name: amount for name, amount in wanted.items() if amount}
+
+
+def hide_unreserved_gpus(gpus: float) -> None:
+    """In a worker: see no GPU if it has reserved none, for which Ray leaves all of them visible."""
+    if gpus == 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""

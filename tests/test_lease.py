@@ -1,0 +1,156 @@
+"""One driver at a time, on this host or another."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import spinenas.results.lease as lease_module
+from spinenas.results.lease import Lease
+from spinenas.space.errors import UserError
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+import spinenas.results.lease as lease
+lease.HEARTBEAT_SECONDS = 0.05
+held = lease.Lease.acquire(Path(sys.argv[1]))
+print(held.fence, flush=True)
+time.sleep(60)
+"""
+
+
+@contextlib.contextmanager
+def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that owns the run."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "lease"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    folder.parent.mkdir()
+    monkeypatch.setattr(lease_module, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lease_module, "EXPIRY_SECONDS", 0.5)
+
+
+def another_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "another-host")
+
+
+def test_numbers_grow_and_old_files_go(folder: Path) -> None:
+    for fence in (1, 2, 3):
+        lease = Lease.acquire(folder)
+        assert lease.fence == fence
+        lease.check()
+        lease.release()
+        lease.release()
+    assert [path.name for path in folder.iterdir()] == ["000003.json"]
+
+
+def test_a_living_owner_on_this_host_is_named(folder: Path) -> None:
+    with holder(folder) as process, pytest.raises(UserError, match=f"written by process {process.pid} on host"):
+        Lease.acquire(folder)
+
+
+def test_a_dead_owner_on_this_host_is_succeeded_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "EXPIRY_SECONDS", 60.0)
+    with holder(folder) as process:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        began = time.monotonic()
+        lease = Lease.acquire(folder, on_wait=pytest.fail)
+        assert time.monotonic() - began < 30, "it did not wait for the lease to expire"
+        assert lease.fence == 2
+        lease.release()
+
+
+def test_a_living_owner_on_another_host_is_seen_by_its_heartbeat(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    another_host(monkeypatch)
+    said: list[str] = []
+    with holder(folder) as process, pytest.raises(UserError, match=f"written by process {process.pid} on host"):
+        Lease.acquire(folder, on_wait=said.append)
+    assert "did not let go of it" in said[0]
+
+
+def test_a_dead_owner_on_another_host_is_succeeded_after_a_while(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    another_host(monkeypatch)
+    with holder(folder) as process:
+        process.kill()
+        process.wait()
+        began = time.monotonic()
+        lease = Lease.acquire(folder)
+        assert time.monotonic() - began >= 0.5
+        assert lease.fence == 2
+        lease.release()
+
+
+def test_an_owner_that_was_only_stalled_finds_out_before_it_writes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stalled = Lease.acquire(folder)
+    stalled._stop.set()  # no heartbeat any more
+    stalled._thread.join()
+    another_host(monkeypatch)
+    successor = Lease.acquire(folder)
+    with pytest.raises(UserError, match=f"taken over by process {os.getpid()} on host another-host"):
+        stalled.check()
+    successor.check()
+    successor.release()
+    with pytest.raises(UserError, match="taken over"):
+        stalled.check()
+
+
+def test_of_two_that_want_a_free_run_one_gets_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have seen the same highest number; the file can be created once."""
+    Lease.acquire(folder).release()
+    monkeypatch.setattr(lease_module, "_highest", lambda folder: 1)
+    first = Lease.acquire(folder)
+    with pytest.raises(UserError, match=f"written by process {os.getpid()}"):
+        Lease.acquire(folder)
+    first.release()
+
+
+def test_a_removed_folder_is_noticed(folder: Path) -> None:
+    lease = Lease.acquire(folder)
+    folder.parent.rename(folder.parent.with_name("elsewhere"))
+    with pytest.raises(UserError, match="is gone"):
+        lease.check()
+    lease.release()
+
+
+def test_a_file_that_says_nothing_yet_belongs_to_someone(folder: Path) -> None:
+    """A process may have died, or been stopped, while it made the file."""
+    folder.mkdir()
+    (folder / "000001.json").touch()
+    lease = Lease.acquire(folder)
+    assert lease.fence == 2
+    lease.release()
+
+
+def test_what_it_says_of_itself_is_plain(folder: Path) -> None:
+    lease = Lease.acquire(folder)
+    owner = json.loads((folder / "000001.json").read_text())
+    assert (owner["schema"], owner["pid"], owner["released"]) == ("spinenas-lease/1", os.getpid(), False)
+    lease.release()
+    assert json.loads((folder / "000001.json").read_text())["released"]
