@@ -25,12 +25,14 @@ Who continues a run opens the journal first, which makes it its owner (`lease.py
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +41,7 @@ from typing import Any
 import orjson
 
 from spinenas.results.lease import Lease
+from spinenas.results.mirror import Mirror
 from spinenas.results.record import Evaluation, Failure, Fidelity, Stage, Status, TrialRecord
 from spinenas.space.baseline import architecture_from_text
 from spinenas.space.errors import UserError
@@ -88,41 +91,52 @@ class Journal:
         path: the file.
     """
 
-    def __init__(self, path: Path, file: io.FileIO, lease: Lease) -> None:
+    def __init__(self, path: Path, file: io.FileIO, lease: Lease, mirror: Mirror | None) -> None:
         """Take over an open, owned file; use `create` or `open`."""
         self.path = path
-        self._file, self._lease = file, lease
+        self._file, self._lease, self._mirror = file, lease, mirror
+        self._unmirrored = b""
         self._length = _sound_length(path, file)
         file.truncate(self._length)
 
     @classmethod
-    def create(cls, path: Path) -> Journal:
+    def create(cls, path: Path, *, mirror: Mirror | None = None) -> Journal:
         """Begin a new journal; an empty file may stand already. Raises UserError."""
-        journal = cls._owned(path, os.O_CREAT, lambda text: None)
+        journal = cls._owned(path, os.O_CREAT, mirror, lambda text: None)
         if journal._length:
             journal.close()
             raise UserError(f"{path} already holds a run; resume it, or choose another folder")
         return journal
 
     @classmethod
-    def open(cls, path: Path, *, on_wait: Callable[[str], None] = lambda text: None) -> Journal:
+    def open(
+        cls, path: Path, *, mirror: Mirror | None = None, on_wait: Callable[[str], None] = lambda text: None
+    ) -> Journal:
         """Continue a journal; a half-written end is cut off first. Raises UserError.
 
         Args:
+            mirror: another place that has every line before `append` returns, and may have more than this one.
             on_wait: told why this takes up to a minute, if it does.
         """
-        return cls._owned(path, 0, on_wait)
+        return cls._owned(path, 0, mirror, on_wait)
 
     @classmethod
-    def _owned(cls, path: Path, flags: int, on_wait: Callable[[str], None]) -> Journal:
-        file = _open(path, os.O_RDWR | os.O_APPEND | flags)
-        try:
+    def _owned(cls, path: Path, flags: int, mirror: Mirror | None, on_wait: Callable[[str], None]) -> Journal:
+        with ExitStack() as undo:
             # A run can be copied without the files of its leases.
-            lease = Lease.acquire(path.parent / "lease", above=_highest_fence(path), on_wait=on_wait)
-        except BaseException:
-            file.close()
-            raise
-        return cls(path, file, lease)
+            above = _highest_fence(path)
+            if mirror is not None:
+                above = max(above, mirror.acquire(on_wait=on_wait) - 1)
+                undo.callback(mirror.release)
+                mirror.catch_up(path)
+            file = undo.enter_context(_open(path, os.O_RDWR | os.O_APPEND | flags))
+            lease = Lease.acquire(path.parent / "lease", above=above, on_wait=on_wait)
+            undo.callback(lease.release)
+            journal = cls(path, file, lease, mirror)
+            if mirror is not None:
+                mirror.begin(lease.fence, path.parent)
+            undo.pop_all()
+        return journal
 
     def append(self, event: dict[str, Any], *, sync: bool = True) -> None:
         """Write one event and wait until it is on the disk.
@@ -149,6 +163,20 @@ class Journal:
                 raise UserError(f"cannot write {self.path}: {error.strerror}; make room and resume the run") from error
             raise
         self._length += len(line)
+        if self._mirror is not None:
+            self._unmirrored += line
+            if sync:
+                self._push()
+
+    def _push(self) -> None:
+        assert self._mirror is not None
+        self._mirror.push(self._unmirrored)
+        self._unmirrored = b""
+
+    def mirror_file(self, path: Path) -> None:
+        """Keep a file of the run in its other place too, if it has one. Raises UserError."""
+        if self._mirror is not None:
+            self._mirror.store.write(path.relative_to(self.path.parent).as_posix(), path.read_bytes())
 
     @property
     def fence(self) -> int:
@@ -158,6 +186,11 @@ class Journal:
     def close(self) -> None:
         """Let go of the file and of the run."""
         self._file.close()
+        if self._mirror is not None:
+            if self._unmirrored:
+                with contextlib.suppress(UserError):  # lines that nobody acts on
+                    self._push()
+            self._mirror.release()
         self._lease.release()
 
     def __enter__(self) -> Journal:
@@ -396,8 +429,10 @@ def _open(path: Path, flags: int) -> io.FileIO:
 
 
 def _highest_fence(path: Path) -> int:
-    """Return the highest fencing number in a journal, 0 in one of schema 1."""
+    """Return the highest fencing number in a journal, 0 in one of schema 1 and where there is none."""
     highest = 0
+    if not path.exists():
+        return 0
     with open(path, "rb") as file:
         for line in file:
             digits = line[line.rfind(b'"fence":') + len(b'"fence":') : -_CHECKSUM_BYTES]

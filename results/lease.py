@@ -130,7 +130,7 @@ class Lease:
         owner = {
             "schema": SCHEMA,
             "host": socket.gethostname(),
-            "boot": _boot(),
+            "boot": boot_id(),
             "pid": os.getpid(),
             "count": self._count,
             "released": released,
@@ -138,7 +138,7 @@ class Lease:
         os.pwrite(self._descriptor, json.dumps(owner).encode().ljust(_FILE_BYTES - 1) + b"\n", 0)
 
     def _lost(self, owner: dict[str, Any]) -> UserError:
-        return UserError(f"{self._folder.parent} was taken over by {_who(owner)}; this process leaves it alone")
+        return UserError(f"{self._folder.parent} was taken over by {in_words(owner)}; this process leaves it alone")
 
 
 def _wait_for_end(folder: Path, fence: int, on_wait: Callable[[str], None]) -> None:
@@ -147,14 +147,14 @@ def _wait_for_end(folder: Path, fence: int, on_wait: Callable[[str], None]) -> N
     owner = _read(path)
     if owner.get("released"):
         return
-    if (owner.get("host"), owner.get("boot")) == (socket.gethostname(), _boot()):
+    if (owner.get("host"), owner.get("boot")) == (socket.gethostname(), boot_id()):
         locked = _is_locked(path)
         if locked is False:
             return
         if locked:
             raise _held(folder, owner)
     on_wait(
-        f"{folder.parent} was last written by {_who(owner)}, which did not let go of it; "
+        f"{folder.parent} was last written by {in_words(owner)}, which did not let go of it; "
         f"waiting {EXPIRY_SECONDS:.0f} s for a sign of life"
     )
     deadline = time.monotonic() + EXPIRY_SECONDS
@@ -185,10 +185,11 @@ def _is_locked(path: Path) -> bool | None:
 
 
 def _held(folder: Path, owner: dict[str, Any]) -> UserError:
-    return UserError(f"{folder.parent} is being written by {_who(owner)}; wait for it or stop it first")
+    return UserError(f"{folder.parent} is being written by {in_words(owner)}; wait for it or stop it first")
 
 
-def _who(owner: dict[str, Any]) -> str:
+def in_words(owner: dict[str, Any]) -> str:
+    """Name an owner by what it says of itself."""
     return f"process {owner.get('pid', 'unknown')} on host {owner.get('host', 'unknown')}"
 
 
@@ -216,7 +217,7 @@ def _read(path: Path) -> dict[str, Any]:
     return owner if isinstance(owner, dict) else {}
 
 
-def _boot() -> str:
+def boot_id() -> str:
     """Identity of this boot of this machine; empty where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

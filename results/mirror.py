@@ -1,0 +1,318 @@
+"""A second copy of a run on storage that outlives its machine: an object store, or any path pyarrow can write.
+
+    config.toml, config.json, run.json
+    journal/OFFSET.FENCE.jsonl    a piece of the journal: its bytes from OFFSET on, written by the owner FENCE
+    trials/NNNNNN/                curve.json, and the checkpoint of a trial that runs
+    owner.json                    who writes it: fence, host, process, and a count that grows while it lives
+
+Object stores cannot append, so that the journal is kept in pieces, which are merged from time to time. Put together
+are they by owner and offset: the pieces of a later owner replace all from its first offset on, whatever an earlier
+one, which had lost the run, may have written since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spinenas.results.atomic_write import write_bytes_atomically
+from spinenas.results.lease import boot_id, in_words
+from spinenas.space.errors import UserError
+
+SCHEMA = "spinenas-mirror/1"
+
+MERGE_AFTER = 64
+"""Pieces of a journal that are merged into one."""
+
+TRIES = 5
+"""How often something is written that fails; after 1, 2, 4 and 8 seconds."""
+
+HEARTBEAT_SECONDS = 10.0
+
+EXPIRY_SECONDS = 60.0
+
+SETTLE_SECONDS = 1.0
+"""How long a new owner waits before it looks whether another one took the run at the same time."""
+
+RUN_FILES = ("config.toml", "config.json", "run.json")
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    offset: int
+    fence: int
+
+    @property
+    def name(self) -> str:
+        return f"journal/{self.offset:015d}.{self.fence:06d}.jsonl"
+
+
+class Store:
+    """Files by name under a URI, each written whole or not at all."""
+
+    def __init__(self, uri: str) -> None:
+        """Name the place; nothing is read or written yet. Raises UserError for a URI that pyarrow cannot open."""
+        from pyarrow import ArrowException
+        from pyarrow.fs import FileSystem
+
+        self.uri = uri
+        try:
+            self._system, self._root = FileSystem.from_uri(uri)
+        except (ArrowException, OSError, ValueError) as error:
+            raise UserError(
+                f"storage.mirror {uri!r} cannot be opened: {str(error).splitlines()[0]}; "
+                "give a URI such as s3://bucket/run, gs://bucket/run or file:///mnt/shared/run"
+            ) from error
+        self._is_local = self._system.type_name == "local"
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, trying again for a while. Raises UserError."""
+        for wait in [*(2.0**n for n in range(TRIES - 1)), None]:
+            try:
+                self._write(f"{self._root}/{name}", data)
+                return
+            except OSError as error:
+                if wait is None:
+                    raise UserError(
+                        f"cannot write {self.uri}/{name}: {str(error).splitlines()[0]}; nothing that is not there "
+                        "counts; when it can be written again, resume the run"
+                    ) from error
+                time.sleep(wait)
+
+    def _write(self, path: str, data: bytes) -> None:
+        if self._is_local:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            write_bytes_atomically(Path(path), data)
+            return
+        with self._system.open_output_stream(path) as stream:  # an object appears when it is closed
+            stream.write(data)
+
+    def read(self, name: str) -> bytes | None:
+        """Return the bytes of a file, None if there is none. Raises UserError."""
+        try:
+            with self._system.open_input_stream(f"{self._root}/{name}") as stream:
+                return bytes(stream.read())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UserError(
+                f"cannot read {self.uri}/{name}: {str(error).splitlines()[0]}; try again when it can be reached"
+            ) from error
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the files in a folder, all the way down, ascending. Raises UserError."""
+        from pyarrow.fs import FileSelector, FileType
+
+        try:
+            found = self._system.get_file_info(
+                FileSelector(f"{self._root}/{folder}", recursive=True, allow_not_found=True)
+            )
+        except OSError as error:
+            raise UserError(
+                f"cannot list {self.uri}/{folder}: {str(error).splitlines()[0]}; try again when it can be reached"
+            ) from error
+        start = len(self._root) + 1
+        return sorted(info.path[start:] for info in found if info.type == FileType.File)
+
+    def remove(self, name: str) -> None:
+        """Remove a file that is not needed any more; it may be gone, and may stay."""
+        with contextlib.suppress(OSError):
+            self._system.delete_file(f"{self._root}/{name}")
+
+
+class Mirror:
+    """The copy of one run, owned by this process between `acquire` and `release`."""
+
+    def __init__(self, uri: str) -> None:
+        """Name the place. Raises UserError for a URI that cannot be opened."""
+        self.store = Store(uri)
+        self._fence = 0
+        self._length = 0
+        self._pieces: list[tuple[_Piece, bytes]] = []  # of this owner, since they were last merged
+        self._count = 0
+        self._lost: UserError | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def holds_run(self) -> bool:
+        """Whether a run with a journal is there. Raises UserError."""
+        return self.store.read("config.json") is not None and bool(self.store.names("journal"))
+
+    def restore(self, folder: Path) -> None:
+        """Bring the run back to a folder that does not exist yet, but for checkpoints. Raises UserError."""
+        files = {name: self.store.read(name) for name in RUN_FILES}
+        curves = [name for name in self.store.names("trials") if name.endswith("/curve.json")]
+        files |= {name: self.store.read(name) for name in curves}
+        files["journal.jsonl"] = self.journal()
+        partial = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}.partial")
+        try:
+            (partial / "trials").mkdir(parents=True)
+            for name, data in files.items():
+                (partial / name).parent.mkdir(exist_ok=True)
+                write_bytes_atomically(partial / name, data or b"")
+            os.rename(partial, folder.absolute())
+        except OSError as error:
+            raise UserError(
+                f"cannot bring {self.store.uri} back to {folder}: {error.strerror}; choose a folder that can be written"
+            ) from error
+
+    def journal(self) -> bytes:
+        """Put the journal together. Raises UserError if a piece is missing."""
+        pieces = []
+        for name in self.store.names("journal"):
+            offset_text, fence_text, _ = name.removeprefix("journal/").split(".")
+            pieces.append(_Piece(int(offset_text), int(fence_text)))
+        data = bytearray()
+        fence = 0
+        for piece in sorted(pieces, key=lambda piece: (piece.fence, piece.offset)):
+            content = self.store.read(piece.name)
+            if content is None:  # merged into another one while this looked
+                continue
+            if piece.fence == fence and piece.offset + len(content) <= len(data):
+                continue  # merged already
+            if piece.offset > len(data):
+                raise UserError(
+                    f"{self.store.uri} lacks its journal from byte {len(data)} to {piece.offset}; "
+                    "restore it from a copy"
+                )
+            fence = piece.fence
+            del data[piece.offset :]
+            data += content
+        return bytes(data)
+
+    def acquire(self, *, on_wait: Callable[[str], None]) -> int:
+        """Become its owner, and return a fencing number that no owner before had. Raises UserError.
+
+        Args:
+            on_wait: told why this takes up to EXPIRY_SECONDS, if it does.
+        """
+        owner = self._owner()
+        if owner and not owner.get("released") and not _is_dead_here(owner):
+            on_wait(
+                f"{self.store.uri} was last written by {in_words(owner)}, which did not let go of it; "
+                f"waiting {EXPIRY_SECONDS:.0f} s for a sign of life"
+            )
+            deadline = time.monotonic() + EXPIRY_SECONDS
+            while time.monotonic() < deadline:
+                time.sleep(min(2.0, EXPIRY_SECONDS / 10))
+                seen = self._owner()
+                if seen.get("released"):
+                    break
+                if seen != owner:
+                    raise self._held(seen)
+        self._fence = owner.get("fence", 0) + 1
+        self._write_owner(released=False)
+        time.sleep(SETTLE_SECONDS)
+        if (seen := self._owner()) != self._says(released=False):
+            raise self._held(seen)
+        return self._fence
+
+    def catch_up(self, journal_path: Path) -> None:
+        """Give the run's folder what of the journal is here and not there. Raises UserError."""
+        there = self.journal()
+        here = journal_path.read_bytes()
+        sound = here[: here.rfind(b"\n") + 1]
+        if len(there) > len(sound) and there.startswith(sound):
+            write_bytes_atomically(journal_path, there)
+
+    def begin(self, fence: int, folder: Path) -> None:
+        """Bring the copy up to date with the run and keep it alive. Raises UserError.
+
+        Args:
+            fence: the number that the run's journal is written with from now on; not below that of `acquire`.
+            folder: the run.
+        """
+        self._fence = fence
+        self._write_owner(released=False)
+        for name in RUN_FILES:
+            data = (folder / name).read_bytes()
+            if data != self.store.read(name):
+                self.store.write(name, data)
+        there, here = self.journal(), (folder / "journal.jsonl").read_bytes()
+        if there != here:
+            self._length = 0 if not here.startswith(there) else len(there)
+            self.push(here[self._length :])
+        self._length = len(here)
+        self._thread = threading.Thread(target=self._beat, name="mirror", daemon=True)
+        self._thread.start()
+
+    def push(self, data: bytes) -> None:
+        """Write the next bytes of the journal; they are there when it returns. Raises UserError."""
+        if self._lost is not None:
+            raise self._lost
+        piece = _Piece(self._length, self._fence)
+        self.store.write(piece.name, data)
+        self._length += len(data)
+        self._pieces.append((piece, data))
+        if len(self._pieces) >= MERGE_AFTER:
+            first = self._pieces[0][0]
+            self.store.write(first.name, b"".join(content for _, content in self._pieces))
+            for piece, _ in self._pieces[1:]:
+                self.store.remove(piece.name)
+            self._pieces = []
+
+    def release(self) -> None:
+        """Let go; another may take the run at once."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._lost is None and self._fence:
+            with contextlib.suppress(UserError):
+                self._write_owner(released=True)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT_SECONDS):
+            self._count += 1
+            with contextlib.suppress(UserError):  # a push will say what is wrong
+                owner = self._owner()
+                if owner.get("fence", 0) > self._fence:
+                    self._lost = UserError(
+                        f"{self.store.uri} was taken over by {in_words(owner)}; this process leaves it alone"
+                    )
+                    return
+                self._write_owner(released=False)
+
+    def _owner(self) -> dict[str, Any]:
+        try:
+            owner = json.loads(self.store.read("owner.json") or b"{}")
+        except ValueError:
+            return {}
+        return owner if isinstance(owner, dict) else {}
+
+    def _says(self, *, released: bool) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "fence": self._fence,
+            "host": socket.gethostname(),
+            "boot": boot_id(),
+            "pid": os.getpid(),
+            "count": self._count,
+            "released": released,
+        }
+
+    def _write_owner(self, *, released: bool) -> None:
+        self.store.write("owner.json", json.dumps(self._says(released=released)).encode())
+
+    def _held(self, owner: dict[str, Any]) -> UserError:
+        return UserError(f"{self.store.uri} is being written by {in_words(owner)}; wait for it or stop it first")
+
+
+def _is_dead_here(owner: dict[str, Any]) -> bool:
+    """Whether the owner was a process of this host that is gone."""
+    if (owner.get("host"), owner.get("boot")) != (socket.gethostname(), boot_id()):
+        return False
+    try:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
