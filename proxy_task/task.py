@@ -83,7 +83,7 @@ class ProxyTask:
 
         Args:
             config: what is trained, on what, how.
-            device: "auto", "cpu", "cuda" or "cuda:1".
+            device: "auto" for the accelerator if there is one, "cpu", or an accelerator's type or name, as "cuda:1".
             threads: CPU threads of a trial; sums differ in the last bit with their number.
         """
         self.config, self._device_name, self.threads = config, device, threads
@@ -99,7 +99,7 @@ class ProxyTask:
 
     @property
     def device(self) -> str:
-        """Device type, "cpu" or "cuda"."""
+        """Device type, such as "cpu" or "cuda"."""
         return self.torch_device.type
 
     @property
