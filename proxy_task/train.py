@@ -21,7 +21,8 @@ from spinenas.proxy_task.labelled_images import LabelledImages
 from spinenas.proxy_task.losses import detection_loss
 from spinenas.proxy_task.matching import targets
 from spinenas.proxy_task.retinanet import RetinaNet
-from spinenas.space.random_streams import generator
+from spinenas.space.network.blocks import StochasticDepth
+from spinenas.space.random_streams import generator, seed_for
 
 
 class Diverged(Exception):
@@ -95,7 +96,7 @@ def train_detector(
     Args:
         network: on the device.
         data, rows: the training images, and which of them are trained on.
-        seed: of order and augmentation.
+        seed: of order, augmentation and dropped branches.
         loss: None in it counts as False.
         decay_depthwise: whether weight decay acts on depthwise kernels.
         after_epoch: called with (epoch from 1, mean losses and last learning rate); False stops the training.
@@ -112,6 +113,7 @@ def train_detector(
     step = 0
     for epoch in range(1, train.epochs + 1):
         rng = generator(seed, "epoch", epoch)
+        _reseed_stochastic_depth(network, seed_for(seed, "stochastic-depth", epoch))
         order = rng.permutation(rows)
         sums = torch.zeros(3, device=device)
         rate = 0.0
@@ -148,6 +150,13 @@ def train_detector(
         if not after_epoch(epoch, metrics):
             return
         network.train()
+
+
+def _reseed_stochastic_depth(network: nn.Module, seed: int) -> None:
+    """Draw what is dropped from here on from a stream of its own, so that an epoch depends on no earlier one's."""
+    for layer in network.modules():
+        if isinstance(layer, StochasticDepth):
+            layer.generator.manual_seed(seed)
 
 
 def make_batch(
