@@ -13,14 +13,23 @@ from spinenas.space.errors import UserError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the accelerator if there is one, else the CPU; or the device named. Raises UserError."""
+    """Return the accelerator if there is one, else the CPU; or the device named. Raises UserError.
+
+    The accelerator is torch's. A backend in a package of its own, as torch-tpu for TPUs, registers itself where the
+    package is installed.
+    """
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return accelerator or torch.device("cpu")
+    types = ["cpu"] if accelerator is None else ["cpu", accelerator.type]
     try:
         device = torch.device(name)
+        if device.type not in types:
+            raise RuntimeError(f"there is no {device.type} here")
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r} cannot be used here; use auto, cpu or cuda") from error
+    except RuntimeError as error:
+        usable = f"{', '.join(['auto', *types[:-1]])} or {types[-1]}"
+        raise UserError(f"device {name!r} cannot be used here; use {usable}") from error
     return device
 
 
@@ -33,17 +42,21 @@ def autocast(device: torch.device, dtype: str) -> AbstractContextManager[object]
 
 def reset_peak_memory(device: torch.device) -> None:
     """Start a new measurement. Where the kernel cannot reset a process's peak, the old peak stands."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    if device.type != "cpu":
+        with contextlib.suppress(RuntimeError):  # not every accelerator counts
+            torch.accelerator.reset_peak_memory_stats(device)
         return
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
         file.write("5")
 
 
-def peak_memory_bytes(device: torch.device) -> int:
-    """Largest allocated (accelerator) or resident (CPU) memory since the last reset."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """Largest allocated (accelerator) or resident (CPU) memory since the last reset; None where nothing counts it."""
+    if device.type != "cpu":
+        try:
+            return torch.accelerator.max_memory_allocated(device)
+        except RuntimeError:
+            return None
     with contextlib.suppress(OSError), open("/proc/self/status") as file:
         for line in file:
             if line.startswith("VmHWM:"):

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spinenas.proxy_task import checkpoint
 from spinenas.proxy_task.cache_folder import cache_root
 from spinenas.proxy_task.coco import (
     Annotations,
@@ -38,6 +39,7 @@ from spinenas.proxy_task.retinanet import RetinaNet
 from spinenas.proxy_task.synthetic import with_built_in
 from spinenas.proxy_task.train import (
     Diverged,
+    TrainState,
     bn_momentum_for,
     steps_per_epoch,
     train_detector,
@@ -83,7 +85,7 @@ class ProxyTask:
 
         Args:
             config: what is trained, on what, how.
-            device: "auto", "cpu", "cuda" or "cuda:1".
+            device: "auto" for the accelerator if there is one, "cpu", or an accelerator's type or name, as "cuda:1".
             threads: CPU threads of a trial; sums differ in the last bit with their number.
         """
         self.config, self._device_name, self.threads = config, device, threads
@@ -99,7 +101,7 @@ class ProxyTask:
 
     @property
     def device(self) -> str:
-        """Device type, "cpu" or "cuda"."""
+        """Device type, such as "cpu" or "cuda"."""
         return self.torch_device.type
 
     @property
@@ -221,13 +223,15 @@ class ProxyTask:
             seed: everything random is derived from it, and from nothing else.
             fidelity: how much training; None for the task's own.
             attempt: 0, or how often a worker was lost with this trial; changes nothing in the result.
-            folder: the trial's own folder; nothing is kept there.
+            folder: the trial's own folder. While the trial runs its checkpoint is there, from which a call with the
+                same arguments goes on that follows one that was interrupted; the result is the same, and only the
+                epochs not reported before are. None for no checkpoints.
             report: called after each epoch.
 
         Returns:
             An Evaluation, or a Failure that says what went wrong.
         """
-        result, _ = self._guarded(genotype, seed, fidelity or self.fidelity, report)
+        result, _ = self._guarded(genotype, seed, fidelity or self.fidelity, report, folder)
         return result
 
     def replay(
@@ -242,14 +246,14 @@ class ProxyTask:
         """Do the same training and evaluate it on the reward images and on val.
 
         Args:
-            folder: where the trained weights are kept, as weights.safetensors.
+            folder: as `evaluate` has it; the trained weights are kept there, as weights.safetensors.
             scaling: another width than the task's, such as SCALINGS["49"].
 
         Returns:
             What `evaluate` returns, and the metrics on val (empty after a Failure).
         """
         fidelity = self.fidelity if scaling is None else replace(self.fidelity, scaling=scaling)
-        return self._guarded(genotype, seed, fidelity, report, with_val=True, weights_folder=folder)
+        return self._guarded(genotype, seed, fidelity, report, folder, is_replay=True)
 
     def _guarded(
         self,
@@ -257,15 +261,20 @@ class ProxyTask:
         seed: int,
         fidelity: Fidelity,
         report: Report | None,
+        folder: Path | None,
         *,
-        with_val: bool = False,
-        weights_folder: Path | None = None,
+        is_replay: bool = False,
     ) -> tuple[Evaluation | Failure, dict[str, float | None]]:
+        result: tuple[Evaluation | Failure, dict[str, float | None]]
         try:
-            return self._trial(genotype, seed, fidelity, report, with_val, weights_folder)
+            result = self._trial(genotype, seed, fidelity, report, folder, is_replay)
         except Exception as error:
             kind = failure_kind(error)
-            return Failure(kind, str(error) or type(error).__name__, traceback.format_exc()), {}
+            result = Failure(kind, str(error) or type(error).__name__, traceback.format_exc()), {}
+        # Not in a finally: KeyboardInterrupt is no result, the trial will go on.
+        if folder is not None:
+            checkpoint.remove(folder / checkpoint.FILE_NAME)
+        return result
 
     def _trial(
         self,
@@ -273,8 +282,8 @@ class ProxyTask:
         seed: int,
         fidelity: Fidelity,
         report: Report | None,
-        with_val: bool,
-        weights_folder: Path | None,
+        folder: Path | None,
+        is_replay: bool,
     ) -> tuple[Evaluation, dict[str, float | None]]:
         torch.set_num_threads(self.threads)
         config, device = self.config.with_dialect(), self.torch_device
@@ -282,7 +291,7 @@ class ProxyTask:
         rows = self._rows[0][: fidelity.num_train_images]
         split = self._split("train", fidelity.image_size_pixels)
         reset_peak_memory(device)
-        started = time.perf_counter()
+        attempt_started = time.perf_counter()
         spec = DetectorSpec(
             name=genotype.text,
             architecture=genotype.text,
@@ -309,8 +318,10 @@ class ProxyTask:
         cost = self.cost(genotype, fidelity.scaling, fidelity.image_size_pixels)
         assert params == cost.params, "the network built has other parameters than the arithmetic says"
 
-        curve: list[dict[str, float]] = []
-        eval_seconds = 0.0
+        checkpoints = _Checkpoints(folder, self._identity(genotype, network, seed, fidelity))
+        start, progress = checkpoints.load()
+        curve, eval_seconds = list(progress.curve), progress.eval_seconds
+        started = attempt_started - progress.train_seconds - progress.eval_seconds
 
         def reward_metrics() -> dict[str, float | None]:
             nonlocal eval_seconds
@@ -319,12 +330,20 @@ class ProxyTask:
             eval_seconds += time.perf_counter() - eval_started
             return metrics
 
-        def after_epoch(epoch: int, figures: dict[str, float]) -> bool:
+        def keep(state: TrainState) -> None:
+            train_seconds = time.perf_counter() - started - eval_seconds
+            checkpoints.save(state, checkpoint.Progress(tuple(curve), train_seconds, eval_seconds))
+
+        def after_epoch(state: TrainState, figures: dict[str, float]) -> bool:
             every = config.eval.every_epochs
-            if every and epoch % every == 0 and epoch < train.epochs:
+            if every and state.epoch % every == 0 and state.epoch < train.epochs:
                 figures = {**figures, "AP": reward_metrics()["AP"] or 0.0}
-            curve.append({"epoch": epoch, **figures})
-            return report is None or report(epoch, figures)
+            curve.append({"epoch": state.epoch, **figures})
+            keep(state)  # before the report: no epoch is reported twice
+            goes_on = report is None or report(state.epoch, figures)
+            if not goes_on:
+                keep(replace(state, is_over=True))
+            return goes_on
 
         train_detector(
             network,
@@ -336,6 +355,7 @@ class ProxyTask:
             loss=config.loss,
             decay_depthwise=DIALECTS[config.dialect].decay_depthwise,
             after_epoch=after_epoch,
+            start=start,
         )
         train_seconds = time.perf_counter() - started - eval_seconds
         metrics = reward_metrics()
@@ -352,15 +372,34 @@ class ProxyTask:
             eval_seconds=eval_seconds,
             peak_memory_bytes=peak_memory_bytes(device),
         )
-        if weights_folder is not None:
+        if not is_replay:
+            return evaluation, {}
+        if folder is not None:
             try:
-                save_detector(weights_folder / "weights.safetensors", network, spec)
+                save_detector(folder / "weights.safetensors", network, spec)
             except UserError as error:  # a full disk must not cost the figures
                 logger.warning("the trained weights are not kept: %s", error)
-        if not with_val:
-            return evaluation, {}
         val_rows = np.arange(len(self._val.image_ids))
         return evaluation, self._metrics(network, "val", val_rows, fidelity)
+
+    def _identity(
+        self, genotype: Architecture, network: RetinaNet, seed: int, fidelity: Fidelity
+    ) -> checkpoint.Identity:
+        """All that the figures of a trial depend on."""
+        layout = [[name, list(tensor.shape)] for name, tensor in network.state_dict().items()]
+        return {
+            "task": self.key,
+            "eval": asdict(self.config.eval),
+            "architecture": genotype.text,
+            "network": network.backbone.network_key(),
+            "tensors": hashlib.sha256(canonical_json(layout).encode()).hexdigest(),
+            "seed": seed,
+            "fidelity": asdict(fidelity),
+            "torch": str(torch.__version__),
+            "device": self.device,
+            "dtype": self.dtype,
+            "threads": self.threads,
+        }
 
     def cost(self, genotype: Architecture, scaling: Scaling | None = None, image_size: int | None = None) -> Cost:
         """Parameters and multiply-adds of the task's detector, at the task's or another scaling and size."""
@@ -386,6 +425,30 @@ class ProxyTask:
         )
         category_ids = split.annotations.category_ids
         return self._evaluator(name).evaluate(on_originals(found, split.annotations, split.cache, category_ids))
+
+
+class _Checkpoints:
+    """The checkpoints of one trial in its folder, if it has one; what cannot be written there is told once."""
+
+    def __init__(self, folder: Path | None, identity: checkpoint.Identity):
+        self._path = None if folder is None else folder / checkpoint.FILE_NAME
+        self._identity = identity
+        self._was_told = False
+
+    def load(self) -> tuple[TrainState | None, checkpoint.Progress]:
+        """Return where an earlier attempt was, or the beginning."""
+        found = None if self._path is None else checkpoint.load(self._path, self._identity)
+        return found or (None, checkpoint.Progress())
+
+    def save(self, state: TrainState, progress: checkpoint.Progress) -> None:
+        if self._path is None:
+            return
+        try:
+            checkpoint.save(self._path, state, progress, self._identity)
+        except OSError as error:  # a full disk must not cost the training
+            if not self._was_told:
+                logger.warning("the training goes on without a new checkpoint: %s", error)
+            self._was_told = True
 
 
 def failure_kind(error: Exception) -> FailureKind:

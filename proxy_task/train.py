@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,7 +22,8 @@ from spinenas.proxy_task.labelled_images import LabelledImages
 from spinenas.proxy_task.losses import detection_loss
 from spinenas.proxy_task.matching import targets
 from spinenas.proxy_task.retinanet import RetinaNet
-from spinenas.space.random_streams import generator
+from spinenas.space.network.blocks import StochasticDepth
+from spinenas.space.random_streams import generator, seed_for
 
 
 class Diverged(Exception):
@@ -78,6 +80,30 @@ def make_optimizer(network: nn.Module, config: TrainConfig, *, decay_depthwise: 
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainState:
+    """Where a training stands after an epoch: all that the rest of it depends on, beside what it is called with.
+
+    Attributes:
+        epoch: the epoch, from 1.
+        network: tensors of the network's state dict.
+        optimizer: by "state/parameter", such as "exp_avg/backbone.stem.conv.weight".
+        is_over: no epoch follows.
+    """
+
+    epoch: int
+    network: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    is_over: bool
+
+
+AfterEpoch = Callable[[TrainState, dict[str, float]], bool]
+"""Called with the state, whose tensors the next epoch changes, and mean losses and last learning rate.
+
+False stops the training.
+"""
+
+
 def train_detector(
     network: RetinaNet,
     data: LabelledImages,
@@ -88,17 +114,19 @@ def train_detector(
     train: TrainConfig,
     loss: LossConfig,
     decay_depthwise: bool,
-    after_epoch: Callable[[int, dict[str, float]], bool],
+    after_epoch: AfterEpoch,
+    start: TrainState | None = None,
 ) -> None:
     """Train in place.
 
     Args:
         network: on the device.
         data, rows: the training images, and which of them are trained on.
-        seed: of order and augmentation.
+        seed: of order, augmentation and dropped branches.
         loss: None in it counts as False.
         decay_depthwise: whether weight decay acts on depthwise kernels.
-        after_epoch: called with (epoch from 1, mean losses and last learning rate); False stops the training.
+        after_epoch: called after each epoch.
+        start: what an earlier call was after one of its epochs; goes on as that would have. None for the beginning.
 
     Raises:
         Diverged: when an epoch's mean loss is not finite.
@@ -108,15 +136,19 @@ def train_detector(
     optimizer = make_optimizer(network, train, decay_depthwise=decay_depthwise)
     num_batches = steps_per_epoch(len(rows), train.batch_size)
     num_steps = train.epochs * num_batches
-    network.train()
-    step = 0
-    for epoch in range(1, train.epochs + 1):
+    if start is not None:
+        _restore(start, network, optimizer)
+        if start.is_over:
+            return
+    for epoch in range(1 if start is None else start.epoch + 1, train.epochs + 1):
+        network.train()
         rng = generator(seed, "epoch", epoch)
+        _reseed_stochastic_depth(network, seed_for(seed, "stochastic-depth", epoch))
         order = rng.permutation(rows)
         sums = torch.zeros(3, device=device)
         rate = 0.0
         for batch in range(num_batches):
-            rate = learning_rate_at(step, num_steps, train)
+            rate = learning_rate_at((epoch - 1) * num_batches + batch, num_steps, train)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             chosen = order[batch * train.batch_size : (batch + 1) * train.batch_size]
@@ -140,14 +172,41 @@ def train_detector(
                 nn.utils.clip_grad_norm_(network.parameters(), train.gradient_clip_norm)
             optimizer.step()
             sums += torch.stack([total.detach(), class_part.detach(), box_part.detach()])
-            step += 1
         mean_loss, mean_class, mean_box = (sums / num_batches).tolist()
         if not math.isfinite(mean_loss):
             raise Diverged(f"the loss is {mean_loss} in epoch {epoch}")
         metrics = {"loss": mean_loss, "class_loss": mean_class, "box_loss": mean_box, "learning_rate": rate}
-        if not after_epoch(epoch, metrics):
+        if not after_epoch(state_of(epoch, network, optimizer, is_over=epoch == train.epochs), metrics):
             return
-        network.train()
+
+
+def _reseed_stochastic_depth(network: nn.Module, seed: int) -> None:
+    """Draw what is dropped from here on from a stream of its own, so that an epoch depends on no earlier one's."""
+    for layer in network.modules():
+        if isinstance(layer, StochasticDepth):
+            layer.generator.manual_seed(seed)
+
+
+def state_of(epoch: int, network: nn.Module, optimizer: torch.optim.Optimizer, *, is_over: bool) -> TrainState:
+    """Return the state after an epoch; its tensors are the living ones, not copies."""
+    of_optimizer = {
+        f"{key}/{name}": value
+        for name, parameter in network.named_parameters()
+        for key, value in optimizer.state[parameter].items()
+    }
+    return TrainState(epoch, network.state_dict(), of_optimizer, is_over)
+
+
+def _restore(state: TrainState, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Copy a state's tensors into a network and its optimiser, which has made no step yet."""
+    network.load_state_dict(state.network)
+    parameters = dict(network.named_parameters())
+    for name, value in state.optimizer.items():
+        key, _, parameter_name = name.partition("/")
+        parameter = parameters[parameter_name]
+        # In the parameter's memory format: the fused optimisers walk through memory, whatever the strides say.
+        like = parameter if value.shape == parameter.shape else value
+        optimizer.state[parameter][key] = torch.empty_like(like, device=parameter.device).copy_(value)
 
 
 def make_batch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 
@@ -12,10 +13,13 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 def write_bytes_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, finds the old one or the new one, never a part."""
+    """Write a file so that a reader, or a crash, finds the old one or the new one, never a part.
+
+    Each of several writers has a part of its own; one that is killed leaves it behind, for `remove_partials`.
+    """
     # Beside the target, so that the replacement stays within one file system; not by tempfile, whose files
-    # only the owner can read.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # only the owner can read; random, as writers on two machines may have the same process id.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     try:
         with open(partial, "wb") as file:
             file.write(data)
@@ -26,6 +30,12 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
         partial.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def remove_partials(path: Path) -> None:
+    """Remove the parts that killed writers of a file left; a writer that is still at it fails with an OSError."""
+    for partial in path.parent.glob(f".{path.name}.*.partial"):
+        partial.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

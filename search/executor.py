@@ -122,7 +122,10 @@ class Task(Protocol):
         folder: Path,
         report: Callable[[int, dict[str, float]], bool],
     ) -> Evaluation | Failure:
-        """Train and measure; never raises for what can go wrong in a trial."""
+        """Train and measure; never raises for what can go wrong in a trial.
+
+        An attempt may go on where the one before it was interrupted, and then reports only the epochs after that.
+        """
 
 
 class Executor(Protocol):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
-from spinenas.proxy_task.device import choose_device
+from spinenas.proxy_task.device import choose_device, peak_memory_bytes, reset_peak_memory
 from spinenas.proxy_task.evaluate_weights import evaluate_weights
 from spinenas.proxy_task.synthetic import generate_dataset
 from spinenas.proxy_task.task import ProxyTask, failure_kind
@@ -273,9 +273,37 @@ def test_weight_decay_falls_on_convolution_kernels_alone() -> None:
 
 
 def test_an_unknown_device_is_refused_in_one_sentence() -> None:
-    with pytest.raises(UserError, match="device 'cuda:99' cannot be used here; use auto, cpu or cuda"):
-        choose_device("cuda:99")
+    for name in ("cuda:99", "meta", "gpu", ""):
+        with pytest.raises(UserError, match=f"device '{name}' cannot be used here; use auto(,| or) cpu"):
+            choose_device(name)
     assert choose_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("present", "chosen", "usable"), [(True, "xpu", "auto, cpu or xpu"), (False, "cpu", "auto or cpu")]
+)
+def test_auto_is_the_accelerator_that_torch_has(
+    monkeypatch: pytest.MonkeyPatch, present: bool, chosen: str, usable: str
+) -> None:
+    """Also where torch was built for one that is not there."""
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: present)
+    monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: torch.device("xpu"))
+    assert choose_device() == torch.device(chosen)
+    with pytest.raises(UserError, match=f"device 'mps' cannot be used here; use {usable}$"):
+        choose_device("mps")
+
+
+def test_an_accelerator_that_counts_no_memory_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(device: torch.device) -> int:
+        raise NotImplementedError
+
+    device = torch.device("mps")
+    monkeypatch.setattr("torch.accelerator.max_memory_allocated", lambda device: 7)
+    assert peak_memory_bytes(device) == 7
+    monkeypatch.setattr("torch.accelerator.max_memory_allocated", refuse)
+    monkeypatch.setattr("torch.accelerator.reset_peak_memory_stats", refuse)
+    reset_peak_memory(device)
+    assert peak_memory_bytes(device) is None
 
 
 def test_published_width_counts_what_the_paper_counts() -> None:

@@ -1,0 +1,412 @@
+"""Checkpoints: an interrupted trial goes on to the result it would have had, and a useless file does no harm."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from spinenas.proxy_task import checkpoint
+from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
+from spinenas.proxy_task.synthetic import generate_dataset
+from spinenas.proxy_task.task import ProxyTask
+from spinenas.proxy_task.train import TrainState
+from spinenas.results.atomic_write import write_bytes_atomically
+from spinenas.results.record import Evaluation, Failure, FailureKind
+from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
+from spinenas.search.loop import Run, resume, run_search
+from spinenas.space.genotype import Genotype
+from spinenas.space.scaling import Scaling
+
+GENOTYPE = Genotype.from_text("2b 2b / 3b0,1 3b0,1! 4r1,2! 5r3,4!")
+FILE = checkpoint.FILE_NAME
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> TaskConfig:
+    """Three epochs of four steps on 32 images of 96 px, AP after the second and the third."""
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    folder.mkdir()
+    generate_dataset(folder, num_train=40, num_val=6, image_size_pixels=96, seed=1)
+    return TaskConfig(
+        image_size_pixels=96,
+        scaling=Scaling("test", 0.125, 8, 1.0, 1),
+        data=DataConfig(folder=str(folder), cache_folder=str(tmp_path_factory.getbasetemp() / "cache")),
+        head=HeadConfig(num_convs=1, channels=8, anchor_scale=2.0, num_scales=1),
+        loss=LossConfig(box_weight=10.0, mask_zero_targets=False),
+        train=TrainConfig(epochs=3, batch_size=8, optimizer="adamw", learning_rate=3e-3, warmup_steps=0.1),
+        eval=EvalConfig(pre_nms_top=100, every_epochs=2, score_threshold=0.0, plus_one_decoding=False),
+    )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(config: TaskConfig) -> Evaluation:
+    return without_resources(ProxyTask(config).evaluate(GENOTYPE, seed=5))
+
+
+@pytest.fixture(scope="module")
+def after_two(config: TaskConfig, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The checkpoint of the same trial after two of its epochs."""
+    folder = tmp_path_factory.mktemp("after_two")
+    interrupted(ProxyTask(config), folder, after=2)
+    return (folder / FILE).read_bytes()
+
+
+def without_resources(result: Evaluation | Failure) -> Evaluation:
+    """What two runs of a trial must have in common, to the last bit."""
+    assert isinstance(result, Evaluation), result
+    return replace(result, train_seconds=None, eval_seconds=None, peak_memory_bytes=None)
+
+
+def reporting_to(epochs: list[int], *, interrupt_after: int | None = None) -> Callable[[int, dict[str, float]], bool]:
+    def report(epoch: int, figures: dict[str, float]) -> bool:
+        epochs.append(epoch)
+        if epoch == interrupt_after:
+            raise KeyboardInterrupt
+        return True
+
+    return report
+
+
+def interrupted(task: ProxyTask, folder: Path, *, after: int, seed: int = 5) -> list[int]:
+    """Begin a trial, or go on with it, and interrupt it as it reports an epoch; the epochs it reported."""
+    epochs: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        task.evaluate(GENOTYPE, seed=seed, folder=folder, report=reporting_to(epochs, interrupt_after=after))
+    return epochs
+
+
+def finished(task: ProxyTask, folder: Path) -> tuple[Evaluation, list[int]]:
+    """Begin a trial, or go on with it: its result, and the epochs it reported."""
+    epochs: list[int] = []
+    result = task.evaluate(GENOTYPE, seed=5, folder=folder, report=reporting_to(epochs))
+    return without_resources(result), epochs
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        {"optimizer": "adamw"},
+        {"optimizer": "adamw", "dtype": "bfloat16"},
+        {"optimizer": "sgd", "learning_rate": 0.02},
+        {"optimizer": "sgd", "learning_rate": 0.02, "dtype": "bfloat16", "activation": "swish"},
+        {"optimizer": "adamw", "stochastic_depth": 0.5},
+    ],
+    ids=lambda train: " ".join(map(str, train.values())),
+)
+def test_a_trial_interrupted_after_every_epoch_has_the_same_result(
+    config: TaskConfig, tmp_path: Path, train: dict[str, Any]
+) -> None:
+    config = replace(config, train=replace(config.train, **train))
+    whole, epochs = finished(ProxyTask(config), tmp_path / "no such folder")
+    assert epochs == [1, 2, 3]
+    assert ["AP" in entry for entry in whole.curve] == [False, True, True]
+    # The last one is interrupted before its evaluation.
+    for epoch in (1, 2, 3):
+        assert interrupted(ProxyTask(config), tmp_path, after=epoch) == [epoch]
+        assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert finished(ProxyTask(config), tmp_path) == (whole, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+CHILD = """
+import os, pickle, signal, sys
+from pathlib import Path
+from test_checkpoint import GENOTYPE
+task, folder = pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2])
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+def report(epoch, figures):
+    return kill() if epoch == 2 and sys.argv[3] == "reporting" else True
+num_synced = 0
+def fsync(descriptor):  # of each checkpoint the file first, then its folder
+    global num_synced
+    num_synced += 1
+    if num_synced == 3:
+        os.ftruncate(descriptor, 10_000)
+        kill()
+if sys.argv[3] == "writing":
+    os.fsync = fsync
+task.evaluate(GENOTYPE, seed=5, folder=folder, report=report)
+"""
+
+
+@pytest.mark.parametrize(("instant", "num_files", "left"), [("reporting", 1, [3]), ("writing", 2, [2, 3])])
+def test_a_killed_process_leaves_a_whole_checkpoint(
+    config: TaskConfig, uninterrupted: Evaluation, tmp_path: Path, instant: str, num_files: int, left: list[int]
+) -> None:
+    folder = tmp_path / "trial"
+    folder.mkdir()
+    (tmp_path / "task").write_bytes(pickle.dumps(ProxyTask(config)))
+    command = [sys.executable, "-c", CHILD, str(tmp_path / "task"), str(folder), instant]
+    done = subprocess.run(command, cwd=Path(__file__).parent, check=False, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(list(folder.iterdir())) == num_files  # the half of one, if it was killed as it wrote
+    assert finished(ProxyTask(config), folder) == (uninterrupted, left)
+    assert list(folder.iterdir()) == []
+
+
+def with_other_bit(data: bytes, position: int) -> bytes:
+    return data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+
+
+def with_schema(data: bytes, schema: bytes) -> bytes:
+    assert len(schema) == len(checkpoint.SCHEMA)
+    assert data.count(checkpoint.SCHEMA.encode()) == 1
+    return data.replace(checkpoint.SCHEMA.encode(), schema)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda data: data[:-1], "incomplete"),
+        (lambda data: b"", "header"),
+        (lambda data: with_other_bit(data, len(data) - 1000), "it is damaged"),
+        (lambda data: with_schema(data, b"spinenas-checkpoint/2"), "its schema is 'spinenas-checkpoint/2'"),
+    ],
+    ids=["cut off", "empty", "a bit", "schema"],
+)
+def test_a_checkpoint_that_is_not_whole_or_of_another_schema_is_ignored(
+    config: TaskConfig,
+    uninterrupted: Evaluation,
+    after_two: bytes,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[bytes], bytes],
+    words: str,
+) -> None:
+    (tmp_path / FILE).write_bytes(damage(after_two))
+    assert finished(ProxyTask(config), tmp_path) == (uninterrupted, [1, 2, 3])
+    (warning,) = caplog.messages
+    assert f"{FILE} is ignored, the training starts from the beginning: " in warning
+    assert words in warning
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"seed": 6}, "another seed"),
+        ({"threads": 2}, "another threads"),
+        ({"every_epochs": 1}, "another eval"),
+        ({"epochs": 4}, "another fidelity"),
+        ({"learning_rate": 1e-3}, "another task"),
+        ({}, None),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_of_another_trial_is_ignored(
+    config: TaskConfig,
+    after_two: bytes,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    changes: dict[str, Any],
+    words: str | None,
+) -> None:
+    (tmp_path / FILE).write_bytes(after_two)
+    if "learning_rate" in changes:
+        config = replace(config, train=replace(config.train, **changes))
+    if "every_epochs" in changes:
+        config = replace(config, eval=replace(config.eval, **changes))
+    task = ProxyTask(config, threads=changes.get("threads", 1))
+    fidelity = replace(task.fidelity, epochs=changes.get("epochs", 3))
+    first: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        task.evaluate(
+            GENOTYPE,
+            seed=changes.get("seed", 5),
+            fidelity=fidelity,
+            folder=tmp_path,
+            report=reporting_to(first, interrupt_after=3 if words is None else 1),
+        )
+    assert first == ([3] if words is None else [1])
+    assert [words in message for message in caplog.messages] == ([] if words is None else [True])
+
+
+def tiny(path: Path) -> None:
+    """Write a checkpoint of less than a thousand bytes."""
+    state = TrainState(2, {"w": torch.arange(4.0)}, {"step/w": torch.tensor(3.0)}, False)
+    checkpoint.save(path, state, checkpoint.Progress(({"epoch": 1}, {"epoch": 2}), 1.5, 0.5), {"seed": 1})
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    tiny(tmp_path / FILE)
+    found = checkpoint.load(tmp_path / FILE, {"seed": 1})
+    assert found is not None
+    state, progress = found
+    assert (state.epoch, state.is_over) == (2, False)
+    assert torch.equal(state.network["w"], torch.arange(4.0))
+    assert torch.equal(state.optimizer["step/w"], torch.tensor(3.0))
+    assert progress == checkpoint.Progress(({"epoch": 1}, {"epoch": 2}), 1.5, 0.5)
+
+
+def test_no_bit_can_be_another_and_no_byte_be_missing(tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    tiny(path)
+    whole = path.read_bytes()
+    assert len(whole) < 1000
+    for position in range(len(whole)):
+        for damaged in (with_other_bit(whole, position), whole[:position]):
+            path.write_bytes(damaged)
+            assert checkpoint.load(path, {"seed": 1}) is None, position
+
+
+@pytest.mark.parametrize("document", [None, "[]", '{"schema": "spinenas-checkpoint/1"}', "[" * 100_000])
+def test_a_file_of_another_program_is_ignored(tmp_path: Path, document: str | None) -> None:
+    metadata = None if document is None else {"spinenas": document, "crc32": "0"}
+    save_file({"w": torch.zeros(1)}, tmp_path / FILE, metadata)
+    assert checkpoint.load(tmp_path / FILE, {"seed": 1}) is None
+
+
+def test_no_checkpoint_is_no_reason_to_warn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert checkpoint.load(tmp_path / FILE, {}) is None
+    assert caplog.messages == []
+
+
+def test_a_folder_that_cannot_be_written_costs_no_training(
+    config: TaskConfig,
+    uninterrupted: Evaluation,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert finished(ProxyTask(config), tmp_path / "no such folder") == (uninterrupted, [1, 2, 3])
+    (tmp_path / FILE).mkdir()  # neither read nor replaced nor removed
+    assert finished(ProxyTask(config), tmp_path) == (uninterrupted, [1, 2, 3])
+    caplog.clear()
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_bytes_atomically", full)
+    (tmp_path / "full").mkdir()
+    assert finished(ProxyTask(config), tmp_path / "full") == (uninterrupted, [1, 2, 3])
+    assert caplog.messages == [
+        "the training goes on without a new checkpoint: [Errno 28] No space left on device"
+    ]  # once
+
+
+def test_a_failure_leaves_no_checkpoint(config: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(ProxyTask(config), tmp_path, after=1)
+    (tmp_path / f".{FILE}.0123.partial").write_bytes(b"of a killed writer")
+    (tmp_path / "log.txt").write_text("of somebody else")
+
+    def spoil(network: torch.nn.Module, *args: object, **kwargs: object) -> None:
+        with torch.no_grad():
+            next(network.parameters()).fill_(float("nan"))
+
+    monkeypatch.setattr("spinenas.proxy_task.task.train_detector", spoil)
+    result = ProxyTask(config).evaluate(GENOTYPE, seed=5, folder=tmp_path)
+    assert isinstance(result, Failure)
+    assert result.kind is FailureKind.DIVERGED
+    assert [path.name for path in tmp_path.iterdir()] == ["log.txt"]
+
+
+def test_a_training_that_was_told_to_stop_stays_stopped(
+    config: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = without_resources(ProxyTask(config).evaluate(GENOTYPE, seed=5, report=lambda epoch, figures: False))
+
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProxyTask, "_metrics", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            ProxyTask(config).evaluate(GENOTYPE, seed=5, folder=tmp_path, report=lambda epoch, figures: False)
+    assert finished(ProxyTask(config), tmp_path) == (whole, [])
+
+
+def test_seconds_are_those_of_all_attempts(config: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(ProxyTask(config), tmp_path, after=2)
+    load = checkpoint.load
+
+    def long_ago(path: Path, identity: checkpoint.Identity) -> tuple[TrainState, checkpoint.Progress]:
+        found = load(path, identity)
+        assert found is not None
+        return found[0], replace(found[1], train_seconds=1e6, eval_seconds=1e5)
+
+    monkeypatch.setattr(checkpoint, "load", long_ago)
+    result = ProxyTask(config).evaluate(GENOTYPE, seed=5, folder=tmp_path)
+    assert isinstance(result, Evaluation)
+    assert result.train_seconds is not None
+    assert 1e6 < result.train_seconds < 1.05e6
+    assert result.eval_seconds is not None
+    assert 1e5 < result.eval_seconds < 1.05e5
+
+
+def test_two_attempts_never_write_the_same_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in one process nor on two machines, where process ids may be the same."""
+    replaced: list[Path] = []
+    rename = os.replace
+    monkeypatch.setattr(os, "replace", lambda source, target: (replaced.append(source), rename(source, target)))
+    for data in (b"one", b"two"):
+        write_bytes_atomically(tmp_path / FILE, data)
+    assert len(set(replaced)) == 2
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+
+
+def test_an_interrupted_replay_goes_on_too(config: TaskConfig, tmp_path: Path) -> None:
+    whole, val = ProxyTask(config).replay(GENOTYPE, seed=5)
+    with pytest.raises(KeyboardInterrupt):
+        ProxyTask(config).replay(GENOTYPE, seed=5, folder=tmp_path, report=reporting_to([], interrupt_after=2))
+    epochs: list[int] = []
+    again, val_again = ProxyTask(config).replay(GENOTYPE, seed=5, folder=tmp_path, report=reporting_to(epochs))
+    assert epochs == [3]
+    assert without_resources(again) == without_resources(whole)
+    assert val_again == val
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
+
+
+class _InterruptsAfter:
+    """A display that ends the search as it hears of an epoch."""
+
+    def __init__(self, epoch: int | None):
+        self._epoch = epoch
+
+    def begin(self, num_trials: int, past_events: list[dict[str, Any]]) -> _InterruptsAfter:
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, event: dict[str, Any]) -> None:
+        if event["event"] == "epoch" and event["epoch"] == self._epoch:
+            raise KeyboardInterrupt
+
+    def note(self, text: str) -> None:
+        pass
+
+
+def test_a_resumed_search_goes_on_inside_its_trial(config: TaskConfig, tmp_path: Path) -> None:
+    search = SearchConfig(task=config, budget=BudgetConfig(num_trials=1), executor=ExecutorConfig(kind="serial"))
+    whole = run_search(search, out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run_search(search, out=tmp_path / "interrupted", display=_InterruptsAfter(2))
+    again = resume(tmp_path / "interrupted")
+
+    def outcome(run: Run) -> tuple[Evaluation, tuple[dict[str, float], ...]]:
+        (record,) = run.records()
+        assert record.evaluation is not None
+        return without_resources(record.evaluation), run.folder.read_curve(0)
+
+    assert outcome(again) == outcome(whole)
+    events = [json.loads(line) for line in again.folder.journal_path.read_text().splitlines()]
+    told = [(event["attempt"], event["epoch"]) for event in events if event["event"] == "epoch"]
+    assert told == [(0, 1), (0, 2), (1, 3)]
+    assert [path.name for path in again.folder.trial_folder(0).iterdir()] == ["curve.json"]
