@@ -8,7 +8,6 @@ warning, and the training starts from the beginning.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import zlib
@@ -23,12 +22,11 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from spinenas.proxy_task.train import TrainState
-from spinenas.results.atomic_write import remove_partials, write_bytes_atomically
+from spinenas.results.atomic_write import write_bytes_atomically
 
 logger = logging.getLogger(__name__)
 
 SCHEMA = "spinenas-checkpoint/1"
-FILE_NAME = "checkpoint.safetensors"
 _KEY, _CHECKSUM_KEY = "spinenas", "crc32"
 
 Identity = Mapping[str, Any]
@@ -70,13 +68,6 @@ def load(path: Path, identity: Identity) -> tuple[TrainState, Progress] | None:
     except (OSError, SafetensorError, _Unusable) as reason:
         logger.warning("the checkpoint %s is ignored, the training starts from the beginning: %s", path, reason)
         return None
-
-
-def remove(path: Path) -> None:
-    """Remove a checkpoint and what killed writers left of others; what cannot be removed stays."""
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
-        remove_partials(path)
 
 
 class _Unusable(Exception):

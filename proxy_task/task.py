@@ -46,6 +46,7 @@ from spinenas.proxy_task.train import (
 )
 from spinenas.proxy_task.weights_file import DetectorSpec, save_detector
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
+from spinenas.results.run_folder import CHECKPOINT
 from spinenas.space.baseline import Architecture
 from spinenas.space.cost import Cost, retinanet_cost
 from spinenas.space.dialect import DIALECTS
@@ -72,6 +73,25 @@ class _Split:
     annotations: Annotations
     cache: ImageCache
     data: LabelledImages
+
+
+PROBE_STEPS = 4
+"""Steps that `probe` times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a trial takes here, from a few steps of it.
+
+    Attributes:
+        step_seconds: time of a training step.
+        trial_seconds: time of a whole trial, its evaluations included; start-up is not.
+        peak_memory_bytes: as in `Evaluation`.
+    """
+
+    step_seconds: float
+    trial_seconds: float
+    peak_memory_bytes: int | None
 
 
 class ProxyTask:
@@ -223,9 +243,9 @@ class ProxyTask:
             seed: everything random is derived from it, and from nothing else.
             fidelity: how much training; None for the task's own.
             attempt: 0, or how often a worker was lost with this trial; changes nothing in the result.
-            folder: the trial's own folder. While the trial runs its checkpoint is there, from which a call with the
-                same arguments goes on that follows one that was interrupted; the result is the same, and only the
-                epochs not reported before are. None for no checkpoints.
+            folder: the trial's own folder, where its checkpoint is kept, from which a call with the same arguments
+                goes on that follows one that was interrupted; the result is the same, and only the epochs not
+                reported before are. Who keeps the result removes the checkpoint. None for no checkpoints.
             report: called after each epoch.
 
         Returns:
@@ -265,16 +285,11 @@ class ProxyTask:
         *,
         is_replay: bool = False,
     ) -> tuple[Evaluation | Failure, dict[str, float | None]]:
-        result: tuple[Evaluation | Failure, dict[str, float | None]]
         try:
-            result = self._trial(genotype, seed, fidelity, report, folder, is_replay)
+            return self._trial(genotype, seed, fidelity, report, folder, is_replay)
         except Exception as error:
             kind = failure_kind(error)
-            result = Failure(kind, str(error) or type(error).__name__, traceback.format_exc()), {}
-        # Not in a finally: KeyboardInterrupt is no result, the trial will go on.
-        if folder is not None:
-            checkpoint.remove(folder / checkpoint.FILE_NAME)
-        return result
+            return Failure(kind, str(error) or type(error).__name__, traceback.format_exc()), {}
 
     def _trial(
         self,
@@ -292,31 +307,7 @@ class ProxyTask:
         split = self._split("train", fidelity.image_size_pixels)
         reset_peak_memory(device)
         attempt_started = time.perf_counter()
-        spec = DetectorSpec(
-            name=genotype.text,
-            architecture=genotype.text,
-            scaling=fidelity.scaling,
-            head=config.head,
-            category_ids=tuple(self._train.category_ids.tolist()),
-            category_names=self._train.category_names,
-            image_size_pixels=fidelity.image_size_pixels,
-            dialect=config.dialect,
-            activation=train.activation,
-            bn_momentum=bn_momentum_for(train.epochs * steps_per_epoch(len(rows), train.batch_size), train),
-            bn_eps=train.bn_eps,
-            plus_one_decoding=bool(config.eval.plus_one_decoding),
-        )
-        network = spec.build(
-            stochastic_depth=train.stochastic_depth,
-            generator=torch.Generator().manual_seed(seed_for(seed, "weights")),
-        )
-        network.to(device)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        built_key = network.backbone.network_key()
-        assert built_key == network_key(genotype), "the network built is not the one proposed"
-        params = num_parameters(network)
-        cost = self.cost(genotype, fidelity.scaling, fidelity.image_size_pixels)
-        assert params == cost.params, "the network built has other parameters than the arithmetic says"
+        network, spec, cost = self._build(genotype, seed, fidelity, len(rows))
 
         checkpoints = _Checkpoints(folder, self._identity(genotype, network, seed, fidelity))
         start, progress = checkpoints.load()
@@ -365,9 +356,9 @@ class ProxyTask:
             objective=objective,
             metrics=metrics,
             curve=tuple(curve),
-            params=params,
+            params=cost.params,
             madds=cost.madds,
-            network_key=built_key,
+            network_key=network.backbone.network_key(),
             train_seconds=train_seconds,
             eval_seconds=eval_seconds,
             peak_memory_bytes=peak_memory_bytes(device),
@@ -381,6 +372,81 @@ class ProxyTask:
                 logger.warning("the trained weights are not kept: %s", error)
         val_rows = np.arange(len(self._val.image_ids))
         return evaluation, self._metrics(network, "val", val_rows, fidelity)
+
+    def _build(
+        self, genotype: Architecture, seed: int, fidelity: Fidelity, num_images: int
+    ) -> tuple[RetinaNet, DetectorSpec, Cost]:
+        """Return the detector of a trial on the device, what it is built from, and its cost."""
+        config, train = self.config.with_dialect(), self.config.train
+        num_steps = fidelity.epochs * steps_per_epoch(num_images, fidelity.batch_size)
+        spec = DetectorSpec(
+            name=genotype.text,
+            architecture=genotype.text,
+            scaling=fidelity.scaling,
+            head=config.head,
+            category_ids=tuple(self._train.category_ids.tolist()),
+            category_names=self._train.category_names,
+            image_size_pixels=fidelity.image_size_pixels,
+            dialect=config.dialect,
+            activation=train.activation,
+            bn_momentum=bn_momentum_for(num_steps, train),
+            bn_eps=train.bn_eps,
+            plus_one_decoding=bool(config.eval.plus_one_decoding),
+        )
+        network = spec.build(
+            stochastic_depth=train.stochastic_depth,
+            generator=torch.Generator().manual_seed(seed_for(seed, "weights")),
+        )
+        network.to(self.torch_device)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        assert network.backbone.network_key() == network_key(genotype), "the network built is not the one proposed"
+        cost = self.cost(genotype, fidelity.scaling, fidelity.image_size_pixels)
+        assert num_parameters(network) == cost.params, "the network built has other parameters than the arithmetic says"
+        return network, spec, cost
+
+    def probe(self, genotype: Architecture) -> Probe:
+        """Train a few steps and detect on a few images, to see that it works and what a whole trial would take.
+
+        Raises whatever goes wrong.
+        """
+        torch.set_num_threads(self.threads)
+        config, fidelity, device = self.config.with_dialect(), self.fidelity, self.torch_device
+        train = replace(config.train, epochs=1)
+        train_rows, reward_rows = self._rows
+        split = self._split("train", fidelity.image_size_pixels)
+        reset_peak_memory(device)
+        network, _, _ = self._build(genotype, 0, fidelity, len(train_rows))
+
+        def train_steps(count: int) -> None:
+            train_detector(
+                network,
+                split.data,
+                np.resize(train_rows, count * train.batch_size),
+                seed=0,
+                device=device,
+                train=train,
+                loss=config.loss,
+                decay_depthwise=DIALECTS[config.dialect].decay_depthwise,
+                after_epoch=lambda state, figures: True,
+            )
+
+        def detect_batch() -> None:
+            rows = reward_rows[: config.eval.batch_size]
+            detect(network, split.data, rows, device=device, config=config.eval, dtype=self.dtype)
+
+        train_steps(1)  # the first one of each takes longer
+        step_seconds = _seconds(lambda: train_steps(PROBE_STEPS)) / PROBE_STEPS
+        peak = peak_memory_bytes(device)
+        detect_batch()
+        detect_seconds = _seconds(detect_batch) / min(config.eval.batch_size, len(reward_rows))
+        num_steps = fidelity.epochs * steps_per_epoch(len(train_rows), train.batch_size)
+        every = config.eval.every_epochs
+        num_evaluations = 1 + ((fidelity.epochs - 1) // every if every else 0)
+        return Probe(
+            step_seconds=step_seconds,
+            trial_seconds=num_steps * step_seconds + num_evaluations * len(reward_rows) * detect_seconds,
+            peak_memory_bytes=peak,
+        )
 
     def _identity(
         self, genotype: Architecture, network: RetinaNet, seed: int, fidelity: Fidelity
@@ -431,7 +497,7 @@ class _Checkpoints:
     """The checkpoints of one trial in its folder, if it has one; what cannot be written there is told once."""
 
     def __init__(self, folder: Path | None, identity: checkpoint.Identity):
-        self._path = None if folder is None else folder / checkpoint.FILE_NAME
+        self._path = None if folder is None else folder / CHECKPOINT
         self._identity = identity
         self._was_told = False
 
@@ -449,6 +515,12 @@ class _Checkpoints:
             if not self._was_told:
                 logger.warning("the training goes on without a new checkpoint: %s", error)
             self._was_told = True
+
+
+def _seconds(do: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    do()
+    return time.perf_counter() - started
 
 
 def failure_kind(error: Exception) -> FailureKind:

@@ -183,6 +183,11 @@ class Journal:
         """The number of its lease, which its lines carry."""
         return self._lease.fence
 
+    def unmirror_file(self, path: Path) -> None:
+        """Remove a file of the run from its other place."""
+        if self._mirror is not None:
+            self._mirror.store.remove(path.relative_to(self.path.parent).as_posix())
+
     def close(self) -> None:
         """Let go of the file and of the run."""
         self._file.close()

@@ -10,6 +10,7 @@ replay.json      of a replay: the architecture and its figures on val
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,8 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spinenas.results.atomic_write import sync_folder, write_text_atomically
+from spinenas.results.atomic_write import remove_partials, sync_folder, write_text_atomically
 from spinenas.space.errors import UserError
+
+CHECKPOINT = "checkpoint.safetensors"
+"""Name of the file in a trial's folder from which its next attempt goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,20 @@ class RunFolder:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path} exists and is not an empty folder; choose another folder for the run")
 
+    @staticmethod
+    def is_begun(path: Path) -> bool:
+        """Whether a search there has written anything; what one leaves that died before that is removed."""
+        journal = path / "journal.jsonl"
+        if not journal.exists():
+            return False
+        if journal.stat().st_size:
+            return True
+        for name in ("config.toml", "config.json", "run.json", "journal.jsonl"):
+            (path / name).unlink(missing_ok=True)
+        for name in ("trials", "lease"):
+            shutil.rmtree(path / name, ignore_errors=True)
+        return False
+
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Take the folder of an existing run. Raises UserError."""
@@ -93,9 +111,22 @@ class RunFolder:
         """Kind, versions, device and data fingerprint as written at the start. Raises UserError."""
         return _read_object(self.path / "run.json")
 
-    def write_curve(self, number: int, curve: tuple[dict[str, float], ...]) -> None:
-        """Keep `Evaluation.curve` of a trial, one entry per epoch, beside the journal. Raises UserError."""
-        _write_json(self.trial_folder(number) / "curve.json", list(curve))
+    def write_curve(self, number: int, curve: tuple[dict[str, float], ...]) -> Path:
+        """Keep `Evaluation.curve` of a trial, one entry per epoch, beside the journal; return its file.
+
+        Raises UserError.
+        """
+        path = self.trial_folder(number) / "curve.json"
+        _write_json(path, list(curve))
+        return path
+
+    def remove_checkpoint(self, number: int) -> Path:
+        """Remove what a trial that is finished has left of checkpoints, as far as that can be; return the file."""
+        path = self._trial_path(number) / CHECKPOINT
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+            remove_partials(path)
+        return path
 
     def write_replay(self, document: dict[str, Any]) -> None:
         """Keep what a replay measured on val. Raises UserError."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from spinenas.search.stop_signals import Terminated
 from spinenas.space.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it: 128 + SIGINT."""
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit statuses after Ctrl-C and SIGTERM, as shells have them: 128 + the signal's number."""
 
 
 class _Sentence(click.ClickException):
@@ -86,6 +87,10 @@ _run = click.argument("run", type=click.Path(path_type=Path))
 @click.option("--controller", metavar="NAME", help="Who proposes: evolution or random.")
 @_data
 @click.option("--address", help='Ray cluster to run on, or "auto".')
+@click.option("--mirror", metavar="URI", help="A second place for the run, such as s3://bucket/run.")
+@click.option("--max-accelerator-hours", type=float, metavar="H", help="Begin no trial that would exceed them.")
+@click.option("--or-resume", is_flag=True, help="Go on with the run in --out if there is one.")
+@click.option("--dry-run", is_flag=True, help="Measure one training, state trials, hours and cost, and stop.")
 @_overrides
 def search(
     source: str,
@@ -96,23 +101,45 @@ def search(
     controller: str | None,
     data: Path | None,
     address: str | None,
+    mirror: str | None,
+    max_accelerator_hours: float | None,
+    or_resume: bool,
+    dry_run: bool,
     overrides: tuple[str, ...],
 ) -> None:
-    """Start a search, from a preset or a TOML file; the winner and all else is kept in --out."""
+    """Start a search, from a preset or a TOML file; the winner and all else is kept in --out.
+
+    With --or-resume the same command starts it or goes on with it: what a requeued job runs.
+    """
     settings = {
         "budget.num_trials": trials,
         "executor.workers": workers,
         "seed": seed,
         "controller.name": controller,
         "executor.address": address,
+        "storage.mirror": mirror,
+        "budget.max_accelerator_hours": max_accelerator_hours,
     }
     config, config_toml = _configuration(source, _given(settings) | _data_settings(data), overrides)
+    if dry_run:
+        _dry_run(config)
+        return
     from spinenas.search.display import display_for
-    from spinenas.search.loop import run_search
+    from spinenas.search.loop import run_search, search_or_resume
 
+    start = search_or_resume if or_resume else run_search
     with _watched(_resume_advice(out)):
-        run = run_search(config, out=out, display=display_for(sys.stderr), config_toml=config_toml)
+        run = start(config, out=out, display=display_for(sys.stderr), config_toml=config_toml)
     _conclude(run)
+
+
+def _dry_run(config: SearchConfig) -> None:
+    """Say what a search would take."""
+    from spinenas.search.estimate import estimate
+
+    with _watched(lambda: "nothing was begun"):
+        found = estimate(config, lambda text: click.echo(text, err=True))
+    _print_rows(found.rows(), None, {})
 
 
 @main.command()
@@ -120,14 +147,64 @@ def search(
 @click.option("--trials", type=click.IntRange(min=1), help="A larger budget, trainings in all.")
 @click.option("--workers", type=click.IntRange(min=1), help="Trainings at a time.")
 @click.option("--address", help='Another Ray cluster to run on, "auto", or "local" for none.')
-def resume(run: Path, trials: int | None, workers: int | None, address: str | None) -> None:
+@click.option("--max-accelerator-hours", type=float, metavar="H", help="Another limit, for the run in all.")
+@click.option("--salvage", is_flag=True, help="First mend a journal that is damaged in the middle.")
+def resume(
+    run: Path,
+    trials: int | None,
+    workers: int | None,
+    address: str | None,
+    max_accelerator_hours: float | None,
+    salvage: bool,
+) -> None:
     """Finish a search that was stopped, or extend one; no finished trial is repeated."""
     from spinenas.search.display import display_for
     from spinenas.search.loop import resume as resume_run
 
     with _watched(_resume_advice(run)):
-        resumed = resume_run(run, num_trials=trials, workers=workers, address=address, display=display_for(sys.stderr))
+        resumed = resume_run(
+            run,
+            num_trials=trials,
+            max_accelerator_hours=max_accelerator_hours,
+            workers=workers,
+            address=address,
+            mend=salvage,
+            display=display_for(sys.stderr),
+        )
     _conclude(resumed)
+
+
+@main.command()
+@click.argument("source", metavar="PRESET|FILE.toml")
+@_data
+@click.option("--address", help='Ray cluster to look at, or "auto".')
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("."), help="Where the run will be: can it be written?"
+)
+@_overrides
+@_formats
+def preflight(
+    source: str,
+    data: Path | None,
+    address: str | None,
+    out: Path,
+    overrides: tuple[str, ...],
+    format: str | None,
+) -> None:
+    """Try, on each kind of machine, what a search needs: versions, data, storage, a training step, memory."""
+    config, _ = _configuration(source, _given({"executor.address": address}) | _data_settings(data), overrides)
+    from spinenas.search.preflight import preflight as look
+
+    with _watched(lambda: "nothing was begun"):
+        machines = look(config, out, lambda text: click.echo(text, err=True))
+    _print_rows(
+        [machine.row() for machine in machines],
+        format,
+        {"step_seconds": "figure", "trial_minutes": "seconds", "peak_memory": "gibibytes"},
+    )
+    problems = [f"{machine.name}: {problem}" for machine in machines for problem in machine.problems]
+    if problems:
+        raise UserError("; ".join(problems))
 
 
 @main.command()
@@ -431,13 +508,16 @@ def _resume_advice(folder: Path) -> Callable[[], str]:
 
 @contextmanager
 def _watched(advice: Callable[[], str]) -> Iterator[None]:
-    """Keep stdout for the results, and turn Ctrl-C into a word on how to go on."""
+    """Keep stdout for the results, and turn Ctrl-C and SIGTERM into a word on how to go on."""
     try:
         with redirect_stdout(sys.stderr):  # Ray prints what its daemons have to say on stdout
             yield
     except KeyboardInterrupt:
         click.echo(f"stopped; {advice()}", err=True)
         raise SystemExit(INTERRUPTED) from None
+    except Terminated:
+        click.echo(f"stopped by SIGTERM; {advice()}", err=True)
+        raise SystemExit(TERMINATED) from None
 
 
 def _conclude(run: Run) -> None:

@@ -304,6 +304,15 @@ def read_document(path: Path) -> tuple[str, dict[str, Any]]:
     return text, document
 
 
+def flattened(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each value of nested tables with its dotted key."""
+    for key, value in tables.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
 def toml_text(tables: Mapping[str, Any]) -> str:
     """Write tables as TOML, a line for each value under its dotted key; None, which TOML lacks, becomes a comment.
 

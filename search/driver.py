@@ -218,6 +218,7 @@ class Driver:
                     trial.seed,
                     trial.fidelity,
                     self._folder.trial_folder(number).absolute(),
+                    self._config.storage.mirror,
                 )
             )
 
@@ -372,13 +373,14 @@ class Driver:
                 self._waiting.remove(trial)
         result = event.result
         if isinstance(result, Evaluation):
-            self._folder.write_curve(event.number, result.curve)
+            self._journal.mirror_file(self._folder.write_curve(event.number, result.curve))
             result = replace(result, curve=())
             data = result.to_json()
             del data["curve"]
             self._record("told", **about, status=str(Status.COMPLETE), evaluation=data)
         else:
             self._record("told", **about, status=str(Status.FAILED), failure=result.to_json())
+        self._journal.unmirror_file(self._folder.remove_checkpoint(event.number))
         del self._open[event.number]
         # The controller gets what the journal has, so that a replayed one knows the same.
         self._untold[event.number] = result

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
+from spinenas.search.trial_storage import TrialStorage
 from spinenas.space.baseline import Architecture
 
 
@@ -29,7 +30,8 @@ class Job:
         genotype: what is trained.
         seed: what everything random in it is derived from.
         fidelity: how much training; None for the task's own.
-        folder: the trial's own.
+        folder: the trial's own in the run.
+        mirror: URI of the run's other place, where its checkpoints are kept then.
     """
 
     number: int
@@ -38,6 +40,7 @@ class Job:
     seed: int
     fidelity: Fidelity | None
     folder: Path
+    mirror: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,7 @@ def run_job(
     task: Task,
     job: Job,
     worker: str,
-    on_event: Callable[[Event], None],
+    on_event: Callable[[Event | Remark], None],
     *,
     accelerators: float = 1.0,
     seconds: float | None = None,
@@ -181,8 +184,20 @@ def run_job(
         seconds: the time limit, which is looked at after each epoch.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
+    storage = TrialStorage(job.folder, job.mirror)
+
+    def remark(problem: str | None) -> None:
+        if problem is not None and not _remarked:
+            _remarked.append(problem)
+            on_event(
+                Remark(
+                    f"{worker} cannot keep checkpoints, {problem}; a trial that loses its worker there starts over; "
+                    "put the run on storage that all machines see under the same path, or give it a storage.mirror"
+                )
+            )
 
     def report(epoch: int, metrics: dict[str, float]) -> bool:
+        remark(storage.keep())  # before the report: what was reported is not done again
         on_event(EpochDone(job.number, job.attempt, epoch, metrics))
         if deadline is not None and time.monotonic() > deadline:
             raise _TimeIsUp
@@ -191,19 +206,25 @@ def run_job(
     result: Evaluation | Failure
     try:
         on_event(Started(job.number, job.attempt, worker, task.device, task.dtype, accelerators))
+        remark(storage.open())
         result = task.evaluate(
             job.genotype,
             seed=job.seed,
             fidelity=job.fidelity,
             attempt=job.attempt,
-            folder=job.folder,
+            folder=storage.folder,
             report=report,
         )
     except _TimeIsUp:
         result = timeout_failure(seconds or 0.0)
     except Exception as error:
         result = Failure(FailureKind.BUG, str(error) or type(error).__name__, traceback.format_exc())
+    storage.close()
     on_event(Finished(job.number, job.attempt, result))
+
+
+_remarked: list[str] = []
+"""What this process has said of its storage: once is enough."""
 
 
 def timeout_failure(seconds: float) -> Failure:
@@ -217,11 +238,11 @@ _job_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trial")
 
 def stream_job(
     task: Task, job: Job, worker: str, *, accelerators: float = 1.0, seconds: float | None = None
-) -> Iterator[Event]:
+) -> Iterator[Event | Remark]:
     """Do a job in another thread, always the same one, and yield its events as they happen."""
-    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    events: queue.SimpleQueue[Event | Remark] = queue.SimpleQueue()
     _job_thread.submit(run_job, task, job, worker, events.put, accelerators=accelerators, seconds=seconds)
-    event: Event | None = None
+    event: Event | Remark | None = None
     while not isinstance(event, Finished):
         event = events.get()
         yield event

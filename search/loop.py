@@ -21,10 +21,11 @@ from spinenas.controller.choices import make_controller
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.results import leaderboard
 from spinenas.results.journal import SCHEMA, Fold, Journal, RunState, fold, read_events
+from spinenas.results.mirror import Mirror
 from spinenas.results.record import TrialRecord
 from spinenas.results.run_folder import RunFolder
 from spinenas.search.accelerator_time import AcceleratorTime
-from spinenas.search.config import ExecutorConfig, SearchConfig
+from spinenas.search.config import ExecutorConfig, SearchConfig, flattened
 from spinenas.search.data_command import run_once_per_machine
 from spinenas.search.driver import Display, Driver, now
 from spinenas.search.executor import Executor, Note, Task
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     import pandas
 
 logger = logging.getLogger(__name__)
+
+CONFIGURED_IN_PYTHON = "# This run was configured in Python; config.json has every value.\n"
 
 SEARCH_PROTOCOL = 1
 """Raised whenever the code changes what a resumed run would propose: it is then no longer the same run."""
@@ -82,7 +85,7 @@ def run_search(
     out: str | Path,
     task: Task | None = None,
     display: Display | None = None,
-    config_toml: str = "# This run was configured in Python; config.json has every value.\n",
+    config_toml: str = CONFIGURED_IN_PYTHON,
 ) -> Run:
     """Search from the start. Raises UserError before anything is written.
 
@@ -118,14 +121,18 @@ def start_run(
     Only a run of kind "search" can be resumed.
     """
     RunFolder.check_free(Path(out))
+    mirror = _mirror(config)
+    if mirror is not None and mirror.holds_run():
+        raise UserError(
+            f"{mirror.store.uri} already holds a run; go on with it by --or-resume, or give another storage.mirror"
+        )
     fetch_data(config)
     task = task or proxy_task(config)
     task.prepare()
     controller = controller_for(task)
-    versions = _versions()
     about = {
         "kind": kind,
-        "versions": versions,
+        "versions": versions(),
         "platform": platform.platform(),
         "device": task.device,
         "data": task.fingerprint,
@@ -134,8 +141,8 @@ def start_run(
     # The executor first: where the workers cannot start, no folder is left that refuses the corrected command.
     with _make_executor(task, config.executor, Path(out), display.note) as executor:
         folder = RunFolder.create(Path(out), config_toml, config.to_json(), about)
-        with Journal.create(folder.journal_path) as journal:
-            run = _identity(task, config) | {"versions": versions}
+        with Journal.create(folder.journal_path, mirror=mirror) as journal:
+            run = _identity(task, config) | {"versions": versions()}
             journal.append({"event": "run_started", "schema": SCHEMA, "at": now(), "run": run})
             driver = Driver(config, folder, journal, task, controller, executor, display)
             with display.begin(config.budget.num_trials, None):
@@ -182,7 +189,7 @@ def resume(
             make_controller=lambda state: _make_controller(_with_changes(config, state.resumes)),
         )
         display.note(str(mended or f"{folder.journal_path} is sound, there is nothing to salvage"))
-    with Journal.open(folder.journal_path, on_wait=display.note) as journal:
+    with Journal.open(folder.journal_path, mirror=_mirror(config), on_wait=display.note) as journal:
         state, time_taken = _read(folder.journal_path)
         given = {"num_trials": num_trials, "max_accelerator_hours": max_accelerator_hours}
         changes = {name: value for name, value in given.items() if value is not None}
@@ -209,10 +216,62 @@ def resume(
         with _make_executor(task, executor_config, folder.path, display.note) as executor:
             driver = Driver(config, folder, journal, task, controller, executor, display, time_taken=time_taken)
             with display.begin(config.budget.num_trials, state):
-                driver.begin_again({"versions": _versions(), **changes})
+                driver.begin_again({"versions": versions(), **changes})
                 driver.replay(state)
                 _drive(driver)
     return Run(folder)
+
+
+def search_or_resume(
+    config: SearchConfig,
+    *,
+    out: str | Path,
+    task: Task | None = None,
+    display: Display | None = None,
+    config_toml: str = CONFIGURED_IN_PYTHON,
+) -> Run:
+    """Do what `run_search` does or, where the run was begun before, what `resume` does: a command to be repeated.
+
+    A run whose folder is gone is brought back from its mirror. The configuration must be the one it was begun with,
+    but for where it runs (`executor`) and a larger budget. Raises UserError.
+    """
+    display = display or _Silent()
+    path = Path(out)
+    mirror = _mirror(config)
+    if not (path / "journal.jsonl").exists() and mirror is not None and mirror.holds_run():
+        display.note(f"bringing {path} back from {mirror.store.uri}")
+        mirror.restore(path)
+    if not RunFolder.is_begun(path):
+        return run_search(config, out=out, task=task, display=display, config_toml=config_toml)
+    folder = RunFolder.open(path)
+    begun_with = SearchConfig.from_json(folder.config())
+    _check_same_search(path, begun_with, replace(config, budget=begun_with.budget).resolved())
+    budget = _with_changes(begun_with, Run(folder).state().resumes).budget
+    given = config.budget
+    return resume(
+        path,
+        num_trials=given.num_trials if given.num_trials > budget.num_trials else None,
+        max_accelerator_hours=given.max_accelerator_hours,
+        workers=config.executor.workers,
+        address=config.executor.address,
+        task=task,
+        display=display,
+    )
+
+
+def _check_same_search(path: Path, begun_with: SearchConfig, given: SearchConfig) -> None:
+    """Raise UserError naming the first difference that makes it another search."""
+    before, now_given = (dict(flattened(config.to_json())) for config in (begun_with, given))
+    for key in before | now_given:
+        if not key.startswith("executor.") and before.get(key) != now_given.get(key):
+            raise UserError(
+                f"{path} holds another search: its {key} is {before.get(key)!r}, not {now_given.get(key)!r}; "
+                "give the command it was begun with, or another --out"
+            )
+
+
+def _mirror(config: SearchConfig) -> Mirror | None:
+    return None if config.storage.mirror is None else Mirror(config.storage.mirror)
 
 
 def _read(path: Path) -> tuple[RunState, AcceleratorTime]:
@@ -270,7 +329,7 @@ def _make_executor(task: Task, config: ExecutorConfig, run: Path, note: Note) ->
     if config.kind == "serial":
         from spinenas.search.serial import SerialExecutor
 
-        return SerialExecutor(task, config)
+        return SerialExecutor(task, config, note)
     if config.kind == "ray":
         from spinenas.search.ray_actors import RayExecutor
 
@@ -323,6 +382,7 @@ def _check_identity(path: str | Path, before: dict[str, Any], now: dict[str, Any
         )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
     packages = ("spinenas", "torch", "ray", "numpy", "pycocotools")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}

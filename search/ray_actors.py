@@ -8,7 +8,6 @@ others ever do, and one whose machine is lost is asked for again.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -62,35 +61,13 @@ class _Worker:
             run_once_per_machine(config.data_command, session)
         self._name, self._accelerators, self._task = name, accelerators, task
         self._seconds = None if config.trial_minutes is None else 60 * config.trial_minutes
-        self._storage_is_known = False
 
     def where(self) -> tuple[str, int]:
         """Return the id of its node, and how many processes were ended there for want of memory so far."""
         return str(ray.get_runtime_context().get_node_id()), oom_kills()
 
     def run(self, job: Job) -> Iterator[Event | Remark]:
-        if not self._storage_is_known:
-            self._storage_is_known = True
-            problem = storage_problem(job.folder)
-            if problem is not None:
-                yield Remark(
-                    f"{self._name} cannot keep checkpoints, {problem}: a trial that loses its worker starts over; "
-                    "put the run on storage that all machines see under the same path"
-                )
         yield from stream_job(self._task, job, self._name, accelerators=self._accelerators, seconds=self._seconds)
-
-
-def storage_problem(folder: Path) -> str | None:
-    """Say why a worker cannot use a trial's folder, which the driver has just made; None if it can."""
-    probe = folder / f".probe-{os.getpid()}"
-    try:
-        if not folder.is_dir():
-            return f"its machine does not see {folder}"
-        probe.write_bytes(b"spinenas")
-        probe.unlink()
-    except OSError as error:
-        return f"{folder} cannot be written on its machine ({error.strerror})"
-    return None
 
 
 def oom_kills() -> int:

@@ -25,7 +25,7 @@ from ray.tune.search import Searcher
 from spinenas.results.record import Evaluation, Failure, FailureKind
 from spinenas.search.config import ExecutorConfig
 from spinenas.search.data_command import SESSION, run_once_per_machine
-from spinenas.search.executor import EpochDone, Event, Finished, Job, Note, Task, stream_job
+from spinenas.search.executor import EpochDone, Event, Finished, Job, Note, Remark, Task, stream_job
 from spinenas.search.ray_session import hide_unreserved_gpus, ray_session, request_of
 
 
@@ -96,8 +96,11 @@ class TuneExecutor:
         self._num_free += isinstance(event, Finished)
         on_event(event)
 
-    def _hand_over(self, event: Event) -> None:
+    def _hand_over(self, event: Event | Remark) -> None:
         """Called in Tune's thread."""
+        if isinstance(event, Remark):
+            self._note(event.text)
+            return
         self._events.put(event)
         self._acted.acquire()
 
@@ -186,7 +189,7 @@ class _TaskTrainable(Trainable):
     """A warm worker: a task that stays, one job after the other, one event for each step."""
 
     _task: Task
-    _events: Iterator[Event]
+    _events: Iterator[Event | Remark]
 
     def setup(  # type: ignore[override]
         self, tune_config: dict[str, Any], task: Task, gpus: float, config: ExecutorConfig, session: str
@@ -222,7 +225,7 @@ class _TaskTrainable(Trainable):
 class _EventCallback(_Unsaved, Callback):
     """Tells our loop, and waits for it."""
 
-    def __init__(self, hand_over: Callable[[Event], None]):
+    def __init__(self, hand_over: Callable[[Event | Remark], None]):
         self._hand_over = hand_over
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:

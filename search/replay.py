@@ -15,7 +15,7 @@ from spinenas.controller.base import Proposal, SpaceExhausted
 from spinenas.proxy_task.config import TaskConfig
 from spinenas.results.record import Evaluation, Failure, Fidelity
 from spinenas.results.run_folder import RunFolder
-from spinenas.search.config import BudgetConfig, SearchConfig
+from spinenas.search.config import BudgetConfig, SearchConfig, StorageConfig
 from spinenas.search.driver import Display
 from spinenas.search.executor import Task
 from spinenas.search.loop import Run, proxy_task, start_run
@@ -77,6 +77,7 @@ def replay(
         config.resolved(),
         budget=BudgetConfig(num_trials=1, replicate_share=0.0),
         executor=replace(config.executor, kind="serial"),
+        storage=StorageConfig(),  # a search's mirror is not for the replays of its trials
     )
     with_val = _WithVal(task or proxy_task(config))  # type: ignore[arg-type]  # a proxy task can replay
     run = start_run(

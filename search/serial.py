@@ -7,15 +7,15 @@ from collections.abc import Callable
 from types import TracebackType
 
 from spinenas.search.config import ExecutorConfig
-from spinenas.search.executor import Event, Job, Task, run_job
+from spinenas.search.executor import Event, Job, Note, Remark, Task, run_job
 
 
 class SerialExecutor:
     """Runs the submitted job inside `wait`, from its start to its end."""
 
-    def __init__(self, task: Task, config: ExecutorConfig):
+    def __init__(self, task: Task, config: ExecutorConfig, note: Note):
         """Run trials of a prepared task."""
-        self._task = task
+        self._task, self._note = task, note
         self._seconds = None if config.trial_minutes is None else 60 * config.trial_minutes
         self._job: Job | None = None
 
@@ -39,7 +39,14 @@ class SerialExecutor:
             time.sleep(timeout_seconds or 0)
             return
         job, self._job = self._job, None
-        run_job(self._task, job, "serial", on_event, seconds=self._seconds)
+
+        def hand_over(event: Event | Remark) -> None:
+            if isinstance(event, Remark):
+                self._note(event.text)
+            else:
+                on_event(event)
+
+        run_job(self._task, job, "serial", hand_over, seconds=self._seconds)
 
     def release_idle(self) -> None:
         """Nothing is held."""

@@ -13,6 +13,7 @@ STYLES: dict[str, Callable[[Any], str]] = {
     "figure": "{:.4f}".format,
     "seconds": "{:.1f}".format,
     "millions": lambda value: f"{value / 1e6:.3f} M",
+    "gibibytes": lambda value: f"{value / 2**30:.2f} GiB",
     "billions": lambda value: f"{value / 1e9:.3f} G",
 }
 """How a value is printed in a table."""

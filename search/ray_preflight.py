@@ -1,0 +1,60 @@
+"""Preflight on a cluster: one machine of each kind that could hold a worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from spinenas.search.executor import Note
+from spinenas.search.preflight import Errand, Machine, examine
+from spinenas.search.ray_resources import explain_waiting, fits_any
+from spinenas.search.ray_session import hide_unreserved_gpus, ray_session, request_of
+from spinenas.space.errors import UserError
+
+COUNTED = ("CPU", "GPU", "TPU")
+"""Machines that have as much of these are of one kind, unless their accelerators are of different types."""
+
+
+def examine_cluster(errand: Errand, note: Note) -> list[Machine]:
+    """Examine the machines as workers would find them. Raises UserError if none could hold one."""
+    config = errand.config.executor
+    with ray_session(config, note) as gpus:
+        request = request_of(config, gpus)
+        kinds: dict[str, dict[str, Any]] = {}
+        for node in ray.nodes():  # type: ignore[no-untyped-call]
+            if node["Alive"] and fits_any(request, [node["Resources"]]):
+                kinds.setdefault(_kind(node), node)
+        if not kinds:
+            raise UserError(explain_waiting(request))
+        machines = []
+        for kind, node in kinds.items():
+            name = f"{node['NodeManagerHostname']} ({kind})"
+            note(f"trying {name}")
+            options: dict[str, Any] = {
+                "num_cpus": request.get("CPU", 0),
+                "num_gpus": request.get("GPU", 0),
+                "resources": {"TPU": request["TPU"]} if "TPU" in request else {},
+                "scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+                "max_retries": 0,
+            }
+            reference = ray.remote(_examine).options(**options).remote(errand, name, gpus)
+            try:
+                machines.append(ray.get(reference))
+            except RayError as error:
+                said = str(error).strip().splitlines()[-1]
+                machines.append(Machine(name, [f"a worker cannot run there: {said}"]))
+        return machines
+
+
+def _examine(errand: Errand, name: str, gpus: float) -> Machine:
+    hide_unreserved_gpus(gpus)
+    return examine(errand, name)
+
+
+def _kind(node: dict[str, Any]) -> str:
+    has = [f"{node['Resources'][name]:g} {name}" for name in COUNTED if node["Resources"].get(name)]
+    types = [name.partition(":")[2] for name in node["Resources"] if name.startswith("accelerator_type:")]
+    return ", ".join([*has, *sorted(types)])
