@@ -14,16 +14,22 @@ class Terminated(BaseException):
 
 @contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
-    """Raise Terminated where the main thread is when SIGTERM comes; in another thread this changes nothing."""
+    """Raise Terminated where the main thread is when SIGTERM comes; in another thread this changes nothing.
+
+    To be entered after Ray was connected to, which sets a handler of its own. A second SIGTERM is ignored: Slurm
+    sends one from itself and one from the job's script.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise Terminated("it was sent SIGTERM")
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if signal.getsignal(signal.SIGTERM) is stop:
+            signal.signal(signal.SIGTERM, before)
