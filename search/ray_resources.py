@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 import ray
+import yaml
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.autoscaler.v2.utils import is_autoscaler_v2
+from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply  # type: ignore[attr-defined]
+from ray.experimental.internal_kv import _internal_kv_get
 
 from spinenas.space.errors import UserError
 
@@ -18,21 +26,20 @@ def explain_waiting(request: Resources) -> str:
         request: what one worker asks for, by resource.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    types = autoscaler_node_types()
     wanted = _in_words(request)
     if fits_any(request, nodes):
-        return f"no worker has found room yet, each needs {wanted}: all machines that have it are taken; waiting"
-    if types is None:
+        return f"no worker has found room yet, each needs {wanted}: the machines that have it are taken; waiting"
+    possible = autoscaler_can_hold(request)
+    if possible is None:
         return (
-            f"no machine of the cluster has {wanted}, which each worker needs; the largest has {_largest(nodes)}; "
-            "waiting, as it is not known whether machines with more will be added"
+            f"no machine of the cluster has {wanted}, which each worker needs; {_largest(nodes)}; "
+            "waiting, as machines with more may be added"
         )
-    if fits_any(request, types.values()):
+    if possible:
         return f"no machine has {wanted} yet, which each worker needs; waiting for the autoscaler to add one"
     raise UserError(
-        f"no worker can ever run: each needs {wanted}, the largest machine has {_largest(nodes)}"
-        + (f", and the autoscaler knows {_largest(types.values())} at most" if types else "")
-        + "; set less of executor.cpus_per_worker, executor.gpus_per_worker or executor.tpus_per_worker"
+        f"no worker can ever run: each needs {wanted}, {_largest(nodes)}, and no kind of machine that the autoscaler "
+        "knows has more; set less of executor.cpus_per_worker, executor.gpus_per_worker or executor.tpus_per_worker"
     )
 
 
@@ -41,9 +48,39 @@ def fits_any(request: Resources, machines: Iterable[Resources]) -> bool:
     return any(all(machine.get(name, 0.0) >= amount for name, amount in request.items()) for machine in machines)
 
 
-def autoscaler_node_types() -> dict[str, dict[str, float]] | None:
-    """Resources of each kind of machine the autoscaler may add, by name; empty without one, None if unknown."""
-    return None
+def autoscaler_can_hold(request: Resources) -> bool | None:
+    """Whether the autoscaler may add a machine that holds a worker; None where there is none, or it does not say."""
+    if is_autoscaler_v2(fetch_from_server=True):
+        return _version_2_can_hold(request)
+    types = _version_1_types()
+    return fits_any(request, types) if types else None
+
+
+def _version_2_can_hold(request: Resources) -> bool | None:
+    """Ask the newer autoscaler, which lists what it cannot meet once it has seen the demand."""
+    reply = GetClusterStatusReply()
+    gcs = GcsClient(address=ray.get_runtime_context().gcs_address)
+    reply.ParseFromString(gcs.get_cluster_status(timeout_s=10))
+    state = reply.autoscaling_state
+    if not state.autoscaler_state_version:
+        return None
+    unmet = [dict(each.resources_bundle) for each in state.infeasible_resource_requests]
+    return not any(all(bundle.get(name, 0.0) == amount for name, amount in request.items()) for bundle in unmet)
+
+
+def _version_1_types() -> list[dict[str, float]]:
+    """Read what kinds of machine the older autoscaler knows from its configuration, if it runs on this machine."""
+    status = _internal_kv_get("__autoscaling_status")
+    if not status:
+        return []
+    try:
+        command = Path(f"/proc/{json.loads(status)['monitor_pid']}/cmdline").read_text().split("\0")
+        (path,) = (word.partition("=")[2] for word in command if word.startswith("--autoscaling-config="))
+        config: dict[str, Any] = yaml.safe_load(Path(path).expanduser().read_text())
+        kinds = config["available_node_types"].values()
+        return [dict(kind["resources"]) for kind in kinds if kind.get("max_workers", config.get("max_workers", 0))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+        return []
 
 
 def _in_words(resources: Resources) -> str:
@@ -51,10 +88,10 @@ def _in_words(resources: Resources) -> str:
 
 
 def _largest(machines: Iterable[Resources]) -> str:
-    """The most of each resource that any machine has."""
+    """The most of each resource that any machine has, in words."""
     most: dict[str, float] = {}
     for machine in machines:
         for name in ("CPU", "GPU", "TPU"):
             if machine.get(name, 0.0) > most.get(name, 0.0):
                 most[name] = machine[name]
-    return _in_words(most)
+    return f"the most that any has is {_in_words(most)}"

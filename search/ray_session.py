@@ -6,6 +6,8 @@ import logging
 import math
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import AuthenticationError
 
 import spinenas.search
 from spinenas.search.config import ExecutorConfig
@@ -52,11 +55,13 @@ def _init(config: ExecutorConfig, note: Note, stack: ExitStack) -> None:
             quiet["runtime_env"] = {"py_modules": [str(_staged_code(stack))]}
         try:
             ray.init(address=config.address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"no Ray cluster answers at {config.address!r} ({str(error).splitlines()[0]}); "
-                "start one with `ray start --head`, or leave the address out"
-            ) from error
+        except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
+            raise _refused(config, error) from error
+        if asks_for_token(ray.get_runtime_context().gcs_address) is False:
+            note(
+                f"WARNING: the Ray cluster at {config.address} takes commands from everyone who can reach it, as it "
+                "was started without RAY_AUTH_MODE=token; see docs/cluster.md, Security"
+            )
     else:
         # A Ray of our own has as many logical CPUs as the workers need; how many are real is the user's choice.
         num_cpus = math.ceil(config.workers * config.cpus_per_worker)
@@ -68,6 +73,49 @@ def _init(config: ExecutorConfig, note: Note, stack: ExitStack) -> None:
             include_dashboard=False,
             **quiet,
         )
+
+
+def _refused(config: ExecutorConfig, error: Exception) -> UserError:
+    """Say why a cluster could not be connected to."""
+    said = str(error).splitlines()[0]
+    if isinstance(error, AuthenticationError):
+        return UserError(
+            f"the token of the Ray cluster at {config.address!r} cannot be read here ({said}); put it into "
+            "~/.ray/auth_token or name its file in RAY_AUTH_TOKEN_PATH"
+        )
+    if "InvalidAuthToken" in str(error.__cause__):
+        return UserError(
+            f"the Ray cluster at {config.address!r} wants a token, and refuses what this process has; set "
+            "RAY_AUTH_MODE=token and name the file with the cluster's token in RAY_AUTH_TOKEN_PATH"
+        )
+    return UserError(
+        f"no Ray cluster answers at {config.address!r} ({said}); start one with `ray start --head`, or leave the "
+        "address out"
+    )
+
+
+_ASK_WITHOUT_TOKEN = """
+import sys
+from ray._raylet import GcsClient
+from ray.exceptions import AuthenticationError
+try:
+    GcsClient(address=sys.argv[1])
+except AuthenticationError:
+    sys.exit(3)
+"""
+
+
+def asks_for_token(gcs_address: str) -> bool | None:
+    """Whether a cluster refuses who has no token, tried in a process that has none; None if that does not show."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    command = [sys.executable, "-c", _ASK_WITHOUT_TOKEN, gcs_address]
+    try:
+        ended = subprocess.run(
+            command, env=environment | {"RAY_AUTH_MODE": "disabled"}, capture_output=True, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return {0: False, 3: True}.get(ended.returncode)
 
 
 def is_remote(config: ExecutorConfig) -> bool:

@@ -26,24 +26,6 @@ from shared_fixtures import REPOSITORY
 from spinenas.search.cli import main
 from spinenas.search.config import SearchConfig, _dotted_keys
 
-COMING_OPTIONS = {"--or-resume": 0, "--mirror": 1, "--dry-run": 0, "--max-accelerator-hours": 1, "--salvage": 0}
-"""Options that the files use and the command line does not have yet, with how many words follow each."""
-
-COMING_COMMANDS = {"preflight"}
-
-COMING_KEYS = {
-    "budget.max_accelerator_hours",
-    "executor.data_command",
-    "executor.max_errors",
-    "executor.out_of_memory_retries",
-    "executor.processes_per_trial",
-    "executor.ship_code",
-    "executor.stall_minutes",
-    "executor.tpus_per_worker",
-    "executor.trial_minutes",
-    "storage.mirror",
-}
-
 FOLDER = REPOSITORY / "examples" / "cluster"
 DOCKERFILES = [FOLDER / "Dockerfile.cpu", FOLDER / "Dockerfile.cuda"]
 CLUSTER, RAYJOB, SBATCH = FOLDER / "ray-cluster.yaml", FOLDER / "kuberay-rayjob.yaml", FOLDER / "slurm.sbatch"
@@ -88,7 +70,7 @@ def command_lines(path: Path) -> list[list[str]]:
     text = text.replace('"$WORKERS"', "8")
     text = re.sub(r'"\$(\w+)"', r"\1", text)  # a variable stands for one word
     text = re.sub(r"\\\n[#\s]*", "", text)
-    names = "|".join(sorted({*main.commands, *COMING_COMMANDS}))
+    names = "|".join(sorted(main.commands))
     found += re.findall(rf"\bspinenas ((?:{names})\b[^\n`\"&|]*)", text)
     return [shlex.split(line, comments=True) for line in found]
 
@@ -112,25 +94,7 @@ def test_there_are_commands_in_each_file_and_they_are_the_same() -> None:
 @pytest.mark.parametrize("line", LINES)
 def test_commands_parse(line: list[str]) -> None:
     name, *words = line
-    if name in COMING_COMMANDS:
-        return
-    known: list[str] = []
-    while words:
-        word = words.pop(0)
-        if word in COMING_OPTIONS:
-            del words[: COMING_OPTIONS[word]]
-        else:
-            known.append(word)
-    main.commands[name].make_context(name, known)
-
-
-def test_nothing_that_exists_is_still_said_to_be_coming() -> None:
-    options = {
-        option for command in main.commands.values() for parameter in command.params for option in parameter.opts
-    }
-    assert set(COMING_OPTIONS) & options == set()
-    assert set(main.commands) & COMING_COMMANDS == set()
-    assert set(_dotted_keys(SearchConfig)) & COMING_KEYS == set()
+    main.commands[name].make_context(name, words)
 
 
 def test_configuration_keys_exist() -> None:
@@ -140,7 +104,7 @@ def test_configuration_keys_exist() -> None:
     assert len(keys) >= 10
     for path in FILES:
         keys |= keys_of(read(path))
-    assert keys - set(_dotted_keys(SearchConfig)) - COMING_KEYS == set()
+    assert keys - set(_dotted_keys(SearchConfig)) == set()
 
 
 def test_every_file_turns_tokens_on_and_holds_none() -> None:

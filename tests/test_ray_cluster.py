@@ -1,0 +1,339 @@
+"""Clusters of several machines, each a real raylet here: workers come and go, requests cannot be met, tokens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import fake_task
+import pytest
+import ray
+from fake_task import FakeTask
+from ray.cluster_utils import Cluster
+
+import spinenas.search.ray_actors as ray_actors
+import spinenas.search.ray_resources as ray_resources
+from spinenas.results.journal import read_events
+from spinenas.results.record import FailureKind, Status
+from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
+from spinenas.search.executor import Event, Finished, Job
+from spinenas.search.loop import run_search
+from spinenas.search.ray_actors import RayExecutor
+from spinenas.search.ray_resources import explain_waiting, fits_any
+from spinenas.search.ray_session import asks_for_token
+from spinenas.space import PUBLISHED, UserError
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head that runs no trial, and one machine that runs one."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made.add_node(num_cpus=1)
+    ray.init(address=made.address, log_to_driver=False)
+    ray.cloudpickle.register_pickle_by_value(fake_task)
+    yield made
+    ray.cloudpickle.unregister_pickle_by_value(fake_task)
+    ray.shutdown()
+    made.shutdown()
+
+
+def configured(**executor: Any) -> ExecutorConfig:
+    options = {"kind": "ray", "workers": 2, "gpus_per_worker": 0.0, "address": "auto", **executor}
+    return ExecutorConfig(**options)
+
+
+class ComesAndGoes:
+    """A display that adds a machine after the first result, and removes it once a trial runs there."""
+
+    def __init__(self, cluster: Cluster):
+        self._cluster = cluster
+        self._added: Any = None
+        self._workers: list[str] = []
+        self.removed = False
+
+    def begin(self, num_trials: int, past: object) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext()
+
+    def note(self, text: str) -> None:
+        pass
+
+    def show(self, event: dict[str, Any]) -> None:
+        if event["event"] == "told" and self._added is None:
+            self._added = self._cluster.add_node(num_cpus=1)
+        elif event["event"] == "started" and event["worker"] not in self._workers:
+            self._workers.append(event["worker"])
+            if len(self._workers) == 2:
+                self._cluster.remove_node(self._added, allow_graceful=True)
+                self.removed = True
+
+
+def test_workers_come_and_go_while_a_search_runs(cluster: Cluster, tmp_path: Path) -> None:
+    display = ComesAndGoes(cluster)
+    config = SearchConfig(budget=BudgetConfig(30), executor=configured(), seed=3)
+    run = run_search(config, out=tmp_path / "run", task=FakeTask(epoch_seconds=0.12), display=display)
+    assert display.removed
+    assert {record.status for record in run.records()} == {Status.COMPLETE}
+    events = list(read_events(run.folder.journal_path))
+    assert {event["worker"] for event in events if event["event"] == "started"} == {"worker-0", "worker-1"}
+    reasons = [event["reason"] for event in events if event["event"] == "requeued"]
+    assert reasons
+    assert all("the machine of worker" in reason and "was lost" in reason for reason in reasons)
+
+
+def test_a_worker_that_no_machine_can_hold_is_explained_within_ten_seconds(cluster: Cluster) -> None:
+    class Explained(Exception):
+        pass
+
+    def note(text: str) -> None:
+        said.append(text)
+        raise Explained
+
+    said: list[str] = []
+    began = time.monotonic()
+    with pytest.raises(Explained), RayExecutor(FakeTask(), configured(gpus_per_worker=3.0), note):
+        pass
+    assert time.monotonic() - began < 10
+    assert "no machine of the cluster has 1 CPU and 3 GPU" in said[0]
+    assert "the most that any has is 1 CPU" in said[0]
+
+
+def test_a_trial_that_takes_too_long_is_ended(cluster: Cluster, tmp_path: Path) -> None:
+    events: list[Event] = []
+    config = configured(workers=1, trial_minutes=0.5 / 60)
+    with RayExecutor(FakeTask(num_epochs=1, epoch_seconds=60), config, print) as executor:
+        executor.submit(Job(0, 0, PUBLISHED["spinenet-49"].genotype, 0, None, tmp_path / "000000"))
+        while not events or not isinstance(events[-1], Finished):
+            executor.wait(events.append, None)
+        result = events[-1].result
+        assert getattr(result, "kind", None) is FailureKind.TIMEOUT
+        while not executor.num_free:  # another worker takes its place
+            executor.wait(events.append, None)
+
+
+def test_a_silent_worker_is_remarked_on_once(cluster: Cluster, tmp_path: Path) -> None:
+    said: list[str] = []
+    config = configured(workers=1, stall_minutes=0.5 / 60)
+    with RayExecutor(FakeTask(num_epochs=1, epoch_seconds=60), config, said.append) as executor:
+        executor.submit(Job(7, 0, PUBLISHED["spinenet-49"].genotype, 0, None, tmp_path / "000000"))
+        for _ in range(5):
+            executor.wait(lambda event: None, 0.5)
+        executor.cancel(7)
+    assert [text for text in said if "has said nothing" in text] == [
+        "worker-0 has said nothing for 0.00833333 min, trial 7 is after epoch 0; "
+        "executor.trial_minutes would end a trial that hangs"
+    ]
+
+
+def test_a_worker_killed_by_the_system_for_its_memory_is_told_from_one_that_died(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = FakeTask(kill_worker=frozenset({(0, 0)}))
+    kinds = []
+    for kills in (0, 1):
+        monkeypatch.setattr(RayExecutor, "_was_out_of_memory", lambda self, node_id, kills=kills: bool(kills))
+        events: list[Event] = []
+        (tmp_path / f"{kills}" / "000000").mkdir(parents=True)
+        with RayExecutor(task, configured(workers=1), print) as executor:
+            executor.submit(Job(0, 0, PUBLISHED["spinenet-49"].genotype, 0, None, tmp_path / f"{kills}" / "000000"))
+            while not events or not isinstance(events[-1], Finished):
+                executor.wait(events.append, None)
+        kinds.append(getattr(events[-1].result, "kind", None))
+    assert kinds == [FailureKind.WORKER_LOST, FailureKind.OUT_OF_MEMORY]
+
+
+def test_the_count_of_processes_ended_for_memory_is_read_on_the_workers_machine(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RayExecutor(FakeTask(), configured(workers=1), print) as executor:
+        node_id = executor._slots[0].node_id
+        assert node_id is not None
+        assert not executor._was_out_of_memory(node_id)
+        executor._oom_kills[node_id] -= 1
+        assert executor._was_out_of_memory(node_id)
+        assert not executor._was_out_of_memory(node_id)
+        assert not executor._was_out_of_memory("e" * 56)  # no such machine
+
+
+def test_a_worker_that_cannot_start_anywhere_ends_the_search_with_its_reason(cluster: Cluster) -> None:
+    class Unloadable(FakeTask):
+        def __reduce__(self) -> Any:
+            return _fail, ()
+
+    with pytest.raises(UserError, match=r"cannot start .*no such data"), RayExecutor(Unloadable(), configured(), print):
+        pass
+
+
+def _fail() -> None:
+    raise FileNotFoundError("no such data")
+
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def test_the_data_command_runs_once_on_a_machine_and_its_failure_is_told(cluster: Cluster, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with RayExecutor(FakeTask(), configured(workers=1, data_command=f"echo fetched >> {log}"), print):
+        pass
+    with RayExecutor(FakeTask(), configured(workers=1, data_command=f"echo fetched >> {log}"), print):
+        assert log.read_text() == "fetched\n"
+    config = configured(workers=1, data_command="echo no such bucket; exit 3")
+    with pytest.raises(UserError, match=r"status 3 .no such bucket"), RayExecutor(FakeTask(), config, print):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("request_", "verdict", "words"),
+    [
+        ({"CPU": 1.0}, None, "the machines that have it are taken; waiting"),
+        ({"GPU": 2.0}, None, "waiting, as machines with more may be added"),
+        ({"GPU": 2.0}, True, "waiting for the autoscaler"),
+        (
+            {"CPU": 0.5, "TPU": 8.0},
+            False,
+            "no worker can ever run: each needs 0.5 CPU and 8 TPU",
+        ),
+    ],
+)
+def test_what_is_said_of_missing_workers(
+    request_: dict[str, float],
+    verdict: bool | None,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 4.0}}, {"Alive": False, "Resources": {"GPU": 8.0}}]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray_resources, "autoscaler_can_hold", lambda request: verdict)
+    if verdict is False:
+        with pytest.raises(UserError, match=words):
+            explain_waiting(request_)
+    else:
+        assert words in explain_waiting(request_)
+
+
+def test_the_newer_autoscaler_says_what_it_cannot_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    reply = ray_resources.GetClusterStatusReply()
+    client = SimpleNamespace(get_cluster_status=lambda timeout_s: reply.SerializeToString())
+    monkeypatch.setattr(ray_resources, "is_autoscaler_v2", lambda fetch_from_server: True)
+    monkeypatch.setattr(ray_resources, "GcsClient", lambda address: client)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="here"))
+    assert ray_resources.autoscaler_can_hold({"GPU": 4.0}) is None, "it has not said anything"
+    reply.autoscaling_state.autoscaler_state_version = 1
+    reply.autoscaling_state.infeasible_resource_requests.add(resources_bundle={"CPU": 1.0, "GPU": 4.0})
+    assert ray_resources.autoscaler_can_hold({"CPU": 1.0, "GPU": 4.0}) is False
+    assert ray_resources.autoscaler_can_hold({"CPU": 1.0, "GPU": 1.0}) is True
+
+
+def test_the_older_autoscaler_is_known_by_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "cluster.yaml"
+    config.write_text(
+        "max_workers: 2\navailable_node_types:\n  head: {resources: {CPU: 0}, max_workers: 0}\n"
+        "  spot: {resources: {CPU: 4, GPU: 1}}\n"
+    )
+    monitor = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", f"--autoscaling-config={config}"])
+    try:
+        monkeypatch.setattr(ray_resources, "is_autoscaler_v2", lambda fetch_from_server: False)
+        monkeypatch.setattr(ray_resources, "_internal_kv_get", lambda key: f'{{"monitor_pid": {monitor.pid}}}')
+        while not Path(f"/proc/{monitor.pid}/cmdline").read_bytes():
+            time.sleep(0.01)
+        assert ray_resources.autoscaler_can_hold({"GPU": 1.0}) is True
+        assert ray_resources.autoscaler_can_hold({"GPU": 2.0}) is False
+        config.write_text("nothing of the kind")
+        assert ray_resources.autoscaler_can_hold({"GPU": 1.0}) is None
+        monkeypatch.setattr(ray_resources, "_internal_kv_get", lambda key: None)
+        assert ray_resources.autoscaler_can_hold({"GPU": 1.0}) is None
+    finally:
+        monitor.kill()
+        monitor.wait()
+
+
+def test_a_machine_fits_a_request_alone_and_whole() -> None:
+    machines = [{"CPU": 4.0}, {"CPU": 1.0, "GPU": 1.0}]
+    assert fits_any({"CPU": 4.0}, machines)
+    assert not fits_any({"CPU": 4.0, "GPU": 1.0}, machines)
+
+
+SEARCH = """
+import sys
+from spinenas.search.config import ExecutorConfig
+from spinenas.search.ray_session import ray_session
+from spinenas.space import UserError
+try:
+    with ray_session(ExecutorConfig(address=sys.argv[1], ship_code=False), print):
+        print("connected")
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_client_without_the_token_is_refused(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef" * 4)
+    wrong = tmp_path / "wrong"
+    wrong.write_text("fedcba9876543210" * 4)
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    bare |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_gcs_server_port_wait_time_s": "2", "HOME": str(tmp_path)}
+    right = bare | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    with _head(right) as address:
+        assert asks_for_token(address) is True
+
+        def said(environment: dict[str, str]) -> str:
+            command = [sys.executable, "-c", SEARCH, address]
+            return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60).stdout
+
+        assert said(right).endswith("connected\n")
+        for client in (bare, right | {"RAY_AUTH_TOKEN_PATH": str(wrong)}):
+            assert "wants a token, and refuses what this process has; set RAY_AUTH_MODE=token" in said(client)
+        assert "cannot be read here" in said(right | {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")})
+
+
+def test_a_cluster_without_tokens_is_warned_of(cluster: Cluster) -> None:
+    assert asks_for_token(cluster.address) is False
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    command = [sys.executable, "-c", SEARCH, cluster.address]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert "WARNING" in done.stdout
+    assert "takes commands from everyone who can reach it" in done.stdout
+
+
+@contextlib.contextmanager
+def _head(environment: dict[str, str]) -> Iterator[str]:
+    """A Ray head of its own, on a port of its own."""
+    import socket
+    import tempfile
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
+        command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", f"--port={port}"]
+        command += ["--node-ip-address=127.0.0.1", "--include-dashboard=false", f"--temp-dir={folder}", "--num-cpus=1"]
+        head = subprocess.Popen(
+            command,
+            env=environment,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            assert head.stdout is not None
+            for line in head.stdout:
+                if "Ray runtime started" in line:
+                    break
+            yield f"127.0.0.1:{port}"
+        finally:
+            os.killpg(head.pid, signal.SIGKILL)
+            head.wait()
+
+
+def test_checks_are_made_often_enough_to_explain_in_time() -> None:
+    assert ray_actors.EXPLAIN_SECONDS + 2 * ray_actors.CHECK_SECONDS < 10
