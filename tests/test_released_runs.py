@@ -1,0 +1,70 @@
+"""What earlier releases wrote is read, ranked and continued by this one; nothing of it is unpickled."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+from pathlib import Path
+
+import pytest
+from fake_task import FakeTask
+from shared_fixtures import REPOSITORY
+from test_loop import outcome
+
+from spinenas.results.record import Status
+from spinenas.search.config import SearchConfig
+from spinenas.search.loop import Run, resume
+
+RUNS = sorted((Path(__file__).parent / "assets" / "runs").iterdir())
+
+
+@pytest.fixture(params=RUNS, ids=lambda path: path.name)
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of a run of FakeTask(fail={4: "diverged"}): 9 trials, extended to 10 after its driver died."""
+    return Path(shutil.copytree(request.param, tmp_path / "run"))
+
+
+def task() -> FakeTask:
+    return FakeTask(fail={4: "diverged"})
+
+
+def test_it_is_opened_and_ranked(run: Path) -> None:
+    opened = Run.open(run)
+    records = opened.records()
+    assert [record.status for record in records].count(Status.COMPLETE) == 9
+    assert records[2].attempt == 2
+    winner = opened.winner()
+    assert winner is not None
+    assert len(opened.leaderboard()) > 5
+    assert [entry["epoch"] for entry in opened.folder.read_curve(0)] == [1, 2]
+    assert SearchConfig.from_json(opened.folder.config()).seed == 5
+
+
+def test_its_interrupted_half_is_finished_as_it_was(run: Path) -> None:
+    """The asset's own second half is what the release that wrote it made of the first."""
+    whole = outcome(Run.open(run))
+    path = run / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    finished = [n for n, line in enumerate(lines) if b'"told"' in line]
+    path.write_bytes(b"".join(lines[: finished[-1]]))
+    assert outcome(resume(run, task=task())) == whole
+
+
+def test_it_is_extended(run: Path) -> None:
+    assert len(resume(run, num_trials=12, task=task()).records()) == 12
+
+
+def test_nothing_in_the_package_reads_what_can_run_code() -> None:
+    """No pickle, shelve, marshal or torch.load; `eval` and `exec` of no text; YAML only the safe way."""
+    for folder in ("search", "space", "proxy_task", "controller", "results"):
+        for path in (REPOSITORY / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names: list[str] = []
+                if isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom):
+                    names = [node.module or ""]
+                elif isinstance(node, ast.Call):
+                    names = [ast.unparse(node.func)]
+                forbidden = {"pickle", "shelve", "marshal", "dill", "joblib", "torch.load", "eval", "exec", "yaml.load"}
+                assert not forbidden & set(names), f"{path}: {names}"

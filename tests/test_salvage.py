@@ -1,0 +1,109 @@
+"""A journal that is damaged in the middle keeps what is sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fake_task import FakeTask
+from test_loop import NUM_TRIALS, configured, cut, events_of, outcome, shuffled
+
+from spinenas.results.journal import read_events
+from spinenas.search.loop import Run, resume, run_search
+from spinenas.space import UserError
+
+__all__ = ["shuffled"]  # a fixture
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
+def damaged(run: Run, lines: set[int], folder: Path) -> Path:
+    """A copy of a run with a flipped digit in each of those lines, counted from 1."""
+    path = cut(run, len(events_of(run)), folder) / "journal.jsonl"
+    content = path.read_bytes().splitlines(keepends=True)
+    for line in lines:
+        content[line - 1] = content[line - 1].replace(b"0", b"1", 1)
+    path.write_bytes(b"".join(content))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["serial", "ordered", "free"])
+def test_whatever_line_is_damaged_the_run_can_be_finished(
+    kind: str, tmp_path: Path, shuffled: Callable[..., None]
+) -> None:
+    if kind != "serial":
+        shuffled(1)
+    task = FakeTask(num_epochs=1, fail={4: "diverged"})
+    whole = run_search(configured(ordered=kind == "ordered"), out=tmp_path / "whole", task=task)
+    events = events_of(whole)
+    for line in range(2, len(events)):
+        folder = damaged(whole, {line}, tmp_path / f"{line}")
+        before = (folder / "journal.jsonl").read_bytes()
+        with pytest.raises(UserError, match=rf"line {line}, at byte \d+, is broken.*--salvage"):
+            resume(folder, task=task)
+        mended = resume(folder, mend=True, task=task)
+        assert (folder / "journal.jsonl.damaged").read_bytes() == before
+        told = [event["number"] for event in events_of(mended) if event["event"] == "told"]
+        assert sorted(told) == list(range(NUM_TRIALS))
+        trained = [event["number"] for event in events_of(mended) if event["event"] == "requeued"]
+        lost = events[line - 1]
+        assert trained in ([], [lost.get("number", -1)]), "at most the trial that the line is of is trained again"
+        if kind == "free" and lost["event"] == "told":
+            continue  # its result comes later than it did, which later proposals may show
+        assert outcome(mended) == outcome(whole), f"line {line}, {lost['event']}"
+
+
+def test_several_lines_can_be_damaged(tmp_path: Path) -> None:
+    task = FakeTask(num_epochs=1)
+    whole = run_search(configured(), out=tmp_path / "whole", task=task)
+    for start in range(2, len(events_of(whole)) - 3):
+        lines = set(range(start, start + 3))
+        mended = resume(damaged(whole, lines, tmp_path / f"{start}"), mend=True, task=task)
+        told = [event["number"] for event in events_of(mended) if event["event"] == "told"]
+        assert sorted(told) == list(range(NUM_TRIALS))
+        kinds = {events_of(whole)[line - 1]["event"] for line in lines}
+        # A proposal that is lost with a result before it cannot be made again, as the result is not known.
+        assert outcome(mended) == outcome(whole) or kinds >= {"told", "asked"}
+
+
+def test_a_second_salvage_keeps_both_copies_and_a_sound_journal_is_left_alone(tmp_path: Path) -> None:
+    whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())
+    folder = damaged(whole, {7}, tmp_path / "run")
+    resume(folder, mend=True, task=FakeTask())
+    path = folder / "journal.jsonl"
+    sound = path.read_bytes()
+    resume(folder, mend=True, task=FakeTask())
+    assert path.read_bytes() == sound
+    path.write_bytes(sound.replace(b'"epoch":2', b'"epoch":3', 1))
+    resume(folder, mend=True, task=FakeTask())
+    assert sorted(file.name for file in folder.glob("journal*")) == [
+        "journal.jsonl",
+        "journal.jsonl.damaged",
+        "journal.jsonl.damaged-2",
+    ]
+
+
+def test_without_its_first_line_nothing_can_be_kept(tmp_path: Path) -> None:
+    whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())
+    folder = damaged(whole, {1}, tmp_path / "run")
+    before = (folder / "journal.jsonl").read_bytes()
+    with pytest.raises(UserError, match="its first line is damaged"):
+        resume(folder, mend=True, task=FakeTask())
+    assert (folder / "journal.jsonl").read_bytes() == before
+
+
+def test_a_journal_of_the_first_release_is_mended_into_one_with_checksums(tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(Path(__file__).parent / "assets" / "runs" / "0.1.0", tmp_path / "run")
+    path = tmp_path / "run" / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:8], b"#" + lines[8], *lines[9:]]))
+    run = resume(tmp_path / "run", mend=True, task=FakeTask(fail={4: "diverged"}))
+    assert next(read_events(path))["schema"] == "spinenas-journal/2"
+    assert all(b'"crc32"' in line for line in path.read_bytes().splitlines())
+    assert len(run.records()) == 10
