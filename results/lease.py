@@ -71,18 +71,13 @@ class Lease:
             fence = _highest(folder)
             if fence:
                 _wait_for_end(folder, fence, on_wait)
-            fence = max(fence, above)
-            path = _path(folder, fence + 1)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            lease = cls._create(folder, max(fence, above) + 1)
         except FileExistsError as error:
-            raise _held(folder, _read(_path(folder, fence + 1))) from error
+            raise _held(folder, _read(_path(folder, max(fence, above) + 1))) from error
         except OSError as error:
             raise UserError(
                 f"cannot write {folder}: {error.strerror}; make the run's folder writable, with room on its disk"
             ) from error
-        with contextlib.suppress(OSError):  # a file system without locks: the heartbeat alone tells
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        lease = cls(folder, fence + 1, descriptor)
         # Files of earlier owners are removed below; a very slow rival may have taken a number from under us.
         highest = _highest(folder)
         if highest > lease.fence:
@@ -93,6 +88,20 @@ class Lease:
                 _path(folder, number).unlink(missing_ok=True)
         sync_folder(folder)
         return lease
+
+    @classmethod
+    def _create(cls, folder: Path, fence: int) -> Lease:
+        """Take a number, whole or not at all. Raises OSError, FileExistsError if another one has it."""
+        path = _path(folder, fence)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        with contextlib.suppress(OSError):  # a file system without locks: the heartbeat alone tells
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            return cls(folder, fence, descriptor)
+        except OSError:
+            os.close(descriptor)
+            path.unlink()
+            raise
 
     def check(self) -> None:
         """Raise UserError if the run has another owner by now, or its folder is gone."""

@@ -98,7 +98,9 @@ class RunFolder:
         """The folder of one trial, made if need be. Raises UserError."""
         folder = self._trial_path(number)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            # Not with all parents: a run that was removed is not made again.
+            folder.parent.mkdir(exist_ok=True)
+            folder.mkdir(exist_ok=True)
         except OSError as error:
             raise _unwritable(folder, error) from error
         return folder
@@ -159,7 +161,7 @@ def _write_json(path: Path, data: Any) -> None:
 
 def _unwritable(path: Path, error: OSError) -> UserError:
     return UserError(
-        f"cannot write {path}: {error.strerror}; make room there, then resume the search or run the replay again"
+        f"cannot write {path}: {error.strerror}; put that right, then resume the search or run the replay again"
     )
 
 

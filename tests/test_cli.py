@@ -389,3 +389,68 @@ def test_the_module_is_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "spinenas.search", "show", "nothing"], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("spinenas: error: 'nothing' is neither a file nor a published model")
+
+
+def test_the_same_command_starts_and_continues(tmp_path: Path, task: ReplayableTask) -> None:
+    command = ("search", "quickstart", "--out", tmp_path / "run", "--trials", 9, "--seed", 1, "--or-resume", *SERIAL)
+    task.interrupt_at = 4
+    assert spinenas(*command).exit_code == 130
+    task.interrupt_at = None
+    result = succeed(*command)
+    assert "resumed with 4 of 9 trials done" in result.stderr
+    again = succeed(*command)
+    assert again.stdout == result.stdout
+    assert "started on" not in again.stderr, "a finished run is left as it is"
+    assert "resumed with 9 of 11" in succeed(*command, "--trials", 11).stderr
+
+
+def test_a_run_that_died_before_its_first_event_is_started_again(tmp_path: Path) -> None:
+    command = ("search", "quickstart", "--out", tmp_path / "run", "--trials", 3, "--or-resume", *SERIAL)
+    succeed(*command)
+    (tmp_path / "run" / "journal.jsonl").write_bytes(b"")
+    assert "3/3 done" in succeed(*command).stderr
+
+
+def test_another_search_is_not_continued_in_its_place(tmp_path: Path) -> None:
+    command = ("search", "quickstart", "--out", tmp_path / "run", "--trials", 3, "--or-resume", *SERIAL)
+    succeed(*command)
+    for other, key in (("task.train.epochs=99", "task.train.epochs"), ("seed=9", "seed")):
+        result = spinenas(*command, "--set", other)
+        assert result.exit_code == 1
+        assert f"holds another search: its {key} is" in result.stderr
+    succeed(*command, "--set", "executor.max_attempts=9")
+
+
+def test_sigterm_ends_a_search_in_order(tmp_path: Path, task: ReplayableTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+    import signal
+
+    evaluate = FakeTask.evaluate
+
+    def terminated(self: FakeTask, *args: Any, folder: Path, **named: Any) -> Any:
+        if int(folder.name) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(self, *args, folder=folder, **named)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeTask, "evaluate", terminated)
+        result = spinenas("search", "quickstart", "--out", tmp_path / "run", "--trials", 4, *SERIAL)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN, "a second one cannot disturb"
+    signal.signal(signal.SIGTERM, before)
+    assert result.exit_code == 143
+    assert "stopped by SIGTERM; go on with: spinenas resume" in result.stderr
+    assert "Traceback" not in result.stderr
+    events = (tmp_path / "run" / "journal.jsonl").read_text().splitlines()
+    assert json.loads(events[-1])["reason"] == "it was sent SIGTERM"
+    succeed("resume", tmp_path / "run")
+
+
+def test_a_damaged_journal_is_mended_on_request(run: Path) -> None:
+    path = run / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"epoch":1', b'"epoch":7', 1))
+    refused = spinenas("resume", run)
+    assert refused.exit_code == 1
+    assert f"spinenas resume {run} --salvage" in refused.stderr
+    assert "1 damaged lines are gone" in succeed("resume", run, "--salvage").stderr
+    assert "is sound, there is nothing to salvage" in succeed("resume", run, "--salvage").stderr

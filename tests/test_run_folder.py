@@ -88,7 +88,7 @@ def test_what_cannot_be_written_is_named(tmp_path, place):
     else:
         (taken / "in the way").mkdir(parents=True)
     write = partial(folder.write_replay, {}) if place == "replay.json" else partial(folder.write_curve, 7, ())
-    with pytest.raises(UserError, match=f"cannot write .*{place}: .*; make room") as caught:
+    with pytest.raises(UserError, match=f"cannot write .*{place}: .*; put that right") as caught:
         write()
     assert "\n" not in str(caught.value)
 

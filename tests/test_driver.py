@@ -1,0 +1,340 @@
+"""What a driver makes of failures and of reports that come late, twice or from nowhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_task import FakeTask, objective_of
+from test_loop import configured
+
+import spinenas.search.driver as driver_module
+from spinenas.controller.random_search import RandomSearch
+from spinenas.results.journal import SCHEMA, Journal, fold, read_events
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status
+from spinenas.results.run_folder import RunFolder
+from spinenas.search.config import SearchConfig
+from spinenas.search.driver import Driver
+from spinenas.search.executor import EpochDone, Event, Finished, Job, Started
+from spinenas.search.failure_rules import RULES, pause_seconds
+from spinenas.space import UserError
+from spinenas.space.search_space import space_by_name
+
+Script = Callable[["ScriptedExecutor"], None]
+
+
+class ScriptedExecutor:
+    """Hands over what a test says, a list of events for each wait."""
+
+    def __init__(self, num_slots: int, script: list[list[Event]]):
+        self._num_slots, self._script = num_slots, script
+        self.jobs: list[Job] = []
+        self.open: dict[int, Job] = {}
+        self.timeouts: list[float | None] = []
+        self.cancelled: list[int] = []
+
+    @property
+    def num_free(self) -> int:
+        return self._num_slots - len(self.open)
+
+    def submit(self, job: Job) -> None:
+        self.jobs.append(job)
+        self.open[job.number] = job
+
+    def cancel(self, number: int) -> None:
+        self.cancelled.append(number)
+        del self.open[number]
+
+    def release_idle(self) -> None:
+        pass
+
+    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+        self.timeouts.append(timeout_seconds)
+        if not self._script:
+            raise EndOfScript
+        for event in self._script.pop(0):
+            if isinstance(event, Finished):
+                job = self.open.get(event.number)
+                if job is not None and job.attempt == event.attempt:
+                    del self.open[event.number]
+            on_event(event)
+
+
+class EndOfScript(Exception):
+    pass
+
+
+class Silent:
+    def begin(self, num_trials: int, past: object) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext()
+
+    def show(self, event: dict[str, Any]) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        notes.append(text)
+
+
+notes: list[str] = []
+
+
+class Play:
+    """A driver with a scripted executor, and its journal."""
+
+    def __init__(self, tmp_path: Path, script: list[list[Event]], *, num_slots: int = 1, config: SearchConfig):
+        self.folder = RunFolder.create(tmp_path / "run", "", config.to_json(), {})
+        self.executor = ScriptedExecutor(num_slots, script)
+        self.clock = 100.0
+        self._config = config
+
+    def run(self) -> list[dict[str, Any]]:
+        """Play the script; the events that were recorded."""
+        with Journal.create(self.folder.journal_path) as journal:
+            journal.append({"event": "run_started", "schema": SCHEMA, "at": driver_module.now(), "run": {}})
+            controller = RandomSearch(space_by_name("tiny"), seed=0)
+            self.driver = Driver(
+                self._config,
+                self.folder,
+                journal,
+                FakeTask(),
+                controller,
+                self.executor,
+                Silent(),
+                clock=lambda: self.clock,
+            )
+            with contextlib.suppress(EndOfScript):
+                self.driver.run()
+        events = list(read_events(self.folder.journal_path))
+        fold(events)
+        return events[1:]
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Play]:
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    notes.clear()
+
+    def make(*script: list[Event], num_trials: int = 1, num_slots: int = 1, **executor: Any) -> Play:
+        config = configured(num_trials, **executor)
+        return Play(tmp_path, list(script), num_slots=num_slots, config=config)
+
+    return make
+
+
+def started(number: int, attempt: int = 0) -> Started:
+    return Started(number, attempt, "worker-0", "cpu", "float32")
+
+
+def lost(number: int, attempt: int, kind: FailureKind) -> Finished:
+    return Finished(number, attempt, Failure(kind, f"{kind} on purpose"))
+
+
+def kinds(events: list[dict[str, Any]]) -> list[str]:
+    return [event["event"] for event in events]
+
+
+GOOD = Evaluation(0.5)
+
+
+def test_every_kind_of_failure_has_a_rule() -> None:
+    assert set(RULES) == set(FailureKind)
+    assert {kind for kind, rule in RULES.items() if rule.stops_run} == {FailureKind.BUG, FailureKind.INVALID_DATA}
+    assert {kind for kind, rule in RULES.items() if rule.again == "always"} == {FailureKind.PREEMPTED}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "num_attempts"),
+    [
+        (FailureKind.DIVERGED, {}, 1),
+        (FailureKind.INVALID_GENOTYPE, {}, 1),
+        (FailureKind.TIMEOUT, {}, 1),
+        (FailureKind.OUT_OF_MEMORY, {}, 1),
+        (FailureKind.OUT_OF_MEMORY, {"out_of_memory_retries": 1}, 2),
+        (FailureKind.WORKER_LOST, {}, 4),
+        (FailureKind.WORKER_LOST, {"max_attempts": 2}, 2),
+        (FailureKind.INVALID_DATA, {}, 1),
+        (FailureKind.BUG, {}, 1),
+    ],
+)
+def test_a_trial_is_tried_again_as_its_failure_says(
+    kind: FailureKind, options: dict[str, Any], num_attempts: int, play: Callable[..., Play]
+) -> None:
+    script = [[started(0, attempt), lost(0, attempt, kind)] for attempt in range(num_attempts)]
+    events = play(*script, **options).run()
+    assert kinds(events)[-1] == "told"
+    assert events[-1]["failure"]["kind"] == kind
+    assert kinds(events).count("requeued") == num_attempts - 1
+
+
+def test_a_lost_machine_is_never_held_against_a_trial_and_the_pauses_grow(play: Callable[..., Play]) -> None:
+    script: list[list[Event]] = []
+    for attempt in range(20):
+        script += [[started(0, attempt), lost(0, attempt, FailureKind.PREEMPTED)], []]
+    played = play(*script, [started(0, 20), Finished(0, 20, GOOD)], max_attempts=1)
+    executor = played.executor
+    wait = executor.wait
+
+    def later(on_event: Any, timeout_seconds: float | None) -> None:
+        wait(on_event, timeout_seconds)
+        played.clock += timeout_seconds or 0.0
+
+    executor.wait = later  # type: ignore[method-assign]
+    events = played.run()
+    assert kinds(events)[-1] == "told"
+    assert events[-1]["status"] == Status.COMPLETE
+    pauses = [timeout for timeout in executor.timeouts if timeout is not None]
+    assert pauses[:8] == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60])
+    assert pauses == pytest.approx([pause_seconds(n) for n in range(1, 21)])
+
+
+def test_other_trials_go_on_while_one_pauses(play: Callable[..., Play]) -> None:
+    played = play(
+        [started(0), lost(0, 0, FailureKind.PREEMPTED)], [started(1), Finished(1, 0, GOOD)], num_trials=2, num_slots=1
+    )
+    played.run()
+    assert [(job.number, job.attempt) for job in played.executor.jobs] == [(0, 0), (1, 0)]
+
+
+def test_memory_that_ran_out_is_remembered_and_the_batch_halved(play: Callable[..., Play]) -> None:
+    script = [[started(0, attempt), lost(0, attempt, FailureKind.OUT_OF_MEMORY)] for attempt in range(2)]
+    played = play(*script, out_of_memory_retries=5)
+    events = played.run()
+    assert FakeTask().fidelity.batch_size == 2
+    assert [job.fidelity and job.fidelity.batch_size for job in played.executor.jobs] == [None, 1]
+    (requeued,) = [event for event in events if event["event"] == "requeued"]
+    assert "next with batches of 1" in requeued["reason"]
+    assert Fidelity.from_json(requeued["fidelity"]).batch_size == 1
+    assert events[-1]["failure"]["kind"] == "out_of_memory", "a batch of one cannot be halved"
+
+
+def test_a_bug_stops_the_run_after_so_many_with_its_traceback_in_the_journal(play: Callable[..., Play]) -> None:
+    def bug(number: int) -> list[Event]:
+        return [started(number), Finished(number, 0, Failure(FailureKind.BUG, "division by zero", "Traceback ..."))]
+
+    played = play(*(bug(number) for number in range(3)), num_trials=9, max_errors=2)
+    with pytest.raises(
+        UserError, match=r"2 trials failed .* the last one, 1, by a bug: division by zero; see `spinenas"
+    ):
+        played.run()
+    events = list(read_events(played.folder.journal_path))
+    assert [event["failure"]["traceback"] for event in events if event["event"] == "told"] == ["Traceback ..."] * 2
+
+
+@pytest.mark.parametrize(
+    ("report", "reason"),
+    [
+        (Finished(7, 0, GOOD), "no such trial was asked"),
+        (Finished(-1, 0, GOOD), "no such trial was asked"),
+        (Finished(0, 0, GOOD), "the trial has its result already"),
+        (Finished(1, 1, GOOD), "attempt 1 was never begun"),
+        (Finished(1, -1, GOOD), "attempt -1 was never begun"),
+    ],
+)
+def test_a_report_of_no_use_is_refused_with_a_reason(report: Finished, reason: str, play: Callable[..., Play]) -> None:
+    played = play([started(0), Finished(0, 0, GOOD)], [started(1), report], [Finished(1, 0, GOOD)], num_trials=2)
+    events = played.run()
+    (refused,) = [event for event in events if event["event"] == "refused"]
+    assert (refused["number"], refused["attempt"], refused["reason"]) == (report.number, report.attempt, reason)
+    assert kinds(events).count("told") == 2
+
+
+@pytest.mark.parametrize("event", [started(0), EpochDone(0, 0, 1, {}), EpochDone(1, 0, 1, {}), started(5)])
+def test_a_step_of_no_use_changes_nothing(event: Event, play: Callable[..., Play]) -> None:
+    played = play([started(0), Finished(0, 0, GOOD)], [event], [started(1), Finished(1, 0, GOOD)], num_trials=2)
+    assert kinds(played.run()) == ["asked", "started", "told", "asked", "started", "told"]
+
+
+@pytest.mark.parametrize("again", ["running", "waiting"])
+def test_a_result_of_an_attempt_that_was_given_up_is_taken_once(again: str, play: Callable[..., Play]) -> None:
+    """Its machine was thought lost; it was only slow."""
+    kind = FailureKind.WORKER_LOST if again == "running" else FailureKind.PREEMPTED  # after which it pauses
+    script = [[started(0), lost(0, 0, kind)], [Finished(0, 0, GOOD), Finished(0, 0, GOOD)]]
+    played = play(*script)
+    events = played.run()
+    assert kinds(events)[-2:] == ["told", "refused"]
+    assert (events[-2]["attempt"], events[-2]["evaluation"]["objective"]) == (0, 0.5)
+    assert len(played.executor.jobs) == (2 if again == "running" else 1)
+
+
+def test_a_late_result_ends_the_attempt_that_runs(play: Callable[..., Play]) -> None:
+    script = [[started(0), lost(0, 0, FailureKind.WORKER_LOST)], [started(0, 1)], [Finished(0, 0, GOOD)]]
+    played = play(*script)
+    assert kinds(played.run())[-1] == "told"
+    assert played.executor.cancelled == [0]
+
+
+@pytest.mark.parametrize("kind", [FailureKind.WORKER_LOST, FailureKind.PREEMPTED, FailureKind.OUT_OF_MEMORY])
+def test_a_late_word_that_an_attempt_was_lost_is_no_news(kind: FailureKind, play: Callable[..., Play]) -> None:
+    script = [[started(0), lost(0, 0, FailureKind.WORKER_LOST)], [started(0, 1), lost(0, 0, kind)]]
+    events = play(*script, [Finished(0, 1, GOOD)]).run()
+    assert kinds(events)[-2:] == ["refused", "told"]
+
+
+def test_a_late_result_of_a_larger_batch_is_refused(play: Callable[..., Play]) -> None:
+    script = [[started(0), lost(0, 0, FailureKind.OUT_OF_MEMORY)], [started(0, 1), Finished(0, 0, GOOD)]]
+    events = play(*script, [Finished(0, 1, GOOD)], out_of_memory_retries=1).run()
+    assert [event["reason"] for event in events if event["event"] == "refused"] == [
+        "the attempt was given up for one with a smaller batch"
+    ]
+    assert events[-1]["attempt"] == 1
+
+
+def test_a_result_that_comes_before_its_start_counts(play: Callable[..., Play]) -> None:
+    events = play([Finished(0, 0, GOOD), started(0)]).run()
+    assert kinds(events) == ["asked", "told"]
+
+
+def test_accelerator_hours_end_a_search_in_order_and_leave_a_share_for_replicates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trials of six minutes with half an accelerator; two hours are forty of them."""
+    from datetime import UTC, datetime, timedelta
+
+    from spinenas.search.loop import resume, run_search
+
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+
+    class Slow(FakeTask):
+        def evaluate(self, *args: Any, **named: Any) -> Any:
+            nonlocal moment
+            moment += timedelta(minutes=6)
+            return super().evaluate(*args, **named)
+
+    monkeypatch.setattr(driver_module, "now", lambda: moment.isoformat(timespec="milliseconds"))
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    config = configured(1000)
+    config = replace(config, budget=replace(config.budget, max_accelerator_hours=2.0))
+    run = run_search(config, out=tmp_path / "run", task=Slow())
+    records = run.records()
+    assert {record.status for record in records} == {Status.COMPLETE}
+    assert len(records) == 20
+    assert [record.replicate > 0 for record in records].count(True) in (1, 2)
+    longer = resume(tmp_path / "run", max_accelerator_hours=3.0, task=Slow())
+    assert len(longer.records()) == 30
+    assert resume(tmp_path / "run", task=Slow()).records() == longer.records(), "the limit is remembered"
+
+
+def test_a_folder_that_is_removed_or_cannot_be_written_ends_the_run_with_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spinenas.search.loop import resume, run_search
+
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+    class Removes(FakeTask):
+        def evaluate(self, genotype: Any, *, seed: int, folder: Path, **named: Any) -> Any:
+            if int(folder.name) == 4:
+                os.rename(folder.parent.parent, tmp_path / "elsewhere")
+            return Evaluation(objective_of(genotype, seed), params=1000, madds=10**6, train_seconds=0.1)
+
+    with pytest.raises(UserError, match=r"cannot write .*resume the search"):
+        run_search(configured(), out=tmp_path / "run", task=Removes())
+    assert not (tmp_path / "run").exists(), "it is not made again"
+    os.rename(tmp_path / "elsewhere", tmp_path / "run")
+    resumed = resume(tmp_path / "run", task=FakeTask())
+    assert {record.status for record in resumed.records()} == {Status.COMPLETE}
