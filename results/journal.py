@@ -216,16 +216,24 @@ def encode(event: dict[str, Any], fence: int) -> bytes:
     return b'%b,"crc32":"%08x"}\n' % (body, zlib.crc32(body))
 
 
-def read_events(path: Path) -> Iterator[dict[str, Any]]:
+def read_events(path: Path, *, epochs: bool = True) -> Iterator[dict[str, Any]]:
     """Yield all events in order; event i stands in line i + 1. None for a run that never wrote one.
 
     A line that never was, because its driver had lost the run, comes as an event "stale". May be called while a
     driver writes. Raises UserError naming file, line and offset.
+
+    Args:
+        epochs: False to check the lines of epochs and read no further into them, which come as "unread": most lines
+            are, and `fold` does without them.
     """
     with _open(path, os.O_RDONLY) as file:
         offset = fence = 0
         checked = False
         for number, line in enumerate(io.BufferedReader(file, 2**20), start=1):
+            if checked and not epochs and line.startswith(b'{"event":"epoch"') and _has_checksum(line):
+                yield {"event": "unread"}
+                offset += len(line)
+                continue
             event = decode(line, checked=checked)
             if event is None:
                 # Without a newline it may still grow, and then others may follow while this looks for them.
@@ -269,7 +277,12 @@ def decode(line: bytes, *, checked: bool) -> dict[str, Any] | None:
         return None
     if "crc32" not in event:
         return None if checked else event
-    return event if line.endswith(b'"%08x"}\n' % zlib.crc32(line[:-_CHECKSUM_BYTES])) else None
+    return event if _has_checksum(line) else None
+
+
+def _has_checksum(line: bytes) -> bool:
+    """Whether a line ends with the checksum of what stands before it."""
+    return line.endswith(b'"%08x"}\n' % zlib.crc32(line[:-_CHECKSUM_BYTES]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +373,7 @@ class Fold:
             self._run = event["run"]
         elif kind == "resumed":
             self._resumes.append(event["changes"])
-        elif kind not in ("stale", "refused", "stopped"):
+        elif kind not in ("stale", "unread", "refused", "stopped"):
             raise UserError(f"{kind!r} is no event this version knows")
 
     def state(self) -> RunState:

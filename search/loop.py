@@ -62,7 +62,7 @@ class Run:
 
     def state(self) -> RunState:
         """Read the journal."""
-        return fold(read_events(self.folder.journal_path))
+        return fold(read_events(self.folder.journal_path, epochs=False))
 
     def records(self) -> list[TrialRecord]:
         """All trials in the order of their numbers."""

@@ -368,6 +368,19 @@ def test_an_empty_journal_is_no_state():
         fold([])
 
 
+def test_epochs_can_be_left_unread_and_are_checked_all_the_same(tmp_path):
+    path = write(tmp_path / "journal.jsonl", STORY)
+    unread = list(read_events(path, epochs=False))
+    assert [event for event in unread if event["event"] != "unread"] == [
+        event for event in STORY if event["event"] != "epoch"
+    ]
+    assert len(unread) == len(STORY)
+    assert fold(unread) == fold(STORY)
+    path.write_bytes(path.read_bytes().replace(b"2.5", b"2.6"))
+    with pytest.raises(UserError, match="line 5"):
+        list(read_events(path, epochs=False))
+
+
 def test_these_moves_are_legal_and_no_others():
     events = {name: {"event": name} for name in ("run_started", "asked", "started", "epoch", "requeued", "resumed")} | {
         f"told {status}": {"event": "told", "status": str(status)} for status in Status

@@ -1,0 +1,128 @@
+"""Print how long a long journal takes to open, how much memory it takes, and how many events a second are durable.
+
+    python benchmarks/journal_scale.py [--trials 20000] [--events 1000]
+
+Each opening is a process of its own, which reads the journal and adds it up to the state of the run. The peer is the
+straightforward way: every line through `json.loads`, without checksums and without adding anything up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from spinenas.controller import make_controller
+from spinenas.results.journal import SCHEMA, Journal, encode
+from spinenas.results.record import COCO_METRICS, Evaluation
+from spinenas.space import SearchSpace
+from spinenas.space.graph import network_key
+
+NUM_EPOCHS = 5
+NUM_OPENINGS = 7
+
+OPEN = """
+import resource, sys, time
+from pathlib import Path
+from spinenas.results.journal import fold, read_events
+path = Path(sys.argv[1])
+began = time.perf_counter()
+state = fold(read_events(path, epochs=False))
+print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, len(state.trials))
+"""
+
+PEER = """
+import json, resource, sys, time
+began = time.perf_counter()
+events = [json.loads(line) for line in open(sys.argv[1], "rb")]
+print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, len(events))
+"""
+
+
+def events_of(num_trials: int) -> Any:
+    """Yield what a search of so many trials writes."""
+    at = "2026-01-01T00:00:00.000+00:00"
+    controller = make_controller("random", SearchSpace.spinenet49(), seed=0)
+    yield {"event": "run_started", "schema": SCHEMA, "at": at, "run": {}}
+    for number in range(num_trials):
+        proposal = controller.ask()
+        assert proposal is not None, "random search always has one"
+        key = network_key(proposal.genotype)
+        yield {
+            "event": "asked",
+            "at": at,
+            "proposal": proposal.to_json(),
+            "network_key": key,
+            "seed": 2**62 + number,
+            "task_key": "0123456789abcdef",
+            "num_told": number,
+        }
+        about = {"at": at, "number": number, "attempt": 0}
+        yield {"event": "started", **about, "worker": "worker-0", "device": "cuda", "dtype": "bfloat16"}
+        for epoch in range(1, NUM_EPOCHS + 1):
+            losses = {name: 0.123456789012 for name in ("loss", "class_loss", "box_loss", "learning_rate")}
+            yield {"event": "epoch", **about, "epoch": epoch, "metrics": losses}
+        evaluation = Evaluation(
+            0.123456789012,
+            metrics=dict.fromkeys(COCO_METRICS, 0.123456789012),
+            params=28_543_383,
+            madds=85_280_000_000,
+            network_key=key,
+            train_seconds=1234.5678,
+            eval_seconds=12.345678,
+            peak_memory_bytes=2**33,
+        )
+        data = evaluation.to_json()
+        del data["curve"]
+        yield {"event": "told", **about, "status": "complete", "evaluation": data}
+
+
+def opened(program: str, path: Path) -> tuple[float, float]:
+    """Run a program on the journal some times: median seconds, largest megabytes."""
+    seconds, megabytes = [], []
+    for _ in range(NUM_OPENINGS):
+        done = subprocess.run([sys.executable, "-c", program, str(path)], check=True, capture_output=True, text=True)
+        took, kilobytes, _ = done.stdout.split()
+        seconds.append(float(took))
+        megabytes.append(float(kilobytes) / 1000)
+    return statistics.median(seconds), max(megabytes)
+
+
+def durable_events_per_second(folder: Path, count: int) -> float:
+    """Append so many events of a usual size, each on the disk before the next."""
+    with Journal.create(folder / "journal.jsonl") as journal:
+        began = time.perf_counter()
+        for event in list(events_of(count // 8))[:count]:
+            journal.append(event)
+        return count / (time.perf_counter() - began)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=20_000)
+    parser.add_argument("--events", type=int, default=1000)
+    options = parser.parse_args()
+    print(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
+    with tempfile.TemporaryDirectory(dir=".") as name:
+        folder = Path(name)
+        path = folder / "long.jsonl"
+        with open(path, "wb") as file:
+            num_lines = sum(1 for event in events_of(options.trials) if file.write(encode(event, 1)))
+        print(f"{options.trials} trials: {num_lines} lines, {path.stat().st_size / 1e6:.1f} MB")
+        ours, ours_mb = opened(OPEN, path)
+        peers, peers_mb = opened(PEER, path)
+        print(f"opened in {ours:.2f} s with {ours_mb:.0f} MB (median of {NUM_OPENINGS}, largest)")
+        print(f"json.loads of each line: {peers:.2f} s with {peers_mb:.0f} MB; ratio {peers / ours:.2f}")
+        print(f"durable events: {durable_events_per_second(folder, options.events):.0f} a second")
+
+
+if __name__ == "__main__":
+    main()
