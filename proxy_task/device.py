@@ -40,6 +40,21 @@ def autocast(device: torch.device, dtype: str) -> AbstractContextManager[object]
     return torch.autocast(device.type, dtype=getattr(torch, dtype))
 
 
+def accelerator_memory_gib() -> float:
+    """Memory of the accelerator, all of it, in GiB. Raises RuntimeError where there is none."""
+    _, total = torch.accelerator.get_memory_info()
+    return total / 2**30
+
+
+def limit_accelerator_memory(share: float) -> None:
+    """Let this process take no more than its share of a GPU's memory, so that it cannot crowd out its neighbours.
+
+    Where torch has no such limit for the accelerator, nothing changes.
+    """
+    if torch.cuda.is_available() and share < 1:
+        torch.cuda.set_per_process_memory_fraction(share)
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Start a new measurement. Where the kernel cannot reset a process's peak, the old peak stands."""
     if device.type != "cpu":

@@ -127,6 +127,8 @@ class ExecutorConfig:
         workers: trials at a time ("serial": one); on a cluster, as many as find room, as it grows and shrinks.
         cpus_per_worker: what Ray reserves.
         gpus_per_worker: what Ray reserves, a fraction is fine; None shares all GPUs evenly, 0 trains on the CPU.
+        gpu_memory_gib: what a trial may take of a GPU's memory (`spinenas preflight` tells the peak of one); as many
+            workers share each GPU as it holds, and a trial that takes more has run out of memory itself.
         tpus_per_worker: whole chips, 0, 1, 2, 4 or 8; experimental, it has not run on hardware yet.
         threads_per_trial: CPU threads; sums differ in the last bit with their number.
         processes_per_trial: 1; reserved for trials of several processes.
@@ -146,6 +148,7 @@ class ExecutorConfig:
     workers: int = 2
     cpus_per_worker: float = 1.0
     gpus_per_worker: float | None = None
+    gpu_memory_gib: float | None = None
     tpus_per_worker: int = 0
     threads_per_trial: int = 1
     processes_per_trial: int = 1
@@ -166,7 +169,12 @@ class ExecutorConfig:
         for name in ("cpus_per_worker", "gpus_per_worker", "out_of_memory_retries"):
             if (getattr(self, name) or 0) < 0:
                 raise UserError(f"executor.{name} is {getattr(self, name)}; it is 0 or more")
-        _check_positive("executor", self, "trial_minutes", "stall_minutes")
+        _check_positive("executor", self, "trial_minutes", "stall_minutes", "gpu_memory_gib")
+        if self.gpu_memory_gib is not None and (self.gpus_per_worker is not None or self.tpus_per_worker):
+            raise UserError(
+                "executor.gpu_memory_gib says how workers share GPUs; leave out executor.gpus_per_worker and "
+                "executor.tpus_per_worker"
+            )
         if self.tpus_per_worker not in (0, 1, 2, 4, 8):
             raise UserError(f"executor.tpus_per_worker is {self.tpus_per_worker}; Ray lends 1, 2, 4 or 8 whole chips")
         if self.tpus_per_worker and self.gpus_per_worker:

@@ -57,6 +57,10 @@ class _Worker:
 
     def __init__(self, name: str, gpus: float, accelerators: float, config: ExecutorConfig, session: str, task: Task):
         hide_unreserved_gpus(gpus)
+        if config.gpu_memory_gib is not None:
+            from spinenas.proxy_task.device import limit_accelerator_memory
+
+            limit_accelerator_memory(gpus)
         if config.data_command is not None:
             run_once_per_machine(config.data_command, session)
         self._name, self._accelerators, self._task = name, accelerators, task

@@ -16,6 +16,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import AuthenticationError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import spinenas.search
 from spinenas.search.config import ExecutorConfig
@@ -98,6 +99,7 @@ _ASK_WITHOUT_TOKEN = """
 import sys
 from ray._raylet import GcsClient
 from ray.exceptions import AuthenticationError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 try:
     GcsClient(address=sys.argv[1])
 except AuthenticationError:
@@ -138,7 +140,9 @@ def _gpus_per_worker(config: ExecutorConfig, note: Note) -> float:
     """Return each worker's share of the GPUs; on a Ray of our own all workers must fit, as it does not grow."""
     present = ray.cluster_resources()  # type: ignore[no-untyped-call]
     share = config.gpus_per_worker
-    if share is None:
+    if config.gpu_memory_gib is not None:
+        share = packed_share(config.gpu_memory_gib, _gpu_memory_gib(config.gpu_memory_gib))
+    elif share is None:
         share = 0.0 if config.tpus_per_worker else present.get("GPU", 0.0) / config.workers
         # Ray takes whole GPUs or a part of one; rounded down, so that all workers fit.
         share = float(math.floor(share)) if share >= 1 else math.floor(share * 100) / 100
@@ -154,6 +158,38 @@ def _gpus_per_worker(config: ExecutorConfig, note: Note) -> float:
                 f"{present.get(name, 0.0):g}; set fewer executor.workers or less of executor.{name.lower()}s_per_worker"
             )
     return share
+
+
+def packed_share(trial_gib: float, gpu_gib: float) -> float:
+    """Return the part of a GPU that a trial needs by its memory, in whole hundredths, of which Ray takes no less.
+
+    Raises UserError if it needs more than all of it.
+    """
+    if trial_gib > gpu_gib:
+        raise UserError(
+            f"executor.gpu_memory_gib is {trial_gib:g}, and the cluster has a GPU with {gpu_gib:.1f} GiB; "
+            "set it lower, or train smaller batches"
+        )
+    return math.ceil(100 * trial_gib / gpu_gib) / 100
+
+
+def _gpu_memory_gib(wanted: float) -> float:
+    """Ask one GPU of each machine that has any; the smallest counts. Raises UserError if there is none."""
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]  # type: ignore[no-untyped-call]
+    if not nodes:
+        raise UserError(
+            f"executor.gpu_memory_gib is {wanted:g}, and the cluster has no GPU now; start one machine with GPUs, or "
+            "set executor.gpus_per_worker instead"
+        )
+    ask = ray.remote(_own_gpu_memory_gib)
+    there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+    return min(ray.get([ask.options(num_cpus=0, num_gpus=1, scheduling_strategy=node).remote() for node in there]))
+
+
+def _own_gpu_memory_gib() -> float:
+    from spinenas.proxy_task.device import accelerator_memory_gib
+
+    return accelerator_memory_gib()
 
 
 def request_of(config: ExecutorConfig, gpus: float) -> dict[str, float]:

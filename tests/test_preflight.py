@@ -1,0 +1,211 @@
+"""What is tried before a search, and what a search is said to take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+from click.testing import CliRunner
+from fake_task import FakeTask
+
+import spinenas.search.preflight as preflight_module
+import spinenas.search.ray_session as ray_session_module
+from spinenas.proxy_task.config import DataConfig, HeadConfig, TaskConfig, TrainConfig
+from spinenas.proxy_task.synthetic import generate_dataset
+from spinenas.proxy_task.task import Probe, ProxyTask
+from spinenas.search.cli import main
+from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig, StorageConfig
+from spinenas.search.estimate import estimate
+from spinenas.search.preflight import Errand, examine, preflight, probe_genotype
+from spinenas.search.ray_session import packed_share
+from spinenas.space import SCALINGS, UserError
+
+
+class Probed(FakeTask):
+    """Takes two minutes a trial, it says."""
+
+    def probe(self, genotype: Any) -> Probe:
+        return Probe(step_seconds=0.5, trial_seconds=120.0, peak_memory_bytes=3 * 2**30)
+
+
+@pytest.fixture
+def probed(monkeypatch: pytest.MonkeyPatch) -> Probed:
+    task = Probed()
+    monkeypatch.setattr(preflight_module, "proxy_task", lambda config: task)
+    return task
+
+
+def configured(**executor: Any) -> SearchConfig:
+    return SearchConfig(executor=ExecutorConfig(**{"kind": "serial", **executor}), budget=BudgetConfig(30))
+
+
+def errand(config: SearchConfig, storage: Path, **versions: str) -> Errand:
+    return Errand(
+        config, preflight_module.versions() | versions, storage, probe_genotype(config), preflight_module.SESSION
+    )
+
+
+def test_a_real_task_is_probed(tmp_path: Path) -> None:
+    generate_dataset(tmp_path / "data", num_train=24, num_val=4, image_size_pixels=96, seed=1)
+    config = TaskConfig(
+        data=DataConfig(folder=str(tmp_path / "data"), held_out_images=8, cache_folder=str(tmp_path / "cache")),
+        image_size_pixels=96,
+        scaling=replace(SCALINGS["49"], filter_scale=0.0625),
+        head=HeadConfig(num_convs=1, channels=8),
+        train=TrainConfig(epochs=4, batch_size=4),
+    )
+    task = ProxyTask(config)
+    probe = task.probe(probe_genotype(SearchConfig()))
+    assert probe.step_seconds > 0
+    assert probe.trial_seconds >= 16 * probe.step_seconds, "four epochs of four steps"
+    assert probe.peak_memory_bytes
+
+
+def test_nothing_is_wrong_with_a_machine_that_can_do_it(probed: Probed, tmp_path: Path) -> None:
+    (machine,) = preflight(configured(), tmp_path / "run", print)
+    assert machine.problems == []
+    assert machine.row() == {
+        "machine": "this machine",
+        "device": "cpu",
+        "step_seconds": 0.5,
+        "trial_minutes": 2.0,
+        "peak_memory": 3 * 2**30,
+        "problems": 0,
+    }
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+def test_each_problem_is_told(probed: Probed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(genotype: Any) -> Probe:
+        raise ZeroDivisionError("division by zero")
+
+    config = configured(data_command="echo no such bucket; false")
+    monkeypatch.setattr(probed, "probe", broken)
+    machine = examine(errand(config, tmp_path / "unseen" / "x", torch="1.0"), "a machine")
+    words = ["torch is 2", "the driver has 1.0", "does not see", "status 1 (no such bucket)", "a training step fails"]
+    assert all(word in " / ".join(machine.problems) for word in words)
+    assert len(machine.problems) == 4
+    assert machine.probe is None
+
+    def unprepared(**_: Any) -> None:
+        raise UserError("the data folder is empty")
+
+    monkeypatch.setattr(probed, "prepare", unprepared)
+    assert examine(errand(configured(), tmp_path), "a machine").problems == ["the data folder is empty"]
+
+
+def test_a_mirror_is_written_and_read(probed: Probed, tmp_path: Path) -> None:
+    config = replace(configured(), storage=StorageConfig((tmp_path / "mirror").as_uri()))
+    assert examine(errand(config, tmp_path / "unseen"), "a machine").problems == []
+    assert not [path for path in (tmp_path / "mirror").rglob("*") if path.is_file()]
+    config = replace(configured(), storage=StorageConfig("nowhere://bucket"))
+    assert "cannot be opened" in examine(errand(config, tmp_path), "a machine").problems[0]
+
+
+@pytest.mark.parametrize(
+    ("executor", "budget", "expected"),
+    [
+        ({}, {}, (30, 2.0, 1.0, 1.0, None)),
+        ({"kind": "ray", "workers": 4}, {"price_per_accelerator_hour": 2.5}, (30, 2.0, 0.25, 1.0, 2.5)),
+        (
+            {"kind": "ray", "workers": 4, "gpus_per_worker": 0.5},
+            {"max_accelerator_hours": 0.25, "price_per_accelerator_hour": 2.0},
+            (15, 2.0, 0.125, 0.25, 0.5),
+        ),
+    ],
+)
+def test_what_a_search_takes_is_reckoned_from_one_machine(
+    executor: dict[str, Any], budget: dict[str, Any], expected: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured(**executor)
+    config = replace(config, budget=replace(config.budget, **budget))
+    probe = Probed().probe(None)
+    machine = preflight_module.Machine("a machine", device="cpu", probe=probe)
+    monkeypatch.setattr("spinenas.search.estimate.preflight", lambda config, out, note: [machine])
+    found = estimate(config, print)
+    assert (
+        found.num_trials,
+        found.minutes_per_trial,
+        found.hours,
+        found.accelerator_hours,
+        found.cost,
+    ) == pytest.approx(expected)
+
+
+def test_the_commands_print_what_was_found(probed: Probed, tmp_path: Path) -> None:
+    serial = ["--set", "executor.kind=serial"]
+    result = CliRunner().invoke(main, ["preflight", "quickstart", "--out", str(tmp_path / "run"), *serial])
+    assert result.exit_code == 0, result.output
+    assert "3.00 GiB" in result.stdout
+    result = CliRunner().invoke(
+        main,
+        ["preflight", "quickstart", "--out", str(tmp_path / "run"), *serial, "--set", "executor.data_command=exit 1"],
+    )
+    assert result.exit_code == 1
+    assert "executor.data_command 'exit 1' ended with status 1" in result.stderr
+    assert "Traceback" not in result.stderr
+    result = CliRunner().invoke(main, ["search", "quickstart", "--dry-run", "--out", str(tmp_path / "run"), *serial])
+    assert result.exit_code == 0, result.output
+    assert "accelerator hours  0.40" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def two_kinds() -> Iterator[None]:
+    """Two machines of one kind and one of another, with a head that runs nothing."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for num_cpus in (1, 1, 2):
+        cluster.add_node(num_cpus=num_cpus)
+    ray.init(address=cluster.address, log_to_driver=False)
+    yield
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def test_one_machine_of_each_kind_is_tried(two_kinds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import spinenas.search.ray_preflight as ray_preflight
+
+    def stand_in(errand: Any, name: str, gpus: float) -> Any:
+        import os
+
+        from spinenas.search.preflight import Machine
+
+        return Machine(name, [] if "2 CPU" in name else [f"process {os.getpid()} is not content"])
+
+    monkeypatch.setattr(ray_preflight, "_examine", stand_in)
+    said: list[str] = []
+    machines = preflight(configured(kind="ray", workers=1, address="auto"), tmp_path, said.append)
+    assert sorted(machine.name.partition("(")[2] for machine in machines) == ["1 CPU)", "2 CPU)"]
+    assert [len(machine.problems) for machine in machines].count(1) == 1
+    assert sum(text.startswith("trying ") for text in said) == 2
+    with pytest.raises(UserError, match="no machine of the cluster has 9 CPU"):
+        preflight(configured(kind="ray", workers=1, cpus_per_worker=9.0, address="auto"), tmp_path, said.append)
+
+
+@pytest.mark.parametrize(("trial", "gpu", "share"), [(4.0, 80.0, 0.05), (30.0, 80.0, 0.38), (80.0, 80.0, 1.0)])
+def test_trials_are_packed_by_memory(trial: float, gpu: float, share: float) -> None:
+    assert packed_share(trial, gpu) == share
+    assert share * gpu >= trial
+
+
+def test_the_smallest_gpu_counts_and_one_that_is_too_small_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [{"Alive": True, "NodeID": str(n), "Resources": {"GPU": 1.0} if n else {}} for n in range(3)]
+    sizes = iter([24.0, 80.0])
+    remote = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: next(sizes)))
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray, "remote", lambda function: remote)
+    monkeypatch.setattr(ray, "get", lambda values: values)
+    monkeypatch.setattr(ray_session_module, "NodeAffinitySchedulingStrategy", lambda node_id, soft: node_id)
+    assert ray_session_module._gpu_memory_gib(10.0) == 24.0
+    with pytest.raises(UserError, match=r"gpu_memory_gib is 30, and the cluster has a GPU with 24.0 GiB"):
+        packed_share(30.0, 24.0)
+    monkeypatch.setattr(ray, "nodes", lambda: nodes[:1])
+    with pytest.raises(UserError, match="no GPU now"):
+        ray_session_module._gpu_memory_gib(10.0)
