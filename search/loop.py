@@ -121,32 +121,33 @@ def start_run(
     Only a run of kind "search" can be resumed.
     """
     RunFolder.check_free(Path(out))
-    mirror = _mirror(config)
-    if mirror is not None and mirror.holds_run():
-        raise UserError(
-            f"{mirror.store.uri} already holds a run; go on with it by --or-resume, or give another storage.mirror"
-        )
-    fetch_data(config)
-    task = task or proxy_task(config)
-    task.prepare()
-    controller = controller_for(task)
-    about = {
-        "kind": kind,
-        "versions": versions(),
-        "platform": platform.platform(),
-        "device": task.device,
-        "data": task.fingerprint,
-    }
     display = display or _Silent()
-    # The executor first: where the workers cannot start, no folder is left that refuses the corrected command.
-    with _make_executor(task, config.executor, Path(out), display.note) as executor:
-        folder = RunFolder.create(Path(out), config_toml, config.to_json(), about)
-        with Journal.create(folder.journal_path, mirror=mirror) as journal:
-            run = _identity(task, config) | {"versions": versions()}
-            journal.append({"event": "run_started", "schema": SCHEMA, "at": now(), "run": run})
-            driver = Driver(config, folder, journal, task, controller, executor, display)
-            with display.begin(config.budget.num_trials, None):
-                _drive(driver)
+    with stopped_by_sigterm():
+        mirror = _mirror(config)
+        if mirror is not None and mirror.holds_run():
+            raise UserError(
+                f"{mirror.store.uri} already holds a run; go on with it by --or-resume, or give another storage.mirror"
+            )
+        fetch_data(config)
+        task = task or proxy_task(config)
+        task.prepare()
+        controller = controller_for(task)
+        about = {
+            "kind": kind,
+            "versions": versions(),
+            "platform": platform.platform(),
+            "device": task.device,
+            "data": task.fingerprint,
+        }
+        # The executor first: where the workers cannot start, no folder is left that refuses the corrected command.
+        with _make_executor(task, config.executor, Path(out), display.note) as executor:
+            folder = RunFolder.create(Path(out), config_toml, config.to_json(), about)
+            with Journal.create(folder.journal_path, mirror=mirror) as journal:
+                run = _identity(task, config) | {"versions": versions()}
+                journal.append({"event": "run_started", "schema": SCHEMA, "at": now(), "run": run})
+                driver = Driver(config, folder, journal, task, controller, executor, display)
+                with display.begin(config.budget.num_trials, None):
+                    _drive(driver)
     return Run(folder)
 
 
@@ -189,7 +190,8 @@ def resume(
             make_controller=lambda state: _make_controller(_with_changes(config, state.resumes)),
         )
         display.note(str(mended or f"{folder.journal_path} is sound, there is nothing to salvage"))
-    with Journal.open(folder.journal_path, mirror=_mirror(config), on_wait=display.note) as journal:
+    opened = Journal.open(folder.journal_path, mirror=_mirror(config), on_wait=display.note)
+    with opened as journal, stopped_by_sigterm():
         state, time_taken = _read(folder.journal_path)
         given = {"num_trials": num_trials, "max_accelerator_hours": max_accelerator_hours}
         changes = {name: value for name, value in given.items() if value is not None}
@@ -295,8 +297,7 @@ def _with_changes(config: SearchConfig, changes: Iterable[dict[str, Any]]) -> Se
 def _drive(driver: Driver) -> None:
     """Run a driver; whatever ends it early is in the journal too, if that can still be written."""
     try:
-        with stopped_by_sigterm():
-            driver.run()
+        driver.run()
     except (KeyboardInterrupt, Terminated, UserError) as reason:
         with contextlib.suppress(UserError):
             driver.note_stopped(str(reason) or "it was interrupted")

@@ -36,7 +36,7 @@ from spinenas.search.executor import (
 )
 from spinenas.search.failure_rules import pause_seconds
 from spinenas.search.ray_resources import explain_waiting
-from spinenas.search.ray_session import hide_unreserved_gpus, ray_session, request_of
+from spinenas.search.ray_session import hide_unreserved_gpus, is_remote, ray_session, request_of
 from spinenas.space.errors import UserError
 
 CHECK_SECONDS = 1.0
@@ -290,7 +290,9 @@ class RayExecutor:
         if any(slot.state in ("idle", "busy", "released") for slot in self._slots):
             self._without_workers = now
         elif now - self._without_workers > EXPLAIN_SECONDS:
-            text = explain_waiting(request_of(self._config, self._gpus))
+            text = "the workers have not started yet; waiting"  # on a Ray of our own all find room
+            if is_remote(self._config):
+                text = explain_waiting(request_of(self._config, self._gpus))
             if text != self._explained or now - self._explained_at > REMIND_SECONDS:
                 self._explained, self._explained_at = text, now
                 self._note(text)

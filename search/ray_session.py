@@ -6,9 +6,11 @@ import logging
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -55,7 +57,7 @@ def _init(config: ExecutorConfig, note: Note, stack: ExitStack) -> None:
         if config.ship_code:
             quiet["runtime_env"] = {"py_modules": [str(_staged_code(stack))]}
         try:
-            ray.init(address=config.address, **quiet)
+            _connect(address=config.address, **quiet)
         except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
             raise _refused(config, error) from error
         if asks_for_token(ray.get_runtime_context().gcs_address) is False:
@@ -67,13 +69,21 @@ def _init(config: ExecutorConfig, note: Note, stack: ExitStack) -> None:
         # A Ray of our own has as many logical CPUs as the workers need; how many are real is the user's choice.
         num_cpus = math.ceil(config.workers * config.cpus_per_worker)
         # Said aloud: without an address Ray would join the cluster of RAY_ADDRESS, or one that runs on this machine.
-        ray.init(
+        _connect(
             address=LOCAL,
             num_cpus=max(1, num_cpus),
             object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=False,
             **quiet,
         )
+
+
+def _connect(**options: Any) -> None:
+    """Do what `ray.init` does, and keep this process's answer to SIGTERM, which Ray takes for itself."""
+    before = signal.getsignal(signal.SIGTERM)
+    ray.init(**options)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _refused(config: ExecutorConfig, error: Exception) -> UserError:

@@ -16,8 +16,7 @@ class Terminated(BaseException):
 def stopped_by_sigterm() -> Iterator[None]:
     """Raise Terminated where the main thread is when SIGTERM comes; in another thread this changes nothing.
 
-    To be entered after Ray was connected to, which sets a handler of its own. A second SIGTERM is ignored: Slurm
-    sends one from itself and one from the job's script.
+    A second SIGTERM is ignored: Slurm sends one from itself and one from the job's script.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
