@@ -37,6 +37,7 @@ from spinenas.search.executor import (
 from spinenas.search.failure_rules import pause_seconds
 from spinenas.search.ray_resources import explain_waiting
 from spinenas.search.ray_session import hide_unreserved_gpus, is_remote, ray_session, request_of
+from spinenas.search.stop_signals import sigterm_waits
 from spinenas.space.errors import UserError
 
 CHECK_SECONDS = 1.0
@@ -137,7 +138,8 @@ class RayExecutor:
                 self._start(slot)
             self._without_workers = time.monotonic()
             while self.num_free == 0:
-                self._wait(lambda event: None, CHECK_SECONDS)
+                with sigterm_waits():
+                    self._wait(lambda event: None, CHECK_SECONDS)
             self._cleanup = stack.pop_all()
         return self
 
@@ -177,7 +179,9 @@ class RayExecutor:
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         while True:
             left = CHECK_SECONDS if deadline is None else min(CHECK_SECONDS, deadline - time.monotonic())
-            if self._wait(on_event, max(0.0, left)) or (deadline is not None and time.monotonic() >= deadline):
+            with sigterm_waits():
+                happened = self._wait(on_event, max(0.0, left))
+            if happened or (deadline is not None and time.monotonic() >= deadline):
                 return
 
     def _wait(self, on_event: Callable[[Event], None], seconds: float) -> bool:

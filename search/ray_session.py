@@ -23,6 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import spinenas.search
 from spinenas.search.config import ExecutorConfig
 from spinenas.search.executor import Note
+from spinenas.search.stop_signals import Terminated
 from spinenas.space.errors import UserError
 
 LOCAL = "local"
@@ -81,7 +82,10 @@ def _init(config: ExecutorConfig, note: Note, stack: ExitStack) -> None:
 def _connect(**options: Any) -> None:
     """Do what `ray.init` does, and keep this process's answer to SIGTERM, which Ray takes for itself."""
     before = signal.getsignal(signal.SIGTERM)
-    ray.init(**options)
+    try:
+        ray.init(**options)
+    except SystemExit as error:
+        raise Terminated from error  # Ray's answer, while it connects
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)
 

@@ -11,6 +11,16 @@ from contextlib import contextmanager
 class Terminated(BaseException):
     """The process was sent SIGTERM; like KeyboardInterrupt, nothing that handles errors shall catch it."""
 
+    def __init__(self) -> None:
+        super().__init__("it was sent SIGTERM")
+
+
+class _Waiting:
+    """Whether SIGTERM has to wait, and whether one does; there is one process, and so one of these."""
+
+    depth = 0
+    came = False
+
 
 @contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
@@ -24,7 +34,10 @@ def stopped_by_sigterm() -> Iterator[None]:
 
     def stop(number: int, frame: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise Terminated("it was sent SIGTERM")
+        if _Waiting.depth:
+            _Waiting.came = True
+        else:
+            raise Terminated
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
@@ -32,3 +45,16 @@ def stopped_by_sigterm() -> Iterator[None]:
     finally:
         if signal.getsignal(signal.SIGTERM) is stop:
             signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def sigterm_waits() -> Iterator[None]:
+    """Raise Terminated at the end of the block instead of within it; Ray's calls must not be left by an exception."""
+    _Waiting.depth += 1
+    try:
+        yield
+    finally:
+        _Waiting.depth -= 1
+    if _Waiting.came and not _Waiting.depth:
+        _Waiting.came = False
+        raise Terminated
