@@ -28,7 +28,7 @@ from spinenas.search.executor import Event, Finished, Job
 from spinenas.search.loop import run_search
 from spinenas.search.ray_actors import RayExecutor
 from spinenas.search.ray_resources import explain_waiting, fits_any
-from spinenas.search.ray_session import asks_for_token
+from spinenas.search.ray_session import _staged_code, asks_for_token
 from spinenas.space import PUBLISHED, UserError
 
 
@@ -337,3 +337,18 @@ def _head(environment: dict[str, str]) -> Iterator[str]:
 
 def test_checks_are_made_often_enough_to_explain_in_time() -> None:
     assert ray_actors.EXPLAIN_SECONDS + 2 * ray_actors.CHECK_SECONDS < 10
+
+
+def test_the_code_that_is_sent_to_workers_is_whole_and_goes_before_an_installed_one(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        staged = _staged_code(stack)
+        code = (
+            "import spinenas.search.loop, spinenas.proxy_task.task, spinenas.search.ray_actors\n"
+            "print(spinenas.search.loop.__file__, spinenas.proxy_task.task.__file__)"
+        )
+        environment = os.environ | {"PYTHONPATH": str(staged.parent)}  # as Ray has it
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert all(Path(path).is_relative_to(staged) for path in done.stdout.split())
+    assert not staged.exists()

@@ -26,7 +26,7 @@ def terminate() -> None:
 
 
 def test_it_is_raised_at_once_and_a_second_one_is_ignored() -> None:
-    with pytest.raises(Terminated, match="sent SIGTERM"), stopped_by_sigterm():
+    with pytest.raises(Terminated, match="sent SIGTERM"), stopped_by_sigterm():  # noqa: PT012
         terminate()
         pytest.fail("it goes on")
     terminate()
@@ -34,7 +34,7 @@ def test_it_is_raised_at_once_and_a_second_one_is_ignored() -> None:
 
 def test_it_waits_for_the_end_of_a_block_that_must_not_be_left() -> None:
     steps = []
-    with pytest.raises(Terminated), stopped_by_sigterm():
+    with pytest.raises(Terminated), stopped_by_sigterm():  # noqa: PT012
         with sigterm_waits():
             with sigterm_waits():
                 terminate()
@@ -65,7 +65,7 @@ def test_nothing_changes_without_it_or_in_another_thread() -> None:
 
 def test_ray_does_not_take_it_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "init", lambda **_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-    with pytest.raises(Terminated), stopped_by_sigterm():
+    with pytest.raises(Terminated), stopped_by_sigterm():  # noqa: PT012
         _connect()
         terminate()
 
