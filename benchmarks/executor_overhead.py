@@ -4,7 +4,8 @@
 
 The task sleeps, reporting five epochs, so that workers share nothing but the driver. The overhead of a trial is the
 time from one result of a worker to its next, less the sleep: it includes asking, the journal (each event is on the
-disk before it is acted on), and the way there and back. Starting Ray is printed beside it.
+disk before it is acted on), and the way there and back. Starting Ray is printed beside it, and by how much longer the
+trials in the middle took, when all workers are there, than so many sleeping at a time would.
 """
 
 from __future__ import annotations
@@ -59,8 +60,11 @@ class SleepingTask:
         return Evaluation(objective=seed % 1000 / 1000, train_seconds=time.perf_counter() - began)
 
 
-def measure(kind: str, num_trials: int, seconds: float, workers: int) -> tuple[list[float], float]:
-    """Return the overhead of each trial but a worker's first, and the time to the first start, in seconds."""
+def measure(kind: str, num_trials: int, seconds: float, workers: int) -> tuple[list[float], float, float]:
+    """Return the overhead of each trial but a worker's first and the time to the first start, both in seconds.
+
+    The third figure is the time that the trials in the middle took, over the ideal.
+    """
     config = SearchConfig(
         budget=BudgetConfig(num_trials),
         executor=ExecutorConfig(kind=kind, workers=workers),  # type: ignore[arg-type]
@@ -73,7 +77,7 @@ def measure(kind: str, num_trials: int, seconds: float, workers: int) -> tuple[l
         if not (record.finished_at and record.evaluation and record.evaluation.train_seconds):
             raise SystemExit(f"trial {record.number} of {kind} has no result: {record.failure}")
         # Workers of Tune are named by trial; of those at work at a time, one is free for each result.
-        lane = 0 if kind == "serial" else int(str(record.worker)[-1]) if kind == "ray" else -1
+        lane = 0 if kind == "serial" else int(str(record.worker).rpartition("-")[2]) if kind == "ray" else -1
         finished.setdefault(lane, []).append((_seconds(record.finished_at), record.evaluation.train_seconds))
     overheads = []
     for lane, results in finished.items():
@@ -81,7 +85,11 @@ def measure(kind: str, num_trials: int, seconds: float, workers: int) -> tuple[l
         step = workers if lane == -1 else 1
         for (before, _), (after, own) in zip(results, results[step:], strict=False):
             overheads.append(after - before - own)
-    return overheads, min(_seconds(record.started_at) for record in records if record.started_at) - began
+    start_seconds = min(_seconds(record.started_at) for record in records if record.started_at) - began
+    ends = sorted(_seconds(record.finished_at) for record in records if record.finished_at)
+    # Between these two all workers have begun and none is idle yet; whole rounds, as workers may end together.
+    first, rounds = 2 * workers, (num_trials - 3 * workers - 1) // workers
+    return overheads, start_seconds, (ends[first + rounds * workers] - ends[first]) / (rounds * seconds)
 
 
 def _seconds(moment: str) -> float:
@@ -95,14 +103,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
+    if options.trials <= 4 * options.workers:
+        parser.error("give more than four trials for each worker: the first and last ones are left out")
     print(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, Ray {version('ray')}")
     print(f"{options.trials} trials of {options.seconds} s, {NUM_EPOCHS} epoch reports each, {options.workers} workers")
-    print("executor  overhead per trial: median  mean  max    start-up")
+    print("executor  overhead per trial: median  mean  max    start-up  time over ideal")
     for kind in ("serial", "ray", "tune"):
-        overheads, start_seconds = measure(kind, options.trials, options.seconds, options.workers)
+        workers = 1 if kind == "serial" else options.workers
+        overheads, start_seconds, ratio = measure(kind, options.trials, options.seconds, workers)
         print(
             f"{kind:8}  {statistics.median(overheads):25.3f} s {statistics.fmean(overheads):.3f} s "
-            f"{max(overheads):.3f} s  {start_seconds:.1f} s"
+            f"{max(overheads):.3f} s  {start_seconds:.1f} s  {ratio:.3f}"
         )
 
 

@@ -55,6 +55,19 @@ class Proposal:
         }
 
     @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Proposal:
+        """Read what `to_json` gave."""
+        fidelity = data["fidelity"]
+        return cls(
+            **{
+                **data,
+                "genotype": architecture_from_text(data["genotype"]),
+                "fidelity": None if fidelity is None else Fidelity.from_json(fidelity),
+                "stage": Stage(data["stage"]),
+            }
+        )
+
+    @classmethod
     def of_record(cls, record: TrialRecord) -> Proposal:
         """Return the proposal that became this trial."""
         return cls(

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from ray import tune
-from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, Trainable, TuneConfig, Tuner
+from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, Stopper, Trainable, TuneConfig, Tuner
 from ray.tune.search import Searcher
 
 from spinenas.results.record import Evaluation, Failure, FailureKind
@@ -27,6 +27,7 @@ from spinenas.search.config import ExecutorConfig
 from spinenas.search.data_command import SESSION, run_once_per_machine
 from spinenas.search.executor import EpochDone, Event, Finished, Job, Note, Remark, Task, stream_job
 from spinenas.search.ray_session import hide_unreserved_gpus, ray_session, request_of
+from spinenas.space.errors import UserError
 
 
 class TuneExecutor:
@@ -43,9 +44,10 @@ class TuneExecutor:
         """
         self._task, self._config, self._folder, self._note = task, config, folder, note
         self._num_free = config.workers
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
         self._acted = threading.Semaphore(0)
+        self._stopping = threading.Event()
         self._num_to_acknowledge = 0
         self._thread: threading.Thread | None = None
         self._cleanup = ExitStack()
@@ -76,7 +78,7 @@ class TuneExecutor:
             self._thread.start()
 
     def cancel(self, number: int) -> None:
-        """Tune runs it to its end; the loop refuses what it says."""
+        """Tune runs it to its end, on its worker; the loop refuses what it says."""
 
     def release_idle(self) -> None:
         """Tune gives back by itself what it does not need."""
@@ -96,13 +98,13 @@ class TuneExecutor:
         self._num_free += isinstance(event, Finished)
         on_event(event)
 
-    def _hand_over(self, event: Event | Remark) -> None:
+    def _hand_over(self, event: Event | Remark | UserError) -> None:
         """Called in Tune's thread."""
         if isinstance(event, Remark):
             self._note(event.text)
-            return
-        self._events.put(event)
-        self._acted.acquire()
+        elif not self._stopping.is_set():
+            self._events.put(event)
+            self._acted.acquire()
 
     def _run_tune(self) -> None:
         try:
@@ -135,6 +137,7 @@ class TuneExecutor:
                 name=f"session-{session:03d}",
                 storage_path=str(self._folder),
                 callbacks=[_EventCallback(self._hand_over)],
+                stop=_StopAll(self._stopping),
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),  # trials have nothing to save
                 failure_config=FailureConfig(max_failures=0),  # our loop decides what is tried again
                 verbose=0,
@@ -144,14 +147,13 @@ class TuneExecutor:
     def _stop(self) -> None:
         if self._thread is None:
             return
-        self._jobs.put(None)
-        for _ in range(self._config.workers + 1):
-            self._acted.release()
+        self._stopping.set()
+        self._acted.release()  # to Tune's thread, should it wait for us
         self._thread.join(timeout=STOP_SECONDS)
 
 
 STOP_SECONDS = 10.0
-"""How long Tune gets to write its files at the end; after that, stopping Ray ends it."""
+"""How long Tune gets to end its trials and write its files; it kills what has not ended by then."""
 
 
 class _Unsaved:
@@ -161,19 +163,31 @@ class _Unsaved:
         return {}
 
 
+class _StopAll(_Unsaved, Stopper):
+    """Ends all trials, and the experiment, when we are leaving."""
+
+    def __init__(self, stopping: threading.Event):
+        self._stopping = stopping
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._stopping.is_set()
+
+
 class _JobSearcher(_Unsaved, Searcher):
     """Suggests the submitted jobs."""
 
-    def __init__(self, jobs: queue.SimpleQueue[Job | None]):
+    def __init__(self, jobs: queue.SimpleQueue[Job]):
         super().__init__()
         self._jobs = jobs
 
     def suggest(self, trial_id: str) -> Any:
         try:
-            job = self._jobs.get_nowait()
+            return {"job": self._jobs.get_nowait()}
         except queue.Empty:
             return None
-        return Searcher.FINISHED if job is None else {"job": job}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The callback tells."""
@@ -225,7 +239,7 @@ class _TaskTrainable(Trainable):
 class _EventCallback(_Unsaved, Callback):
     """Tells our loop, and waits for it."""
 
-    def __init__(self, hand_over: Callable[[Event | Remark], None]):
+    def __init__(self, hand_over: Callable[[Event | Remark | UserError], None]):
         self._hand_over = hand_over
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
@@ -233,11 +247,29 @@ class _EventCallback(_Unsaved, Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         job = trial.config["job"]
-        # Tune hands on no error, only its text; this is how Ray's memory monitor words it.
-        out_of_memory = "low on memory" in str(trial.get_error())
-        kind = FailureKind.OUT_OF_MEMORY if out_of_memory else FailureKind.WORKER_LOST
-        failure = Failure(kind, f"the worker of trial {job.number} died; see error.txt in {trial.path}")
-        self._hand_over(Finished(job.number, job.attempt, failure))
+        # Tune hands on no error but its text, in a file; its get_error reads where that is copied to later.
+        error = Path(trial.error_file).read_text(encoding="utf-8").partition("\n")[2].strip()
+        if "in its creation task" in error:
+            reason = error.splitlines()[-1]
+            self._hand_over(
+                UserError(
+                    f"a worker of Tune cannot start ({reason}; see {trial.error_file}); "
+                    "install spinenas and what the task needs on every machine of the cluster, and resume the run"
+                )
+            )
+        else:
+            self._hand_over(Finished(job.number, job.attempt, _loss(error)))
+
+
+def _loss(error: str) -> Failure:
+    """Say what became of a worker, from what Ray says of it: too large, or its process or its whole machine gone."""
+    reason = next(iter(error.splitlines()), "for a reason unknown")
+    if "low on memory" in error:
+        return Failure(FailureKind.OUT_OF_MEMORY, f"the worker was ended, its machine ran out of memory: {reason}")
+    # A machine that is lost does not answer; that it is dead, Ray knows some seconds later.
+    if "is unavailable" in error or "its node has died" in error:
+        return Failure(FailureKind.PREEMPTED, f"the machine of the worker was lost: {reason}")
+    return Failure(FailureKind.WORKER_LOST, f"the worker died: {reason}", error)
 
 
 def _trial_name(trial: Any) -> str:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import fake_task
 import pytest
@@ -18,7 +19,7 @@ import ray
 from fake_task import FakeTask
 from ray.exceptions import OutOfMemoryError, RayError, RaySystemError
 
-from spinenas.results.journal import read_events
+from spinenas.results.journal import RunState, read_events
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
 from spinenas.search.executor import Event, Finished, Job
@@ -75,6 +76,7 @@ def test_workers_give_what_a_serial_run_gives_even_if_one_is_killed(
     reasons = [event["reason"] for event in events if event["event"] == "requeued" and event["number"] == 3]
     assert reasons
     assert "died" in reasons[0]
+    assert "unexpectedly" in reasons[0], "in Ray's words"
     assert sum(event["event"] == "epoch" for event in events) >= 12, "each epoch is seen by the driver"
 
 
@@ -131,18 +133,62 @@ def test_whatever_ray_says_of_a_job_is_a_failure_and_another_worker_takes_the_pl
     ("text", "kind"),
     [
         ("1 worker(s) were killed due to the node running low on memory.", FailureKind.OUT_OF_MEMORY),
-        ("The actor died unexpectedly.", FailureKind.WORKER_LOST),
+        ("The actor died unexpectedly before finishing this task.\n\tpid: 9", FailureKind.WORKER_LOST),
+        ("The actor 03 is unavailable: RpcError: RPC error: Socket closed rpc_code: 14.", FailureKind.PREEMPTED),
+        ("The actor died unexpectedly.\nThe actor is dead because its node has died.", FailureKind.PREEMPTED),
+        ("", FailureKind.WORKER_LOST),
     ],
 )
-def test_what_tune_keeps_of_an_error_tells_memory_from_a_lost_worker(text: str, kind: FailureKind) -> None:
-    told: list[Event] = []
-    job = Job(4, 1, PUBLISHED["spinenet-49"].genotype, 0, None, Path("000004"))
-    trial = SimpleNamespace(config={"job": job}, path="here", get_error=lambda: text)
-    _EventCallback(told.append).on_trial_error(0, [], trial)
-    (event,) = told
+def test_what_tune_keeps_of_an_error_tells_memory_machine_and_process(
+    text: str, kind: FailureKind, tmp_path: Path
+) -> None:
+    event = told_of_error(text, tmp_path)
     assert isinstance(event, Finished)
+    assert (event.number, event.attempt) == (4, 1)
     assert isinstance(event.result, Failure)
     assert event.result.kind is kind
+
+
+def test_a_worker_of_tune_that_cannot_start_ends_the_search_and_fails_no_trial(tmp_path: Path) -> None:
+    text = "The actor died because of an error raised in its creation task\nModuleNotFoundError: No module named 'x'"
+    with pytest.raises(UserError, match=r"No module named 'x'.*install spinenas"):
+        raise told_of_error(text, tmp_path)  # type: ignore[misc]
+
+
+def told_of_error(text: str, folder: Path) -> Event | UserError:
+    """What our loop is told of a trial of Tune's that ended with an error of this text."""
+    error_file = folder / "error.txt"
+    error_file.write_text(f"Failure # 1 (occurred at some time)\n{text}\n")
+    told: list[Event | UserError] = []
+    job = Job(4, 1, PUBLISHED["spinenet-49"].genotype, 0, None, Path("000004"))
+    trial = SimpleNamespace(config={"job": job}, error_file=str(error_file))
+    _EventCallback(told.append).on_trial_error(0, [], trial)
+    (event,) = told
+    return event
+
+
+class Interrupting:
+    """A display that interrupts the search at its first epoch."""
+
+    def begin(self, num_trials: int, past: RunState | None) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext()
+
+    def show(self, event: dict[str, Any]) -> None:
+        if event["event"] == "epoch":
+            raise KeyboardInterrupt
+
+    def note(self, text: str) -> None: ...
+
+
+@pytest.mark.parametrize("kind", ["ray", "tune"])
+def test_an_interrupted_search_leaves_no_worker_behind_in_a_ray_that_goes_on(
+    kind: str, serial: list[object], tmp_path: Path
+) -> None:
+    task = FakeTask(num_epochs=4, epoch_seconds=0.5)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(configured(kind), out=tmp_path / "run", task=task, display=Interrupting())
+    # Its workers would have all CPUs, and those of the resumed search none.
+    assert outcome(resume(tmp_path / "run", task=FakeTask())) == serial
 
 
 def test_without_an_address_ray_starts_anew_whatever_the_environment_names() -> None:
