@@ -122,16 +122,23 @@ class Journal:
 
     @classmethod
     def _owned(cls, path: Path, flags: int, mirror: Mirror | None, on_wait: Callable[[str], None]) -> Journal:
+        _open(path, os.O_RDWR | flags).close()  # what cannot be written is not owned
         with ExitStack() as undo:
-            # A run can be copied without the files of its leases.
-            above = _highest_fence(path)
-            if mirror is not None:
-                above = max(above, mirror.acquire(on_wait=on_wait) - 1)
-                undo.callback(mirror.release)
-                mirror.catch_up(path)
-            file = undo.enter_context(_open(path, os.O_RDWR | os.O_APPEND | flags))
+            above = _highest_fence(path)  # a run can be copied without the files of its leases
             lease = Lease.acquire(path.parent / "lease", above=above, on_wait=on_wait)
             undo.callback(lease.release)
+            if mirror is not None:
+                mirror_fence = mirror.acquire(on_wait=on_wait)
+                undo.callback(mirror.release)
+                if flags & os.O_CREAT and mirror.journal():
+                    raise UserError(f"{mirror.store.uri} already holds a run; give another storage.mirror")
+                mirror.catch_up(path, above)
+                if mirror_fence > lease.fence:
+                    lease.release()
+                    lease = Lease.acquire(path.parent / "lease", above=mirror_fence - 1, on_wait=on_wait)
+                    undo.callback(lease.release)
+            # Opened last: whoever owned the run until now may have put another file in its place.
+            file = undo.enter_context(_open(path, os.O_RDWR | os.O_APPEND))
             journal = cls(path, file, lease, mirror)
             if mirror is not None:
                 mirror.begin(lease.fence, path.parent)
@@ -157,8 +164,10 @@ class Journal:
             if sync:
                 os.fsync(self._file.fileno())
         except BaseException as error:
-            # Without this a later event would follow half a line, and the file could not be read any more.
-            os.ftruncate(self._file.fileno(), self._length)
+            # Without this a later event would follow half a line, and the file could not be read any more. A file
+            # that is longer has been written by an owner after this one.
+            if os.fstat(self._file.fileno()).st_size <= self._length + len(line):
+                os.ftruncate(self._file.fileno(), self._length)
             if isinstance(error, OSError):
                 raise UserError(f"cannot write {self.path}: {error.strerror}; make room and resume the run") from error
             raise

@@ -15,17 +15,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spinenas.results.atomic_write import write_bytes_atomically
 from spinenas.results.lease import boot_id, in_words
-from spinenas.space.errors import UserError
+from spinenas.space.errors import UserError, first_line
 
 SCHEMA = "spinenas-mirror/1"
 
@@ -68,7 +71,7 @@ class Store:
             self._system, self._root = FileSystem.from_uri(uri)
         except (ArrowException, OSError, ValueError) as error:
             raise UserError(
-                f"storage.mirror {uri!r} cannot be opened: {str(error).splitlines()[0]}; "
+                f"storage.mirror {uri!r} cannot be opened: {first_line(error)}; "
                 "give a URI such as s3://bucket/run, gs://bucket/run or file:///mnt/shared/run"
             ) from error
         self._is_local = self._system.type_name == "local"
@@ -82,7 +85,7 @@ class Store:
             except OSError as error:
                 if wait is None:
                     raise UserError(
-                        f"cannot write {self.uri}/{name}: {str(error).splitlines()[0]}; nothing that is not there "
+                        f"cannot write {self.uri}/{name}: {first_line(error)}; nothing that is not there "
                         "counts; when it can be written again, resume the run"
                     ) from error
                 time.sleep(wait)
@@ -104,7 +107,7 @@ class Store:
             return None
         except OSError as error:
             raise UserError(
-                f"cannot read {self.uri}/{name}: {str(error).splitlines()[0]}; try again when it can be reached"
+                f"cannot read {self.uri}/{name}: {first_line(error)}; try again when it can be reached"
             ) from error
 
     def names(self, folder: str) -> list[str]:
@@ -117,10 +120,12 @@ class Store:
             )
         except OSError as error:
             raise UserError(
-                f"cannot list {self.uri}/{folder}: {str(error).splitlines()[0]}; try again when it can be reached"
+                f"cannot list {self.uri}/{folder}: {first_line(error)}; try again when it can be reached"
             ) from error
         start = len(self._root) + 1
-        return sorted(info.path[start:] for info in found if info.type == FileType.File)
+        # A writer to a plain path that was killed leaves a part of a file behind, whose name begins with a dot.
+        files = [info for info in found if info.type == FileType.File and not info.base_name.startswith(".")]
+        return sorted(info.path[start:] for info in files)
 
     def remove(self, name: str) -> None:
         """Remove a file that is not needed any more; it may be gone, and may stay."""
@@ -148,24 +153,37 @@ class Mirror:
 
     def restore(self, folder: Path) -> None:
         """Bring the run back to a folder that does not exist yet, but for checkpoints. Raises UserError."""
-        files = {name: self.store.read(name) for name in RUN_FILES}
-        curves = [name for name in self.store.names("trials") if name.endswith("/curve.json")]
-        files |= {name: self.store.read(name) for name in curves}
-        files["journal.jsonl"] = self.journal()
-        partial = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}.partial")
+        target = folder.absolute()
+        partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
         try:
             (partial / "trials").mkdir(parents=True)
-            for name, data in files.items():
-                (partial / name).parent.mkdir(exist_ok=True)
-                write_bytes_atomically(partial / name, data or b"")
-            os.rename(partial, folder.absolute())
+            for name in RUN_FILES:
+                write_bytes_atomically(partial / name, self.store.read(name) or b"")
+            write_bytes_atomically(partial / "journal.jsonl", self.journal())
+            self._bring_curves(partial)
+            os.rename(partial, target)
         except OSError as error:
             raise UserError(
                 f"cannot bring {self.store.uri} back to {folder}: {error.strerror}; choose a folder that can be written"
             ) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)  # nothing there after success
+
+    def _bring_curves(self, folder: Path) -> None:
+        """Bring the curves that a run's folder lacks. Raises UserError, OSError."""
+        names = [name for name in self.store.names("trials") if name.endswith("/curve.json")]
+        missing = [name for name in names if not (folder / name).exists()]
+        with ThreadPoolExecutor(max_workers=16) as pool:  # an object store takes its time for each
+            for name, data in zip(missing, pool.map(self.store.read, missing), strict=True):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes(data or b"[]")
 
     def journal(self) -> bytes:
         """Put the journal together. Raises UserError if a piece is missing."""
+        return self._put_together()[0]
+
+    def _put_together(self) -> tuple[bytes, int]:
+        """Return the journal, and the highest number of an owner who has written any of it."""
         pieces = []
         for name in self.store.names("journal"):
             offset_text, fence_text, _ = name.removeprefix("journal/").split(".")
@@ -186,7 +204,7 @@ class Mirror:
             fence = piece.fence
             del data[piece.offset :]
             data += content
-        return bytes(data)
+        return bytes(data), fence
 
     def acquire(self, *, on_wait: Callable[[str], None]) -> int:
         """Become its owner, and return a fencing number that no owner before had. Raises UserError.
@@ -208,20 +226,33 @@ class Mirror:
                     break
                 if seen != owner:
                     raise self._held(seen)
-        self._fence = owner.get("fence", 0) + 1
+        self._fence = self._owner().get("fence", 0) + 1  # another may have come and gone meanwhile
         self._write_owner(released=False)
         time.sleep(SETTLE_SECONDS)
         if (seen := self._owner()) != self._says(released=False):
             raise self._held(seen)
         return self._fence
 
-    def catch_up(self, journal_path: Path) -> None:
-        """Give the run's folder what of the journal is here and not there. Raises UserError."""
-        there = self.journal()
-        here = journal_path.read_bytes()
-        sound = here[: here.rfind(b"\n") + 1]
-        if len(there) > len(sound) and there.startswith(sound):
+    def catch_up(self, journal_path: Path, fence: int) -> None:
+        """Give the run's folder what was written elsewhere. Raises UserError.
+
+        Of two journals that differ the one of the later owner counts, and of one owner the copy: what it lacks was
+        never acted on.
+
+        Args:
+            journal_path: the run's journal.
+            fence: the highest number of an owner in it.
+        """
+        there, fence_there = self._put_together()
+        if fence > fence_there or journal_path.read_bytes().startswith(there):
+            return
+        try:
             write_bytes_atomically(journal_path, there)
+            self._bring_curves(journal_path.parent)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {journal_path.parent}: {error.strerror}; make it writable, with room on its disk"
+            ) from error
 
     def begin(self, fence: int, folder: Path) -> None:
         """Bring the copy up to date with the run and keep it alive. Raises UserError.
@@ -233,12 +264,11 @@ class Mirror:
         self._fence = fence
         self._write_owner(released=False)
         for name in RUN_FILES:
-            data = (folder / name).read_bytes()
-            if data != self.store.read(name):
+            if (folder / name).exists() and (data := (folder / name).read_bytes()) != self.store.read(name):
                 self.store.write(name, data)
         there, here = self.journal(), (folder / "journal.jsonl").read_bytes()
         if there != here:
-            self._length = 0 if not here.startswith(there) else len(there)
+            self._length = len(there) if here.startswith(there) else 0
             self.push(here[self._length :])
         self._length = len(here)
         self._thread = threading.Thread(target=self._beat, name="mirror", daemon=True)
@@ -273,7 +303,9 @@ class Mirror:
             self._count += 1
             with contextlib.suppress(UserError):  # a push will say what is wrong
                 owner = self._owner()
-                if owner.get("fence", 0) > self._fence:
+                ours = self._says(released=False)
+                is_ours = all(owner.get(name) == ours[name] for name in ("host", "boot", "pid"))
+                if owner.get("fence", 0) > self._fence or (owner.get("fence") == self._fence and not is_ours):
                     self._lost = UserError(
                         f"{self.store.uri} was taken over by {in_words(owner)}; this process leaves it alone"
                     )

@@ -17,6 +17,11 @@ class GenotypeError(UserError):
     """A genotype breaks a rule; the message names the block and the rule."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or what it is if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" or a list of the known names, to end an error message with."""
     known = sorted(known)
