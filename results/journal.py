@@ -192,6 +192,11 @@ class Journal:
         """The number of its lease, which its lines carry."""
         return self._lease.fence
 
+    def moved_to(self, path: Path) -> None:
+        """Know that the folder was moved, and the open journal with it."""
+        self.path = path
+        self._lease.moved_to(path.parent / "lease")
+
     def unmirror_file(self, path: Path) -> None:
         """Remove a file of the run from its other place."""
         if self._mirror is not None:

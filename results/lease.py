@@ -119,6 +119,10 @@ class Lease:
         if owner:
             raise self._lost(owner)
 
+    def moved_to(self, folder: Path) -> None:
+        """Know that the run was moved, and this file with it."""
+        self._folder = folder
+
     def release(self) -> None:
         """Let go; another may take the run at once. May be called twice."""
         if self._stop.is_set():
@@ -145,6 +149,7 @@ class Lease:
             "released": released,
         }
         os.pwrite(self._descriptor, json.dumps(owner).encode().ljust(_FILE_BYTES - 1) + b"\n", 0)
+        os.fsync(self._descriptor)  # other hosts see it then, not when the system gets round to it
 
     def _lost(self, owner: dict[str, Any]) -> UserError:
         return UserError(f"{self._folder.parent} was taken over by {in_words(owner)}; this process leaves it alone")

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,21 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, config_toml: str, config_json: dict[str, Any], run_json: dict[str, Any]) -> RunFolder:
-        """Make the folder of a new run, with an empty journal, whole or not at all. Raises UserError."""
+    def create(
+        cls,
+        path: Path,
+        config_toml: str,
+        config_json: dict[str, Any],
+        run_json: dict[str, Any],
+        *,
+        begin: Callable[[Path], None] = lambda folder: None,
+    ) -> RunFolder:
+        """Make the folder of a new run, with a journal, whole or not at all. Raises UserError.
+
+        Args:
+            begin: called with the folder before it is moved to its place: what it writes into the journal is there
+                as soon as the run is.
+        """
         cls.check_free(path)
         # Prepared beside its place and moved there in one step: a crash leaves no half a run.
         target = path.absolute()
@@ -49,6 +63,7 @@ class RunFolder:
             write_text_atomically(partial / "config.json", _printed(config_json))
             write_text_atomically(partial / "run.json", _printed(run_json))
             write_text_atomically(partial / "journal.jsonl", "")
+            begin(partial)
             os.rename(partial, target)
             sync_folder(target.parent)
         except OSError as error:
@@ -66,20 +81,6 @@ class RunFolder:
             raise UserError(f"{path} already holds a run; resume it, or choose another folder")
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path} exists and is not an empty folder; choose another folder for the run")
-
-    @staticmethod
-    def is_begun(path: Path) -> bool:
-        """Whether a search there has written anything; what one leaves that died before that is removed."""
-        journal = path / "journal.jsonl"
-        if not journal.exists():
-            return False
-        if journal.stat().st_size:
-            return True
-        for name in ("config.toml", "config.json", "run.json", "journal.jsonl"):
-            (path / name).unlink(missing_ok=True)
-        for name in ("trials", "lease"):
-            shutil.rmtree(path / name, ignore_errors=True)
-        return False
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:

@@ -10,7 +10,7 @@ import contextlib
 import importlib.metadata
 import logging
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,14 +141,36 @@ def start_run(
         }
         # The executor first: where the workers cannot start, no folder is left that refuses the corrected command.
         with _make_executor(task, config.executor, Path(out), display.note) as executor:
-            folder = RunFolder.create(Path(out), config_toml, config.to_json(), about)
-            with Journal.create(folder.journal_path, mirror=mirror) as journal:
-                run = _identity(task, config) | {"versions": versions()}
-                journal.append({"event": "run_started", "schema": SCHEMA, "at": now(), "run": run})
+            run = _identity(task, config) | {"versions": versions()}
+            started = {"event": "run_started", "schema": SCHEMA, "at": now(), "run": run}
+            with _begun(Path(out), config, config_toml, about, started, mirror) as (folder, journal):
                 driver = Driver(config, folder, journal, task, controller, executor, display)
                 with display.begin(config.budget.num_trials, None):
                     _drive(driver)
     return Run(folder)
+
+
+@contextlib.contextmanager
+def _begun(
+    out: Path,
+    config: SearchConfig,
+    config_toml: str,
+    about: dict[str, Any],
+    started: dict[str, Any],
+    mirror: Mirror | None,
+) -> Iterator[tuple[RunFolder, Journal]]:
+    """Make the folder of a run whose journal has its first event: there is no run that was not begun."""
+    with contextlib.ExitStack() as stack:
+        opened: list[Journal] = []
+
+        def begin(folder: Path) -> None:
+            journal = stack.enter_context(Journal.create(folder / "journal.jsonl", mirror=mirror))
+            journal.append(started)
+            opened.append(journal)
+
+        folder = RunFolder.create(out, config_toml, config.to_json(), about, begin=begin)
+        opened[0].moved_to(folder.journal_path)
+        yield folder, opened[0]
 
 
 def resume(
@@ -243,7 +265,7 @@ def search_or_resume(
     if not (path / "journal.jsonl").exists() and mirror is not None and mirror.holds_run():
         display.note(f"bringing {path} back from {mirror.store.uri}")
         mirror.restore(path)
-    if not RunFolder.is_begun(path):
+    if not (path / "journal.jsonl").exists():
         return run_search(config, out=out, task=task, display=display, config_toml=config_toml)
     folder = RunFolder.open(path)
     begun_with = SearchConfig.from_json(folder.config())

@@ -404,10 +404,20 @@ def test_the_same_command_starts_and_continues(tmp_path: Path, task: ReplayableT
     assert "resumed with 9 of 11" in succeed(*command, "--trials", 11).stderr
 
 
-def test_a_run_that_died_before_its_first_event_is_started_again(tmp_path: Path) -> None:
+def test_a_search_that_dies_before_its_first_event_leaves_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spinenas.results.journal import Journal
+
     command = ("search", "quickstart", "--out", tmp_path / "run", "--trials", 3, "--or-resume", *SERIAL)
-    succeed(*command)
-    (tmp_path / "run" / "journal.jsonl").write_bytes(b"")
+
+    def die(journal: Journal, event: dict[str, Any], **_: Any) -> None:
+        raise SystemExit("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", die)
+        assert spinenas(*command).exit_code == 1
+    assert list(tmp_path.iterdir()) == []
     assert "3/3 done" in succeed(*command).stderr
 
 
