@@ -123,6 +123,10 @@ class RunFolder:
         _write_json(path, list(curve))
         return path
 
+    def checkpointed_trials(self) -> list[int]:
+        """Numbers of the trials that have a checkpoint."""
+        return sorted(int(path.parent.name) for path in self.path.glob(f"trials/[0-9]*/{CHECKPOINT}"))
+
     def remove_checkpoint(self, number: int) -> Path:
         """Remove what a trial that is finished has left of checkpoints, as far as that can be; return the file."""
         path = self._trial_path(number) / CHECKPOINT

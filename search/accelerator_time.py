@@ -39,11 +39,16 @@ class AcceleratorTime:
         running = sum(_seconds(since, now) * count for since, count in self._running.values())
         return (self._seconds + running) / 3600
 
-    def hours_with_another(self, now: str) -> float:
-        """What it will be, at the mean of the trials so far, when those that run and one more are finished."""
+    def hours_with_others(self, now: str, num_others: int) -> float:
+        """What it will be, at the mean of the trials so far, when those that run and so many others are finished."""
         mean = self._trial_seconds / self._num_trials if self._num_trials else 0.0
         running = sum(max(mean, _seconds(since, now) * count) for since, count in self._running.values())
-        return (self._seconds + running + mean) / 3600
+        return (self._seconds + running + num_others * mean) / 3600
+
+    @property
+    def num_running(self) -> int:
+        """Attempts that run."""
+        return len(self._running)
 
     def _end(self, number: int, at: str) -> float:
         since, count = self._running.pop(number, (at, 0.0))

@@ -122,7 +122,7 @@ def search(
     }
     config, config_toml = _configuration(source, _given(settings) | _data_settings(data), overrides)
     if dry_run:
-        _dry_run(config)
+        _dry_run(config, out)
         return
     from spinenas.search.display import display_for
     from spinenas.search.loop import run_search, search_or_resume
@@ -133,12 +133,12 @@ def search(
     _conclude(run)
 
 
-def _dry_run(config: SearchConfig) -> None:
+def _dry_run(config: SearchConfig, out: Path) -> None:
     """Say what a search would take."""
     from spinenas.search.estimate import estimate
 
     with _watched(lambda: "nothing was begun"):
-        found = estimate(config, lambda text: click.echo(text, err=True))
+        found = estimate(config, out, lambda text: click.echo(text, err=True))
     _print_rows(found.rows(), None, {})
 
 
@@ -196,12 +196,15 @@ def preflight(
     from spinenas.search.preflight import preflight as look
 
     with _watched(lambda: "nothing was begun"):
-        machines = look(config, out, lambda text: click.echo(text, err=True))
+        machines, _ = look(config, out, lambda text: click.echo(text, err=True))
     _print_rows(
         [machine.row() for machine in machines],
         format,
         {"step_seconds": "figure", "trial_minutes": "seconds", "peak_memory": "gibibytes"},
     )
+    for machine in machines:
+        if machine.traceback:
+            click.echo(machine.traceback.rstrip(), err=True)
     problems = [f"{machine.name}: {problem}" for machine in machines for problem in machine.problems]
     if problems:
         raise UserError("; ".join(problems))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tomllib
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -200,8 +201,8 @@ class StorageConfig:
 def _check_positive(table: str, part: Any, *names: str) -> None:
     for name in names:
         value = getattr(part, name)
-        if value is not None and value <= 0:
-            raise UserError(f"{table}.{name} is {value}; it is more than 0")
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"{table}.{name} is {value}; it is a number above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +251,15 @@ class SearchConfig:
                 if getattr(options, item.name) != item.default:
                     key = f"controller.{name}.{item.name}"
                     sentences.append(f"{key} has no effect, since controller.name is {chosen!r}")
-        if self.executor.kind == "serial" and self.executor.gpus_per_worker is not None:
-            sentences.append('executor.gpus_per_worker has no effect, since executor.kind is "serial"')
+        unused: dict[str, tuple[str, ...]] = {
+            "serial": ("gpus_per_worker", "gpu_memory_gib", "tpus_per_worker", "stall_minutes", "address"),
+            "tune": ("stall_minutes",),
+            "ray": (),
+        }
+        defaults = ExecutorConfig()
+        for name in unused[self.executor.kind]:
+            if getattr(self.executor, name) != getattr(defaults, name):
+                sentences.append(f'executor.{name} has no effect, since executor.kind is "{self.executor.kind}"')
         return sentences
 
     def resolved(self) -> SearchConfig:

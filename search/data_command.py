@@ -7,15 +7,19 @@ import hashlib
 import subprocess
 import tempfile
 import uuid
+from functools import cache
 from pathlib import Path
 
 from spinenas.space.errors import UserError
 
-SESSION = uuid.uuid4().hex
-"""Of this process; a driver gives its own to its workers, so that each session of a run fetches once."""
+
+@cache
+def this_session() -> str:
+    """Return a name for this process; a driver gives its own to its workers, so that each session fetches once."""
+    return uuid.uuid4().hex
 
 
-def run_once_per_machine(command: str, session: str = SESSION) -> None:
+def run_once_per_machine(command: str, session: str) -> None:
     """Run the command unless it has run here in this session; wait for it where another process runs it.
 
     Raises UserError with the last line it printed if it fails; the next worker then tries again.
@@ -26,9 +30,9 @@ def run_once_per_machine(command: str, session: str = SESSION) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if done.exists():
             return
-        ended = subprocess.run(command, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        ended = subprocess.run(command, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if ended.returncode != 0:
-            said = (ended.stdout.strip().splitlines() or ["it printed nothing"])[-1]
+            said = (ended.stdout.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
             raise UserError(
                 f"executor.data_command {command!r} ended with status {ended.returncode} ({said}); "
                 "try it by hand on that machine"

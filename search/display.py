@@ -45,6 +45,8 @@ class Progress:
     num_timed: int = 0
     began: float = field(default_factory=time.monotonic)
     networks: dict[int, str] = field(default_factory=dict)
+    _best_single: float | None = None
+    _replicated: set[str] = field(default_factory=set)
 
     def add(self, event: dict[str, Any]) -> None:
         """Take the next event of the journal."""
@@ -62,7 +64,7 @@ class Progress:
             self.num_timed += 1
             if "evaluation" in event:
                 objective = event["evaluation"]["objective"]
-                self.objectives.setdefault(self.networks[number], []).append(objective)
+                self._count(self.networks[number], objective)
             else:
                 self.num_failed += 1
 
@@ -77,13 +79,21 @@ class Progress:
 
     def best(self) -> str:
         """The mean objective of the network that would win now, with its spread where there is one."""
-        if not self.objectives:
+        if self._best_single is None:
             return "none yet"
         # As results.leaderboard.winner has it: among single runs the best is mostly the luckiest.
-        replicated = [objectives for objectives in self.objectives.values() if len(objectives) > 1]
-        best = max(replicated or self.objectives.values(), key=statistics.fmean)
-        spread = f" ± {statistics.stdev(best):.4f} (n={len(best)})" if len(best) > 1 else ""
-        return f"{statistics.fmean(best):.4f}{spread}"
+        if not self._replicated:
+            return f"{self._best_single:.4f}"
+        best = max((self.objectives[key] for key in self._replicated), key=statistics.fmean)
+        return f"{statistics.fmean(best):.4f} ± {statistics.stdev(best):.4f} (n={len(best)})"
+
+    def _count(self, key: str, objective: float) -> None:
+        """Take the objective of a complete trial; in a long run there are too many to look at all of them each time."""
+        objectives = self.objectives.setdefault(key, [])
+        objectives.append(objective)
+        self._best_single = max(objective, self._best_single if self._best_single is not None else objective)
+        if len(objectives) > 1:
+            self._replicated.add(key)
 
     def trials_per_hour(self) -> float | None:
         """The pace of this session; None before its first result."""
@@ -104,7 +114,7 @@ def _progress(num_trials: int, past: RunState | None) -> Progress:
     for record in past.trials.values() if past else ():
         progress.networks[record.number] = record.network_key
         if record.evaluation:
-            progress.objectives.setdefault(record.network_key, []).append(record.evaluation.objective)
+            progress._count(record.network_key, record.evaluation.objective)
         progress.num_failed += record.failure is not None
     return progress
 

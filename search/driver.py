@@ -138,6 +138,7 @@ class Driver:
         executor: Executor,
         display: Display,
         *,
+        window: int | None = None,
         time_taken: AcceleratorTime | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -145,6 +146,7 @@ class Driver:
 
         Args:
             config: with the budget as it is now.
+            window: of an ordered run, which is part of what the run is; other workers on resume do not change it.
             time_taken: by earlier sessions.
             clock: seconds, for pauses between attempts alone.
         """
@@ -152,9 +154,7 @@ class Driver:
         self._controller, self._executor, self._display = controller, executor, display
         self._clock = clock
         self._num_trials = config.budget.num_trials
-        # The window of an ordered run is part of what the run is; other workers on resume do not change it.
-        # The single place of a serial run makes it ordered by itself.
-        self._window = config.executor.workers if config.executor.ordered else None
+        self._window = window
         self._num_asked = self._num_told = 0
         self._untold: dict[int, Result] = {}  # results the controller does not know yet
         self._open: dict[int, _Trial] = {}  # all that have no result, by number
@@ -185,12 +185,19 @@ class Driver:
         proposals, self._untold = replay_into(self._controller, state, ordered=self._window is not None)
         self._num_asked, self._num_told = len(state.trials), len(state.told) - len(self._untold)
         for record in state.unfinished:
-            trial = _Trial(proposals[record.number], record.seed, record.fidelity, record.attempt)
+            proposal = proposals[record.number]
+            trial = _Trial(proposal, record.seed, record.fidelity, record.attempt)
+            if record.fidelity is not None and record.fidelity != proposal.fidelity:
+                full = (proposal.fidelity or self._task.fidelity).batch_size
+                trial.num_out_of_memory = (full // record.fidelity.batch_size).bit_length() - 1
             self._open[record.number] = trial
             if record.status is Status.RUNNING:
                 self._requeue(trial, "the search was stopped")
             else:
                 self._waiting.append(trial)
+        for number in self._folder.checkpointed_trials():
+            if number in state.trials and number not in self._open:  # its driver died as it removed it
+                self._journal.unmirror_file(self._folder.remove_checkpoint(number))
 
     def begin_again(self, changes: dict[str, Any]) -> None:
         """Keep in the journal that, and with what changes, a run is resumed."""
@@ -272,7 +279,8 @@ class Driver:
         if limit is None:
             return False
         at = now()
-        if self._time.hours_with_another(at) > limit:
+        num_others = len(self._open) - self._time.num_running + 1  # those that have not started yet, and the new one
+        if self._time.hours_with_others(at, num_others) > limit:
             self._over = True
             self._display.note(
                 f"no further trial: {self._time.hours(at):.2f} of {limit:g} accelerator hours are spent, and another "

@@ -44,9 +44,15 @@ class Estimate:
         ]
 
 
-def estimate(config: SearchConfig, note: Note) -> Estimate:
-    """Measure a few steps and reckon; the slowest kind of machine counts. Raises UserError."""
-    machines = preflight(config, Path.cwd(), note)
+def estimate(config: SearchConfig, out: Path, note: Note) -> Estimate:
+    """Measure a few steps and reckon; the slowest kind of machine counts. Raises UserError.
+
+    Args:
+        config: of the search.
+        out: where the run would be.
+        note: told what is being tried.
+    """
+    machines, accelerators = preflight(config, out, note)
     for machine in machines:
         if machine.problems:
             raise UserError(f"{machine.name}: {'; '.join(machine.problems)}")
@@ -54,7 +60,6 @@ def estimate(config: SearchConfig, note: Note) -> Estimate:
     assert slowest.probe is not None, "a machine without a problem has a probe"
     executor, budget = config.executor, config.budget
     workers = 1 if executor.kind == "serial" else executor.workers
-    accelerators = executor.gpus_per_worker or executor.tpus_per_worker or 1.0
     trial_hours = slowest.probe.trial_seconds / 3600
     num_trials = budget.num_trials
     if budget.max_accelerator_hours is not None:

@@ -240,9 +240,18 @@ def stream_job(
     task: Task, job: Job, worker: str, *, accelerators: float = 1.0, seconds: float | None = None
 ) -> Iterator[Event | Remark]:
     """Do a job in another thread, always the same one, and yield its events as they happen."""
-    events: queue.SimpleQueue[Event | Remark] = queue.SimpleQueue()
-    _job_thread.submit(run_job, task, job, worker, events.put, accelerators=accelerators, seconds=seconds)
+    events: queue.SimpleQueue[Event | Remark | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            run_job(task, job, worker, events.put, accelerators=accelerators, seconds=seconds)
+        finally:
+            events.put(None)  # even if what it was left by is no Exception
+
+    _job_thread.submit(run)
     event: Event | Remark | None = None
     while not isinstance(event, Finished):
         event = events.get()
+        if event is None:
+            raise RuntimeError(f"trial {job.number} was left without a result")
         yield event

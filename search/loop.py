@@ -26,7 +26,7 @@ from spinenas.results.record import TrialRecord
 from spinenas.results.run_folder import RunFolder
 from spinenas.search.accelerator_time import AcceleratorTime
 from spinenas.search.config import ExecutorConfig, SearchConfig, flattened
-from spinenas.search.data_command import run_once_per_machine
+from spinenas.search.data_command import run_once_per_machine, this_session
 from spinenas.search.driver import Display, Driver, now
 from spinenas.search.executor import Executor, Note, Task
 from spinenas.search.salvage import salvage
@@ -144,7 +144,8 @@ def start_run(
             run = _identity(task, config) | {"versions": versions()}
             started = {"event": "run_started", "schema": SCHEMA, "at": now(), "run": run}
             with _begun(Path(out), config, config_toml, about, started, mirror) as (folder, journal):
-                driver = Driver(config, folder, journal, task, controller, executor, display)
+                window = _window(config.executor)
+                driver = Driver(config, folder, journal, task, controller, executor, display, window=window)
                 with display.begin(config.budget.num_trials, None):
                     _drive(driver)
     return Run(folder)
@@ -180,6 +181,7 @@ def resume(
     max_accelerator_hours: float | None = None,
     workers: int | None = None,
     address: str | None = None,
+    executor: ExecutorConfig | None = None,
     mend: bool = False,
     task: Task | None = None,
     display: Display | None = None,
@@ -192,6 +194,7 @@ def resume(
         max_accelerator_hours: another limit of accelerator time in all.
         workers: trials at a time, if other than before.
         address: of a Ray cluster, if another than before; "local" for none.
+        executor: where and how trials run, if otherwise than before; what an ordered run depends on stays.
         mend: rewrite a journal that is damaged in the middle first, a copy of which is kept.
         task: as given to `run_search`.
         display: who watches.
@@ -207,8 +210,9 @@ def resume(
     if mend:
         mended = salvage(
             folder.journal_path,
+            mirror=_mirror(config),
             seed=config.seed,
-            window=config.executor.workers if config.executor.ordered else None,
+            window=_window(config.executor),
             make_controller=lambda state: _make_controller(_with_changes(config, state.resumes)),
         )
         display.note(str(mended or f"{folder.journal_path} is sound, there is nothing to salvage"))
@@ -231,14 +235,15 @@ def resume(
         task.prepare()
         _check_identity(path, state.run, _identity(task, config))
         controller = _make_controller(config)
-        executor_config = replace(
-            config.executor,
-            workers=workers or config.executor.workers,
-            address=address or config.executor.address,
-        )
+        window = _window(config.executor)
+        executor = executor or config.executor
+        executor = replace(executor, workers=workers or executor.workers, address=address or executor.address)
+        config = replace(config, executor=executor)
         # Nothing is appended before the workers stand.
-        with _make_executor(task, executor_config, folder.path, display.note) as executor:
-            driver = Driver(config, folder, journal, task, controller, executor, display, time_taken=time_taken)
+        with _make_executor(task, executor, folder.path, display.note) as running:
+            driver = Driver(
+                config, folder, journal, task, controller, running, display, window=window, time_taken=time_taken
+            )
             with display.begin(config.budget.num_trials, state):
                 driver.begin_again({"versions": versions(), **changes})
                 driver.replay(state)
@@ -257,7 +262,7 @@ def search_or_resume(
     """Do what `run_search` does or, where the run was begun before, what `resume` does: a command to be repeated.
 
     A run whose folder is gone is brought back from its mirror. The configuration must be the one it was begun with,
-    but for where it runs (`executor`) and a larger budget. Raises UserError.
+    but for where and how it runs (`executor`) and a larger budget. Raises UserError.
     """
     display = display or _Silent()
     path = Path(out)
@@ -269,15 +274,17 @@ def search_or_resume(
         return run_search(config, out=out, task=task, display=display, config_toml=config_toml)
     folder = RunFolder.open(path)
     begun_with = SearchConfig.from_json(folder.config())
-    _check_same_search(path, begun_with, replace(config, budget=begun_with.budget).resolved())
-    budget = _with_changes(begun_with, Run(folder).state().resumes).budget
+    budget = replace(begun_with.budget, replicate_share=config.budget.replicate_share)
+    _check_same_search(path, begun_with, replace(config, budget=budget).resolved())
+    before = _with_changes(begun_with, Run(folder).state().resumes).budget
     given = config.budget
+    hours, hours_before = given.max_accelerator_hours, before.max_accelerator_hours
     return resume(
         path,
-        num_trials=given.num_trials if given.num_trials > budget.num_trials else None,
-        max_accelerator_hours=given.max_accelerator_hours,
-        workers=config.executor.workers,
-        address=config.executor.address,
+        # What was extended by a resumption since is not taken back.
+        num_trials=given.num_trials if given.num_trials > before.num_trials else None,
+        max_accelerator_hours=hours if hours and hours_before and hours > hours_before else None,
+        executor=config.executor,
         task=task,
         display=display,
     )
@@ -285,13 +292,21 @@ def search_or_resume(
 
 def _check_same_search(path: Path, begun_with: SearchConfig, given: SearchConfig) -> None:
     """Raise UserError naming the first difference that makes it another search."""
-    before, now_given = (dict(flattened(config.to_json())) for config in (begun_with, given))
-    for key in before | now_given:
-        if not key.startswith("executor.") and before.get(key) != now_given.get(key):
+    before, after = (dict(flattened(config.to_json())) for config in (begun_with, given))
+    meaning = {"executor.ordered", "executor.threads_per_trial"}
+    if begun_with.executor.ordered:
+        meaning.add("executor.workers")
+    for key in before | after:
+        if (key in meaning or not key.startswith("executor.")) and before.get(key) != after.get(key):
             raise UserError(
-                f"{path} holds another search: its {key} is {before.get(key)!r}, not {now_given.get(key)!r}; "
+                f"{path} holds another search: its {key} is {before.get(key)!r}, not {after.get(key)!r}; "
                 "give the command it was begun with, or another --out"
             )
+
+
+def _window(executor: ExecutorConfig) -> int | None:
+    """How many trials an ordered run asks ahead; None for any other. A serial run is ordered by itself."""
+    return executor.workers if executor.ordered else None
 
 
 def _mirror(config: SearchConfig) -> Mirror | None:
@@ -365,7 +380,7 @@ def _make_executor(task: Task, config: ExecutorConfig, run: Path, note: Note) ->
 def fetch_data(config: SearchConfig) -> None:
     """Run the configuration's data command on this machine. Raises UserError."""
     if config.executor.data_command is not None:
-        run_once_per_machine(config.executor.data_command)
+        run_once_per_machine(config.executor.data_command, this_session())
 
 
 def proxy_task(config: SearchConfig) -> Task:
@@ -408,4 +423,11 @@ def _check_identity(path: str | Path, before: dict[str, Any], now: dict[str, Any
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
     packages = ("spinenas", "torch", "ray", "numpy", "pycocotools")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    return {"python": platform.python_version()} | {name: _version(name) for name in packages}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"  # such as our own code on a worker that it was sent to

@@ -6,16 +6,17 @@ import contextlib
 import tempfile
 import traceback
 import uuid
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spinenas.results.mirror import Store
 from spinenas.search.config import SearchConfig
-from spinenas.search.data_command import SESSION, run_once_per_machine
+from spinenas.search.data_command import run_once_per_machine, this_session
 from spinenas.search.executor import Note
 from spinenas.search.loop import proxy_task, versions
-from spinenas.space.errors import UserError
+from spinenas.space.errors import UserError, first_line
 from spinenas.space.genotype import Genotype
 from spinenas.space.published import SPINENET_49
 from spinenas.space.search_space import space_by_name
@@ -52,12 +53,14 @@ class Machine:
         problems: what a search could not run with, a sentence each.
         device: where trials would run there.
         probe: what a trial takes; None if it could not be tried.
+        traceback: of what went wrong in it, if it was nothing that a sentence explains.
     """
 
     name: str
-    problems: list[str] = field(default_factory=list)
+    problems: tuple[str, ...] = ()
     device: str | None = None
     probe: Probe | None = None
+    traceback: str = ""
 
     def row(self) -> dict[str, Any]:
         """For a table."""
@@ -72,8 +75,10 @@ class Machine:
         }
 
 
-def preflight(config: SearchConfig, out: Path, note: Note) -> list[Machine]:
-    """Try everything on one machine of each kind that could hold a worker. Raises UserError.
+def preflight(config: SearchConfig, out: Path, note: Note) -> tuple[list[Machine], float]:
+    """Try everything on one machine of each kind that could hold a worker; say how many accelerators a worker has.
+
+    Raises UserError.
 
     Args:
         config: of the search.
@@ -81,16 +86,16 @@ def preflight(config: SearchConfig, out: Path, note: Note) -> list[Machine]:
         note: told what is being tried.
     """
     if config.executor.data_command is not None:
-        run_once_per_machine(config.executor.data_command)
+        run_once_per_machine(config.executor.data_command, this_session())
     place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
     try:
         storage = tempfile.TemporaryDirectory(prefix=".spinenas-preflight-", dir=place)
     except OSError as error:
         raise UserError(f"{place} cannot be written: {error.strerror}; choose another --out") from error
     with storage:
-        errand = Errand(config, versions(), Path(storage.name), probe_genotype(config), SESSION)
+        errand = Errand(config, versions(), Path(storage.name), probe_genotype(config), this_session())
         if config.executor.kind == "serial":
-            return [examine(errand, "this machine")]
+            return [examine(errand, "this machine")], 1.0
         from spinenas.search.ray_preflight import examine_cluster
 
         return examine_cluster(errand, note)
@@ -109,38 +114,34 @@ def probe_genotype(config: SearchConfig) -> Genotype:
 
 def examine(errand: Errand, name: str) -> Machine:
     """Try everything on this machine."""
-    problems = []
-    theirs = versions()
-    for package, version in errand.versions.items():
-        if theirs[package] != version:
-            problems.append(f"{package} is {theirs[package]}, the driver has {version}")
-    if errand.config.storage.mirror is not None:
-        problems += _tried(lambda: _try_mirror(errand.config.storage.mirror or ""))
+    config, found = errand.config, versions()
+    problems = [
+        f"{package} is {found[package]}, the driver has {version}"
+        for package, version in errand.versions.items()
+        # Code that is sent to a worker has no version there, and is the driver's.
+        if found[package] != version and not (package == "spinenas" and config.executor.ship_code)
+    ]
+    attempts: list[Callable[[], None]] = []
+    if config.storage.mirror is None:
+        attempts.append(lambda: _try_storage(errand.storage))
     else:
-        problems += _tried(lambda: _try_storage(errand.storage))
-    if errand.config.executor.data_command is not None:
-        command = errand.config.executor.data_command
-        problems += _tried(lambda: run_once_per_machine(command, errand.session))
-    machine = Machine(name, problems)
+        attempts.append(lambda: _try_mirror(config.storage.mirror or ""))
+    if config.executor.data_command is not None:
+        attempts.append(lambda: run_once_per_machine(config.executor.data_command or "", errand.session))
+    for attempt in attempts:
+        try:
+            attempt()
+        except UserError as error:
+            problems.append(str(error))
     try:
-        task = proxy_task(errand.config)
-        machine = replace(machine, device=task.device)
+        task = proxy_task(config)
         task.prepare()
-        return replace(machine, probe=task.probe(errand.genotype))  # type: ignore[attr-defined]
+        return Machine(name, tuple(problems), task.device, task.probe(errand.genotype))  # type: ignore[attr-defined]
     except UserError as error:
-        problems.append(str(error))
+        return Machine(name, (*problems, str(error)))
     except Exception as error:
-        problems.append(f"a training step fails: {error or type(error).__name__}")
-        traceback.print_exc()
-    return machine
-
-
-def _tried(attempt: Any) -> list[str]:
-    try:
-        attempt()
-    except UserError as error:
-        return [str(error)]
-    return []
+        said = f"a training step fails: {first_line(error)}"
+        return Machine(name, (*problems, said), traceback=traceback.format_exc())
 
 
 def _try_mirror(uri: str) -> None:

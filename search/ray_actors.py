@@ -21,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from spinenas.results.record import Failure, FailureKind
 from spinenas.search.config import ExecutorConfig
-from spinenas.search.data_command import SESSION, run_once_per_machine
+from spinenas.search.data_command import this_session
 from spinenas.search.executor import (
     EpochDone,
     Event,
@@ -36,9 +36,9 @@ from spinenas.search.executor import (
 )
 from spinenas.search.failure_rules import pause_seconds
 from spinenas.search.ray_resources import explain_waiting
-from spinenas.search.ray_session import hide_unreserved_gpus, is_remote, ray_session, request_of
+from spinenas.search.ray_session import is_remote, prepare_worker, ray_session, request_of
 from spinenas.search.stop_signals import sigterm_waits
-from spinenas.space.errors import UserError
+from spinenas.space.errors import UserError, first_line
 
 CHECK_SECONDS = 1.0
 """How often limits and missing workers are looked at while nothing happens."""
@@ -49,21 +49,15 @@ EXPLAIN_SECONDS = 5.0
 REMIND_SECONDS = 300.0
 """How long until it is said again that there are no workers."""
 
-MAX_FAILED_STARTS = 5
-"""So many starts of workers in a row, each failed on a living machine, end the search."""
+MAX_FAILED_STARTS = 3
+"""So many starts of workers in a row, each failed on a living machine, end a search that has no other worker."""
 
 
 class _Worker:
     """The actor: a task that stays, and one job at a time."""
 
     def __init__(self, name: str, gpus: float, accelerators: float, config: ExecutorConfig, session: str, task: Task):
-        hide_unreserved_gpus(gpus)
-        if config.gpu_memory_gib is not None:
-            from spinenas.proxy_task.device import limit_accelerator_memory
-
-            limit_accelerator_memory(gpus)
-        if config.data_command is not None:
-            run_once_per_machine(config.data_command, session)
+        prepare_worker(config, gpus, session)
         self._name, self._accelerators, self._task = name, accelerators, task
         self._seconds = None if config.trial_minutes is None else 60 * config.trial_minutes
 
@@ -123,6 +117,7 @@ class RayExecutor:
         self._slots = [_Slot(f"worker-{index}") for index in range(config.workers)]
         self._streams: dict[Any, _Slot] = {}  # by the stream of a job's events
         self._num_failed_starts = 0
+        self._said_of_starts: set[str] = set()
         self._without_workers = 0.0  # since when, in seconds of the monotonic clock
         self._explained = ""
         self._explained_at = 0.0
@@ -234,7 +229,7 @@ class RayExecutor:
         )
         accelerators = self._gpus or self._config.tpus_per_worker or 1.0
         slot.actor = actor_class.remote(
-            slot.name, self._gpus, accelerators, self._config, SESSION, self._task_reference
+            slot.name, self._gpus, accelerators, self._config, this_session(), self._task_reference
         )
         slot.ready, slot.node_id, slot.state = slot.actor.where.remote(), None, "starting"
 
@@ -257,11 +252,15 @@ class RayExecutor:
             return
         self._num_failed_starts += 1
         reason = str(error).strip().splitlines()[-1]
-        if self._num_failed_starts >= min(MAX_FAILED_STARTS, len(self._slots)):
-            raise UserError(
-                f"a Ray worker cannot start ({reason}); "
-                "install spinenas and what the task needs on every machine of the cluster"
-            ) from error
+        said = reason.removeprefix("spinenas.space.errors.UserError: ")
+        if said == reason:
+            said += "; install spinenas and what the task needs on every machine of the cluster"
+        is_alone = not any(other.state in ("idle", "busy") for other in self._slots)
+        if is_alone and self._num_failed_starts >= min(MAX_FAILED_STARTS, len(self._slots)):
+            raise UserError(f"no Ray worker can start: {said}") from error
+        if said not in self._said_of_starts:
+            self._said_of_starts.add(said)
+            self._note(f"{slot.name} cannot start, and is tried again: {said}")
         slot.again_at = time.monotonic() + pause_seconds(self._num_failed_starts)
 
     def _replace(self, slot: _Slot) -> None:
@@ -304,7 +303,7 @@ class RayExecutor:
 
     def _loss(self, slot: _Slot, error: RayError) -> Failure:
         """Say what became of a worker: too large, or its process or its whole machine gone."""
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error)
         if isinstance(error, OutOfMemoryError):
             # Ray's memory monitor chose it; tried again, the trial would fill the machine again.
             return Failure(FailureKind.OUT_OF_MEMORY, f"{slot.name} was ended, its machine ran out of memory: {reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -11,15 +12,21 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from spinenas.search.executor import Note
 from spinenas.search.preflight import Errand, Machine, examine
 from spinenas.search.ray_resources import explain_waiting, fits_any
-from spinenas.search.ray_session import hide_unreserved_gpus, ray_session, request_of
+from spinenas.search.ray_session import prepare_worker, ray_session, request_of
 from spinenas.space.errors import UserError
+
+PATIENCE_SECONDS = 20.0
+"""After which it is said that a machine has not answered."""
 
 COUNTED = ("CPU", "GPU", "TPU")
 """Machines that have as much of these are of one kind, unless their accelerators are of different types."""
 
 
-def examine_cluster(errand: Errand, note: Note) -> list[Machine]:
-    """Examine the machines as workers would find them. Raises UserError if none could hold one."""
+def examine_cluster(errand: Errand, note: Note) -> tuple[list[Machine], float]:
+    """Examine the machines as workers would find them; say how many accelerators each worker has.
+
+    Raises UserError if no machine could hold a worker.
+    """
     config = errand.config.executor
     with ray_session(config, note) as gpus:
         request = request_of(config, gpus)
@@ -41,16 +48,19 @@ def examine_cluster(errand: Errand, note: Note) -> list[Machine]:
                 "max_retries": 0,
             }
             reference = ray.remote(_examine).options(**options).remote(errand, name, gpus)
+            ready, _ = ray.wait([reference], timeout=PATIENCE_SECONDS)
+            if not ready:
+                note(f"{name} has no room for a worker now, or takes its time; waiting")
             try:
                 machines.append(ray.get(reference))
             except RayError as error:
                 said = str(error).strip().splitlines()[-1]
-                machines.append(Machine(name, [f"a worker cannot run there: {said}"]))
-        return machines
+                machines.append(Machine(name, (f"a worker cannot run there: {said}",)))
+        return machines, gpus or config.tpus_per_worker or 1.0
 
 
 def _examine(errand: Errand, name: str, gpus: float) -> Machine:
-    hide_unreserved_gpus(gpus)
+    prepare_worker(replace(errand.config.executor, data_command=None), gpus, errand.session)
     return examine(errand, name)
 
 

@@ -17,20 +17,24 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import AuthenticationError
+from ray.exceptions import AuthenticationError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import spinenas.search
 from spinenas.search.config import ExecutorConfig
+from spinenas.search.data_command import run_once_per_machine
 from spinenas.search.executor import Note
 from spinenas.search.stop_signals import Terminated
-from spinenas.space.errors import UserError
+from spinenas.space.errors import UserError, first_line
 
 LOCAL = "local"
 """The address that means a Ray of our own on this machine, as Ray has it; no address means the same."""
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Shared memory of a Ray started here. Only the task and small events pass through it; images do not."""
+
+ANSWER_SECONDS = 120.0
+"""How long a machine may take to tell its GPU's memory: a process has to start there and load torch."""
 
 CODE_FOLDERS = ("search", "space", "space/network", "proxy_task", "controller", "results")
 
@@ -92,7 +96,7 @@ def _connect(**options: Any) -> None:
 
 def _refused(config: ExecutorConfig, error: Exception) -> UserError:
     """Say why a cluster could not be connected to."""
-    said = str(error).splitlines()[0]
+    said = first_line(error)
     if isinstance(error, AuthenticationError):
         return UserError(
             f"the token of the Ray cluster at {config.address!r} cannot be read here ({said}); put it into "
@@ -113,7 +117,6 @@ _ASK_WITHOUT_TOKEN = """
 import sys
 from ray._raylet import GcsClient
 from ray.exceptions import AuthenticationError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 try:
     GcsClient(address=sys.argv[1])
 except AuthenticationError:
@@ -197,7 +200,15 @@ def _gpu_memory_gib(wanted: float) -> float:
         )
     ask = ray.remote(_own_gpu_memory_gib)
     there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
-    return min(ray.get([ask.options(num_cpus=0, num_gpus=1, scheduling_strategy=node).remote() for node in there]))
+    # The least part of a GPU, as others may hold the rest.
+    asked = [ask.options(num_cpus=0, num_gpus=0.01, scheduling_strategy=node).remote() for node in there]
+    try:
+        return float(min(ray.get(asked, timeout=ANSWER_SECONDS)))
+    except RayError as error:
+        raise UserError(
+            f"the memory of the cluster's GPUs cannot be told ({first_line(error)}); set executor.gpus_per_worker "
+            "instead of executor.gpu_memory_gib"
+        ) from error
 
 
 def _own_gpu_memory_gib() -> float:
@@ -212,7 +223,18 @@ def request_of(config: ExecutorConfig, gpus: float) -> dict[str, float]:
     return {name: amount for name, amount in wanted.items() if amount}
 
 
-def hide_unreserved_gpus(gpus: float) -> None:
-    """In a worker: see no GPU if it has reserved none, for which Ray leaves all of them visible."""
-    if gpus == 0:
+def prepare_worker(config: ExecutorConfig, gpus: float, session: str) -> None:
+    """In a worker, before its task is opened: see the GPUs it has reserved, and have the data. Raises UserError.
+
+    Args:
+        gpus: what it has reserved.
+        session: of the driver, for the data command.
+    """
+    if gpus == 0:  # for which Ray leaves all of them visible
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if config.gpu_memory_gib is not None:
+        from spinenas.proxy_task.device import limit_accelerator_memory
+
+        limit_accelerator_memory(gpus)
+    if config.data_command is not None:
+        run_once_per_machine(config.data_command, session)

@@ -24,9 +24,9 @@ from ray.tune.search import Searcher
 
 from spinenas.results.record import Evaluation, Failure, FailureKind
 from spinenas.search.config import ExecutorConfig
-from spinenas.search.data_command import SESSION, run_once_per_machine
+from spinenas.search.data_command import this_session
 from spinenas.search.executor import EpochDone, Event, Finished, Job, Note, Remark, Task, stream_job
-from spinenas.search.ray_session import hide_unreserved_gpus, ray_session, request_of
+from spinenas.search.ray_session import prepare_worker, ray_session, request_of
 from spinenas.space.errors import UserError
 
 
@@ -118,7 +118,7 @@ class TuneExecutor:
         session = sum(1 for _ in self._folder.glob("session-*"))
         trainable = tune.with_resources(
             tune.with_parameters(
-                _TaskTrainable, task=self._task, gpus=self._gpus, config=self._config, session=SESSION
+                _TaskTrainable, task=self._task, gpus=self._gpus, config=self._config, session=this_session()
             ),
             request_of(self._config, self._gpus),
         )
@@ -208,9 +208,7 @@ class _TaskTrainable(Trainable):
     def setup(  # type: ignore[override]
         self, tune_config: dict[str, Any], task: Task, gpus: float, config: ExecutorConfig, session: str
     ) -> None:
-        hide_unreserved_gpus(gpus)
-        if config.data_command is not None:
-            run_once_per_machine(config.data_command, session)
+        prepare_worker(config, gpus, session)
         self._task = task
         self._accelerators = gpus or config.tpus_per_worker or 1.0
         self._seconds = None if config.trial_minutes is None else 60 * config.trial_minutes

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spinenas.controller.base import Controller, Proposal
+from spinenas.controller.base import Controller, SpaceExhausted
 from spinenas.results.atomic_write import write_bytes_atomically
 from spinenas.results.journal import SCHEMA, Fold, Journal, RunState, decode, encode
+from spinenas.results.mirror import Mirror
 from spinenas.search.driver import replay_into, trial_seed
 from spinenas.space.errors import UserError
 from spinenas.space.graph import network_key
@@ -40,23 +41,29 @@ class Salvage:
 
 
 def salvage(
-    path: Path, *, seed: int, window: int | None, make_controller: Callable[[RunState], Controller]
+    path: Path,
+    *,
+    mirror: Mirror | None,
+    seed: int,
+    window: int | None,
+    make_controller: Callable[[RunState], Controller],
 ) -> Salvage | None:
     """Rewrite a journal without its damage; None if it has none. Raises UserError.
 
-    A lost result is trained again, a lost proposal is asked again of a controller that knows what it knew then.
+    A lost result is trained again. A lost proposal is asked again of a controller that knows what is left of what it
+    knew then; a result of another network than the one it proposes now is lost with it.
 
     Args:
         path: the journal; nobody else may have the run open.
+        mirror: the run's second place, whose journal is taken where it is sound.
         seed: of the run.
         window: trials at a time of an ordered run; None for any other.
         make_controller: makes the controller of a run of that state, which has seen nothing yet.
     """
-    with Journal.open(path) as journal:
-        lines = path.read_bytes().splitlines(keepends=True)
+    with Journal.open(path, mirror=mirror) as journal:
         work = _Work(seed, window, make_controller)
-        for line in lines:
-            work.add(decode(line, checked=work.checked))
+        for line in path.read_bytes().split(b"\n")[:-1]:
+            work.add(decode(line + b"\n", checked=work.checked))
         if not work.num_damaged:
             return None
         if not work.kept:
@@ -86,14 +93,15 @@ class _Work:
         self._told: set[int] = set()
         self._num_asked = 0
         self._fence = 0
-        self._known_at_damage: list[int] = []  # for each damaged line that may have been a proposal
+        self._known_at_damage: int | None = None  # what a controller knew at the last damage, if there was any
+        self._recovered: dict[int, str] = {}  # network keys of the trials whose proposals were made again
         self._task_key = ""
 
     def add(self, event: dict[str, Any] | None) -> None:
         """Take the event of the next line, None if it is damaged."""
         if event is None:
             self.num_damaged += 1
-            self._known_at_damage.append(self._num_known())
+            self._known_at_damage = self._num_known()
             return
         self.checked = event.pop("crc32", None) is not None
         fence = event.pop("fence", 0)
@@ -101,11 +109,15 @@ class _Work:
             return  # of a driver that had lost the run
         self._fence = fence
         number = event["proposal"]["number"] - 1 if event["event"] == "asked" else event.get("number", -1)
-        while number >= self._num_asked and self._known_at_damage and self._task_key:
-            self._recover(event, num_missing=number - self._num_asked + 1)
+        while number >= self._num_asked and self._recover(event):
+            pass
         if event["event"] == "asked":
             # Of the results it knew some may be lost.
             event["num_told"] = min(event["num_told"], self._num_known())
+        key = self._recovered.get(number)
+        if event["event"] == "told" and key and (event.get("evaluation") or {}).get("network_key") != key:
+            self.num_dropped += 1  # of the network that was proposed, which may not be the one that is now
+            return
         self._keep(event)
 
     def _keep(self, event: dict[str, Any]) -> None:
@@ -128,20 +140,24 @@ class _Work:
             return len(self._told)
         return next(number for number in range(len(self._told) + 1) if number not in self._told)
 
-    def _recover(self, event: dict[str, Any], num_missing: int) -> None:
-        """Make the first of the lost proposals again; they are taken to be the latest damaged lines."""
-        index = max(0, len(self._known_at_damage) - num_missing)
-        known = self._known_at_damage[index]
-        del self._known_at_damage[: index + 1]
+    def _recover(self, event: dict[str, Any]) -> bool:
+        """Make the first lost proposal again, if one can have been lost and can be made."""
+        if self._known_at_damage is None or not self._task_key:
+            return False
+        known = self._known_at_damage
         state = self._fold.state()
         if self._window is not None:
             known = min(known, max(state.known[-1] if state.known else 0, self._num_asked - self._window + 1))
         controller = self._make_controller(state)
         replay_into(controller, state, ordered=self._window is not None, known=known)
-        proposal: Proposal | None = controller.ask()
+        try:
+            proposal = controller.ask()
+        except SpaceExhausted:
+            return False
         if proposal is None:
-            return
+            return False
         key = network_key(proposal.genotype)
+        self._recovered[proposal.number] = key
         self._keep(
             {
                 "event": "asked",
@@ -154,3 +170,4 @@ class _Work:
             }
         )
         self.num_recovered += 1
+        return True

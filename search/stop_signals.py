@@ -42,9 +42,12 @@ def stopped_by_sigterm() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    finally:
-        if signal.getsignal(signal.SIGTERM) is stop:
-            signal.signal(signal.SIGTERM, before)
+    except Terminated:
+        raise  # while the process leaves, a second one is still ignored
+    except BaseException:
+        signal.signal(signal.SIGTERM, before)
+        raise
+    signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -55,6 +58,8 @@ def sigterm_waits() -> Iterator[None]:
         yield
     finally:
         _Waiting.depth -= 1
-    if _Waiting.came and not _Waiting.depth:
-        _Waiting.came = False
+        came = _Waiting.came and not _Waiting.depth
+        if came:
+            _Waiting.came = False
+    if came:
         raise Terminated

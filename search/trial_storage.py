@@ -71,6 +71,8 @@ class TrialStorage:
         """Remove what is only of this machine."""
         if self._mirror is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # other trials may be in it
+                self.folder.parent.rmdir()
 
 
 def _problem(folder: Path) -> str | None:

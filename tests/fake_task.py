@@ -12,6 +12,7 @@ from typing import Any
 
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
 from spinenas.space.genotype import Genotype
+from spinenas.space.graph import network_key
 from spinenas.space.random_streams import generator
 from spinenas.space.scaling import Scaling
 
@@ -70,7 +71,12 @@ class FakeTask:
         if outcome is not None:
             return Failure(FailureKind(outcome), f"trial {number} was told to fail")
         return Evaluation(
-            objective=objective_of(genotype, seed), curve=tuple(curve), params=1000, madds=10**6, train_seconds=0.1
+            objective=objective_of(genotype, seed),
+            curve=tuple(curve),
+            params=1000,
+            madds=10**6,
+            network_key=network_key(genotype),
+            train_seconds=0.1,
         )
 
 

@@ -105,6 +105,7 @@ class Play:
                 controller,
                 self.executor,
                 Silent(),
+                window=None,
                 clock=lambda: self.clock,
             )
             with contextlib.suppress(EndOfScript):

@@ -46,7 +46,7 @@ def configured(**executor: Any) -> SearchConfig:
 
 def errand(config: SearchConfig, storage: Path, **versions: str) -> Errand:
     return Errand(
-        config, preflight_module.versions() | versions, storage, probe_genotype(config), preflight_module.SESSION
+        config, preflight_module.versions() | versions, storage, probe_genotype(config), preflight_module.this_session()
     )
 
 
@@ -67,8 +67,9 @@ def test_a_real_task_is_probed(tmp_path: Path) -> None:
 
 
 def test_nothing_is_wrong_with_a_machine_that_can_do_it(probed: Probed, tmp_path: Path) -> None:
-    (machine,) = preflight(configured(), tmp_path / "run", print)
-    assert machine.problems == []
+    (machine,), accelerators = preflight(configured(), tmp_path / "run", print)
+    assert accelerators == 1.0
+    assert machine.problems == ()
     assert machine.row() == {
         "machine": "this machine",
         "device": "cpu",
@@ -96,12 +97,12 @@ def test_each_problem_is_told(probed: Probed, tmp_path: Path, monkeypatch: pytes
         raise UserError("the data folder is empty")
 
     monkeypatch.setattr(probed, "prepare", unprepared)
-    assert examine(errand(configured(), tmp_path), "a machine").problems == ["the data folder is empty"]
+    assert examine(errand(configured(), tmp_path), "a machine").problems == ("the data folder is empty",)
 
 
 def test_a_mirror_is_written_and_read(probed: Probed, tmp_path: Path) -> None:
     config = replace(configured(), storage=StorageConfig((tmp_path / "mirror").as_uri()))
-    assert examine(errand(config, tmp_path / "unseen"), "a machine").problems == []
+    assert examine(errand(config, tmp_path / "unseen"), "a machine").problems == ()
     assert not [path for path in (tmp_path / "mirror").rglob("*") if path.is_file()]
     config = replace(configured(), storage=StorageConfig("nowhere://bucket"))
     assert "cannot be opened" in examine(errand(config, tmp_path), "a machine").problems[0]
@@ -126,8 +127,9 @@ def test_what_a_search_takes_is_reckoned_from_one_machine(
     config = replace(config, budget=replace(config.budget, **budget))
     probe = Probed().probe(None)
     machine = preflight_module.Machine("a machine", device="cpu", probe=probe)
-    monkeypatch.setattr("spinenas.search.estimate.preflight", lambda config, out, note: [machine])
-    found = estimate(config, print)
+    accelerators = config.executor.gpus_per_worker or 1.0
+    monkeypatch.setattr("spinenas.search.estimate.preflight", lambda config, out, note: ([machine], accelerators))
+    found = estimate(config, Path("run"), print)
     assert (
         found.num_trials,
         found.minutes_per_trial,
@@ -177,11 +179,12 @@ def test_one_machine_of_each_kind_is_tried(two_kinds: None, tmp_path: Path, monk
 
         from spinenas.search.preflight import Machine
 
-        return Machine(name, [] if "2 CPU" in name else [f"process {os.getpid()} is not content"])
+        return Machine(name, () if "2 CPU" in name else (f"process {os.getpid()} is not content",))
 
     monkeypatch.setattr(ray_preflight, "_examine", stand_in)
     said: list[str] = []
-    machines = preflight(configured(kind="ray", workers=1, address="auto"), tmp_path, said.append)
+    machines, accelerators = preflight(configured(kind="ray", workers=1, address="auto"), tmp_path, said.append)
+    assert accelerators == 1.0
     assert sorted(machine.name.partition("(")[2] for machine in machines) == ["1 CPU)", "2 CPU)"]
     assert [len(machine.problems) for machine in machines].count(1) == 1
     assert sum(text.startswith("trying ") for text in said) == 2

@@ -168,7 +168,10 @@ def test_a_worker_that_cannot_start_anywhere_ends_the_search_with_its_reason(clu
         def __reduce__(self) -> Any:
             return _fail, ()
 
-    with pytest.raises(UserError, match=r"cannot start .*no such data"), RayExecutor(Unloadable(), configured(), print):
+    with (
+        pytest.raises(UserError, match=r"no Ray worker can start: .*no such data; install"),
+        RayExecutor(Unloadable(), configured(), print),
+    ):
         pass
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from fake_task import FakeTask
 from shared_fixtures import REPOSITORY
-from test_loop import outcome
 
 from spinenas.results.record import Status
 from spinenas.search.config import SearchConfig
@@ -28,6 +27,14 @@ def task() -> FakeTask:
     return FakeTask(fail={4: "diverged"})
 
 
+def numbered(run: Run) -> list[tuple[object, ...]]:
+    """What was tried and what came out; the fake task of old told no network keys."""
+    return [
+        (record.number, record.genotype, record.seed, record.evaluation and record.evaluation.objective)
+        for record in run.records()
+    ]
+
+
 def test_it_is_opened_and_ranked(run: Path) -> None:
     opened = Run.open(run)
     records = opened.records()
@@ -42,12 +49,12 @@ def test_it_is_opened_and_ranked(run: Path) -> None:
 
 def test_its_interrupted_half_is_finished_as_it_was(run: Path) -> None:
     """The asset's own second half is what the release that wrote it made of the first."""
-    whole = outcome(Run.open(run))
+    whole = numbered(Run.open(run))
     path = run / "journal.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     finished = [n for n, line in enumerate(lines) if b'"told"' in line]
     path.write_bytes(b"".join(lines[: finished[-1]]))
-    assert outcome(resume(run, task=task())) == whole
+    assert numbered(resume(run, task=task())) == whole
 
 
 def test_it_is_extended(run: Path) -> None:
