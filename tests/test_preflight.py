@@ -204,7 +204,7 @@ def test_the_smallest_gpu_counts_and_one_that_is_too_small_is_named(monkeypatch:
     remote = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: next(sizes)))
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     monkeypatch.setattr(ray, "remote", lambda function: remote)
-    monkeypatch.setattr(ray, "get", lambda values: values)
+    monkeypatch.setattr(ray, "get", lambda values, timeout: values)
     monkeypatch.setattr(ray_session_module, "NodeAffinitySchedulingStrategy", lambda node_id, soft: node_id)
     assert ray_session_module._gpu_memory_gib(10.0) == 24.0
     with pytest.raises(UserError, match=r"gpu_memory_gib is 30, and the cluster has a GPU with 24.0 GiB"):
