@@ -464,3 +464,33 @@ def test_a_damaged_journal_is_mended_on_request(run: Path) -> None:
     assert f"spinenas resume {run} --salvage" in refused.stderr
     assert "1 damaged lines are gone" in succeed("resume", run, "--salvage").stderr
     assert "is sound, there is nothing to salvage" in succeed("resume", run, "--salvage").stderr
+
+
+def test_a_repeated_command_takes_other_executor_settings_and_no_extension_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("search", "quickstart", "--out", tmp_path / "run", "--seed", 1, "--or-resume", *SERIAL)
+    succeed(*command, "--trials", 3, "--max-accelerator-hours", 100)
+    succeed("resume", tmp_path / "run", "--trials", 5, "--max-accelerator-hours", 200)
+    configs = []
+    make = loop._make_executor
+
+    def noted(task: Any, config: Any, *rest: Any) -> Any:
+        configs.append(config)
+        return make(task, config, *rest)
+
+    monkeypatch.setattr(loop, "_make_executor", noted)
+    assert "5/5" not in succeed(*command, "--trials", 3, "--max-accelerator-hours", 100).stderr
+    assert configs == [], "it is finished, with its extension"
+    succeed(*command, "--trials", 6, "--max-accelerator-hours", 100, "--set", "executor.max_errors=9")
+    assert [config.max_errors for config in configs] == [9]
+    changes = [json.loads(line)["changes"] for line in _lines(tmp_path / "run") if '"resumed"' in line]
+    assert [change.get("max_accelerator_hours") for change in changes] == [200.0, None]
+    for other in ("executor.threads_per_trial=2", "executor.ordered=true", "budget.replicate_share=0.5"):
+        refused = spinenas(*command, "--trials", 6, "--set", other)
+        assert refused.exit_code == 1
+        assert f"its {other.partition('=')[0]} is" in refused.stderr
+
+
+def _lines(run: Path) -> list[str]:
+    return (run / "journal.jsonl").read_text().splitlines()

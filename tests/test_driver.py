@@ -339,3 +339,71 @@ def test_a_folder_that_is_removed_or_cannot_be_written_ends_the_run_with_one_sen
     os.rename(tmp_path / "elsewhere", tmp_path / "run")
     resumed = resume(tmp_path / "run", task=FakeTask())
     assert {record.status for record in resumed.records()} == {Status.COMPLETE}
+
+
+def test_hours_count_trials_that_wait_for_their_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight at a time of an hour each, and nine and a half hours: no eight are begun on top of the first."""
+    from datetime import UTC, datetime, timedelta
+
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    monkeypatch.setattr(driver_module, "now", lambda: moment.isoformat(timespec="milliseconds"))
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    config = configured(100)
+    config = replace(config, budget=replace(config.budget, max_accelerator_hours=9.5, replicate_share=0.0))
+    played = Play(tmp_path, [[started(n) for n in range(8)]], num_slots=8, config=config)
+    wait = played.executor.wait
+
+    def wait_an_hour(on_event: Any, timeout_seconds: float | None) -> None:
+        nonlocal moment
+        wait(on_event, timeout_seconds)
+        if len(played.executor.jobs) == 8 and not played.executor._script:
+            moment += timedelta(hours=1)
+            played.executor._script.append([Finished(n, 0, GOOD) for n in range(8)])
+
+    played.executor.wait = wait_an_hour  # type: ignore[method-assign]
+    played.run()
+    assert len(played.executor.jobs) == 9
+
+
+def test_retries_for_memory_are_counted_over_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from spinenas.search.loop import resume, run_search
+
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+    class Large(FakeTask):
+        """Needs a batch of 2, and is killed before it finds out for the last time."""
+
+        killed = False
+
+        @property
+        def fidelity(self) -> Fidelity:
+            return replace(super().fidelity, batch_size=16)
+
+        def evaluate(self, *args: Any, fidelity: Fidelity | None, **named: Any) -> Any:
+            batches.append((fidelity or self.fidelity).batch_size)
+            if batches == [16, 8] and not self.killed:
+                raise KeyboardInterrupt
+            return Failure(FailureKind.OUT_OF_MEMORY, "too large")
+
+    batches: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        run_search(configured(1, out_of_memory_retries=2), out=tmp_path / "run", task=Large())
+    second = Large()
+    second.killed = True
+    records = resume(tmp_path / "run", task=second).records()
+    assert batches == [16, 8, 8, 4]
+    assert records[0].failure is not None
+
+
+def test_a_checkpoint_whose_driver_died_as_it_removed_it_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spinenas.results.run_folder import CHECKPOINT
+    from spinenas.search.loop import resume, run_search
+
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    run = run_search(configured(3), out=tmp_path / "run", task=FakeTask())
+    left = run.folder.trial_folder(1) / CHECKPOINT
+    left.write_bytes(b"of a finished trial")
+    resume(tmp_path / "run", num_trials=4, task=FakeTask())
+    assert not left.exists()

@@ -404,3 +404,21 @@ def test_these_moves_are_legal_and_no_others():
         ("running", "told pruned"): "pruned",
         ("running", "told failed"): "failed",
     }
+
+
+def test_a_write_that_fails_takes_nothing_of_a_later_owner_with_it(tmp_path, monkeypatch):
+    path = write(tmp_path / "journal.jsonl", STORY[:2])
+    stalled = Journal.open(path)
+    later = encode({"event": "resumed", "at": "t", "changes": {}}, 9) * 5
+
+    def another_owner_writes(descriptor):
+        with open(path, "ab") as file:
+            file.write(later)
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", another_owner_writes)
+        with pytest.raises(UserError, match="Input/output error"):
+            stalled.append(STORY[2])
+    assert path.read_bytes().endswith(later)
+    stalled.close()

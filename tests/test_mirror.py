@@ -265,3 +265,50 @@ def test_a_trial_goes_on_elsewhere_from_its_checkpoint(tmp_path: Path, uri: str)
     run = search_or_resume(mirrored(uri), out=tmp_path / "run", task=second)
     assert second.began == [1, *[0] * (len(run.records()) - 1)]
     assert not [name for name in Store(uri).names("trials") if name.endswith(CHECKPOINT)], "none is left"
+
+
+def test_a_folder_that_is_behind_and_differs_gets_the_copy_and_never_replaces_it(tmp_path: Path, uri: str) -> None:
+    """Its last driver died with a line that nobody had acted on, and another machine has gone on since."""
+    with pytest.raises(SystemExit):
+        run_search(mirrored(uri), out=tmp_path / "run", task=DiesAt())
+    path = tmp_path / "run" / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert b'"started"' in lines[-1]
+    shutil.copytree(tmp_path / "run", tmp_path / "old")
+    elsewhere = search_or_resume(mirrored(uri), out=tmp_path / "elsewhere-run", task=FakeTask())
+    finished = Mirror(uri).journal()
+    back = resume(tmp_path / "old", task=FakeTask())
+    assert Mirror(uri).journal() == finished == back.folder.journal_path.read_bytes()
+    assert outcome(back) == outcome(elsewhere)
+    assert back.folder.read_curve(8) == elsewhere.folder.read_curve(8) != ()
+
+
+def test_damage_of_the_folders_journal_is_healed_by_the_copy(tmp_path: Path, uri: str) -> None:
+    run = run_search(mirrored(uri), out=tmp_path / "run", task=FakeTask())
+    path = run.folder.journal_path
+    sound = path.read_bytes()
+    for damaged in (sound.replace(b"0.", b"1.", 1), sound[:-3] + b"#}\n", sound[:2000] + bytes(4096)):
+        path.write_bytes(damaged)
+        resume(tmp_path / "run", task=FakeTask())
+        assert path.read_bytes() == sound == Mirror(uri).journal()
+    path.write_bytes(sound.replace(b"0.", b"1.", 1))
+    resume(tmp_path / "run", mend=True, task=FakeTask())
+    assert path.read_bytes() == sound
+
+
+def test_what_a_killed_writer_left_is_no_piece(tmp_path: Path, uri: str) -> None:
+    run = run_search(mirrored(uri), out=tmp_path / "run", task=FakeTask())
+    (tmp_path / "elsewhere" / "journal" / ".000000000000000.000001.jsonl.0123.partial").write_bytes(b"half")
+    assert Mirror(uri).journal() == run.folder.journal_path.read_bytes()
+
+
+def test_of_two_owners_with_one_number_the_one_that_is_not_named_stops(tmp_path: Path, uri: str) -> None:
+    run_search(mirrored(uri), out=tmp_path / "run", task=FakeTask())
+    with Journal.open(tmp_path / "run" / "journal.jsonl", mirror=Mirror(uri)) as journal:
+        owner = json.loads(Store(uri).read("owner.json") or b"{}")
+        assert owner["fence"] == journal.fence
+        Store(uri).write("owner.json", json.dumps(owner | {"pid": 1}).encode())
+        assert journal._mirror is not None
+        journal._mirror._beat()
+        with pytest.raises(UserError, match="taken over by process 1"):
+            journal.append({"event": "stopped", "at": "t", "reason": "too late"})

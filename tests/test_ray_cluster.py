@@ -355,3 +355,30 @@ def test_the_code_that_is_sent_to_workers_is_whole_and_goes_before_an_installed_
         )
         assert all(Path(path).is_relative_to(staged) for path in done.stdout.split())
     assert not staged.exists()
+
+
+def test_a_worker_that_cannot_start_does_not_end_a_search_that_has_another(cluster: Cluster, tmp_path: Path) -> None:
+    """The second one fails as often as it is tried; the first does all there is to do."""
+
+    class Once(FakeTask):
+        def __reduce__(self) -> Any:
+            return _only_once, (str(tmp_path / "marker"),)
+
+    node = cluster.add_node(num_cpus=1)
+    said: list[str] = []
+    events: list[Event] = []
+    (tmp_path / "000000").mkdir()
+    try:
+        with RayExecutor(Once(), configured(), said.append) as executor:
+            executor.submit(Job(0, 0, PUBLISHED["spinenet-49"].genotype, 0, None, tmp_path / "000000"))
+            while len(said) < 1 or not isinstance(events[-1], Finished):
+                executor.wait(events.append, 5)
+    finally:
+        cluster.remove_node(node)
+    assert said[0].partition(" ")[2].startswith("cannot start, and is tried again: ")
+    assert "FileExistsError" in said[0]
+
+
+def _only_once(marker: str) -> FakeTask:
+    Path(marker).mkdir()
+    return FakeTask(epoch_seconds=2.0)

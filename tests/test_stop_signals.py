@@ -77,3 +77,11 @@ def test_it_may_come_while_ray_connects(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(ray, "init", exits)
     with pytest.raises(Terminated):
         _connect()
+
+
+def test_one_that_waited_for_a_block_that_failed_does_not_come_later() -> None:
+    with pytest.raises(ZeroDivisionError), stopped_by_sigterm(), sigterm_waits():  # noqa: PT012
+        terminate()
+        raise ZeroDivisionError
+    with sigterm_waits():
+        pass
