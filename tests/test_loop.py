@@ -310,6 +310,19 @@ def test_a_trial_that_keeps_killing_its_worker_fails_in_the_end(tmp_path: Path, 
     assert (record.failure.kind, record.attempt) == (FailureKind.WORKER_LOST, 3)
 
 
+def test_attempts_before_a_crash_count_after_it(tmp_path: Path, shuffled: Callable[..., None]) -> None:
+    shuffled(0, lost={(2, attempt): FailureKind.WORKER_LOST for attempt in range(9)})
+    whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())
+    events = events_of(whole)
+    requeued = [index for index, event in enumerate(events) if event["event"] == "requeued"]
+    assert len(requeued) == 3
+    # Nothing of trial 2 runs there, so that the crash itself costs no attempt.
+    resumed = resume(cut(whole, requeued[1] + 1, tmp_path / "cut"), task=FakeTask())
+    record = resumed.records()[2]
+    assert record.failure is not None
+    assert (record.failure.kind, record.attempt) == (FailureKind.WORKER_LOST, 3)
+
+
 def test_lost_machines_do_not_count_against_a_trial(
     tmp_path: Path, shuffled: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
