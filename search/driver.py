@@ -103,6 +103,7 @@ class _Trial:
         fidelity: of its next attempt; the proposal's, until it runs out of memory.
         attempt: the one that runs or will run next.
         status: ASKED until a worker has said that it runs.
+        epoch: the last one it told of in this attempt.
         in_flight: whether an executor has it.
         not_before: when the next attempt may be submitted, in seconds of the driver's clock.
         losses: by kind of failure, how many attempts ended by it and were followed by another.
@@ -113,6 +114,7 @@ class _Trial:
     fidelity: Fidelity | None
     attempt: int = 0
     status: Status = Status.ASKED
+    epoch: int = 0
     in_flight: bool = False
     not_before: float = 0.0
     losses: Counter[FailureKind] = field(default_factory=Counter)
@@ -297,6 +299,7 @@ class Driver:
             worker = {"worker": event.worker, "device": event.device, "dtype": event.dtype}
             self._record("started", **about, **worker, accelerators=event.accelerators, sync=False)
         elif isinstance(event, EpochDone):
+            trial.epoch = event.epoch
             self._record("epoch", **about, epoch=event.epoch, metrics=event.metrics, sync=False)
         elif event.attempt < trial.attempt or not self._try_again(trial, event.result):
             self._finish(trial, event)
@@ -318,6 +321,8 @@ class Driver:
                 return "the start is known already"
             if isinstance(event, EpochDone) and trial.status is not Status.RUNNING:
                 return "an epoch came before the start"
+            if isinstance(event, EpochDone) and event.epoch <= trial.epoch:
+                return "the epoch is over already"
             return None
         # An attempt that was given up. Its result is as good as the one that is awaited, since both are of the same
         # network and seed; what else it has to say is of no interest any more.
@@ -360,7 +365,7 @@ class Driver:
         fidelity: Fidelity | None = None,
     ) -> None:
         trial.attempt += 1
-        trial.status, trial.in_flight = Status.ASKED, False
+        trial.status, trial.epoch, trial.in_flight = Status.ASKED, 0, False
         trial.not_before = self._clock() + pause
         fields: dict[str, Any] = {"number": trial.proposal.number, "attempt": trial.attempt, "reason": reason}
         if kind is not None:

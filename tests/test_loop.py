@@ -332,7 +332,7 @@ def test_lost_machines_do_not_count_against_a_trial(
     assert (record.status, record.attempt) == (Status.COMPLETE, 9)
 
 
-def test_late_and_repeated_results_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_and_repeated_reports_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Noisy(ShuffledExecutor):
         """Says everything twice, and what is long over once more."""
 
@@ -342,14 +342,16 @@ def test_late_and_repeated_results_are_dropped(tmp_path: Path, monkeypatch: pyte
             for event in said:
                 on_event(Finished(event.number, event.attempt + 1, Failure(FailureKind.BUG, "of another attempt")))
                 on_event(event)
+                on_event(event)
                 if isinstance(event, Finished):
-                    on_event(event)
                     on_event(Finished(event.number - 1, event.attempt, event.result))
 
     monkeypatch.setattr(loop, "_make_executor", lambda task, config, folder, note: Noisy(task, 1, 0, {}))
     run = run_search(configured(), out=tmp_path / "run", task=FakeTask())
     told = [event["number"] for event in events_of(run) if event["event"] == "told"]
     assert told == list(range(NUM_TRIALS))
+    epochs = [(event["number"], event["epoch"]) for event in events_of(run) if event["event"] == "epoch"]
+    assert epochs == sorted(set(epochs))
     assert {record.status for record in run.records()} == {Status.COMPLETE}
 
 
