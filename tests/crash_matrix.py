@@ -411,7 +411,7 @@ class Life:
         self.problems += unwritten(lines_of(self.place / "said.jsonl"), events)
         self.problems += fences(events)
         if self.configuration.mode != "ordered":
-            self.problems += not_recomputed(self.configuration, events)
+            self.problems += not_recomputed(self.configuration.search, events)
 
     @cached_property
     def outcome(self) -> list[Any]:
@@ -467,9 +467,8 @@ def fences(events: list[dict[str, Any]]) -> Iterator[str]:
             yield f"a session has fence {event['fence']} after {before['fence']}"
 
 
-def not_recomputed(configuration: Configuration, events: list[dict[str, Any]]) -> Iterator[str]:
+def not_recomputed(config: SearchConfig, events: list[dict[str, Any]]) -> Iterator[str]:
     """Proposals that a fresh controller does not make which is asked and told in exactly the order of the journal."""
-    config = configuration.search
     space, budget = space_by_name(config.space.name), config.budget
     controller = ReplicateLeaders(
         make_controller(config.controller.name, space, seed=config.seed, **config.controller.options()),
