@@ -5,8 +5,9 @@
 A child process searches, with a fake task, and is SIGKILLed; another one resumes, and may be killed as well; the last
 one finishes. A step is whatever changes a file (creating, writing, truncating, renaming or removing one), waits for
 the disk, or acts on what was written: a job submitted, a result told to the controller, an event handed over. Each
-step is a place to die before it, in the middle of it (half of the bytes are there) and after it. Steps are seen by
-wrapping the functions of `os` and `io` in the child; the product knows nothing of it.
+step is a place to die before it, in the middle of it (half of the bytes are there) and after it; after acting on
+something, also with the power: what the journal has and did not wait for is lost then. Steps are seen by wrapping
+the functions of `os` and `io` in the child; the product knows nothing of it.
 
 Children are forks of one process that has imported everything. They all claim to be process 1, as in a container.
 """
@@ -31,12 +32,12 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 from fake_task import FakeTask
 from shuffled_executor import ShuffledExecutor
@@ -59,7 +60,7 @@ T = TypeVar("T")
 NUM_TRIALS = 14
 NUM_RANDOM_MOMENTS = 200
 NUM_CHAINS = 20
-COLUMNS = ("steps", "twice", "chains", "moments")
+COLUMNS = ("steps", "power", "twice", "chains", "moments")
 LONGEST_CHAIN = 12
 """Kills of one run in a row, after which it may finish."""
 
@@ -133,31 +134,38 @@ class LoggingTask(FakeTask):
 # Where a child dies
 
 
+Phase = Literal["before", "middle", "after", "power"]
+
+
 class Kill(NamedTuple):
     """A place to die: which step, counted from 0, and which part of it."""
 
     step: int
-    phase: Literal["before", "middle", "after"]
+    phase: Phase
 
 
 class Step(NamedTuple):
-    """A step that was taken; only some have a middle."""
+    """A step that was taken; only some have a middle, and only some act on what was written."""
 
     name: str
     has_middle: bool
+    acts: bool
 
-    def phases(self) -> Iterator[Literal["before", "middle", "after"]]:
+    def phases(self) -> Iterator[Phase]:
         yield "before"
         if self.has_middle:
             yield "middle"
         yield "after"
-
-
-def die() -> None:
-    os.kill(_getpid(), signal.SIGKILL)
+        if self.acts:
+            yield "power"
 
 
 _getpid, _write = os.getpid, os.write  # as they are before a child wraps them
+
+
+def die() -> None:
+    """End this process as the system does when it wants memory."""
+    os.kill(_getpid(), signal.SIGKILL)
 
 
 class Steps:
@@ -166,11 +174,15 @@ class Steps:
     def __init__(self, kill: Kill | None) -> None:
         self.taken: list[Step] = []
         self._kill = kill
+        self._journal: WatchedFile | None = None
+        self._num_synced = 0  # bytes of the journal that the disk has for certain
 
-    def take(self, name: str, act: Callable[[], T], half: Callable[[], object] | None = None) -> T:
+    def take(
+        self, name: str, act: Callable[[], T], half: Callable[[], object] | None = None, *, acts: bool = False
+    ) -> T:
         """Do something; `half` is what is there of it when it is cut short."""
         index = len(self.taken)
-        self.taken.append(Step(name, half is not None))
+        self.taken.append(Step(name, half is not None, acts))
         phase = self._kill.phase if self._kill is not None and self._kill.step == index else None
         if phase == "middle" and half is not None:
             half()
@@ -179,13 +191,16 @@ class Steps:
         try:
             return act()
         finally:  # what fails, such as making a folder that is there, is over as well
-            if phase == "after":
+            if phase == "power" and self._journal is not None:
+                io.FileIO.truncate(self._journal, self._num_synced)
+            if phase in ("after", "power"):
                 die()
 
     def watch_files(self) -> None:
         """Make a step of everything that this process does to files, from now on."""
-        for name in ("fsync", "mkdir", "unlink", "replace", "rename"):
+        for name in ("mkdir", "unlink", "replace", "rename"):
             self._wrap(name)
+        os.fsync = lambda descriptor: self.take("fsync", lambda: self._sync(descriptor))
         self._wrap("write", half=lambda write, descriptor, data: write(descriptor, data[: len(data) // 2]))
         self._wrap("pwrite", half=lambda pwrite, to, data, offset: pwrite(to, data[: len(data) // 2], offset))
         self._wrap("ftruncate", half=lambda truncate, of, length: truncate(of, (os.fstat(of).st_size + length) // 2))
@@ -203,19 +218,25 @@ class Steps:
             return builtin_open(file, mode, *rest, **options)
 
         def open_raw(descriptor: int, mode: str, buffering: int) -> io.FileIO:
-            assert buffering == 0
-            return WatchedFile(descriptor, mode.replace("b", ""), steps=steps)
+            assert buffering == 0, "journals alone are opened like this"
+            if mode == "rb":
+                return io.FileIO(descriptor, mode)
+            self._journal = WatchedFile(descriptor, mode, steps=steps)
+            return self._journal
 
         os.open, builtins.open, os.fdopen = open_descriptor, open_file, open_raw  # type: ignore[assignment]
 
+    def _sync(self, descriptor: int) -> None:
+        """Wait for nothing: what a killed process has written is there in any case, unless the power fails too."""
+        if self._journal is not None and descriptor == self._journal.fileno():
+            self._num_synced = os.fstat(descriptor).st_size
+
     def _wrap(self, name: str, half: Callable[..., object] | None = None) -> None:
         plain = getattr(os, name)
-        # What a killed process has written is there, whether or not it waited for the disk.
-        act = (lambda descriptor: None) if name == "fsync" else plain
 
         def wrapped(*args: Any, **options: Any) -> Any:
             cut_short = None if half is None else lambda: half(plain, *args)
-            return self.take(name, lambda: act(*args, **options), cut_short)
+            return self.take(name, lambda: plain(*args, **options), cut_short)
 
         setattr(os, name, wrapped)
 
@@ -253,7 +274,7 @@ class WatchedExecutor:
 
     def submit(self, job: Job) -> None:
         self._say("submitted", number=job.number, attempt=job.attempt)
-        self._steps.take("submit", lambda: self._executor.submit(job))
+        self._steps.take("submit", lambda: self._executor.submit(job), acts=True)
 
     def cancel(self, number: int) -> None:
         self._executor.cancel(number)
@@ -263,7 +284,7 @@ class WatchedExecutor:
 
     def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
         def hand_over(event: Event) -> None:
-            self._steps.take(f"hand over {type(event).__name__}", lambda: on_event(event))
+            self._steps.take(f"hand over {type(event).__name__}", lambda: on_event(event), acts=True)
 
         self._executor.wait(hand_over, timeout_seconds)
 
@@ -318,7 +339,7 @@ def search_or_resume(configuration: Configuration, place: Path, *, session: int,
 
     def tell(controller: ReplicateLeaders, number: int, result: Evaluation | Failure) -> bool:
         say("told", number=number, result=result.to_json())
-        return steps.take("tell", lambda: plain_tell(controller, number, result))
+        return steps.take("tell", lambda: plain_tell(controller, number, result), acts=True)
 
     plain_tell = ReplicateLeaders.tell
     ReplicateLeaders.tell = tell  # type: ignore[method-assign]
@@ -515,7 +536,9 @@ class Matrix:
         for kill in kills:
             with self._life() as life:
                 self._die(life, kill)
-                self._conclude(life, "steps", f"{kill} {self.steps[kill.step].name}")
+                self._conclude(
+                    life, "power" if kill.phase == "power" else "steps", f"{kill} {self.steps[kill.step].name}"
+                )
 
     def twice(self, first: Kill, *, choose: Callable[[list[Step]], Iterable[Kill]]) -> None:
         """Die at `first`, and again in the session that resumes, at each of its steps that is chosen."""
@@ -534,7 +557,7 @@ class Matrix:
         rng = random.Random(f"chain {seed}")
         with self._life(seed) as life:
             for _ in range(LONGEST_CHAIN):
-                if life.session(Kill(rng.randrange(100), rng.choice(("before", "middle", "after")))):
+                if life.session(Kill(rng.randrange(100), rng.choice(get_args(Phase)))):
                     break
             self._conclude(life, "chains", f"chain {seed}")
 
@@ -550,8 +573,10 @@ class Matrix:
                     life.session(seconds=rng.uniform(0, self._seconds))
                 self._conclude(life, "moments", f"random moment {seed}")
 
-    def _life(self, seed: int = 0) -> AbstractContextManager[Life]:
-        return _Placed(self.configuration, self._folder, seed)
+    @contextmanager
+    def _life(self, seed: int = 0) -> Iterator[Life]:
+        with tempfile.TemporaryDirectory(dir=self._folder) as place:
+            yield Life(self.configuration, Path(place), seed)
 
     def _die(self, life: Life, kill: Kill) -> None:
         if life.session(kill):
@@ -563,20 +588,6 @@ class Matrix:
         if not life.problems and self.configuration.mode != "free" and life.outcome != self._expected:
             life.problems.append("what came out is not what comes out of the uninterrupted run")
         self.problems += [f"{self.configuration.name}, {where}: {problem}" for problem in life.problems]
-
-
-class _Placed:
-    """A life in a folder that is gone after it."""
-
-    def __init__(self, configuration: Configuration, folder: Path, seed: int) -> None:
-        self._folder = tempfile.TemporaryDirectory(dir=folder)
-        self._life = Life(configuration, Path(self._folder.name), seed)
-
-    def __enter__(self) -> Life:
-        return self._life
-
-    def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
 
 
 def every_kill(steps: Sequence[Step]) -> list[Kill]:
@@ -601,7 +612,7 @@ def until_it_searches(steps: Sequence[Step]) -> list[Kill]:
 def interesting_starts(steps: Sequence[Step]) -> list[Kill]:
     """Where the first session dies that is resumed and killed again: with half a line, and with trials running."""
 
-    def nth(name: str, n: int, phase: Literal["before", "middle", "after"]) -> Kill:
+    def nth(name: str, n: int, phase: Phase) -> Kill:
         return Kill([index for index, step in enumerate(steps) if step.name == name][n], phase)
 
     return [
