@@ -480,12 +480,11 @@ def trained_again(said: list[dict[str, Any]], begun: list[dict[str, Any]]) -> It
 
 
 def fences(events: list[dict[str, Any]]) -> Iterator[str]:
-    """Whether each session's lines have a higher number of its lease than those before."""
+    """Lines that do not have the number of their session's lease, which is higher than those before."""
     for before, event in itertools.pairwise(events):
-        if event["fence"] != before["fence"] and event["event"] != "resumed":
-            yield f"{event['event']} has fence {event['fence']} after {before['fence']}"
-        if event["fence"] <= before["fence"] and event["event"] == "resumed":
-            yield f"a session has fence {event['fence']} after {before['fence']}"
+        last, fence = before.get("fence", 0), event.get("fence", 0)
+        if fence <= last if event["event"] == "resumed" else fence != last:
+            yield f"{event['event']} has fence {fence} after {last}"
 
 
 def not_recomputed(config: SearchConfig, events: list[dict[str, Any]]) -> Iterator[str]:

@@ -49,8 +49,8 @@ NODE_UP_SECONDS, NODE_DOWN_SECONDS = 5000.0, 500.0
 STRAGGLERS, HANGS, WORKER_DEATHS, OUT_OF_ORDER, GHOSTS = 0.03, 0.01, 0.04, 0.03, 0.5
 """Shares: of attempts; ghosts, of those given up: they go on reporting."""
 
-DIVERGED, KILLERS, TOO_LARGE, BUGS = 0.03, 0.01, 0.03, 0.002
-"""Shares of trials: that diverge, kill each worker, need smaller batches or none at all, hit a bug."""
+DIVERGED, KILLERS, TOO_LARGE, BUGS, UNLUCKY = 0.03, 0.01, 0.03, 0.002, 0.01
+"""Shares of trials: that diverge, kill each worker, need smaller batches or none, hit a bug, lose nine machines."""
 
 MAY_BE_TRUE = ("late", "before its start", "repeated later")
 """What is wrong with reports that may be the first to say something, and are taken then."""
@@ -167,6 +167,8 @@ class Cluster:
         events += [EpochDone(job.number, job.attempt, epoch, {"loss": 1 / epoch}) for epoch in range(1, NUM_EPOCHS + 1)]
         if self._is(KILLERS, "kills", job.number) or rng.random() < WORKER_DEATHS:
             self._plan(start + rng.uniform(0, NUM_EPOCHS * seconds), self._lose, attempt, FailureKind.WORKER_LOST)
+        if self._is(UNLUCKY, "unlucky", job.number) and job.attempt < 9:
+            self._plan(start + 1, self._lose, attempt, FailureKind.PREEMPTED)
         if rng.random() < HANGS:
             del events[rng.randint(1, NUM_EPOCHS) :]
         else:
@@ -256,13 +258,15 @@ class Cluster:
             self._plan(self._rng.expovariate(1 / 600), self._inbox.append, Report(event, "repeated later"))
 
     def _false_reports(self, event: Event) -> Iterator[tuple[str, Event]]:
-        ahead = self._rng.choice((1, 1, 2, 50))
+        """What is said beside an event of the attempt that runs, and is never true."""
+        number, attempt, ahead = event.number, event.attempt, self._rng.choice((1, 1, 2, 50))
+        false = self._rng.choice((event, Finished(number, attempt, Evaluation(1.0))))
         yield "repeated at once", event
-        yield "of a future attempt", replace(event, attempt=event.attempt + ahead)
-        yield "of an unknown trial", replace(event, number=event.number + 10**6)
-        yield "of a negative trial", replace(event, number=-1 - event.number)
-        yield "of a negative attempt", replace(event, attempt=-ahead)
-        yield "of no known epoch", EpochDone(event.number, event.attempt, -1, {})
+        yield "of a future attempt", replace(false, attempt=attempt + ahead)
+        yield "of a negative attempt", replace(false, attempt=-ahead)
+        yield "of an unknown trial", replace(false, number=number + 10**6)
+        yield "of a negative trial", replace(false, number=-1 - number)
+        yield "of no known epoch", EpochDone(number, attempt, -1, {})
 
     def _lose(self, attempt: Attempt, kind: FailureKind) -> None:
         """End an attempt, which is noticed a little later."""
