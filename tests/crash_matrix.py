@@ -191,8 +191,9 @@ class Steps:
         try:
             return act()
         finally:  # what fails, such as making a folder that is there, is over as well
-            if phase == "power" and self._journal is not None:
-                io.FileIO.truncate(self._journal, self._num_synced)
+            if phase == "power" and self._journal is not None and not self._journal.closed:
+                length = min(self._num_synced, os.fstat(self._journal.fileno()).st_size)
+                io.FileIO.truncate(self._journal, length)
             if phase in ("after", "power"):
                 die()
 
@@ -222,6 +223,7 @@ class Steps:
             if mode == "rb":
                 return io.FileIO(descriptor, mode)
             self._journal = WatchedFile(descriptor, mode, steps=steps)
+            self._num_synced = os.fstat(descriptor).st_size  # an earlier session is long on the disk
             return self._journal
 
         os.open, builtins.open, os.fdopen = open_descriptor, open_file, open_raw  # type: ignore[assignment]

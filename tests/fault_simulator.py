@@ -485,6 +485,7 @@ class Outcome:
     num_sessions: int
     virtual_hours: float
     seconds: float
+    processor_seconds: float
     resident_growth_bytes: int
 
     @property
@@ -506,7 +507,7 @@ def configured(scale: Scale, seed: int) -> SearchConfig:
 
 def simulate(scale: Scale, seed: int, folder: Path) -> Outcome:
     """Search to the end, through all deaths of the driver."""
-    began, resident_before = time.monotonic(), resident()
+    began, began_processor, resident_before = time.monotonic(), time.process_time(), resident()
     deaths = random.Random(f"deaths {seed}").sample(range(5 * scale.num_trials), scale.num_deaths)
     clock, checks = Clock(), Checks(sorted(deaths))
     checks.cluster = Cluster(scale, seed, clock, checks)
@@ -517,10 +518,20 @@ def simulate(scale: Scale, seed: int, folder: Path) -> Outcome:
         num_sessions = 1
         while not session(config, run, clock, checks):
             num_sessions += 1
-    seconds, resident_growth = time.monotonic() - began, resident() - resident_before
+    seconds, processor_seconds = time.monotonic() - began, time.process_time() - began_processor
+    resident_growth = resident() - resident_before
     state = fold(read_events(run.journal_path))
     assert sorted(state.told) == list(range(scale.num_trials)), "each trial has its outcome"
-    return Outcome(run.journal_path, checks, state, num_sessions, clock.now / 3600, seconds, resident_growth)
+    return Outcome(
+        run.journal_path,
+        checks,
+        state,
+        num_sessions,
+        virtual_hours=clock.now / 3600,
+        seconds=seconds,
+        processor_seconds=processor_seconds,
+        resident_growth_bytes=resident_growth,
+    )
 
 
 def session(config: SearchConfig, run: RunFolder, clock: Clock, checks: Checks) -> bool:
@@ -553,11 +564,11 @@ OPENING = """
 import re, sys, time
 from pathlib import Path
 from spinenas.results.journal import fold, read_events
-began = time.perf_counter()
+began, began_processor = time.perf_counter(), time.process_time()
 state = fold(read_events(Path(sys.argv[1])))
-seconds = time.perf_counter() - began
+print(len(state.trials), time.perf_counter() - began, time.process_time() - began_processor, end=" ")
 # Not getrusage: its peak is that of the process it was forked from, where that is higher.
-print(len(state.trials), seconds, re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 
 
@@ -575,8 +586,8 @@ def main() -> None:
             str(record.failure.kind) if record.failure else str(record.status)
             for record in outcome.state.trials.values()
         )
-        print(f"{scale}, {outcome.num_sessions} sessions")
-        print(f"{outcome.virtual_hours:.1f} virtual hours in {outcome.seconds:.1f} s")
+        print(f"{scale}, {outcome.num_sessions} sessions, {outcome.virtual_hours:.1f} virtual hours")
+        print(f"{outcome.seconds:.0f} s, of a processor {outcome.processor_seconds:.0f} s")
         print(f"outcomes: {dict(statuses)}")
         print(
             f"{checks.num_reports} reports, {checks.num_events} events in the journal, "
@@ -593,7 +604,10 @@ def main() -> None:
         opening = [sys.executable, "-c", OPENING, str(outcome.journal)]
         for _ in range(3):
             words = subprocess.run(opening, capture_output=True, text=True, check=True).stdout.split()
-            print(f"{words[0]} trials open in {float(words[1]):.2f} s and {int(words[2]) / 1024:.0f} MB")
+            print(
+                f"{words[0]} trials open in {float(words[1]):.2f} s, of a processor {float(words[2]):.2f} s, "
+                f"and {int(words[3]) / 1024:.0f} MB"
+            )
         print(f"the journal has {outcome.journal.stat().st_size / 2**20:.1f} MB and the digest {outcome.digest[:16]}")
 
 
