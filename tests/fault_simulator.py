@@ -555,9 +555,9 @@ def session(config: SearchConfig, run: RunFolder, clock: Clock, checks: Checks) 
 
 
 def resident() -> int:
-    """Bytes of memory this process has now."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Bytes of memory this process has now; 0 where the system does not say, as macOS."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 
 
 OPENING = """
