@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 TRIALS ?= 12
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-long check format wheel clean
+.PHONY: help quickstart test test-long faults check format wheel clean
 
 help:
 	@echo "make quickstart   install, and run a search on generated images (TRIALS=$(TRIALS))"
 	@echo "make test         install the test tools, and run the tests"
 	@echo "make test-long    run the tests that take minutes as well"
+	@echo "make faults       kill a search at every step, simulate a cluster that fails (half an hour)"
 	@echo "make check        formatting, lint and types"
 	@echo "make format       format the code"
 	@echo "make wheel        build a wheel into dist/"
@@ -46,6 +47,10 @@ test: $(VENV)/installed-dev
 
 test-long: $(VENV)/installed-dev
 	$(BIN)/python -m pytest --quiet -m "slow or not slow"
+
+faults: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/crash_matrix.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fault_simulator.py
 
 check: $(VENV)/installed-dev .typing/spinenas
 	$(BIN)/ruff format --check

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
@@ -36,6 +37,11 @@ class _Network:
     num_asked: int = 0
     objectives: list[float] = field(default_factory=list)
 
+    @property
+    def rank(self) -> tuple[float, int]:
+        """Sorts by mean, best first, of equals the older one; there is none before a result."""
+        return -statistics.fmean(self.objectives), self.first.number
+
 
 class ReplicateLeaders:
     """A controller that lets another one search, and replicates the leaders at the end.
@@ -56,6 +62,7 @@ class ReplicateLeaders:
         self._num_reserved = num_replicates(num_trials, share)
         self._num_searched = num_trials - self._num_reserved
         self._networks: dict[tuple[str, Fidelity | None], _Network] = {}
+        self._ranked: list[_Network] = []  # those with results, by rank
         self._open: dict[int, _Network] = {}
         self._num_asked = 0
         self._num_replicated = 0
@@ -91,7 +98,10 @@ class ReplicateLeaders:
             return False
         network = self._open.pop(number)
         if isinstance(result, Evaluation):
+            if network.objectives:
+                del self._ranked[bisect_left(self._ranked, network.rank, key=lambda other: other.rank)]
             network.objectives.append(result.objective)
+            insort(self._ranked, network, key=lambda other: other.rank)
         return True
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
@@ -112,9 +122,7 @@ class ReplicateLeaders:
         self._num_replicated += proposal.stage is Stage.RERANK
 
     def _next_replicate(self) -> Proposal | None:
-        measured = [network for network in self._networks.values() if network.objectives]
-        measured.sort(key=lambda network: -statistics.fmean(network.objectives))
-        leaders = measured[: max(2, math.ceil(self._num_reserved / 2))]
+        leaders = self._ranked[: max(2, math.ceil(self._num_reserved / 2))]
         if not leaders:
             if not self._open:
                 raise SpaceExhausted("no trial has given a result, so that there is none to replicate")

@@ -9,7 +9,7 @@ Each line is a JSON object `{"event": kind, ...}`, written by the driver alone a
 | started | `number`, `attempt`, `worker`, `device`, `dtype`, `accelerators`: how many, or the part of one, it uses |
 | epoch | `number`, `attempt`, `epoch`, `metrics` |
 | told | `number`, `attempt`, `status`, and `evaluation` without its curve, or `failure` |
-| requeued | `number`, `attempt` (the new one), `reason`, and `fidelity` if it is another one from now on |
+| requeued | `number`, `attempt` (the new one), `reason`, `kind` of the failure, if one, `fidelity`, if another |
 | refused | `number`, `attempt`, `reason`: a report that came too late or made no sense, and changed nothing |
 | resumed | `changes`: what the run was continued with |
 | stopped | `reason`: why the driver left before the end |
@@ -31,6 +31,7 @@ import json
 import logging
 import os
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ import orjson
 
 from spinenas.results.lease import Lease
 from spinenas.results.mirror import Mirror
-from spinenas.results.record import Evaluation, Failure, Fidelity, Stage, Status, TrialRecord
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status, TrialRecord
 from spinenas.space.baseline import architecture_from_text
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -310,6 +311,7 @@ class RunState:
         told: the numbers of finished trials in the order in which their results came.
         known: by trial number, how many results its controller had been told when it was asked.
         proposed_fidelities: of trials that run at another one than proposed, which is in their records.
+        losses: of trials that were tried again, how often because of which failure.
     """
 
     run: dict[str, Any]
@@ -318,6 +320,7 @@ class RunState:
     told: tuple[int, ...]
     known: tuple[int, ...]
     proposed_fidelities: dict[int, Fidelity | None]
+    losses: dict[int, Counter[FailureKind]]
 
     @property
     def unfinished(self) -> list[TrialRecord]:
@@ -344,6 +347,7 @@ class Fold:
         self._told: list[int] = []
         self._known: list[int] = []
         self._proposed_fidelities: dict[int, Fidelity | None] = {}
+        self._losses: dict[int, Counter[FailureKind]] = {}
 
     def add(self, event: dict[str, Any]) -> None:
         """Take the next event. Raises UserError, and is as before, if it cannot follow."""
@@ -368,11 +372,14 @@ class Fold:
         elif kind in ("started", "told", "requeued"):
             trial = self._trials.get(event["number"], {})
             fidelity = trial.get("fidelity")
+            failure = FailureKind(event["kind"]) if "kind" in event else None
             _advance(trial, event)
             if kind == "told":
                 self._told.append(event["number"])
-            elif "fidelity" in event:
+            if "fidelity" in event:
                 self._proposed_fidelities.setdefault(event["number"], fidelity)
+            if failure is not None:
+                self._losses.setdefault(event["number"], Counter())[failure] += 1
         elif kind == "asked":
             trial = _asked(event)
             number = trial["number"]
@@ -403,6 +410,7 @@ class Fold:
             told=tuple(self._told),
             known=tuple(self._known),
             proposed_fidelities=dict(self._proposed_fidelities),
+            losses={number: Counter(of_kind) for number, of_kind in self._losses.items()},
         )
 
 

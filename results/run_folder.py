@@ -56,6 +56,8 @@ class RunFolder:
         # Prepared beside its place and moved there in one step: a crash leaves no half a run.
         target = path.absolute()
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        # One that was killed here may have had the same number: in a container all have.
+        shutil.rmtree(partial, ignore_errors=True)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             (partial / "trials").mkdir(parents=True)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -102,11 +103,10 @@ class _Trial:
         fidelity: of its next attempt; the proposal's, until it runs out of memory.
         attempt: the one that runs or will run next.
         status: ASKED until a worker has said that it runs.
+        epoch: the last one it told of in this attempt.
         in_flight: whether an executor has it.
         not_before: when the next attempt may be submitted, in seconds of the driver's clock.
-        num_lost: attempts whose worker died on a living machine.
-        num_preempted: attempts whose machine was lost.
-        num_out_of_memory: attempts that ran out of memory.
+        losses: by kind of failure, how many attempts ended by it and were followed by another.
     """
 
     proposal: Proposal
@@ -114,11 +114,10 @@ class _Trial:
     fidelity: Fidelity | None
     attempt: int = 0
     status: Status = Status.ASKED
+    epoch: int = 0
     in_flight: bool = False
     not_before: float = 0.0
-    num_lost: int = 0
-    num_preempted: int = 0
-    num_out_of_memory: int = 0
+    losses: Counter[FailureKind] = field(default_factory=Counter)
 
 
 class Driver:
@@ -185,11 +184,10 @@ class Driver:
         proposals, self._untold = replay_into(self._controller, state, ordered=self._window is not None)
         self._num_asked, self._num_told = len(state.trials), len(state.told) - len(self._untold)
         for record in state.unfinished:
-            proposal = proposals[record.number]
-            trial = _Trial(proposal, record.seed, record.fidelity, record.attempt)
-            if record.fidelity is not None and record.fidelity != proposal.fidelity:
-                full = (proposal.fidelity or self._task.fidelity).batch_size
-                trial.num_out_of_memory = (full // record.fidelity.batch_size).bit_length() - 1
+            losses = state.losses.get(record.number, Counter())
+            trial = _Trial(
+                proposals[record.number], record.seed, record.fidelity, record.attempt, losses=Counter(losses)
+            )
             self._open[record.number] = trial
             if record.status is Status.RUNNING:
                 self._requeue(trial, "the search was stopped")
@@ -306,6 +304,7 @@ class Driver:
             worker = {"worker": event.worker, "device": event.device, "dtype": event.dtype}
             self._record("started", **about, **worker, accelerators=event.accelerators, sync=False)
         elif isinstance(event, EpochDone):
+            trial.epoch = event.epoch
             self._record("epoch", **about, epoch=event.epoch, metrics=event.metrics, sync=False)
         elif event.attempt < trial.attempt or not self._try_again(trial, event.result):
             self._finish(trial, event)
@@ -327,6 +326,8 @@ class Driver:
                 return "the start is known already"
             if isinstance(event, EpochDone) and trial.status is not Status.RUNNING:
                 return "an epoch came before the start"
+            if isinstance(event, EpochDone) and event.epoch <= trial.epoch:
+                return "the epoch is over already"
             return None
         # An attempt that was given up. Its result is as good as the one that is awaited, since both are of the same
         # network and seed; what else it has to say is of no interest any more.
@@ -342,30 +343,39 @@ class Driver:
         """Queue a trial again if the rule for its failure says so."""
         if not isinstance(result, Failure):
             return False
-        executor = self._config.executor
-        again = RULES[result.kind].again
+        executor, kind = self._config.executor, result.kind
+        again, num_losses = RULES[kind].again, trial.losses[kind] + 1
         if again == "always":
-            trial.num_preempted += 1
-            self._requeue(trial, result.message, pause=pause_seconds(trial.num_preempted))
-        elif again == "max_attempts" and trial.num_lost + 1 < executor.max_attempts:
-            trial.num_lost += 1
-            self._requeue(trial, result.message)
-        elif again == "out_of_memory_retries" and trial.num_out_of_memory < executor.out_of_memory_retries:
+            self._requeue(trial, result.message, kind=kind, pause=pause_seconds(num_losses))
+        elif again == "max_attempts" and num_losses < executor.max_attempts:
+            self._requeue(trial, result.message, kind=kind)
+        elif again == "out_of_memory_retries" and num_losses <= executor.out_of_memory_retries:
             fidelity = trial.fidelity or self._task.fidelity
             if fidelity.batch_size == 1:
                 return False
-            trial.num_out_of_memory += 1
             fidelity = replace(fidelity, batch_size=fidelity.batch_size // 2)
-            self._requeue(trial, f"{result.message}; next with batches of {fidelity.batch_size}", fidelity=fidelity)
+            reason = f"{result.message}; next with batches of {fidelity.batch_size}"
+            self._requeue(trial, reason, kind=kind, fidelity=fidelity)
         else:
             return False
         return True
 
-    def _requeue(self, trial: _Trial, reason: str, *, pause: float = 0.0, fidelity: Fidelity | None = None) -> None:
+    def _requeue(
+        self,
+        trial: _Trial,
+        reason: str,
+        *,
+        kind: FailureKind | None = None,
+        pause: float = 0.0,
+        fidelity: Fidelity | None = None,
+    ) -> None:
         trial.attempt += 1
-        trial.status, trial.in_flight = Status.ASKED, False
+        trial.status, trial.epoch, trial.in_flight = Status.ASKED, 0, False
         trial.not_before = self._clock() + pause
         fields: dict[str, Any] = {"number": trial.proposal.number, "attempt": trial.attempt, "reason": reason}
+        if kind is not None:
+            trial.losses[kind] += 1
+            fields["kind"] = str(kind)
         if fidelity is not None:
             trial.fidelity = fidelity
             fields["fidelity"] = fidelity.to_json()
@@ -411,7 +421,7 @@ class Driver:
         self._controller.tell(number, self._untold.pop(number))
         self._num_told += 1
 
-    def _record(self, kind: str, *, sync: bool = True, **fields: Any) -> None:
+    def _record(self, kind: str, /, *, sync: bool = True, **fields: Any) -> None:
         event = {"event": kind, "at": now(), **fields}
         self._journal.append(event, sync=sync)
         self._time.add(event)

@@ -255,6 +255,12 @@ def test_a_trial_that_goes_on_with_a_smaller_batch_remembers_what_was_proposed()
     assert state.proposed_fidelities == {0: None}
 
 
+def test_how_often_a_trial_was_lost_is_known_by_the_kind_of_failure():
+    lost = {**requeued(0, 2), "kind": "worker_lost"}
+    events = [RUN_STARTED, asked(0), requeued(0, 1), lost, started(0, 2), {**requeued(0, 3), "kind": "preempted"}]
+    assert fold(events).losses == {0: {FailureKind.WORKER_LOST: 1, FailureKind.PREEMPTED: 1}}
+
+
 def test_lines_of_a_driver_that_lost_the_run_never_were(tmp_path):
     path = write(tmp_path / "journal.jsonl", STORY[:3])
     with Journal.open(path) as journal:  # the second owner

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import pytest
 from fake_task import FakeTask
+from shuffled_executor import ShuffledExecutor
 
 import spinenas.search.loop as loop
 from spinenas.results.journal import read_events
 from spinenas.results.record import Failure, FailureKind, Status
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig, SpaceConfig
-from spinenas.search.executor import Event, Finished, Job, run_job
+from spinenas.search.executor import Event, Finished
 from spinenas.search.loop import Run, resume, run_search
 from spinenas.space import UserError
 
@@ -33,52 +32,6 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def configured(num_trials: int = NUM_TRIALS, **executor: Any) -> SearchConfig:
     options = {"kind": "serial", "workers": 3, **executor}
     return SearchConfig(budget=BudgetConfig(num_trials), executor=ExecutorConfig(**options), seed=5)
-
-
-class ShuffledExecutor:
-    """Several workers that finish in a random order, and that may be lost; all within this process."""
-
-    def __init__(self, task: FakeTask, num_slots: int, seed: int, lost: dict[tuple[int, int], FailureKind]):
-        self.num_slots = num_slots
-        self.note: Callable[[str], None] | None = None
-        self._task, self._lost = task, lost
-        self._rng = np.random.default_rng(seed)
-        self._queues: list[deque[Event]] = []
-
-    @property
-    def num_free(self) -> int:
-        return self.num_slots - len(self._queues)
-
-    def submit(self, job: Job) -> None:
-        events: deque[Event] = deque()
-        run_job(self._task, job, "shuffled", events.append)
-        kind = self._lost.get((job.number, job.attempt))
-        if kind is not None:
-            events = deque([events[0], Finished(job.number, job.attempt, Failure(kind, "lost on purpose"))])
-        self._queues.append(events)
-        assert len(self._queues) <= self.num_slots
-
-    def cancel(self, number: int) -> None:
-        self._queues = [events for events in self._queues if events[0].number != number]
-
-    def release_idle(self) -> None:
-        pass
-
-    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
-        if not self._queues:
-            assert timeout_seconds is not None, "else the loop waits for nothing"
-            return
-        events = self._queues[self._rng.integers(len(self._queues))]
-        event = events.popleft()
-        if not events:
-            self._queues.remove(events)
-        on_event(event)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
@@ -357,6 +310,19 @@ def test_a_trial_that_keeps_killing_its_worker_fails_in_the_end(tmp_path: Path, 
     assert (record.failure.kind, record.attempt) == (FailureKind.WORKER_LOST, 3)
 
 
+def test_attempts_before_a_crash_count_after_it(tmp_path: Path, shuffled: Callable[..., None]) -> None:
+    shuffled(0, lost={(2, attempt): FailureKind.WORKER_LOST for attempt in range(9)})
+    whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())
+    events = events_of(whole)
+    requeued = [index for index, event in enumerate(events) if event["event"] == "requeued"]
+    assert len(requeued) == 3
+    # Nothing of trial 2 runs there, so that the crash itself costs no attempt.
+    resumed = resume(cut(whole, requeued[1] + 1, tmp_path / "cut"), task=FakeTask())
+    record = resumed.records()[2]
+    assert record.failure is not None
+    assert (record.failure.kind, record.attempt) == (FailureKind.WORKER_LOST, 3)
+
+
 def test_lost_machines_do_not_count_against_a_trial(
     tmp_path: Path, shuffled: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,7 +332,7 @@ def test_lost_machines_do_not_count_against_a_trial(
     assert (record.status, record.attempt) == (Status.COMPLETE, 9)
 
 
-def test_late_and_repeated_results_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_and_repeated_reports_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Noisy(ShuffledExecutor):
         """Says everything twice, and what is long over once more."""
 
@@ -376,14 +342,16 @@ def test_late_and_repeated_results_are_dropped(tmp_path: Path, monkeypatch: pyte
             for event in said:
                 on_event(Finished(event.number, event.attempt + 1, Failure(FailureKind.BUG, "of another attempt")))
                 on_event(event)
+                on_event(event)
                 if isinstance(event, Finished):
-                    on_event(event)
                     on_event(Finished(event.number - 1, event.attempt, event.result))
 
     monkeypatch.setattr(loop, "_make_executor", lambda task, config, folder, note: Noisy(task, 1, 0, {}))
     run = run_search(configured(), out=tmp_path / "run", task=FakeTask())
     told = [event["number"] for event in events_of(run) if event["event"] == "told"]
     assert told == list(range(NUM_TRIALS))
+    epochs = [(event["number"], event["epoch"]) for event in events_of(run) if event["event"] == "epoch"]
+    assert epochs == sorted(set(epochs))
     assert {record.status for record in run.records()} == {Status.COMPLETE}
 
 

@@ -102,3 +102,9 @@ def test_a_curve_comes_back_and_a_trial_without_one_has_an_empty_one(tmp_path):
     assert folder.read_curve(8) == ()
     assert not (tmp_path / "run" / "trials" / "000008").exists()
     assert os.listdir(folder.trial_folder(7)) == ["curve.json"]
+
+
+def test_a_new_run_is_not_stopped_by_what_a_killed_process_of_the_same_number_left(tmp_path):
+    (tmp_path / f".run.{os.getpid()}.partial" / "trials").mkdir(parents=True)
+    create(tmp_path / "run")
+    assert os.listdir(tmp_path) == ["run"]

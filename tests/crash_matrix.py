@@ -1,0 +1,690 @@
+"""Kill a search at each step it takes, and at many other moments; resumed, it must come to what it would have.
+
+    python tests/crash_matrix.py [--sample] [CONFIGURATION ...]
+
+A child process searches, with a fake task, and is SIGKILLed; another one resumes, and may be killed as well; the last
+one finishes. A step is whatever changes a file (creating, writing, truncating, renaming or removing one), waits for
+the disk, or acts on what was written: a job submitted, a result told to the controller, an event handed over. Each
+step is a place to die before it, in the middle of it (half of the bytes are there) and after it; after acting on
+something, also with the power: what the journal has and did not wait for is lost then. Steps are seen by wrapping
+the functions of `os` and `io` in the child; the product knows nothing of it.
+
+Children are forks of one process that has imported everything. They all claim to be process 1, as in a container.
+"""
+
+from __future__ import annotations
+
+import argparse
+import builtins
+import gc
+import io
+import itertools
+import json
+import logging
+import os
+import platform
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
+
+from fake_task import FakeTask
+from shuffled_executor import ShuffledExecutor
+
+import spinenas.results.lease as lease
+import spinenas.search.loop as loop
+import spinenas.search.serial  # noqa: F401 (here, and not once in each child)
+from spinenas.controller.choices import make_controller
+from spinenas.controller.replicates import ReplicateLeaders
+from spinenas.results.journal import RunState
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
+from spinenas.search.config import BudgetConfig, ControllerConfig, ExecutorConfig, SearchConfig
+from spinenas.search.executor import Event, Executor, Job
+from spinenas.search.loop import Run, resume, run_search
+from spinenas.space.genotype import Genotype
+from spinenas.space.search_space import space_by_name
+
+T = TypeVar("T")
+
+NUM_TRIALS = 14
+NUM_RANDOM_MOMENTS = 200
+NUM_CHAINS = 20
+COLUMNS = ("steps", "power", "twice", "chains", "moments")
+LONGEST_CHAIN = 12
+"""Kills of one run in a row, after which it may finish."""
+
+
+# What is searched
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A search that is to be killed.
+
+    Attributes:
+        controller: "random", "evolution", or "replicates": evolution whose last trials train the leaders again.
+        mode: "serial"; "ordered" or "free", with two workers.
+    """
+
+    controller: Literal["random", "evolution", "replicates"]
+    mode: Literal["serial", "ordered", "free"]
+
+    @property
+    def name(self) -> str:
+        return f"{self.controller}-{self.mode}"
+
+    @property
+    def search(self) -> SearchConfig:
+        controller = ControllerConfig("random" if self.controller == "random" else "evolution")
+        budget = BudgetConfig(NUM_TRIALS, 0.3 if self.controller == "replicates" else 0.0)
+        executor = ExecutorConfig(
+            kind="serial" if self.mode == "serial" else "ray",  # `_make_executor` below knows no Ray
+            workers=2,
+            ordered=self.mode == "ordered",
+            out_of_memory_retries=2,
+        )
+        return SearchConfig(controller=controller, budget=budget, executor=executor, seed=5).resolved()
+
+
+CONFIGURATIONS = [
+    Configuration(controller, mode)
+    for mode, controller in itertools.product(("serial", "ordered", "free"), ("random", "evolution", "replicates"))
+]
+
+
+@dataclass
+class LoggingTask(FakeTask):
+    """Trial 4 diverges, trial 3 needs batches of 4, trial 6 of 1; what was trained is said.
+
+    Attributes:
+        say: where.
+    """
+
+    num_epochs: int = 1
+    say: Callable[..., None] = print
+
+    @property
+    def fidelity(self) -> Fidelity:
+        return replace(super().fidelity, batch_size=8)
+
+    def evaluate(self, genotype: Genotype, **how: Any) -> Evaluation | Failure:
+        number = int(how["folder"].name)
+        self.say("trained", number=number, attempt=how["attempt"])
+        fidelity = how["fidelity"] or self.fidelity
+        if number == 4:
+            return Failure(FailureKind.DIVERGED, "told to diverge")
+        if fidelity.batch_size > {3: 4, 6: 1}.get(number, 8):
+            return Failure(FailureKind.OUT_OF_MEMORY, f"batches of {fidelity.batch_size} are too large")
+        result = super().evaluate(genotype, **how)
+        assert isinstance(result, Evaluation)
+        return replace(result, metrics={"AP50": fidelity.batch_size / 100})
+
+
+# Where a child dies
+
+
+Phase = Literal["before", "middle", "after", "power"]
+
+
+class Kill(NamedTuple):
+    """A place to die: which step, counted from 0, and which part of it."""
+
+    step: int
+    phase: Phase
+
+
+class Step(NamedTuple):
+    """A step that was taken; only some have a middle, and only some act on what was written."""
+
+    name: str
+    has_middle: bool
+    acts: bool
+
+    def phases(self) -> Iterator[Phase]:
+        yield "before"
+        if self.has_middle:
+            yield "middle"
+        yield "after"
+        if self.acts:
+            yield "power"
+
+
+_getpid, _write = os.getpid, os.write  # as they are before a child wraps them
+
+
+def die() -> None:
+    """End this process as the system does when it wants memory."""
+    os.kill(_getpid(), signal.SIGKILL)
+
+
+class Steps:
+    """The steps a process takes, and at which of them it dies."""
+
+    def __init__(self, kill: Kill | None) -> None:
+        self.taken: list[Step] = []
+        self._kill = kill
+        self._journal: WatchedFile | None = None
+        self._num_synced = 0  # bytes of the journal that the disk has for certain
+
+    def take(
+        self, name: str, act: Callable[[], T], half: Callable[[], object] | None = None, *, acts: bool = False
+    ) -> T:
+        """Do something; `half` is what is there of it when it is cut short."""
+        index = len(self.taken)
+        self.taken.append(Step(name, half is not None, acts))
+        phase = self._kill.phase if self._kill is not None and self._kill.step == index else None
+        if phase == "middle" and half is not None:
+            half()
+        if phase in ("before", "middle"):
+            die()
+        try:
+            return act()
+        finally:  # what fails, such as making a folder that is there, is over as well
+            if phase == "power" and self._journal is not None and not self._journal.closed:
+                length = min(self._num_synced, os.fstat(self._journal.fileno()).st_size)
+                io.FileIO.truncate(self._journal, length)
+            if phase in ("after", "power"):
+                die()
+
+    def watch_files(self) -> None:
+        """Make a step of everything that this process does to files, from now on."""
+        for name in ("mkdir", "unlink", "replace", "rename"):
+            self._wrap(name)
+        os.fsync = lambda descriptor: self.take("fsync", lambda: self._sync(descriptor))
+        self._wrap("write", half=lambda write, descriptor, data: write(descriptor, data[: len(data) // 2]))
+        self._wrap("pwrite", half=lambda pwrite, to, data, offset: pwrite(to, data[: len(data) // 2], offset))
+        self._wrap("ftruncate", half=lambda truncate, of, length: truncate(of, (os.fstat(of).st_size + length) // 2))
+        os_open, builtin_open, steps = os.open, builtins.open, self
+
+        def open_descriptor(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+            def act() -> int:
+                return os_open(path, flags, *rest, **options)
+
+            return steps.take("create", act) if flags & os.O_CREAT else act()
+
+        def open_file(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
+            if mode == "wb":
+                return io.BufferedWriter(steps.take("create", lambda: WatchedFile(file, mode, steps=steps)))
+            return builtin_open(file, mode, *rest, **options)
+
+        def open_raw(descriptor: int, mode: str, buffering: int) -> io.FileIO:
+            assert buffering == 0, "journals alone are opened like this"
+            if mode == "rb":
+                return io.FileIO(descriptor, mode)
+            self._journal = WatchedFile(descriptor, mode, steps=steps)
+            self._num_synced = os.fstat(descriptor).st_size  # an earlier session is long on the disk
+            return self._journal
+
+        os.open, builtins.open, os.fdopen = open_descriptor, open_file, open_raw  # type: ignore[assignment]
+
+    def _sync(self, descriptor: int) -> None:
+        """Wait for nothing: what a killed process has written is there in any case, unless the power fails too."""
+        if self._journal is not None and not self._journal.closed and descriptor == self._journal.fileno():
+            self._num_synced = os.fstat(descriptor).st_size
+
+    def _wrap(self, name: str, half: Callable[..., object] | None = None) -> None:
+        plain = getattr(os, name)
+
+        def wrapped(*args: Any, **options: Any) -> Any:
+            cut_short = None if half is None else lambda: half(plain, *args)
+            return self.take(name, lambda: plain(*args, **options), cut_short)
+
+        setattr(os, name, wrapped)
+
+
+class WatchedFile(io.FileIO):
+    """A file whose writes and truncations are steps."""
+
+    def __init__(self, file: Any, mode: str, *, steps: Steps) -> None:
+        super().__init__(file, mode)
+        self._steps = steps
+
+    def write(self, data: Any) -> int:
+        data = bytes(data)
+        name = f"write {json.loads(data)['event']}" if data.startswith(b'{"event":') else "write"
+        write = super().write
+        return self._steps.take(name, lambda: write(data), lambda: write(data[: len(data) // 2])) or 0
+
+    def truncate(self, size: int | None = None) -> int:
+        assert size is not None
+        truncate, now = super().truncate, os.fstat(self.fileno()).st_size
+        return self._steps.take("truncate", lambda: truncate(size), lambda: truncate((now + size) // 2))
+
+
+class WatchedExecutor:
+    """An executor whose submissions and events are steps."""
+
+    note: Callable[[str], None] | None = None
+
+    def __init__(self, executor: Executor, steps: Steps, say: Callable[..., None]) -> None:
+        self._executor, self._steps, self._say = executor, steps, say
+
+    @property
+    def num_free(self) -> int:
+        return self._executor.num_free
+
+    def submit(self, job: Job) -> None:
+        self._say("submitted", number=job.number, attempt=job.attempt)
+        self._steps.take("submit", lambda: self._executor.submit(job), acts=True)
+
+    def cancel(self, number: int) -> None:
+        self._executor.cancel(number)
+
+    def release_idle(self) -> None:
+        self._executor.release_idle()
+
+    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+        def hand_over(event: Event) -> None:
+            self._steps.take(f"hand over {type(event).__name__}", lambda: on_event(event), acts=True)
+
+        self._executor.wait(hand_over, timeout_seconds)
+
+    def __enter__(self) -> Self:
+        self._executor.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._executor.__exit__(kind, error, where)
+
+
+# A child
+
+
+class SayingDisplay:
+    """Says each event it is shown."""
+
+    def __init__(self, say: Callable[..., None]) -> None:
+        self._say = say
+
+    def begin(self, num_trials: int, past: RunState | None) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def show(self, event: dict[str, Any]) -> None:
+        self._say("shown", event=event)
+
+    def note(self, text: str) -> None:
+        pass
+
+
+def search_or_resume(configuration: Configuration, place: Path, *, session: int, seed: int, kill: Kill | None) -> None:
+    """What a child does; it may not come to its end.
+
+    Everything it says stands in `said.jsonl`, which outlives it; a child that ends leaves its steps in `steps.json`.
+    """
+    said = os.open(place / "said.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def say(what: str, **about: Any) -> None:
+        _write(said, json.dumps({"what": what, "session": session, **about}).encode() + b"\n")
+
+    steps = Steps(kill)
+    serial = loop._make_executor
+
+    def make_executor(task: Any, config: ExecutorConfig, run: Path, note: Any) -> Executor:
+        if config.kind == "serial":
+            return WatchedExecutor(serial(task, config, run, note), steps, say)
+        lost = {(2, 0): FailureKind.WORKER_LOST}
+        mixed = random.Random(f"{seed} {session}").getrandbits(32)
+        return WatchedExecutor(ShuffledExecutor(task, config.workers, mixed, lost), steps, say)
+
+    def tell(controller: ReplicateLeaders, number: int, result: Evaluation | Failure) -> bool:
+        say("told", number=number, result=result.to_json())
+        return steps.take("tell", lambda: plain_tell(controller, number, result), acts=True)
+
+    plain_tell = ReplicateLeaders.tell
+    ReplicateLeaders.tell = tell  # type: ignore[method-assign]
+    loop._make_executor = make_executor
+    lease.EXPIRY_SECONDS = 0.05  # of an owner who died before it could say on which host it was
+    os.getpid = lambda: 1
+    steps.watch_files()
+    task, display = LoggingTask(say=say), SayingDisplay(say)
+    run = place / "run"
+    if run.exists():
+        resume(run, task=task, display=display)
+    else:
+        run_search(configuration.search, out=run, task=task, display=display)
+    (place / "steps.json").write_text(json.dumps(steps.taken))
+
+
+def in_child(act: Callable[[], None], *, seconds: float | None = None) -> int:
+    """Do something in a fork, which is killed after so many seconds; return how it ended, as os.waitpid has it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
+
+
+# What must hold
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file of JSON lines; what stands behind the last newline was cut short."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+@dataclass
+class Life:
+    """A run from its start to its end, over as many sessions as it takes.
+
+    Attributes:
+        place: a folder for the run and for what its children say.
+        seed: of the order in which workers finish.
+        num_kills: children that were killed.
+        problems: what should not have been.
+    """
+
+    configuration: Configuration
+    place: Path
+    seed: int = 0
+    num_kills: int = 0
+    problems: list[str] = field(default_factory=list)
+    _num_sessions: int = 0
+
+    @property
+    def journal(self) -> Path:
+        return self.place / "run" / "journal.jsonl"
+
+    def session(self, kill: Kill | None = None, *, seconds: float | None = None) -> bool:
+        """Let a child search or resume; say whether it came to its end."""
+        begun, number = lines_of(self.journal), self._num_sessions
+        if self.journal.exists() and not begun:
+            # What the message of `spinenas resume` says is to be done.
+            shutil.rmtree(self.place / "run")
+        status = in_child(
+            lambda: search_or_resume(self.configuration, self.place, session=number, seed=self.seed, kill=kill),
+            seconds=seconds,
+        )
+        self._num_sessions += 1
+        self.num_kills += os.WIFSIGNALED(status)
+        if status not in (0, signal.SIGKILL):
+            self.problems.append(f"session {number} ended with status {status}")
+        said = [line for line in lines_of(self.place / "said.jsonl") if line["session"] == number]
+        self.problems += unwritten(said, lines_of(self.journal))
+        self.problems += trained_again(said, begun)
+        return status == 0
+
+    def finish(self) -> None:
+        """Resume without killing, and check what came out."""
+        if not self.session():
+            self.problems.append("the run does not finish")
+            return
+        events = lines_of(self.journal)
+        self.problems += unwritten(lines_of(self.place / "said.jsonl"), events)
+        self.problems += fences(events)
+        if self.configuration.mode != "ordered":
+            self.problems += not_recomputed(self.configuration.search, events)
+
+    @cached_property
+    def outcome(self) -> list[Any]:
+        """What was tried and what came out, in the order of the numbers."""
+        records = Run.open(self.place / "run").records()
+        return [
+            (record.number, record.genotype and record.genotype.key, record.seed, record.evaluation, record.failure)
+            for record in records
+        ]
+
+    def steps(self) -> list[Step]:
+        """The steps of the last session, which ended."""
+        return [Step(*step) for step in json.loads((self.place / "steps.json").read_text())]
+
+
+def unwritten(said: list[dict[str, Any]], events: list[dict[str, Any]]) -> Iterator[str]:
+    """Whatever was acted on or shown, and is not in the journal as it was."""
+    asked = {event["proposal"]["number"] for event in events if event["event"] == "asked"}
+    told = {event["number"]: event for event in events if event["event"] == "told"}
+    for line in said:
+        number = line.get("number")
+        if line["what"] == "submitted" and number not in asked:
+            yield f"trial {number} was submitted and is not in the journal"
+        elif line["what"] == "told" and result_of(told.get(number, {})) != line["result"]:
+            yield f"the result of trial {number} was told to the controller and is not in the journal"
+        elif line["what"] == "shown" and line["event"]["event"] == "told":
+            event = line["event"]
+            if not event.items() <= told.get(event["number"], {}).items():
+                yield f"the result of trial {event['number']} was shown and is not in the journal"
+
+
+def result_of(event: dict[str, Any]) -> dict[str, Any] | None:
+    """The result in a told event, as `to_json` gives it."""
+    evaluation = event.get("evaluation")
+    return event.get("failure") if evaluation is None else {**evaluation, "curve": []}
+
+
+def trained_again(said: list[dict[str, Any]], begun: list[dict[str, Any]]) -> Iterator[str]:
+    """Trainings of a session that had been finished before it, or that it did twice."""
+    finished = {event["number"] for event in begun if event["event"] == "told"}
+    trained = Counter((line["number"], line["attempt"]) for line in said if line["what"] == "trained")
+    for (number, attempt), count in trained.items():
+        if number in finished or count > 1:
+            yield f"trial {number} was trained again in attempt {attempt}"
+
+
+def fences(events: list[dict[str, Any]]) -> Iterator[str]:
+    """Lines that do not have the number of their session's lease, which is higher than those before."""
+    for before, event in itertools.pairwise(events):
+        last, fence = before.get("fence", 0), event.get("fence", 0)
+        if fence <= last if event["event"] == "resumed" else fence != last:
+            yield f"{event['event']} has fence {fence} after {last}"
+
+
+def not_recomputed(config: SearchConfig, events: list[dict[str, Any]]) -> Iterator[str]:
+    """Proposals that a fresh controller does not make which is asked and told in exactly the order of the journal."""
+    space, budget = space_by_name(config.space.name), config.budget
+    controller = ReplicateLeaders(
+        make_controller(config.controller.name, space, seed=config.seed, **config.controller.options()),
+        num_trials=budget.num_trials,
+        share=budget.replicate_share,
+    )
+    for event in events:
+        if event["event"] == "asked":
+            proposal = controller.ask()
+            if proposal is None or proposal.to_json() != event["proposal"]:
+                yield f"trial {event['proposal']['number']} is not what its controller proposes"
+        elif event["event"] == "told":
+            failure = event.get("failure")
+            result = Failure.from_json(failure) if failure else Evaluation.from_json(event["evaluation"])
+            if not controller.tell(event["number"], result):
+                yield f"trial {event['number']} was told twice"
+
+
+# The matrix
+
+
+class Matrix:
+    """All lives of one configuration, each in a folder that is gone after it.
+
+    Attributes:
+        steps: of the run that is not killed.
+        kills: children killed, by column of the table.
+        problems: what should not have been, each with where its run was killed.
+    """
+
+    def __init__(self, configuration: Configuration, folder: Path) -> None:
+        self.configuration, self._folder = configuration, folder
+        self.kills: Counter[str] = Counter()
+        self.problems: list[str] = []
+        began = time.monotonic()
+        with self._life() as whole:
+            whole.finish()
+            self._seconds = time.monotonic() - began
+            self.problems += whole.problems
+            self.steps, self._expected = whole.steps(), whole.outcome
+
+    def at_steps(self, kills: Iterable[Kill]) -> None:
+        """Die once, at each of these in turn."""
+        for kill in kills:
+            with self._life() as life:
+                self._die(life, kill)
+                self._conclude(
+                    life, "power" if kill.phase == "power" else "steps", f"{kill} {self.steps[kill.step].name}"
+                )
+
+    def twice(self, first: Kill, *, choose: Callable[[list[Step]], Iterable[Kill]]) -> None:
+        """Die at `first`, and again in the session that resumes, at each of its steps that is chosen."""
+        with self._life() as life:
+            self._die(life, first)
+            life.session()
+            steps = life.steps()
+        for kill in choose(steps):
+            with self._life() as life:
+                self._die(life, first)
+                self._die(life, kill)
+                self._conclude(life, "twice", f"{first}, then {kill} {steps[kill.step].name}")
+
+    def chain(self, seed: int) -> None:
+        """Die again and again, soon after each resumption."""
+        rng = random.Random(f"chain {seed}")
+        with self._life(seed) as life:
+            for _ in range(LONGEST_CHAIN):
+                if life.session(Kill(rng.randrange(100), rng.choice(get_args(Phase)))):
+                    break
+            self._conclude(life, "chains", f"chain {seed}")
+
+    def at_moments(self, num_moments: int) -> None:
+        """Die at random moments, and half of the time at one of the resumption as well."""
+        rng = random.Random(f"moments of {self.configuration.name}")
+        for seed in itertools.count():
+            if self.kills["moments"] >= num_moments:
+                return
+            with self._life(seed) as life:
+                life.session(seconds=rng.uniform(0, self._seconds))
+                if rng.random() < 0.5:
+                    life.session(seconds=rng.uniform(0, self._seconds))
+                self._conclude(life, "moments", f"random moment {seed}")
+
+    @contextmanager
+    def _life(self, seed: int = 0) -> Iterator[Life]:
+        with tempfile.TemporaryDirectory(dir=self._folder) as place:
+            yield Life(self.configuration, Path(place), seed)
+
+    def _die(self, life: Life, kill: Kill) -> None:
+        if life.session(kill):
+            life.problems.append(f"{kill} was never reached")
+
+    def _conclude(self, life: Life, column: str, where: str) -> None:
+        self.kills[column] += life.num_kills
+        life.finish()
+        if not life.problems and self.configuration.mode != "free" and life.outcome != self._expected:
+            life.problems.append("what came out is not what comes out of the uninterrupted run")
+        self.problems += [f"{self.configuration.name}, {where}: {problem}" for problem in life.problems]
+
+
+def every_kill(steps: Sequence[Step]) -> list[Kill]:
+    """All places to die at."""
+    return [Kill(index, phase) for index, step in enumerate(steps) for phase in step.phases()]
+
+
+def one_of_each(steps: Sequence[Step], rng: random.Random) -> list[Kill]:
+    """One place to die at for each name of a step and each phase of it."""
+    places: dict[tuple[str, str], list[Kill]] = {}
+    for kill in every_kill(steps):
+        places.setdefault((steps[kill.step].name, kill.phase), []).append(kill)
+    return [rng.choice(kills) for kills in places.values()]
+
+
+def until_it_searches(steps: Sequence[Step]) -> list[Kill]:
+    """All places to die at of a resumption, from the lease up to the first job."""
+    length = next((index for index, step in enumerate(steps) if step.name == "submit"), len(steps))
+    return every_kill(steps[: length + 1])
+
+
+def interesting_starts(steps: Sequence[Step]) -> list[Kill]:
+    """Where the first session dies that is resumed and killed again: with half a line, and with trials running."""
+
+    def nth(name: str, n: int, phase: Phase) -> Kill:
+        return Kill([index for index, step in enumerate(steps) if step.name == name][n], phase)
+
+    return [
+        nth("write told", 5, "middle"),
+        nth("write epoch", 7, "after"),
+        nth("write requeued", 1, "middle"),
+        nth("write asked", 8, "after"),
+    ]
+
+
+def prepare() -> None:
+    """Make forks cheap: nothing heavy is loaded, and what each child would look up is known."""
+    assert not {"torch", "ray", "pandas"} & set(sys.modules), "a light parent makes cheap children"
+    platform.platform()
+    versions = loop.versions()
+    loop.versions = lambda: versions
+    logging.getLogger("spinenas").setLevel(logging.ERROR)  # without what each child says of half-written lines
+    gc.collect()
+    gc.freeze()
+
+
+def whole_matrix(matrix: Matrix) -> None:
+    """Everything: minutes for a configuration."""
+    matrix.at_steps(every_kill(matrix.steps))
+    for first in interesting_starts(matrix.steps):
+        matrix.twice(first, choose=until_it_searches)
+    for seed in range(NUM_CHAINS):
+        matrix.chain(seed)
+    matrix.at_moments(NUM_RANDOM_MOMENTS)
+
+
+def sample_of_it(matrix: Matrix) -> None:
+    """Each kind of step once, a few of the others: seconds for a configuration."""
+    rng = random.Random(f"sample of {matrix.configuration.name}")
+    matrix.at_steps(one_of_each(matrix.steps, rng))
+    first = rng.choice(interesting_starts(matrix.steps))
+    matrix.twice(first, choose=lambda steps: rng.sample(until_it_searches(steps), 12))
+    matrix.chain(rng.randrange(NUM_CHAINS))
+    matrix.at_moments(10)
+
+
+def main() -> int:
+    """Print a table of kills and differences, then the differences; return how many there are."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sample", action="store_true", help="each kind of step once, and few of the others")
+    parser.add_argument(
+        "names", nargs="*", metavar="CONFIGURATION", help=", ".join(each.name for each in CONFIGURATIONS)
+    )
+    given = parser.parse_args()
+    prepare()
+    print(f"| configuration | steps | kills {' | '.join(COLUMNS)} | differences | seconds |")
+    print("|---|" + "---|" * (len(COLUMNS) + 3))
+    kills: Counter[str] = Counter()
+    problems: list[str] = []
+    for configuration in CONFIGURATIONS:
+        if given.names and configuration.name not in given.names:
+            continue
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            matrix = Matrix(configuration, Path(folder))
+            (sample_of_it if given.sample else whole_matrix)(matrix)
+        counts = " | ".join(str(matrix.kills[column]) for column in COLUMNS)
+        seconds = time.monotonic() - began
+        print(f"| {configuration.name} | {len(matrix.steps)} | {counts} | {len(matrix.problems)} | {seconds:.0f} |")
+        sys.stdout.flush()
+        kills += matrix.kills
+        problems += matrix.problems
+    print(*problems, sep="\n", end="\n" if problems else "")
+    print(f"{kills.total()} kills, {len(problems)} differences")
+    return len(problems)
+
+
+if __name__ == "__main__":
+    sys.exit(min(1, main()))

@@ -1,0 +1,615 @@
+"""A cluster in virtual time that goes wrong in every way, around the real driver, journal and controllers.
+
+    python tests/fault_simulator.py [--small] [--seed 0]
+
+Workers come and go with their nodes, die, hang, run out of memory; what they report is repeated, late, out of order, of
+attempts that never were and trials that nobody asked for; the driver is thrown away and resumed in between. After each
+report everything that must hold is checked, from what the journal was given and not from what the driver thinks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import heapq
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+from unittest import mock
+
+from crash_matrix import lines_of, not_recomputed
+from fake_task import FakeTask
+
+import spinenas.search.loop as loop
+from spinenas.results.journal import SCHEMA, Journal, RunState, fold, read_events
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status
+from spinenas.results.run_folder import RunFolder
+from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
+from spinenas.search.driver import Driver
+from spinenas.search.executor import EpochDone, Event, Finished, Job, Started
+
+MAX_ATTEMPTS, OUT_OF_MEMORY_RETRIES = 4, 2
+
+NUM_EPOCHS = 2
+EPOCH_SECONDS = 60.0
+LIMIT_SECONDS = 1500.0
+NODE_UP_SECONDS, NODE_DOWN_SECONDS = 5000.0, 500.0
+"""Means; an attempt takes two minutes."""
+
+STRAGGLERS, HANGS, WORKER_DEATHS, OUT_OF_ORDER, GHOSTS = 0.03, 0.01, 0.04, 0.03, 0.5
+"""Shares: of attempts; ghosts, of those given up: they go on reporting."""
+
+DIVERGED, KILLERS, TOO_LARGE, BUGS, UNLUCKY = 0.03, 0.01, 0.03, 0.002, 0.01
+"""Shares of trials: that diverge, kill each worker, need smaller batches or none, hit a bug, lose nine machines."""
+
+MAY_BE_TRUE = ("late", "before its start", "repeated later")
+"""What is wrong with reports that may be the first to say something, and are taken then."""
+
+BAD_REPORTS = 0.04
+"""How often each kind of them follows a report."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a simulation is.
+
+    Attributes:
+        num_deaths: of the driver.
+    """
+
+    num_nodes: int
+    workers_per_node: int
+    num_trials: int
+    num_deaths: int
+    ordered: bool = False
+
+
+SMALL = Scale(num_nodes=12, workers_per_node=5, num_trials=600, num_deaths=5)
+WHOLE = Scale(num_nodes=125, workers_per_node=8, num_trials=20_000, num_deaths=6)
+
+
+class DriverDied(BaseException):
+    """The driver is no more."""
+
+
+class Clock:
+    """Virtual time, in seconds."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def text(self) -> str:
+        """The time as events have it."""
+        return (datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=self.now)).isoformat(timespec="milliseconds")
+
+
+# The cluster
+
+
+@dataclass(eq=False)
+class Attempt:
+    """A job on a worker.
+
+    Attributes:
+        lives: whether its worker does it; what it reports after that comes from a ghost, or not at all.
+        is_ghost: whether it goes on reporting all the same.
+        was_started: whether the driver has heard of its start.
+    """
+
+    job: Job
+    worker: int
+    lives: bool = True
+    is_ghost: bool = False
+    was_started: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """An event on its way to the driver.
+
+    Attributes:
+        bad: what is wrong with it; empty for a good one.
+        ends: the attempt that is over with it.
+    """
+
+    event: Event
+    bad: str = ""
+    ends: Attempt | None = None
+
+
+class Cluster:
+    """An executor of many workers, none of which exists.
+
+    Attributes:
+        running: attempts by trial number.
+    """
+
+    def __init__(self, scale: Scale, seed: int, clock: Clock, checks: Checks) -> None:
+        self.running: dict[int, Attempt] = {}
+        self._per_node, self._seed = scale.workers_per_node, seed
+        self._clock, self._checks = clock, checks
+        self._rng = random.Random(f"cluster {seed}")
+        self._is_up = [True] * scale.num_nodes
+        self._idle: dict[int, None] = dict.fromkeys(range(scale.num_nodes * scale.workers_per_node))
+        self._at_work: dict[int, Attempt] = {}  # by worker
+        self._agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._num_planned = 0
+        self._inbox: deque[Report] = deque()
+        for node in range(scale.num_nodes):
+            self._plan(self._rng.expovariate(1 / NODE_UP_SECONDS), self._node_down, node)
+
+    @property
+    def num_free(self) -> int:
+        return len(self._idle)
+
+    def submit(self, job: Job) -> None:
+        """Plan all that becomes of an attempt."""
+        self._checks.submitted(job)
+        worker, _ = self._idle.popitem()
+        attempt = Attempt(job, worker)
+        self.running[job.number] = self._at_work[worker] = attempt
+        rng = self._rng
+        start = rng.uniform(1, 5)
+        seconds = EPOCH_SECONDS * rng.uniform(0.5, 1.5) * (10 if rng.random() < STRAGGLERS else 1)
+        events: list[Event] = [Started(job.number, job.attempt, f"worker-{worker}", "cpu", "float32")]
+        events += [EpochDone(job.number, job.attempt, epoch, {"loss": 1 / epoch}) for epoch in range(1, NUM_EPOCHS + 1)]
+        if self._is(KILLERS, "kills", job.number) or rng.random() < WORKER_DEATHS:
+            self._plan(start + rng.uniform(0, NUM_EPOCHS * seconds), self._lose, attempt, FailureKind.WORKER_LOST)
+        if self._is(UNLUCKY, "unlucky", job.number) and job.attempt < 9:
+            self._plan(start + 1, self._lose, attempt, FailureKind.PREEMPTED)
+        if rng.random() < HANGS:
+            del events[rng.randint(1, NUM_EPOCHS) :]
+        else:
+            events.append(Finished(job.number, job.attempt, self._result(job)))
+        times = [start + index * seconds for index in range(len(events))]
+        if rng.random() < OUT_OF_ORDER:
+            rng.shuffle(events)
+        for after, event in zip(times, events, strict=True):
+            self._plan(after, self._report, attempt, event)
+        self._plan(start + LIMIT_SECONDS, self._lose, attempt, FailureKind.TIMEOUT)
+
+    def cancel(self, number: int) -> None:
+        """Forget an attempt; its worker is free."""
+        attempt = self.running[number]
+        attempt.lives = False
+        self._end(attempt)
+
+    def release_idle(self) -> None:
+        self._idle.clear()
+
+    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+        """Let time pass until something is reported or a worker is free."""
+        deadline = float("inf") if timeout_seconds is None else self._clock.now + timeout_seconds
+        num_free = self.num_free
+        while not self._inbox and self.num_free <= num_free:
+            if self._agenda[0][0] > deadline:
+                self._clock.now = deadline
+                return
+            self._clock.now, _, act, about = heapq.heappop(self._agenda)
+            act(*about)
+        while self._inbox:
+            report = self._inbox.popleft()
+            if report.ends is not None:
+                self._end(report.ends)
+            self._checks.hand_over(report, on_event)
+
+    def driver_died(self) -> None:
+        """End what runs, as Ray does; some of it goes on reporting to whoever comes next."""
+        self._inbox.clear()
+        for attempt in self.running.values():
+            # An attempt that nobody has seen start is begun again, and not given up.
+            self._give_up(attempt, has_ghost=attempt.was_started)
+        for attempt in list(self.running.values()):
+            self._end(attempt)
+        self._idle = dict.fromkeys(
+            worker for worker in range(len(self._is_up) * self._per_node) if self._is_free(worker)
+        )
+
+    def _plan(self, seconds: float, act: Callable[..., None], *about: Any) -> None:
+        self._num_planned += 1
+        heapq.heappush(self._agenda, (self._clock.now + seconds, self._num_planned, act, about))
+
+    def _is(self, share: float, what: str, number: int) -> bool:
+        """Whether a trial is one of that share; always the same of the same trial."""
+        return random.Random(f"{self._seed} {what} {number}").random() < share
+
+    def _result(self, job: Job) -> Evaluation | Failure:
+        number = job.number
+        if self._is(BUGS, "bug", number):
+            return Failure(FailureKind.BUG, "a bug", "traceback")
+        if self._is(DIVERGED, "diverged", number):
+            return Failure(FailureKind.DIVERGED, "loss is not finite")
+        batch_size = 16 if job.fidelity is None else job.fidelity.batch_size
+        if self._is(TOO_LARGE, "large", number) and batch_size > random.Random(f"fits {number}").choice((2, 4, 8)):
+            return Failure(FailureKind.OUT_OF_MEMORY, f"batches of {batch_size} are too large")
+        return Evaluation(random.Random(f"quality {job.seed}").random(), metrics={"AP50": batch_size / 100})
+
+    def _report(self, attempt: Attempt, event: Event) -> None:
+        """Let an attempt say something, and much else be said."""
+        if not (attempt.lives or attempt.is_ghost):
+            return
+        from_ghost = not attempt.lives
+        bad = "late" if from_ghost else ""
+        if not (from_ghost or attempt.was_started or isinstance(event, Started)):
+            bad = "before its start"
+        is_last = isinstance(event, Finished)
+        if is_last:
+            attempt.lives, attempt.is_ghost = False, True  # what still comes is out of order
+        if isinstance(event, Started) and self._rng.random() < BAD_REPORTS:
+            self._inbox.append(Report(EpochDone(event.number, event.attempt, 1, {}), "epoch before start"))
+        self._inbox.append(Report(event, bad, attempt if is_last else None))
+        # What a ghost says wrongly could be true of the attempt that runs.
+        for bad, false in () if from_ghost else self._false_reports(event):
+            if self._rng.random() < BAD_REPORTS:
+                self._inbox.append(Report(false, bad))
+        if self._rng.random() < BAD_REPORTS:
+            self._plan(self._rng.expovariate(1 / 600), self._inbox.append, Report(event, "repeated later"))
+
+    def _false_reports(self, event: Event) -> Iterator[tuple[str, Event]]:
+        """What is said beside an event of the attempt that runs, and is never true."""
+        number, attempt, ahead = event.number, event.attempt, self._rng.choice((1, 1, 2, 50))
+        false = self._rng.choice((event, Finished(number, attempt, Evaluation(1.0))))
+        yield "repeated at once", event
+        yield "of a future attempt", replace(false, attempt=attempt + ahead)
+        yield "of a negative attempt", replace(false, attempt=-ahead)
+        yield "of an unknown trial", replace(false, number=number + 10**6)
+        yield "of a negative trial", replace(false, number=-1 - number)
+        yield "of no known epoch", EpochDone(number, attempt, -1, {})
+
+    def _lose(self, attempt: Attempt, kind: FailureKind) -> None:
+        """End an attempt, which is noticed a little later."""
+        if attempt.lives:
+            self._give_up(attempt, has_ghost=kind is not FailureKind.WORKER_LOST)
+            self._plan(self._rng.uniform(0, 5), self._notice_loss, attempt, kind)
+
+    def _notice_loss(self, attempt: Attempt, kind: FailureKind) -> None:
+        number = attempt.job.number
+        if self.running.get(number) is attempt:  # else it was cancelled, or the driver died
+            failure = Failure(kind, f"{kind} at worker {attempt.worker}")
+            self._inbox.append(Report(Finished(number, attempt.job.attempt, failure), ends=attempt))
+
+    def _give_up(self, attempt: Attempt, *, has_ghost: bool) -> None:
+        attempt.lives = False
+        attempt.is_ghost = has_ghost and self._rng.random() < GHOSTS
+
+    def _end(self, attempt: Attempt) -> None:
+        """Let go of the worker of an attempt, once."""
+        if self.running.get(attempt.job.number) is attempt:
+            del self.running[attempt.job.number]
+        if self._at_work.get(attempt.worker) is attempt:
+            del self._at_work[attempt.worker]
+            if self._is_free(attempt.worker):
+                self._idle[attempt.worker] = None
+
+    def _is_free(self, worker: int) -> bool:
+        return worker not in self._at_work and self._is_up[worker // self._per_node]
+
+    def _node_down(self, node: int) -> None:
+        self._is_up[node] = False
+        for worker in self._workers_of(node):
+            self._idle.pop(worker, None)
+            if worker in self._at_work:
+                self._lose(self._at_work[worker], FailureKind.PREEMPTED)
+        self._plan(self._rng.expovariate(1 / NODE_DOWN_SECONDS), self._node_up, node)
+
+    def _node_up(self, node: int) -> None:
+        self._is_up[node] = True
+        self._idle.update((worker, None) for worker in self._workers_of(node) if self._is_free(worker))
+        self._plan(self._rng.expovariate(1 / NODE_UP_SECONDS), self._node_down, node)
+
+    def _workers_of(self, node: int) -> range:
+        return range(node * self._per_node, (node + 1) * self._per_node)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+# What must hold
+
+
+class Checks:
+    """What is known of a run from the events its display is shown; asserts with each what must hold.
+
+    Attributes:
+        driver, cluster: those of now.
+        told: finished trials in the order of their results.
+        taken, refused: bad reports by kind.
+        num_reports: all that were handed over.
+        die_at: numbers of reports after which the driver dies, ascending.
+    """
+
+    driver: Driver
+    cluster: Cluster
+
+    def __init__(self, die_at: list[int]) -> None:
+        self.told: list[int] = []
+        self.taken: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.num_reports = 0
+        self.die_at = die_at
+        self.num_events = 0
+        self._attempts: list[int] = []  # by number
+        self._finished: set[int] = set()
+        self._trainings: set[tuple[str, str, int]] = set()
+        self._known: set[tuple[Any, ...]] = set()  # reports that were taken
+        self._losses: Counter[tuple[int, FailureKind]] = Counter()
+        self._shown: list[dict[str, Any]] = []
+
+    # A display
+
+    def begin(self, num_trials: int, past: RunState | None) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def note(self, text: str) -> None:
+        pass
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Take what was written."""
+        self.num_events += 1
+        self._shown.append(event)
+        kind, number = event["event"], event.get("number")
+        if kind == "asked":
+            proposal = event["proposal"]
+            assert proposal["number"] == len(self._attempts), "numbers have no gaps"
+            training = event["network_key"], str(proposal["fidelity"]), proposal["replicate"]
+            assert training not in self._trainings, "no training is asked for twice"
+            self._trainings.add(training)
+            self._attempts.append(0)
+        elif kind in ("started", "epoch"):
+            assert number not in self._finished
+            assert event["attempt"] == self._attempts[number] == self.cluster_attempt(number)
+        elif kind == "told":
+            assert number not in self._finished, "a trial has one outcome"
+            assert 0 <= event["attempt"] <= self._attempts[number]
+            self._finished.add(number)
+            self.told.append(number)
+        elif kind == "requeued":
+            assert number not in self._finished
+            self._attempts[number] += 1
+            assert event["attempt"] == self._attempts[number]
+        elif kind == "refused":
+            assert event["reason"]
+
+    def cluster_attempt(self, number: int) -> int | None:
+        """The attempt at a trial that runs, or has just said that it is over."""
+        attempt = self.cluster.running.get(number)
+        return None if attempt is None else attempt.job.attempt
+
+    def submitted(self, job: Job) -> None:
+        """Take a job that is about to run."""
+        assert job.number not in self.cluster.running, "a trial is in flight once"
+        assert job.number not in self._finished, "no finished trial is trained again"
+        assert job.attempt == self._attempts[job.number]
+
+    def hand_over(self, report: Report, on_event: Callable[[Event], None]) -> None:
+        """Give the driver a report, and see what it does."""
+        self._shown.clear()
+        on_event(report.event)
+        event, shown = report.event, self._shown
+        was_taken = bool(shown) and shown[0]["event"] != "refused"
+        assert len(shown) <= 1, "a report changes one thing"
+        assert shown or not isinstance(event, Finished), "a result is taken or refused with a reason"
+        if was_taken:
+            self._take(event)
+            if isinstance(event, Started):
+                self.cluster.running[event.number].was_started = True
+        if report.bad:
+            (self.taken if was_taken else self.refused)[report.bad] += 1
+            assert not was_taken or report.bad in MAY_BE_TRUE, f"a report {report.bad} is taken"
+        num_open = len(self._attempts) - len(self._finished)
+        assert len(self.driver._open) == num_open
+        assert len(self.cluster.running) + len(self.driver._waiting) == num_open, "a trial is lost"
+        self.num_reports += 1
+        if self.die_at and self.num_reports >= self.die_at[0]:
+            del self.die_at[0]
+            raise DriverDied
+
+    def _take(self, event: Event) -> None:
+        # An attempt can come to two ends: its worker is lost, and has a result all the same.
+        kind = event.result.kind if isinstance(event, Finished) and isinstance(event.result, Failure) else None
+        known = type(event), event.number, event.attempt, getattr(event, "epoch", None), kind
+        assert known not in self._known, f"{known} is taken once"
+        self._known.add(known)
+        is_over = event.number in self._finished
+        if kind is not None:
+            self._losses[event.number, kind] += 1
+            count = self._losses[event.number, kind]
+            if kind is FailureKind.PREEMPTED:
+                assert not is_over, "lost machines do not make a trial fail"
+            elif kind is FailureKind.WORKER_LOST:
+                assert is_over == (count == MAX_ATTEMPTS), "a trial fails when its attempts are spent"
+            elif kind is FailureKind.OUT_OF_MEMORY:
+                assert is_over == (count == OUT_OF_MEMORY_RETRIES + 1), "a trial fails when its retries are spent"
+            else:
+                assert is_over
+        else:
+            assert is_over == isinstance(event, Finished)
+
+    def agree_with(self, state: RunState) -> None:
+        """The journal adds up to what the driver had, and to what was seen."""
+        assert state.told == tuple(self.told)
+        assert [record.attempt for record in state.trials.values() if record.status not in FINISHED_STATUSES] == [
+            attempt for number, attempt in enumerate(self._attempts) if number not in self._finished
+        ]
+        assert {
+            record.number: (record.attempt, record.status, record.fidelity, record.seed) for record in state.unfinished
+        } == {
+            number: (trial.attempt, trial.status, trial.fidelity, trial.seed)
+            for number, trial in self.driver._open.items()
+        }
+        assert all(trial.losses == state.losses.get(number, {}) for number, trial in self.driver._open.items())
+
+
+FINISHED_STATUSES = (Status.COMPLETE, Status.FAILED)
+
+
+# A simulation
+
+
+@dataclass
+class LargeBatches(FakeTask):
+    """A task of which only its names and its fidelity matter."""
+
+    @property
+    def fidelity(self) -> Fidelity:
+        return replace(super().fidelity, batch_size=16)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a simulation, and what it took.
+
+    Attributes:
+        num_sessions: of the driver.
+        resident_growth_bytes: memory of this process at the end over that at the start, the checks' included.
+    """
+
+    journal: Path
+    checks: Checks
+    state: RunState
+    num_sessions: int
+    virtual_hours: float
+    seconds: float
+    processor_seconds: float
+    resident_growth_bytes: int
+
+    @property
+    def digest(self) -> str:
+        """Of the whole journal; its times are virtual, and the same each time."""
+        return hashlib.sha256(self.journal.read_bytes()).hexdigest()
+
+
+def configured(scale: Scale, seed: int) -> SearchConfig:
+    executor = ExecutorConfig(
+        workers=scale.num_nodes * scale.workers_per_node,
+        ordered=scale.ordered,
+        max_attempts=MAX_ATTEMPTS,
+        out_of_memory_retries=OUT_OF_MEMORY_RETRIES,
+        max_errors=10**9,
+    )
+    return SearchConfig(budget=BudgetConfig(scale.num_trials), executor=executor, seed=seed).resolved()
+
+
+def simulate(scale: Scale, seed: int, folder: Path) -> Outcome:
+    """Search to the end, through all deaths of the driver."""
+    began, began_processor, resident_before = time.monotonic(), time.process_time(), resident()
+    deaths = random.Random(f"deaths {seed}").sample(range(5 * scale.num_trials), scale.num_deaths)
+    clock, checks = Clock(), Checks(sorted(deaths))
+    checks.cluster = Cluster(scale, seed, clock, checks)
+    config, run = configured(scale, seed), RunFolder(folder)
+    with mock.patch("os.fsync"), mock.patch("spinenas.search.driver.now", clock.text):
+        with Journal.create(run.journal_path) as journal:
+            journal.append({"event": "run_started", "schema": SCHEMA, "at": clock.text(), "run": {}})
+        num_sessions = 1
+        while not session(config, run, clock, checks):
+            num_sessions += 1
+    seconds, processor_seconds = time.monotonic() - began, time.process_time() - began_processor
+    resident_growth = resident() - resident_before
+    state = fold(read_events(run.journal_path))
+    assert sorted(state.told) == list(range(scale.num_trials)), "each trial has its outcome"
+    return Outcome(
+        run.journal_path,
+        checks,
+        state,
+        num_sessions,
+        virtual_hours=clock.now / 3600,
+        seconds=seconds,
+        processor_seconds=processor_seconds,
+        resident_growth_bytes=resident_growth,
+    )
+
+
+def session(config: SearchConfig, run: RunFolder, clock: Clock, checks: Checks) -> bool:
+    """Begin or resume as the loop does; say whether the search is over, else the driver has died."""
+    with Journal.open(run.journal_path) as journal:
+        controller = loop._make_controller(config)
+        checks.driver = Driver(config, run, journal, LargeBatches(), controller, checks.cluster, checks, clock=clock)
+        state = fold(read_events(run.journal_path))
+        if state.trials:
+            checks.driver.begin_again({})
+            checks.driver.replay(state)
+        del state
+        try:
+            checks.driver.run()
+            is_over = True
+        except DriverDied:
+            checks.cluster.driver_died()
+            is_over = False
+    checks.agree_with(fold(read_events(run.journal_path)))
+    return is_over
+
+
+def resident() -> int:
+    """Bytes of memory this process has now; 0 where the system does not say, as macOS."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
+
+
+OPENING = """
+import re, sys, time
+from pathlib import Path
+from spinenas.results.journal import fold, read_events
+began, began_processor = time.perf_counter(), time.process_time()
+state = fold(read_events(Path(sys.argv[1])))
+print(len(state.trials), time.perf_counter() - began, time.process_time() - began_processor, end=" ")
+# Not getrusage: its peak is that of the process it was forked from, where that is higher.
+print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+
+
+def main() -> None:
+    """Simulate and print what came out."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        scale = SMALL if given.small else WHOLE
+        outcome = simulate(scale, given.seed, Path(folder))
+        checks = outcome.checks
+        statuses = Counter(
+            str(record.failure.kind) if record.failure else str(record.status)
+            for record in outcome.state.trials.values()
+        )
+        print(f"{scale}, {outcome.num_sessions} sessions, {outcome.virtual_hours:.1f} virtual hours")
+        print(f"{outcome.seconds:.0f} s, of a processor {outcome.processor_seconds:.0f} s")
+        print(f"outcomes: {dict(statuses)}")
+        print(
+            f"{checks.num_reports} reports, {checks.num_events} events in the journal, "
+            f"{checks.num_events / outcome.seconds:.0f} events/s"
+        )
+        print("bad reports:")
+        for bad in sorted({*checks.taken, *checks.refused}):
+            print(f"  {bad}: {checks.refused[bad]} refused, {checks.taken[bad]} taken")
+        print(f"  {checks.taken.total() + checks.refused.total()} in all")
+        growth = outcome.resident_growth_bytes
+        print(f"{growth / scale.num_trials / 1000:.1f} kB of memory for each trial, {growth / 2**20:.0f} MB in all")
+        problems = list(not_recomputed(configured(scale, given.seed), lines_of(outcome.journal)))
+        print(f"{len(problems)} proposals differ from those made again in the order of the journal")
+        opening = [sys.executable, "-c", OPENING, str(outcome.journal)]
+        for _ in range(3):
+            words = subprocess.run(opening, capture_output=True, text=True, check=True).stdout.split()
+            print(
+                f"{words[0]} trials open in {float(words[1]):.2f} s, of a processor {float(words[2]):.2f} s, "
+                f"and {int(words[3]) / 1024:.0f} MB"
+            )
+        print(f"the journal has {outcome.journal.stat().st_size / 2**20:.1f} MB and the digest {outcome.digest[:16]}")
+
+
+if __name__ == "__main__":
+    main()
