@@ -3,9 +3,9 @@
     python benchmarks/search_scale.py [--trials 2000] [--seconds 1] [--workers 16] [--tune-trials 320]
 
 Workers sleep, so that sixteen of them fit on two cores; what is measured is our driver: asking, the journal (each
-event is on the disk before it is acted on), and the way to the workers and back. Counted is from when all workers
-run; the ideal is the trials that end from then on x seconds / workers. The same through the `tune` executor follows,
-with fewer trials, as the peer.
+event is on the disk before it is acted on), and the way to the workers and back. Counted is from when all workers have
+been heard of (Tune's are new ones for each trial: so many trials); the ideal is the trials that end from then on x
+seconds / workers. The same through the `tune` executor follows, with fewer trials, as the peer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Watch:
     workers: int
     began: float | None = None
     ended: float = 0.0
-    num_running: int = 0
+    seen: set[str] = field(default_factory=set)
     num_told: int = 0
     num_counted: int = 0
     memory_kb: list[int] = field(default_factory=list)
@@ -49,11 +49,10 @@ class Watch:
 
     def show(self, event: dict[str, Any]) -> None:
         if event["event"] == "started":
-            self.num_running += 1
-            if self.num_running == self.workers and self.began is None:
+            self.seen.add(event["worker"])
+            if len(self.seen) == self.workers and self.began is None:
                 self.began = time.perf_counter()
         if event["event"] == "told":
-            self.num_running -= 1
             self.num_told += 1
             self.num_counted += self.began is not None
             self.ended = time.perf_counter()
