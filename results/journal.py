@@ -26,6 +26,7 @@ Who continues a run opens the journal first, which makes it its owner (`lease.py
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import logging
@@ -331,9 +332,15 @@ class RunState:
 def fold(events: Iterable[dict[str, Any]]) -> RunState:
     """Add events up to the state of the run. Raises UserError naming the line that cannot follow."""
     sum_of = Fold()
-    for event in events:
-        sum_of.add(event)
-    return sum_of.state()
+    was_enabled = gc.isenabled()
+    gc.disable()  # what is made here has no cycles, and the collector would look through it over and over
+    try:
+        for event in events:
+            sum_of.add(event)
+        return sum_of.state()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class Fold:

@@ -565,7 +565,7 @@ import re, sys, time
 from pathlib import Path
 from spinenas.results.journal import fold, read_events
 began, began_processor = time.perf_counter(), time.process_time()
-state = fold(read_events(Path(sys.argv[1])))
+state = fold(read_events(Path(sys.argv[1]), epochs=False))
 print(len(state.trials), time.perf_counter() - began, time.process_time() - began_processor, end=" ")
 # Not getrusage: its peak is that of the process it was forked from, where that is higher.
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
