@@ -325,6 +325,7 @@ def search_or_resume(configuration: Configuration, place: Path, *, session: int,
     Everything it says stands in `said.jsonl`, which outlives it; a child that ends leaves its steps in `steps.json`.
     """
     said = os.open(place / "said.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    _write(said, b"\n")  # a kill can cut a write where it crosses a page: what follows is a line of its own
 
     def say(what: str, **about: Any) -> None:
         _write(said, json.dumps({"what": what, "session": session, **about}).encode() + b"\n")
@@ -378,10 +379,11 @@ def in_child(act: Callable[[], None], *, seconds: float | None = None) -> int:
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file of JSON lines; what stands behind the last newline was cut short."""
+    """The whole lines of a file of JSON lines; what a kill has cut short was not said."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [json.loads(line) for line in lines if line.startswith(b"{") and line.endswith(b"}")]
 
 
 @dataclass
