@@ -124,7 +124,7 @@ def _truth(annotations: Annotations, areas: NDArray[np.float64]) -> COCO:
     image_of_box = np.repeat(annotations.image_ids, np.diff(annotations.box_offsets))
     return COCO.from_arrays(
         [{"id": rank} for rank in range(len(annotations.image_ids))],
-        [{"id": label + 1, "name": str(label + 1)} for label in range(len(annotations.category_ids))],
+        [{"id": label, "name": str(label)} for label in range(1, len(annotations.category_ids) + 1)],
         image_ids=np.searchsorted(np.sort(annotations.image_ids), image_of_box),
         category_ids=annotations.labels,
         boxes=annotations.boxes_xywh,
