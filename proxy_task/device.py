@@ -1,4 +1,4 @@
-"""Where a trial runs: choosing the device, its number format, and how much memory it took."""
+"""Where a trial runs: choosing the device, its number format, its threads, and how much memory it took."""
 
 from __future__ import annotations
 
@@ -31,6 +31,15 @@ def choose_device(name: str = "auto") -> torch.device:
         usable = f"{', '.join(['auto', *types[:-1]])} or {types[-1]}"
         raise UserError(f"device {name!r} cannot be used here; use {usable}") from error
     return device
+
+
+def use_threads(count: int) -> None:
+    """Compute on so many CPU threads from now on.
+
+    hotcoco would start one for each core in every worker of a machine; it reads the variable when it first runs.
+    """
+    torch.set_num_threads(count)
+    os.environ["RAYON_NUM_THREADS"] = str(count)
 
 
 def autocast(device: torch.device, dtype: str) -> AbstractContextManager[object]:

@@ -1,7 +1,7 @@
-"""Detections against annotations: the COCO box metrics, by pycocotools; it knows nothing of networks.
+"""Detections against annotations: pycocotools' box metrics, computed by hotcoco; it knows nothing of networks.
 
 Beside the twelve figures there is AP by terciles of the data set's own object sizes: COCO's small, medium and
-large are pixels of 640 px photographs and mean little elsewhere.
+large are pixels of 640 px photographs and mean little elsewhere. Why hotcoco: docs/decisions/0007.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextlib
 import io
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from hotcoco import COCO, COCOeval
+from numpy.typing import NDArray
 
 from spinenas.proxy_task.coco import Annotations
 from spinenas.results.record import COCO_METRICS
@@ -43,23 +41,28 @@ class Detections:
         num_detections = len(self.scores)
         assert self.image_ids.shape == self.category_ids.shape == self.scores.shape == (num_detections,)
         assert self.boxes_xywh.shape == (num_detections, 4)
-        # pycocotools takes a box of NaN for a perfect match.
+        # To pycocotools a box of NaN is a perfect match.
         if not (np.isfinite(self.boxes_xywh).all() and np.isfinite(self.scores).all()):
             raise ValueError("a detection has a box or score that is not finite; the network has diverged")
 
 
 class CocoEvaluator:
-    """Evaluates any number of times against the same annotations, whose index is built once."""
+    """Evaluates any number of times against the same annotations, whose index is built once.
+
+    To hotcoco an image is its rank among the ids and a category its class channel: those are small whatever the ids
+    are, and have their order, in which equal scores of different images are ranked.
+    """
 
     def __init__(self, annotations: Annotations, *, sizes_of: Annotations | None = None) -> None:
         """Evaluate against these annotations; the terciles of object sizes are those of `sizes_of`, if given."""
-        self._image_ids = set(annotations.image_ids.tolist())
+        self._image_ids = np.sort(annotations.image_ids)
+        self._category_ids = annotations.category_ids
         box_areas = annotations.boxes_xywh[:, 2] * annotations.boxes_xywh[:, 3]
-        self._truth = _coco(annotations, annotations.areas)
-        self._truth_by_box_area = _coco(annotations, box_areas)
+        self._truth = _truth(annotations, annotations.areas)
+        self._truth_by_box_area = _truth(annotations, box_areas)
         is_object = ~annotations.iscrowd
         edges = _tercile_edges(sizes_of or annotations)
-        # pycocotools includes both ends of a range: starting just above the last one, an object counts once.
+        # A range includes both its ends: starting just above the last one, an object counts once.
         starts = [0.0, *np.nextafter(edges, np.inf).tolist()]
         self._tercile_areas = [list(area) for area in zip(starts, [*edges.tolist(), 1e10], strict=True)]
         self._tercile_counts = [
@@ -77,40 +80,36 @@ class CocoEvaluator:
         coco_eval = _run(self._truth, found)
         with contextlib.redirect_stdout(io.StringIO()):
             coco_eval.summarize()
-        metrics = dict(zip(COCO_METRICS, map(_defined, coco_eval.stats.tolist()), strict=True))
+        metrics = dict(zip(COCO_METRICS, map(_defined, np.asarray(coco_eval.stats).tolist()), strict=True))
 
-        by_size = _run(self._truth_by_box_area, found, area_ranges=self._tercile_areas)
+        by_size = _precision(_run(self._truth_by_box_area, found, area_ranges=self._tercile_areas))
         for index, count in enumerate(self._tercile_counts):
-            metrics[f"AP_size{index + 1}"] = _mean(by_size.eval["precision"][:, :, :, index, -1])
+            metrics[f"AP_size{index + 1}"] = _mean(by_size[:, :, :, index, -1])
             metrics[f"num_size{index + 1}"] = count
         return metrics
 
     def ap_per_category(self, detections: Detections) -> dict[int, float | None]:
         """Return AP by category id; None for a category without an object."""
-        coco_eval = _run(self._truth, self._found(detections))
-        precision = coco_eval.eval["precision"]  # (IoU, recall, category, area range, max detections)
+        precision = _precision(_run(self._truth, self._found(detections)))
         return {
-            int(category_id): _mean(precision[:, :, index, 0, -1])
-            for index, category_id in enumerate(coco_eval.params.catIds)
+            category_id: _mean(precision[:, :, index, 0, -1])
+            for index, category_id in enumerate(self._category_ids.tolist())
         }
 
     def _found(self, detections: Detections) -> COCO:
-        image_ids = detections.image_ids.tolist()
-        unknown = set(image_ids) - self._image_ids
-        assert not unknown, f"detections of images that are not evaluated: {sorted(unknown)[:5]}"
-        boxes_xywh = detections.boxes_xywh.astype(np.float64)
-        return _indexed(
-            {
-                "images": [{"id": image_id} for image_id in self._image_ids],
-                "annotations": _entries(
-                    image_id=image_ids,
-                    category_id=detections.category_ids.tolist(),
-                    bbox=boxes_xywh.tolist(),
-                    area=(boxes_xywh[:, 2] * boxes_xywh[:, 3]).tolist(),
-                    score=detections.scores.tolist(),
-                ),
-            }
+        unknown = np.setdiff1d(detections.image_ids, self._image_ids)
+        assert not len(unknown), f"detections of images that are not evaluated: {unknown[:5].tolist()}"
+        rows = np.column_stack(
+            [
+                np.searchsorted(self._image_ids, detections.image_ids),
+                detections.boxes_xywh,
+                detections.scores,
+                np.searchsorted(self._category_ids, detections.category_ids) + 1,
+            ]
         )
+        # As pycocotools has it, a category without a place in the annotations is not evaluated.
+        is_known = np.isin(detections.category_ids, self._category_ids)
+        return self._truth.load_res(rows[is_known])
 
 
 def _tercile_edges(annotations: Annotations) -> NDArray[np.float64]:
@@ -121,53 +120,39 @@ def _tercile_edges(annotations: Annotations) -> NDArray[np.float64]:
     return np.quantile(objects[:, 2] * objects[:, 3], [1 / 3, 2 / 3])
 
 
-def _coco(annotations: Annotations, areas: NDArray[np.float64]) -> COCO:
+def _truth(annotations: Annotations, areas: NDArray[np.float64]) -> COCO:
     image_of_box = np.repeat(annotations.image_ids, np.diff(annotations.box_offsets))
-    return _indexed(
-        {
-            "images": [{"id": image_id} for image_id in annotations.image_ids.tolist()],
-            "categories": [{"id": category_id} for category_id in annotations.category_ids.tolist()],
-            "annotations": _entries(
-                image_id=image_of_box.tolist(),
-                category_id=annotations.category_ids[annotations.labels - 1].tolist(),
-                bbox=annotations.boxes_xywh.tolist(),
-                area=areas.tolist(),
-                iscrowd=annotations.iscrowd.astype(int).tolist(),
-            ),
-        }
+    return COCO.from_arrays(
+        [{"id": rank} for rank in range(len(annotations.image_ids))],
+        [{"id": label, "name": str(label)} for label in range(1, len(annotations.category_ids) + 1)],
+        image_ids=np.searchsorted(np.sort(annotations.image_ids), image_of_box),
+        category_ids=annotations.labels,
+        boxes=annotations.boxes_xywh,
+        area=areas,
+        iscrowd=annotations.iscrowd,
     )
 
 
-def _entries(**columns: list[Any]) -> list[dict[str, Any]]:
-    """Return rows numbered from 1: pycocotools marks a match by the partner's id and takes 0 for none."""
-    names = ("id", *columns)
-    num_rows = len(next(iter(columns.values())))
-    return [dict(zip(names, row, strict=True)) for row in zip(range(1, num_rows + 1), *columns.values(), strict=True)]
-
-
-def _indexed(dataset: dict[str, Any]) -> COCO:
-    coco = COCO()
-    coco.dataset = dataset
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-    return coco
-
-
 def _run(truth: COCO, found: COCO, *, area_ranges: list[list[float]] | None = None) -> COCOeval:
-    coco_eval = COCOeval(truth, found, iouType="bbox")
+    coco_eval = COCOeval(truth, found, "bbox")
     if area_ranges is not None:
-        coco_eval.params.areaRng = area_ranges
-        coco_eval.params.maxDets = [MAX_DETECTIONS]
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco_eval.evaluate()
-        coco_eval.accumulate()
+        coco_eval.params.area_rng = area_ranges
+        coco_eval.params.max_dets = [MAX_DETECTIONS]
+    coco_eval.evaluate()
+    coco_eval.accumulate()
     return coco_eval
 
 
-def _mean(precision: ArrayLike) -> float | None:
-    """Average what is defined; pycocotools marks the rest by -1."""
-    values = np.asarray(precision)
-    defined = values[values > -1]
+def _precision(coco_eval: COCOeval) -> NDArray[np.float64]:
+    """Return precision by (IoU, recall, category, area range, max detections)."""
+    assert coco_eval.eval is not None
+    precision: NDArray[np.float64] = coco_eval.eval["precision"]
+    return precision
+
+
+def _mean(precision: NDArray[np.float64]) -> float | None:
+    """Average what is defined; the rest is marked by -1."""
+    defined = precision[precision > -1]
     return float(defined.mean()) if defined.size else None
 
 

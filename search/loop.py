@@ -422,7 +422,7 @@ def _check_identity(path: str | Path, before: dict[str, Any], now: dict[str, Any
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
-    packages = ("spinenas", "torch", "ray", "numpy", "pycocotools")
+    packages = ("spinenas", "torch", "ray", "numpy", "hotcoco")
     return {"python": platform.python_version()} | {name: _version(name) for name in packages}
 
 

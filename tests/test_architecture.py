@@ -23,7 +23,7 @@ MAY_IMPORT = {
 HEAVY_ONLY_IN = {
     "torch": ("space/network/", "proxy_task/"),
     "ray": ("search/ray_",),
-    "pycocotools": ("proxy_task/",),
+    "hotcoco": ("proxy_task/evaluate.py",),
     "click": ("search/cli.py", "search/target.py"),
     "rich": ("search/display.py",),
     "pandas": ("results/leaderboard.py", "search/loop.py"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +238,23 @@ def test_evaluating_again_gives_the_same_and_prints_nothing(tmp_path: Path, caps
     assert evaluator.evaluate(noisy_detections(annotations)) == first
     captured = capsys.readouterr()
     assert captured.out + captured.err == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+def test_the_evaluation_runs_on_the_threads_of_the_trial(tmp_path: Path) -> None:
+    random_annotations(tmp_path)
+    code = (
+        "import os, sys; from pathlib import Path; import numpy as np\n"
+        "from spinenas.proxy_task import coco, device, evaluate\n"
+        "device.use_threads(5); before = len(os.listdir('/proc/self/task'))\n"
+        "path = Path(sys.argv[1]); annotations = coco.read_annotations(path, path.parent)\n"
+        "none = np.zeros(0, dtype=np.int64)\n"
+        "found = evaluate.Detections(none, none, np.zeros((0, 4)), np.zeros(0))\n"
+        "evaluate.CocoEvaluator(annotations).evaluate(found)\n"
+        "print(len(os.listdir('/proc/self/task')) - before)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "instances.json")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "5\n"
 
 
 def test_a_detection_that_is_not_finite_is_refused() -> None:

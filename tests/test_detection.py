@@ -86,16 +86,43 @@ def test_nms_equals_the_brute_force_greedy_reference(
     levels = 4 if few_scores else 1000  # with few levels there are ties, and scores of 0 are no candidates
     scores = torch.from_numpy(rng.integers(0, levels, size=(2, num_boxes)) / levels).float()
     classes = torch.from_numpy(rng.integers(1, num_classes + 1, size=(2, num_boxes)))
-    kept = greedy_nms(boxes, scores, classes, iou_threshold=0.5, max_detections=max_detections)
-    for image in range(2):
+    assert_nms_is_the_reference(boxes, scores, classes, 0.5, max_detections)
+
+
+def assert_nms_is_the_reference(
+    boxes: Tensor, scores: Tensor, classes: Tensor, iou_threshold: float, max_detections: int
+) -> None:
+    kept = greedy_nms(boxes, scores, classes, iou_threshold=iou_threshold, max_detections=max_detections)
+    for image in range(len(boxes)):
         expected = greedy_reference(
             [tuple(box) for box in boxes[image].tolist()],
             scores[image].tolist(),
             classes[image].tolist(),
-            0.5,
+            iou_threshold,
             max_detections,
         )
         assert kept[image].tolist() == expected + [-1] * (max_detections - len(expected))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    num_boxes=st.integers(1, 25),
+    iou_threshold=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]),
+    max_detections=st.integers(1, 30),
+)
+def test_nms_is_exact_where_boxes_are_equal_empty_or_overlap_by_exactly_the_threshold(
+    seed: int, num_boxes: int, iou_threshold: float, max_detections: int
+) -> None:
+    """Boxes of few places and sizes, few scores; the second image has no candidate."""
+    rng = np.random.default_rng(seed)
+    corner = rng.integers(0, 3, size=(2, num_boxes, 2)) * 2
+    extent = rng.choice([0, 2, 4, 8], size=(2, num_boxes, 2))
+    boxes = torch.from_numpy(np.concatenate([corner, corner + extent], axis=-1)).float()
+    scores = torch.from_numpy(rng.integers(0, 4, size=(2, num_boxes)) / 4).float()
+    scores[1] = 0
+    classes = torch.from_numpy(rng.integers(1, 3, size=(2, num_boxes)))
+    assert_nms_is_the_reference(boxes, scores, classes, iou_threshold, max_detections)
 
 
 def test_a_box_that_overlaps_by_exactly_the_threshold_stays() -> None:

@@ -181,6 +181,19 @@ def test_a_class_channel_stands_for_a_category_id_of_the_file(tmp_path: Path, da
     assert straight["AR100"] != evaluate_weights(network, turned, folder, EvalConfig(score_threshold=0.001))["AR100"]
 
 
+def test_detection_has_batches_of_its_own_size_which_change_no_figure(tmp_path: Path, data: Path) -> None:
+    network, folder = write(tmp_path / "mine.safetensors"), DataConfig(folder=str(data))
+    sizes: list[int] = []
+    network.register_forward_pre_hook(lambda module, arguments: sizes.append(len(arguments[0])))
+    found = [
+        evaluate_weights(network, SPEC, folder, EvalConfig(score_threshold=0.001, batch_size=batch_size))
+        for batch_size in (4, 64)
+    ]
+    assert sizes == [4, 2, 6]
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
+    assert found[0]["AR100"]
+
+
 def test_built_in_data_and_weights_that_are_no_numbers(tmp_path: Path, data: Path) -> None:
     small = ("--set", "task.data.built_in_train_images=4", "--set", "task.data.built_in_val_images=6")
     write(tmp_path / "mine.safetensors")

@@ -1,0 +1,159 @@
+"""Our evaluator against pycocotools' own COCOeval, on generated sets that are small and nasty."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pycocotools_reference import PycocotoolsEvaluator
+
+from spinenas.proxy_task.coco import Annotations
+from spinenas.proxy_task.evaluate import CocoEvaluator, Detections
+
+Generator = np.random.Generator
+Figures = dict[str, float | None]
+
+TOLERANCE = 1e-9
+SIDES = np.array([0, 1, 8, 10, 16, 20, 32, 64, 96, 128, 144])
+"""32 x 32, 16 x 64, 96 x 96 and 64 x 144 stand on COCO's borders between small, medium and large."""
+AREAS = np.array([0, np.nextafter(1024, 0), 1024, np.nextafter(1024, 2000), 9216, np.nextafter(9216, 1e5), 1e10, 2e10])
+"""Areas of masks on and beside the borders."""
+
+
+def random_case(seed: int) -> tuple[Annotations, Detections]:
+    """Return annotations, and detections of them; whatever it contains depends on the seed."""
+    rng = np.random.default_rng(seed)
+    category_ids = _random_ids(rng, int(rng.choice([1, 2, 5, 12])))
+    annotations = _random_annotations(rng, _random_ids(rng, int(rng.integers(1, 7))), category_ids)
+    return annotations, _random_detections(rng, annotations)
+
+
+def _random_ids(rng: Generator, count: int) -> NDArray[np.int64]:
+    """Ascending ids with gaps; some beyond what a float holds exactly."""
+    return np.sort(rng.choice(1000, size=count, replace=False)) + int(rng.choice([0, 2**31, 2**60]))
+
+
+def _random_boxes(rng: Generator, count: int, *, on_grid: bool) -> NDArray[np.float64]:
+    """On the grid, overlaps and areas are often exactly a threshold or equal to each other."""
+    if on_grid:
+        return np.column_stack([rng.integers(0, 12, size=(count, 2)) * 8, rng.choice(SIDES, size=(count, 2))]) * 1.0
+    return np.column_stack([rng.uniform(0, 200, size=(count, 2)), np.exp(rng.uniform(0, 5, size=(count, 2)))])
+
+
+def _random_annotations(rng: Generator, image_ids: NDArray[np.int64], category_ids: NDArray[np.int64]) -> Annotations:
+    in_any_order = rng.permutation(image_ids)
+    counts = rng.integers(0, 9, size=len(image_ids)) * (rng.random(len(image_ids)) < 0.8)
+    num_boxes = int(counts.sum())
+    boxes = _random_boxes(rng, num_boxes, on_grid=rng.random() < 0.7)
+    box_areas = boxes[:, 2:].prod(axis=1)
+    areas = [box_areas, box_areas * rng.uniform(0.3, 1, size=num_boxes), rng.choice(AREAS, size=num_boxes)]
+    return Annotations(
+        images_folder=Path(),
+        image_ids=in_any_order,
+        file_names=tuple(map(str, in_any_order)),
+        groups=tuple(map(str, in_any_order)),
+        widths=np.full(len(image_ids), 640),
+        heights=np.full(len(image_ids), 640),
+        category_ids=category_ids,
+        category_names=tuple(map(str, category_ids)),
+        box_offsets=np.concatenate([[0], np.cumsum(counts)]),
+        boxes_xywh=boxes,
+        labels=rng.integers(1, len(category_ids) + 1, size=num_boxes),
+        areas=areas[rng.integers(3)],
+        iscrowd=rng.random(num_boxes) < rng.choice([0, 0.2, 0.6]),
+        annotation_ids=np.arange(num_boxes),
+    )
+
+
+def _random_detections(rng: Generator, annotations: Annotations) -> Detections:
+    """Copies of the true boxes, exact or shifted, and others; doubled, mislabelled, many of equal score."""
+    num_copies = int(rng.integers(0, 4)) * len(annotations.labels)
+    num_others = int(rng.choice([0, 3, 20]))
+    copied = rng.integers(0, max(1, len(annotations.labels)), size=num_copies)
+    image_of_box = np.repeat(annotations.image_ids, np.diff(annotations.box_offsets))
+    copies = annotations.boxes_xywh[copied]
+    copies = copies + rng.choice([0, 0, 0, 1, 4, -4], size=copies.shape) * (rng.random() < 0.8)
+    boxes = np.concatenate([copies, _random_boxes(rng, num_others, on_grid=True)])
+    image_ids = np.concatenate([image_of_box[copied], rng.choice(annotations.image_ids, size=num_others)])
+    category_ids = annotations.category_ids[
+        np.concatenate([annotations.labels[copied] - 1, rng.integers(0, len(annotations.category_ids), num_others)])
+    ]
+    if rng.random() < 0.2:
+        category_ids = category_ids + rng.choice([0, 0, 0, -1, 1, 1000], size=len(boxes))
+    rows = rng.permutation(len(boxes))
+    if rng.random() < 0.1 and len(rows):  # more than count, in one image and category
+        rows = np.concatenate([rows, np.full(150, rows[0])])
+    boxes = boxes[rows]
+    boxes[:, 2:] = boxes[:, 2:].clip(0)
+    scores = [rng.random(len(rows)).round(decimals) for decimals in (0, 1, 8)]
+    scores.append(0.5 + 1e-12 * rng.integers(0, 9, size=len(rows)))  # equal in float32
+    return Detections(image_ids[rows], category_ids[rows], boxes, scores[rng.integers(4)])
+
+
+def differences(ours: Figures, theirs: Figures) -> dict[str, tuple[float | None, float | None]]:
+    """Figures that are not the same; one that is undefined is the same as no number."""
+    assert ours.keys() == theirs.keys()
+    return {
+        name: (ours[name], theirs[name])
+        for name in ours
+        if (ours[name] is None) != (theirs[name] is None) or abs((ours[name] or 0) - (theirs[name] or 0)) > TOLERANCE
+    }
+
+
+def our_figures(annotations: Annotations, detections: Detections) -> Figures:
+    evaluator = CocoEvaluator(annotations)
+    by_category = {f"AP of category {i}": ap for i, ap in evaluator.ap_per_category(detections).items()}
+    metrics = evaluator.evaluate(detections)
+    return {name: value for name, value in metrics.items() if not name.startswith("num_")} | by_category
+
+
+def check(seeds: range) -> None:
+    for seed in seeds:
+        annotations, detections = random_case(seed)
+        expected = PycocotoolsEvaluator(annotations).figures(detections)
+        assert differences(our_figures(annotations, detections), expected) == {}, f"case {seed}"
+
+
+def test_every_figure_is_that_of_pycocotools() -> None:
+    check(range(200))
+
+
+@pytest.mark.slow
+def test_every_figure_is_that_of_pycocotools_in_many_cases() -> None:
+    check(range(200, 3000))
+
+
+def traits(annotations: Annotations, detections: Detections) -> dict[str, Any]:
+    """What a case has of the things that evaluators get wrong."""
+    where = list(zip(detections.image_ids.tolist(), detections.category_ids.tolist(), strict=True))
+    scored = list(zip(where, detections.scores.tolist(), strict=True))
+    sides = np.concatenate([annotations.boxes_xywh, detections.boxes_xywh])[:, 2:]
+    return {
+        "crowds": annotations.iscrowd.any(),
+        "no object": not (~annotations.iscrowd).any(),
+        "images without boxes": (np.diff(annotations.box_offsets) == 0).any(),
+        "images without detections": len(set(annotations.image_ids) - set(detections.image_ids)),
+        "no detections": not len(where),
+        "equal scores in an image": max(Counter(scored).values(), default=0) > 1,
+        "more than 100 detections": max(Counter(where).values(), default=0) > 100,
+        "ids beyond a float": annotations.image_ids.max() > 2**53,
+        "images in any order": (np.diff(annotations.image_ids) < 0).any(),
+        "areas on a border": np.isin(annotations.areas, [1024, 9216]).any(),
+        "boxes without size": (sides == 0).any(),
+        "boxes found twice": len(set(map(tuple, detections.boxes_xywh))) < len(where),
+        "one category": len(annotations.category_ids) == 1,
+        "many categories": len(annotations.category_ids) > 10,
+        "unknown categories": np.setdiff1d(detections.category_ids, annotations.category_ids).size,
+    }
+
+
+def test_the_cases_have_what_evaluators_get_wrong() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(200):
+        seen.update(name for name, has in traits(*random_case(seed)).items() if has)
+    assert set(seen) == set(traits(*random_case(0)))
+    assert min(seen.values()) >= 5
