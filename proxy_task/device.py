@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import resource
 from contextlib import AbstractContextManager
@@ -10,6 +11,9 @@ from contextlib import AbstractContextManager
 import torch
 
 from spinenas.space.errors import UserError
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's malloc.h."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -55,12 +59,28 @@ def limit_accelerator_memory(share: float) -> None:
         torch.cuda.set_per_process_memory_fraction(share)
 
 
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that a training step frees: the next step needs as much again.
+
+    Given back to the kernel, it comes anew page by page, each cleared first: 3 to 5 % of a step on a CPU. It is glibc
+    that can be told so; elsewhere nothing changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        # Before glibc 2.35 the threshold was at most 32 MiB.
+        _ = mallopt(_M_MMAP_THRESHOLD, 2**30) or mallopt(_M_MMAP_THRESHOLD, 2**25)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Start a new measurement. Where the kernel cannot reset a process's peak, the old peak stands."""
     if device.type != "cpu":
         with contextlib.suppress(RuntimeError):  # not every accelerator counts
             torch.accelerator.reset_peak_memory_stats(device)
         return
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)  # what was kept of an earlier trial is not this one's
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
         file.write("5")
 

@@ -31,7 +31,7 @@ from spinenas.proxy_task.coco import (
 )
 from spinenas.proxy_task.config import DataConfig, TaskConfig
 from spinenas.proxy_task.detect import detect, on_originals
-from spinenas.proxy_task.device import choose_device, peak_memory_bytes, reset_peak_memory
+from spinenas.proxy_task.device import choose_device, keep_freed_memory, peak_memory_bytes, reset_peak_memory
 from spinenas.proxy_task.evaluate import CocoEvaluator
 from spinenas.proxy_task.image_cache import ImageCache, files_digest, open_cache
 from spinenas.proxy_task.labelled_images import LabelledImages, labelled
@@ -301,6 +301,7 @@ class ProxyTask:
         is_replay: bool,
     ) -> tuple[Evaluation, dict[str, float | None]]:
         torch.set_num_threads(self.threads)
+        keep_freed_memory()
         config, device = self.config.with_dialect(), self.torch_device
         train = replace(config.train, epochs=fidelity.epochs, batch_size=fidelity.batch_size)
         rows = self._rows[0][: fidelity.num_train_images]
@@ -410,6 +411,7 @@ class ProxyTask:
         Raises whatever goes wrong.
         """
         torch.set_num_threads(self.threads)
+        keep_freed_memory()
         config, fidelity, device = self.config.with_dialect(), self.fidelity, self.torch_device
         train = replace(config.train, epochs=1)
         train_rows, reward_rows = self._rows

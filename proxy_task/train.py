@@ -142,6 +142,7 @@ def train_detector(
     size = data.images.shape[1]
     anchors = network.anchors((size, size)).to(device)
     optimizer = make_optimizer(network, train, decay_depthwise=decay_depthwise)
+    parameters = list(network.parameters())  # finding them takes longer than their norm
     num_batches = steps_per_epoch(len(rows), train.batch_size)
     num_steps = train.epochs * num_batches
     if start is not None:
@@ -178,7 +179,7 @@ def train_detector(
             optimizer.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]
             if train.gradient_clip_norm is not None:
-                nn.utils.clip_grad_norm_(network.parameters(), train.gradient_clip_norm)
+                nn.utils.clip_grad_norm_(parameters, train.gradient_clip_norm)
             optimizer.step()
             sums += torch.stack([total.detach(), class_part.detach(), box_part.detach()])
             worst = torch.maximum(worst, total.detach().abs())  # not a number, once it was

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import pickle
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -337,6 +340,31 @@ def test_an_accelerator_that_counts_no_memory_is_no_failure(monkeypatch: pytest.
     monkeypatch.setattr("torch.accelerator.reset_peak_memory_stats", refuse)
     reset_peak_memory(device)
     assert peak_memory_bytes(device) is None
+
+
+def test_freed_memory_is_kept_for_the_next_step_and_counted_for_no_later_trial() -> None:
+    """In a process of its own: this one's memory was set so by the trials before."""
+    if not hasattr(ctypes.CDLL(None), "mallopt"):
+        pytest.skip("the C library is not glibc")
+    code = """
+import resource, torch
+from spinenas.proxy_task.device import keep_freed_memory, peak_memory_bytes, reset_peak_memory
+
+def faults_of_a_step():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**26)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+keep_freed_memory()
+print(faults_of_a_step(), min(faults_of_a_step() for _ in range(3)))
+before = peak_memory_bytes(torch.device("cpu"))
+reset_peak_memory(torch.device("cpu"))
+print(before, peak_memory_bytes(torch.device("cpu")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, later, before, after = map(int, done.stdout.split())
+    assert later < first / 4
+    assert before - after > 2e8
 
 
 def test_published_width_counts_what_the_paper_counts() -> None:
