@@ -31,7 +31,12 @@ from spinenas.proxy_task.coco import (
 )
 from spinenas.proxy_task.config import DataConfig, TaskConfig
 from spinenas.proxy_task.detect import detect, on_originals
-from spinenas.proxy_task.device import choose_device, peak_memory_bytes, reset_peak_memory, use_threads
+from spinenas.proxy_task.device import (
+    choose_device,
+    peak_memory_bytes,
+    reset_peak_memory,
+    use_threads,
+)
 from spinenas.proxy_task.evaluate import CocoEvaluator
 from spinenas.proxy_task.image_cache import ImageCache, files_digest, open_cache
 from spinenas.proxy_task.labelled_images import LabelledImages, labelled

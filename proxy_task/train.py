@@ -27,7 +27,15 @@ from spinenas.space.random_streams import generator, seed_for
 
 
 class Diverged(Exception):
-    """The loss is no longer a finite number."""
+    """The loss is no longer a finite number, or so large that nothing is learned any more."""
+
+
+MAX_LOSS = 1e6
+"""The loss of a step above which a training has diverged. A healthy one begins at 1 to 10, or at some thousands where a
+large batch shows no object at all; the same number for every epoch, so that it matters not where a training goes on."""
+
+CHECK_EVERY = 16
+"""Steps between two looks at the loss on an accelerator, which each of them waits for; on a CPU every step has one."""
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
@@ -129,11 +137,12 @@ def train_detector(
         start: what an earlier call was after one of its epochs; goes on as that would have. None for the beginning.
 
     Raises:
-        Diverged: when an epoch's mean loss is not finite.
+        Diverged: when the loss of a step is not finite or above MAX_LOSS; at once, or within CHECK_EVERY steps.
     """
     size = data.images.shape[1]
     anchors = network.anchors((size, size)).to(device)
     optimizer = make_optimizer(network, train, decay_depthwise=decay_depthwise)
+    parameters = list(network.parameters())  # finding them takes longer than their norm
     num_batches = steps_per_epoch(len(rows), train.batch_size)
     num_steps = train.epochs * num_batches
     if start is not None:
@@ -146,6 +155,7 @@ def train_detector(
         _reseed_stochastic_depth(network, seed_for(seed, "stochastic-depth", epoch))
         order = rng.permutation(rows)
         sums = torch.zeros(3, device=device)
+        worst = torch.zeros((), device=device)
         rate = 0.0
         for batch in range(num_batches):
             rate = learning_rate_at((epoch - 1) * num_batches + batch, num_steps, train)
@@ -169,15 +179,22 @@ def train_detector(
             optimizer.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]
             if train.gradient_clip_norm is not None:
-                nn.utils.clip_grad_norm_(network.parameters(), train.gradient_clip_norm)
+                nn.utils.clip_grad_norm_(parameters, train.gradient_clip_norm)
             optimizer.step()
             sums += torch.stack([total.detach(), class_part.detach(), box_part.detach()])
+            worst = torch.maximum(worst, total.detach().abs())  # not a number, once it was
+            if device.type == "cpu" or batch % CHECK_EVERY == 0 or batch == num_batches - 1:
+                _check_loss(worst, epoch, batch)
         mean_loss, mean_class, mean_box = (sums / num_batches).tolist()
-        if not math.isfinite(mean_loss):
-            raise Diverged(f"the loss is {mean_loss} in epoch {epoch}")
         metrics = {"loss": mean_loss, "class_loss": mean_class, "box_loss": mean_box, "learning_rate": rate}
         if not after_epoch(state_of(epoch, network, optimizer, is_over=epoch == train.epochs), metrics):
             return
+
+
+def _check_loss(worst: Tensor, epoch: int, batch: int) -> None:
+    loss = worst.item()
+    if not loss <= MAX_LOSS:  # said this way round, so that NaN is refused
+        raise Diverged(f"the loss is {loss:.4g} in epoch {epoch}, step {batch + 1}")
 
 
 def _reseed_stochastic_depth(network: nn.Module, seed: int) -> None:

@@ -15,6 +15,7 @@ import torch
 from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
 from spinenas.proxy_task.device import choose_device, peak_memory_bytes, reset_peak_memory
 from spinenas.proxy_task.evaluate_weights import evaluate_weights
+from spinenas.proxy_task.losses import detection_loss
 from spinenas.proxy_task.synthetic import generate_dataset
 from spinenas.proxy_task.task import ProxyTask, failure_kind
 from spinenas.proxy_task.train import Diverged, bn_momentum_for, learning_rate_at, make_optimizer
@@ -174,6 +175,38 @@ def test_a_loss_that_is_no_number_is_a_divergence(config: TaskConfig) -> None:
     assert isinstance(result, Failure)
     assert result.kind is FailureKind.DIVERGED
     assert "in epoch 1" in result.message
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), -float("inf"), 1e8])
+def test_a_training_ends_at_the_step_whose_loss_has_diverged(
+    config: TaskConfig, monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    steps: list[int] = []
+
+    def spoiled(*args: Any, **options: Any) -> tuple[torch.Tensor, ...]:
+        steps.append(len(steps))
+        total, class_part, box_part = detection_loss(*args, **options)
+        return total * (factor if len(steps) == 6 else 1.0), class_part, box_part
+
+    monkeypatch.setattr("spinenas.proxy_task.train.detection_loss", spoiled)
+    result = ProxyTask(config).evaluate(SMALL_GENOTYPE, seed=0)
+    assert isinstance(result, Failure)
+    assert result.kind is FailureKind.DIVERGED
+    assert "in epoch 2, step 2" in result.message
+    assert len(steps) == 6
+
+
+def test_a_large_loss_that_is_one_of_learning_ends_no_training(
+    config: TaskConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worst start: a large batch without a single object, whose loss no count of positives divides."""
+
+    def spoiled(*args: Any, **options: Any) -> tuple[torch.Tensor, ...]:
+        total, class_part, box_part = detection_loss(*args, **options)
+        return total * 1000, class_part, box_part
+
+    monkeypatch.setattr("spinenas.proxy_task.train.detection_loss", spoiled)
+    assert isinstance(ProxyTask(config).evaluate(SMALL_GENOTYPE, seed=0), Evaluation)
 
 
 def test_a_network_that_predicts_no_numbers_is_a_divergence_not_an_ap_of_zero(

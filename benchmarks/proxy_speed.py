@@ -1,0 +1,325 @@
+"""Print how fast a trial of the proxy task is, against the straightforward way, and where its time goes.
+
+    python benchmarks/proxy_speed.py quickstart
+    python benchmarks/proxy_speed.py coco-small --data FOLDER --epochs 8 --json speed.json
+
+One whole trial of SpineNet-49 is run, its parts timed; the rest of a trial is whatever no part is. Then blocks of
+training steps alternate, ours and those of `plain_training.py` with the same network and batch, and so do evaluations
+of the trained weights on the reward images. All of it, the DataLoader's worker too, is on as many cores as there are
+threads, as it is in a search with a worker for each core. Ratios are medians over pairs of neighbours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from plain_training import PlainTraining, as_coco
+from torch import nn
+
+from spinenas.proxy_task import detect, train
+from spinenas.proxy_task.evaluate import CocoEvaluator
+from spinenas.proxy_task.losses import detection_loss
+from spinenas.proxy_task.matching import targets
+from spinenas.proxy_task.retinanet import RetinaNet, build_retinanet
+from spinenas.proxy_task.task import ProxyTask
+from spinenas.results.record import Failure
+from spinenas.search.presets import preset
+from spinenas.space.dialect import DIALECTS
+from spinenas.space.published import SPINENET_49
+from spinenas.space.random_streams import generator
+
+PARTS: list[tuple[Any, str, str]] = [
+    (train, "make_batch", "data"),
+    (train, "targets", "targets"),
+    (train, "detection_loss", "losses"),
+    (torch.Tensor, "backward", "backward"),
+    (nn.utils, "clip_grad_norm_", "optimiser"),
+    (torch.optim.AdamW, "step", "optimiser"),
+    (torch.optim.SGD, "step", "optimiser"),
+    (torch.optim.Optimizer, "zero_grad", "optimiser"),
+    (detect, "letterboxed", "evaluation: data"),
+    (detect, "postprocess", "evaluation: NMS"),
+    (CocoEvaluator, "evaluate", "evaluation: metrics"),
+]
+"""Where a function is looked up, its name, and the part of a trial that it is."""
+
+FORWARD = ("forward", "backward", "evaluation: forward")
+"""The parts that nobody can do without."""
+
+
+class Stopwatch:
+    """Seconds by part; what a part spends in another one is the other's."""
+
+    def __init__(self, device: torch.device):
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._device = device
+        self._inner = [0.0]
+
+    def now(self) -> float:
+        if self._device.type != "cpu":
+            torch.accelerator.synchronize(self._device)
+        return time.perf_counter()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        started = self.now()
+        self._inner.append(0.0)
+        yield
+        seconds = self.now() - started
+        self.seconds[name] += seconds - self._inner.pop()
+        self._inner[-1] += seconds
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Time the parts of whatever trial runs meanwhile."""
+
+        def timed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+            def call(*arguments: Any, **options: Any) -> Any:
+                with self.part(name):
+                    return function(*arguments, **options)
+
+            return call
+
+        def forward(network: RetinaNet, images: torch.Tensor) -> Any:
+            with self.part("forward" if network.training else "evaluation: forward"):
+                return plain_forward(network, images)
+
+        plain_forward = RetinaNet.forward
+        with ExitStack() as stack:
+            stack.enter_context(patch.object(RetinaNet, "forward", forward))
+            for owner, name, part in PARTS:
+                stack.enter_context(patch.object(owner, name, timed(getattr(owner, name), part)))
+            yield
+
+
+def seconds_of(stopwatch: Stopwatch, do: Callable[[], object]) -> float:
+    started = stopwatch.now()
+    do()
+    return stopwatch.now() - started
+
+
+def alternated(
+    stopwatch: Stopwatch, ours: Callable[[], object], plain: Callable[[], object], repeats: int
+) -> tuple[list[float], list[float]]:
+    """Seconds of each, taken in turns, after one turn that does not count."""
+    pairs = [(seconds_of(stopwatch, ours), seconds_of(stopwatch, plain)) for _ in range(repeats + 1)][1:]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def quartiles(values: list[float]) -> list[float]:
+    return [float(value) for value in np.quantile(values, [0.25, 0.5, 0.75])]
+
+
+def measured(task: ProxyTask, epochs: int, *, steps: int, blocks: int, evaluations: int) -> dict[str, Any]:
+    """Run a trial and the comparison, and return all figures."""
+    config, device = task.config.with_dialect(), task.torch_device
+    stopwatch = Stopwatch(device)
+    task.prepare()
+    split = task._split("train", config.image_size_pixels)
+    train_rows, reward_rows = task._rows
+    built: list[RetinaNet] = []
+    build = task._build
+
+    def remember(*arguments: Any) -> Any:
+        network, spec, cost = build(*arguments)
+        built.append(network)
+        return network, spec, cost
+
+    def trial() -> None:
+        result = task.evaluate(SPINENET_49, seed=7, fidelity=replace(task.fidelity, epochs=epochs))
+        if isinstance(result, Failure):
+            raise RuntimeError(result.traceback)
+
+    task._evaluator("train")  # read once for all trials, like the images
+    task.probe(SPINENET_49)  # torch loads parts of itself when they are first used, once in a worker's life
+    with patch.object(task, "_build", remember), stopwatch.watching():
+        trial_seconds = seconds_of(stopwatch, trial)
+    shares = {
+        name: seconds / trial_seconds for name, seconds in sorted(stopwatch.seconds.items(), key=lambda part: -part[1])
+    }
+    shares["overhead"] = 1 - sum(shares.values())
+    network = built[0]
+
+    twin = build_retinanet(
+        SPINENET_49,
+        config.scaling,
+        config.head,
+        class_channels=task.class_channels,
+        dialect=config.dialect,
+        activation=config.train.activation,
+        bn_eps=config.train.bn_eps,
+        stochastic_depth=config.train.stochastic_depth,
+    )
+    twin.load_state_dict(network.state_dict())
+    plain = PlainTraining(twin.to(device), split.annotations, config, device)
+    truth = as_coco(split.annotations.subset(reward_rows))
+    same_loss(task, network, plain)
+
+    # The evaluations first: they are of the trained weights, which the steps then go on from.
+    scores: dict[str, float] = {}
+    eval_ours, eval_plain = alternated(
+        stopwatch,
+        lambda: scores.update(ours=task._metrics(network, "train", reward_rows, task.fidelity)["AP"] or 0.0),
+        lambda: scores.update(plain=plain.average_precision(reward_rows, truth)),
+        evaluations,
+    )
+    images = steps * config.train.batch_size
+    rng = generator(0, "proxy_speed")
+
+    def rows_of_a_block() -> Any:
+        return np.resize(rng.permutation(train_rows), images)
+
+    def train_ours() -> None:
+        train.train_detector(
+            network,
+            split.data,
+            rows_of_a_block(),
+            seed=0,
+            device=device,
+            train=replace(config.train, epochs=1),
+            loss=config.loss,
+            decay_depthwise=DIALECTS[config.dialect].decay_depthwise,
+            after_epoch=lambda state, figures: True,
+        )
+
+    train_seconds_ours, train_seconds_plain = alternated(
+        stopwatch, train_ours, lambda: plain.train(rows_of_a_block()), blocks
+    )
+
+    full, every = task.fidelity.epochs, config.eval.every_epochs
+    num_images = full * train.steps_per_epoch(len(train_rows), config.train.batch_size) * config.train.batch_size
+    num_evaluations = 1 + ((full - 1) // every if every else 0)
+
+    def hourly(block_seconds: float, eval_seconds: float) -> float:
+        return 3600 / (num_images * block_seconds / images + num_evaluations * eval_seconds)
+
+    pairs = list(zip(train_seconds_ours, train_seconds_plain, strict=True))
+    ours_hourly, plain_hourly = (
+        hourly(statistics.median(block), statistics.median(evaluation))
+        for block, evaluation in ((train_seconds_ours, eval_ours), (train_seconds_plain, eval_plain))
+    )
+    return {
+        "images_per_second": {
+            "ours": quartiles([images / ours for ours, _ in pairs]),
+            "plain": quartiles([images / other for _, other in pairs]),
+            "ratio": quartiles([other / ours for ours, other in pairs]),
+        },
+        "evaluation_seconds": {
+            "ours": quartiles(eval_ours),
+            "plain": quartiles(eval_plain),
+            "ratio": quartiles([other / ours for ours, other in zip(eval_ours, eval_plain, strict=True)]),
+        },
+        "trials_per_hour": {"ours": ours_hourly, "plain": plain_hourly, "ratio": ours_hourly / plain_hourly},
+        "trial": {"epochs": epochs, "seconds": trial_seconds, "shares": shares},
+        "forward_and_backward": sum(shares.get(name, 0.0) for name in FORWARD),
+        "AP of the same weights": scores,
+    }
+
+
+def same_loss(task: ProxyTask, network: RetinaNet, plain: PlainTraining) -> None:
+    """Refuse to compare losses that are not the same."""
+    config = task.config.with_dialect()
+    data = task._split("train", config.image_size_pixels).data
+    rows = task._rows[0][: config.train.batch_size]
+    boxes = [torch.from_numpy(data.boxes_yxyx[row]).float().to(plain.device) for row in rows]
+    labels = [torch.from_numpy(np.array(data.labels[row])).to(plain.device) for row in rows]
+    no_jitter = replace(config.train, flip=False, scale_jitter=(1.0, 1.0))
+    images, _, _ = train.make_batch(data, rows, generator(0, "same_loss"), plain.anchors, no_jitter)
+    wanted = [targets(plain.anchors, box, label) for box, label in zip(boxes, labels, strict=True)]
+    network.eval()  # a forward pass in training mode would change the running statistics
+    with torch.no_grad():
+        logits, deltas = network(images)
+        ours, _, _ = detection_loss(
+            logits,
+            deltas,
+            torch.stack([classes for classes, _ in wanted]),
+            torch.stack([box_targets for _, box_targets in wanted]),
+            alpha=config.loss.focal_alpha,
+            gamma=config.loss.focal_gamma,
+            delta=config.loss.huber_delta,
+            box_weight=config.loss.box_weight,
+        )
+        torch.testing.assert_close(plain.loss(logits, deltas, boxes, labels), ours, rtol=1e-4, atol=1e-4)
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The figures as two Markdown tables."""
+    lines = ["| | ours | plain | ratio (quartiles) |", "|---|---|---|---|"]
+    for name, key in (("training, images/s", "images_per_second"), ("an evaluation, s", "evaluation_seconds")):
+        row = figures[key]
+        low, ratio, high = row["ratio"]
+        lines.append(
+            f"| {name} | {row['ours'][1]:.2f} | {row['plain'][1]:.2f} | {ratio:.2f} ({low:.2f} to {high:.2f}) |"
+        )
+    hourly = figures["trials_per_hour"]
+    lines.append(f"| trials per hour | {hourly['ours']:.1f} | {hourly['plain']:.1f} | {hourly['ratio']:.2f} |")
+    lines += ["", "| part of a trial | share |", "|---|---|"]
+    lines += [f"| {name} | {share:.1%} |" for name, share in figures["trial"]["shares"].items()]
+    lines.append(f"| forward and backward together | {figures['forward_and_backward']:.1%} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("preset", nargs="?", default="quickstart")
+    parser.add_argument("--data", help="a COCO folder; the preset's own by default")
+    parser.add_argument("--epochs", type=int, help="of the trial whose parts are timed; the preset's by default")
+    parser.add_argument("--steps", type=int, default=16, help="in a block")
+    parser.add_argument("--blocks", type=int, default=9, help="pairs of blocks")
+    parser.add_argument("--evaluations", type=int, default=3, help="pairs of evaluations")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", type=Path, help="where the figures are written as well")
+    arguments = parser.parse_args()
+    config = preset(arguments.preset).task
+    if arguments.data:
+        config = replace(config, data=replace(config.data, folder=arguments.data))
+    if hasattr(os, "sched_setaffinity"):  # on Linux
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-arguments.threads :])
+    torch.set_num_threads(arguments.threads)
+    load = os.getloadavg()[0]
+    task = ProxyTask(config, device=arguments.device, threads=arguments.threads)
+    figures = {
+        "preset": arguments.preset,
+        "date": str(datetime.now().date()),
+        "platform": platform.platform(),
+        "torch": version("torch"),
+        "device": task.device,
+        "threads": arguments.threads,
+        **measured(
+            task,
+            arguments.epochs or task.fidelity.epochs,
+            steps=arguments.steps,
+            blocks=arguments.blocks,
+            evaluations=arguments.evaluations,
+        ),
+        "load": [load, os.getloadavg()[0]],
+    }
+    print(
+        f"{arguments.preset}, {figures['platform']}, torch {figures['torch']}, {task.device}, "
+        f"{arguments.threads} threads, load {load:.1f} to {os.getloadavg()[0]:.1f}, {figures['date']}"
+    )
+    print(table(figures))
+    print(f"AP of the same weights: {figures['AP of the same weights']}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
