@@ -141,6 +141,7 @@ class Mirror:
         self.store = Store(uri)
         self._fence = 0
         self._length = 0
+        self._there = b""  # the journal as `catch_up` found it
         self._pieces: list[tuple[_Piece, bytes]] = []  # of this owner, since they were last merged
         self._count = 0
         self._lost: UserError | None = None
@@ -243,11 +244,11 @@ class Mirror:
             journal_path: the run's journal.
             fence: the highest number of an owner in it.
         """
-        there, fence_there = self._put_together()
-        if fence > fence_there or journal_path.read_bytes().startswith(there):
+        self._there, fence_there = self._put_together()
+        if fence > fence_there or journal_path.read_bytes().startswith(self._there):
             return
         try:
-            write_bytes_atomically(journal_path, there)
+            write_bytes_atomically(journal_path, self._there)
             self._bring_curves(journal_path.parent)
         except OSError as error:
             raise UserError(
@@ -255,7 +256,7 @@ class Mirror:
             ) from error
 
     def begin(self, fence: int, folder: Path) -> None:
-        """Bring the copy up to date with the run and keep it alive. Raises UserError.
+        """Bring the copy up to date with the run, after `catch_up`, and keep it alive. Raises UserError.
 
         Args:
             fence: the number that the run's journal is written with from now on; not below that of `acquire`.
@@ -266,7 +267,8 @@ class Mirror:
         for name in RUN_FILES:
             if (folder / name).exists() and (data := (folder / name).read_bytes()) != self.store.read(name):
                 self.store.write(name, data)
-        there, here = self.journal(), (folder / "journal.jsonl").read_bytes()
+        there, here = self._there, (folder / "journal.jsonl").read_bytes()
+        self._there = b""
         if there != here:
             self._length = len(there) if here.startswith(there) else 0
             self.push(here[self._length :])

@@ -185,6 +185,11 @@ class ExecutorConfig:
                 f"executor.processes_per_trial is {self.processes_per_trial}; a trial is one process in this version"
             )
 
+    @property
+    def trial_seconds(self) -> float | None:
+        """The time limit of a trial; None for no limit."""
+        return None if self.trial_minutes is None else 60 * self.trial_minutes
+
 
 @dataclass(frozen=True, slots=True)
 class StorageConfig:

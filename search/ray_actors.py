@@ -36,7 +36,7 @@ from spinenas.search.executor import (
 )
 from spinenas.search.failure_rules import pause_seconds
 from spinenas.search.ray_resources import explain_waiting
-from spinenas.search.ray_session import is_remote, prepare_worker, ray_session, request_of
+from spinenas.search.ray_session import accelerators_of, is_remote, options_of, prepare_worker, ray_session, request_of
 from spinenas.search.stop_signals import sigterm_waits
 from spinenas.space.errors import UserError, first_line
 
@@ -59,7 +59,7 @@ class _Worker:
     def __init__(self, name: str, gpus: float, accelerators: float, config: ExecutorConfig, session: str, task: Task):
         prepare_worker(config, gpus, session)
         self._name, self._accelerators, self._task = name, accelerators, task
-        self._seconds = None if config.trial_minutes is None else 60 * config.trial_minutes
+        self._seconds = config.trial_seconds
 
     def where(self) -> tuple[str, int]:
         """Return the id of its node, and how many processes were ended there for want of memory so far."""
@@ -223,11 +223,8 @@ class RayExecutor:
 
     def _start(self, slot: _Slot) -> None:
         """Ask for a worker; it is there when its reference resolves."""
-        request = request_of(self._config, self._gpus)
-        actor_class = ray.remote(_Worker).options(
-            num_cpus=request.pop("CPU", 0), num_gpus=request.pop("GPU", 0), resources=request, max_restarts=0
-        )
-        accelerators = self._gpus or self._config.tpus_per_worker or 1.0
+        actor_class = ray.remote(_Worker).options(**options_of(self._config, self._gpus), max_restarts=0)
+        accelerators = accelerators_of(self._config, self._gpus)
         slot.actor = actor_class.remote(
             slot.name, self._gpus, accelerators, self._config, this_session(), self._task_reference
         )
@@ -275,7 +272,7 @@ class RayExecutor:
         """End trials that take too long, remark on silence, ask for workers again; say whether a trial ended."""
         now = time.monotonic()
         ended = False
-        limit = None if self._config.trial_minutes is None else 60 * self._config.trial_minutes
+        limit = self._config.trial_seconds
         for slot in self._slots:
             job = slot.job
             if slot.state == "pausing" and now >= slot.again_at:

@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from spinenas.search.executor import Note
 from spinenas.search.preflight import Errand, Machine, examine
 from spinenas.search.ray_resources import explain_waiting, fits_any
-from spinenas.search.ray_session import prepare_worker, ray_session, request_of
+from spinenas.search.ray_session import accelerators_of, options_of, prepare_worker, ray_session, request_of
 from spinenas.space.errors import UserError
 
 PATIENCE_SECONDS = 20.0
@@ -41,9 +41,7 @@ def examine_cluster(errand: Errand, note: Note) -> tuple[list[Machine], float]:
             name = f"{node['NodeManagerHostname']} ({kind})"
             note(f"trying {name}")
             options: dict[str, Any] = {
-                "num_cpus": request.get("CPU", 0),
-                "num_gpus": request.get("GPU", 0),
-                "resources": {"TPU": request["TPU"]} if "TPU" in request else {},
+                **options_of(config, gpus),
                 "scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
                 "max_retries": 0,
             }
@@ -56,7 +54,7 @@ def examine_cluster(errand: Errand, note: Note) -> tuple[list[Machine], float]:
             except RayError as error:
                 said = str(error).strip().splitlines()[-1]
                 machines.append(Machine(name, (f"a worker cannot run there: {said}",)))
-        return machines, gpus or config.tpus_per_worker or 1.0
+        return machines, accelerators_of(config, gpus)
 
 
 def _examine(errand: Errand, name: str, gpus: float) -> Machine:

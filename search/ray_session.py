@@ -223,6 +223,17 @@ def request_of(config: ExecutorConfig, gpus: float) -> dict[str, float]:
     return {name: amount for name, amount in wanted.items() if amount}
 
 
+def options_of(config: ExecutorConfig, gpus: float) -> dict[str, Any]:
+    """What one worker asks Ray for, as the options of an actor or a task."""
+    request = request_of(config, gpus)
+    return {"num_cpus": request.pop("CPU", 0), "num_gpus": request.pop("GPU", 0), "resources": request}
+
+
+def accelerators_of(config: ExecutorConfig, gpus: float) -> float:
+    """How many accelerators a worker has, for the books; one on CPUs counts as one."""
+    return gpus or config.tpus_per_worker or 1.0
+
+
 def prepare_worker(config: ExecutorConfig, gpus: float, session: str) -> None:
     """In a worker, before its task is opened: see the GPUs it has reserved, and have the data. Raises UserError.
 

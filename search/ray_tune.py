@@ -26,7 +26,7 @@ from spinenas.results.record import Evaluation, Failure, FailureKind
 from spinenas.search.config import ExecutorConfig
 from spinenas.search.data_command import this_session
 from spinenas.search.executor import EpochDone, Event, Finished, Job, Note, Remark, Task, stream_job
-from spinenas.search.ray_session import prepare_worker, ray_session, request_of
+from spinenas.search.ray_session import accelerators_of, prepare_worker, ray_session, request_of
 from spinenas.space.errors import UserError
 
 
@@ -210,8 +210,8 @@ class _TaskTrainable(Trainable):
     ) -> None:
         prepare_worker(config, gpus, session)
         self._task = task
-        self._accelerators = gpus or config.tpus_per_worker or 1.0
-        self._seconds = None if config.trial_minutes is None else 60 * config.trial_minutes
+        self._accelerators = accelerators_of(config, gpus)
+        self._seconds = config.trial_seconds
         self.reset_config(tune_config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

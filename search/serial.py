@@ -16,7 +16,7 @@ class SerialExecutor:
     def __init__(self, task: Task, config: ExecutorConfig, note: Note):
         """Run trials of a prepared task."""
         self._task, self._note = task, note
-        self._seconds = None if config.trial_minutes is None else 60 * config.trial_minutes
+        self._seconds = config.trial_seconds
         self._job: Job | None = None
 
     @property
