@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,9 @@ Sample = tuple[Tensor, Tensor, Tensor, int]
 class ImageFiles(Dataset[Sample]):
     """Image files, each decoded, scaled, flipped, cropped or padded when it is asked for."""
 
-    def __init__(self, annotations: Annotations, size: int, augmentation: TrainConfig | None):
+    def __init__(self, annotations: Annotations, size: int, augmentation: TrainConfig | None, seed: int = 0):
         self.annotations, self.size, self.augmentation = annotations, size, augmentation
+        self.rng = np.random.default_rng(seed)  # goes on in the loader's worker
 
     def __getitem__(self, row: int) -> Sample:
         every, size = self.annotations, self.size
@@ -48,15 +49,14 @@ class ImageFiles(Dataset[Sample]):
         scale = size / max(image.size)
         top = left = 0
         if self.augmentation:
-            rng = np.random.default_rng()
-            scale *= rng.uniform(*self.augmentation.scale_jitter)
-            if self.augmentation.flip and rng.random() < 0.5:
+            scale *= self.rng.uniform(*self.augmentation.scale_jitter)
+            if self.augmentation.flip and self.rng.random() < 0.5:
                 image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
                 boxes[:, [1, 3]] = image.width - boxes[:, [3, 1]]
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
         if self.augmentation:
-            top = int(rng.integers(max(image.height - size, 0) + 1))
-            left = int(rng.integers(max(image.width - size, 0) + 1))
+            top = int(self.rng.integers(max(image.height - size, 0) + 1))
+            left = int(self.rng.integers(max(image.width - size, 0) + 1))
         pixels = np.asarray(image)[top : top + size, left : left + size]
         canvas = np.zeros((size, size, 3), dtype=np.float32)
         canvas[: pixels.shape[0], : pixels.shape[1]] = (pixels / np.float32(255) - MEAN_RGB) / STD_RGB
@@ -88,7 +88,15 @@ def collate(samples: list[Sample]) -> tuple[Tensor, list[Tensor], list[Tensor], 
 class PlainTraining:
     """A network of its own, and the loaders of one task's images."""
 
-    def __init__(self, network: RetinaNet, annotations: Annotations, config: TaskConfig, device: torch.device):
+    def __init__(
+        self,
+        network: RetinaNet,
+        annotations: Annotations,
+        config: TaskConfig,
+        device: torch.device,
+        *,
+        seed: int = 0,
+    ):
         self.network, self.annotations, self.config, self.device = network, annotations, config, device
         size = config.image_size_pixels
         self.anchors = network.anchors((size, size)).to(device)
@@ -100,17 +108,19 @@ class PlainTraining:
         groups = [{"params": kernels, "weight_decay": train.weight_decay}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = kind(groups, lr=train.learning_rate, foreach=False, **momentum)
         self.train_rows, self.eval_rows = Rows(), Rows()
-        self.train_loader = self._loader(ImageFiles(annotations, size, train), self.train_rows, train.batch_size)
+        self.train_loader = self._loader(ImageFiles(annotations, size, train, seed), self.train_rows, train.batch_size)
         self.eval_loader = self._loader(ImageFiles(annotations, size, None), self.eval_rows, config.eval.batch_size)
 
     def _loader(self, images: ImageFiles, rows: Rows, batch_size: int) -> DataLoader[Sample]:
         return DataLoader(images, batch_size, sampler=rows, num_workers=1, collate_fn=collate, persistent_workers=True)
 
-    def train(self, rows: NDArray[np.int64]) -> None:
-        """Train on these images, a batch at a time."""
+    def train(self, rows: NDArray[np.int64], rates: Sequence[float] | None = None) -> None:
+        """Train on these images, a batch at a time, at a learning rate for each batch or as it was."""
         self.network.train()
         self.train_rows.rows = rows.tolist()
-        for images, boxes, labels, _ in self.train_loader:
+        for batch, (images, boxes, labels, _) in enumerate(self.train_loader):
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["lr"] if rates is None else rates[batch]
             logits, deltas = self.network(images.to(self.device))
             loss = self.loss(
                 logits, deltas, [box.to(self.device) for box in boxes], [label.to(self.device) for label in labels]
