@@ -237,8 +237,8 @@ def same_loss(task: ProxyTask, network: RetinaNet, plain: PlainTraining) -> None
     config = task.config.with_dialect()
     data = task._split("train", config.image_size_pixels).data
     rows = task._rows[0][: config.train.batch_size]
-    boxes = [torch.from_numpy(data.boxes_yxyx[row]).float().to(plain.device) for row in rows]
-    labels = [torch.from_numpy(np.array(data.labels[row])).to(plain.device) for row in rows]
+    boxes = [torch.from_numpy(data.objects(row)[0]).float().to(plain.device) for row in rows]
+    labels = [torch.from_numpy(np.array(data.objects(row)[1])).to(plain.device) for row in rows]
     no_jitter = replace(config.train, flip=False, scale_jitter=(1.0, 1.0))
     images, _, _ = train.make_batch(data, rows, generator(0, "same_loss"), plain.anchors, no_jitter)
     wanted = [targets(plain.anchors, box, label) for box, label in zip(boxes, labels, strict=True)]

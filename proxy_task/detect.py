@@ -102,13 +102,13 @@ def detect(
     for start in range(0, len(rows), config.batch_size):
         chosen = rows[start : start + config.batch_size]
         images = torch.stack(
-            [letterboxed(torch.from_numpy(np.array(data.images[row])), data.contents[row]) for row in chosen]
+            [letterboxed(torch.from_numpy(np.array(data.images[row])), data.content(row)) for row in chosen]
         )
         with autocast(device, dtype):
             logits, deltas = network(images.to(device, memory_format=torch.channels_last))
         if not (torch.isfinite(logits).all() and torch.isfinite(deltas).all()):
             raise Diverged("the trained network predicts numbers that are not finite")
-        limits = torch.tensor([data.contents[row] for row in chosen], dtype=torch.float32, device=device)
+        limits = torch.from_numpy(data.contents[chosen]).to(device, torch.float32)
         boxes, scores, classes, valid = postprocess(logits, deltas, anchors, limits, config)
         image = torch.from_numpy(chosen).to(device)[:, None].expand_as(valid)
         found.append(

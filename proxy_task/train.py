@@ -236,10 +236,11 @@ def make_batch(
     """Return augmented images (B, 3, S, S), class channels (B, A) and box targets (B, A, 4) on the anchors' device."""
     images, classes, box_targets = [], [], []
     for row in rows:
+        boxes_yxyx, labels = data.objects(row)
         image, boxes_yxyx, kept = augmented(
             torch.from_numpy(np.array(data.images[row])),
-            data.contents[row],
-            data.boxes_yxyx[row],
+            data.content(row),
+            boxes_yxyx,
             rng,
             flip=train.flip,
             scale_jitter=train.scale_jitter,
@@ -248,7 +249,7 @@ def make_batch(
         class_target, box_target = targets(
             anchors,
             torch.from_numpy(boxes_yxyx).float().to(anchors.device),
-            torch.from_numpy(data.labels[row][kept]).long().to(anchors.device),
+            torch.from_numpy(labels[kept]).long().to(anchors.device),
         )
         classes.append(class_target)
         box_targets.append(box_target)
