@@ -1,10 +1,14 @@
 """Training images as the detector sees them: flip, scale jitter, crop or pad (SpineNet, section 4.1).
 
 Images come from the cache as uint8 with the content in the top-left corner; they leave as normalised float32, NCHW,
-padded with zeros after normalisation, as in tensorflow/tpu `retinanet_parser.py`.
+padded with zeros after normalisation, as in tensorflow/tpu `retinanet_parser.py`. What is drawn for an image is a
+`Window`. A CPU cuts and scales image by image; an accelerator does a whole batch by two matrix products, which need
+no other shapes than the batch's.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,63 +26,132 @@ def normalize(images: Tensor) -> Tensor:
     return (images.float() / 255 - mean) / std
 
 
-def letterboxed(image: Tensor, content: tuple[int, int]) -> Tensor:
-    """Normalise one cached image without any augmentation.
+def letterboxed(images: Tensor, contents: Tensor) -> Tensor:
+    """Normalise cached images without any augmentation.
 
     Args:
-        image: (S, S, 3) uint8, content in the top-left corner.
-        content: (height, width) of the content.
+        images: (B, S, S, 3) uint8, content in the top-left corner.
+        contents: (B, 2) height and width of the content.
 
     Returns:
-        (3, S, S) float32, zero outside the content.
+        (B, 3, S, S) float32, zero outside the content.
     """
-    height, width = content
-    out = torch.zeros(3, *image.shape[:2])
-    out[:, :height, :width] = normalize(image[:height, :width].permute(2, 0, 1))
-    return out
+    return normalize(images.permute(0, 3, 1, 2)) * _mask(contents, images.shape[1])
 
 
-def augmented(
-    image: Tensor,
+def _mask(contents: Tensor, size: int) -> Tensor:
+    """Return (B, 1, S, S) bool, true inside contents (B, 2) of (height, width)."""
+    inside = torch.arange(size, device=contents.device) < contents[..., None]  # (B, 2, S)
+    return inside[:, None, 0, :, None] & inside[:, None, 1, None, :]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The part of an image that is taken, and how large it gets; lengths in pixels, pairs are (height, width).
+
+    Attributes:
+        corner: top and left of the part.
+        crop: its size.
+        target: its size on the canvas, in the top-left corner.
+        flipped: left is right.
+    """
+
+    corner: tuple[int, int]
+    crop: tuple[int, int]
+    target: tuple[int, int]
+    flipped: bool
+
+    def take_boxes(self, boxes_yxyx: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return the boxes (M, 4) that are still in it, clipped, and their indices into the N given."""
+        height, width = self.target
+        top, left = self.corner
+        ratio = np.array([height / self.crop[0], width / self.crop[1]] * 2)
+        boxes = (boxes_yxyx - np.array([top, left, top, left])) * ratio
+        if self.flipped:
+            boxes = np.stack([boxes[:, 0], width - boxes[:, 3], boxes[:, 2], width - boxes[:, 1]], axis=1)
+        boxes = np.clip(boxes, 0, np.array([height, width] * 2))
+        inside = np.nonzero((boxes[:, 2] - boxes[:, 0] > 1) & (boxes[:, 3] - boxes[:, 1] > 1))[0]
+        return boxes[inside], inside
+
+
+def draw_window(
     content: tuple[int, int],
-    boxes_yxyx: NDArray[np.float64],
+    size: int,
     rng: np.random.Generator,
     *,
     flip: bool,
     scale_jitter: tuple[float, float],
-) -> tuple[Tensor, NDArray[np.float64], NDArray[np.int64]]:
-    """Flip, scale, and crop or pad one image back to its canvas.
+) -> Window:
+    """Draw a flip, a scale, and a part of the content as large as fits the canvas after scaling.
 
     Args:
-        image: (S, S, 3) uint8, content in the top-left corner.
         content: (height, width) of the content.
-        boxes_yxyx: (N, 4), in pixels of the canvas.
-
-    Returns:
-        The image (3, S, S) float32; the boxes that are still in it, (M, 4), clipped; their indices into N.
+        size: side of the canvas.
+        rng: asked four times, or three without flips.
     """
-    size = image.shape[0]
-    height, width = content
     flipped = flip and rng.random() < 0.5
     scale = rng.uniform(*scale_jitter)
-    # A window of the content, as large as fits the canvas after scaling, at a random place.
-    crop = (min(height, max(1, round(size / scale))), min(width, max(1, round(size / scale))))
-    top, left = (int(rng.integers(0, whole - part + 1)) for whole, part in zip(content, crop, strict=True))
-    target = (min(size, max(1, round(crop[0] * scale))), min(size, max(1, round(crop[1] * scale))))
+    height, width = (min(whole, max(1, round(size / scale))) for whole in content)
+    top, left = (int(rng.integers(0, whole - part + 1)) for whole, part in zip(content, (height, width), strict=True))
+    target = (min(size, max(1, round(height * scale))), min(size, max(1, round(width * scale))))
+    return Window((top, left), (height, width), target, flipped)
 
-    window = image[top : top + crop[0], left : left + crop[1]].permute(2, 0, 1)
-    if flipped:
-        window = window.flip(-1)
-    window = window.float()
-    if target != crop:
-        window = functional.interpolate(window[None], size=target, mode="bilinear", antialias=scale < 1)[0]
+
+def augmented(image: Tensor, window: Window) -> Tensor:
+    """Cut out and scale one image: (S, S, 3) uint8 to (3, S, S) float32."""
+    size = image.shape[0]
+    (top, left), (height, width) = window.corner, window.crop
+    part = image[top : top + height, left : left + width].permute(2, 0, 1)
+    if window.flipped:
+        part = part.flip(-1)
+    part = part.float()
+    if window.target != window.crop:
+        shrinks = window.target < window.crop  # both axes do, or none
+        part = functional.interpolate(part[None], size=window.target, mode="bilinear", antialias=shrinks)[0]
     out = torch.zeros(3, size, size)
-    out[:, : target[0], : target[1]] = normalize(window)
+    out[:, : window.target[0], : window.target[1]] = normalize(part)
+    return out
 
-    ratio = np.array([target[0] / crop[0], target[1] / crop[1]] * 2)
-    boxes = (boxes_yxyx - np.array([top, left, top, left])) * ratio
-    if flipped:
-        boxes = np.stack([boxes[:, 0], target[1] - boxes[:, 3], boxes[:, 2], target[1] - boxes[:, 1]], axis=1)
-    boxes = np.clip(boxes, 0, np.array([target[0], target[1]] * 2))
-    inside = np.nonzero((boxes[:, 2] - boxes[:, 0] > 1) & (boxes[:, 3] - boxes[:, 1] > 1))[0]
-    return out, boxes[inside], inside
+
+def stacked_windows(windows: list[Window]) -> Tensor:
+    """Return windows as `augmented_batch` takes them: (B, 2, 4) int64 of corner, crop, target, flipped by axis."""
+    rows = [
+        [[*axis, flipped] for *axis, flipped in zip(w.corner, w.crop, w.target, (0, int(w.flipped)), strict=True)]
+        for w in windows
+    ]
+    return torch.tensor(rows, dtype=torch.int64)
+
+
+def augmented_batch(images: Tensor, windows: Tensor) -> Tensor:
+    """Do what `augmented` does for a batch of any windows with the same program.
+
+    Args:
+        images: (B, S, S, 3) uint8.
+        windows: of `stacked_windows`, on the same device.
+
+    Returns:
+        (B, 3, S, S) float32.
+    """
+    size = images.shape[1]
+    weights = _resizing(windows, size)  # (B, 2, S, S)
+    planes = images.permute(0, 3, 1, 2).float()
+    resized = weights[:, None, 0] @ planes @ weights[:, None, 1].transpose(-1, -2)
+    return normalize(resized) * _mask(windows[..., 2], size)
+
+
+def _resizing(windows: Tensor, size: int) -> Tensor:
+    """Return (B, 2, S, S): row i has the weights of the S pixels along an axis in pixel i of the canvas.
+
+    They are those of torch's antialiased bilinear interpolation: a triangle about the pixel's place in the image,
+    as wide as two pixels of the coarser side. Rows outside the target are 0.
+    """
+    corner, crop, target, flipped = windows[..., None].float().unbind(2)  # (B, 2, 1)
+    cell = torch.arange(size, device=windows.device, dtype=torch.float32)
+    ratio = crop / target
+    place = torch.where(flipped > 0, target - 1 - cell, cell)
+    center = (place + 0.5) * ratio  # (B, 2, S), from the corner
+    pixel = cell - corner  # (B, 2, S)
+    weight = 1 - (pixel[..., None, :] + 0.5 - center[..., :, None]).abs() / ratio.clamp(min=1)[..., None]
+    inside = ((pixel >= 0) & (pixel < crop))[..., None, :] & (cell < target)[..., :, None]
+    weight = torch.where(inside, weight.clamp(min=0), 0)
+    return weight / weight.sum(dim=-1, keepdim=True).clamp(min=1e-6)

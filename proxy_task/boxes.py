@@ -23,12 +23,14 @@ def area_yxyx(boxes_yxyx: Tensor) -> Tensor:
 
 def iou_yxyx(boxes_yxyx: Tensor, others_yxyx: Tensor) -> Tensor:
     """Intersection over union of every pair, (..., N, 4) and (..., M, 4) -> (..., N, M); 0 where both are empty."""
-    first, second = boxes_yxyx.unsqueeze(-2), others_yxyx.unsqueeze(-3)
-    height = (torch.minimum(first[..., 2], second[..., 2]) - torch.maximum(first[..., 0], second[..., 0])).clamp(min=0)
-    width = (torch.minimum(first[..., 3], second[..., 3]) - torch.maximum(first[..., 1], second[..., 1])).clamp(min=0)
-    intersection = height * width
-    union = area_yxyx(first) + area_yxyx(second) - intersection
-    return torch.where(union > 0, intersection / union.clamp(min=1e-12), torch.zeros_like(union))
+    # Coordinates apart and in one piece, results in place: on a CPU new memory takes longer than the arithmetic.
+    first = boxes_yxyx.movedim(-1, 0).contiguous().unsqueeze(-1)  # (4, ..., N, 1)
+    second = others_yxyx.movedim(-1, 0).contiguous().unsqueeze(-2)  # (4, ..., 1, M)
+    height = torch.minimum(first[2], second[2]).sub_(torch.maximum(first[0], second[0])).clamp_(min=0)
+    width = torch.minimum(first[3], second[3]).sub_(torch.maximum(first[1], second[1])).clamp_(min=0)
+    intersection = height.mul_(width)
+    union = (area_yxyx(boxes_yxyx).unsqueeze(-1) + area_yxyx(others_yxyx).unsqueeze(-2)).sub_(intersection)
+    return intersection.div_(union.clamp_(min=1e-12))  # where the union is empty, so is the intersection
 
 
 def encode(boxes_yxyx: Tensor, anchors_yxyx: Tensor) -> Tensor:

@@ -138,6 +138,8 @@ class TrainConfig:
         dtype: of convolutions; batch norm, losses and boxes are always float32.
         activation: of backbone and head.
         stochastic_depth: rate at which the last block's residual branch is dropped; earlier blocks' are smaller.
+        compile: "blocks" trains with compiled programs that candidates share, "whole" with one for each candidate; what
+            pays depends on the device. Changes results in the last bits.
     """
 
     epochs: int = 5
@@ -156,6 +158,7 @@ class TrainConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     activation: Literal["relu", "swish"] = "relu"
     stochastic_depth: float = 0.0
+    compile: Literal["off", "blocks", "whole"] = "off"
 
     def __post_init__(self) -> None:
         _at_least("train", self, epochs=1, batch_size=1, weight_decay=0, warmup_steps=0)

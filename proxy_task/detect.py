@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spinenas.proxy_task.augment import letterboxed
+from spinenas.proxy_task.batches import pixels
 from spinenas.proxy_task.boxes import decode, xywh_from_yxyx
 from spinenas.proxy_task.coco import Annotations
 from spinenas.proxy_task.config import EvalConfig
@@ -101,22 +102,23 @@ def detect(
     found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = []
     for start in range(0, len(rows), config.batch_size):
         chosen = rows[start : start + config.batch_size]
-        images = torch.stack(
-            [letterboxed(torch.from_numpy(np.array(data.images[row])), data.content(row)) for row in chosen]
-        )
-        with autocast(device, dtype):
-            logits, deltas = network(images.to(device, memory_format=torch.channels_last))
+        contents = torch.from_numpy(data.contents[chosen]).to(device)
+        images = letterboxed(pixels(data, chosen, device).to(device, non_blocking=True), contents)
+        # Programs of the training are for it alone.
+        with autocast(device, dtype), torch.compiler.set_stance("force_eager"):
+            logits, deltas = network(images.contiguous(memory_format=torch.channels_last))
         if not (torch.isfinite(logits).all() and torch.isfinite(deltas).all()):
             raise Diverged("the trained network predicts numbers that are not finite")
-        limits = torch.from_numpy(data.contents[chosen]).to(device, torch.float32)
-        boxes, scores, classes, valid = postprocess(logits, deltas, anchors, limits, config)
-        image = torch.from_numpy(chosen).to(device)[:, None].expand_as(valid)
+        boxes, scores, classes, valid = (
+            x.cpu() for x in postprocess(logits, deltas, anchors, contents.float(), config)
+        )
+        image = torch.from_numpy(chosen)[:, None].expand_as(valid)
         found.append(
             (
-                image[valid].cpu().numpy(),
-                classes[valid].cpu().numpy(),
-                xywh_from_yxyx(boxes[valid]).double().cpu().numpy(),
-                scores[valid].double().cpu().numpy(),
+                image[valid].numpy(),
+                classes[valid].numpy(),
+                xywh_from_yxyx(boxes[valid]).double().numpy(),
+                scores[valid].double().numpy(),
             )
         )
     network.train(was_training)

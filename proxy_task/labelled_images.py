@@ -18,14 +18,14 @@ class LabelledImages:
     """All images of a cache with their boxes, as flat arrays; trainings and evaluations take rows of it.
 
     Attributes:
-        images: (N, S, S, 3) uint8, content in the top-left corner; may be a memory map.
+        images: (N, S, S, 3) uint8, content in the top-left corner; may be a memory map, or a tensor on an accelerator.
         contents: (N, 2) height and width of the content.
         box_offsets: (N + 1,); the boxes of image i are box_offsets[i]:box_offsets[i + 1].
         boxes_yxyx: (M, 4) float64, in pixels of the canvas, without crowds.
         labels: (M,) 1 to K.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | torch.Tensor
     contents: NDArray[np.int64]
     box_offsets: NDArray[np.int64]
     boxes_yxyx: NDArray[np.float64]

@@ -38,9 +38,11 @@ def box_loss(
         positive: (...) bool.
         mask_zero_targets: leave out coordinates whose target is exactly 0.
     """
-    predicted, wanted = deltas[positive], box_targets[positive]
+    learned = positive[..., None]
     if mask_zero_targets:
-        predicted = torch.where(wanted != 0, predicted, 0)
+        learned = learned & (box_targets != 0)
+    # Masked, not picked out: how many are positive changes no shape.
+    predicted, wanted = (torch.where(learned, x, 0) for x in (deltas, box_targets))
     return functional.huber_loss(predicted, wanted, reduction="sum", delta=delta) / 4
 
 

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from spinenas.proxy_task import checkpoint
+from spinenas.proxy_task.batches import on_device
 from spinenas.proxy_task.cache_folder import cache_root
 from spinenas.proxy_task.coco import (
     Annotations,
@@ -29,6 +30,7 @@ from spinenas.proxy_task.coco import (
     hold_out,
     read_annotations,
 )
+from spinenas.proxy_task.compilation import compile_seconds, prepare_compilation
 from spinenas.proxy_task.config import DataConfig, TaskConfig
 from spinenas.proxy_task.detect import detect, on_originals
 from spinenas.proxy_task.device import (
@@ -193,6 +195,7 @@ class ProxyTask:
         config = asdict(self.config)
         del config["data"]  # what is in the files counts, not where they are
         del config["eval"]["batch_size"], config["eval"]["every_epochs"]  # change no final figure
+        del config["train"]["compile"]  # as the device, which is no part of it either
         meaning = {"protocol": PROTOCOL_VERSION, "config": config, "data": self.fingerprint}
         return hashlib.sha256(canonical_json(meaning).encode()).hexdigest()[:16]
 
@@ -220,7 +223,8 @@ class ProxyTask:
         if (name, size) not in self._splits:
             annotations = self._annotations(name)
             cache = open_cache(annotations, size, cache_root(self.config.data.cache_folder))
-            self._splits[name, size] = _Split(annotations, cache, labelled(annotations, cache))
+            data = on_device(labelled(annotations, cache), self.torch_device)
+            self._splits[name, size] = _Split(annotations, cache, data)
         return self._splits[name, size]
 
     def _evaluator(self, name: str) -> CocoEvaluator:
@@ -312,6 +316,10 @@ class ProxyTask:
         split = self._split("train", fidelity.image_size_pixels)
         reset_peak_memory(device)
         attempt_started = time.perf_counter()
+        compiles = train.compile != "off"
+        if compiles:
+            prepare_compilation(cache_root(config.data.cache_folder) / "compiled")
+        compiled_before = compile_seconds() if compiles else 0.0
         network, spec, cost = self._build(genotype, seed, fidelity, len(rows))
 
         checkpoints = _Checkpoints(folder, self._identity(genotype, network, seed, fidelity))
@@ -365,6 +373,7 @@ class ProxyTask:
             madds=cost.madds,
             network_key=network.backbone.network_key(),
             train_seconds=train_seconds,
+            compile_seconds=compile_seconds() - compiled_before if compiles else None,
             eval_seconds=eval_seconds,
             peak_memory_bytes=peak_memory_bytes(device),
         )

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spinenas.proxy_task.augment import augmented
+from spinenas.proxy_task.batches import batches
+from spinenas.proxy_task.compilation import compile_network, maybe_compiled
 from spinenas.proxy_task.config import LossConfig, TrainConfig
 from spinenas.proxy_task.device import autocast
 from spinenas.proxy_task.labelled_images import LabelledImages
 from spinenas.proxy_task.losses import detection_loss
-from spinenas.proxy_task.matching import targets
 from spinenas.proxy_task.retinanet import RetinaNet
 from spinenas.space.network.blocks import StochasticDepth
 from spinenas.space.random_streams import generator, seed_for
@@ -143,6 +143,8 @@ def train_detector(
     anchors = network.anchors((size, size)).to(device)
     optimizer = make_optimizer(network, train, decay_depthwise=decay_depthwise)
     parameters = list(network.parameters())  # finding them takes longer than their norm
+    compile_network(network, train.compile)
+    losses = maybe_compiled(detection_loss, train.compile)
     num_batches = steps_per_epoch(len(rows), train.batch_size)
     num_steps = train.epochs * num_batches
     if start is not None:
@@ -157,15 +159,13 @@ def train_detector(
         sums = torch.zeros(3, device=device)
         worst = torch.zeros((), device=device)
         rate = 0.0
-        for batch in range(num_batches):
+        for batch, (images, classes, box_targets) in enumerate(batches(data, order, rng, anchors, train)):
             rate = learning_rate_at((epoch - 1) * num_batches + batch, num_steps, train)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            chosen = order[batch * train.batch_size : (batch + 1) * train.batch_size]
-            images, classes, box_targets = make_batch(data, chosen, rng, anchors, train)
             with autocast(device, train.dtype):
                 logits, deltas = network(images)
-            total, class_part, box_part = detection_loss(
+            total, class_part, box_part = losses(
                 logits,
                 deltas,
                 classes,
@@ -224,34 +224,3 @@ def _restore(state: TrainState, network: nn.Module, optimizer: torch.optim.Optim
         # In the parameter's memory format: the fused optimisers walk through memory, whatever the strides say.
         like = parameter if value.shape == parameter.shape else value
         optimizer.state[parameter][key] = torch.empty_like(like, device=parameter.device).copy_(value)
-
-
-def make_batch(
-    data: LabelledImages,
-    rows: NDArray[np.int64],
-    rng: np.random.Generator,
-    anchors: Tensor,
-    train: TrainConfig,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return augmented images (B, 3, S, S), class channels (B, A) and box targets (B, A, 4) on the anchors' device."""
-    images, classes, box_targets = [], [], []
-    for row in rows:
-        boxes_yxyx, labels = data.objects(row)
-        image, boxes_yxyx, kept = augmented(
-            torch.from_numpy(np.array(data.images[row])),
-            data.content(row),
-            boxes_yxyx,
-            rng,
-            flip=train.flip,
-            scale_jitter=train.scale_jitter,
-        )
-        images.append(image)
-        class_target, box_target = targets(
-            anchors,
-            torch.from_numpy(boxes_yxyx).float().to(anchors.device),
-            torch.from_numpy(labels[kept]).long().to(anchors.device),
-        )
-        classes.append(class_target)
-        box_targets.append(box_target)
-    stacked = torch.stack(images).to(anchors.device, memory_format=torch.channels_last)
-    return stacked, torch.stack(classes), torch.stack(box_targets)

@@ -87,7 +87,8 @@ class Evaluation:
         params: trainable parameters of the detector that was trained.
         madds: multiply-adds of that detector for one image.
         network_key: identity of the network really built, read off the module.
-        train_seconds: time in training.
+        train_seconds: time in training, compilation included.
+        compile_seconds: time in compilation; None where nothing is compiled.
         eval_seconds: time in evaluation.
         peak_memory_bytes: largest resident (CPU) or allocated (accelerator) memory of the trial.
     """
@@ -99,6 +100,7 @@ class Evaluation:
     madds: int | None = None
     network_key: str | None = None
     train_seconds: float | None = None
+    compile_seconds: float | None = None
     eval_seconds: float | None = None
     peak_memory_bytes: int | None = None
 

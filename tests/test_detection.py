@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from spinenas.proxy_task.anchors import anchor_boxes
-from spinenas.proxy_task.augment import augmented, letterboxed, normalize
+from spinenas.proxy_task.augment import (
+    Window,
+    augmented,
+    augmented_batch,
+    draw_window,
+    letterboxed,
+    normalize,
+    stacked_windows,
+)
 from spinenas.proxy_task.boxes import decode, encode, iou_yxyx, xywh_from_yxyx, yxyx_from_xywh
 from spinenas.proxy_task.config import EvalConfig, HeadConfig
 from spinenas.proxy_task.detect import postprocess
@@ -202,9 +210,25 @@ def test_every_anchor_is_matched_as_the_rule_says() -> None:
         assert match(anchors, boxes).tolist() == expected
 
 
+def test_a_padded_batch_is_matched_as_each_of_its_images() -> None:
+    rng = np.random.default_rng(9)
+    anchors = random_boxes(rng, 80, size=30)
+    each = [random_boxes(rng, count, size=30) for count in (3, 1, 7, 5)]
+    boxes, labels = torch.zeros(4, 9, 4), torch.zeros(4, 9, dtype=torch.long)
+    for image, found in enumerate(each):
+        boxes[image, : len(found)] = found
+        labels[image, : len(found)] = torch.arange(1, len(found) + 1)
+    classes, box_targets = targets(anchors, boxes, labels)
+    for image, found in enumerate(each):
+        alone, alone_targets = targets(anchors, found, torch.arange(1, len(found) + 1))
+        assert torch.equal(classes[image], alone)
+        assert torch.equal(box_targets[image], alone_targets)
+        assert int((alone > 0).sum()) > 0
+
+
 def test_an_image_without_boxes_is_all_background() -> None:
     anchors = random_boxes(np.random.default_rng(8), 10)
-    classes, box_targets = targets(anchors, torch.zeros(0, 4), torch.zeros(0, dtype=torch.long))
+    classes, box_targets = targets(anchors, torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))
     assert classes.tolist() == [0] * 10
     assert box_targets.abs().sum() == 0
     loss, _, box_part = detection_loss(
@@ -293,9 +317,9 @@ def test_boxes_follow_their_object_through_flip_scale_and_crop(jitter: tuple[flo
         y0, x0 = int(rng.integers(0, content[0] - 16)), int(rng.integers(0, content[1] - 16))
         y1, x1 = y0 + int(rng.integers(8, 16)), x0 + int(rng.integers(8, 16))
         image[y0:y1, x0:x1] = 255
-        out, boxes, kept = augmented(
-            image, content, np.array([[y0, x0, y1, x1]], dtype=np.float64), rng, flip=True, scale_jitter=jitter
-        )
+        window = draw_window(content, 64, rng, flip=True, scale_jitter=jitter)
+        out = augmented(image, window)
+        boxes, kept = window.take_boxes(np.array([[y0, x0, y1, x1]], dtype=np.float64))
         assert out.shape == (3, 64, 64)
         middle = float((normalize(torch.full((3, 1, 1), 255.0)) + normalize(torch.zeros(3, 1, 1)))[0, 0, 0]) / 2
         rows, columns = torch.nonzero(out[0] > middle, as_tuple=True)
@@ -311,11 +335,23 @@ def test_boxes_follow_their_object_through_flip_scale_and_crop(jitter: tuple[flo
 
 def test_an_image_without_augmentation_is_the_normalised_image_padded_with_zeros() -> None:
     image = torch.full((32, 32, 3), 200, dtype=torch.uint8)
-    out = letterboxed(image, (32, 20))
+    out = letterboxed(image[None], torch.tensor([[32, 20]]))[0]
     red = (200 / 255 - 0.485) / 0.229
     assert float(out[0, 5, 5]) == pytest.approx(red)
     assert float(out[:, :, 20:].abs().sum()) == 0
-    plain, _, _ = augmented(
-        image, (32, 20), np.zeros((0, 4)), np.random.default_rng(0), flip=False, scale_jitter=(1.0, 1.0)
-    )
+    plain = augmented(image, Window(corner=(0, 0), crop=(32, 20), target=(32, 20), flipped=False))
     assert torch.equal(plain, out)
+
+
+@pytest.mark.parametrize("jitter", [(1.0, 1.0), (0.5, 2.0), (0.1, 0.4), (3.0, 5.0)])
+def test_a_batch_is_augmented_as_each_of_its_images(jitter: tuple[float, float]) -> None:
+    rng = np.random.default_rng(4)
+    images = torch.from_numpy(rng.integers(0, 256, size=(24, 48, 48, 3), dtype=np.uint8))
+    # No target is a single column: of those torch's antialiased interpolation repeats the first row.
+    shorts = rng.integers(20, 49, size=len(images)).tolist()
+    contents = [(48, short) if i % 2 else (short, 48) for i, short in enumerate(shorts)]
+    windows = [draw_window(content, 48, rng, flip=True, scale_jitter=jitter) for content in contents]
+    assert any(window.flipped for window in windows)
+    batch = augmented_batch(images, stacked_windows(windows))
+    each = torch.stack([augmented(image, window) for image, window in zip(images, windows, strict=True)])
+    torch.testing.assert_close(batch, each, rtol=0, atol=1e-4)
