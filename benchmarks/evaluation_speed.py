@@ -27,8 +27,9 @@ import numpy as np
 
 from spinenas.proxy_task.coco import Annotations
 from spinenas.proxy_task.config import DataConfig
+from spinenas.proxy_task.detections import Detections
 from spinenas.proxy_task.device import use_threads
-from spinenas.proxy_task.evaluate import CocoEvaluator, Detections
+from spinenas.proxy_task.evaluate import CocoEvaluator
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.search.presets import COCO_SMALL_TASK
 from spinenas.space.published import SPINENET_49

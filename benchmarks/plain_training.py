@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -96,6 +94,7 @@ class PlainTraining:
         device: torch.device,
         *,
         seed: int = 0,
+        num_workers: int = 1,
     ):
         self.network, self.annotations, self.config, self.device = network, annotations, config, device
         size = config.image_size_pixels
@@ -107,12 +106,15 @@ class PlainTraining:
         others = [parameter for parameter in network.parameters() if parameter.ndim != 4]
         groups = [{"params": kernels, "weight_decay": train.weight_decay}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = kind(groups, lr=train.learning_rate, foreach=False, **momentum)
+        self.num_workers = num_workers
         self.train_rows, self.eval_rows = Rows(), Rows()
         self.train_loader = self._loader(ImageFiles(annotations, size, train, seed), self.train_rows, train.batch_size)
         self.eval_loader = self._loader(ImageFiles(annotations, size, None), self.eval_rows, config.eval.batch_size)
 
     def _loader(self, images: ImageFiles, rows: Rows, batch_size: int) -> DataLoader[Sample]:
-        return DataLoader(images, batch_size, sampler=rows, num_workers=1, collate_fn=collate, persistent_workers=True)
+        return DataLoader(
+            images, batch_size, sampler=rows, num_workers=self.num_workers, collate_fn=collate, persistent_workers=True
+        )
 
     def train(self, rows: NDArray[np.int64], rates: Sequence[float] | None = None) -> None:
         """Train on these images, a batch at a time, at a learning rate for each batch or as it was."""
@@ -169,8 +171,11 @@ class PlainTraining:
         return box
 
     @torch.no_grad()
-    def average_precision(self, rows: NDArray[np.int64], truth: COCO) -> float:
+    def average_precision(self, rows: NDArray[np.int64], truth: Any) -> float:
         """Detect on these images, and let pycocotools say how well."""
+        from pycocotools.coco import COCO  # trainings alone do without
+        from pycocotools.cocoeval import COCOeval
+
         self.network.eval()
         self.eval_rows.rows = rows.tolist()
         found: list[dict[str, Any]] = []
@@ -221,8 +226,10 @@ class PlainTraining:
         return found
 
 
-def as_coco(annotations: Annotations) -> COCO:
+def as_coco(annotations: Annotations) -> Any:
     """The annotations as pycocotools reads them."""
+    from pycocotools.coco import COCO
+
     coco = COCO()
     image_of_box = np.repeat(annotations.image_ids, np.diff(annotations.box_offsets))
     coco.dataset = {

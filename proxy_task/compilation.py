@@ -26,6 +26,9 @@ Function = TypeVar("Function", bound=Callable[..., object])
 REGIONS = (*BLOCKS.values(), Resample, MobileResample, Tower)
 """Modules that are compiled by themselves; stem and endpoints, which are not in one of them, are too."""
 
+BACKEND: str | Callable[..., Any] = "inductor"
+"""What torch.compile compiles with; tests count with another."""
+
 MANY_PROGRAMS = 4096
 """Torch gives up on code that it has compiled for more shapes than this; a space has some hundreds."""
 
@@ -34,22 +37,21 @@ def maybe_compiled(function: Function, mode: Mode) -> Function:
     """Return the function, compiled for each shape it is called with unless the mode is "off"."""
     if mode == "off":
         return function
-    program: Function = torch.compile(function, fullgraph=True, dynamic=False)  # type: ignore[assignment]
+    program: Function = torch.compile(function, backend=BACKEND, fullgraph=True, dynamic=False)  # type: ignore[assignment]
     return program
 
 
-def compile_network(network: RetinaNet, mode: Mode, *, backend: str | Callable[..., Any] = "inductor") -> None:
+def compile_network(network: RetinaNet, mode: Mode) -> None:
     """Have the parts of a network, or all of it as one, compiled when they are first called.
 
     Args:
         network: changed in place.
         mode: "off" for no compilation; "blocks" for programs that candidates share; "whole" for one of its own, which
             takes longer to compile and leaves more to be joined.
-        backend: what torch.compile compiles with.
     """
     modules: dict[Mode, list[nn.Module]] = {"off": [], "blocks": regions(network), "whole": [network]}
     for module in modules[mode]:
-        module.compile(backend=backend, fullgraph=True, dynamic=False)
+        module.compile(backend=BACKEND, fullgraph=True, dynamic=False)
 
 
 def regions(network: RetinaNet) -> list[nn.Module]:

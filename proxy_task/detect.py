@@ -1,12 +1,10 @@
-"""Detections of a trained network on cached images: decode, exact greedy NMS, boxes in pixels of the originals.
+"""Detections of a trained network on cached images: decode, exact greedy NMS.
 
 As tensorflow/tpu `postprocess_ops.py`, but for one thing: the candidates that go into NMS are the best over all
 classes together, not the best of each class. The detections are the same as long as NMS leaves max_detections of them.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,32 +14,13 @@ from torch import Tensor
 from spinenas.proxy_task.augment import letterboxed
 from spinenas.proxy_task.batches import pixels
 from spinenas.proxy_task.boxes import decode, xywh_from_yxyx
-from spinenas.proxy_task.coco import Annotations
 from spinenas.proxy_task.config import EvalConfig
+from spinenas.proxy_task.detections import CanvasDetections
 from spinenas.proxy_task.device import autocast
-from spinenas.proxy_task.evaluate import Detections
-from spinenas.proxy_task.image_cache import ImageCache
 from spinenas.proxy_task.labelled_images import LabelledImages
 from spinenas.proxy_task.nms import greedy_nms
 from spinenas.proxy_task.retinanet import RetinaNet
 from spinenas.proxy_task.train import Diverged
-
-
-@dataclass(frozen=True, slots=True)
-class CanvasDetections:
-    """Detections in pixels of the square canvas, by falling score within an image.
-
-    Attributes:
-        rows: (D,) rows of the images.
-        labels: (D,) class channels, 1 to K.
-        boxes_xywh: (D, 4) float64.
-        scores: (D,) float64.
-    """
-
-    rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    boxes_xywh: NDArray[np.float64]
-    scores: NDArray[np.float64]
 
 
 def postprocess(
@@ -123,15 +102,3 @@ def detect(
         )
     network.train(was_training)
     return CanvasDetections(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
-
-
-def on_originals(
-    found: CanvasDetections, annotations: Annotations, cache: ImageCache, category_ids: NDArray[np.int64]
-) -> Detections:
-    """Bring detections to pixels of the original images; class channel i + 1 stands for category_ids[i]."""
-    return Detections(
-        image_ids=annotations.image_ids[found.rows],
-        category_ids=category_ids[found.labels - 1],
-        boxes_xywh=found.boxes_xywh / cache.scales[found.rows][:, None],
-        scores=found.scores,
-    )

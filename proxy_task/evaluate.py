@@ -8,42 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import io
-from dataclasses import dataclass
 
 import numpy as np
 from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
 
 from spinenas.proxy_task.coco import Annotations
+from spinenas.proxy_task.detections import Detections
 from spinenas.results.record import COCO_METRICS
 
 MAX_DETECTIONS = 100
 """Per image and category, as in COCO."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Detections:
-    """Found boxes, D of them, in any order; ties in score go to the first.
-
-    Attributes:
-        image_ids: (D,) as in the annotation file.
-        category_ids: (D,) ids of the annotation file, not class channels.
-        boxes_xywh: (D, 4) pixels of the original image.
-        scores: (D,) higher is surer.
-    """
-
-    image_ids: NDArray[np.int64]
-    category_ids: NDArray[np.int64]
-    boxes_xywh: NDArray[np.float64]
-    scores: NDArray[np.float64]
-
-    def __post_init__(self) -> None:
-        num_detections = len(self.scores)
-        assert self.image_ids.shape == self.category_ids.shape == self.scores.shape == (num_detections,)
-        assert self.boxes_xywh.shape == (num_detections, 4)
-        # To pycocotools a box of NaN is a perfect match.
-        if not (np.isfinite(self.boxes_xywh).all() and np.isfinite(self.scores).all()):
-            raise ValueError("a detection has a box or score that is not finite; the network has diverged")
 
 
 class CocoEvaluator:

@@ -9,7 +9,8 @@ import numpy as np
 from spinenas.proxy_task.cache_folder import cache_root
 from spinenas.proxy_task.coco import Annotations, find_split, read_annotations
 from spinenas.proxy_task.config import DataConfig, EvalConfig
-from spinenas.proxy_task.detect import detect, on_originals
+from spinenas.proxy_task.detect import detect
+from spinenas.proxy_task.detections import on_originals
 from spinenas.proxy_task.device import choose_device
 from spinenas.proxy_task.evaluate import CocoEvaluator
 from spinenas.proxy_task.image_cache import open_cache

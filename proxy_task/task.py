@@ -32,7 +32,8 @@ from spinenas.proxy_task.coco import (
 )
 from spinenas.proxy_task.compilation import compile_seconds, prepare_compilation
 from spinenas.proxy_task.config import DataConfig, TaskConfig
-from spinenas.proxy_task.detect import detect, on_originals
+from spinenas.proxy_task.detect import detect
+from spinenas.proxy_task.detections import on_originals
 from spinenas.proxy_task.device import (
     choose_device,
     peak_memory_bytes,

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from spinenas.proxy_task.coco import Annotations
-from spinenas.proxy_task.evaluate import Detections
+from spinenas.proxy_task.detections import Detections
 from spinenas.results.record import COCO_METRICS
 
 

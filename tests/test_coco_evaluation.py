@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from shared_fixtures import shared_folder
 
 from spinenas.proxy_task.coco import Annotations, read_annotations
-from spinenas.proxy_task.evaluate import CocoEvaluator, Detections
+from spinenas.proxy_task.detections import Detections
+from spinenas.proxy_task.evaluate import CocoEvaluator
 from spinenas.results.record import COCO_METRICS
 
 NONE_FOUND = Detections(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty((0, 4)), np.empty(0))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from spinenas.proxy_task import compilation
 from spinenas.proxy_task.augment import augmented_batch, draw_window, letterboxed, stacked_windows
 from spinenas.proxy_task.compilation import compile_network, compile_seconds, prepare_compilation, regions
 from spinenas.proxy_task.config import EvalConfig, HeadConfig
@@ -113,8 +114,9 @@ def test_no_region_is_part_of_another_and_every_convolution_is_in_one() -> None:
     assert {type(region) for region in owner.values()} == {ConvNorm, Resample, Bottleneck, Residual, Tower}
 
 
-def test_candidates_share_the_programs_of_their_blocks() -> None:
+def test_candidates_share_the_programs_of_their_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     counter = CompileCounterWithBackend("eager")  # type: ignore[no-untyped-call]
+    monkeypatch.setattr(compilation, "BACKEND", counter)
     images = torch.rand(2, 3, SIZE, SIZE)
     space = SearchSpace.spinenet49()
     counts = []
@@ -123,12 +125,12 @@ def test_candidates_share_the_programs_of_their_blocks() -> None:
         network.eval()  # the same features twice, whatever is compiled
         with torch.no_grad():
             plain = network(images)
-            compile_network(network, "blocks", backend=counter)
+            compile_network(network, "blocks")
             torch.testing.assert_close(network(images), plain, rtol=1e-4, atol=1e-5)
         counts.append(counter.frame_count)
     with torch.no_grad():
         again = small(sample_without_dead_blocks(space, generator(0, "regions", 2))).eval()
-        compile_network(again, "blocks", backend=counter)
+        compile_network(again, "blocks")
         again(images)
     assert counter.frame_count == counts[-1]
     num_regions = len(regions(network))
@@ -154,7 +156,8 @@ def test_a_compiled_block_is_the_same_block_and_its_compilation_is_timed() -> No
     assert compile_seconds() > forward, "the backward program is not counted"
 
 
-def test_off_compiles_nothing() -> None:
+def test_off_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compilation, "BACKEND", lambda graph, inputs: pytest.fail("something is compiled"))
     network = small()
-    compile_network(network, "off", backend=lambda graph, inputs: pytest.fail("something is compiled"))
+    compile_network(network, "off")
     network(torch.rand(2, 3, SIZE, SIZE))

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pycocotools_reference import PycocotoolsEvaluator
 
 from spinenas.proxy_task.coco import Annotations
-from spinenas.proxy_task.evaluate import CocoEvaluator, Detections
+from spinenas.proxy_task.detections import Detections
+from spinenas.proxy_task.evaluate import CocoEvaluator
 
 Generator = np.random.Generator
 Figures = dict[str, float | None]

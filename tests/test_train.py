@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import shutil
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from shared_fixtures import REPOSITORY
 
 from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
 from spinenas.proxy_task.device import choose_device, peak_memory_bytes, reset_peak_memory
@@ -405,3 +407,19 @@ def test_replaced_images_are_other_data(config: TaskConfig, folder: Path, tmp_pa
 def test_values_that_cannot_work_are_refused(config: TaskConfig, part: str, values: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         replace(config, **{part: replace(getattr(config, part), **values)})
+
+
+@pytest.mark.parametrize("way", ["cpu", "accelerator"])
+def test_loss_and_gradient_are_those_of_the_straightforward_step(
+    config: TaskConfig, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one memory layout: another one moves a gradient by its rounding alone (`benchmarks/step_parity.py`)."""
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    step = importlib.import_module("step_parity").step
+    task = ProxyTask(config, device="cpu")
+    task.prepare()
+    for genotype in (SPINENET_49, SMALL_GENOTYPE):
+        plain, ours = (step(task, genotype, name, "float32", torch.contiguous_format) for name in ("plain", way))
+        loss, gradient = ours.difference(plain)
+        assert loss < 1e-5
+        assert gradient < 1e-5
