@@ -3,6 +3,7 @@
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
 from spinenas.controller.choices import CONTROLLERS, make_controller
 from spinenas.controller.evolution import RegularizedEvolution
+from spinenas.controller.plan import PlannedTrials
 from spinenas.controller.random_search import MaddsBand, RandomSearch
 from spinenas.controller.replicates import ReplicateLeaders
 
@@ -10,6 +11,7 @@ __all__ = [
     "CONTROLLERS",
     "Controller",
     "MaddsBand",
+    "PlannedTrials",
     "Proposal",
     "RandomSearch",
     "RegularizedEvolution",

@@ -9,6 +9,7 @@ from typing import Any
 from spinenas.controller.base import Controller
 from spinenas.controller.dedup import Feasible
 from spinenas.controller.evolution import RegularizedEvolution
+from spinenas.controller.plan import PlannedTrials
 from spinenas.controller.random_search import RandomSearch
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.search_space import SearchSpace
@@ -16,6 +17,7 @@ from spinenas.space.search_space import SearchSpace
 CONTROLLERS: dict[str, Callable[..., Controller]] = {
     "random": RandomSearch,
     "evolution": RegularizedEvolution,
+    "plan": PlannedTrials,
 }
 """What makes a controller, by name; its keyword arguments are its options."""
 

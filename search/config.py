@@ -72,17 +72,31 @@ class RandomConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanConfig:
+    """Options of the controller "plan".
+
+    Attributes:
+        architectures: texts of genotypes, or names of baselines such as "r50-fpn".
+        replicates: trainings of each, with different seeds.
+    """
+
+    architectures: tuple[str, ...] = ()
+    replicates: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class ControllerConfig:
     """Who proposes.
 
     Attributes:
         name: one of `spinenas.controller.CONTROLLERS`.
-        evolution, random: options of each; those of the one not named are not used.
+        evolution, random, plan: options of each; those of the ones not named are not used.
     """
 
     name: str = "evolution"
     evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
     random: RandomConfig = field(default_factory=RandomConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
 
     def __post_init__(self) -> None:
         if self.name not in CONTROLLERS:
@@ -90,7 +104,7 @@ class ControllerConfig:
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments for `make_controller`."""
-        chosen: EvolutionConfig | RandomConfig = self.evolution if self.name == "evolution" else self.random
+        chosen = getattr(self, self.name)
         return {item.name: getattr(chosen, item.name) for item in dataclasses.fields(chosen)}
 
 
@@ -250,7 +264,7 @@ class SearchConfig:
         """Return a sentence for each value that was set and that other values leave without effect."""
         sentences = []
         chosen = self.controller.name
-        for name in sorted({"evolution", "random"} - {chosen}):
+        for name in sorted({"evolution", "random", "plan"} - {chosen}):
             options = getattr(self.controller, name)
             for item in dataclasses.fields(options):
                 if getattr(options, item.name) != item.default:

@@ -1,0 +1,84 @@
+"""What a noise study says: against simulations of the model that it assumes, and in cases that are clear."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from spinenas.results.noise import MOST_REPLICATES, POOL, expected_maximum, noise_of
+from spinenas.space.errors import UserError
+
+
+def study(
+    between: float, within: float, *, architectures: int = 400, seeds: int = 3, seed: int = 0
+) -> list[list[float]]:
+    rng = np.random.default_rng(seed)
+    truth = 0.3 + between * rng.normal(size=(architectures, 1))
+    return (truth + within * rng.normal(size=(architectures, seeds))).tolist()
+
+
+def test_the_largest_of_normal_numbers() -> None:
+    assert expected_maximum(1) == pytest.approx(0, abs=1e-9)
+    assert expected_maximum(2) == pytest.approx(1 / np.sqrt(np.pi), abs=1e-6)
+    draws = np.random.default_rng(0).normal(size=(40_000, 100)).max(axis=1)
+    assert expected_maximum(100) == pytest.approx(draws.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize(("between", "within"), [(0.03, 0.01), (0.01, 0.02)])
+def test_the_best_single_run_is_overstated_as_in_a_simulation(between: float, within: float) -> None:
+    noise = noise_of(study(between, within))
+    assert noise.correlation.between_std == pytest.approx(between, rel=0.15)
+    assert noise.correlation.within_std == pytest.approx(within, rel=0.1)
+    rng = np.random.default_rng(1)
+    truth = between * rng.normal(size=(20_000, 100))
+    seen = truth + within * rng.normal(size=truth.shape)
+    best = seen.argmax(axis=1)[:, None]
+    excess = (np.take_along_axis(seen, best, 1) - np.take_along_axis(truth, best, 1)).mean()
+    assert noise.overstatement(100) == pytest.approx(excess, rel=0.15)
+    assert noise.overstatement(1000) > noise.overstatement(100) > noise.overstatement(10) > 0
+
+
+def test_more_runs_find_more_of_the_best_tenth() -> None:
+    noise = noise_of(study(0.02, 0.02))
+    shares = [noise.share_found(count) for count in (1, 3, 10, 40)]
+    assert shares == sorted(shares)
+    assert 1 / POOL < shares[0] < 0.7
+    assert shares[-1] > 0.8
+    needed = noise.replicates_needed()
+    assert needed is not None
+    assert noise.share_found(needed) >= 0.8 > noise.share_found(needed - 1)
+    assert f"give it {needed} runs each" in noise.advice()
+
+
+def test_where_seeds_do_not_matter_one_run_is_enough() -> None:
+    noise = noise_of(study(0.02, 1e-6))
+    assert noise.replicates_needed() == 1
+    assert noise.overstatement(1000) < 1e-6
+    assert noise.advice().startswith("One run of each architecture ranks well enough")
+    assert noise.advice().endswith("the best tenth is separated by one run of each.")
+
+
+def test_where_nothing_else_matters_the_advice_is_to_train_more() -> None:
+    noise = noise_of(study(1e-6, 0.02))
+    assert noise.replicates_needed() is None
+    assert noise.share_found(1) == pytest.approx(0.1, abs=0.03)
+    assert noise.advice().startswith("Single runs say little here")
+    assert f"more than {MOST_REPLICATES} runs" in noise.advice()
+
+
+def test_a_wide_interval_is_said_to_be_one() -> None:
+    noise = noise_of(study(0.02, 0.01, architectures=5, seeds=2, seed=3))
+    assert noise.correlation.lower < 0.6 <= noise.correlation.value
+    assert "the interval reaches down to" in noise.advice()
+
+
+def test_the_same_study_gives_the_same_answer() -> None:
+    first, second = noise_of(study(0.02, 0.01)), noise_of(study(0.02, 0.01))
+    assert first.to_json() == second.to_json()
+    assert {row["what"] for row in first.rows()} >= {"intraclass correlation", "sd between seeds"}
+
+
+@pytest.mark.parametrize("runs", [[], [[0.1, 0.2]], [[0.1], [0.2]]])
+def test_too_little_for_an_answer_is_an_error_and_not_a_figure(runs: list[list[float]]) -> None:
+    with pytest.raises(UserError, match="two or more"):
+        noise_of(runs)
