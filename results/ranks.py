@@ -77,7 +77,7 @@ def _with_interval(
     first: NDArray[np.float64],
     second: NDArray[np.float64],
 ) -> Interval:
-    """The figure, and its bootstrap over architectures; one that is drawn twice is tied with itself, which is not counted."""
+    """The figure, and its bootstrap over architectures; a pair of one with itself is a tie, which does not count."""
     value = measure(first, second)
     if np.isnan(value):
         return Interval(None, None, None)

@@ -1,0 +1,311 @@
+"""Studies of a proxy task: planned trainings as an ordinary run, which is resumed as any, and what they say.
+
+`noise`: how much of a result is the seed. `ladder`: does the task see what the paper saw. `rank`: does a cheaper
+fidelity put architectures in the same order as a dearer one.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from spinenas.results.noise import Noise, noise_of
+from spinenas.results.ranks import Agreement, agreement, kendall
+from spinenas.results.record import TrialRecord
+from spinenas.search.config import ControllerConfig, PlanConfig, SearchConfig
+from spinenas.search.driver import Display
+from spinenas.search.executor import Task
+from spinenas.search.loop import CONFIGURED_IN_PYTHON, Run, search_or_resume
+from spinenas.space.baseline import Architecture, Baseline
+from spinenas.space.cost import backbone_cost
+from spinenas.space.errors import UserError
+from spinenas.space.genotype import Genotype
+from spinenas.space.graph import network_key
+from spinenas.space.published import R0_SP53, R23_SP30, SPINENET_49
+from spinenas.space.random_streams import generator
+from spinenas.space.sampling import sample_in_madds_band, sample_without_dead_blocks
+from spinenas.space.search_space import SearchSpace, space_by_name
+
+MADDS_BAND = 0.1
+"""Random architectures of a ladder have SpineNet-49's backbone multiply-adds to within this share."""
+
+
+def run_study(
+    config: SearchConfig,
+    architectures: Sequence[Architecture],
+    seeds: int,
+    *,
+    out: Path,
+    task: Task | None = None,
+    display: Display | None = None,
+) -> Run:
+    """Train all architectures with all seeds, or go on with it. Raises UserError.
+
+    Args:
+        config: its task, executor and seed count; who proposes does not.
+        architectures: trained in this order, all of them with one seed before any with the next.
+        seeds: trainings of each.
+        out: the folder of the run.
+        task: what measures an architecture; None for the proxy task of the configuration.
+        display: who watches.
+    """
+    plan = PlanConfig(tuple(architecture.text for architecture in architectures), seeds)
+    planned = replace(
+        config,
+        controller=ControllerConfig(name="plan", plan=plan),
+        budget=replace(config.budget, num_trials=len(architectures) * seeds, replicate_share=0.0),
+    )
+    return search_or_resume(planned, out=out, task=task, display=display, config_toml=CONFIGURED_IN_PYTHON)
+
+
+def random_architectures(space: SearchSpace, count: int, seed: int) -> list[Genotype]:
+    """SpineNet-49, where the space has it, and random ones without dead blocks, no network twice; a larger count
+    begins with the same ones. Raises UserError."""
+    chosen = {network_key(SPINENET_49): SPINENET_49} if _contains(space, SPINENET_49) else {}
+    for number in range(10 * count):
+        if len(chosen) >= count:
+            break
+        genotype = sample_without_dead_blocks(space, generator(seed, "study", number))
+        chosen.setdefault(network_key(genotype), genotype)
+    if len(chosen) < count:
+        raise UserError(f"the space {space.name!r} gives {len(chosen)} different networks, not {count}; ask for fewer")
+    return list(chosen.values())[:count]
+
+
+def _contains(space: SearchSpace, genotype: Genotype) -> bool:
+    try:
+        space.check(genotype)
+    except UserError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """An architecture whose place the paper gives.
+
+    Attributes:
+        name: as the paper has it.
+        architecture: what is built.
+        published_ap: on COCO val2017, protocol A, 640 px (SpineNet, Figure 4 and section 5.2).
+    """
+
+    name: str
+    architecture: Architecture
+    published_ap: float
+
+
+def damaged(genotype: Genotype, rule: str) -> Genotype:
+    """Leave each block one parent: the nearer one is removed ("short-range"), the farther one ("long-range"), or both
+    for the block before it ("sequential") (SpineNet, section 5.2)."""
+    num_stem = len(genotype.stem)
+    blocks = []
+    for node, block in enumerate(genotype.blocks, start=num_stem):
+        parent = {"short-range": min(block.parents), "long-range": max(block.parents), "sequential": node - 1}[rule]
+        blocks.append(replace(block, parents=(parent,)))
+    return replace(genotype, blocks=tuple(blocks))
+
+
+LADDER = (
+    Rung("R50-FPN", Baseline(50), 37.8),
+    Rung("R23-SP30", R23_SP30, 39.6),
+    Rung("R0-SP53", R0_SP53, 40.7),
+    Rung("SpineNet-49", SPINENET_49, 40.8),
+    Rung("R0-SP53 without short-range parents", damaged(R0_SP53, "short-range"), 35.6),
+    Rung("R0-SP53 without long-range parents", damaged(R0_SP53, "long-range"), 28.6),
+    Rung("R0-SP53, sequential", damaged(R0_SP53, "sequential"), 28.2),
+)
+"""Architectures whose order the paper gives."""
+
+
+def ladder_architectures(config: SearchConfig, num_random: int) -> list[Architecture]:
+    """The ladder, and random genotypes of SpineNet-49's cost. Raises UserError."""
+    space, task = space_by_name(config.space.name), config.task
+    madds = backbone_cost(SPINENET_49, task.scaling, task.image_size_pixels).madds
+    known = {network_key(rung.architecture) for rung in LADDER}
+    drawn: dict[str, Architecture] = {}
+    number = 0
+    while len(drawn) < num_random:
+        genotype = sample_in_madds_band(
+            space,
+            generator(config.seed, "ladder", number),
+            scaling=task.scaling,
+            image_size=task.image_size_pixels,
+            low=(1 - MADDS_BAND) * madds,
+            high=(1 + MADDS_BAND) * madds,
+        )
+        number += 1
+        if network_key(genotype) not in known:
+            drawn.setdefault(network_key(genotype), genotype)
+    return [*(rung.architecture for rung in LADDER), *drawn.values()]
+
+
+def scores(records: Sequence[TrialRecord]) -> dict[str, list[float]]:
+    """APs of complete trials by network key, in the order of their numbers."""
+    found: dict[str, list[float]] = {}
+    for record in records:
+        if record.evaluation is not None:
+            found.setdefault(record.network_key, []).append(record.evaluation.objective)
+    return found
+
+
+def noise(run: Run) -> Noise:
+    """Answer a noise study, by the architectures that have a result for every seed. Raises UserError."""
+    seeds = _planned(run).replicates
+    return noise_of([aps for aps in scores(run.records()).values() if len(aps) == seeds])
+
+
+def _planned(run: Run) -> PlanConfig:
+    plan = SearchConfig.from_json(run.folder.config()).controller
+    if plan.name != "plan":
+        raise UserError(f"{run.folder.path} is a search, not a study; make one with `spinenas proxy noise`")
+    return plan.plan
+
+
+@dataclass(frozen=True, slots=True)
+class LadderResult:
+    """What a task makes of the paper's order.
+
+    Attributes:
+        rows: the rungs, the paper's best first, with the task's figures.
+        order: Kendall's tau between the paper's APs and the task's mean APs, over the rungs with a result.
+        reversed_pairs: pairs of rungs that the task has the other way round by more than two standard errors.
+        num_random: random genotypes of equal cost with a result.
+        num_better: those with a higher mean than SpineNet-49's.
+        better_interval: 95 % interval of the share of such genotypes that are better (Clopper and Pearson).
+    """
+
+    rows: list[dict[str, Any]]
+    order: float
+    reversed_pairs: list[tuple[str, str]]
+    num_random: int
+    num_better: int
+    better_interval: tuple[float, float]
+
+
+def ladder(run: Run) -> LadderResult:
+    """Answer a ladder study. Raises UserError."""
+    _planned(run)
+    found = scores(run.records())
+    rungs = sorted((rung for rung in LADDER), key=lambda rung: -rung.published_ap)
+    known = {network_key(rung.architecture) for rung in rungs}
+    aps = {rung.name: found.get(network_key(rung.architecture), []) for rung in rungs}
+    trained = [rung for rung in rungs if aps[rung.name]]
+    if len(trained) < 2 or not aps["SpineNet-49"]:
+        raise UserError(f"{run.folder.path} has results for {len(trained)} rungs of the ladder; resume it")
+    means = {rung.name: statistics.fmean(aps[rung.name]) for rung in trained}
+    errors = {rung.name: _standard_error(aps[rung.name]) for rung in trained}
+    reversed_pairs = [
+        (better.name, worse.name)
+        for index, better in enumerate(trained)
+        for worse in trained[index + 1 :]
+        if means[worse.name] - means[better.name] > 2 * float(np.hypot(errors[better.name], errors[worse.name]))
+    ]
+    randoms = [statistics.fmean(values) for key, values in found.items() if key not in known]
+    num_better = sum(mean > means["SpineNet-49"] for mean in randoms)
+    interval = stats.binomtest(num_better, max(1, len(randoms))).proportion_ci(method="exact")
+    return LadderResult(
+        rows=[
+            {
+                "architecture": rung.name,
+                "paper": rung.published_ap,
+                "AP": means.get(rung.name),
+                "sd": statistics.stdev(aps[rung.name]) if len(aps[rung.name]) > 1 else None,
+                "n": len(aps[rung.name]),
+            }
+            for rung in rungs
+        ],
+        order=kendall(
+            np.array([rung.published_ap for rung in trained]), np.array([means[rung.name] for rung in trained])
+        ),
+        reversed_pairs=reversed_pairs,
+        num_random=len(randoms),
+        num_better=num_better,
+        better_interval=(float(interval.low), float(interval.high)),
+    )
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CheaperFidelity:
+    """How a cheaper training ranks what a dearer one ranks.
+
+    Attributes:
+        name: the run's folder, and the epoch if it is not the last.
+        cost: seconds of a training as a share of the reference's, medians.
+        agreement: of the mean APs.
+    """
+
+    name: str
+    cost: float
+    agreement: Agreement
+
+
+def compare_fidelities(reference: Run, others: Sequence[Run]) -> list[CheaperFidelity]:
+    """Compare the order that studies give to the same architectures, by run and, where AP was measured, by epoch.
+
+    The reference's own earlier epochs are compared with its end as well: they tell when to stop early, not what a
+    shorter training would give, whose learning rate falls sooner. Raises UserError.
+    """
+    final = scores(reference.records())
+    seconds = _median_seconds(reference.records())
+    found = []
+    for run in (reference, *others):
+        records = run.records()
+        if run.folder.run_info()["data"] != reference.folder.run_info()["data"]:
+            raise UserError(f"{run.folder.path} has other data than {reference.folder.path}; compare runs of the same")
+        by_epoch = _by_epoch(run, records)
+        last = max(by_epoch, default=0)
+        for epoch, aps in sorted(by_epoch.items()):
+            is_last = epoch == last
+            if run is reference and is_last:
+                continue
+            common = sorted(aps.keys() & final.keys())
+            if len(common) < 3:
+                raise UserError(
+                    f"{run.folder.path} and {reference.folder.path} have {len(common)} architectures in common; "
+                    "make both with the same --seed and --genotypes"
+                )
+            found.append(
+                CheaperFidelity(
+                    name=str(run.folder.path) if is_last else f"{run.folder.path}, epoch {epoch}",
+                    cost=_median_seconds(records) * epoch / last / seconds,
+                    agreement=agreement(
+                        np.array([statistics.fmean(aps[key]) for key in common]),
+                        np.array([statistics.fmean(final[key]) for key in common]),
+                    ),
+                )
+            )
+    return sorted(found, key=lambda fidelity: fidelity.cost)
+
+
+def recommended(fidelities: Sequence[CheaperFidelity], wanted: float) -> CheaperFidelity | None:
+    """The cheapest whose order agrees as well as wanted; None if none does."""
+    taus = [(fidelity, fidelity.agreement.kendall.value) for fidelity in fidelities]
+    return next((fidelity for fidelity, tau in taus if tau is not None and tau >= wanted), None)
+
+
+def _by_epoch(run: Run, records: Sequence[TrialRecord]) -> dict[int, dict[str, list[float]]]:
+    """APs by epoch and network, for the epochs after which AP was measured."""
+    found: dict[int, dict[str, list[float]]] = {}
+    for record in records:
+        if record.evaluation is None:
+            continue
+        for entry in run.folder.read_curve(record.number):
+            if "AP" in entry:
+                found.setdefault(int(entry["epoch"]), {}).setdefault(record.network_key, []).append(entry["AP"])
+    return found
+
+
+def _median_seconds(records: Sequence[TrialRecord]) -> float:
+    evaluations = [record.evaluation for record in records if record.evaluation is not None]
+    return statistics.median((found.train_seconds or 0.0) + (found.eval_seconds or 0.0) for found in evaluations)

@@ -1,0 +1,218 @@
+"""Studies of a task: what is planned is trained, whatever is killed, and the answers are those of tasks made up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_task import FakeTask
+
+from spinenas.results.record import Evaluation
+from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
+from spinenas.search.loop import resume, run_search
+from spinenas.search.presets import preset
+from spinenas.search.studies import (
+    LADDER,
+    compare_fidelities,
+    damaged,
+    ladder,
+    ladder_architectures,
+    noise,
+    random_architectures,
+    recommended,
+    run_study,
+)
+from spinenas.space.baseline import Baseline
+from spinenas.space.cost import backbone_cost
+from spinenas.space.errors import UserError
+from spinenas.space.genotype import SPINENET_STEM, BlockKind, Genotype
+from spinenas.space.graph import dead_blocks, network_key
+from spinenas.space.published import R0_SP53, SPINENET_49
+from spinenas.space.random_streams import generator
+from spinenas.space.search_space import SearchSpace
+
+SPACE = SearchSpace.spinenet49()
+CONFIG = replace(preset("quickstart"), executor=ExecutorConfig(kind="serial"))
+PAPER = {network_key(rung.architecture): rung.published_ap / 100 for rung in LADDER}
+
+
+@dataclass
+class KnownTask(FakeTask):
+    """Scores of the architectures are the paper's, or drawn by network; seeds add noise, epochs bring them closer.
+
+    Attributes:
+        noise: standard deviation between seeds.
+        haste: what the order after few epochs has of another one.
+    """
+
+    noise: float = 0.0
+    haste: float = 0.0
+
+    def evaluate(self, genotype: Any, *, seed: int, report: Any, **options: Any) -> Evaluation:
+        key = network_key(genotype)
+        number = int(key, 16) % 2**32
+        truth = PAPER.get(key, 0.3 + 0.05 * generator(number, "truth").normal())
+        other = 0.05 * generator(number, "haste").normal()
+        curve = []
+        for epoch in range(1, self.num_epochs + 1):
+            objective = truth + self.haste * other / epoch + self.noise * generator(seed, "noise").normal()
+            curve.append({"epoch": epoch, "AP": objective})
+            report(epoch, {"AP": objective})
+        return Evaluation(
+            objective=objective, curve=tuple(curve), network_key=key, train_seconds=float(self.num_epochs)
+        )
+
+
+def test_random_architectures_are_different_alive_and_begin_the_same() -> None:
+    few, many = random_architectures(SPACE, 5, 3), random_architectures(SPACE, 20, 3)
+    assert many[:5] == few
+    assert few[0] == SPINENET_49
+    assert len({network_key(genotype) for genotype in many}) == 20
+    assert not any(dead_blocks(genotype) for genotype in many)
+    assert random_architectures(SPACE, 5, 4)[1:] != few[1:]
+    elsewhere = random_architectures(SearchSpace.tiny(), 3, 0)
+    assert SPINENET_49 not in elsewhere
+    assert len(elsewhere) == 3
+    minute = SearchSpace("minute", SPINENET_STEM, (5,), (3, 4), (0,), (BlockKind.BOTTLENECK,), 2)
+    with pytest.raises(UserError, match="ask for fewer"):
+        random_architectures(minute, 40, 0)
+
+
+def test_a_study_trains_what_is_planned_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    architectures = random_architectures(SPACE, 4, 0)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(CONFIG, architectures, 3, out=tmp_path / "run", task=FakeTask(interrupt_at=6))
+    run = run_study(CONFIG, architectures, 3, out=tmp_path / "run", task=FakeTask())
+    records = run.records()
+    assert [record.genotype for record in records] == architectures * 3
+    assert [record.replicate for record in records] == [0] * 4 + [1] * 4 + [2] * 4
+    assert len({record.seed for record in records}) == 12
+    assert all(record.evaluation for record in records)
+    again = run_study(CONFIG, architectures, 3, out=tmp_path / "run", task=FakeTask())
+    assert again.records() == records
+    with pytest.raises(UserError, match="holds another search"):
+        run_study(CONFIG, architectures[:3], 3, out=tmp_path / "run", task=FakeTask())
+
+
+def test_the_noise_of_a_task_is_found(tmp_path: Path) -> None:
+    run = run_study(CONFIG, random_architectures(SPACE, 60, 0), 3, out=tmp_path / "run", task=KnownTask(noise=0.02))
+    found = noise(run)
+    assert (found.num_architectures, found.num_seeds) == (60, 3)
+    assert found.correlation.within_std == pytest.approx(0.02, rel=0.2)
+    assert found.correlation.between_std == pytest.approx(0.05, rel=0.35)
+
+
+def test_architectures_without_all_results_are_left_out_of_the_noise(tmp_path: Path) -> None:
+    task = FakeTask(fail={5: "diverged"})
+    run = run_study(CONFIG, random_architectures(SPACE, 4, 0), 2, out=tmp_path / "run", task=task)
+    assert noise(run).num_architectures == 3
+
+
+def test_a_search_is_no_study(tmp_path: Path) -> None:
+    config = SearchConfig(budget=BudgetConfig(num_trials=2), executor=ExecutorConfig(kind="serial"))
+    run = run_search(config, out=tmp_path / "run", task=FakeTask())
+    for answer in (noise, ladder):
+        with pytest.raises(UserError, match="is a search, not a study"):
+            answer(run)
+
+
+@pytest.mark.parametrize("rule", ["short-range", "long-range", "sequential"])
+def test_a_damaged_graph_has_one_parent_for_each_block_by_the_rule(rule: str) -> None:
+    found = damaged(R0_SP53, rule)
+    assert [block.level for block in found.blocks] == [block.level for block in R0_SP53.blocks]
+    for node, (before, after) in enumerate(zip(R0_SP53.blocks, found.blocks, strict=True), start=2):
+        wanted = {"short-range": min(before.parents), "long-range": max(before.parents), "sequential": node - 1}[rule]
+        assert after.parents == (wanted,)
+
+
+def test_the_ladder_has_baselines_damaged_graphs_and_random_genotypes_of_equal_cost() -> None:
+    architectures = ladder_architectures(CONFIG, 12)
+    assert architectures[0] == Baseline(50)
+    assert len({network_key(architecture) for architecture in architectures}) == len(LADDER) + 12
+    task = CONFIG.task
+    wanted = backbone_cost(SPINENET_49, task.scaling, task.image_size_pixels).madds
+    for architecture in architectures[len(LADDER) :]:
+        assert isinstance(architecture, Genotype)
+        madds = backbone_cost(architecture, task.scaling, task.image_size_pixels).madds
+        assert 0.9 * wanted <= madds <= 1.1 * wanted
+
+
+def test_a_task_that_sees_what_the_paper_saw(tmp_path: Path) -> None:
+    run = run_study(CONFIG, ladder_architectures(CONFIG, 10), 2, out=tmp_path / "run", task=KnownTask(noise=0.0))
+    found = ladder(run)
+    assert found.order == pytest.approx(1)
+    assert found.reversed_pairs == []
+    assert [row["architecture"] for row in found.rows][:2] == ["SpineNet-49", "R0-SP53"]
+    assert found.num_random == 10
+    assert found.num_better == 0
+    low, high = found.better_interval
+    assert low == 0
+    assert high == pytest.approx(1 - 0.025 ** (1 / 10))
+
+
+def test_a_task_that_sees_the_opposite_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in PAPER.items():
+        monkeypatch.setitem(PAPER, key, 0.5 - value)
+    run = run_study(CONFIG, ladder_architectures(CONFIG, 4), 2, out=tmp_path / "run", task=KnownTask(noise=1e-4))
+    found = ladder(run)
+    assert found.order == pytest.approx(-1)
+    assert ("SpineNet-49", "R50-FPN") in found.reversed_pairs
+    assert found.num_better == 4
+
+
+def test_a_ladder_without_results_has_no_answer(tmp_path: Path) -> None:
+    task = FakeTask(fail=dict.fromkeys(range(8), "diverged"))
+    run = run_study(CONFIG, ladder_architectures(CONFIG, 1), 1, out=tmp_path / "run", task=task)
+    with pytest.raises(UserError, match="has results for 0 rungs"):
+        ladder(run)
+
+
+def test_a_short_fidelity_is_compared_with_a_long_one(tmp_path: Path) -> None:
+    architectures = random_architectures(SPACE, 24, 0)
+    runs = {
+        epochs: run_study(
+            CONFIG, architectures, 2, out=tmp_path / str(epochs), task=KnownTask(num_epochs=epochs, haste=3.0)
+        )
+        for epochs in (2, 40)
+    }
+    found = compare_fidelities(runs[40], [runs[2]])
+    names = [fidelity.name for fidelity in found]
+    assert names[0] == f"{tmp_path / '40'}, epoch 1"
+    short = next(fidelity for fidelity in found if fidelity.name == str(tmp_path / "2"))
+    assert short.cost == pytest.approx(2 / 40)
+    assert short.agreement.num_architectures == 24
+    late = next(fidelity for fidelity in found if fidelity.name.endswith("epoch 39"))
+    assert late.cost == pytest.approx(39 / 40)
+    assert late.agreement.kendall.value is not None
+    assert short.agreement.kendall.value is not None
+    assert late.agreement.kendall.value > 0.95 > short.agreement.kendall.value
+    chosen = recommended(found, 0.9)
+    assert chosen is not None
+    assert chosen.cost < late.cost
+    assert chosen.agreement.kendall.value is not None
+    assert chosen.agreement.kendall.value >= 0.9
+    assert recommended(found, 1.01) is None
+
+
+def test_runs_that_share_no_architectures_or_data_are_not_compared(tmp_path: Path) -> None:
+    task = KnownTask()
+    first = run_study(CONFIG, random_architectures(SPACE, 5, 0), 1, out=tmp_path / "a", task=task)
+    other = run_study(CONFIG, random_architectures(SPACE, 5, 1), 1, out=tmp_path / "b", task=task)
+    with pytest.raises(UserError, match="have 1 architectures in common"):
+        compare_fidelities(first, [other])
+    elsewhere = KnownTask(fingerprint={"train": "xyz"})
+    third = run_study(CONFIG, random_architectures(SPACE, 5, 0), 1, out=tmp_path / "c", task=elsewhere)
+    with pytest.raises(UserError, match="has other data"):
+        compare_fidelities(first, [third])
+
+
+def test_a_study_is_resumed_as_any_run(tmp_path: Path) -> None:
+    architectures = [*random_architectures(SPACE, 2, 0), Baseline(50)]
+    with pytest.raises(KeyboardInterrupt):
+        run_study(CONFIG, architectures, 2, out=tmp_path / "run", task=FakeTask(interrupt_at=3))
+    records = resume(tmp_path / "run", task=FakeTask()).records()
+    assert len(records) == 6
+    assert records[2].architecture == "r50-fpn"
+    assert records[5].replicate == 1
