@@ -1,7 +1,7 @@
 """Where derived data is kept, and how it is made once per machine; it knows nothing of what is made.
 
 A target exists only when it is complete: it is built under another name and renamed. The kernel frees the
-lock of a killed builder, and the `.partial` it leaves is removed by the next one.
+lock of a killed builder; the `.partial` it leaves is gone on from by the next one where that can be done, else removed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,24 @@ def cache_root(folder: str | None) -> Path:
     return Path(folder or os.environ.get("SPINENAS_CACHE") or "~/.cache/spinenas").expanduser().absolute()
 
 
-def build_once(target: Path, build: Callable[[Path], None]) -> None:
+def build_once(
+    target: Path,
+    build: Callable[[Path], None],
+    *,
+    goes_on: bool = False,
+    is_whole: Callable[[Path], bool] = Path.exists,
+) -> None:
     """Make `target` (a file or a folder) unless it exists; of several processes one builds, the others wait.
 
-    `build` is given the path to write to; whatever it raises is passed on, and nothing of its work stays.
+    Whatever `build` raises is passed on, and nothing of its work stays.
+
+    Args:
+        target: what is made.
+        build: is given the path to write to.
+        goes_on: `build` can go on from what an interrupted one has written there, which then stays.
+        is_whole: says whether the target is there and sound; one that is not is made anew.
     """
-    if target.exists():
+    if is_whole(target):
         return
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -45,15 +57,27 @@ def build_once(target: Path, build: Callable[[Path], None]) -> None:
         except BlockingIOError:
             logger.info("waiting for another process that builds %s", target)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if target.exists():
+        if is_whole(target):
             return
         partial = target.with_name(target.name + ".partial")
-        _remove(partial)
+        if not goes_on:
+            _remove(partial)
         try:
             build(partial)
-            os.replace(partial, target)
-        finally:
-            _remove(partial)
+            _replace(partial, target)
+        except BaseException as error:
+            # An exception that is no Exception is an interruption, from the keyboard or by SIGTERM.
+            if not goes_on or isinstance(error, Exception):
+                _remove(partial)
+            raise
+
+
+def _replace(partial: Path, target: Path) -> None:
+    """Rename; a damaged target goes first, which processes that have it open do not notice."""
+    if target.exists():
+        logger.warning("%s is damaged and was made anew", target)
+        _remove(target)
+    os.replace(partial, target)
 
 
 def _remove(path: Path) -> None:

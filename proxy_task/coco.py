@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from spinenas.proxy_task.config import DataConfig
@@ -29,6 +32,8 @@ LAYOUTS = {
 EDGE_TOLERANCE_PIXELS = 1.0
 """COCO's boxes enclose rounded outlines and may reach over the edge by a fraction of a pixel; those stay."""
 
+PIECE = 4096
+"""Items that a fingerprint takes at once: what a process allocates for all of a large set it would keep."""
 
 Split = Literal["train", "val"]
 
@@ -109,12 +114,13 @@ class Annotations:
         annotation_ids: (M,) as in the file.
         dropped: boxes of the file that are not here, by reason.
         num_clipped: boxes that were cut to their image.
+        changes: what was dropped and clipped, in words.
     """
 
     images_folder: Path
     image_ids: NDArray[np.int64]
-    file_names: tuple[str, ...]
-    groups: tuple[str, ...]
+    file_names: Sequence[str]
+    groups: Sequence[str]
     widths: NDArray[np.int64]
     heights: NDArray[np.int64]
     category_ids: NDArray[np.int64]
@@ -127,6 +133,7 @@ class Annotations:
     annotation_ids: NDArray[np.int64]
     dropped: dict[str, int] = field(default_factory=dict)
     num_clipped: int = 0
+    changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -138,9 +145,14 @@ class Annotations:
     def fingerprint(self) -> str:
         """SHA-256 of all that can change a result; the folder and the order of images in the file cannot."""
         digest = hashlib.sha256()
-        names = [self.file_names, self.groups, self.category_names]
-        digest.update(json.dumps(names).encode())
-        for integers in (
+        # The JSON of [file_names, groups, category_names], and then the arrays.
+        for start, names in (("[[", self.file_names), ("], [", self.groups), ("], [", self.category_names)):
+            digest.update(start.encode())
+            for first in range(0, len(names), PIECE):
+                text = json.dumps(names[first : first + PIECE])[1:-1]
+                digest.update(((", " if first else "") + text).encode())
+        digest.update(b"]]")
+        integers = (
             self.image_ids,
             self.widths,
             self.heights,
@@ -148,10 +160,11 @@ class Annotations:
             self.box_offsets,
             self.labels,
             self.iscrowd,
-        ):
-            digest.update(integers.astype("<i8").tobytes())
-        for floats in (self.boxes_xywh, self.areas):
-            digest.update(floats.astype("<f8").tobytes())
+        )
+        for dtype, arrays in (("<i8", integers), ("<f8", (self.boxes_xywh, self.areas))):
+            for array in arrays:
+                for first in range(0, len(array), PIECE):
+                    digest.update(np.ascontiguousarray(array[first : first + PIECE], dtype).ravel().data)
         return digest.hexdigest()
 
     def subset(self, image_indices: NDArray[np.int64]) -> Annotations:
@@ -184,9 +197,22 @@ def read_annotations(path: Path, images_folder: Path) -> Annotations:
     reaches over the edge of its image by more than a pixel is clipped to the image, its area reduced in
     proportion, and dropped if a side that had a pixel keeps less than one. Every other box stays as it is,
     however thin, so that AP on valid COCO data is what pycocotools gives for the file. What was changed is
-    counted and logged. Whatever else departs from COCO's format is an error.
+    counted and logged. Whatever else departs from COCO's format is an error; outlines are passed over unread.
     """
-    data = _load_json(path)
+    annotations = parse_annotations(path, images_folder)
+    tell_changes(annotations, path)
+    return annotations
+
+
+def tell_changes(annotations: Annotations, path: Path) -> None:
+    """Log what reading a file changed."""
+    for change in annotations.changes:
+        logger.warning("%s: %s", path, change)
+
+
+def parse_annotations(path: Path, images_folder: Path, *, sha256: str | None = None) -> Annotations:
+    """Do what `read_annotations` does without a word of it; a file of another SHA-256 than the given one is refused."""
+    data = _load_json(path, sha256)
     for name in ("images", "annotations", "categories"):
         if not isinstance(data.get(name), list):
             raise UserError(f"{path} is not a COCO annotation file: it has no list {name!r}")
@@ -202,7 +228,7 @@ def read_annotations(path: Path, images_folder: Path) -> Annotations:
 
     row_of = {image_id: row for row, image_id in enumerate(image_ids.tolist())}
     table = _read_boxes(data["annotations"], row_of, label_of, path)
-    table, dropped, num_clipped = _repair_boxes(table, widths, heights, path)
+    table, dropped, num_clipped, changes = _repair_boxes(table, widths, heights)
     if not np.any(~table.iscrowd):
         raise UserError(
             f"{path} has no boxes of objects ({sum(dropped.values())} were dropped); at least one is needed"
@@ -226,6 +252,7 @@ def read_annotations(path: Path, images_folder: Path) -> Annotations:
         annotation_ids=table.annotation_ids[order],
         dropped=dropped,
         num_clipped=num_clipped,
+        changes=changes,
     )
 
 
@@ -248,15 +275,17 @@ def hold_out(annotations: Annotations, count: int, fingerprint: str) -> tuple[ND
     The choice depends on the fingerprint and the count alone. Groups are taken whole: one that no longer fits
     is passed over, so that up to `count` images are held out, exactly `count` where every image stands alone.
     """
-    members: dict[str, list[int]] = {}
-    for index, group in enumerate(annotations.groups):
-        members.setdefault(group, []).append(index)
     # Sorted by hash, not shuffled by numpy, whose streams may change between versions.
-    ranked = sorted(members, key=lambda group: hashlib.sha256(f"{fingerprint}/{group}".encode()).digest())
+    hashes = (hashlib.sha256(f"{fingerprint}/{group}".encode()).digest() for group in annotations.groups)
+    words = np.fromiter(hashes, dtype="V32", count=len(annotations.groups)).view(">u8").reshape(-1, 4)
+    ranked = np.lexsort(words.T[::-1])  # images of a group stand together
+    is_first = np.append(True, (words[ranked[1:]] != words[ranked[:-1]]).any(axis=1))
+    starts = np.flatnonzero(is_first)
+    sizes = np.diff(starts, append=len(ranked))
     reward: list[int] = []
-    for group in ranked:
-        if len(reward) + len(members[group]) <= count:
-            reward.extend(members[group])
+    for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
+        if len(reward) + size <= count:
+            reward.extend(ranked[start : start + size].tolist())
     is_reward = np.zeros(len(annotations.image_ids), dtype=bool)
     is_reward[reward] = True
     has_object = np.zeros(len(annotations.image_ids), dtype=bool)
@@ -275,24 +304,33 @@ def _image_of_box(annotations: Annotations) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(annotations.image_ids)), np.diff(annotations.box_offsets))
 
 
-def _load_json(path: Path) -> dict[str, Any]:
+OUTLINES = re.compile(rb'"(?:segmentation|counts|keypoints)"\s*:\s*\[[][\d\s.,eE+-]*\]')
+"""Most of a COCO file, gigabytes as Python lists and of no use here; in a string the quotes would be escaped."""
+
+
+def _load_json(path: Path, sha256: str | None) -> dict[str, Any]:
+    text = _without_outlines(path, sha256)
     try:
-        with open(path, encoding="utf-8-sig") as file:  # some tools write a byte order mark
-            data = json.load(file, object_hook=_without_masks)
+        try:
+            data = orjson.loads(text)
+        except orjson.JSONDecodeError:  # it may be NaN or Infinity, which some tools write and Python reads
+            data = json.loads(text.decode())
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); give a COCO annotation file") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path} is not a COCO annotation file: it holds a {type(data).__name__}, not an object")
     return data
 
 
-def _without_masks(entry: dict[str, Any]) -> dict[str, Any]:
-    """Forget outlines as soon as they are parsed: most of a COCO file, and gigabytes as Python lists."""
-    entry.pop("segmentation", None)
-    entry.pop("keypoints", None)
-    return entry
+def _without_outlines(path: Path, sha256: str | None) -> bytes:
+    """Return the text of a file with null for every outline."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    if sha256 is not None and hashlib.sha256(text).hexdigest() != sha256:
+        raise UserError(f"{path} was changed while it was read; start again when it is complete")
+    return OUTLINES.sub(rb'"outline":null', text.removeprefix(b"\xef\xbb\xbf"))  # some tools write a byte order mark
 
 
 def _entry(entries: list[Any], index: int, what: str, path: Path) -> dict[str, Any]:
@@ -402,9 +440,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _repair_boxes(
-    table: _BoxTable, widths: NDArray[np.int64], heights: NDArray[np.int64], path: Path
-) -> tuple[_BoxTable, dict[str, int], int]:
-    """Drop and clip by the rule of `read_annotations`; return what is left, and what was done."""
+    table: _BoxTable, widths: NDArray[np.int64], heights: NDArray[np.int64]
+) -> tuple[_BoxTable, dict[str, int], int, tuple[str, ...]]:
+    """Drop and clip by the rule of `read_annotations`; return what is left, and what was done, in words as well."""
     sizes = np.stack([widths, heights], axis=1)[table.image_rows].astype(np.float64)  # (M, 2)
     corners, sides = table.boxes_xywh[:, :2], table.boxes_xywh[:, 2:]
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -429,15 +467,14 @@ def _repair_boxes(
         "zero or negative size": is_flat,
         "outside the image": is_outside,
     }
-    for change, mask in [
-        *((f"dropped: {reason}", mask) for reason, mask in reasons.items()),
-        ("clipped", is_clipped),
-    ]:
-        if mask.any():
-            first = table.annotation_ids[np.flatnonzero(mask)[0]]
-            logger.warning("%s: boxes %s: %d (first: annotation %d)", path, change, np.count_nonzero(mask), first)
+    masks = {f"dropped: {reason}": mask for reason, mask in reasons.items()} | {"clipped": is_clipped}
+    changes = tuple(
+        f"boxes {change}: {np.count_nonzero(mask)} (first: annotation {table.annotation_ids[np.argmax(mask)]})"
+        for change, mask in masks.items()
+        if mask.any()
+    )
     repaired = _BoxTable(table.image_rows, boxes_xywh, table.labels, areas, table.iscrowd, table.annotation_ids).where(
         is_finite & ~is_flat & ~is_outside
     )
     dropped = {reason: int(np.count_nonzero(mask)) for reason, mask in reasons.items() if mask.any()}
-    return repaired, dropped, int(np.count_nonzero(is_clipped))
+    return repaired, dropped, int(np.count_nonzero(is_clipped)), changes

@@ -89,10 +89,9 @@ class CocoEvaluator:
 
 def _tercile_edges(annotations: Annotations) -> NDArray[np.float64]:
     """Return the two box areas that part the objects into thirds."""
-    objects = annotations.boxes_xywh[~annotations.iscrowd]
-    if len(objects) == 0:
-        return np.zeros(2)
-    return np.quantile(objects[:, 2] * objects[:, 3], [1 / 3, 2 / 3])
+    box_areas = annotations.boxes_xywh[:, 2] * annotations.boxes_xywh[:, 3]
+    objects = box_areas[~annotations.iscrowd]
+    return np.quantile(objects, [1 / 3, 2 / 3]) if len(objects) else np.zeros(2)
 
 
 def _truth(annotations: Annotations, areas: NDArray[np.float64]) -> COCO:

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from spinenas.proxy_task.annotation_cache import open_annotations
 from spinenas.proxy_task.cache_folder import cache_root
-from spinenas.proxy_task.coco import Annotations, find_split, read_annotations
+from spinenas.proxy_task.coco import Annotations, find_split
 from spinenas.proxy_task.config import DataConfig, EvalConfig
 from spinenas.proxy_task.detect import detect
 from spinenas.proxy_task.detections import on_originals
@@ -37,9 +38,10 @@ def evaluate_weights(
             are no numbers.
     """
     paths = find_split(with_built_in(data, spec.image_size_pixels), "val")
-    annotations = read_annotations(paths.annotations, paths.images)
+    root = cache_root(data.cache_folder)
+    annotations = open_annotations(paths.annotations, paths.images, root)
     _check_categories(annotations, spec, str(paths.annotations))
-    cache = open_cache(annotations, spec.image_size_pixels, cache_root(data.cache_folder))
+    cache = open_cache(annotations, spec.image_size_pixels, root)
     device = choose_device()
     try:
         found = detect(

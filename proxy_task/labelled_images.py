@@ -17,24 +17,28 @@ from spinenas.proxy_task.image_cache import ImageCache
 class LabelledImages:
     """All images of a cache with their boxes, as flat arrays; trainings and evaluations take rows of it.
 
+    The arrays of boxes are the annotations' own, which all processes of a machine share; `objects` brings those of an
+    image to pixels of the cache.
+
     Attributes:
         images: (N, S, S, 3) uint8, content in the top-left corner; may be a memory map, or a tensor on an accelerator.
         contents: (N, 2) height and width of the content.
-        box_offsets: (N + 1,); the boxes of image i are box_offsets[i]:box_offsets[i + 1].
-        boxes_yxyx: (M, 4) float64, in pixels of the canvas, without crowds.
+        scales: (N,) resized / original.
+        box_offsets: (N + 1,); the boxes of image i, crowds among them, are box_offsets[i]:box_offsets[i + 1].
+        boxes_xywh: (M, 4) float64, in pixels of the original image.
         labels: (M,) 1 to K.
+        iscrowd: (M,) bool.
+        most_boxes: the number of objects of the image that has most of them, at least 1.
     """
 
     images: NDArray[np.uint8] | torch.Tensor
     contents: NDArray[np.int64]
+    scales: NDArray[np.float64]
     box_offsets: NDArray[np.int64]
-    boxes_yxyx: NDArray[np.float64]
+    boxes_xywh: NDArray[np.float64]
     labels: NDArray[np.int64]
-
-    @property
-    def most_boxes(self) -> int:
-        """The number of boxes of the image that has most of them, at least 1."""
-        return max(1, int(np.diff(self.box_offsets).max()))
+    iscrowd: NDArray[np.bool_]
+    most_boxes: int
 
     def content(self, row: int) -> tuple[int, int]:
         """Height and width of an image's content."""
@@ -42,20 +46,23 @@ class LabelledImages:
         return height, width
 
     def objects(self, row: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Boxes yxyx (n, 4) and labels (n,) of an image."""
+        """Boxes yxyx (n, 4) in pixels of the canvas and labels (n,) of an image, without crowds."""
         span = slice(self.box_offsets[row], self.box_offsets[row + 1])
-        return self.boxes_yxyx[span], self.labels[span]
+        is_object = ~self.iscrowd[span]
+        boxes_xywh = self.boxes_xywh[span][is_object] * self.scales[row]
+        return yxyx_from_xywh(torch.from_numpy(boxes_xywh)).numpy(), self.labels[span][is_object]
 
 
 def labelled(annotations: Annotations, cache: ImageCache) -> LabelledImages:
-    """Bring the boxes, without crowds, into pixels of the cache."""
-    objects = ~annotations.iscrowd
-    image_of_box = np.repeat(np.arange(len(annotations.image_ids)), np.diff(annotations.box_offsets))[objects]
-    boxes_xywh = annotations.boxes_xywh[objects] * cache.scales[image_of_box, None]
+    """Put the images of a cache and the boxes of their annotations together."""
+    num_before = np.append(0, np.cumsum(~annotations.iscrowd, dtype=np.int32))  # objects before each box
     return LabelledImages(
         images=cache.images,
         contents=cache.content_sizes_wh[:, ::-1],
-        box_offsets=np.searchsorted(image_of_box, np.arange(len(annotations.image_ids) + 1)),
-        boxes_yxyx=yxyx_from_xywh(torch.from_numpy(boxes_xywh)).numpy(),
-        labels=annotations.labels[objects],
+        scales=cache.scales,
+        box_offsets=annotations.box_offsets,
+        boxes_xywh=annotations.boxes_xywh,
+        labels=annotations.labels,
+        iscrowd=annotations.iscrowd,
+        most_boxes=max(1, int(np.diff(num_before[annotations.box_offsets]).max())),
     )

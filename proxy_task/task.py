@@ -21,14 +21,15 @@ import torch
 from numpy.typing import NDArray
 
 from spinenas.proxy_task import checkpoint
+from spinenas.proxy_task.annotation_cache import open_annotations
 from spinenas.proxy_task.batches import on_device
 from spinenas.proxy_task.cache_folder import cache_root
 from spinenas.proxy_task.coco import (
     Annotations,
+    Split,
     check_same_categories,
     find_split,
     hold_out,
-    read_annotations,
 )
 from spinenas.proxy_task.compilation import compile_seconds, prepare_compilation
 from spinenas.proxy_task.config import DataConfig, TaskConfig
@@ -156,16 +157,18 @@ class ProxyTask:
         """Where the data is; the generated set is written first."""
         return with_built_in(self.config.data, self.config.image_size_pixels)
 
+    def _open(self, split: Split) -> Annotations:
+        paths = find_split(self._data_config, split)
+        return open_annotations(paths.annotations, paths.images, cache_root(self.config.data.cache_folder))
+
     @cached_property
     def _train(self) -> Annotations:
         """The training annotations, the reward images among them."""
-        paths = find_split(self._data_config, "train")
-        return read_annotations(paths.annotations, paths.images)
+        return self._open("train")
 
     @cached_property
     def _val(self) -> Annotations:
-        paths = find_split(self._data_config, "val")
-        val = read_annotations(paths.annotations, paths.images)
+        val = self._open("val")
         check_same_categories(self._train, val)
         return val
 

@@ -24,12 +24,16 @@ def data() -> LabelledImages:
     rng = np.random.default_rng(2)
     counts = np.array([0, 5, 1, 3, 9, 2, 4, 0])
     corners = rng.uniform(0, 60, size=(counts.sum(), 2))
+    yxyx = np.concatenate([corners, corners + rng.uniform(8, 30, size=corners.shape)], axis=1)
     return LabelledImages(
         images=rng.integers(0, 256, size=(8, 96, 96, 3), dtype=np.uint8),
         contents=np.array([[96, 70 + i] for i in range(8)]),
         box_offsets=np.concatenate([[0], np.cumsum(counts)]),
-        boxes_yxyx=np.concatenate([corners, corners + rng.uniform(8, 30, size=corners.shape)], axis=1),
+        boxes_xywh=np.concatenate([yxyx[:, 1::-1], (yxyx[:, 2:] - yxyx[:, :2])[:, ::-1]], axis=1),
         labels=rng.integers(1, 4, size=counts.sum()),
+        scales=np.ones(8),
+        iscrowd=np.zeros(counts.sum(), dtype=bool),
+        most_boxes=int(counts.max()),
     )
 
 

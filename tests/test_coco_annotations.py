@@ -222,6 +222,44 @@ def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
     assert read_annotations(path, tmp_path).fingerprint == read(tmp_path, DOCUMENT).fingerprint
 
 
+OUTLINES: list[Any] = [
+    [[1, 2.5, 3e-1, -4, 5, 6]],
+    [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6]],
+    [],
+    {"counts": [1, 2, 30], "size": [50, 100]},
+    {"size": [50, 100], "counts": 'ab[1, 2]}{\\"\\'},
+    [{"counts": [3, 4], "size": [50, 100]}, None],
+    None,
+]
+
+
+@pytest.mark.parametrize("outline", OUTLINES)
+@pytest.mark.parametrize("is_first", [False, True])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_outlines_of_every_form_change_nothing(
+    tmp_path: Path, outline: Any, is_first: bool, indent: int | None
+) -> None:
+    document = copy.deepcopy(DOCUMENT)
+    masks = {"segmentation": outline, "keypoints": [1, 2, 2], "num_keypoints": 1}
+    for index in (0, 2):
+        entry = document["annotations"][index]
+        document["annotations"][index] = {**masks, **entry} if is_first else {**entry, **masks}
+    path = write(tmp_path, json.dumps(document, indent=indent))
+    assert read_annotations(path, tmp_path).fingerprint == read(tmp_path, DOCUMENT).fingerprint
+
+
+def test_an_outline_in_a_string_stays(tmp_path: Path) -> None:
+    name = 'a"segmentation": [1, 2].jpg'
+    assert read(tmp_path, change(["images", 0, "file_name"], name)).file_names[1] == name
+
+
+def test_a_file_with_nan_is_read_as_one_without(tmp_path: Path) -> None:
+    document = copy.deepcopy(DOCUMENT)
+    document["info"] = {"score": float("nan")}
+    document["annotations"][0]["segmentation"] = [[1.0, float("nan"), 2.0]]
+    assert read(tmp_path, document).fingerprint == read(tmp_path, DOCUMENT).fingerprint
+
+
 def test_a_file_whose_boxes_were_all_dropped_is_refused(tmp_path: Path) -> None:
     document = with_boxes()
     document["annotations"][0]["bbox"] = [1, 1, 0, 0]

@@ -1,0 +1,300 @@
+"""The annotation cache: what is opened is what was read, once per machine, whatever was damaged or killed meanwhile."""
+
+from __future__ import annotations
+
+import json
+import logging
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import fields
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from shared_fixtures import shared_folder
+
+from spinenas.proxy_task import annotation_cache
+from spinenas.proxy_task.annotation_cache import Names, open_annotations
+from spinenas.proxy_task.coco import Annotations, find_split, hold_out, read_annotations
+from spinenas.proxy_task.config import DataConfig
+from spinenas.space.errors import UserError
+
+DOCUMENT: dict[str, Any] = {
+    "images": [
+        {"id": 7, "file_name": "b.jpg", "width": 20, "height": 50, "group": "szene ü"},
+        {"id": 3, "file_name": 'a " ü😀.jpg', "width": 60, "height": 80},
+        {"id": 9, "file_name": "empty.jpg", "width": 10, "height": 10},
+    ],
+    "annotations": [
+        {"id": 50, "image_id": 7, "category_id": 90, "bbox": [1, 2, 30, 40], "area": 700.5, "iscrowd": 0},
+        {"id": 40, "image_id": 3, "category_id": 2, "bbox": [5.5, 6, 7, 8], "area": 56, "iscrowd": 1},
+        {"id": 60, "image_id": 7, "category_id": 2, "bbox": [10, 10, 0.25, 5], "area": 1.25, "iscrowd": 0},
+        {"id": 61, "image_id": 7, "category_id": 2, "bbox": [10, 10, 0, 5], "area": 0, "iscrowd": 0},
+    ],
+    "categories": [{"id": 90, "name": "toothbrush ü"}, {"id": 2, "name": "bicycle"}],
+}
+FINGERPRINT = "54235e5b904b846a6e80ca988a668b8e91b1c3a791383f6173ded5220f4df9b1"
+"""As it was computed before there was a cache: task keys of existing runs are made of it."""
+
+CHANGES = ["boxes dropped: zero or negative size: 1 (first: annotation 61)", "boxes clipped: 1 (first: annotation 50)"]
+
+
+def write(folder: Path, document: Any = DOCUMENT) -> Path:
+    path = folder / "instances.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def entry(root: Path) -> Path:
+    """Return the only entry of a cache."""
+    (folder,) = (path for path in root.iterdir() if path.is_dir())
+    return folder
+
+
+def assert_same(ours: Annotations, theirs: Annotations) -> None:
+    """Compare every field, types of arrays included."""
+    for field in fields(Annotations):
+        one, other = getattr(ours, field.name), getattr(theirs, field.name)
+        if isinstance(other, np.ndarray):
+            assert one.dtype == other.dtype, field.name
+            assert np.array_equal(one, other), field.name
+        else:
+            assert (tuple(one) == tuple(other)) if field.name in ("file_names", "groups") else one == other, field.name
+
+
+def test_what_is_opened_is_what_was_read_and_has_its_fingerprint(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    read = read_annotations(path, tmp_path)
+    for _ in range(2):
+        opened = open_annotations(path, tmp_path, tmp_path / "cache")
+        assert_same(opened, read)
+        assert opened.fingerprint == read.fingerprint == FINGERPRINT
+    assert_same(opened.subset(np.array([2, 1])), read.subset(np.array([2, 1])))
+
+
+@pytest.mark.parametrize(
+    ("name", "fingerprint"),
+    [
+        ("aquarium", "55bcfc152c43225074f634bb329fcca50f7cc91b42e90221f56dfbeaa7d2756a"),
+        ("coco_permissive", "14e438eba0a4b283aca67433d787fc6fb7ca45f3a80b62d164cfc7e771505d09"),
+        ("digits_multiscale", "bb501760f942dedb10da164e974da458357de993151a6fd16cc1b5570f3a6706"),
+    ],
+)
+def test_a_real_set_is_opened_as_it_is_read(tmp_path: Path, name: str, fingerprint: str) -> None:
+    paths = find_split(DataConfig(folder=str(shared_folder("data") / name)), "train")
+    opened = open_annotations(paths.annotations, paths.images, tmp_path)
+    assert_same(opened, read_annotations(paths.annotations, paths.images))
+    assert opened.fingerprint == fingerprint
+
+
+def test_a_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path)
+    first = open_annotations(path, tmp_path, tmp_path / "cache")
+    monkeypatch.setattr(annotation_cache, "parse_annotations", None)
+    assert_same(open_annotations(path, tmp_path, tmp_path / "cache"), first)
+
+
+def test_the_content_counts_and_neither_its_path_nor_the_folder_of_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, root = write(tmp_path), tmp_path / "cache"
+    open_annotations(path, tmp_path, root)
+    moved = path.rename(tmp_path / "moved.json")
+    with monkeypatch.context() as patch:
+        patch.setattr(annotation_cache, "parse_annotations", None)
+        opened = open_annotations(moved, tmp_path / "elsewhere", root)
+    assert opened.images_folder == tmp_path / "elsewhere"
+    document = json.loads(moved.read_text())
+    document["images"][1]["width"] = 61
+    assert open_annotations(write(tmp_path, document), tmp_path, root).widths.tolist() == [61, 20, 10]
+
+
+def test_every_array_is_mapped_from_the_cache_and_cannot_be_written_to(tmp_path: Path) -> None:
+    path, root = write(tmp_path), tmp_path / "cache"
+    opened = open_annotations(path, tmp_path, root)
+    arrays = [getattr(opened, field.name) for field in fields(Annotations)]
+    arrays = [array for array in arrays if isinstance(array, np.ndarray)]
+    for names in (opened.file_names, opened.groups):
+        assert isinstance(names, Names)
+        arrays += [names.utf8, names.offsets]
+    assert len(arrays) == len(list(entry(root).glob("*.npy")))
+    for array in arrays:
+        assert not array.flags.writeable
+        while isinstance(array, np.ndarray):
+            array = array.base
+        assert isinstance(array, mmap.mmap)
+
+
+def test_what_was_dropped_and_clipped_is_told_at_every_opening(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path)
+    for _ in range(3):
+        caplog.clear()
+        opened = open_annotations(path, tmp_path, tmp_path / "cache")
+        assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+            (logging.WARNING, f"{path}: {change}") for change in CHANGES
+        ]
+        assert (opened.dropped, opened.num_clipped) == ({"zero or negative size": 1}, 1)
+
+
+@pytest.mark.parametrize("damage", ["a bit", "the end", "all of it", "the file"])
+def test_whatever_is_damaged_in_an_entry_it_is_made_anew(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, root = write(tmp_path), tmp_path / "cache"
+    whole = open_annotations(path, tmp_path, root)
+    names = sorted(file.name for file in entry(root).iterdir())
+    assert len(names) == 16
+    for name in names:
+        file = entry(root) / name
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 4
+        if damage == "a bit":
+            file.write_bytes(content)
+        elif damage == "the file":
+            file.unlink()
+        else:
+            file.write_bytes(content[:-1] if damage == "the end" else b"")
+        caplog.clear()
+        assert_same(open_annotations(path, tmp_path, root), whole)
+        assert "is damaged and was made anew" in caplog.text
+    caplog.clear()
+    assert_same(open_annotations(path, tmp_path, root), whole)
+    assert "made anew" not in caplog.text
+
+
+def test_who_has_a_damaged_entry_open_keeps_it_while_another_makes_it_anew(tmp_path: Path) -> None:
+    path, root = write(tmp_path), tmp_path / "cache"
+    before = open_annotations(path, tmp_path, root)
+    (entry(root) / "sha256").write_text("")
+    after = open_annotations(path, tmp_path, root)
+    assert before.boxes_xywh.base is not after.boxes_xywh.base
+    assert_same(before, after)
+
+
+@pytest.mark.parametrize("step", [0, 1, 7, 13, 14, 15, 16])
+def test_a_builder_killed_at_any_step_leaves_nothing_that_is_taken_for_whole(tmp_path: Path, step: int) -> None:
+    """The steps are 14 arrays, the two other files and the renaming."""
+    path = write(tmp_path)
+    script = textwrap.dedent(f"""
+        import os, signal
+        from pathlib import Path
+        import numpy as np
+        from spinenas.proxy_task.annotation_cache import open_annotations
+        steps = iter(range(17))
+        def or_die(do):
+            def step(*args, **options):
+                if next(steps) == {step}:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return do(*args, **options)
+            return step
+        np.save, Path.write_text, os.replace = or_die(np.save), or_die(Path.write_text), or_die(os.replace)
+        folder = Path({str(tmp_path)!r})
+        open_annotations(folder / "instances.json", folder, folder / "cache")
+    """)
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = (tmp_path / "cache").glob("*.partial")
+    assert len(list(left.iterdir())) == step
+    assert_same(open_annotations(path, tmp_path, tmp_path / "cache"), read_annotations(path, tmp_path))
+    assert not list((tmp_path / "cache").glob("*.partial"))
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write to the cache folder .*task\.data\.cache_folder"):
+        open_annotations(write(tmp_path), tmp_path, tmp_path / "file" / "cache")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_entry_in_a_folder_that_cannot_be_written_to_is_opened(tmp_path: Path) -> None:
+    path, root = write(tmp_path), tmp_path / "cache"
+    first = open_annotations(path, tmp_path, root)
+    root.chmod(0o500)
+    try:
+        assert_same(open_annotations(path, tmp_path, root), first)
+    finally:
+        root.chmod(0o700)
+
+
+def test_a_full_disk_is_told_in_a_sentence_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(UserError, match=r"cannot write the annotations into the cache .*No space left on device"):
+        open_annotations(write(tmp_path), tmp_path, tmp_path / "cache")
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path)
+    parse = annotation_cache.parse_annotations
+
+    def change_and_parse(*args: Any, **options: Any) -> Annotations:
+        path.write_text(path.read_text().replace("700.5", "700.6"))
+        return parse(*args, **options)
+
+    monkeypatch.setattr(annotation_cache, "parse_annotations", change_and_parse)
+    with pytest.raises(UserError, match="was changed while it was read"):
+        open_annotations(path, tmp_path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(("content", "words"), [("{", "not valid JSON"), ("{}", "no list 'images'")])
+def test_what_is_refused_stays_refused(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "instances.json"
+    path.write_text(content)
+    for _ in range(2):
+        with pytest.raises(UserError, match=words):
+            open_annotations(path, tmp_path, tmp_path / "cache")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read .*none\.json"):
+        open_annotations(tmp_path / "none.json", tmp_path, tmp_path / "cache")
+
+
+def test_names_are_any_strings_of_json_and_behave_as_a_tuple_of_them() -> None:
+    strings = ("", "a", "ü😀", "\ud800", "with\0nul\0", "", "last")
+    names = Names.of(strings)
+    assert tuple(names) == strings
+    assert len(names) == 7
+    assert names[-1] == names[np.int64(6)] == "last"
+    assert names[2:5] == strings[2:5]
+    assert names[::-2] == strings[::-2]
+    assert tuple(Names.of(())) == ()
+    with pytest.raises(IndexError):
+        names[7]
+
+
+def test_what_is_held_out_is_chosen_as_from_strings(tmp_path: Path) -> None:
+    images = [
+        {"id": i, "file_name": f"{i}.jpg", "width": 9, "height": 9, **({"group": f"g {i % 17}"} if i % 3 else {})}
+        for i in range(100)
+    ]
+    boxes = [{"id": i + 1, "image_id": i, "category_id": 1, "bbox": [1, 1, 5, 5]} for i in range(100)]
+    document = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "thing"}]}
+    opened = open_annotations(write(tmp_path, document), tmp_path, tmp_path / "cache")
+    for count in (7, 20, 50):
+        train, reward = hold_out(opened, count, "f")
+        assert reward.tolist() == held_out_plainly(opened, count, "f")
+        assert sorted([*train, *reward]) == list(range(100))
+
+
+def held_out_plainly(annotations: Annotations, count: int, fingerprint: str) -> list[int]:
+    """The rule of `hold_out` by dictionaries and lists."""
+    members: dict[str, list[int]] = {}
+    for index, group in enumerate(annotations.groups):
+        members.setdefault(group, []).append(index)
+    reward: list[int] = []
+    for group in sorted(members, key=lambda group: sha256(f"{fingerprint}/{group}".encode()).digest()):
+        if len(reward) + len(members[group]) <= count:
+            reward.extend(members[group])
+    return sorted(reward)
