@@ -2,6 +2,9 @@
 
 Each image is a square letterbox: its long side resized to the square's side, aspect kept, at the top left,
 zeros elsewhere. The geometry is exact: a point (x, y) of the original is at (x, y) x scale.
+
+The file is an .npy array with a record behind it of how many images are finished: whoever builds after an interrupted
+builder goes on from there.
 """
 
 from __future__ import annotations
@@ -13,9 +16,12 @@ import math
 import os
 import shutil
 import struct
+import time
 import warnings
 import zlib
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +31,19 @@ from PIL import Image
 
 from spinenas.proxy_task.cache_folder import build_once
 from spinenas.proxy_task.coco import Annotations
+from spinenas.proxy_task.progress import progress
 from spinenas.space.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 """Part of every cache's name; raise it when the same image would give other pixels."""
+
+RECORD_SECONDS = 5.0
+"""How often a builder records how far it is: what is decoded again after a kill."""
+
+AHEAD = 64
+"""Images for each thread that are begun or wait, so that none is idle while the disk is waited for."""
 
 MAX_NAMED = 3
 """How many unreadable images an error names."""
@@ -73,7 +86,7 @@ def open_cache(annotations: Annotations, size: int, root: Path, *, workers: int 
     scales, content_sizes_wh = letterbox_geometry(annotations.widths, annotations.heights, size)
     shape = (len(scales), size, size, 3)
     path = root / f"images-{size}px-{_key(annotations, size)}.npy"
-    build_once(path, lambda partial: _build(partial, annotations, shape, workers or os.cpu_count() or 1))
+    build_once(path, lambda partial: _build(partial, annotations, shape, workers or os.cpu_count() or 1), goes_on=True)
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -84,13 +97,19 @@ def open_cache(annotations: Annotations, size: int, root: Path, *, workers: int 
 def files_digest(annotations: Annotations) -> str:
     """Return a hash of the images' names and lengths in bytes, which tells a replaced set without reading it."""
     digest = hashlib.sha256()
+    for name, status in _files(annotations):
+        digest.update(json.dumps([name, status.st_size if status else -1]).encode())
+    return digest.hexdigest()
+
+
+def _files(annotations: Annotations) -> Iterator[tuple[str, os.stat_result | None]]:
+    """Yield the names of the images with what the file system says of each, None for those that are missing."""
+    folder = str(annotations.images_folder)
     for name in annotations.file_names:
         try:
-            length = (annotations.images_folder / name).stat().st_size
+            yield name, os.stat(os.path.join(folder, name))
         except OSError:
-            length = -1  # building the cache says which images are missing
-        digest.update(json.dumps([name, length]).encode())
-    return digest.hexdigest()
+            yield name, None  # building the cache says which images these are
 
 
 def letterbox_geometry(
@@ -109,28 +128,26 @@ def letterbox_geometry(
 def _key(annotations: Annotations, size: int) -> str:
     """Name what the pixels depend on; boxes do not count, so that editing them decodes nothing again."""
     digest = hashlib.sha256(f"{FORMAT_VERSION} {size} {annotations.images_folder.resolve()}".encode())
-    rows = zip(annotations.file_names, annotations.widths.tolist(), annotations.heights.tolist(), strict=True)
-    for name, width, height in rows:
-        try:
-            status = (annotations.images_folder / name).stat()
-            state = [status.st_size, status.st_mtime_ns]
-        except OSError:
-            state = []  # the build says which images are missing
+    rows = zip(_files(annotations), annotations.widths.tolist(), annotations.heights.tolist(), strict=True)
+    for (name, status), width, height in rows:
+        state = [status.st_size, status.st_mtime_ns] if status else []
         digest.update(json.dumps([name, width, height, *state]).encode())
     return digest.hexdigest()[:16]
 
 
 def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], workers: int) -> None:
-    size = shape[1]
+    total, size = shape[:2]
     num_bytes = math.prod(shape)
+    held = partial.stat().st_blocks * 512 if partial.exists() else 0
     free = shutil.disk_usage(partial.parent).free
-    if num_bytes > free:
+    if num_bytes > free + held:
         raise UserError(
-            f"the image cache needs {num_bytes / 1e9:.3g} GB and {partial.parent} has {free / 1e9:.3g} free; "
+            f"the image cache needs {num_bytes / 1e9:.3g} GB and {partial.parent} has {(free + held) / 1e9:.3g} free; "
             "make room, or name another folder by task.data.cache_folder or SPINENAS_CACHE"
         )
-    logger.info("decoding %d images to %d px into %s", shape[0], size, partial.parent)
-    offset = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape).offset
+    start, finished = _begin(partial, shape)
+    logger.info("decoding images %d to %d to %d px into %s", finished, total, size, partial.parent)
+    faults: list[str] = []
     image_bytes = size * size * 3
 
     with open(partial, "r+b", buffering=0) as file:
@@ -144,22 +161,81 @@ def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], work
                 return f"{annotations.file_names[index]} ({error})"
             # Written, not assigned to the memory map: a full disk is then an OSError and not a bus error.
             # Rows below the image are left out and stay holes in the file.
-            try:
-                _write_all(file.fileno(), pixels.tobytes(), offset + index * image_bytes)
-            except OSError as error:
-                raise UserError(f"cannot write the image cache {partial}: {error.strerror}") from error
+            write(pixels.tobytes(), start + index * image_bytes)
             return None
 
-        with ThreadPoolExecutor(max_workers=workers) as pool, warnings.catch_warnings():
+        def write(data: bytes, offset: int, *, after_all_else: bool = False) -> None:
+            try:
+                if after_all_else:
+                    os.fsync(file.fileno())
+                _write_all(file.fileno(), data, offset)
+            except OSError as error:
+                raise UserError(f"cannot write the image cache {partial}: {error.strerror}") from error
+
+        with (
+            progress("decoding images", total, finished) as tell,
+            ThreadPoolExecutor(max_workers=workers) as pool,
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large photographs are fine
-            faults = [fault for fault in pool.map(cache_image, range(shape[0])) if fault]
-        os.fsync(file.fileno())
+            recorded = time.monotonic()
+            for fault in _in_order(pool, cache_image, range(finished, total), AHEAD * workers):
+                finished += 1
+                tell(finished)
+                if fault:
+                    faults.append(fault)
+                # Nothing behind an unusable image counts as finished: who goes on from here has to find it as well.
+                is_due = finished == total or time.monotonic() - recorded >= RECORD_SECONDS
+                if is_due and not faults:
+                    write(_record(finished), start + num_bytes, after_all_else=True)
+                    recorded = time.monotonic()
     if faults:
         more = f" and {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
         raise UserError(
-            f"{len(faults)} of {shape[0]} images in {annotations.images_folder} cannot be used: "
+            f"{len(faults)} of {total} images in {annotations.images_folder} cannot be used: "
             f"{', '.join(faults[:MAX_NAMED])}{more}; repair them or take them out of the annotations"
         )
+
+
+def _begin(partial: Path, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return where the pixels begin in the file and how many images in it are finished; it is made if there is none."""
+    try:
+        pixels = np.lib.format.open_memmap(partial, mode="r")
+        if pixels.shape == shape and pixels.dtype == np.uint8:
+            finished = _read_record(partial, pixels.offset + pixels.nbytes)
+            if finished:
+                return pixels.offset, finished
+    except (OSError, ValueError, EOFError):
+        pass  # none, or none of ours
+    return np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape).offset, 0
+
+
+def _record(finished: int) -> bytes:
+    """Return a text of fixed length; half of it, or of two of them, is none."""
+    text = f"finished {finished:012} "
+    return f"{text}{hashlib.sha256(text.encode()).hexdigest()}\n".encode()
+
+
+def _read_record(path: Path, offset: int) -> int:
+    """Return what was recorded, 0 without a whole record."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        text = file.read(len(_record(0)))
+    digits = text[9:21]
+    return int(digits) if digits.isdigit() and text == _record(int(digits)) else 0
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, do: Callable[[int], str | None], indices: Iterable[int], ahead: int
+) -> Iterator[str | None]:
+    """Map in a pool as its `map` does, with no more than `ahead` that are begun or wait."""
+    waiting: deque[Future[str | None]] = deque()
+    for index in indices:
+        waiting.append(pool.submit(do, index))
+        if len(waiting) == ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _write_all(descriptor: int, data: bytes, offset: int) -> None:

@@ -25,7 +25,7 @@ HEAVY_ONLY_IN = {
     "ray": ("search/ray_",),
     "hotcoco": ("proxy_task/evaluate.py",),
     "click": ("search/cli.py", "search/target.py"),
-    "rich": ("search/display.py",),
+    "rich": ("search/display.py", "proxy_task/progress.py"),
     "pandas": ("results/leaderboard.py", "search/loop.py"),
     "scipy": ("results/analysis.py",),
     "optuna": ("controller/optuna_sampler.py",),

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from spinenas.proxy_task.cache_folder import build_once, cache_root
 from spinenas.proxy_task.coco import Annotations, find_split, read_annotations
 from spinenas.proxy_task.config import DataConfig
 from spinenas.proxy_task.image_cache import letterbox_geometry, open_cache
+from spinenas.proxy_task.labelled_images import labelled
 from spinenas.space.errors import UserError
 
 RED, GREEN, BLUE, GREY = (200, 20, 30), (10, 180, 40), (20, 30, 220), (90, 90, 90)
@@ -327,6 +329,27 @@ def test_a_folder_left_half_made_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "target.partial" / "old").write_text("")
     build_once(tmp_path / "target", Path.mkdir)
     assert list((tmp_path / "target").iterdir()) == []
+
+
+def test_objects_are_the_boxes_in_pixels_of_the_cache_without_crowds(tmp_path: Path) -> None:
+    sizes = {"a.png": (64, 48), "b.png": (30, 60), "c.png": (64, 48)}
+    for name, size in sizes.items():
+        quarters(*size).save(tmp_path / name)
+    annotations = replace(
+        annotations_of(tmp_path, sizes),
+        box_offsets=np.array([0, 3, 3, 5]),
+        boxes_xywh=np.array([[1, 2, 30, 40], [5.5, 6, 7, 8], [0, 0, 9, 9], [3, 4, 5, 6], [7, 8, 1, 2.0]]),
+        labels=np.array([3, 1, 2, 2, 1]),
+        iscrowd=np.array([False, True, False, False, True]),
+    )
+    data = labelled(annotations, open_cache(annotations, 32, tmp_path / "cache"))
+    boxes, labels = data.objects(0)
+    assert boxes.tolist() == [[1, 0.5, 21, 15.5], [0, 0, 4.5, 4.5]]
+    assert labels.tolist() == [3, 2]
+    assert [len(data.objects(row)[0]) for row in range(3)] == [2, 0, 1]
+    assert data.most_boxes == 2
+    assert [data.content(row) for row in range(3)] == [(24, 32), (32, 16), (24, 32)]
+    assert np.shares_memory(data.boxes_xywh, annotations.boxes_xywh)
 
 
 def _build_slowly(folder: Path) -> None:
