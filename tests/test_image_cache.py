@@ -12,7 +12,7 @@ import sys
 import textwrap
 import time
 from collections import namedtuple
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from shared_fixtures import shared_folder
 
+from spinenas.proxy_task import image_cache
 from spinenas.proxy_task.cache_folder import build_once, cache_root
 from spinenas.proxy_task.coco import Annotations, find_split, read_annotations
 from spinenas.proxy_task.config import DataConfig
 from spinenas.proxy_task.image_cache import letterbox_geometry, open_cache
-from spinenas.proxy_task.labelled_images import labelled
 from spinenas.space.errors import UserError
 
 RED, GREEN, BLUE, GREY = (200, 20, 30), (10, 180, 40), (20, 30, 220), (90, 90, 90)
@@ -324,32 +324,229 @@ def test_a_builder_killed_half_way_leaves_nothing_that_is_taken_for_complete(tmp
     assert_is_quarters(open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache").images[2], tolerance=0)
 
 
+def many_images(folder: Path, count: int = 40) -> dict[str, tuple[int, int]]:
+    """Write images of noise, each of another size; return the sizes by name."""
+    rng = np.random.default_rng(0)
+    sizes = {f"{index:02}.png": (40 + index, 30 + 2 * index) for index in range(count)}
+    for name, (width, height) in sizes.items():
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(folder / name)
+    return sizes
+
+
+def start_builder(
+    folder: Path, sizes: dict[str, tuple[int, int]], log: Path, *, hangs_at: int | None = None
+) -> subprocess.Popen[bytes]:
+    """Build the cache in another process, which writes down each image before it decodes it.
+
+    It never gets beyond the image it hangs at.
+    """
+    script = textwrap.dedent(f"""
+        import logging, sys, time
+        from pathlib import Path
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from test_image_cache import annotations_of, image_cache, open_cache
+        read = image_cache._read_letterbox
+        def read_until(annotations, index, size):
+            with open({str(log)!r}, "a") as file:
+                file.write(f"{{index}}\\n")
+            if index == {hangs_at}:
+                time.sleep(600)
+            return read(annotations, index, size)
+        image_cache._read_letterbox, image_cache.RECORD_SECONDS = read_until, 0.0
+        folder = Path({str(folder)!r})
+        logging.basicConfig(filename={str(log.with_suffix(".log"))!r}, level=logging.INFO)
+        open_cache(annotations_of(folder, {sizes!r}), 32, folder / "cache", workers=3)
+    """)
+    return subprocess.Popen([sys.executable, "-c", script])
+
+
+def recorded(folder: Path, count: int) -> int:
+    """Return how many images the unfinished cache says are finished."""
+    partials = list((folder / "cache").glob("*.partial"))
+    return image_cache._read_record(partials[0], 128 + count * 32 * 32 * 3) if partials else 0
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def read_if_there(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def decoded(log: Path) -> list[int]:
+    """Return the images that a builder has decoded or begun."""
+    return [int(line) for line in read_if_there(log).split()]
+
+
+def test_builders_that_are_killed_leave_a_cache_that_the_next_one_goes_on_with(tmp_path: Path) -> None:
+    sizes = many_images(tmp_path)
+    open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "whole")
+    (whole,) = (tmp_path / "whole").glob("*.npy")
+
+    done_before = 0
+    for hangs_at in (1, 9, 10, 27, 39):
+        log = tmp_path / f"decoded until {hangs_at}"
+        builder = start_builder(tmp_path, sizes, log, hangs_at=hangs_at)
+        wait_for(lambda: recorded(tmp_path, 40) == hangs_at)  # noqa: B023 (called before it changes)
+        builder.kill()
+        assert builder.wait() == -signal.SIGKILL
+        assert sorted(decoded(log))[: hangs_at - done_before + 1] == list(range(done_before, hangs_at + 1))
+        assert not list((tmp_path / "cache").glob("*.npy"))
+        done_before = hangs_at
+
+    log = tmp_path / "decoded until the end"
+    assert start_builder(tmp_path, sizes, log).wait() == 0
+    assert decoded(log) == [39]
+    (built,) = (tmp_path / "cache").glob("*.npy")
+    assert built.name == whole.name
+    assert built.read_bytes() == whole.read_bytes()
+    assert not list((tmp_path / "cache").glob("*.partial"))
+
+
+def test_who_waits_for_a_builder_that_is_killed_goes_on_from_there(tmp_path: Path) -> None:
+    sizes = many_images(tmp_path)
+    log = tmp_path / "second"
+    first = start_builder(tmp_path, sizes, tmp_path / "first", hangs_at=25)
+    wait_for(lambda: recorded(tmp_path, 40) == 25)
+    second = start_builder(tmp_path, sizes, log)
+    wait_for(lambda: "waiting for another process" in read_if_there(log.with_suffix(".log")))
+    first.kill()
+    first.wait()
+    assert second.wait() == 0
+    assert sorted(decoded(log)) == list(range(25, 40))
+    open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "whole")
+    built, whole = (next((tmp_path / name).glob("*.npy")) for name in ("cache", "whole"))
+    assert built.read_bytes() == whole.read_bytes()
+
+
+def interrupted_after(
+    folder: Path, sizes: dict[str, tuple[int, int]], count: int, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Leave a cache in which so many images are finished, as after Ctrl-C; return it."""
+    read = image_cache._read_letterbox
+
+    def read_some(annotations: Annotations, index: int, size: int) -> NDArray[np.uint8]:
+        if index == count:
+            raise KeyboardInterrupt
+        return read(annotations, index, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_cache, "_read_letterbox", read_some)
+        patch.setattr(image_cache, "RECORD_SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            open_cache(annotations_of(folder, sizes), 32, folder / "cache", workers=1)
+    (partial,) = (folder / "cache").glob("*.partial")
+    assert recorded(folder, len(sizes)) == count
+    return partial
+
+
+def indices_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the list that is going to hold every image that is decoded."""
+    read, indices = image_cache._read_letterbox, []
+
+    def read_and_count(annotations: Annotations, index: int, size: int) -> NDArray[np.uint8]:
+        indices.append(index)
+        return read(annotations, index, size)
+
+    monkeypatch.setattr(image_cache, "_read_letterbox", read_and_count)
+    return indices
+
+
+def test_an_interruption_from_the_keyboard_keeps_what_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = many_images(tmp_path, 9)
+    interrupted_after(tmp_path, sizes, 6, monkeypatch)
+    indices = indices_read(monkeypatch)
+    resumed = open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache", workers=1)
+    assert indices == [6, 7, 8]
+    assert (resumed.images == open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "whole").images).all()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda record: b"",
+        lambda record: record[:1],
+        lambda record: record[:21],
+        lambda record: record[:-1],
+        lambda record: bytes(len(record)),
+        lambda record: record.replace(b"000006", b"000008"),
+        lambda record: image_cache._record(8)[:40] + record[40:],
+        lambda record: record.replace(b"finished", b"finishes"),
+    ],
+)
+def test_a_torn_record_counts_nothing_as_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
+) -> None:
+    sizes = many_images(tmp_path, 9)
+    partial = interrupted_after(tmp_path, sizes, 6, monkeypatch)
+    record = image_cache._record(6)
+    content = partial.read_bytes()
+    assert content.endswith(record)
+    partial.write_bytes(content.removesuffix(record) + damage(record))
+    indices = indices_read(monkeypatch)
+    open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache", workers=1)
+    assert indices == list(range(9))
+
+
+@pytest.mark.parametrize("keep", [0, 5, 100, 128, 5000])
+def test_a_truncated_partial_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: int) -> None:
+    sizes = many_images(tmp_path, 9)
+    os.truncate(interrupted_after(tmp_path, sizes, 6, monkeypatch), keep)
+    resumed = open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache")
+    assert (resumed.images == open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "whole").images).all()
+
+
+def test_an_unusable_image_is_found_again_by_who_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = many_images(tmp_path, 9)
+    (tmp_path / "03.png").write_bytes(b"not an image")
+    read = image_cache._read_letterbox
+
+    def read_some(annotations: Annotations, index: int, size: int) -> NDArray[np.uint8]:
+        if index == 7:
+            raise KeyboardInterrupt
+        return read(annotations, index, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_cache, "_read_letterbox", read_some)
+        patch.setattr(image_cache, "RECORD_SECONDS", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache", workers=1)
+    assert recorded(tmp_path, 9) == 3
+    with pytest.raises(UserError, match=r"1 of 9 images .*03\.png"):
+        open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*.partial"))
+
+
+def test_what_is_decoded_already_needs_no_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = many_images(tmp_path, 9)
+    held = interrupted_after(tmp_path, sizes, 6, monkeypatch).stat().st_blocks * 512
+    usage = namedtuple("usage", "total used free")
+    needed = 9 * 32 * 32 * 3
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, needed - held))
+    open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache")
+
+
+def test_a_cache_from_before_there_were_records_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = many_images(tmp_path, 9)
+    images = open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache").images
+    (built,) = (tmp_path / "cache").glob("*.npy")
+    os.truncate(built, built.stat().st_size - len(image_cache._record(9)))
+    indices = indices_read(monkeypatch)
+    assert (open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache").images == images).all()
+    assert indices == []
+
+
 def test_a_folder_left_half_made_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "target.partial").mkdir()
     (tmp_path / "target.partial" / "old").write_text("")
     build_once(tmp_path / "target", Path.mkdir)
     assert list((tmp_path / "target").iterdir()) == []
-
-
-def test_objects_are_the_boxes_in_pixels_of_the_cache_without_crowds(tmp_path: Path) -> None:
-    sizes = {"a.png": (64, 48), "b.png": (30, 60), "c.png": (64, 48)}
-    for name, size in sizes.items():
-        quarters(*size).save(tmp_path / name)
-    annotations = replace(
-        annotations_of(tmp_path, sizes),
-        box_offsets=np.array([0, 3, 3, 5]),
-        boxes_xywh=np.array([[1, 2, 30, 40], [5.5, 6, 7, 8], [0, 0, 9, 9], [3, 4, 5, 6], [7, 8, 1, 2.0]]),
-        labels=np.array([3, 1, 2, 2, 1]),
-        iscrowd=np.array([False, True, False, False, True]),
-    )
-    data = labelled(annotations, open_cache(annotations, 32, tmp_path / "cache"))
-    boxes, labels = data.objects(0)
-    assert boxes.tolist() == [[1, 0.5, 21, 15.5], [0, 0, 4.5, 4.5]]
-    assert labels.tolist() == [3, 2]
-    assert [len(data.objects(row)[0]) for row in range(3)] == [2, 0, 1]
-    assert data.most_boxes == 2
-    assert [data.content(row) for row in range(3)] == [(24, 32), (32, 16), (24, 32)]
-    assert np.shares_memory(data.boxes_xywh, annotations.boxes_xywh)
 
 
 def _build_slowly(folder: Path) -> None:
