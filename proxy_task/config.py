@@ -28,7 +28,7 @@ class DataConfig:
         train_annotations, train_images, val_annotations, val_images: explicit paths instead; all four or none.
         held_out_images: reward images taken out of train; None for a fifth (7392 in the paper).
         built_in_train_images, built_in_val_images: size of the generated data set.
-        cache_folder: where decoded images are kept; None for $SPINENAS_CACHE, else ~/.cache/spinenas.
+        cache_folder: where annotations and images are kept as arrays; None for $SPINENAS_CACHE, else ~/.cache/spinenas.
     """
 
     folder: str = BUILT_IN

@@ -85,13 +85,18 @@ def open_cache(annotations: Annotations, size: int, root: Path, *, workers: int 
     """
     scales, content_sizes_wh = letterbox_geometry(annotations.widths, annotations.heights, size)
     shape = (len(scales), size, size, 3)
-    path = root / f"images-{size}px-{_key(annotations, size)}.npy"
+    path = cache_path(annotations, size, root)
     build_once(path, lambda partial: _build(partial, annotations, shape, workers or os.cpu_count() or 1), goes_on=True)
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise UserError(f"the image cache {path} is damaged; delete it, and it is built again") from error
     return ImageCache(images, scales, content_sizes_wh)
+
+
+def cache_path(annotations: Annotations, size: int, root: Path) -> Path:
+    """Return where these images are kept at `size` pixels."""
+    return root / f"images-{size}px-{_key(annotations, size)}.npy"
 
 
 def files_digest(annotations: Annotations) -> str:
@@ -172,23 +177,23 @@ def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], work
             except OSError as error:
                 raise UserError(f"cannot write the image cache {partial}: {error.strerror}") from error
 
-        with (
-            progress("decoding images", total, finished) as tell,
-            ThreadPoolExecutor(max_workers=workers) as pool,
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large photographs are fine
-            recorded = time.monotonic()
-            for fault in _in_order(pool, cache_image, range(finished, total), AHEAD * workers):
-                finished += 1
-                tell(finished)
-                if fault:
-                    faults.append(fault)
-                # Nothing behind an unusable image counts as finished: who goes on from here has to find it as well.
-                is_due = finished == total or time.monotonic() - recorded >= RECORD_SECONDS
-                if is_due and not faults:
-                    write(_record(finished), start + num_bytes, after_all_else=True)
-                    recorded = time.monotonic()
+        pool = ThreadPoolExecutor(max_workers=workers)
+        try:
+            with progress("decoding images", total, finished) as tell, warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large photographs are fine
+                recorded = time.monotonic()
+                for fault in _in_order(pool, cache_image, range(finished, total), AHEAD * workers):
+                    finished += 1
+                    tell(finished)
+                    if fault:
+                        faults.append(fault)
+                    # Nothing behind an unusable image counts as finished: who goes on from here has to find it as well.
+                    is_due = finished == total or time.monotonic() - recorded >= RECORD_SECONDS
+                    if is_due and not faults:
+                        write(_record(finished), start + num_bytes, after_all_else=True)
+                        recorded = time.monotonic()
+        finally:
+            pool.shutdown(cancel_futures=True)
     if faults:
         more = f" and {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
         raise UserError(

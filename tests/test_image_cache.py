@@ -523,6 +523,23 @@ def test_an_unusable_image_is_found_again_by_who_goes_on(tmp_path: Path, monkeyp
     assert not list((tmp_path / "cache").glob("*.partial"))
 
 
+def test_images_are_on_the_disk_before_they_count_as_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = many_images(tmp_path, 9)
+    steps: list[str] = []
+    write, sync = image_cache._write_all, os.fsync
+
+    def write_all(descriptor: int, data: bytes, offset: int) -> None:
+        steps.append("record" if data.startswith(b"finished ") else "image")
+        write(descriptor, data, offset)
+
+    monkeypatch.setattr(image_cache, "_write_all", write_all)
+    monkeypatch.setattr(image_cache, "AHEAD", 1)
+    monkeypatch.setattr(image_cache, "RECORD_SECONDS", 0.0)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (steps.append("sync"), sync(descriptor)))
+    open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache", workers=1)
+    assert steps == ["image", "sync", "record"] * 9
+
+
 def test_what_is_decoded_already_needs_no_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = many_images(tmp_path, 9)
     held = interrupted_after(tmp_path, sizes, 6, monkeypatch).stat().st_blocks * 512
