@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from shared_fixtures import shared_folder
 
-from spinenas.proxy_task import annotation_cache
+from spinenas.proxy_task import annotation_cache, coco
 from spinenas.proxy_task.annotation_cache import Names, open_annotations
 from spinenas.proxy_task.coco import Annotations, find_split, hold_out, read_annotations
 from spinenas.proxy_task.config import DataConfig
@@ -76,6 +76,14 @@ def test_what_is_opened_is_what_was_read_and_has_its_fingerprint(tmp_path: Path)
         assert_same(opened, read)
         assert opened.fingerprint == read.fingerprint == FINGERPRINT
     assert_same(opened.subset(np.array([2, 1])), read.subset(np.array([2, 1])))
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3])
+def test_a_fingerprint_does_not_depend_on_the_pieces_it_is_taken_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr(coco, "PIECE", piece)
+    assert open_annotations(write(tmp_path), tmp_path, tmp_path / "cache").fingerprint == FINGERPRINT
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ ANNOTATIONS = Annotations(
     image_ids=np.arange(3),
     file_names=("a", "b", "c"),
     groups=("a", "b", "c"),
-    widths=np.array([64, 30, 64]),
-    heights=np.array([48, 60, 48]),
+    widths=np.array([64, 30, 16]),
+    heights=np.array([48, 60, 8]),
     category_ids=np.array([1, 2, 3]),
     category_names=("one", "two", "three"),
     box_offsets=np.array([0, 3, 3, 5]),
@@ -36,9 +36,10 @@ def test_objects_are_the_boxes_in_pixels_of_the_cache_without_crowds() -> None:
     boxes_yxyx, labels = data.objects(0)
     assert boxes_yxyx.tolist() == [[1, 0.5, 21, 15.5], [0, 0, 4.5, 4.5]]
     assert labels.tolist() == [3, 2]
+    assert data.objects(2)[0].tolist() == [[8, 6, 20, 16]]
     assert [len(data.objects(row)[0]) for row in range(3)] == [2, 0, 1]
     assert data.most_boxes == 2
-    assert [data.content(row) for row in range(3)] == [(24, 32), (32, 16), (24, 32)]
+    assert [data.content(row) for row in range(3)] == [(24, 32), (32, 16), (16, 32)]
 
 
 def test_nothing_is_copied_that_grows_with_the_number_of_boxes() -> None:
