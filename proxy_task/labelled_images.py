@@ -55,7 +55,9 @@ class LabelledImages:
 
 def labelled(annotations: Annotations, cache: ImageCache) -> LabelledImages:
     """Put the images of a cache and the boxes of their annotations together."""
-    num_before = np.append(0, np.cumsum(~annotations.iscrowd, dtype=np.int32))  # objects before each box
+    crowds = np.flatnonzero(annotations.iscrowd)
+    image_of_crowd = np.searchsorted(annotations.box_offsets, crowds, side="right") - 1
+    num_crowds = np.bincount(image_of_crowd, minlength=len(annotations.image_ids))
     return LabelledImages(
         images=cache.images,
         contents=cache.content_sizes_wh[:, ::-1],
@@ -64,5 +66,5 @@ def labelled(annotations: Annotations, cache: ImageCache) -> LabelledImages:
         boxes_xywh=annotations.boxes_xywh,
         labels=annotations.labels,
         iscrowd=annotations.iscrowd,
-        most_boxes=max(1, int(np.diff(num_before[annotations.box_offsets]).max())),
+        most_boxes=max(1, int((np.diff(annotations.box_offsets) - num_crowds).max())),
     )
