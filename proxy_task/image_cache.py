@@ -166,10 +166,10 @@ def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], work
                 return f"{annotations.file_names[index]} ({error})"
             # Written, not assigned to the memory map: a full disk is then an OSError and not a bus error.
             # Rows below the image are left out and stay holes in the file.
-            write(pixels.tobytes(), start + index * image_bytes)
+            write(pixels.data.cast("B"), start + index * image_bytes)
             return None
 
-        def write(data: bytes, offset: int, *, after_all_else: bool = False) -> None:
+        def write(data: bytes | memoryview, offset: int, *, after_all_else: bool = False) -> None:
             try:
                 if after_all_else:
                     os.fsync(file.fileno())
@@ -243,7 +243,7 @@ def _in_order(
         yield waiting.popleft().result()
 
 
-def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+def _write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
     """Write at an offset; the kernel may take less at a time, as on a disk that is nearly full."""
     written = 0
     while written < len(data):

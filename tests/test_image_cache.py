@@ -528,8 +528,8 @@ def test_images_are_on_the_disk_before_they_count_as_finished(tmp_path: Path, mo
     steps: list[str] = []
     write, sync = image_cache._write_all, os.fsync
 
-    def write_all(descriptor: int, data: bytes, offset: int) -> None:
-        steps.append("record" if data.startswith(b"finished ") else "image")
+    def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+        steps.append("record" if bytes(data[:9]) == b"finished " else "image")
         write(descriptor, data, offset)
 
     monkeypatch.setattr(image_cache, "_write_all", write_all)
