@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
+from spinenas.results.analysis import share_interval
 from spinenas.results.noise import Noise, noise_of
 from spinenas.results.ranks import Agreement, agreement, kendall
 from spinenas.results.record import TrialRecord
@@ -209,7 +209,6 @@ def ladder(run: Run) -> LadderResult:
     ]
     randoms = [statistics.fmean(values) for key, values in found.items() if key not in known]
     num_better = sum(mean > means["SpineNet-49"] for mean in randoms)
-    interval = stats.binomtest(num_better, max(1, len(randoms))).proportion_ci(method="exact")
     return LadderResult(
         rows=[
             {
@@ -227,7 +226,7 @@ def ladder(run: Run) -> LadderResult:
         reversed_pairs=reversed_pairs,
         num_random=len(randoms),
         num_better=num_better,
-        better_interval=(float(interval.low), float(interval.high)),
+        better_interval=share_interval(num_better, len(randoms)),
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from spinenas.results.analysis import intraclass_correlation
+from spinenas.results.analysis import intraclass_correlation, share_interval
 
 
 def test_the_published_worked_example_is_reproduced() -> None:
@@ -35,3 +37,12 @@ def test_seeds_that_do_not_matter_give_one_and_nothing_but_seeds_gives_none() ->
 def test_too_few_runs_are_refused() -> None:
     with pytest.raises(ValueError, match="at least two architectures"):
         intraclass_correlation([[1, 2, 3]])
+
+
+def test_the_interval_of_a_share_is_the_exact_one() -> None:
+    assert share_interval(0, 10) == (0.0, pytest.approx(1 - 0.025 ** (1 / 10)))
+    low, high = share_interval(3, 30)
+    # By definition: as few, or as many, come with a chance of 2.5 % at the ends.
+    assert sum(math.comb(30, k) * high**k * (1 - high) ** (30 - k) for k in range(4)) == pytest.approx(0.025)
+    assert sum(math.comb(30, k) * low**k * (1 - low) ** (30 - k) for k in range(3, 31)) == pytest.approx(0.025)
+    assert share_interval(0, 0) == (0.0, 1.0)
