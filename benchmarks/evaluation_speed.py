@@ -3,7 +3,7 @@
     python benchmarks/evaluation_speed.py [--images 5000] [--runs 3] [--threads 1] [--trial] [--json FILE]
 
 Both return the twelve figures and AP by terciles of object size, from arrays; pycocotools makes dictionaries of them
-first. The index of the annotations is built once for any number of evaluations. With --trial: what the evaluations of
+first. The index of the annotations is part of the figures. With --trial: what the evaluations of
 a coco-small trial take of it, by a few of its steps on generated images (a minute).
 """
 

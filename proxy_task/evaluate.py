@@ -22,7 +22,9 @@ MAX_DETECTIONS = 100
 
 
 class CocoEvaluator:
-    """Evaluates any number of times against the same annotations, whose index is built once.
+    """Evaluates any number of times against the same annotations.
+
+    Their index is built for each time and dropped: it takes hundredths of a second, and every worker would hold it.
 
     To hotcoco an image is its rank among the ids and a category its class channel: those are small whatever the ids
     are, and have their order, in which equal scores of different images are ranked.
@@ -30,11 +32,10 @@ class CocoEvaluator:
 
     def __init__(self, annotations: Annotations, *, sizes_of: Annotations | None = None) -> None:
         """Evaluate against these annotations; the terciles of object sizes are those of `sizes_of`, if given."""
+        self._annotations = annotations
         self._image_ids = np.sort(annotations.image_ids)
         self._category_ids = annotations.category_ids
-        box_areas = annotations.boxes_xywh[:, 2] * annotations.boxes_xywh[:, 3]
-        self._truth = _truth(annotations, annotations.areas)
-        self._truth_by_box_area = _truth(annotations, box_areas)
+        box_areas = _box_areas(annotations)
         is_object = ~annotations.iscrowd
         edges = _tercile_edges(sizes_of or annotations)
         # A range includes both its ends: starting just above the last one, an object counts once.
@@ -51,13 +52,15 @@ class CocoEvaluator:
         The terciles are of sqrt(width x height), the counts are objects. A figure is None where no object is
         there to be found; without detections the others are 0.
         """
-        found = self._found(detections)
-        coco_eval = _run(self._truth, found)
+        truth = _truth(self._annotations, self._annotations.areas)
+        found = self._found(truth, detections)
+        coco_eval = _run(truth, found)
         with contextlib.redirect_stdout(io.StringIO()):
             coco_eval.summarize()
         metrics = dict(zip(COCO_METRICS, map(_defined, np.asarray(coco_eval.stats).tolist()), strict=True))
 
-        by_size = _precision(_run(self._truth_by_box_area, found, area_ranges=self._tercile_areas))
+        truth = _truth(self._annotations, _box_areas(self._annotations))
+        by_size = _precision(_run(truth, found, area_ranges=self._tercile_areas))
         for index, count in enumerate(self._tercile_counts):
             metrics[f"AP_size{index + 1}"] = _mean(by_size[:, :, :, index, -1])
             metrics[f"num_size{index + 1}"] = count
@@ -65,13 +68,14 @@ class CocoEvaluator:
 
     def ap_per_category(self, detections: Detections) -> dict[int, float | None]:
         """Return AP by category id; None for a category without an object."""
-        precision = _precision(_run(self._truth, self._found(detections)))
+        truth = _truth(self._annotations, self._annotations.areas)
+        precision = _precision(_run(truth, self._found(truth, detections)))
         return {
             category_id: _mean(precision[:, :, index, 0, -1])
             for index, category_id in enumerate(self._category_ids.tolist())
         }
 
-    def _found(self, detections: Detections) -> COCO:
+    def _found(self, truth: COCO, detections: Detections) -> COCO:
         unknown = np.setdiff1d(detections.image_ids, self._image_ids)
         assert not len(unknown), f"detections of images that are not evaluated: {unknown[:5].tolist()}"
         rows = np.column_stack(
@@ -84,14 +88,18 @@ class CocoEvaluator:
         )
         # As pycocotools has it, a category without a place in the annotations is not evaluated.
         is_known = np.isin(detections.category_ids, self._category_ids)
-        return self._truth.load_res(rows[is_known])
+        return truth.load_res(rows[is_known])
 
 
 def _tercile_edges(annotations: Annotations) -> NDArray[np.float64]:
     """Return the two box areas that part the objects into thirds."""
-    box_areas = annotations.boxes_xywh[:, 2] * annotations.boxes_xywh[:, 3]
-    objects = box_areas[~annotations.iscrowd]
+    objects = _box_areas(annotations)[~annotations.iscrowd]
     return np.quantile(objects, [1 / 3, 2 / 3]) if len(objects) else np.zeros(2)
+
+
+def _box_areas(annotations: Annotations) -> NDArray[np.float64]:
+    areas: NDArray[np.float64] = annotations.boxes_xywh[:, 2] * annotations.boxes_xywh[:, 3]
+    return areas
 
 
 def _truth(annotations: Annotations, areas: NDArray[np.float64]) -> COCO:
