@@ -299,6 +299,27 @@ def hold_out(annotations: Annotations, count: int, fingerprint: str) -> tuple[ND
     return np.flatnonzero(~is_reward), np.flatnonzero(is_reward)
 
 
+def training_subset(annotations: Annotations, rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return `count` of these rows, ascending; all of them if there are no more.
+
+    The choice depends on the fingerprint and the count alone, and a larger one contains the smaller ones.
+    """
+    if count >= len(rows):
+        return rows
+    fingerprint = annotations.fingerprint
+    ranked = sorted(
+        rows.tolist(),
+        key=lambda row: hashlib.sha256(f"{fingerprint}/train/{annotations.image_ids[row]}".encode()).digest(),
+    )
+    chosen = np.array(sorted(ranked[:count]), dtype=np.int64)
+    if not np.isin(chosen, _image_of_box(annotations)[~annotations.iscrowd]).any():
+        raise UserError(
+            f"none of the {count} images trained on, of {len(rows)}, has an object in it; "
+            "choose a larger task.train.image_fraction"
+        )
+    return chosen
+
+
 def _image_of_box(annotations: Annotations) -> NDArray[np.int64]:
     """Return the image index of every box, (M,)."""
     return np.repeat(np.arange(len(annotations.image_ids)), np.diff(annotations.box_offsets))

@@ -123,6 +123,7 @@ class TrainConfig:
 
     Attributes:
         epochs: passes over the training images; the length is never in seconds.
+        image_fraction: share of the training images that trials train on; which ones, `coco.training_subset` says.
         batch_size: images per step.
         optimizer: "sgd" (momentum 0.9) or "adamw".
         learning_rate: at the end of the warm-up.
@@ -143,6 +144,7 @@ class TrainConfig:
     """
 
     epochs: int = 5
+    image_fraction: float = 1.0
     batch_size: int = 64
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.08
@@ -162,7 +164,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _at_least("train", self, epochs=1, batch_size=1, weight_decay=0, warmup_steps=0)
-        _above_zero("train", self, "learning_rate")
+        _above_zero("train", self, "learning_rate", "image_fraction")
+        _share("train", self, "image_fraction")
         if self.bn_eps is not None:
             _above_zero("train", self, "bn_eps")
         if self.gradient_clip_norm is not None:

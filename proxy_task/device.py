@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import platform
 import resource
 from contextlib import AbstractContextManager
 
@@ -31,6 +33,19 @@ def choose_device(name: str = "auto") -> torch.device:
         usable = f"{', '.join(['auto', *types[:-1]])} or {types[-1]}"
         raise UserError(f"device {name!r} cannot be used here; use {usable}") from error
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """What the device is, such as "NVIDIA H100 80GB HBM3" or the processor's model."""
+    if device.type != "cpu":
+        with contextlib.suppress(AttributeError, RuntimeError):  # not every backend has names
+            return str(torch.get_device_module(device).get_device_name(device))
+        return device.type
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def use_threads(count: int) -> None:
@@ -65,11 +80,16 @@ def limit_accelerator_memory(share: float) -> None:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Start a new measurement. Where the kernel cannot reset a process's peak, the old peak stands."""
+    """Start a new measurement. Where the kernel cannot reset a process's peak, the old peak stands.
+
+    Memory that was freed and kept for later is handed back first, else it would count as what comes next needs it.
+    """
     if device.type != "cpu":
         with contextlib.suppress(RuntimeError):  # not every accelerator counts
             torch.accelerator.reset_peak_memory_stats(device)
         return
+    with contextlib.suppress(AttributeError):  # not every C library has it
+        ctypes.CDLL(None).malloc_trim(0)
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
         file.write("5")
 

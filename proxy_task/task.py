@@ -30,6 +30,7 @@ from spinenas.proxy_task.coco import (
     check_same_categories,
     find_split,
     hold_out,
+    training_subset,
 )
 from spinenas.proxy_task.compilation import compile_seconds, prepare_compilation
 from spinenas.proxy_task.config import DataConfig, TaskConfig
@@ -90,15 +91,17 @@ PROBE_STEPS = 4
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a trial takes here, from a few steps of it.
+    """What a trial takes here, from a few steps of it, or as a `cost_model.CostModel` predicts it.
 
     Attributes:
         step_seconds: time of a training step.
+        detect_seconds: time of finding the objects in an image.
         trial_seconds: time of a whole trial, its evaluations included; start-up is not.
-        peak_memory_bytes: as in `Evaluation`.
+        peak_memory_bytes: as in `Evaluation`; None where nothing counts it.
     """
 
     step_seconds: float
+    detect_seconds: float
     trial_seconds: float
     peak_memory_bytes: int | None
 
@@ -147,7 +150,7 @@ class ProxyTask:
         Raises:
             UserError: naming what is wrong with the data or the configuration.
         """
-        _ = self.torch_device, self.key
+        _ = self.torch_device, self.key, self._trained_on(self.fidelity)
         self._split("train", self.config.image_size_pixels)
         if with_val:
             self._split("val", self.config.image_size_pixels)
@@ -200,20 +203,29 @@ class ProxyTask:
         del config["data"]  # what is in the files counts, not where they are
         del config["eval"]["batch_size"], config["eval"]["every_epochs"]  # change no final figure
         del config["train"]["compile"]  # as the device, which is no part of it either
+        if self.config.train.image_fraction == 1:
+            del config["train"]["image_fraction"]  # results from before there was this key stay comparable
         meaning = {"protocol": PROTOCOL_VERSION, "config": config, "data": self.fingerprint}
         return hashlib.sha256(canonical_json(meaning).encode()).hexdigest()[:16]
 
     @cached_property
     def fidelity(self) -> Fidelity:
         """How much training a trial is, unless its proposal says otherwise."""
-        train = self.config.train
+        train, num_images = self.config.train, len(self._rows[0])
+        if train.image_fraction < 1:
+            num_images = round(train.image_fraction * num_images)
+            if num_images < train.batch_size:
+                raise UserError(
+                    f"task.train.image_fraction is {train.image_fraction:g}, which leaves {num_images} images to train "
+                    f"on, less than a batch of {train.batch_size}; choose a larger share or smaller batches"
+                )
         return Fidelity(
-            train.epochs,
-            self.config.image_size_pixels,
-            train.batch_size,
-            len(self._rows[0]),
-            self.config.scaling,
+            train.epochs, self.config.image_size_pixels, train.batch_size, num_images, self.config.scaling
         )
+
+    def _trained_on(self, fidelity: Fidelity) -> NDArray[np.int64]:
+        """Rows of the images that a trial trains on, ascending."""
+        return training_subset(self._train, self._rows[0], fidelity.num_train_images)
 
     @property
     def class_channels(self) -> int:
@@ -316,7 +328,7 @@ class ProxyTask:
         use_threads(self.threads)
         config, device = self.config.with_dialect(), self.torch_device
         train = replace(config.train, epochs=fidelity.epochs, batch_size=fidelity.batch_size)
-        rows = self._rows[0][: fidelity.num_train_images]
+        rows = self._trained_on(fidelity)
         split = self._split("train", fidelity.image_size_pixels)
         reset_peak_memory(device)
         attempt_started = time.perf_counter()
@@ -422,23 +434,40 @@ class ProxyTask:
         assert num_parameters(network) == cost.params, "the network built has other parameters than the arithmetic says"
         return network, spec, cost
 
-    def probe(self, genotype: Architecture) -> Probe:
+    def probe(
+        self,
+        genotype: Architecture,
+        fidelity: Fidelity | None = None,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> Probe:
         """Train a few steps and detect on a few images, to see that it works and what a whole trial would take.
+
+        Args:
+            fidelity: of the trial; None for the task's own.
+            clock: seconds.
 
         Raises whatever goes wrong.
         """
         use_threads(self.threads)
-        config, fidelity, device = self.config.with_dialect(), self.fidelity, self.torch_device
-        train = replace(config.train, epochs=1)
-        train_rows, reward_rows = self._rows
-        split = self._split("train", fidelity.image_size_pixels)
+        fidelity = fidelity or self.fidelity
+        config, device = self.config.with_dialect(), self.torch_device
+        train = replace(config.train, epochs=1, batch_size=fidelity.batch_size)
+        train_rows = self._trained_on(fidelity)[: fidelity.batch_size]
+        reward_rows = self._rows[1][: config.eval.batch_size]
+        if fidelity.image_size_pixels == config.image_size_pixels:
+            data = self._split("train", config.image_size_pixels).data
+        else:  # a few steps are not worth decoding all images at another size
+            few = self._train.subset(np.concatenate([train_rows, reward_rows]))
+            data = labelled(few, open_cache(few, fidelity.image_size_pixels, cache_root(config.data.cache_folder)))
+            train_rows, reward_rows = np.split(np.arange(len(few.image_ids)), [len(train_rows)])
         reset_peak_memory(device)
-        network, _, _ = self._build(genotype, 0, fidelity, len(train_rows))
+        network, _, _ = self._build(genotype, 0, fidelity, fidelity.num_train_images)
 
         def train_steps(count: int) -> None:
             train_detector(
                 network,
-                split.data,
+                data,
                 np.resize(train_rows, count * train.batch_size),
                 seed=0,
                 device=device,
@@ -449,22 +478,22 @@ class ProxyTask:
             )
 
         def detect_batch() -> None:
-            rows = reward_rows[: config.eval.batch_size]
-            detect(network, split.data, rows, device=device, config=config.eval, dtype=self.dtype)
+            detect(network, data, reward_rows, device=device, config=config.eval, dtype=self.dtype)
 
         train_steps(1)  # the first one of each takes longer
-        step_seconds = _seconds(lambda: train_steps(PROBE_STEPS)) / PROBE_STEPS
+        step_seconds = _seconds(clock, lambda: train_steps(PROBE_STEPS)) / PROBE_STEPS
         peak = peak_memory_bytes(device)
         detect_batch()
-        detect_seconds = _seconds(detect_batch) / min(config.eval.batch_size, len(reward_rows))
-        num_steps = fidelity.epochs * steps_per_epoch(len(train_rows), train.batch_size)
-        every = config.eval.every_epochs
+        detect_seconds = _seconds(clock, detect_batch) / len(reward_rows)
+        trial_seconds = self.trial_seconds(fidelity, step_seconds=step_seconds, detect_seconds=detect_seconds)
+        return Probe(step_seconds, detect_seconds, trial_seconds, peak)
+
+    def trial_seconds(self, fidelity: Fidelity, *, step_seconds: float, detect_seconds: float) -> float:
+        """Time of a whole trial by that of a training step and of detection in an image."""
+        num_steps = fidelity.epochs * steps_per_epoch(fidelity.num_train_images, fidelity.batch_size)
+        every = self.config.eval.every_epochs
         num_evaluations = 1 + ((fidelity.epochs - 1) // every if every else 0)
-        return Probe(
-            step_seconds=step_seconds,
-            trial_seconds=num_steps * step_seconds + num_evaluations * len(reward_rows) * detect_seconds,
-            peak_memory_bytes=peak,
-        )
+        return num_steps * step_seconds + num_evaluations * len(self._rows[1]) * detect_seconds
 
     def _identity(
         self, genotype: Architecture, network: RetinaNet, seed: int, fidelity: Fidelity
@@ -535,10 +564,10 @@ class _Checkpoints:
             self._was_told = True
 
 
-def _seconds(do: Callable[[], None]) -> float:
-    started = time.perf_counter()
+def _seconds(clock: Callable[[], float], do: Callable[[], None]) -> float:
+    started = clock()
     do()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def failure_kind(error: Exception) -> FailureKind:

@@ -3,11 +3,13 @@
 Parameters are the trainable ones: kernels, biases, gamma and beta of batch norms, not moving statistics.
 Multiply-adds are those of all convolutions for one image, the paper's "FLOPs" to 0.3 %. Blocks that reach no
 output cost nothing. f is the width of a ResNet block's 3x3 convolution; a bottleneck takes and gives 4 f channels.
+What time and memory follow beside those, the values that convolutions and resampling write and the number of
+convolutions, is counted along.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from spinenas.space.baseline import RESNET_BLOCKS, RESNET_CHANNELS, Architecture, Baseline
@@ -27,13 +29,27 @@ ImageSize = int | tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Trainable parameters, and multiply-adds for one image."""
+    """What a network costs; costs are equal where parameters and multiply-adds are.
+
+    Attributes:
+        params: trainable parameters.
+        madds: multiply-adds for one image.
+        activations: values that convolutions and resampling write for one image.
+        convs: convolutions that are run for one batch; the head's once for each level.
+    """
 
     params: int = 0
     madds: int = 0
+    activations: int = field(default=0, compare=False)
+    convs: int = field(default=0, compare=False)
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.params + other.params, self.madds + other.madds)
+        return Cost(
+            self.params + other.params,
+            self.madds + other.madds,
+            self.activations + other.activations,
+            self.convs + other.convs,
+        )
 
 
 def level_size(size: int, level: int) -> int:
@@ -100,7 +116,7 @@ def cost_by_part(
 
 
 def _total(parts: dict[str, Cost]) -> Cost:
-    return Cost(sum(cost.params for cost in parts.values()), sum(cost.madds for cost in parts.values()))
+    return sum(parts.values(), Cost())
 
 
 def _height_width(image_size: ImageSize) -> tuple[int, int]:
@@ -169,18 +185,18 @@ def _cells(size: tuple[int, int], level: int) -> int:
 def _conv_norm(kernel_size: int, in_channels: int, out_channels: int, cells: int) -> Cost:
     """A convolution without bias giving so many cells, and its batch norm (gamma and beta)."""
     weights = kernel_size**2 * in_channels * out_channels
-    return Cost(weights + 2 * out_channels, weights * cells)
+    return Cost(weights + 2 * out_channels, weights * cells, out_channels * cells, 1)
 
 
 def _depthwise_norm(channels: int, cells: int) -> Cost:
     """A depthwise 3x3 convolution giving so many cells, and its batch norm."""
-    return Cost(9 * channels + 2 * channels, 9 * channels * cells)
+    return Cost(9 * channels + 2 * channels, 9 * channels * cells, channels * cells, 1)
 
 
 def _conv_bias(kernel_size: int, in_channels: int, out_channels: int, cells: int) -> Cost:
     """A convolution with bias giving so many cells."""
     weights = kernel_size**2 * in_channels * out_channels
-    return Cost(weights + out_channels, weights * cells)
+    return Cost(weights + out_channels, weights * cells, out_channels * cells, 1)
 
 
 @lru_cache(maxsize=1024)
@@ -234,8 +250,10 @@ def _connection(
     """A resampling connection (SpineNet, Figure 5): 1x1, a strided 3x3 if it goes down in size, 1x1."""
     inner = scaling.connection_width(parent_level, parent_kind)
     cost = _conv_norm(1, scaling.width(parent_level, parent_kind), inner, _cells(size, parent_level))
-    if level > parent_level:  # one strided convolution; the rest of the way is max-pooling, which is free
+    if level > parent_level:  # one strided convolution; the rest of the way is max-pooling, without multiply-adds
         cost += _conv_norm(3, inner, inner, _cells(size, parent_level + 1))
+    if level not in (parent_level, parent_level + 1):
+        cost += Cost(activations=inner * _cells(size, level))
     return cost + _conv_norm(1, inner, scaling.width(level, kind), _cells(size, level))
 
 
@@ -253,6 +271,8 @@ def _mobile_connection(
     cost = Cost()
     for passed in range(parent_level + 1, level + 1):
         cost += _depthwise_norm(width, _cells(size, passed))
+    if level < parent_level:
+        cost += Cost(activations=width * _cells(size, level))
     return cost + _conv_norm(1, width, scaling.width(level, kind), _cells(size, level))
 
 
@@ -269,11 +289,13 @@ def _head(
 ) -> Cost:
     """Class and box towers and predictors: kernels and biases shared by levels, a batch norm per level."""
     cells = sum(_cells(size, level) for level in levels)
+    again = Cost(convs=len(levels) - 1)
 
     def convolution(width: int, out_channels: int) -> Cost:
         if separable:
-            return Cost(9 * width, 9 * width * cells) + _conv_bias(1, width, out_channels, cells)
-        return _conv_bias(3, width, out_channels, cells)
+            depthwise = Cost(9 * width, 9 * width * cells, width * cells, 1)
+            return depthwise + again + _conv_bias(1, width, out_channels, cells) + again
+        return _conv_bias(3, width, out_channels, cells) + again
 
     total = Cost()
     for predictions in (num_anchors * class_channels, num_anchors * 4):

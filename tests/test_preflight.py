@@ -30,7 +30,7 @@ class Probed(FakeTask):
     """Takes two minutes a trial, it says."""
 
     def probe(self, genotype: Any) -> Probe:
-        return Probe(step_seconds=0.5, trial_seconds=120.0, peak_memory_bytes=3 * 2**30)
+        return Probe(step_seconds=0.5, detect_seconds=0.1, trial_seconds=120.0, peak_memory_bytes=3 * 2**30)
 
 
 @pytest.fixture
