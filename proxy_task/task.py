@@ -219,9 +219,7 @@ class ProxyTask:
                     f"task.train.image_fraction is {train.image_fraction:g}, which leaves {num_images} images to train "
                     f"on, less than a batch of {train.batch_size}; choose a larger share or smaller batches"
                 )
-        return Fidelity(
-            train.epochs, self.config.image_size_pixels, train.batch_size, num_images, self.config.scaling
-        )
+        return Fidelity(train.epochs, self.config.image_size_pixels, train.batch_size, num_images, self.config.scaling)
 
     def _trained_on(self, fidelity: Fidelity) -> NDArray[np.int64]:
         """Rows of the images that a trial trains on, ascending."""

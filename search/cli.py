@@ -210,6 +210,30 @@ def preflight(
         raise UserError("; ".join(problems))
 
 
+@main.group()
+def bench() -> None:
+    """Measure what trials take."""
+
+
+@bench.command()
+@click.argument("source", metavar="PRESET|FILE.toml")
+@_data
+@click.option("--calibrate", is_flag=True, help="Measure on this machine first, a minute or more, and keep the fit.")
+@_overrides
+@_formats
+def proxy(source: str, data: Path | None, calibrate: bool, overrides: tuple[str, ...], format: str | None) -> None:
+    """Predict seconds and memory of a search's trials on this machine, by a calibration kept for its device.
+
+    Image size, width, batch, share of the images and epochs may change after the calibration, as may the space.
+    """
+    config, _ = _configuration(source, _data_settings(data), overrides)
+    from spinenas.search.bench import predicted_rows
+
+    with _watched(lambda: "nothing was kept"):
+        rows = predicted_rows(config, lambda text: click.echo(text, err=True), calibrate_first=calibrate)
+    _print_rows(rows, format, {"value": "digits"})
+
+
 @main.command()
 @_run
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Networks at most.")

@@ -1,4 +1,4 @@
-"""Watching a search: a live table on a terminal, plain lines elsewhere; it knows the events and nothing else."""
+"""Watching a search: a live table on a terminal, plain lines elsewhere; it knows events, and what is predicted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from spinenas.controller.base import Proposal
 from spinenas.results.journal import RunState
+from spinenas.search.forecast import Forecast, Workload
 
 REFRESHES_PER_SECOND = 4
 
@@ -36,6 +38,7 @@ class Progress:
         num_failed: trials without a result.
         num_timed: trials that were finished in this session, from which its pace follows.
         began: when this session began, seconds of the monotonic clock.
+        workload: by which trials count for the time left; None where nothing is predicted, and all count the same.
     """
 
     num_trials: int
@@ -45,12 +48,15 @@ class Progress:
     num_timed: int = 0
     began: float = field(default_factory=time.monotonic)
     networks: dict[int, str] = field(default_factory=dict)
+    workload: Workload | None = None
     _best_single: float | None = None
     _replicated: set[str] = field(default_factory=set)
 
     def add(self, event: dict[str, Any]) -> None:
         """Take the next event of the journal."""
         kind, number = event["event"], event.get("number", -1)
+        if self.workload is not None:
+            self.workload.add(event)
         if kind == "asked":
             self.networks[event["proposal"]["number"]] = event["network_key"]
         elif kind == "started":
@@ -101,16 +107,26 @@ class Progress:
         return 3600 * self.num_timed / seconds if self.num_timed and seconds > 0 else None
 
     def time_left(self) -> str:
-        """Hours, minutes and seconds at the present pace."""
-        pace = self.trials_per_hour()
-        if pace is None:
+        """Hours, minutes and seconds at the present pace; as predicted before there is one."""
+        num_left = self.num_trials - self.num_done
+        if self.workload is not None:
+            seconds = self.workload.seconds_left(num_left, time.monotonic() - self.began)
+        else:
+            pace = self.trials_per_hour()
+            seconds = None if pace is None else 3600 * num_left / pace
+        if seconds is None:
             return "unknown"
-        seconds = round(3600 * (self.num_trials - self.num_done) / pace)
-        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+        whole = round(seconds)
+        return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def _progress(num_trials: int, past: RunState | None) -> Progress:
-    progress = Progress(num_trials)
+def _progress(num_trials: int, past: RunState | None, forecast: Forecast | None) -> Progress:
+    workload = None
+    if forecast is not None:
+        workload = Workload(forecast)
+        for record in past.unfinished if past else ():
+            workload.ask(Proposal.of_record(record))
+    progress = Progress(num_trials, workload=workload)
     for record in past.trials.values() if past else ():
         progress.networks[record.number] = record.network_key
         if record.evaluation:
@@ -125,12 +141,18 @@ class PlainDisplay:
     def __init__(self, stream: TextIO):
         self._stream = stream
         self._heard_of: dict[int, float] = {}  # by running trial, when its last line was printed
+        self._forecast: Forecast | None = None
+
+    def expect(self, forecast: Forecast) -> None:
+        self._forecast = forecast
 
     @contextmanager
     def begin(self, num_trials: int, past: RunState | None) -> Iterator[None]:
-        self._progress = _progress(num_trials, past)
+        self._progress = _progress(num_trials, past, self._forecast)
         if past:
             self.note(f"resumed with {self._progress.num_done} of {num_trials} trials done")
+        if self._forecast:
+            self.note(f"{self._progress.time_left()} predicted, by the calibration of this machine")
         yield
 
     def show(self, event: dict[str, Any]) -> None:
@@ -173,10 +195,14 @@ class LiveDisplay:
 
     def __init__(self, console: Console):
         self._console = console
+        self._forecast: Forecast | None = None
+
+    def expect(self, forecast: Forecast) -> None:
+        self._forecast = forecast
 
     @contextmanager
     def begin(self, num_trials: int, past: RunState | None) -> Iterator[None]:
-        self._progress = _progress(num_trials, past)
+        self._progress = _progress(num_trials, past, self._forecast)
         with Live(console=self._console, get_renderable=self._draw, refresh_per_second=REFRESHES_PER_SECOND):
             yield
 
@@ -200,7 +226,8 @@ class LiveDisplay:
             ("done", f"{progress.num_done} of {progress.num_trials}, {progress.num_failed} failed"),
             ("running", running or "none"),
             ("best AP", progress.best()),
-            ("pace", "unknown" if pace is None else f"{pace:.1f} trials per hour, {progress.time_left()} left"),
+            ("pace", "unknown" if pace is None else f"{pace:.1f} trials per hour"),
+            ("time left", progress.time_left()),
         ):
             table.add_row(Text(name, style="bold"), Text(value))
         return table

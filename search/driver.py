@@ -24,6 +24,7 @@ from spinenas.search.accelerator_time import AcceleratorTime
 from spinenas.search.config import SearchConfig
 from spinenas.search.executor import EpochDone, Event, Executor, Finished, Job, Started, Task
 from spinenas.search.failure_rules import RULES, pause_seconds
+from spinenas.search.forecast import Forecast
 from spinenas.space.errors import UserError
 from spinenas.space.graph import network_key
 from spinenas.space.random_streams import seed_for
@@ -35,6 +36,9 @@ Result = Evaluation | Failure
 
 class Display(Protocol):
     """Who watches a search; a context manager around it, told each event after it is in the journal."""
+
+    def expect(self, forecast: Forecast) -> None:
+        """Take what trials are predicted to take, before `begin`; never called where nothing is predicted."""
 
     def begin(self, num_trials: int, past: RunState | None) -> AbstractContextManager[object]:
         """Start watching; a run that is resumed has a past."""

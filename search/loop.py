@@ -29,6 +29,7 @@ from spinenas.search.config import ExecutorConfig, SearchConfig, flattened
 from spinenas.search.data_command import run_once_per_machine, this_session
 from spinenas.search.driver import Display, Driver, now
 from spinenas.search.executor import Executor, Note, Task
+from spinenas.search.forecast import Forecast, forecast_for
 from spinenas.search.salvage import salvage
 from spinenas.search.stop_signals import Terminated, stopped_by_sigterm
 from spinenas.space.errors import UserError
@@ -129,8 +130,7 @@ def start_run(
                 f"{mirror.store.uri} already holds a run; go on with it by --or-resume, or give another storage.mirror"
             )
         fetch_data(config)
-        task = task or proxy_task(config)
-        task.prepare()
+        task = _prepared(task, config, display)
         controller = controller_for(task)
         about = {
             "kind": kind,
@@ -231,8 +231,7 @@ def resume(
             return Run(folder)
 
         fetch_data(config)
-        task = task or proxy_task(config)
-        task.prepare()
+        task = _prepared(task, config, display)
         _check_identity(path, state.run, _identity(task, config))
         controller = _make_controller(config)
         window = _window(config.executor)
@@ -344,6 +343,9 @@ def _drive(driver: Driver) -> None:
 class _Silent:
     """A display for nobody."""
 
+    def expect(self, forecast: Forecast) -> None:
+        pass
+
     def begin(self, num_trials: int, past: RunState | None) -> AbstractContextManager[object]:
         return nullcontext()
 
@@ -352,6 +354,19 @@ class _Silent:
 
     def note(self, text: str) -> None:
         pass
+
+
+def _prepared(task: Task | None, config: SearchConfig, display: Display) -> Task:
+    """Prepare the given task or, where there is none, that of the configuration, and tell what is predicted of it."""
+    if task is not None:
+        task.prepare()
+        return task
+    task = proxy_task(config)
+    task.prepare()
+    forecast = forecast_for(task, config)
+    if forecast is not None:
+        display.expect(forecast)
+    return task
 
 
 def _make_controller(config: SearchConfig) -> Controller:

@@ -11,6 +11,7 @@ from typing import Any
 STYLES: dict[str, Callable[[Any], str]] = {
     "text": str,
     "figure": "{:.4f}".format,
+    "digits": "{:.4g}".format,
     "seconds": "{:.1f}".format,
     "millions": lambda value: f"{value / 1e6:.3f} M",
     "gibibytes": lambda value: f"{value / 2**30:.2f} GiB",
