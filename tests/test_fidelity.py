@@ -1,0 +1,127 @@
+"""How much training a trial is, by configuration: which images, and what stays comparable."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import spinenas.proxy_task.task as task_module
+from spinenas.proxy_task.coco import Annotations, find_split, read_annotations, training_subset
+from spinenas.proxy_task.config import DataConfig, HeadConfig, TaskConfig, TrainConfig
+from spinenas.proxy_task.synthetic import generate_dataset
+from spinenas.proxy_task.task import ProxyTask
+from spinenas.search.presets import preset
+from spinenas.space.errors import UserError
+from spinenas.space.genotype import Genotype
+from spinenas.space.scaling import Scaling
+
+SMALL_GENOTYPE = Genotype.from_text("2b 2b / 3b0,1 3b0,1! 4r1,2! 5r3,4!")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    folder.mkdir()
+    generate_dataset(folder, num_train=50, num_val=2, image_size_pixels=96, seed=1)
+    return folder
+
+
+@pytest.fixture
+def config(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> TaskConfig:
+    return TaskConfig(
+        image_size_pixels=96,
+        scaling=Scaling("test", 0.0625, 8, 1.0, 1),
+        data=DataConfig(folder=str(folder), cache_folder=str(tmp_path_factory.getbasetemp() / "cache")),
+        head=HeadConfig(num_convs=1, channels=8, num_scales=1),
+        train=TrainConfig(epochs=1, batch_size=4, optimizer="adamw", learning_rate=1e-3),
+    )
+
+
+@pytest.fixture
+def annotations(folder: Path) -> Annotations:
+    paths = find_split(DataConfig(folder=str(folder)), "train")
+    return read_annotations(paths.annotations, paths.images)
+
+
+def with_share(config: TaskConfig, share: float) -> TaskConfig:
+    return replace(config, train=replace(config.train, image_fraction=share))
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("quickstart", "19ecf0725dda9315"),
+        ("coco-small", "cb81e3eb8bda5936"),
+        ("spinenet49-proxy", "080cd909c6d7c632"),
+    ],
+)
+def test_the_keys_of_tasks_with_all_images_are_those_from_before_there_was_a_share(
+    name: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ProxyTask, "fingerprint", {"train_annotations": "abc", "num_train_images": 10})
+    config = preset(name).task
+    assert ProxyTask(config).key == key
+    assert ProxyTask(with_share(config, 0.5)).key != key
+
+
+def test_a_larger_share_contains_the_smaller_ones(annotations: Annotations) -> None:
+    rows = np.arange(5, 45)
+    before: set[int] = set()
+    for count in range(1, 41):
+        chosen = training_subset(annotations, rows, count)
+        assert len(chosen) == count
+        assert np.array_equal(chosen, np.sort(chosen))
+        assert before < set(chosen.tolist()) <= set(rows.tolist())
+        before = set(chosen.tolist())
+    assert training_subset(annotations, rows, 40) is rows
+    assert training_subset(annotations, rows, 1000) is rows
+
+
+def test_a_share_is_of_the_whole_file_and_of_this_data_alone(annotations: Annotations) -> None:
+    rows = np.arange(50)
+    chosen = training_subset(annotations, rows, 10)
+    assert chosen.tolist() != list(range(10))
+    assert chosen.min() < 17
+    assert chosen.max() > 33
+    assert np.array_equal(training_subset(annotations, rows, 10), chosen)
+    other = replace(annotations, widths=annotations.widths + 1)
+    assert not np.array_equal(training_subset(other, rows, 10), chosen)
+
+
+def test_a_trial_trains_on_its_share(config: TaskConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, task = ProxyTask(config), ProxyTask(with_share(config, 0.4))
+    task.prepare()
+    assert (whole.fidelity.num_train_images, task.fidelity.num_train_images) == (40, 16)
+    assert whole.fingerprint == task.fingerprint, "the data is the same"
+    trained_on: list[Any] = []
+    train_detector = task_module.train_detector
+
+    def spy(network: Any, data: Any, rows: Any, **options: Any) -> None:
+        trained_on.append(rows)
+        train_detector(network, data, rows, **options)
+
+    monkeypatch.setattr(task_module, "train_detector", spy)
+    for fidelity in (None, replace(task.fidelity, num_train_images=8)):
+        task.evaluate(SMALL_GENOTYPE, seed=0, fidelity=fidelity)
+    share, less = (set(rows.tolist()) for rows in trained_on)
+    assert (len(share), len(less)) == (16, 8)
+    assert less < share <= set(whole._rows[0].tolist())
+
+
+def test_a_share_that_cannot_be_trained_on_is_refused(config: TaskConfig, annotations: Annotations) -> None:
+    with pytest.raises(
+        UserError, match=r"image_fraction is 0.05, which leaves 2 images to train on, less than a batch"
+    ):
+        ProxyTask(with_share(config, 0.05)).prepare()
+    empty = replace(annotations, iscrowd=np.ones_like(annotations.iscrowd))
+    with pytest.raises(
+        UserError, match=r"none of the 10 images trained on, of 50, has an object in it; choose a larger"
+    ):
+        training_subset(empty, np.arange(50), 10)
+    for share, rule in ((0.0, "above 0"), (float("nan"), "above 0"), (1.5, "0 to 1")):
+        with pytest.raises(UserError, match=f"task.train.image_fraction is {share}; it is {rule}"):
+            with_share(config, share)

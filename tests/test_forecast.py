@@ -1,0 +1,176 @@
+"""The time left of a search by what its trials are predicted to take; nothing else of a search depends on it."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fake_task import FakeTask
+from rich.console import Console
+
+import spinenas.search.loop as loop
+from spinenas.controller.base import Proposal
+from spinenas.proxy_task.cost_model import Sample, fit_model, random_genotypes, save_model
+from spinenas.proxy_task.task import Probe, ProxyTask
+from spinenas.results.record import Evaluation, Fidelity, Status, TrialRecord
+from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
+from spinenas.search.display import LiveDisplay, PlainDisplay
+from spinenas.search.forecast import Forecast, Workload, forecast_for
+from spinenas.search.presets import preset
+from spinenas.space import SearchSpace
+from spinenas.space.cost import Cost
+from spinenas.space.published import R0_SP53, SPINENET_49
+from spinenas.space.scaling import Scaling
+
+SHORT = Fidelity(2, 96, 8, 40, Scaling("test", 0.25, 64, 0.25, 1))
+
+
+def seconds_of(genotype: Any, fidelity: Fidelity | None) -> float:
+    """SpineNet-49 takes 100 s and any other 300; two epochs a tenth of that."""
+    return (100.0 if genotype == SPINENET_49 else 300.0) * (0.1 if fidelity else 1.0)
+
+
+FORECAST = Forecast(seconds_of, mean_seconds=200.0, epochs=5, workers=2, device="cpu")
+
+
+def asked(number: int, genotype: Any = SPINENET_49, fidelity: Fidelity | None = None) -> dict[str, Any]:
+    proposal = json.loads(json.dumps(Proposal(number, genotype, fidelity).to_json()))
+    return {"event": "asked", "proposal": proposal, "network_key": genotype.key}
+
+
+def started(number: int, device: str = "cpu") -> dict[str, Any]:
+    return {"event": "started", "number": number, "worker": "worker-0", "device": device}
+
+
+def epoch(number: int, count: int) -> dict[str, Any]:
+    return {"event": "epoch", "number": number, "epoch": count, "metrics": {}}
+
+
+def told(number: int, *, failed: bool = False) -> dict[str, Any]:
+    outcome = {"failure": {"kind": "diverged", "message": "x"}} if failed else {"evaluation": {"objective": 0.1}}
+    return {"event": "told", "number": number, **outcome}
+
+
+def after(*events: dict[str, Any], forecast: Forecast = FORECAST) -> Workload:
+    workload = Workload(forecast)
+    for event in events:
+        workload.add(event)
+    return workload
+
+
+def test_before_anything_is_asked_random_trials_are_shared_by_the_workers() -> None:
+    assert after().seconds_left(10, 0.0) == 10 * 200 / 2
+    assert after().seconds_left(1, 0.0) == 200, "a single trial is not shared"
+    assert after().seconds_left(0, 0.0) == 0
+
+
+def test_each_trial_counts_by_its_own_prediction_and_those_to_come_by_the_mean_of_those_asked() -> None:
+    assert after(asked(0)).seconds_left(1, 0.0) == 100
+    assert after(asked(0), asked(1, R0_SP53)).seconds_left(2, 0.0) == (100 + 300) / 2
+    assert after(asked(0), asked(1, R0_SP53)).seconds_left(4, 0.0) == (100 + 300 + 2 * 200) / 2
+    assert after(asked(0), asked(1)).seconds_left(4, 0.0) == 4 * 100 / 2
+    assert after(asked(0, R0_SP53, SHORT)).seconds_left(1, 0.0) == 30, "at its own fidelity"
+
+
+def test_epochs_of_running_trials_count_and_are_lost_with_their_attempt() -> None:
+    running = [asked(0), started(0), epoch(0, 3)]
+    assert after(*running).seconds_left(1, 60.0) == 40
+    assert after(asked(0, SPINENET_49, SHORT), epoch(0, 1)).seconds_left(1, 5.0) == 5, "one of two epochs"
+    requeued = {"event": "requeued", "number": 0, "attempt": 1, "reason": "lost"}
+    assert after(*running, requeued).seconds_left(1, 60.0) == 100
+
+
+def test_once_a_trial_is_finished_the_pace_of_the_session_decides() -> None:
+    events = [asked(0), asked(1, R0_SP53), started(0), started(1), told(0)]
+    # 100 predicted seconds took 50: one of 300 and one of the mean, 200, are left.
+    assert after(*events).seconds_left(2, 50.0) == pytest.approx((300 + 200) * 50 / 100)
+    # A third of the costly one is done as well.
+    assert after(*events, epoch(1, 2)).seconds_left(2, 50.0) == pytest.approx((180 + 200) * 50 / (100 + 120))
+
+
+def test_of_a_failed_trial_the_epochs_count_that_it_did() -> None:
+    assert after(asked(0), told(0, failed=True)).seconds_left(1, 3.0) == 100, "as predicted: there is no pace yet"
+    events = [asked(0), epoch(0, 1), told(0, failed=True), asked(1), told(1)]
+    assert after(*events).seconds_left(1, 60.0) == pytest.approx(100 * 60 / (20 + 100))
+
+
+def test_what_was_calibrated_elsewhere_says_nothing_before_a_trial_is_finished() -> None:
+    assert after(asked(0), started(0, "cuda")).seconds_left(3, 1.0) is None
+    assert after(asked(0), started(0, "cuda"), told(0)).seconds_left(2, 5.0) == pytest.approx(10)
+
+
+def test_displays_show_what_is_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0)
+    stream = io.StringIO()
+    plain = PlainDisplay(stream)
+    plain.expect(FORECAST)
+    with plain.begin(38, None):
+        assert stream.getvalue() == "1:03:20 predicted, by the calibration of this machine\n"
+    live = LiveDisplay(Console(file=io.StringIO(), force_terminal=True, width=80))
+    live.expect(FORECAST)
+    with live.begin(38, None):
+        for event in (asked(0), started(0), epoch(0, 3)):
+            live.show(event)
+        with live._console.capture() as drawn:
+            live._console.print(live._draw())
+    assert "0:31:10" in drawn.get(), "38 trials of 100 s, less 60"
+
+
+def test_a_resumed_search_counts_its_open_trials_and_none_that_is_done() -> None:
+    records = {
+        0: TrialRecord(0, SPINENET_49, "a", Status.COMPLETE, evaluation=Evaluation(0.2)),
+        1: TrialRecord(1, R0_SP53, "b", Status.ASKED),
+    }
+    past = SimpleNamespace(trials=records, unfinished=[records[1]])
+    stream = io.StringIO()
+    display = PlainDisplay(stream)
+    display.expect(FORECAST)
+    with display.begin(2, past):  # type: ignore[arg-type]
+        display.show(started(1))
+        display.show(epoch(1, 1))
+    assert stream.getvalue().splitlines()[1] == "0:05:00 predicted, by the calibration of this machine"
+
+
+def test_a_task_without_a_calibration_has_no_forecast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ProxyTask, "fidelity", SHORT)
+    monkeypatch.setattr(ProxyTask, "class_channels", 5)
+    monkeypatch.setattr(ProxyTask, "trial_seconds", lambda self, *_, step_seconds, **__: 10 * step_seconds)
+    monkeypatch.setenv("SPINENAS_CACHE", str(tmp_path))
+    config = replace(preset("quickstart"), executor=ExecutorConfig(kind="serial", workers=4))
+    task = ProxyTask(config.task)
+    assert forecast_for(FakeTask(), config) is None
+    assert forecast_for(task, config) is None
+    # A step of a second for each million multiply-adds in a batch.
+    genotypes = random_genotypes(SearchSpace.spinenet49(), 40)
+    costs = [Cost(1, task.cost(genotype).madds, 1, 1) for genotype in genotypes]
+    save_model(fit_model([Sample("", cost, SHORT, Probe(8e-6 * cost.madds, 1.0, 1.0, None)) for cost in costs]), task)
+    forecast = forecast_for(task, config)
+    assert forecast is not None
+    madds = task.cost(SPINENET_49, SHORT.scaling, SHORT.image_size_pixels).madds
+    assert forecast.trial_seconds(SPINENET_49, None) == pytest.approx(10 * 8e-6 * madds, rel=1e-3)
+    assert (forecast.workers, forecast.epochs, forecast.device) == (1, 2, "cpu")
+    mean = sum(forecast.trial_seconds(genotype, None) for genotype in genotypes[:32]) / 32
+    assert forecast.mean_seconds == pytest.approx(mean)
+
+
+def test_a_search_proposes_and_writes_the_same_with_a_forecast_and_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "proxy_task", lambda config: FakeTask(fail={2: "diverged"}))
+    config = SearchConfig(executor=ExecutorConfig(kind="serial"), budget=BudgetConfig(8))
+    journals = []
+    for name, forecast in (("with", FORECAST), ("without", None)):
+        monkeypatch.setattr(loop, "forecast_for", lambda task, config, forecast=forecast: forecast)
+        stream = io.StringIO()
+        run = loop.run_search(config, out=tmp_path / name, display=PlainDisplay(stream))
+        assert ("predicted" in stream.getvalue()) == (forecast is not None)
+        events = [json.loads(line) for line in run.folder.journal_path.read_text().splitlines()]
+        for event in events:
+            del event["at"], event["crc32"]
+        journals.append(events)
+    assert journals[0] == journals[1]
