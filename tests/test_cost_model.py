@@ -234,7 +234,7 @@ def test_a_damaged_calibration_is_none_and_one_that_cannot_be_kept_an_error(
 
 
 def test_a_real_calibration_of_a_small_task_predicts_what_it_measured(config: TaskConfig) -> None:
-    task = ProxyTask(config)
+    task = ProxyTask(replace(config, image_size_pixels=96, eval=replace(config.eval, batch_size=4)))
     task.prepare()
     model = calibrate(task, SearchSpace.tiny(), print)
     assert len(model.samples) >= 8
@@ -261,6 +261,8 @@ def test_a_probe_at_another_size_decodes_only_what_it_looks_at(
         return open_cache(annotations, size, root)
 
     monkeypatch.setattr(task_module, "open_cache", spy)
+    task.probe(SPINENET_49)
+    assert opened == [], "its own size is in the cache"
     ticks = iter([0.0, 8.0, 10.0, 11.0])
     fidelity = replace(task.fidelity, image_size_pixels=96, batch_size=2)
     probe = task.probe(SPINENET_49, fidelity, clock=lambda: next(ticks))
