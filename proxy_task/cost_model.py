@@ -267,6 +267,7 @@ def setting_of(task: ProxyTask) -> dict[str, Any]:
         "activation": train.activation,
         "has_stochastic_depth": train.stochastic_depth > 0,
         "clips": train.gradient_clip_norm is not None,
+        "compile": train.compile,
         "detect_batch_size": detection.batch_size,
         "pre_nms_top": detection.pre_nms_top,
         "max_detections": detection.max_detections,

@@ -457,8 +457,11 @@ class ProxyTask:
             data = self._split("train", config.image_size_pixels).data
         else:  # a few steps are not worth decoding all images at another size
             few = self._train.subset(np.concatenate([train_rows, reward_rows]))
-            data = labelled(few, open_cache(few, fidelity.image_size_pixels, cache_root(config.data.cache_folder)))
+            cache = open_cache(few, fidelity.image_size_pixels, cache_root(config.data.cache_folder))
+            data = on_device(labelled(few, cache), device)
             train_rows, reward_rows = np.split(np.arange(len(few.image_ids)), [len(train_rows)])
+        if train.compile != "off":
+            prepare_compilation(cache_root(config.data.cache_folder) / "compiled")
         reset_peak_memory(device)
         network, _, _ = self._build(genotype, 0, fidelity, fidelity.num_train_images)
 

