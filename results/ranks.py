@@ -56,11 +56,16 @@ def agreement(cheap: NDArray[np.float64], dear: NDArray[np.float64]) -> Agreemen
     tenth = np.argsort(-cheap, kind="stable")[: max(1, len(cheap) // 10)]
     return Agreement(
         num_architectures=len(dear),
-        kendall=_with_interval(kendall, cheap, dear),
+        kendall=correlation(cheap, dear),
         weighted=_with_interval(_weighted, cheap, dear),
-        top_third=_with_interval(kendall, cheap[best], dear[best]),
+        top_third=correlation(cheap[best], dear[best]),
         best_kept=bool(np.argmax(dear) in tenth),
     )
+
+
+def correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> Interval:
+    """Kendall's tau-b of any two figures of the same architectures, both (n,)."""
+    return _with_interval(kendall, first, second)
 
 
 def kendall(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
@@ -78,7 +83,7 @@ def _with_interval(
     second: NDArray[np.float64],
 ) -> Interval:
     """The figure, and its bootstrap over architectures; a pair of one with itself is a tie, which does not count."""
-    value = measure(first, second)
+    value = measure(first, second) if np.ptp(first) and np.ptp(second) else np.nan
     if np.isnan(value):
         return Interval(None, None, None)
     if len(first) < 5:

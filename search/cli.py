@@ -7,14 +7,26 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from spinenas.search.stop_signals import Terminated
+from spinenas.search.cli_parts import (
+    configuration,
+    data_option,
+    data_settings,
+    format_options,
+    given,
+    out_option,
+    overrides_option,
+    print_rows,
+    resume_advice,
+    run_argument,
+    seed_option,
+    watched,
+)
+from spinenas.search.cli_proxy import proxy
 from spinenas.space.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,11 +34,6 @@ if TYPE_CHECKING:
     from spinenas.search.loop import Run
     from spinenas.search.target import Target
     from spinenas.space.scaling import Scaling
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-INTERRUPTED, TERMINATED = 130, 143
-"""Exit statuses after Ctrl-C and SIGTERM, as shells have them: 128 + the signal's number."""
 
 
 class _Sentence(click.ClickException):
@@ -52,46 +59,20 @@ def main() -> None:
     """Search for scale-permuted detection backbones, as SpineNet was found."""
 
 
-def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several options as one decorator."""
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-_data = click.option(
-    "--data", type=click.Path(path_type=Path), help="Data set folder in either COCO layout, or built-in."
-)
-_seed = click.option("--seed", type=int, help="What every random decision is derived from.")
-_overrides = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override any configuration key; repeatable."
-)
-_out = click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the new run.")
-_formats = _options(
-    click.option("--json", "format", flag_value="json", help="Print JSON."),
-    click.option("--csv", "format", flag_value="csv", help="Print CSV."),
-)
-_run = click.argument("run", type=click.Path(path_type=Path))
-
-
 @main.command()
 @click.argument("source", metavar="PRESET|FILE.toml")
-@_out
+@out_option
 @click.option("--trials", type=click.IntRange(min=1), help="Trainings in all.")
 @click.option("--workers", type=click.IntRange(min=1), help="Trainings at a time.")
-@_seed
+@seed_option
 @click.option("--controller", metavar="NAME", help="Who proposes: evolution or random.")
-@_data
+@data_option
 @click.option("--address", help='Ray cluster to run on, or "auto".')
 @click.option("--mirror", metavar="URI", help="A second place for the run, such as s3://bucket/run.")
 @click.option("--max-accelerator-hours", type=float, metavar="H", help="Begin no trial that would exceed them.")
 @click.option("--or-resume", is_flag=True, help="Go on with the run in --out if there is one.")
 @click.option("--dry-run", is_flag=True, help="Measure one training, state trials, hours and cost, and stop.")
-@_overrides
+@overrides_option
 def search(
     source: str,
     out: Path,
@@ -120,7 +101,7 @@ def search(
         "storage.mirror": mirror,
         "budget.max_accelerator_hours": max_accelerator_hours,
     }
-    config, config_toml = _configuration(source, _given(settings) | _data_settings(data), overrides)
+    config, config_toml = configuration(source, given(settings) | data_settings(data), overrides)
     if dry_run:
         _dry_run(config, out)
         return
@@ -128,7 +109,7 @@ def search(
     from spinenas.search.loop import run_search, search_or_resume
 
     start = search_or_resume if or_resume else run_search
-    with _watched(_resume_advice(out)):
+    with watched(resume_advice(out)):
         run = start(config, out=out, display=display_for(sys.stderr), config_toml=config_toml)
     _conclude(run)
 
@@ -137,13 +118,13 @@ def _dry_run(config: SearchConfig, out: Path) -> None:
     """Say what a search would take."""
     from spinenas.search.estimate import estimate
 
-    with _watched(lambda: "nothing was begun"):
+    with watched(lambda: "nothing was begun"):
         found = estimate(config, out, lambda text: click.echo(text, err=True))
-    _print_rows(found.rows(), None, {})
+    print_rows(found.rows(), None, {})
 
 
 @main.command()
-@_run
+@run_argument
 @click.option("--trials", type=click.IntRange(min=1), help="A larger budget, trainings in all.")
 @click.option("--workers", type=click.IntRange(min=1), help="Trainings at a time.")
 @click.option("--address", help='Another Ray cluster to run on, "auto", or "local" for none.')
@@ -161,7 +142,7 @@ def resume(
     from spinenas.search.display import display_for
     from spinenas.search.loop import resume as resume_run
 
-    with _watched(_resume_advice(run)):
+    with watched(resume_advice(run)):
         resumed = resume_run(
             run,
             num_trials=trials,
@@ -176,13 +157,13 @@ def resume(
 
 @main.command()
 @click.argument("source", metavar="PRESET|FILE.toml")
-@_data
+@data_option
 @click.option("--address", help='Ray cluster to look at, or "auto".')
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("."), help="Where the run will be: can it be written?"
 )
-@_overrides
-@_formats
+@overrides_option
+@format_options
 def preflight(
     source: str,
     data: Path | None,
@@ -192,12 +173,12 @@ def preflight(
     format: str | None,
 ) -> None:
     """Try, on each kind of machine, what a search needs: versions, data, storage, a training step, memory."""
-    config, _ = _configuration(source, _given({"executor.address": address}) | _data_settings(data), overrides)
+    config, _ = configuration(source, given({"executor.address": address}) | data_settings(data), overrides)
     from spinenas.search.preflight import preflight as look
 
-    with _watched(lambda: "nothing was begun"):
+    with watched(lambda: "nothing was begun"):
         machines, _ = look(config, out, lambda text: click.echo(text, err=True))
-    _print_rows(
+    print_rows(
         [machine.row() for machine in machines],
         format,
         {"step_seconds": "figure", "trial_minutes": "seconds", "peak_memory": "gibibytes"},
@@ -210,34 +191,39 @@ def preflight(
         raise UserError("; ".join(problems))
 
 
+main.add_command(proxy)
+
+
 @main.group()
 def bench() -> None:
     """Measure what trials take."""
 
 
-@bench.command()
+@bench.command("proxy")
 @click.argument("source", metavar="PRESET|FILE.toml")
-@_data
+@data_option
 @click.option("--calibrate", is_flag=True, help="Measure on this machine first, a minute or more, and keep the fit.")
-@_overrides
-@_formats
-def proxy(source: str, data: Path | None, calibrate: bool, overrides: tuple[str, ...], format: str | None) -> None:
+@overrides_option
+@format_options
+def bench_proxy(
+    source: str, data: Path | None, calibrate: bool, overrides: tuple[str, ...], format: str | None
+) -> None:
     """Predict seconds and memory of a search's trials on this machine, by a calibration kept for its device.
 
     Image size, width, batch, share of the images and epochs may change after the calibration, as may the space.
     """
-    config, _ = _configuration(source, _data_settings(data), overrides)
+    config, _ = configuration(source, data_settings(data), overrides)
     from spinenas.search.bench import predicted_rows
 
-    with _watched(lambda: "nothing was kept"):
+    with watched(lambda: "nothing was kept"):
         rows = predicted_rows(config, lambda text: click.echo(text, err=True), calibrate_first=calibrate)
-    _print_rows(rows, format, {"value": "digits"})
+    print_rows(rows, format, {"value": "digits"})
 
 
 @main.command()
-@_run
+@run_argument
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Networks at most.")
-@_formats
+@format_options
 def leaderboard(run: Path, top: int, format: str | None) -> None:
     """Rank the networks of a run, by the mean over their trainings."""
     from spinenas.search.loop import Run
@@ -252,7 +238,7 @@ _target_argument = click.argument("target", metavar="RUN NUMBER | RUN best | NAM
 
 @main.command()
 @_target_argument
-@_formats
+@format_options
 def show(target: tuple[str, ...], format: str | None) -> None:
     """Print the blocks of an architecture: a trial's, a published one's, or a file's, with their costs.
 
@@ -269,7 +255,7 @@ def show(target: tuple[str, ...], format: str | None) -> None:
     failure = found.record and found.record.failure
     if failure and failure.traceback and format == "json":
         click.echo(failure.traceback.rstrip(), err=True)
-    _print_rows(found.block_rows(), format, {"params": "millions", "madds": "billions"})
+    print_rows(found.block_rows(), format, {"params": "millions", "madds": "billions"})
 
 
 @main.command()
@@ -319,9 +305,9 @@ def convert(checkpoint: Path, name: str, out: Path, activation: str, bn_eps: flo
 @main.command()
 @_target_argument
 @click.option("--preset", "source", metavar="PRESET|FILE.toml", help="Whose task; of a run, its own, else quickstart.")
-@_data
-@_out
-@_seed
+@data_option
+@out_option
+@seed_option
 @click.option(
     "--width",
     type=click.Choice(["proxy", "full"]),
@@ -329,8 +315,8 @@ def convert(checkpoint: Path, name: str, out: Path, activation: str, bn_eps: flo
     show_default=True,
     help="The task's scaling, or the architecture's own; the head is the task's.",
 )
-@_overrides
-@_formats
+@overrides_option
+@format_options
 def replay(
     target: tuple[str, ...],
     source: str | None,
@@ -351,17 +337,15 @@ def replay(
     if found.weights is not None:
         if source is not None or seed is not None or width != "proxy":
             raise click.UsageError("a weights file is measured as it is; leave out --preset, --seed and --width")
-        _replay_weights(found, out, _data_settings(data), overrides, format)
+        _replay_weights(found, out, data_settings(data), overrides, format)
         return
     if source is None and found.run is not None:
         source = str(found.run.folder.path / "config.json")
-    config, config_toml = _configuration(
-        source or "quickstart", _given({"seed": seed}) | _data_settings(data), overrides
-    )
+    config, config_toml = configuration(source or "quickstart", given({"seed": seed}) | data_settings(data), overrides)
     from spinenas.search.display import display_for
     from spinenas.search.replay import replay as replay_architecture
 
-    with _watched(lambda: "run the replay again with another --out, or with this folder removed"):
+    with watched(lambda: "run the replay again with another --out, or with this folder removed"):
         run, val = replay_architecture(
             found.architecture,
             config,
@@ -378,7 +362,7 @@ def replay(
         {"metric": name, "reward": evaluation.metrics.get(name), "val": val.get(name)}
         for name in val | evaluation.metrics
     ]
-    _print_rows(rows, format, {"reward": "figure", "val": "figure"})
+    print_rows(rows, format, {"reward": "figure", "val": "figure"})
     weights = run.folder.trial_folder(0) / "weights.safetensors"
     if weights.exists():
         click.echo(f"the trained weights are in {weights}", err=True)
@@ -392,14 +376,14 @@ def _replay_weights(
     useless = [word for word in overrides if not word.startswith(("task.eval.", "task.data."))]
     if useless:
         raise click.UsageError(f"a weights file is not trained: only task.eval and task.data count, not {useless[0]}")
-    config, _ = _configuration("quickstart", settings, ("task.eval.pre_nms_top=5000", *overrides))
+    config, _ = configuration("quickstart", settings, ("task.eval.pre_nms_top=5000", *overrides))
     from spinenas.search.replay import replay_weights
 
     assert found.weights is not None
     metrics = replay_weights(found.weights, config.task, out=out)
     published = {"AP": found.model.ap} if found.model else {}
     rows = [{"metric": name, "val": value, "published": published.get(name)} for name, value in metrics.items()]
-    _print_rows(rows, format, {"val": "figure", "published": "figure"})
+    print_rows(rows, format, {"val": "figure", "published": "figure"})
     _announce_published(found)
 
 
@@ -418,7 +402,7 @@ def space() -> None:
 
 @space.command()
 @click.argument("name", metavar="PRESET|SPACE")
-@_formats
+@format_options
 def describe(name: str, format: str | None) -> None:
     """Print the rules and the size of a space."""
     chosen = _space(name)
@@ -429,14 +413,14 @@ def describe(name: str, format: str | None) -> None:
         {"what": "decision vectors", "value": chosen.num_vectors()},
         {"what": "genotypes", "value": chosen.size()},
     ]
-    _print_rows(rows, format, {})
+    print_rows(rows, format, {})
 
 
 @space.command()
 @click.argument("name", metavar="PRESET|SPACE")
 @click.option("-n", "count", type=click.IntRange(min=1), default=5, show_default=True, help="How many.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
-@_formats
+@format_options
 def sample(name: str, count: int, seed: int, format: str | None) -> None:
     """Print random genotypes, every decision drawn uniformly."""
     from spinenas.space.graph import dead_blocks
@@ -448,7 +432,7 @@ def sample(name: str, count: int, seed: int, format: str | None) -> None:
         genotype = chosen.sample(generator(seed, "space/sample", number))
         dead = " ".join(map(str, dead_blocks(genotype)))
         rows.append({"key": genotype.key, "dead": dead or None, "genotype": genotype.text})
-    _print_rows(rows, format, {})
+    print_rows(rows, format, {})
 
 
 @space.command()
@@ -462,46 +446,6 @@ def check(file: Path, name: str) -> None:
     genotype = read_genotype(file)
     chosen.check(genotype)
     click.echo(f"{genotype.key} is a genotype of {chosen.name}")
-
-
-def _configuration(source: str, settings: Mapping[str, Any], overrides: tuple[str, ...]) -> tuple[SearchConfig, str]:
-    """Read a configuration, and say in TOML how it was given. Raises UserError.
-
-    Args:
-        source: a preset, a TOML file, or the config.json of a run.
-        settings: values by dotted key; they win over `overrides`.
-        overrides: as given to --set.
-    """
-    from spinenas.search.config import load_config, parse_override, read_document, toml_text, with_overrides
-
-    values: dict[str, Any] = {**dict(map(parse_override, overrides)), **settings}
-    if not source.endswith((".toml", ".json")) and not Path(source).is_file():
-        document: dict[str, Any] = {"preset": source}
-        return load_config(document, values), toml_text(with_overrides(document, values))
-    text, document = read_document(Path(source))
-    config = load_config(document, values)
-    if source.endswith(".json"):
-        return config, toml_text(with_overrides(document, values))
-    if values:  # the file stays as it is, for its comments
-        said = toml_text(values).splitlines()
-        text = "\n".join([text.rstrip(), "# Overridden on the command line:", *(f"# {line}" for line in said), ""])
-    return config, text
-
-
-def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some options that were given."""
-    return {key: value for key, value in settings.items() if value is not None}
-
-
-def _data_settings(data: Path | None) -> dict[str, Any]:
-    """What --data stands for: this folder and no other, whatever files the configuration names."""
-    from spinenas.proxy_task.config import BUILT_IN
-
-    if data is None:
-        return {}
-    files = ("train_annotations", "train_images", "val_annotations", "val_images")
-    folder = BUILT_IN if str(data) == BUILT_IN else str(data.absolute())
-    return {"task.data.folder": folder} | {f"task.data.{name}": None for name in files}
 
 
 def _space(name: str) -> Any:
@@ -519,32 +463,6 @@ def _scaling(key: str) -> Scaling:
     if key not in SCALINGS:
         raise UserError(f"scaling {key!r} is unknown{nearest(key, SCALINGS)}")
     return SCALINGS[key]
-
-
-def _resume_advice(folder: Path) -> Callable[[], str]:
-    """What to say of a search that is stopped: whether there is anything to resume shows only then."""
-
-    def advice() -> str:
-        journal = folder / "journal.jsonl"
-        if journal.exists() and journal.stat().st_size:
-            return f"go on with: spinenas resume {shlex.quote(str(folder))}"
-        return "nothing was begun yet, give the command again"
-
-    return advice
-
-
-@contextmanager
-def _watched(advice: Callable[[], str]) -> Iterator[None]:
-    """Keep stdout for the results, and turn Ctrl-C and SIGTERM into a word on how to go on."""
-    try:
-        with redirect_stdout(sys.stderr):  # Ray prints what its daemons have to say on stdout
-            yield
-    except KeyboardInterrupt:
-        click.echo(f"stopped; {advice()}", err=True)
-        raise SystemExit(INTERRUPTED) from None
-    except Terminated:
-        click.echo(f"stopped by SIGTERM; {advice()}", err=True)
-        raise SystemExit(TERMINATED) from None
 
 
 def _conclude(run: Run) -> None:
@@ -598,7 +516,7 @@ def _print_leaderboard(run: Run, top: int, format: str | None) -> None:
     rows = leaderboard_rows(run.records(), top)
     if format is None:
         rows = [{name: row[name] for name in columns} for row in rows]
-    _print_rows(rows, format, columns)
+    print_rows(rows, format, columns)
 
 
 def _print_published(rows: list[dict[str, Any]], format: str | None) -> None:
@@ -615,10 +533,4 @@ def _print_published(rows: list[dict[str, Any]], format: str | None) -> None:
     }
     if format is None:
         rows = [{name: value for name, value in row.items() if name != "source"} for row in rows]
-    _print_rows(rows, format, columns)
-
-
-def _print_rows(rows: list[dict[str, Any]], format: str | None, styles: Mapping[str, str]) -> None:
-    from spinenas.search.table import format_rows
-
-    click.echo(format_rows(rows, format, styles))
+    print_rows(rows, format, columns)

@@ -16,7 +16,7 @@ import numpy as np
 
 from spinenas.results.analysis import share_interval
 from spinenas.results.noise import Noise, noise_of
-from spinenas.results.ranks import Agreement, agreement, kendall
+from spinenas.results.ranks import Agreement, agreement, correlation, kendall
 from spinenas.results.record import TrialRecord
 from spinenas.search.config import ControllerConfig, PlanConfig, SearchConfig
 from spinenas.search.driver import Display
@@ -26,7 +26,7 @@ from spinenas.space.baseline import Architecture, Baseline
 from spinenas.space.cost import backbone_cost
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
-from spinenas.space.graph import network_key
+from spinenas.space.graph import dead_blocks, depth, network_key
 from spinenas.space.published import R0_SP53, R23_SP30, SPINENET_49
 from spinenas.space.random_streams import generator
 from spinenas.space.sampling import sample_in_madds_band, sample_without_dead_blocks
@@ -248,6 +248,18 @@ class CheaperFidelity:
     cost: float
     agreement: Agreement
 
+    def row(self) -> dict[str, Any]:
+        """For a table."""
+        return {
+            "fidelity": self.name,
+            "cost": self.cost,
+            "n": self.agreement.num_architectures,
+            "kendall": str(self.agreement.kendall),
+            "weighted": str(self.agreement.weighted),
+            "best third": str(self.agreement.top_third),
+            "best kept": "yes" if self.agreement.best_kept else "no",
+        }
+
 
 def compare_fidelities(reference: Run, others: Sequence[Run]) -> list[CheaperFidelity]:
     """Compare the order that studies give to the same architectures, by run and, where AP was measured, by epoch.
@@ -293,15 +305,49 @@ def recommended(fidelities: Sequence[CheaperFidelity], wanted: float) -> Cheaper
     return next((fidelity for fidelity, tau in taus if tau is not None and tau >= wanted), None)
 
 
+def late_starters(run: Run) -> list[str]:
+    """Say whether what is deep, large or partly dead gains places between the first epoch with an AP and the last.
+
+    A task that stops early then prefers the others. Where AP was measured once, there is nothing to say.
+    """
+    by_epoch = _by_epoch(run, run.records())
+    if len(by_epoch) < 2:
+        return []
+    begin, end = min(by_epoch), max(by_epoch)
+    records = {record.network_key: record for record in run.records() if record.genotype and record.evaluation}
+    keys = sorted(by_epoch[begin].keys() & by_epoch[end].keys() & records.keys())
+    early, late = (
+        np.argsort(np.argsort([statistics.fmean(by_epoch[epoch][key]) for key in keys])) for epoch in (begin, end)
+    )
+
+    def madds(record: TrialRecord) -> int:
+        return 0 if record.evaluation is None else record.evaluation.madds or 0
+
+    genotypes = [genotype for key in keys if (genotype := records[key].genotype) is not None]
+    features = {
+        "deeper ones": [depth(genotype) for genotype in genotypes],
+        "ones with more dead blocks": [len(dead_blocks(genotype)) for genotype in genotypes],
+        "ones with more multiply-adds": [madds(records[key]) for key in keys],
+    }
+    lines = []
+    for name, values in features.items():
+        found = correlation(np.array(values, dtype=np.float64), (late - early).astype(np.float64))
+        if found.value is not None:
+            lines.append(f"{name} gain places between epoch {begin} and {end}: tau {found}")
+    return lines
+
+
 def _by_epoch(run: Run, records: Sequence[TrialRecord]) -> dict[int, dict[str, list[float]]]:
-    """APs by epoch and network, for the epochs after which AP was measured."""
+    """APs by epoch and network: of the last epoch, and of others after which AP was measured."""
     found: dict[int, dict[str, list[float]]] = {}
     for record in records:
         if record.evaluation is None:
             continue
-        for entry in run.folder.read_curve(record.number):
-            if "AP" in entry:
-                found.setdefault(int(entry["epoch"]), {}).setdefault(record.network_key, []).append(entry["AP"])
+        curve = run.folder.read_curve(record.number)
+        last = int(curve[-1]["epoch"]) if curve else 1
+        measured = {int(entry["epoch"]): entry["AP"] for entry in curve if "AP" in entry}
+        for epoch, ap in (measured | {last: record.evaluation.objective}).items():
+            found.setdefault(epoch, {}).setdefault(record.network_key, []).append(ap)
     return found
 
 

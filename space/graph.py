@@ -124,6 +124,14 @@ def dead_blocks(genotype: Genotype) -> tuple[int, ...]:
     return tuple(node for node in range(len(genotype.stem), genotype.num_nodes) if node not in built)
 
 
+def depth(genotype: Genotype) -> int:
+    """Return the number of blocks on the longest way from the stem's first to an output, dead ones left out."""
+    longest: dict[int, int] = {}
+    for node in built_graph(genotype).nodes:
+        longest[node.node] = 1 + max((longest[source] for source in (*node.parents, *node.merged)), default=0)
+    return max(longest.values())
+
+
 def network_key(architecture: Architecture) -> str:
     """Return the identity of the network that is built, without its scaling: 16 hex digits."""
     if isinstance(architecture, Baseline):

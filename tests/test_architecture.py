@@ -24,7 +24,7 @@ HEAVY_ONLY_IN = {
     "torch": ("space/network/", "proxy_task/"),
     "ray": ("search/ray_",),
     "hotcoco": ("proxy_task/evaluate.py",),
-    "click": ("search/cli.py", "search/target.py"),
+    "click": ("search/cli", "search/target.py"),
     "rich": ("search/display.py", "proxy_task/progress.py"),
     "pandas": ("results/leaderboard.py", "search/loop.py"),
     "scipy": ("results/analysis.py", "results/noise.py", "results/ranks.py", "proxy_task/cost_model.py"),

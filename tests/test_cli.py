@@ -494,3 +494,56 @@ def test_a_repeated_command_takes_other_executor_settings_and_no_extension_back(
 
 def _lines(run: Path) -> list[str]:
     return (run / "journal.jsonl").read_text().splitlines()
+
+
+def test_a_noise_study_answers_goes_on_and_answers_again(tmp_path: Path, task: ReplayableTask) -> None:
+    command = ["proxy", "noise", "quickstart", "--out", tmp_path / "study", "--genotypes", 4, "--seeds", 2, *SERIAL]
+    task.interrupt_at = 5
+    stopped = spinenas(*command)
+    assert stopped.exit_code == 130
+    task.interrupt_at = None
+    done = succeed(*command)
+    assert "intraclass correlation" in done.stdout
+    assert "best of 100 single runs, overstated by" in done.stdout
+    assert done.stderr.strip().endswith(".")
+    document = json.loads(succeed(*command, "--json").stdout)
+    assert (document["num_architectures"], document["num_seeds"]) == (4, 2)
+    assert document["advice"] in done.stderr
+    assert spinenas("leaderboard", tmp_path / "study").exit_code == 0
+
+
+def test_a_ladder_prints_the_papers_order_beside_the_tasks(tmp_path: Path) -> None:
+    command = ["proxy", "ladder", "quickstart", "--out", tmp_path / "study", "--random", 3, "--seeds", 2, *SERIAL]
+    done = succeed(*command)
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:3]] == ["SpineNet-49", "R0-SP53"]
+    assert "Kendall's tau with the paper's order" in done.stderr
+    assert "among 3 random genotypes of equal cost" in done.stderr
+    rows = list(csv.DictReader(io.StringIO(succeed(*command, "--csv").stdout)))
+    assert len(rows) == 7
+    assert float(rows[0]["paper"]) == 40.8
+
+
+def test_studies_of_two_fidelities_are_compared(tmp_path: Path, task: ReplayableTask) -> None:
+    for name in ("short", "long"):
+        succeed("proxy", "noise", "quickstart", "--out", tmp_path / name, "--genotypes", 5, "--seeds", 2, *SERIAL)
+        task.num_epochs = 8
+    done = succeed("proxy", "rank", tmp_path / "long", tmp_path / "short")
+    assert done.stdout.splitlines()[1].split()[-1] == "yes"
+    assert "the cheapest that reaches 0.7" in done.stderr
+    missed = succeed("proxy", "rank", tmp_path / "long", "--wanted", 0.9)
+    assert "none of them reaches" in missed.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("proxy", "noise", "quickstarts", "--out", "x"), "no preset is called 'quickstarts'"),
+        (("proxy", "rank", "nothing"), "nothing is no run"),
+        (("proxy", "noise", "quickstart", "--out", "x", "--set", "task.epochs=3"), "unknown"),
+    ],
+)
+def test_what_is_wrong_with_a_study_is_one_sentence(words: tuple[str, ...], sentence: str) -> None:
+    result = spinenas(*words)
+    assert result.exit_code == 1
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1

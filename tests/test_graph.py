@@ -10,7 +10,7 @@ import pytest
 from random_genotypes import random_genotype
 
 from spinenas.space.genotype import BlockKind, Genotype
-from spinenas.space.graph import BuiltGraph, BuiltNode, built_graph, canonical_key, dead_blocks, network_key
+from spinenas.space.graph import BuiltGraph, BuiltNode, built_graph, canonical_key, dead_blocks, depth, network_key
 from spinenas.space.published import R0_SP53, SPINENET_49
 from spinenas.space.search_space import SearchSpace
 
@@ -262,3 +262,11 @@ def test_twins_that_feed_different_blocks_are_numbered_soon() -> None:
     started = time.perf_counter()
     network_key(Genotype.from_text(f"2b 2b / {chains} {links} 3r0,15!"))
     assert time.perf_counter() - started < 1
+
+
+def test_depth_counts_the_blocks_on_the_longest_way() -> None:
+    assert depth(Genotype.from_text("2b 2b / 3b0,1 3b0,1! 4r1,2! 5r3,4!")) == 5  # 0, 1, 2, 4, 5
+    sequential = Genotype.from_text("2b 2b / 3b1 3b2 4r3! 5r4!")
+    assert depth(sequential) == 6
+    wide = Genotype.from_text("2b 2b / 3b0,1! 4b0,1! 5b0,1!")
+    assert depth(wide) == 3

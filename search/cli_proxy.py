@@ -1,0 +1,180 @@
+"""`spinenas proxy`: how far the numbers of a proxy task can be trusted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from spinenas.search.cli_parts import (
+    configuration,
+    data_option,
+    data_settings,
+    format_options,
+    given,
+    options,
+    overrides_option,
+    print_rows,
+    resume_advice,
+    seed_option,
+    watched,
+)
+
+if TYPE_CHECKING:
+    from spinenas.search.config import SearchConfig
+    from spinenas.search.loop import Run
+    from spinenas.space.baseline import Architecture
+
+
+@click.group()
+def proxy() -> None:
+    """Find out how far a proxy task's numbers can be trusted, before searching with it."""
+
+
+_study = options(
+    click.argument("source", metavar="PRESET|FILE.toml"),
+    data_option,
+    click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the study, new or begun."),
+    click.option("--seeds", type=click.IntRange(min=2), default=3, show_default=True, help="Trainings of each."),
+    seed_option,
+    click.option("--workers", type=click.IntRange(min=1), help="Trainings at a time."),
+    click.option("--address", help='Ray cluster to run on, or "auto".'),
+    overrides_option,
+    format_options,
+)
+
+
+@proxy.command()
+@click.option(
+    "--genotypes", type=click.IntRange(min=2), default=12, show_default=True, help="SpineNet-49 and random ones."
+)
+@_study
+def noise(
+    source: str,
+    data: Path | None,
+    out: Path,
+    genotypes: int,
+    seeds: int,
+    seed: int | None,
+    workers: int | None,
+    address: str | None,
+    overrides: tuple[str, ...],
+    format: str | None,
+) -> None:
+    """Train genotypes with several seeds: how much of a result is the architecture, how much the seed?
+
+    The same command goes on with a study that was stopped, and answers again from one that is complete.
+    """
+    config = _configured(source, data, seed, workers, address, overrides)
+    from spinenas.search import studies
+    from spinenas.space.search_space import space_by_name
+
+    chosen = studies.random_architectures(space_by_name(config.space.name), genotypes, config.seed)
+    found = studies.noise(_trained(config, chosen, seeds, out))
+    if format == "json":
+        click.echo(json.dumps(found.to_json(), indent=2))
+        return
+    print_rows(found.rows(), format, {})
+    click.echo(found.advice(), err=True)
+
+
+@proxy.command()
+@click.option(
+    "--random",
+    "num_random",
+    type=click.IntRange(min=0),
+    default=30,
+    show_default=True,
+    help="Random genotypes of SpineNet-49's multiply-adds.",
+)
+@_study
+def ladder(
+    source: str,
+    data: Path | None,
+    out: Path,
+    num_random: int,
+    seeds: int,
+    seed: int | None,
+    workers: int | None,
+    address: str | None,
+    overrides: tuple[str, ...],
+    format: str | None,
+) -> None:
+    """Train architectures whose order the paper gives: does this task see what the paper saw?
+
+    R50-FPN, R23-SP30, R0-SP53, SpineNet-49 and R0-SP53 with one parent of each block removed; and where SpineNet-49
+    stands among random genotypes of equal cost.
+    """
+    config = _configured(source, data, seed, workers, address, overrides)
+    from spinenas.search import studies
+
+    found = studies.ladder(_trained(config, studies.ladder_architectures(config, num_random), seeds, out))
+    print_rows(found.rows, format, {"AP": "figure", "sd": "figure"})
+    click.echo(f"Kendall's tau with the paper's order: {found.order:.2f}", err=True)
+    for better, worse in found.reversed_pairs:
+        click.echo(f"the paper has {better} above {worse}, this task the other way round", err=True)
+    if found.num_random:
+        low, high = found.better_interval
+        click.echo(
+            f"SpineNet-49 is number {found.num_better + 1} among {found.num_random} random genotypes of equal cost: "
+            f"{found.num_better / found.num_random:.0%} of such genotypes are better (95 %: {low:.0%} to {high:.0%})",
+            err=True,
+        )
+
+
+@proxy.command()
+@click.argument("reference", type=click.Path(path_type=Path), metavar="LONGER_STUDY")
+@click.argument("studies", type=click.Path(path_type=Path), metavar="[STUDY]...", nargs=-1)
+@click.option(
+    "--wanted", type=click.FloatRange(-1, 1), default=0.7, show_default=True, help="Kendall's tau that is enough."
+)
+@format_options
+def rank(reference: Path, studies: tuple[Path, ...], wanted: float, format: str | None) -> None:
+    """Compare the order that cheaper studies give to the same genotypes with that of a longer one.
+
+    Studies are made by `spinenas proxy noise` with the same --seed and other settings, such as --set
+    task.train.epochs=20. Where AP was measured after earlier epochs, these are compared too.
+    """
+    from spinenas.search.loop import Run
+    from spinenas.search.studies import compare_fidelities, late_starters, recommended
+
+    dear = Run.open(reference)
+    found = compare_fidelities(dear, [Run.open(study) for study in studies])
+    print_rows([fidelity.row() for fidelity in found], format, {"cost": "figure"})
+    chosen = recommended(found, wanted)
+    if chosen is None:
+        click.echo(f"none of them reaches a Kendall's tau of {wanted:g}", err=True)
+    else:
+        tau = chosen.agreement
+        click.echo(
+            f"the cheapest that reaches {wanted:g}: {chosen.name}, {chosen.cost:.0%} of the cost, "
+            f"tau {tau.kendall}, in the best third {tau.top_third}",
+            err=True,
+        )
+    for line in late_starters(dear):
+        click.echo(line, err=True)
+
+
+def _configured(
+    source: str,
+    data: Path | None,
+    seed: int | None,
+    workers: int | None,
+    address: str | None,
+    overrides: tuple[str, ...],
+) -> SearchConfig:
+    settings: dict[str, Any] = {"seed": seed, "executor.workers": workers, "executor.address": address}
+    return configuration(source, given(settings) | data_settings(data), overrides)[0]
+
+
+def _trained(config: SearchConfig, architectures: Sequence[Architecture], seeds: int, out: Path) -> Run:
+    """Run a study to its end."""
+    from spinenas.search.display import display_for
+    from spinenas.search.studies import run_study
+
+    with watched(resume_advice(out)):
+        return run_study(config, architectures, seeds, out=out, display=display_for(sys.stderr))
