@@ -52,7 +52,7 @@ def pixels(data: LabelledImages, rows: NDArray[np.int64], device: torch.device) 
     if isinstance(data.images, Tensor):
         return data.images[torch.from_numpy(rows).to(data.images.device)]
     gathered = torch.from_numpy(data.images[rows])
-    return gathered if device.type == "cpu" else gathered.pin_memory()
+    return gathered.pin_memory() if device.type == "cuda" else gathered  # only pinned memory is copied in passing
 
 
 def batches(

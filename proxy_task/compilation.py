@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -35,9 +36,12 @@ MANY_PROGRAMS = 4096
 
 def maybe_compiled(function: Function, mode: Mode) -> Function:
     """Return the function, compiled for each shape it is called with unless the mode is "off"."""
-    if mode == "off":
-        return function
-    program: Function = torch.compile(function, backend=BACKEND, fullgraph=True, dynamic=False)  # type: ignore[assignment]
+    return function if mode == "off" else _compiled(function, BACKEND)
+
+
+@cache
+def _compiled(function: Function, backend: str | Callable[..., Any]) -> Function:
+    program: Function = torch.compile(function, backend=backend, fullgraph=True, dynamic=False)  # type: ignore[assignment]
     return program
 
 
