@@ -353,6 +353,10 @@ def measured(bench: Bench, device_name: str, deadline: float, note: Callable[[st
             figures["random_genotypes"].append(result)
     half = with_time_for(60, "half width", partial(bench.candidate, SPINENET_49, proxy(size, HALF, 128, best)))
     figures["half_width"] = half
+    bench.data = on_device(bench.data, bench.device)
+    figures["images_on_device"] = with_time_for(
+        20, "images in its memory", partial(bench.candidate, SPINENET_49, proxy(size, PAPER, 64, best))
+    )
 
     fastest = max(by_mode.values(), key=lambda result: result["images_per_second"])
     figures["ratio_to_plain"] = None if not plain else fastest["images_per_second"] / plain["images_per_second"]
@@ -377,6 +381,8 @@ def table(figures: dict[str, Any]) -> str:
     named += [(f"random {number}", result) for number, result in enumerate(figures.get("random_genotypes", []))]
     if figures.get("half_width"):
         named.append(("SpineNet-49, half width", figures["half_width"]))
+    if figures.get("images_on_device"):
+        named.append(("SpineNet-49, images in its memory", figures["images_on_device"]))
     for name, result in named:
         memory = result["peak_memory_bytes"]
         cells = [
@@ -419,7 +425,8 @@ def main() -> None:
         (root / "images").mkdir()
         annotations = generated(root / "images", size)
         prepare_compilation(root / "compiled")
-        data = on_device(labelled(annotations, open_cache(annotations, size.image, root / "cache")), device)
+        # In the machine's memory: COCO's images do not fit an accelerator's.
+        data = labelled(annotations, open_cache(annotations, size.image, root / "cache"))
         bench = Bench(size, device, annotations, data)
         figures = {
             "date": str(datetime.now().date()),
@@ -427,7 +434,6 @@ def main() -> None:
             "torch": str(torch.__version__),
             "platform": platform.platform(),
             "cores": os.cpu_count(),
-            "images_on_device": isinstance(data.images, torch.Tensor),
             "size": asdict(size),
             **measured(bench, name, deadline, lambda line: print(line, file=sys.stderr, flush=True)),
         }
