@@ -1,0 +1,54 @@
+"""Make a table of trainings from studies: runs of `spinenas proxy noise` with AP after each epoch.
+
+    python benchmarks/make_table.py random=runs/random mutants=runs/mutants --out benchmarks/tables/digits.csv.gz
+
+Each run is given as ORIGIN=RUN. All must be of one task; what is not complete is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from spinenas.results.training_table import Training, training_of, write_table
+from spinenas.search.loop import Run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", metavar="ORIGIN=RUN")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    about: dict[str, Any] = {}
+    task_keys: set[str] = set()
+    trainings: list[Training] = []
+    for given in arguments.runs:
+        origin, _, path = given.partition("=")
+        run = Run.open(path)
+        info, config = run.folder.run_info(), run.folder.config()
+        # Where the data and its cache were is nobody's business.
+        data = {**config["task"]["data"], "folder": "", "cache_folder": None}
+        about = {
+            "task": {**config["task"], "data": data},
+            "run_seed": config["seed"],
+            "data": info["data"],
+            "versions": info["versions"],
+            "platform": info["platform"],
+            "device": info["device"],
+        }
+        for record in run.records():
+            task_keys.add(record.task_key)
+            if record.evaluation is not None:
+                trainings.append(training_of(record, run.folder.read_curve(record.number), origin))
+    if len(task_keys) != 1:
+        sys.exit("these runs are of different tasks; a table has one")
+    about["task_key"] = task_keys.pop()
+    write_table(arguments.out, about, trainings)
+    networks = {training.network_key for training in trainings}
+    print(f"{len(trainings)} trainings of {len(networks)} networks, {arguments.out.stat().st_size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

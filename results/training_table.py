@@ -1,0 +1,145 @@
+"""Tables of really trained genotypes: one line for each training, with its curve; no images and no weights.
+
+A table is one gzipped text file. Its first line is a JSON object that says what was trained on what; the second names
+the columns, the rest is CSV.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from spinenas.results.atomic_write import write_bytes_atomically
+from spinenas.results.record import TrialRecord
+from spinenas.space.errors import UserError
+from spinenas.space.genotype import Genotype
+
+SCHEMA = "spinenas-training-table/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One training of a table.
+
+    Attributes:
+        genotype: its text.
+        network_key: identity of the network that was built.
+        replicate: seed index of the network.
+        seed: what everything random was derived from.
+        origin: how the genotype was chosen.
+        ap: COCO AP on the reward images after the last epoch.
+        ap_by_epoch: the same after each epoch.
+        loss_by_epoch: mean training loss of each epoch.
+        params, madds: of the detector, for one image.
+        train_seconds, eval_seconds: on the machine that the table names.
+    """
+
+    genotype: str
+    network_key: str
+    replicate: int
+    seed: int
+    origin: str
+    ap: float
+    ap_by_epoch: tuple[float, ...]
+    loss_by_epoch: tuple[float, ...]
+    params: int
+    madds: int
+    train_seconds: float
+    eval_seconds: float
+
+
+COLUMNS = tuple(field.name for field in fields(Training))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTable:
+    """A table in memory.
+
+    Attributes:
+        about: what was trained on what: task configuration, data, versions, machine.
+        trainings: in the order of the file.
+    """
+
+    about: dict[str, Any]
+    trainings: tuple[Training, ...]
+
+
+def training_of(record: TrialRecord, curve: Sequence[dict[str, float]], origin: str) -> Training:
+    """Make a line of a complete trial and its curve, which must have an AP for each epoch. Raises UserError."""
+    evaluation = record.evaluation
+    assert evaluation is not None, "a trial without a result is no training"
+    if not isinstance(record.genotype, Genotype) or not curve or any("AP" not in entry for entry in curve):
+        raise UserError(
+            f"trial {record.number} has no genotype, or no AP for some epoch; a table is made of studies of genotypes "
+            "with task.eval.every_epochs=1"
+        )
+    return Training(
+        genotype=record.genotype.text,
+        network_key=record.network_key,
+        replicate=record.replicate,
+        seed=record.seed,
+        origin=origin,
+        ap=evaluation.objective,
+        ap_by_epoch=tuple(entry["AP"] for entry in curve),
+        loss_by_epoch=tuple(entry["loss"] for entry in curve),
+        params=evaluation.params or 0,
+        madds=evaluation.madds or 0,
+        train_seconds=evaluation.train_seconds or 0.0,
+        eval_seconds=evaluation.eval_seconds or 0.0,
+    )
+
+
+def write_table(path: Path, about: dict[str, Any], trainings: Iterable[Training]) -> None:
+    """Write a table, the same bytes for the same trainings."""
+    text = io.StringIO()
+    text.write(json.dumps({"schema": SCHEMA, **about}, allow_nan=False) + "\n")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for training in trainings:
+        writer.writerow([_cell(getattr(training, name)) for name in COLUMNS])
+    write_bytes_atomically(path, gzip.compress(text.getvalue().encode(), mtime=0))
+
+
+def _cell(value: Any) -> Any:
+    """Figures in full where they are results, to a hundredth where they are seconds of a machine."""
+    return " ".join(f"{part:.6g}" for part in value) if isinstance(value, tuple) else value
+
+
+def read_table(path: Path) -> TrainingTable:
+    """Read a table. Raises UserError."""
+    try:
+        text = gzip.decompress(path.read_bytes()).decode()
+        first, _, rest = text.partition("\n")
+        about = json.loads(first)
+        if about.pop("schema", None) != SCHEMA:
+            raise ValueError(f"its first line does not say {SCHEMA}")
+        rows = csv.DictReader(io.StringIO(rest))
+        return TrainingTable(about, tuple(_training(row) for row in rows))
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no table of trainings ({error}); name one that was made as such") from error
+
+
+def _training(row: dict[str, str]) -> Training:
+    def floats(name: str) -> tuple[float, ...]:
+        return tuple(map(float, row[name].split()))
+
+    return Training(
+        genotype=row["genotype"],
+        network_key=row["network_key"],
+        replicate=int(row["replicate"]),
+        seed=int(row["seed"]),
+        origin=row["origin"],
+        ap=float(row["ap"]),
+        ap_by_epoch=floats("ap_by_epoch"),
+        loss_by_epoch=floats("loss_by_epoch"),
+        params=int(row["params"]),
+        madds=int(row["madds"]),
+        train_seconds=float(row["train_seconds"]),
+        eval_seconds=float(row["eval_seconds"]),
+    )

@@ -1,0 +1,66 @@
+"""Tables of trainings: both ways, the same bytes, and one sentence for whatever is no table."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from spinenas.results.record import Evaluation, Status, TrialRecord
+from spinenas.results.training_table import Training, TrainingTable, read_table, training_of, write_table
+from spinenas.space.errors import UserError
+from spinenas.space.graph import network_key
+from spinenas.space.published import SPINENET_49
+
+CURVE = ({"epoch": 1, "AP": 0.01, "loss": 2.5}, {"epoch": 2, "AP": 0.123456789, "loss": 1.25})
+
+
+def record(number: int = 0) -> TrialRecord:
+    return TrialRecord(
+        number=number,
+        genotype=SPINENET_49,
+        network_key=network_key(SPINENET_49),
+        status=Status.COMPLETE,
+        replicate=2,
+        seed=77,
+        evaluation=Evaluation(0.123456789, params=10, madds=20, train_seconds=1.5, eval_seconds=0.5),
+    )
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv.gz"
+    training = training_of(record(), CURVE, "random")
+    assert training == Training(
+        SPINENET_49.text, network_key(SPINENET_49), 2, 77, "random", 0.123456789, (0.01, 0.123456789), (2.5, 1.25),
+        10, 20, 1.5, 0.5,
+    )  # fmt: skip
+    write_table(path, {"task": {"epochs": 2}}, [training, training])
+    found = read_table(path)
+    assert found.about == {"task": {"epochs": 2}}
+    assert len(found.trainings) == 2
+    assert found.trainings[0].ap == training.ap
+    assert found.trainings[0].ap_by_epoch == pytest.approx(training.ap_by_epoch, rel=1e-5)
+    assert found.trainings[0].genotype == training.genotype
+    first = path.read_bytes()
+    write_table(path, {"task": {"epochs": 2}}, [training, training])
+    assert path.read_bytes() == first
+
+
+def test_a_trial_without_a_curve_is_no_training() -> None:
+    for curve in ((), ({"epoch": 1, "loss": 1.0},)):
+        with pytest.raises(UserError, match="trial 3 has no genotype, or no AP for some epoch"):
+            training_of(record(3), curve, "random")
+
+
+@pytest.mark.parametrize("data", [b"", b"not gzip", gzip.compress(b'{"schema": "else"}\n'), gzip.compress(b"\n\n")])
+def test_what_is_no_table_is_one_sentence(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "table.csv.gz"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="is no table of trainings"):
+        read_table(path)
+
+
+def test_a_table_without_trainings_is_one(tmp_path: Path) -> None:
+    write_table(tmp_path / "t", {}, [])
+    assert read_table(tmp_path / "t") == TrainingTable({}, ())
