@@ -52,6 +52,7 @@ class SleepingTask:
         attempt: int,
         folder: Path,
         report: Callable[[int, dict[str, float]], bool],
+        until: int | None,
     ) -> Evaluation | Failure:
         began = time.perf_counter()
         for epoch in range(1, NUM_EPOCHS + 1):

@@ -82,7 +82,7 @@ class RegularizedEvolution:
         return self._ledger.propose(self._children(rng), self._random(rng), rng=rng)
 
     def tell(self, number: int, result: Evaluation | Failure) -> bool:
-        """Let a result into the population, a failure as its worst member."""
+        """Let a result into the population, a failure as its worst member, a stopped training with what it had."""
         proposal = self._ledger.finish(number)
         if proposal is None:
             return False

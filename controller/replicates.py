@@ -52,7 +52,8 @@ class ReplicateLeaders:
         share: of the budget that is reserved for replicates.
 
     Leaders are the best max(2, half of the reserved trials) networks by mean, as known at each ask; the one
-    with the fewest trainings, in flight or finished, is next, of equals the better one.
+    with the fewest trainings, in flight or finished, is next, of equals the better one. A training that was stopped
+    early makes no leader.
     """
 
     def __init__(self, controller: Controller, *, num_trials: int, share: float = 0.1) -> None:
@@ -97,7 +98,7 @@ class ReplicateLeaders:
         if not self._controller.tell(number, result):
             return False
         network = self._open.pop(number)
-        if isinstance(result, Evaluation):
+        if isinstance(result, Evaluation) and result.stopped_after is None:
             if network.objectives:
                 del self._ranked[bisect_left(self._ranked, network.rank, key=lambda other: other.rank)]
             network.objectives.append(result.objective)

@@ -258,6 +258,7 @@ class ProxyTask:
         attempt: int = 0,
         folder: Path | None = None,
         report: Report | None = None,
+        until: int | None = None,
     ) -> Evaluation | Failure:
         """Train a genotype and evaluate it on the reward images.
 
@@ -270,11 +271,13 @@ class ProxyTask:
                 goes on that follows one that was interrupted; the result is the same, and only the epochs not
                 reported before are. Who keeps the result removes the checkpoint. None for no checkpoints.
             report: called after each epoch.
+            until: an epoch before the last, after which AP is measured: where to pause. The result is then as of that
+                epoch, `stopped_after` it, and a call with another `until` goes on from the checkpoint.
 
         Returns:
             An Evaluation, or a Failure that says what went wrong.
         """
-        result, _ = self._guarded(genotype, seed, fidelity or self.fidelity, report, folder)
+        result, _ = self._guarded(genotype, seed, fidelity or self.fidelity, report, folder, until=until)
         return result
 
     def replay(
@@ -307,9 +310,10 @@ class ProxyTask:
         folder: Path | None,
         *,
         is_replay: bool = False,
+        until: int | None = None,
     ) -> tuple[Evaluation | Failure, dict[str, float | None]]:
         try:
-            return self._trial(genotype, seed, fidelity, report, folder, is_replay)
+            return self._trial(genotype, seed, fidelity, report, folder, is_replay, until)
         except Exception as error:
             kind = failure_kind(error)
             return Failure(kind, str(error) or type(error).__name__, traceback.format_exc()), {}
@@ -322,6 +326,7 @@ class ProxyTask:
         report: Report | None,
         folder: Path | None,
         is_replay: bool,
+        until: int | None,
     ) -> tuple[Evaluation, dict[str, float | None]]:
         use_threads(self.threads)
         config, device = self.config.with_dialect(), self.torch_device
@@ -361,26 +366,32 @@ class ProxyTask:
             goes_on = report is None or report(state.epoch, figures)
             if not goes_on:
                 keep(replace(state, is_over=True))
-            return goes_on
+            return goes_on and state.epoch != until
 
-        train_detector(
-            network,
-            split.data,
-            rows,
-            seed=seed,
-            device=device,
-            train=train,
-            loss=config.loss,
-            decay_depthwise=DIALECTS[config.dialect].decay_depthwise,
-            after_epoch=after_epoch,
-            start=start,
-        )
+        # An attempt whose word was lost may have come to the epoch, or further, before this one.
+        if until is None or len(curve) < until:
+            train_detector(
+                network,
+                split.data,
+                rows,
+                seed=seed,
+                device=device,
+                train=train,
+                loss=config.loss,
+                decay_depthwise=DIALECTS[config.dialect].decay_depthwise,
+                after_epoch=after_epoch,
+                start=start,
+            )
         train_seconds = time.perf_counter() - started - eval_seconds
-        metrics = reward_metrics()
-        objective = metrics["AP"] or 0.0
-        curve[-1]["AP"] = objective
+        is_paused = until is not None and len(curve) >= until
+        if is_paused:
+            curve = curve[:until]
+            metrics: dict[str, float | None] = {"AP": curve[-1]["AP"]}
+        else:
+            metrics = reward_metrics()
+            curve[-1]["AP"] = metrics["AP"] or 0.0
         evaluation = Evaluation(
-            objective=objective,
+            objective=curve[-1]["AP"],
             metrics=metrics,
             curve=tuple(curve),
             params=cost.params,
@@ -390,6 +401,7 @@ class ProxyTask:
             compile_seconds=compile_seconds() - compiled_before if compiles else None,
             eval_seconds=eval_seconds,
             peak_memory_bytes=peak_memory_bytes(device),
+            stopped_after=until if is_paused else None,
         )
         if not is_replay:
             return evaluation, {}

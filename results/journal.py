@@ -8,6 +8,8 @@ Each line is a JSON object `{"event": kind, ...}`, written by the driver alone a
 | asked | `proposal` (its JSON), `network_key`, `seed`, `task_key`, `num_told`: how many results its controller knew |
 | started | `number`, `attempt`, `worker`, `device`, `dtype`, `accelerators`: how many, or the part of one, it uses |
 | epoch | `number`, `attempt`, `epoch`, `metrics` |
+| paused | `number`, `attempt`, `evaluation` without its curve: as it stands after a rung of halving |
+| promoted | `number`, `attempt` (the new one), `epoch`, `objective`: it goes on after that rung |
 | told | `number`, `attempt`, `status`, and `evaluation` without its curve, or `failure` |
 | requeued | `number`, `attempt` (the new one), `reason`, `kind` of the failure, if one, `fidelity`, if another |
 | refused | `number`, `attempt`, `reason`: a report that came too late or made no sense, and changed nothing |
@@ -35,10 +37,10 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -63,8 +65,12 @@ _MOVES = {
     (Status.RUNNING, "epoch"): (Status.RUNNING,),
     (Status.RUNNING, "told"): FINISHED,
     (Status.RUNNING, "requeued"): (Status.ASKED,),
+    (Status.RUNNING, "paused"): (Status.PAUSED,),
+    (Status.PAUSED, "promoted"): (Status.ASKED,),
+    (Status.PAUSED, "told"): FINISHED,
     # A worker can be lost before its start was seen, and an attempt that was given up can still bring its result.
     (Status.ASKED, "requeued"): (Status.ASKED,),
+    (Status.ASKED, "paused"): (Status.PAUSED,),
     (Status.ASKED, "told"): FINISHED,
 }
 
@@ -301,6 +307,14 @@ def _has_checksum(line: bytes) -> bool:
     return line.endswith(b'"%08x"}\n' % zlib.crc32(line[:-_CHECKSUM_BYTES]))
 
 
+class RungResult(NamedTuple):
+    """What a trial had reached at a rung, an epoch."""
+
+    number: int
+    epoch: int
+    objective: float
+
+
 @dataclass(frozen=True, slots=True)
 class RunState:
     """What the events of a journal add up to.
@@ -313,6 +327,9 @@ class RunState:
         known: by trial number, how many results its controller had been told when it was asked.
         proposed_fidelities: of trials that run at another one than proposed, which is in their records.
         losses: of trials that were tried again, how often because of which failure.
+        rung_results: in the order in which they came.
+        passed: of trials that went on after a rung, the last one.
+        paused: by number, what the trials have that wait at a rung, without curves.
     """
 
     run: dict[str, Any]
@@ -322,6 +339,9 @@ class RunState:
     known: tuple[int, ...]
     proposed_fidelities: dict[int, Fidelity | None]
     losses: dict[int, Counter[FailureKind]]
+    rung_results: tuple[RungResult, ...] = ()
+    passed: dict[int, int] = field(default_factory=dict)
+    paused: dict[int, Evaluation] = field(default_factory=dict)
 
     @property
     def unfinished(self) -> list[TrialRecord]:
@@ -355,6 +375,9 @@ class Fold:
         self._known: list[int] = []
         self._proposed_fidelities: dict[int, Fidelity | None] = {}
         self._losses: dict[int, Counter[FailureKind]] = {}
+        self._rung_results: list[RungResult] = []
+        self._passed: dict[int, int] = {}
+        self._paused: dict[int, Evaluation] = {}
 
     def add(self, event: dict[str, Any]) -> None:
         """Take the next event. Raises UserError, and is as before, if it cannot follow."""
@@ -383,10 +406,23 @@ class Fold:
             _advance(trial, event)
             if kind == "told":
                 self._told.append(event["number"])
+                self._paused.pop(event["number"], None)
             if "fidelity" in event:
                 self._proposed_fidelities.setdefault(event["number"], fidelity)
             if failure is not None:
                 self._losses.setdefault(event["number"], Counter())[failure] += 1
+        elif kind == "paused":
+            evaluation = Evaluation.from_json(event["evaluation"])
+            if evaluation.stopped_after is None:
+                raise UserError(f"trial {event['number']} is paused after no epoch")
+            _advance(self._trials.get(event["number"], {}), event)
+            self._paused[event["number"]] = evaluation
+            self._rung_results.append(RungResult(event["number"], evaluation.stopped_after, evaluation.objective))
+        elif kind == "promoted":
+            epoch = event["epoch"]
+            _advance(self._trials.get(event["number"], {}), event)
+            self._passed[event["number"]] = epoch
+            del self._paused[event["number"]]
         elif kind == "asked":
             trial = _asked(event)
             number = trial["number"]
@@ -418,6 +454,9 @@ class Fold:
             known=tuple(self._known),
             proposed_fidelities=dict(self._proposed_fidelities),
             losses={number: Counter(of_kind) for number, of_kind in self._losses.items()},
+            rung_results=tuple(self._rung_results),
+            passed=dict(self._passed),
+            paused=dict(self._paused),
         )
 
 
@@ -452,7 +491,7 @@ def _advance(trial: dict[str, Any], event: dict[str, Any]) -> None:
     kind, attempt = event["event"], event["attempt"]
     status = next_status(trial.get("status"), event)
     late = kind == "told" and 0 <= attempt < trial["attempt"]
-    if not late and attempt != trial["attempt"] + (kind == "requeued"):
+    if not late and attempt != trial["attempt"] + (kind in ("requeued", "promoted")):
         raise UserError(f"trial {trial['number']} is in attempt {trial['attempt']}, {kind} names {attempt}")
     trial["status"], trial["attempt"] = status, attempt
     if kind == "started":

@@ -45,6 +45,7 @@ class Status(StrEnum):
 
     ASKED = "asked"
     RUNNING = "running"
+    PAUSED = "paused"
     COMPLETE = "complete"
     PRUNED = "pruned"
     FAILED = "failed"
@@ -91,6 +92,8 @@ class Evaluation:
         compile_seconds: time in compilation; None where nothing is compiled.
         eval_seconds: time in evaluation.
         peak_memory_bytes: largest resident (CPU) or allocated (accelerator) memory of the trial.
+        stopped_after: the epoch after which the training was stopped or is paused, which everything here is as of; such
+            a result is not compared with those of whole trainings. None for a training that went to its end.
     """
 
     objective: float
@@ -103,6 +106,7 @@ class Evaluation:
     compile_seconds: float | None = None
     eval_seconds: float | None = None
     peak_memory_bytes: int | None = None
+    stopped_after: int | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.objective):
@@ -151,7 +155,7 @@ class TrialRecord:
         origin: how the controller came to it, such as "random" or "mutation:swap".
         info: figures of how it came about (log_prob, predicted).
         seed: what weights, data order and augmentation are derived from.
-        attempt: 0, then 1 more each time a worker was lost.
+        attempt: 0, then 1 more each time a worker was lost or the trial went on after a rung.
         task_key: what gives the number its meaning; results of different keys are never ranked together.
         status: where it stands.
         evaluation, failure: the outcome; at most one is set.

@@ -14,6 +14,7 @@ class AcceleratorTime:
 
     def __init__(self) -> None:
         self._running: dict[int, tuple[str, float]] = {}  # by trial number: since when, with how many
+        self._until_rung: dict[int, float] = {}  # by number of an open trial: seconds of attempts that came to a rung
         self._seconds = 0.0
         self._trial_seconds = 0.0
         self._num_trials = 0
@@ -24,8 +25,12 @@ class AcceleratorTime:
         kind = event["event"]
         if kind == "started":
             self._running[event["number"]] = event["at"], event.get("accelerators", 1.0)
-        elif kind in ("told", "requeued"):
+        elif kind in ("told", "requeued", "paused"):
             seconds = self._end(event["number"], event["at"])
+            if kind == "paused":
+                self._until_rung[event["number"]] = self._until_rung.get(event["number"], 0.0) + seconds
+            elif kind == "told":
+                seconds += self._until_rung.pop(event["number"], 0.0)
             if kind == "told" and seconds:
                 self._trial_seconds += seconds
                 self._num_trials += 1
@@ -42,7 +47,10 @@ class AcceleratorTime:
     def hours_with_others(self, now: str, num_others: int) -> float:
         """What it will be, at the mean of the trials so far, when those that run and so many others are finished."""
         mean = self._trial_seconds / self._num_trials if self._num_trials else 0.0
-        running = sum(max(mean, _seconds(since, now) * count) for since, count in self._running.values())
+        running = 0.0
+        for number, (since, count) in self._running.items():
+            before = self._until_rung.get(number, 0.0)
+            running += max(mean - before, _seconds(since, now) * count)
         return (self._seconds + running + num_others * mean) / 3600
 
     @property

@@ -152,7 +152,8 @@ class ExecutorConfig:
         data_command: a shell command that fetches the data, run once on each machine before its first trial.
         ordered: ask for a trial only when all but the `workers` trials before it have told their results, in
             the order of their numbers: the same run, whoever finishes first.
-        trial_minutes: a trial that takes longer is ended and has failed; None for no limit.
+        trial_minutes: a trial that takes longer is ended and has failed; None for no limit. Counted anew for each
+            attempt, and after each rung of halving.
         stall_minutes: a worker that says nothing for so long is remarked on.
         max_attempts: how often a trial is tried whose worker dies on a machine that lives on.
         out_of_memory_retries: how often a trial that runs out of memory is tried again with half the batch.
@@ -206,6 +207,33 @@ class ExecutorConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HalvingConfig:
+    """Which trainings are stopped early: asynchronous successive halving (`results/halving.py`).
+
+    Trainings of leaders with other seeds are never stopped.
+
+    Attributes:
+        rungs: epochs, ascending, after each of which a training goes on only if it is among the best there so far;
+            below task.train.epochs, and multiples of task.eval.every_epochs. Empty: nothing is stopped.
+        reduction: the best 1/reduction go on.
+        min_results: all go on while fewer than so many have reached the rung. With the default reduction 4 is the
+            first number of which two go on.
+    """
+
+    rungs: tuple[int, ...] = ()
+    reduction: float = 3.0
+    min_results: int = 4
+
+    def __post_init__(self) -> None:
+        if list(self.rungs) != sorted(set(self.rungs)) or min(self.rungs, default=1) < 1:
+            raise UserError(f"halving.rungs is {list(self.rungs)}; it lists epochs, 1 or more, each above the last")
+        if not 1 < self.reduction < math.inf:
+            raise UserError(f"halving.reduction is {self.reduction}; it is a number above 1")
+        if self.min_results < 1:
+            raise UserError(f"halving.min_results is {self.min_results}; it is at least 1")
+
+
+@dataclass(frozen=True, slots=True)
 class StorageConfig:
     """Where else a run is kept.
 
@@ -238,7 +266,22 @@ class SearchConfig:
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
+    halving: HalvingConfig = field(default_factory=HalvingConfig)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        rungs, epochs, every = self.halving.rungs, self.task.train.epochs, self.task.eval.every_epochs
+        if rungs and rungs[-1] >= epochs:
+            raise UserError(
+                f"halving.rungs has {rungs[-1]}, and a training has task.train.epochs = {epochs}; a rung lies below "
+                "that: leave it out, or train longer"
+            )
+        unmeasured = [rung for rung in rungs if not every or rung % every]
+        if unmeasured:
+            raise UserError(
+                f"halving.rungs has {unmeasured[0]}, after which epoch AP is not measured, with "
+                f"task.eval.every_epochs = {every}; set that to {math.gcd(*rungs)}, or take multiples of it for rungs"
+            )
 
     @classmethod
     def from_toml(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> SearchConfig:
@@ -275,6 +318,9 @@ class SearchConfig:
             "tune": ("stall_minutes",),
             "ray": (),
         }
+        for item in dataclasses.fields(self.halving):
+            if not self.halving.rungs and getattr(self.halving, item.name) != item.default:
+                sentences.append(f"halving.{item.name} has no effect, since halving.rungs is empty")
         defaults = ExecutorConfig()
         for name in unused[self.executor.kind]:
             if getattr(self.executor, name) != getattr(defaults, name):

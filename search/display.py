@@ -18,6 +18,7 @@ from rich.text import Text
 
 from spinenas.controller.base import Proposal
 from spinenas.results.journal import RunState
+from spinenas.results.record import Status
 from spinenas.search.forecast import Forecast, Workload
 
 REFRESHES_PER_SECOND = 4
@@ -36,6 +37,7 @@ class Progress:
         networks: by trial number, the network key.
         objectives: by network key, those of its complete trials.
         num_failed: trials without a result.
+        num_stopped: trials that halving has stopped.
         num_timed: trials that were finished in this session, from which its pace follows.
         began: when this session began, seconds of the monotonic clock.
         workload: by which trials count for the time left; None where nothing is predicted, and all count the same.
@@ -45,6 +47,7 @@ class Progress:
     running: dict[int, int] = field(default_factory=dict)
     objectives: dict[str, list[float]] = field(default_factory=dict)
     num_failed: int = 0
+    num_stopped: int = 0
     num_timed: int = 0
     began: float = field(default_factory=time.monotonic)
     networks: dict[int, str] = field(default_factory=dict)
@@ -63,12 +66,14 @@ class Progress:
             self.running[number] = 0
         elif kind == "epoch":
             self.running[number] = event["epoch"]
-        elif kind == "requeued":
+        elif kind in ("requeued", "paused"):
             self.running.pop(number, None)
         elif kind == "told":
             self.running.pop(number, None)
             self.num_timed += 1
-            if "evaluation" in event:
+            if event.get("status") == Status.PRUNED:
+                self.num_stopped += 1
+            elif "evaluation" in event:
                 objective = event["evaluation"]["objective"]
                 self._count(self.networks[number], objective)
             else:
@@ -80,8 +85,8 @@ class Progress:
 
     @property
     def num_done(self) -> int:
-        """Complete and failed trials together."""
-        return self.num_complete + self.num_failed
+        """Complete, stopped and failed trials together."""
+        return self.num_complete + self.num_stopped + self.num_failed
 
     def best(self) -> str:
         """The mean objective of the network that would win now, with its spread where there is one."""
@@ -129,8 +134,9 @@ def _progress(num_trials: int, past: RunState | None, forecast: Forecast | None)
     progress = Progress(num_trials, workload=workload)
     for record in past.trials.values() if past else ():
         progress.networks[record.number] = record.network_key
-        if record.evaluation:
+        if record.evaluation and record.status is Status.COMPLETE:
             progress._count(record.network_key, record.evaluation.objective)
+        progress.num_stopped += record.status is Status.PRUNED
         progress.num_failed += record.failure is not None
     return progress
 
@@ -182,6 +188,8 @@ class PlainDisplay:
         progress = self._progress
         if "evaluation" in event:
             outcome = f"AP {event['evaluation']['objective']:.4f}"
+            if event.get("status") == Status.PRUNED:
+                outcome = f"stopped after epoch {event['evaluation']['stopped_after']} with {outcome}"
         else:
             outcome = f"failed ({event['failure']['kind']}): {event['failure']['message']}"
         return (
@@ -221,9 +229,10 @@ class LiveDisplay:
         pace = progress.trials_per_hour()
         table = Table.grid(padding=(0, 2))
         table.add_row("", ProgressBar(total=progress.num_trials, completed=progress.num_done, width=50))
+        stopped = f", {progress.num_stopped} stopped early" if progress.num_stopped else ""
         running = ", ".join(f"{number} (epoch {epoch})" for number, epoch in sorted(progress.running.items()))
         for name, value in (
-            ("done", f"{progress.num_done} of {progress.num_trials}, {progress.num_failed} failed"),
+            ("done", f"{progress.num_done} of {progress.num_trials}, {progress.num_failed} failed{stopped}"),
             ("running", running or "none"),
             ("best AP", progress.best()),
             ("pace", "unknown" if pace is None else f"{pace:.1f} trials per hour"),

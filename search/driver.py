@@ -17,12 +17,13 @@ from typing import Any, Protocol
 
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
 from spinenas.controller.replicates import ReplicateLeaders
+from spinenas.results.halving import Halving
 from spinenas.results.journal import FINISHED, Journal, RunState
-from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status, TrialRecord
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status, TrialRecord
 from spinenas.results.run_folder import RunFolder
 from spinenas.search.accelerator_time import AcceleratorTime
 from spinenas.search.config import SearchConfig
-from spinenas.search.executor import EpochDone, Event, Executor, Finished, Job, Started, Task
+from spinenas.search.executor import ENDS, EpochDone, Event, Executor, Finished, Job, Paused, Started, Task
 from spinenas.search.failure_rules import RULES, pause_seconds
 from spinenas.search.forecast import Forecast
 from spinenas.space.errors import UserError
@@ -111,6 +112,8 @@ class _Trial:
         in_flight: whether an executor has it.
         not_before: when the next attempt may be submitted, in seconds of the driver's clock.
         losses: by kind of failure, how many attempts ended by it and were followed by another.
+        passed: the last rung after which it went on, 0 before the first.
+        paused: what it has, without its curve, while it waits at a rung.
     """
 
     proposal: Proposal
@@ -122,6 +125,13 @@ class _Trial:
     in_flight: bool = False
     not_before: float = 0.0
     losses: Counter[FailureKind] = field(default_factory=Counter)
+    passed: int = 0
+    paused: Evaluation | None = None
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether it has rungs; a further training of a network is there for its mean, and goes to its end."""
+        return self.proposal.stage is Stage.SEARCH and self.proposal.replicate == 0
 
 
 class Driver:
@@ -129,6 +139,10 @@ class Driver:
 
     Results reach the controller when they arrive or, in an ordered run, in the order of their numbers and only
     as far as the next ask needs them; how many it knew is kept with each asked event.
+
+    With halving a trial is submitted up to its next rung, and pauses there without a worker. Whether it goes on follows
+    from the results that came to the rung before it or, in an ordered run, from those of lower numbers, for which it
+    waits until each of these trials has come to the rung or has ended.
     """
 
     def __init__(
@@ -162,6 +176,12 @@ class Driver:
         self._untold: dict[int, Result] = {}  # results the controller does not know yet
         self._open: dict[int, _Trial] = {}  # all that have no result, by number
         self._waiting: list[_Trial] = []  # those of them that are to be submitted, in the order in which they came
+        self._halving = Halving(
+            config.halving.rungs,
+            reduction=config.halving.reduction,
+            min_results=config.halving.min_results,
+            by_number=window is not None,
+        )
         self._time = time_taken or AcceleratorTime()
         self._num_errors = 0
         self._over = False  # nothing more will be proposed
@@ -179,7 +199,7 @@ class Driver:
             # Without a free worker nothing was asked, and there may be more to ask when one is there.
             if not self._open and (self._executor.num_free > 0 or self._is_all_asked()):
                 return
-            if self._is_all_asked() and not self._waiting:
+            if self._is_all_asked() and not self._waiting and not any(trial.paused for trial in self._open.values()):
                 self._executor.release_idle()
             self._executor.wait(self._on_event, self._longest_wait(moment))
 
@@ -187,16 +207,25 @@ class Driver:
         """Bring the controller to where it was, and queue the trials that have no result."""
         proposals, self._untold = replay_into(self._controller, state, ordered=self._window is not None)
         self._num_asked, self._num_told = len(state.trials), len(state.told) - len(self._untold)
+        for result in state.rung_results:
+            self._halving.add(*result)
         for record in state.unfinished:
-            losses = state.losses.get(record.number, Counter())
             trial = _Trial(
-                proposals[record.number], record.seed, record.fidelity, record.attempt, losses=Counter(losses)
+                proposals[record.number],
+                record.seed,
+                record.fidelity,
+                record.attempt,
+                record.status,
+                losses=Counter(state.losses.get(record.number, Counter())),
+                passed=state.passed.get(record.number, 0),
+                paused=state.paused.get(record.number),
             )
             self._open[record.number] = trial
             if record.status is Status.RUNNING:
                 self._requeue(trial, "the search was stopped")
-            else:
+            elif record.status is Status.ASKED:
                 self._waiting.append(trial)
+        self._judge()
         for number in self._folder.checkpointed_trials():
             if number in state.trials and number not in self._open:  # its driver died as it removed it
                 self._journal.unmirror_file(self._folder.remove_checkpoint(number))
@@ -228,8 +257,14 @@ class Driver:
                     trial.fidelity,
                     self._folder.trial_folder(number).absolute(),
                     self._config.storage.mirror,
+                    self._next_rung(trial),
                 )
             )
+
+    def _next_rung(self, trial: _Trial) -> int | None:
+        if not trial.is_judged:
+            return None
+        return self._halving.next_rung(after=trial.passed, below=(trial.fidelity or self._task.fidelity).epochs)
 
     def _longest_wait(self, moment: float) -> float | None:
         """Seconds until a trial that pauses may be submitted; None if none does."""
@@ -298,7 +333,7 @@ class Driver:
         trial = self._open.get(event.number)
         reason = self._refusal(trial, event)
         if reason is not None:
-            if isinstance(event, Finished):
+            if isinstance(event, ENDS):
                 self._record("refused", number=event.number, attempt=event.attempt, reason=reason)
             return
         assert trial is not None, "what is not refused is of an open trial"
@@ -310,8 +345,12 @@ class Driver:
         elif isinstance(event, EpochDone):
             trial.epoch = event.epoch
             self._record("epoch", **about, epoch=event.epoch, metrics=event.metrics, sync=False)
+        elif isinstance(event, Paused):
+            self._pause(trial, event.evaluation)
+            self._judge()
         elif event.attempt < trial.attempt or not self._try_again(trial, event.result):
-            self._finish(trial, event)
+            self._finish(trial, event.attempt, event.result)
+            self._judge()
 
     def _refusal(self, trial: _Trial | None, event: Event) -> str | None:
         """Say why a report is refused; None if it is taken."""
@@ -324,6 +363,8 @@ class Driver:
             or event.attempt < 0
             or (event.attempt == trial.attempt and not trial.in_flight)
         ):
+            if event.attempt == trial.attempt and trial.paused:
+                return "the attempt is paused already"
             return f"attempt {event.attempt} was never begun"
         if event.attempt == trial.attempt:
             if isinstance(event, Started) and trial.status is Status.RUNNING:
@@ -336,7 +377,7 @@ class Driver:
         # An attempt that was given up. Its result is as good as the one that is awaited, since both are of the same
         # network and seed; what else it has to say is of no interest any more.
         if not isinstance(event, Finished):
-            return "the attempt was given up"
+            return "the attempt was given up, or has gone on as another"
         if isinstance(event.result, Failure) and RULES[event.result.kind].again != "never":
             return f"the attempt was given up before it said {event.result.kind}"
         if trial.fidelity != trial.proposal.fidelity:
@@ -386,30 +427,66 @@ class Driver:
         self._record("requeued", **fields)
         self._waiting.append(trial)
 
-    def _finish(self, trial: _Trial, event: Finished) -> None:
-        about: dict[str, Any] = {"number": event.number, "attempt": event.attempt}
-        if event.attempt < trial.attempt:  # an attempt given up was faster: the present one is not needed
-            if trial.in_flight:
-                self._executor.cancel(event.number)
+    def _pause(self, trial: _Trial, evaluation: Evaluation) -> None:
+        """Keep what a trial has at its rung, where it waits for a verdict."""
+        number = trial.proposal.number
+        evaluation = self._keep_curve(number, evaluation)
+        assert evaluation.stopped_after is not None, "a paused trial knows where"
+        trial.status, trial.in_flight, trial.paused = Status.PAUSED, False, evaluation
+        # It is on the disk with the verdict, which alone is acted on.
+        self._record("paused", number=number, attempt=trial.attempt, evaluation=_without_curve(evaluation), sync=False)
+        self._halving.add(number, evaluation.stopped_after, evaluation.objective)
+
+    def _judge(self) -> None:
+        """Let paused trials go on or end, those on which there can be a verdict by now."""
+        for number, trial in list(self._open.items()):  # in the order of numbers: a verdict can allow the next
+            if trial.paused is None:
+                continue
+            rung = trial.paused.stopped_after
+            assert rung is not None, "a paused trial knows where"
+            if self._window is not None and any(
+                other.is_judged and not self._halving.is_at(lower, rung)
+                for lower, other in self._open.items()
+                if lower < number
+            ):
+                continue
+            if self._halving.goes_on(number, rung):
+                trial.attempt += 1
+                objective = trial.paused.objective
+                trial.status, trial.epoch, trial.passed, trial.paused = Status.ASKED, 0, rung, None
+                self._record("promoted", number=number, attempt=trial.attempt, epoch=rung, objective=objective)
+                self._waiting.append(trial)
             else:
+                self._finish(trial, trial.attempt, trial.paused)
+
+    def _finish(self, trial: _Trial, attempt: int, result: Result) -> None:
+        number = trial.proposal.number
+        about: dict[str, Any] = {"number": number, "attempt": attempt}
+        if attempt < trial.attempt:  # an attempt given up was faster: the present one is not needed
+            if trial.in_flight:
+                self._executor.cancel(number)
+            elif trial.paused is None:
                 self._waiting.remove(trial)
-        result = event.result
         if isinstance(result, Evaluation):
-            self._journal.mirror_file(self._folder.write_curve(event.number, result.curve))
-            result = replace(result, curve=())
-            data = result.to_json()
-            del data["curve"]
-            self._record("told", **about, status=str(Status.COMPLETE), evaluation=data)
+            if result.stopped_after is None:
+                result = self._keep_curve(number, result)
+            status = Status.COMPLETE if result.stopped_after is None else Status.PRUNED
+            self._record("told", **about, status=str(status), evaluation=_without_curve(result))
         else:
             self._record("told", **about, status=str(Status.FAILED), failure=result.to_json())
-        self._journal.unmirror_file(self._folder.remove_checkpoint(event.number))
-        del self._open[event.number]
+        self._journal.unmirror_file(self._folder.remove_checkpoint(number))
+        del self._open[number]
         # The controller gets what the journal has, so that a replayed one knows the same.
-        self._untold[event.number] = result
+        self._untold[number] = result
         if self._window is None:
-            self._tell(event.number)
+            self._tell(number)
         if isinstance(result, Failure) and RULES[result.kind].stops_run:
-            self._count_error(event.number, result)
+            self._count_error(number, result)
+
+    def _keep_curve(self, number: int, evaluation: Evaluation) -> Evaluation:
+        """Write the curve beside the journal; return the rest."""
+        self._journal.mirror_file(self._folder.write_curve(number, evaluation.curve))
+        return replace(evaluation, curve=())
 
     def _count_error(self, number: int, failure: Failure) -> None:
         self._num_errors += 1
@@ -430,6 +507,13 @@ class Driver:
         self._journal.append(event, sync=sync)
         self._time.add(event)
         self._display.show(event)
+
+
+def _without_curve(evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation as the journal has it."""
+    data = evaluation.to_json()
+    del data["curve"]
+    return data
 
 
 def now() -> str:

@@ -32,6 +32,7 @@ class Job:
         fidelity: how much training; None for the task's own.
         folder: the trial's own in the run.
         mirror: URI of the run's other place, where its checkpoints are kept then.
+        until: the epoch after which it pauses, for another attempt to go on from there; None for its end.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Job:
     fidelity: Fidelity | None
     folder: Path
     mirror: str | None = None
+    until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,15 @@ class EpochDone:
 
 
 @dataclass(frozen=True, slots=True)
+class Paused:
+    """An attempt has come to the epoch that its job named, and its worker is free again."""
+
+    number: int
+    attempt: int
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """An attempt is over.
 
@@ -77,7 +88,10 @@ class Finished:
     result: Evaluation | Failure
 
 
-Event = Started | EpochDone | Finished
+Event = Started | EpochDone | Paused | Finished
+
+ENDS = (Paused, Finished)
+"""The events after which a worker is free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +138,15 @@ class Task(Protocol):
         attempt: int,
         folder: Path,
         report: Callable[[int, dict[str, float]], bool],
+        until: int | None,
     ) -> Evaluation | Failure:
         """Train and measure; never raises for what can go wrong in a trial.
 
         An attempt may go on where the one before it was interrupted, and then reports only the epochs after that.
+
+        Args:
+            until: the epoch after which to pause: what is returned is as of that epoch, `stopped_after` it, and the
+                next attempt goes on from there to the result it would have had. None for the end.
         """
 
 
@@ -214,13 +233,17 @@ def run_job(
             attempt=job.attempt,
             folder=storage.folder,
             report=report,
+            until=job.until,
         )
     except _TimeIsUp:
         result = timeout_failure(seconds or 0.0)
     except Exception as error:
         result = Failure(FailureKind.BUG, str(error) or type(error).__name__, traceback.format_exc())
     storage.close()
-    on_event(Finished(job.number, job.attempt, result))
+    if isinstance(result, Evaluation) and result.stopped_after is not None:
+        on_event(Paused(job.number, job.attempt, result))
+    else:
+        on_event(Finished(job.number, job.attempt, result))
 
 
 _remarked: list[str] = []
@@ -250,7 +273,7 @@ def stream_job(
 
     _job_thread.submit(run)
     event: Event | Remark | None = None
-    while not isinstance(event, Finished):
+    while not isinstance(event, ENDS):
         event = events.get()
         if event is None:
             raise RuntimeError(f"trial {job.number} was left without a result")

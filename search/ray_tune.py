@@ -25,7 +25,7 @@ from ray.tune.search import Searcher
 from spinenas.results.record import Evaluation, Failure, FailureKind
 from spinenas.search.config import ExecutorConfig
 from spinenas.search.data_command import this_session
-from spinenas.search.executor import EpochDone, Event, Finished, Job, Note, Remark, Task, stream_job
+from spinenas.search.executor import ENDS, EpochDone, Event, Finished, Job, Note, Remark, Task, stream_job
 from spinenas.search.ray_session import accelerators_of, prepare_worker, ray_session, request_of
 from spinenas.space.errors import UserError
 
@@ -95,7 +95,7 @@ class TuneExecutor:
         if isinstance(event, BaseException):
             raise event
         self._num_to_acknowledge += 1
-        self._num_free += isinstance(event, Finished)
+        self._num_free += isinstance(event, ENDS)
         on_event(event)
 
     def _hand_over(self, event: Event | Remark | UserError) -> None:
@@ -231,7 +231,7 @@ class _TaskTrainable(Trainable):
             figures = {"epoch": event.epoch, **event.metrics}
         elif isinstance(event, Finished) and isinstance(event.result, Evaluation):
             figures = {"objective": event.result.objective}
-        return {"event": event, "done": isinstance(event, Finished), **figures}
+        return {"event": event, "done": isinstance(event, ENDS), **figures}
 
 
 class _EventCallback(_Unsaved, Callback):

@@ -15,7 +15,7 @@ from spinenas.controller.base import Proposal, SpaceExhausted
 from spinenas.proxy_task.config import TaskConfig
 from spinenas.results.record import Evaluation, Failure, Fidelity
 from spinenas.results.run_folder import RunFolder
-from spinenas.search.config import BudgetConfig, SearchConfig, StorageConfig
+from spinenas.search.config import BudgetConfig, HalvingConfig, SearchConfig, StorageConfig
 from spinenas.search.driver import Display
 from spinenas.search.executor import Task
 from spinenas.search.loop import Run, proxy_task, start_run
@@ -78,6 +78,7 @@ def replay(
         budget=BudgetConfig(num_trials=1, replicate_share=0.0),
         executor=replace(config.executor, kind="serial"),
         storage=StorageConfig(),  # a search's mirror is not for the replays of its trials
+        halving=HalvingConfig(),
     )
     with_val = _WithVal(task or proxy_task(config))  # type: ignore[arg-type]  # a proxy task can replay
     run = start_run(
@@ -153,7 +154,9 @@ class _WithVal:
         attempt: int,
         folder: Path,
         report: Callable[[int, dict[str, float]], bool],
+        until: int | None,
     ) -> Evaluation | Failure:
+        assert until is None, "a replay has no rungs"
         scaling = None if fidelity is None else fidelity.scaling
         result, self.metrics = self._task.replay(genotype, seed=seed, folder=folder, report=report, scaling=scaling)
         return result

@@ -115,7 +115,7 @@ class _Work:
             # Of the results it knew some may be lost.
             event["num_told"] = min(event["num_told"], self._num_known())
         key = self._recovered.get(number)
-        if event["event"] == "told" and key and (event.get("evaluation") or {}).get("network_key") != key:
+        if event["event"] in ("paused", "told") and key and (event.get("evaluation") or {}).get("network_key") != key:
             self.num_dropped += 1  # of the network that was proposed, which may not be the one that is now
             return
         self._keep(event)

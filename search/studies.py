@@ -17,8 +17,8 @@ import numpy as np
 from spinenas.results.analysis import share_interval
 from spinenas.results.noise import Noise, noise_of
 from spinenas.results.ranks import Agreement, agreement, correlation, kendall
-from spinenas.results.record import TrialRecord
-from spinenas.search.config import ControllerConfig, PlanConfig, SearchConfig
+from spinenas.results.record import Status, TrialRecord
+from spinenas.search.config import ControllerConfig, HalvingConfig, PlanConfig, SearchConfig
 from spinenas.search.driver import Display
 from spinenas.search.executor import Task
 from spinenas.search.loop import CONFIGURED_IN_PYTHON, Run, search_or_resume
@@ -60,6 +60,7 @@ def run_study(
         config,
         controller=ControllerConfig(name="plan", plan=plan),
         budget=replace(config.budget, num_trials=len(architectures) * seeds, replicate_share=0.0),
+        halving=HalvingConfig(),  # what a study says of whole trainings must come from whole ones
     )
     return search_or_resume(planned, out=out, task=task, display=display, config_toml=CONFIGURED_IN_PYTHON)
 
@@ -150,7 +151,7 @@ def scores(records: Sequence[TrialRecord]) -> dict[str, list[float]]:
     """APs of complete trials by network key, in the order of their numbers."""
     found: dict[str, list[float]] = {}
     for record in records:
-        if record.evaluation is not None:
+        if record.evaluation is not None and record.status is Status.COMPLETE:
             found.setdefault(record.network_key, []).append(record.evaluation.objective)
     return found
 
@@ -341,7 +342,7 @@ def _by_epoch(run: Run, records: Sequence[TrialRecord]) -> dict[int, dict[str, l
     """APs by epoch and network: of the last epoch, and of others after which AP was measured."""
     found: dict[int, dict[str, list[float]]] = {}
     for record in records:
-        if record.evaluation is None:
+        if record.status is not Status.COMPLETE or record.evaluation is None:
             continue
         curve = run.folder.read_curve(record.number)
         last = int(curve[-1]["epoch"]) if curve else 1
@@ -352,5 +353,7 @@ def _by_epoch(run: Run, records: Sequence[TrialRecord]) -> dict[int, dict[str, l
 
 
 def _median_seconds(records: Sequence[TrialRecord]) -> float:
-    evaluations = [record.evaluation for record in records if record.evaluation is not None]
+    evaluations = [
+        record.evaluation for record in records if record.evaluation is not None and record.status is Status.COMPLETE
+    ]
     return statistics.median((found.train_seconds or 0.0) + (found.eval_seconds or 0.0) for found in evaluations)

@@ -68,7 +68,11 @@ class Target:
         if self.record is not None:
             words.append(f"{self.record.status} ({self.record.origin})")
             if self.record.evaluation is not None:
-                words.append(f"AP {self.record.evaluation.objective:.4f}")
+                epoch = self.record.evaluation.stopped_after
+                words.append(
+                    f"AP {self.record.evaluation.objective:.4f}"
+                    + (f" after epoch {epoch}, where it stopped" if epoch else "")
+                )
             if self.record.failure is not None:
                 words.append(f"{self.record.failure.kind}: {self.record.failure.message}")
         return "; ".join(words)

@@ -19,7 +19,7 @@ from spinenas.space.scaling import Scaling
 
 @dataclass
 class FakeTask:
-    """Each trial takes `num_epochs` epochs of `epoch_seconds`.
+    """Each trial takes `num_epochs` epochs of `epoch_seconds`; without checkpoints, each attempt trains from the start.
 
     Attributes:
         fail: outcome by trial number: a failure kind to return, or "raise".
@@ -54,15 +54,19 @@ class FakeTask:
         attempt: int,
         folder: Path,
         report: Callable[[int, dict[str, float]], bool],
+        until: int | None = None,
     ) -> Evaluation | Failure:
         number = int(folder.name)
         curve = []
         for epoch in range(1, self.num_epochs + 1):
             time.sleep(self.epoch_seconds)
-            curve.append({"epoch": epoch, "loss": 1 / epoch})
-            report(epoch, {"loss": 1 / epoch})
+            figures = {"loss": 1 / epoch, "AP": objective_after(epoch, self.num_epochs, genotype, seed)}
+            curve.append({"epoch": epoch, **figures})
+            report(epoch, figures)
             if (number, attempt) in self.kill_worker:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if epoch == until:
+                break
         if number == self.interrupt_at:
             raise KeyboardInterrupt
         outcome = self.fail.get(number)
@@ -70,13 +74,15 @@ class FakeTask:
             raise ZeroDivisionError("a bug in the task")
         if outcome is not None:
             return Failure(FailureKind(outcome), f"trial {number} was told to fail")
+        is_paused = until is not None and until < self.num_epochs
         return Evaluation(
-            objective=objective_of(genotype, seed),
+            objective=curve[-1]["AP"],
             curve=tuple(curve),
             params=1000,
             madds=10**6,
             network_key=network_key(genotype),
             train_seconds=0.1,
+            stopped_after=until if is_paused else None,
         )
 
 
@@ -85,3 +91,10 @@ def objective_of(genotype: Genotype, seed: int) -> float:
     quality = generator(0, f"quality/{genotype.key}").random()
     luck = generator(seed, f"luck/{genotype.key}").random()
     return float(0.9 * quality + 0.1 * luck)
+
+
+def objective_after(epoch: int, num_epochs: int, genotype: Genotype, seed: int) -> float:
+    """What it has after an epoch: the same in the end, and curves that cross before."""
+    share = epoch / num_epochs
+    noise = generator(seed, f"epoch {epoch}/{genotype.key}").random()
+    return float(share * objective_of(genotype, seed) + 0.3 * (1 - share) * noise)

@@ -387,8 +387,11 @@ def test_epochs_can_be_left_unread_and_are_checked_all_the_same(tmp_path):
         list(read_events(path, epochs=False))
 
 
+MOVING = ("run_started", "asked", "started", "epoch", "paused", "promoted", "requeued", "resumed")
+
+
 def test_these_moves_are_legal_and_no_others():
-    events = {name: {"event": name} for name in ("run_started", "asked", "started", "epoch", "requeued", "resumed")} | {
+    events = {name: {"event": name} for name in MOVING} | {
         f"told {status}": {"event": "told", "status": str(status)} for status in Status
     }
     legal = {}
@@ -401,11 +404,17 @@ def test_these_moves_are_legal_and_no_others():
         (None, "asked"): "asked",
         ("asked", "started"): "running",
         ("asked", "requeued"): "asked",
+        ("asked", "paused"): "paused",
         ("asked", "told complete"): "complete",
         ("asked", "told pruned"): "pruned",
         ("asked", "told failed"): "failed",
         ("running", "epoch"): "running",
         ("running", "requeued"): "asked",
+        ("running", "paused"): "paused",
+        ("paused", "promoted"): "asked",
+        ("paused", "told complete"): "complete",
+        ("paused", "told pruned"): "pruned",
+        ("paused", "told failed"): "failed",
         ("running", "told complete"): "complete",
         ("running", "told pruned"): "pruned",
         ("running", "told failed"): "failed",
