@@ -47,9 +47,10 @@ import spinenas.search.loop as loop
 import spinenas.search.serial  # noqa: F401 (here, and not once in each child)
 from spinenas.controller.choices import make_controller
 from spinenas.controller.replicates import ReplicateLeaders
+from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
 from spinenas.results.journal import RunState
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
-from spinenas.search.config import BudgetConfig, ControllerConfig, ExecutorConfig, SearchConfig
+from spinenas.search.config import BudgetConfig, ControllerConfig, ExecutorConfig, HalvingConfig, SearchConfig
 from spinenas.search.executor import Event, Executor, Job
 from spinenas.search.loop import Run, resume, run_search
 from spinenas.space.genotype import Genotype
@@ -58,6 +59,7 @@ from spinenas.space.search_space import space_by_name
 T = TypeVar("T")
 
 NUM_TRIALS = 14
+NUM_HALVED_EPOCHS = 3
 NUM_RANDOM_MOMENTS = 200
 NUM_CHAINS = 20
 COLUMNS = ("steps", "power", "twice", "chains", "moments")
@@ -73,11 +75,12 @@ class Configuration:
     """A search that is to be killed.
 
     Attributes:
-        controller: "random", "evolution", or "replicates": evolution whose last trials train the leaders again.
+        controller: "random", "evolution", "replicates": evolution whose last trials train the leaders again, or
+            "halving": the same with trials of three epochs, which are judged after two of them.
         mode: "serial"; "ordered" or "free", with two workers.
     """
 
-    controller: Literal["random", "evolution", "replicates"]
+    controller: Literal["random", "evolution", "replicates", "halving"]
     mode: Literal["serial", "ordered", "free"]
 
     @property
@@ -87,19 +90,31 @@ class Configuration:
     @property
     def search(self) -> SearchConfig:
         controller = ControllerConfig("random" if self.controller == "random" else "evolution")
-        budget = BudgetConfig(NUM_TRIALS, 0.3 if self.controller == "replicates" else 0.0)
+        budget = BudgetConfig(NUM_TRIALS, 0.3 if self.controller in ("replicates", "halving") else 0.0)
+        halving = (
+            HalvingConfig((1, 2), reduction=2.0, min_results=2) if self.controller == "halving" else HalvingConfig()
+        )
         executor = ExecutorConfig(
             kind="serial" if self.mode == "serial" else "ray",  # `_make_executor` below knows no Ray
             workers=2,
             ordered=self.mode == "ordered",
             out_of_memory_retries=2,
         )
-        return SearchConfig(controller=controller, budget=budget, executor=executor, seed=5).resolved()
+        # The task of the configuration is not what is trained, but its rungs must be epochs of it.
+        task = TaskConfig(train=TrainConfig(epochs=NUM_HALVED_EPOCHS), eval=EvalConfig(every_epochs=1))
+        parts: dict[str, Any] = {"controller": controller, "budget": budget, "executor": executor, "halving": halving}
+        return SearchConfig(task=task, seed=5, **parts).resolved()
+
+    @property
+    def num_epochs(self) -> int:
+        return NUM_HALVED_EPOCHS if self.controller == "halving" else 1
 
 
 CONFIGURATIONS = [
     Configuration(controller, mode)
-    for mode, controller in itertools.product(("serial", "ordered", "free"), ("random", "evolution", "replicates"))
+    for mode, controller in itertools.product(
+        ("serial", "ordered", "free"), ("random", "evolution", "replicates", "halving")
+    )
 ]
 
 
@@ -350,7 +365,7 @@ def search_or_resume(configuration: Configuration, place: Path, *, session: int,
     lease.EXPIRY_SECONDS = 0.05  # of an owner who died before it could say on which host it was
     os.getpid = lambda: 1
     steps.watch_files()
-    task, display = LoggingTask(say=say), SayingDisplay(say)
+    task, display = LoggingTask(num_epochs=configuration.num_epochs, say=say), SayingDisplay(say)
     run = place / "run"
     if run.exists():
         resume(run, task=task, display=display)

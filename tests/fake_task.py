@@ -97,4 +97,4 @@ def objective_after(epoch: int, num_epochs: int, genotype: Genotype, seed: int) 
     """What it has after an epoch: the same in the end, and curves that cross before."""
     share = epoch / num_epochs
     noise = generator(seed, f"epoch {epoch}/{genotype.key}").random()
-    return float(share * objective_of(genotype, seed) + 0.3 * (1 - share) * noise)
+    return float(share * objective_of(genotype, seed) + 0.6 * (1 - share) * noise)

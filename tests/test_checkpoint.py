@@ -24,9 +24,10 @@ from spinenas.proxy_task.synthetic import generate_dataset
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.train import TrainState
 from spinenas.results.atomic_write import write_bytes_atomically
-from spinenas.results.record import Evaluation, Failure
+from spinenas.results.journal import read_events
+from spinenas.results.record import Evaluation, Failure, Status
 from spinenas.results.run_folder import CHECKPOINT, RunFolder
-from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
+from spinenas.search.config import BudgetConfig, ControllerConfig, ExecutorConfig, HalvingConfig, SearchConfig
 from spinenas.search.loop import Run, resume, run_search
 from spinenas.space.genotype import Genotype
 from spinenas.space.scaling import Scaling
@@ -353,6 +354,46 @@ def test_an_interrupted_replay_goes_on_too(config: TaskConfig, tmp_path: Path) -
     assert {path.name for path in tmp_path.iterdir()} == {FILE, "weights.safetensors"}
 
 
+def paused_at(task: ProxyTask, folder: Path, until: int | None) -> tuple[Evaluation, list[int]]:
+    """Go on with a trial up to an epoch: what it has there, and the epochs it reported."""
+    epochs: list[int] = []
+    result = task.evaluate(GENOTYPE, seed=5, folder=folder, report=reporting_to(epochs), until=until)
+    return without_resources(result), epochs
+
+
+@pytest.fixture(scope="module")
+def measured(config: TaskConfig) -> TaskConfig:
+    """The same, with AP after each epoch."""
+    return replace(config, eval=replace(config.eval, every_epochs=1))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_trial_that_pauses_after_each_epoch_has_the_same_result(
+    measured: TaskConfig, tmp_path: Path, optimizer: Any
+) -> None:
+    train = replace(measured.train, optimizer=optimizer, learning_rate=3e-3, stochastic_depth=0.3)
+    task = ProxyTask(replace(measured, train=train))
+    whole = without_resources(task.evaluate(GENOTYPE, seed=5))
+    for epoch in (1, 2):
+        so_far, reported = paused_at(task, tmp_path, epoch)
+        assert reported == [epoch]
+        assert (so_far.stopped_after, so_far.objective) == (epoch, whole.curve[epoch - 1]["AP"])
+        assert so_far.curve == whole.curve[:epoch]
+        assert (so_far.params, so_far.network_key) == (whole.params, whole.network_key)
+    assert paused_at(task, tmp_path, None) == (whole, [3])
+
+
+def test_an_epoch_whose_word_was_lost_is_paused_at_all_the_same(measured: TaskConfig, tmp_path: Path) -> None:
+    task = ProxyTask(measured)
+    so_far, _ = paused_at(task, tmp_path, 1)
+    interrupted(task, tmp_path, after=2)
+    for until in (2, 1):  # the last epoch that is there, and one before it
+        again, reported = paused_at(task, tmp_path, until)
+        assert reported == []
+        assert again.stopped_after == until
+    assert again == so_far
+
+
 class _InterruptsAfter:
     """A display that ends the search as it hears of an epoch."""
 
@@ -393,3 +434,36 @@ def test_a_resumed_search_goes_on_inside_its_trial(config: TaskConfig, tmp_path:
     told = [(event["attempt"], event["epoch"]) for event in events if event["event"] == "epoch"]
     assert told == [(0, 1), (0, 2), (1, 3)]
     assert [path.name for path in again.folder.trial_folder(0).iterdir()] == ["curve.json"]
+
+
+def test_a_search_with_rungs_gives_its_whole_trials_the_results_they_have_without(
+    measured: TaskConfig, tmp_path: Path
+) -> None:
+    halving = HalvingConfig((1, 2), reduction=2.0, min_results=1)
+    search = SearchConfig(
+        task=measured,
+        budget=BudgetConfig(num_trials=5),
+        executor=ExecutorConfig(kind="serial"),
+        halving=halving,
+        controller=ControllerConfig("random"),
+    )
+    run = run_search(search, out=tmp_path / "halved")
+    records = run.records()
+    assert {record.status for record in records} == {Status.COMPLETE, Status.PRUNED}
+    for record in records:
+        assert record.evaluation is not None
+        assert record.genotype is not None
+        whole = without_resources(ProxyTask(measured).evaluate(record.genotype, seed=record.seed))
+        curve = run.folder.read_curve(record.number)
+        assert curve == whole.curve[: record.evaluation.stopped_after]
+        if record.status is Status.COMPLETE:
+            assert without_resources(replace(record.evaluation, curve=curve)) == whole
+        assert [path.name for path in run.folder.trial_folder(record.number).iterdir()] == ["curve.json"]
+    epochs = [(event["number"], event["epoch"]) for event in read_events(run.folder.journal_path) if "metrics" in event]
+    assert len(epochs) == len(set(epochs)), "no epoch is trained twice"
+    with pytest.raises(KeyboardInterrupt):
+        run_search(search, out=tmp_path / "interrupted", display=_InterruptsAfter(2))
+    again = resume(tmp_path / "interrupted").records()
+    assert [(each.status, each.genotype, each.evaluation and each.evaluation.objective) for each in again] == [
+        (each.status, each.genotype, each.evaluation and each.evaluation.objective) for each in records
+    ]

@@ -20,7 +20,7 @@ from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, 
 from spinenas.results.run_folder import RunFolder
 from spinenas.search.config import SearchConfig
 from spinenas.search.driver import Driver
-from spinenas.search.executor import EpochDone, Event, Finished, Job, Started
+from spinenas.search.executor import ENDS, EpochDone, Event, Finished, Job, Started
 from spinenas.search.failure_rules import RULES, pause_seconds
 from spinenas.space import UserError
 from spinenas.space.search_space import space_by_name
@@ -58,7 +58,7 @@ class ScriptedExecutor:
         if not self._script:
             raise EndOfScript
         for event in self._script.pop(0):
-            if isinstance(event, Finished):
+            if isinstance(event, ENDS):
                 job = self.open.get(event.number)
                 if job is not None and job.attempt == event.attempt:
                     del self.open[event.number]
@@ -90,6 +90,7 @@ class Play:
         self.folder = RunFolder.create(tmp_path / "run", "", config.to_json(), {})
         self.executor = ScriptedExecutor(num_slots, script)
         self.clock = 100.0
+        self.task_epochs = 2
         self._config = config
 
     def run(self) -> list[dict[str, Any]]:
@@ -101,7 +102,7 @@ class Play:
                 self._config,
                 self.folder,
                 journal,
-                FakeTask(),
+                FakeTask(self.task_epochs),
                 controller,
                 self.executor,
                 Silent(),

@@ -1,0 +1,442 @@
+"""Stopping early: the rule, and what a driver makes of it, with every step in the journal."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_task import FakeTask
+from rich.console import Console
+from shuffled_executor import ShuffledExecutor
+from test_driver import Play, kinds, lost, started
+from test_loop import configured, cut, events_of, outcome, timeless
+
+import spinenas.search.loop as loop
+from spinenas.controller.choices import make_controller
+from spinenas.controller.replicates import ReplicateLeaders
+from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
+from spinenas.results.halving import Halving
+from spinenas.results.leaderboard import leaderboard_rows
+from spinenas.results.record import Evaluation, FailureKind, Stage, Status, TrialRecord
+from spinenas.search.accelerator_time import AcceleratorTime
+from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
+from spinenas.search.display import LiveDisplay, PlainDisplay
+from spinenas.search.executor import Event, Finished, Job, Paused, run_job
+from spinenas.search.loop import Run, resume, run_search, search_or_resume
+from spinenas.space import SearchSpace, UserError
+from spinenas.space.search_space import space_by_name
+
+NUM_EPOCHS = 4
+RUNGS = HalvingConfig((1, 2), reduction=2.0, min_results=2)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
+def halved(num_trials: int = 16, halving: HalvingConfig = RUNGS, **executor: Any) -> SearchConfig:
+    """A search whose task has the epochs of the fake one that is used."""
+    task = TaskConfig(train=TrainConfig(epochs=NUM_EPOCHS), eval=EvalConfig(every_epochs=1))
+    return replace(configured(num_trials, **executor), task=task, halving=halving)
+
+
+def fake() -> FakeTask:
+    return FakeTask(num_epochs=NUM_EPOCHS)
+
+
+# The rule
+
+
+def judged(results: Iterable[float], reduction: float, min_results: int) -> bool:
+    """Whether the last of these goes on: is it within the best 1/reduction, rounded up?"""
+    known = list(results)
+    num_kept = math.ceil(len(known) / reduction - 1e-9)
+    return len(known) < min_results or known[-1] >= sorted(known, reverse=True)[num_kept - 1]
+
+
+@pytest.mark.parametrize("by_number", [False, True])
+@pytest.mark.parametrize(("reduction", "min_results"), [(3.0, 4), (2.0, 1), (1.5, 5), (4.0, 2)])
+def test_a_verdict_is_that_of_brute_force(by_number: bool, reduction: float, min_results: int) -> None:
+    rng = np.random.default_rng(7)
+    halving = Halving((2, 5), reduction=reduction, min_results=min_results, by_number=by_number)
+    came: list[tuple[int, float]] = []
+    verdicts = []
+    for number in rng.permutation(60).tolist():
+        ap = float(rng.integers(20)) / 20  # with equals
+        halving.add(number, 5, ap)
+        came.append((number, ap))
+    for number, ap in came:
+        before = [other for other in came if other[0] < number] if by_number else came[: came.index((number, ap))]
+        verdicts.append(halving.goes_on(number, 5))
+        assert verdicts[-1] == judged([*(other for _, other in before), ap], reduction, min_results)
+    assert 5 < sum(verdicts) < 55, "else the rule was not tried"
+    assert not halving.is_at(0, 2)
+    assert halving.is_at(0, 5)
+
+
+def test_the_best_so_far_always_goes_on() -> None:
+    halving = Halving((1,), reduction=100.0, min_results=1)
+    for number in range(9):
+        halving.add(number, 1, 0.1 * number)
+        assert halving.goes_on(number, 1)
+
+
+def test_rungs_follow_one_another_below_the_end() -> None:
+    halving = Halving((2, 4, 6))
+    assert [halving.next_rung(after=epoch, below=6) for epoch in (0, 2, 3, 4)] == [2, 4, 4, None]
+    assert Halving().next_rung(after=0, below=9) is None
+
+
+# The configuration
+
+
+@pytest.mark.parametrize(
+    ("halving", "epochs", "every", "words"),
+    [
+        ({"rungs": (2, 1)}, 4, 1, r"halving.rungs is \[2, 1\]; it lists epochs, 1 or more, each above the last"),
+        ({"rungs": (0,)}, 4, 1, r"halving.rungs is \[0\]"),
+        ({"reduction": 1.0}, 4, 1, "halving.reduction is 1.0; it is a number above 1"),
+        ({"min_results": 0}, 4, 1, "halving.min_results is 0"),
+        ({"rungs": (2, 4)}, 4, 1, "has 4, and a training has task.train.epochs = 4; a rung lies below that"),
+        ({"rungs": (2, 3)}, 4, 2, "has 3, after which epoch AP is not measured, .* = 2; set that to 1, or"),
+        ({"rungs": (2, 4)}, 6, 0, "has 2, after which epoch AP is not measured, .* = 0; set that to 2, or"),
+    ],
+)
+def test_rungs_that_cannot_be_are_refused_with_the_remedy(
+    halving: dict[str, Any], epochs: int, every: int, words: str
+) -> None:
+    document = {"task": {"train": {"epochs": epochs}, "eval": {"every_epochs": every}}, "halving": halving}
+    with pytest.raises(UserError, match=words):
+        SearchConfig.from_json(document)
+
+
+def test_options_without_rungs_are_warned_of() -> None:
+    config = replace(SearchConfig(), halving=HalvingConfig(reduction=4.0))
+    assert config.unused() == ["halving.reduction has no effect, since halving.rungs is empty"]
+    assert halved().unused() == []
+
+
+def test_a_configuration_of_before_has_no_rungs_and_its_run_goes_on(tmp_path: Path) -> None:
+    whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())
+    folder = cut(whole, 12, tmp_path / "cut")
+    config = json.loads((folder / "config.json").read_text())
+    del config["halving"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert outcome(resume(folder, task=FakeTask())) == outcome(whole)
+
+
+def test_other_rungs_are_another_search(tmp_path: Path) -> None:
+    run_search(halved(3), out=tmp_path / "run", task=fake())
+    with pytest.raises(UserError, match=r"its halving\.min_results is 2, not 3"):
+        search_or_resume(halved(3, replace(RUNGS, min_results=3)), out=tmp_path / "run", task=fake())
+
+
+# A search
+
+
+def statuses(run: Run) -> list[Status]:
+    return [record.status for record in run.records()]
+
+
+def misjudged(run: Run, halving: HalvingConfig, *, by_number: bool) -> list[str]:
+    """What the rule, worked out from the journal by brute force, gives otherwise; what has no verdict; what has two."""
+    events = events_of(run)
+    asked = {event["proposal"]["number"]: event["proposal"] for event in events if event["event"] == "asked"}
+    at: dict[int, list[tuple[int, float]]] = {rung: [] for rung in halving.rungs}
+    verdicts: dict[tuple[int, int], bool] = {}
+    wrong = []
+    for event in events:
+        if event["event"] == "paused":
+            evaluation = event["evaluation"]
+            at[evaluation["stopped_after"]].append((event["number"], evaluation["objective"]))
+            if asked[event["number"]]["stage"] != "search":
+                wrong.append(f"replicate {event['number']} was paused")
+        elif event["event"] == "promoted" or event.get("status") == "pruned":
+            goes_on = event["event"] == "promoted"
+            key = event["number"], event["epoch"] if goes_on else event["evaluation"]["stopped_after"]
+            if key in verdicts:
+                wrong.append(f"{key} has two verdicts")
+            verdicts[key] = goes_on
+    for rung, came in at.items():
+        for place, (number, ap) in enumerate(came):
+            before = [other for other in came if other[0] < number] if by_number else came[:place]
+            known = [*(other for _, other in before), ap]
+            if verdicts.pop((number, rung), None) != judged(known, halving.reduction, halving.min_results):
+                wrong.append(f"trial {number} at epoch {rung}")
+    return wrong + [f"{key} has a verdict without a pause" for key in verdicts]
+
+
+@pytest.fixture
+def shuffled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def use(seed: int, lost: dict[tuple[int, int], FailureKind] | None = None) -> None:
+        def make(task: Any, config: ExecutorConfig, folder: Any, note: Any) -> ShuffledExecutor:
+            return ShuffledExecutor(task, config.workers, seed, lost or {})
+
+        monkeypatch.setattr(loop, "_make_executor", make)
+
+    return use
+
+
+def test_trials_pause_are_judged_and_go_on_or_end(tmp_path: Path) -> None:
+    run = run_search(halved(), out=tmp_path / "run", task=fake())
+    assert misjudged(run, RUNGS, by_number=False) == []
+    records = run.records()
+    stopped = [record for record in records if record.status is Status.PRUNED]
+    assert 4 < len(stopped) < 14
+    assert {record.evaluation and record.evaluation.stopped_after for record in stopped} == {1, 2}
+    for record in records:
+        assert record.evaluation is not None
+        length = record.evaluation.stopped_after or NUM_EPOCHS
+        curve = run.folder.read_curve(record.number)
+        assert [entry["epoch"] for entry in curve] == list(range(1, length + 1))
+        assert curve[-1]["AP"] == record.evaluation.objective
+    promoted = [event for event in events_of(run) if event["event"] == "promoted"]
+    assert all(event["attempt"] == 1 + RUNGS.rungs.index(event["epoch"]) for event in promoted)
+
+
+def test_a_whole_trial_has_the_result_that_it_has_without_rungs(tmp_path: Path) -> None:
+    run = run_search(halved(), out=tmp_path / "run", task=fake())
+    (record, *_) = [record for record in run.records() if record.status is Status.COMPLETE]
+    unpaused = run_search(halved(halving=HalvingConfig()), out=tmp_path / "unpaused", task=fake()).records()
+    assert record.evaluation == unpaused[record.number].evaluation
+    assert run.folder.read_curve(record.number) == Run.open(tmp_path / "unpaused").folder.read_curve(record.number)
+
+
+def test_replicates_are_never_paused_and_stopped_trials_never_lead(tmp_path: Path) -> None:
+    config = replace(halved(20), budget=BudgetConfig(20, 0.3))
+    run = run_search(config, out=tmp_path / "run", task=fake())
+    replicates = [record for record in run.records() if record.stage is Stage.RERANK]
+    assert len(replicates) == 6
+    assert {record.status for record in replicates} == {Status.COMPLETE}
+    assert misjudged(run, RUNGS, by_number=False) == []
+    whole = {
+        record.network_key for record in run.records() if record.status is Status.COMPLETE and not record.replicate
+    }
+    assert {record.network_key for record in replicates} <= whole
+    winner = run.winner()
+    assert winner is not None
+    assert winner.status is Status.COMPLETE
+
+
+def test_a_stopped_trial_with_the_highest_ap_is_no_leader() -> None:
+    controller = ReplicateLeaders(make_controller("random", space_by_name("tiny"), seed=0), num_trials=10, share=0.2)
+    for number in range(8):
+        assert controller.ask() is not None
+        controller.tell(number, Evaluation(0.9, stopped_after=2) if number in (1, 2, 3) else Evaluation(0.1 * number))
+    leaders = {proposal.parent for proposal in (controller.ask(), controller.ask()) if proposal is not None}
+    assert leaders == {7, 6}
+
+
+def test_the_leaderboard_ranks_whole_trainings_alone(tmp_path: Path) -> None:
+    rows = leaderboard_rows(run_search(halved(), out=tmp_path / "run", task=fake()).records())
+    assert {row["status"] for row in rows if row["objective"] is not None} == {"complete"}
+    assert {row["status"] for row in rows if row["objective"] is None} == {"pruned"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_free_workers_are_judged_in_the_order_of_the_journal(
+    seed: int, tmp_path: Path, shuffled: Callable[..., None]
+) -> None:
+    shuffled(seed)
+    run = run_search(halved(), out=tmp_path / "run", task=fake())
+    assert misjudged(run, RUNGS, by_number=False) == []
+    came = [event["number"] for event in events_of(run) if event["event"] == "paused"]
+    assert came != sorted(came), "else the order was not tried"
+
+
+def test_an_ordered_run_is_judged_by_numbers_whoever_comes_first(tmp_path: Path, shuffled: Callable[..., None]) -> None:
+    outcomes = []
+    for seed in range(4):
+        shuffled(seed)
+        run = run_search(halved(ordered=True), out=tmp_path / f"{seed}", task=fake())
+        assert misjudged(run, RUNGS, by_number=True) == []
+        outcomes.append((outcome(run), statuses(run)))
+    assert all(other == outcomes[0] for other in outcomes)
+    assert Status.PRUNED in outcomes[0][1]
+    came = [event["number"] for event in events_of(run) if event["event"] == "paused"]
+    assert came != sorted(came), "else nobody waited"
+
+
+@pytest.mark.parametrize("kind", ["serial", "ordered", "free"])
+def test_a_halved_run_cut_after_any_event_becomes_the_uninterrupted_one(
+    kind: str, tmp_path: Path, shuffled: Callable[..., None]
+) -> None:
+    task = replace(fake(), fail={4: "diverged"})
+    config = replace(halved(12, ordered=kind == "ordered"), budget=BudgetConfig(12, 0.2))
+    if kind != "serial":
+        shuffled(seed=1)
+    whole = run_search(config, out=tmp_path / "whole", task=task)
+    assert {Status.COMPLETE, Status.PRUNED, Status.FAILED} == set(statuses(whole))
+    before = events_of(whole)
+    for num_events in range(1, len(before)):
+        if kind != "serial":
+            shuffled(seed=num_events)  # others come first than before
+        resumed = resume(cut(whole, num_events, tmp_path / f"cut{num_events}"), task=task)
+        assert misjudged(resumed, RUNGS, by_number=kind == "ordered") == []
+        if kind == "free":
+            told = [event["number"] for event in events_of(resumed) if event["event"] == "told"]
+            assert sorted(told) == list(range(12))
+            continue
+        assert outcome(resumed) == outcome(whole), f"cut after event {num_events}"
+        assert statuses(resumed) == statuses(whole)
+        for number in range(12):
+            curve = resumed.folder.read_curve(number)  # nothing where the trial had ended before the cut
+            assert curve in ((), whole.folder.read_curve(number))
+        if kind == "serial":
+            steps = ("asked", "promoted", "told")
+            assert timeless(events_of(resumed), *steps) == timeless(before, *steps)
+
+
+def test_a_worker_lost_between_rungs_costs_an_attempt_and_not_the_verdict(
+    tmp_path: Path, shuffled: Callable[..., None]
+) -> None:
+    shuffled(0, lost={(0, 1): FailureKind.WORKER_LOST, (0, 2): FailureKind.WORKER_LOST})
+    run = run_search(halved(ordered=True), out=tmp_path / "run", task=fake())
+    shuffled(0)
+    whole = run_search(halved(ordered=True), out=tmp_path / "whole", task=fake())
+    assert outcome(run) == outcome(whole)
+    of_first = [event["event"] for event in events_of(run) if event.get("number") == 0 and event["event"] != "epoch"]
+    assert of_first[:8] == ["started", "paused", "promoted", "started", "requeued", "started", "requeued", "started"]
+    assert run.records()[0].attempt == whole.records()[0].attempt + 2
+
+
+def test_losses_are_counted_over_rungs_and_a_failed_trial_lets_others_be_judged(
+    tmp_path: Path, shuffled: Callable[..., None]
+) -> None:
+    shuffled(0, lost={(0, attempt): FailureKind.WORKER_LOST for attempt in (0, 2, 3, 4, 5)})
+    run = run_search(halved(ordered=True, max_attempts=3), out=tmp_path / "run", task=fake())
+    first = run.records()[0]
+    assert first.failure is not None
+    assert (first.failure.kind, first.attempt) == (FailureKind.WORKER_LOST, 3)
+    assert misjudged(run, RUNGS, by_number=True) == []
+    assert len(run.records()) == 16
+
+
+# Reports, one by one
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Callable[..., Play]:
+    def make(*script: list[Event], num_trials: int = 1, **options: Any) -> Play:
+        return Play(tmp_path, list(script), config=halved(num_trials, HalvingConfig((2,))), **options)
+
+    return make
+
+
+def paused(number: int, attempt: int, objective: float, epoch: int = 2) -> Paused:
+    return Paused(number, attempt, Evaluation(objective, stopped_after=epoch))
+
+
+def test_a_job_says_where_to_pause_and_the_next_goes_to_the_end(play: Callable[..., Play]) -> None:
+    played = play([started(0), paused(0, 0, 0.5)], [started(0, 1), Finished(0, 1, Evaluation(0.7))])
+    played.task_epochs = NUM_EPOCHS
+    events = played.run()
+    assert kinds(events) == ["asked", "started", "paused", "promoted", "started", "told"]
+    assert [(job.attempt, job.until) for job in played.executor.jobs] == [(0, 2), (1, None)]
+    assert events[-1]["evaluation"]["objective"] == 0.7
+
+
+def test_a_promoted_trial_is_submitted_before_new_ones(play: Callable[..., Play]) -> None:
+    played = play([started(0)], [started(1), paused(1, 0, 0.5)], num_trials=9, num_slots=2)
+    played.task_epochs = NUM_EPOCHS
+    played.run()
+    assert [(job.number, job.attempt) for job in played.executor.jobs] == [(0, 0), (1, 0), (1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("report", "reason"),
+    [
+        (paused(0, 0, 0.9), "the attempt was given up, or has gone on as another"),
+        (paused(0, 2, 0.9), "attempt 2 was never begun"),
+        (paused(7, 0, 0.9), "no such trial was asked"),
+    ],
+)
+def test_a_pause_that_was_not_awaited_is_refused(report: Paused, reason: str, play: Callable[..., Play]) -> None:
+    played = play([started(0), paused(0, 0, 0.5)], [started(0, 1), report], [Finished(0, 1, Evaluation(0.7))])
+    played.task_epochs = NUM_EPOCHS
+    events = played.run()
+    assert [event["reason"] for event in events if event["event"] == "refused"] == [reason]
+    assert kinds(events).count("paused") == 1
+    assert events[-1]["evaluation"]["objective"] == 0.7
+
+
+def test_a_pause_of_a_lost_attempt_is_refused_and_the_next_one_pauses_there(play: Callable[..., Play]) -> None:
+    played = play(
+        [started(0), lost(0, 0, FailureKind.WORKER_LOST)], [started(0, 1), paused(0, 0, 0.5)], [paused(0, 1, 0.5)]
+    )
+    played.task_epochs = NUM_EPOCHS
+    assert kinds(played.run()) == ["asked", "started", "requeued", "started", "refused", "paused", "promoted"]
+    assert [(job.attempt, job.until) for job in played.executor.jobs] == [(0, 2), (1, 2), (2, None)]
+
+
+def test_a_worker_says_that_it_paused(tmp_path: Path) -> None:
+    genotype = make_controller("random", SearchSpace.spinenet49(), seed=0).ask()
+    assert genotype is not None
+    (tmp_path / "000000").mkdir()
+    events: list[Any] = []
+    job = Job(0, 3, genotype.genotype, 1, None, tmp_path / "000000", until=2)
+    run_job(fake(), job, "worker", events.append)
+    assert [type(event).__name__ for event in events] == ["Started", "EpochDone", "EpochDone", "Paused"]
+    assert (events[-1].attempt, events[-1].evaluation.stopped_after) == (3, 2)
+
+
+def test_time_at_a_rung_is_nobodys_and_a_trial_is_all_its_attempts() -> None:
+    time = AcceleratorTime()
+
+    def at(minute: int, kind: str, **fields: Any) -> None:
+        time.add(
+            {"event": kind, "at": f"2026-01-01T{minute // 60:02d}:{minute % 60:02d}:00+00:00", "number": 0, **fields}
+        )
+
+    at(0, "started")
+    at(6, "paused")
+    at(60, "promoted")
+    at(120, "started")
+    assert time.hours("2026-01-01T02:06:00+00:00") == pytest.approx(0.2)
+    at(132, "told")
+    assert time.hours("2026-01-01T03:00:00+00:00") == pytest.approx(0.3)
+    assert time.hours_with_others("2026-01-01T03:00:00+00:00", 2) == pytest.approx(0.3 + 2 * 0.3)
+
+
+def test_a_display_tells_stopped_trials_from_whole_ones() -> None:
+    stream = io.StringIO()
+    plain, live = PlainDisplay(stream), LiveDisplay(Console(file=io.StringIO(), force_terminal=True, width=100))
+    evaluation = {"objective": 0.9, "stopped_after": 2}
+    events: list[dict[str, Any]] = [
+        {"event": "asked", "proposal": {"number": 0}, "network_key": "a"},
+        {"event": "started", "number": 0, "worker": "w", "device": "cpu"},
+        {"event": "paused", "number": 0, "evaluation": evaluation},
+        {"event": "told", "number": 0, "status": "pruned", "evaluation": evaluation},
+    ]
+    with plain.begin(8, None), live.begin(8, None):
+        for event in events:
+            plain.show(event)
+            live.show(event)
+        with live._console.capture() as drawn:
+            live._console.print(live._draw())
+    assert (
+        stream.getvalue()
+        .splitlines()[-1]
+        .startswith("trial 0 stopped after epoch 2 with AP 0.9000; 1/8 done, best none yet")
+    )
+    assert "1 of 8, 0 failed, 1 stopped early" in drawn.get()
+
+
+def test_a_display_of_a_resumed_run_counts_stopped_trials(tmp_path: Path) -> None:
+    config = replace(halved(), budget=BudgetConfig(16, 0.0))
+    run = run_search(config, out=tmp_path / "run", task=fake())
+    stream = io.StringIO()
+    display = PlainDisplay(stream)
+    with display.begin(20, run.state()):
+        whole: list[TrialRecord] = [each for each in run.records() if each.status is Status.COMPLETE]
+        best = max(record.evaluation.objective for record in whole if record.evaluation)
+        assert display._progress.best() == f"{best:.4f}"
+    assert stream.getvalue() == "resumed with 16 of 20 trials done\n"
