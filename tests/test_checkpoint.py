@@ -442,7 +442,7 @@ def test_a_search_with_rungs_gives_its_whole_trials_the_results_they_have_withou
     halving = HalvingConfig((1, 2), reduction=2.0, min_results=1)
     search = SearchConfig(
         task=measured,
-        budget=BudgetConfig(num_trials=5),
+        budget=BudgetConfig(num_trials=4),
         executor=ExecutorConfig(kind="serial"),
         halving=halving,
         controller=ControllerConfig("random"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,9 +20,10 @@ import ray
 from fake_task import FakeTask
 from ray.exceptions import OutOfMemoryError, RayError, RaySystemError
 
+from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
 from spinenas.results.journal import RunState, read_events
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
-from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
+from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
 from spinenas.search.executor import Event, Finished, Job
 from spinenas.search.loop import Run, resume, run_search
 from spinenas.search.ray_actors import RayExecutor
@@ -78,6 +80,21 @@ def test_workers_give_what_a_serial_run_gives_even_if_one_is_killed(
     assert "died" in reasons[0]
     assert "unexpectedly" in reasons[0], "in Ray's words"
     assert sum(event["event"] == "epoch" for event in events) >= 12, "each epoch is seen by the driver"
+
+
+@pytest.mark.parametrize("kind", ["ray", "tune"])
+def test_trials_pause_and_go_on_in_any_worker_to_what_a_serial_run_gives(kind: str, tmp_path: Path) -> None:
+    def halved(kind: str) -> SearchConfig:
+        task = TaskConfig(train=TrainConfig(epochs=3), eval=EvalConfig(every_epochs=1))  # as the fake one has
+        return replace(configured(kind), task=task, halving=HalvingConfig((1,), reduction=2.0, min_results=2))
+
+    task = FakeTask(num_epochs=3)
+    expected = outcome(run_search(halved("serial"), out=tmp_path / "serial", task=task))
+    assert {status for *_, status in expected} == {Status.COMPLETE, Status.PRUNED}
+    task = FakeTask(num_epochs=3, kill_worker=frozenset({(0, 1)}), epoch_seconds=0.02)
+    run = run_search(halved(kind), out=tmp_path / "run", task=task)
+    assert outcome(run) == expected
+    assert run.records()[0].attempt == 2, "it went on once, and lost its worker once"
 
 
 def test_a_trial_that_always_kills_its_worker_fails_alone(tmp_path: Path) -> None:
