@@ -40,6 +40,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 from fake_task import FakeTask
+from halving_reference import misjudged
 from shuffled_executor import ShuffledExecutor
 
 import spinenas.results.lease as lease
@@ -450,8 +451,10 @@ class Life:
         events = lines_of(self.journal)
         self.problems += unwritten(lines_of(self.place / "said.jsonl"), events)
         self.problems += fences(events)
+        search = self.configuration.search
         if self.configuration.mode != "ordered":
-            self.problems += not_recomputed(self.configuration.search, events)
+            self.problems += not_recomputed(search, events)
+        self.problems += misjudged(events, search.halving, by_number=self.configuration.mode == "ordered")
 
     @cached_property
     def outcome(self) -> list[Any]:
@@ -633,12 +636,15 @@ def interesting_starts(steps: Sequence[Step]) -> list[Kill]:
     def nth(name: str, n: int, phase: Phase) -> Kill:
         return Kill([index for index, step in enumerate(steps) if step.name == name][n], phase)
 
-    return [
+    starts = [
         nth("write told", 5, "middle"),
         nth("write epoch", 7, "after"),
         nth("write requeued", 1, "middle"),
         nth("write asked", 8, "after"),
     ]
+    if any(step.name == "write paused" for step in steps):
+        starts += [nth("write paused", 9, "after"), nth("write promoted", 4, "middle")]
+    return starts
 
 
 def prepare() -> None:

@@ -12,7 +12,15 @@ import sys
 import crash_matrix
 import pytest
 
-SAMPLED = ["random-free", "evolution-serial", "replicates-ordered", "replicates-free"]
+SAMPLED = [
+    "random-free",
+    "evolution-serial",
+    "replicates-ordered",
+    "replicates-free",
+    "halving-serial",
+    "halving-ordered",
+    "halving-free",
+]
 """Each controller and each mode."""
 
 

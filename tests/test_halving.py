@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_task import FakeTask
+from halving_reference import judged, misjudged
 from rich.console import Console
 from shuffled_executor import ShuffledExecutor
 from test_driver import Play, kinds, lost, started
@@ -53,13 +53,6 @@ def fake() -> FakeTask:
 
 
 # The rule
-
-
-def judged(results: Iterable[float], reduction: float, min_results: int) -> bool:
-    """Whether the last of these goes on: is it within the best 1/reduction, rounded up?"""
-    known = list(results)
-    num_kept = math.ceil(len(known) / reduction - 1e-9)
-    return len(known) < min_results or known[-1] >= sorted(known, reverse=True)[num_kept - 1]
 
 
 @pytest.mark.parametrize("by_number", [False, True])
@@ -146,34 +139,6 @@ def statuses(run: Run) -> list[Status]:
     return [record.status for record in run.records()]
 
 
-def misjudged(run: Run, halving: HalvingConfig, *, by_number: bool) -> list[str]:
-    """What the rule, worked out from the journal by brute force, gives otherwise; what has no verdict; what has two."""
-    events = events_of(run)
-    asked = {event["proposal"]["number"]: event["proposal"] for event in events if event["event"] == "asked"}
-    at: dict[int, list[tuple[int, float]]] = {rung: [] for rung in halving.rungs}
-    verdicts: dict[tuple[int, int], bool] = {}
-    wrong = []
-    for event in events:
-        if event["event"] == "paused":
-            evaluation = event["evaluation"]
-            at[evaluation["stopped_after"]].append((event["number"], evaluation["objective"]))
-            if asked[event["number"]]["stage"] != "search":
-                wrong.append(f"replicate {event['number']} was paused")
-        elif event["event"] == "promoted" or event.get("status") == "pruned":
-            goes_on = event["event"] == "promoted"
-            key = event["number"], event["epoch"] if goes_on else event["evaluation"]["stopped_after"]
-            if key in verdicts:
-                wrong.append(f"{key} has two verdicts")
-            verdicts[key] = goes_on
-    for rung, came in at.items():
-        for place, (number, ap) in enumerate(came):
-            before = [other for other in came if other[0] < number] if by_number else came[:place]
-            known = [*(other for _, other in before), ap]
-            if verdicts.pop((number, rung), None) != judged(known, halving.reduction, halving.min_results):
-                wrong.append(f"trial {number} at epoch {rung}")
-    return wrong + [f"{key} has a verdict without a pause" for key in verdicts]
-
-
 @pytest.fixture
 def shuffled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def use(seed: int, lost: dict[tuple[int, int], FailureKind] | None = None) -> None:
@@ -187,7 +152,7 @@ def shuffled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def test_trials_pause_are_judged_and_go_on_or_end(tmp_path: Path) -> None:
     run = run_search(halved(), out=tmp_path / "run", task=fake())
-    assert misjudged(run, RUNGS, by_number=False) == []
+    assert misjudged(events_of(run), RUNGS, by_number=False) == []
     records = run.records()
     stopped = [record for record in records if record.status is Status.PRUNED]
     assert 4 < len(stopped) < 14
@@ -216,7 +181,7 @@ def test_replicates_are_never_paused_and_stopped_trials_never_lead(tmp_path: Pat
     replicates = [record for record in run.records() if record.stage is Stage.RERANK]
     assert len(replicates) == 6
     assert {record.status for record in replicates} == {Status.COMPLETE}
-    assert misjudged(run, RUNGS, by_number=False) == []
+    assert misjudged(events_of(run), RUNGS, by_number=False) == []
     whole = {
         record.network_key for record in run.records() if record.status is Status.COMPLETE and not record.replicate
     }
@@ -247,7 +212,7 @@ def test_free_workers_are_judged_in_the_order_of_the_journal(
 ) -> None:
     shuffled(seed)
     run = run_search(halved(), out=tmp_path / "run", task=fake())
-    assert misjudged(run, RUNGS, by_number=False) == []
+    assert misjudged(events_of(run), RUNGS, by_number=False) == []
     came = [event["number"] for event in events_of(run) if event["event"] == "paused"]
     assert came != sorted(came), "else the order was not tried"
 
@@ -257,7 +222,7 @@ def test_an_ordered_run_is_judged_by_numbers_whoever_comes_first(tmp_path: Path,
     for seed in range(4):
         shuffled(seed)
         run = run_search(halved(ordered=True), out=tmp_path / f"{seed}", task=fake())
-        assert misjudged(run, RUNGS, by_number=True) == []
+        assert misjudged(events_of(run), RUNGS, by_number=True) == []
         outcomes.append((outcome(run), statuses(run)))
     assert all(other == outcomes[0] for other in outcomes)
     assert Status.PRUNED in outcomes[0][1]
@@ -280,7 +245,7 @@ def test_a_halved_run_cut_after_any_event_becomes_the_uninterrupted_one(
         if kind != "serial":
             shuffled(seed=num_events)  # others come first than before
         resumed = resume(cut(whole, num_events, tmp_path / f"cut{num_events}"), task=task)
-        assert misjudged(resumed, RUNGS, by_number=kind == "ordered") == []
+        assert misjudged(events_of(resumed), RUNGS, by_number=kind == "ordered") == []
         if kind == "free":
             told = [event["number"] for event in events_of(resumed) if event["event"] == "told"]
             assert sorted(told) == list(range(12))
@@ -316,7 +281,7 @@ def test_losses_are_counted_over_rungs_and_a_failed_trial_lets_others_be_judged(
     first = run.records()[0]
     assert first.failure is not None
     assert (first.failure.kind, first.attempt) == (FailureKind.WORKER_LOST, 3)
-    assert misjudged(run, RUNGS, by_number=True) == []
+    assert misjudged(events_of(run), RUNGS, by_number=True) == []
     assert len(run.records()) == 16
 
 
