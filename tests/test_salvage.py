@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fake_task import FakeTask
+from test_halving import halved
 from test_loop import NUM_TRIALS, configured, cut, events_of, outcome, shuffled
 
 from spinenas.results.journal import read_events
@@ -129,3 +130,25 @@ def test_a_journal_of_the_first_release_is_mended_into_one_with_checksums(tmp_pa
     assert next(read_events(path))["schema"] == "spinenas-journal/2"
     assert all(b'"crc32"' in line for line in path.read_bytes().splitlines())
     assert len(run.records()) == 10
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_whatever_line_of_a_halved_run_is_damaged_it_can_be_finished(
+    ordered: bool, tmp_path: Path, shuffled: Callable[..., None]
+) -> None:
+    if ordered:
+        shuffled(1)
+    task = FakeTask(num_epochs=4)
+    whole = run_search(halved(6, ordered=ordered), out=tmp_path / "whole", task=task)
+    events = events_of(whole)
+    assert {"paused", "promoted"} <= {event["event"] for event in events}
+    for line in range(2, len(events)):
+        if events[line - 1]["event"] == "epoch":
+            continue
+        mended = resume(damaged(whole, {line}, tmp_path / f"{line}"), mend=True, task=task)
+        told = [event["number"] for event in events_of(mended) if event["event"] == "told"]
+        assert sorted(told) == list(range(6))
+        for record, before in zip(mended.records(), whole.records(), strict=True):
+            assert record.evaluation is not None
+            if record.genotype == before.genotype and record.status is before.status:
+                assert record.evaluation == before.evaluation
