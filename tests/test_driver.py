@@ -37,6 +37,7 @@ class ScriptedExecutor:
         self.open: dict[int, Job] = {}
         self.timeouts: list[float | None] = []
         self.cancelled: list[int] = []
+        self.is_released = False
 
     @property
     def num_free(self) -> int:
@@ -51,7 +52,7 @@ class ScriptedExecutor:
         del self.open[number]
 
     def release_idle(self) -> None:
-        pass
+        self.is_released = True
 
     def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
         self.timeouts.append(timeout_seconds)
@@ -91,6 +92,7 @@ class Play:
         self.executor = ScriptedExecutor(num_slots, script)
         self.clock = 100.0
         self.task_epochs = 2
+        self.window: int | None = None
         self._config = config
 
     def run(self) -> list[dict[str, Any]]:
@@ -106,7 +108,7 @@ class Play:
                 controller,
                 self.executor,
                 Silent(),
-                window=None,
+                window=self.window,
                 clock=lambda: self.clock,
             )
             with contextlib.suppress(EndOfScript):

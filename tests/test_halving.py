@@ -317,6 +317,35 @@ def test_a_promoted_trial_is_submitted_before_new_ones(play: Callable[..., Play]
 
 
 @pytest.mark.parametrize(
+    "end",
+    [
+        lost(0, 0, FailureKind.DIVERGED),  # before its rung
+        Finished(0, 0, Evaluation(0.1)),  # past it without a word, which no task of ours does
+        paused(0, 0, 0.1),
+    ],
+    ids=["fails", "ends", "pauses"],
+)
+def test_in_an_ordered_run_a_trial_waits_until_the_one_before_has_come_or_ended(
+    end: Event, play: Callable[..., Play]
+) -> None:
+    played = play([started(0), started(1), paused(1, 0, 0.5)], [], [end], num_trials=2, num_slots=2)
+    played.task_epochs, played.window = NUM_EPOCHS, 2
+    wait, waiting = played.executor.wait, []
+
+    def watched(on_event: Any, timeout_seconds: float | None) -> None:
+        waiting.append([(job.number, job.attempt) for job in played.executor.open.values()])
+        if len(waiting) in (2, 3):
+            assert not played.executor.is_released, "trial 1 will need its worker again"
+        played.executor.is_released = False
+        wait(on_event, timeout_seconds)
+
+    played.executor.wait = watched  # type: ignore[method-assign]
+    played.run()
+    assert waiting[1:3] == [[(0, 0)], [(0, 0)]], "nobody is judged yet"
+    assert (1, 1) in waiting[3], "and then it goes on at once"
+
+
+@pytest.mark.parametrize(
     ("report", "reason"),
     [
         (paused(0, 0, 0.9), "the attempt was given up, or has gone on as another"),
