@@ -371,6 +371,24 @@ def test_a_pause_of_a_lost_attempt_is_refused_and_the_next_one_pauses_there(play
     assert [(job.attempt, job.until) for job in played.executor.jobs] == [(0, 2), (1, 2), (2, None)]
 
 
+def test_a_trial_that_waits_at_its_rung_takes_no_other_word_of_that_attempt(play: Callable[..., Play]) -> None:
+    played = play(
+        [started(0), started(1), paused(1, 0, 0.5)], [Finished(1, 0, Evaluation(0.9))], num_trials=2, num_slots=2
+    )
+    played.task_epochs, played.window = NUM_EPOCHS, 2
+    events = played.run()
+    assert (events[-1]["event"], events[-1]["reason"]) == ("refused", "the attempt is paused already")
+
+
+def test_a_late_result_of_a_lost_attempt_ends_a_trial_that_waits_at_its_rung(play: Callable[..., Play]) -> None:
+    late = lost(1, 0, FailureKind.DIVERGED)
+    script = [[started(0), started(1), lost(1, 0, FailureKind.WORKER_LOST)], [started(1, 1), paused(1, 1, 0.5)], [late]]
+    played = play(*script, num_trials=2, num_slots=2)
+    played.task_epochs, played.window = NUM_EPOCHS, 2
+    events = played.run()
+    assert (events[-1]["event"], events[-1]["number"], events[-1]["status"]) == ("told", 1, "failed")
+
+
 def test_a_worker_says_that_it_paused(tmp_path: Path) -> None:
     genotype = make_controller("random", SearchSpace.spinenet49(), seed=0).ask()
     assert genotype is not None
