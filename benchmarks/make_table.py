@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from spinenas.results.record import Status
 from spinenas.results.training_table import Training, training_of, write_table
 from spinenas.search.loop import Run
 
@@ -40,7 +41,7 @@ def main() -> None:
         }
         for record in run.records():
             task_keys.add(record.task_key)
-            if record.evaluation is not None:
+            if record.status is Status.COMPLETE:
                 trainings.append(training_of(record, run.folder.read_curve(record.number), origin))
     if len(task_keys) != 1:
         sys.exit("these runs are of different tasks; a table has one")

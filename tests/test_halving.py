@@ -49,7 +49,7 @@ def halved(num_trials: int = 16, halving: HalvingConfig = RUNGS, **executor: Any
 
 
 def fake() -> FakeTask:
-    return FakeTask(num_epochs=NUM_EPOCHS)
+    return FakeTask(num_epochs=NUM_EPOCHS, measures_ap=True)
 
 
 # The rule
