@@ -93,7 +93,10 @@ class Controller(Protocol):
         """
 
     def tell(self, number: int, result: Evaluation | Failure) -> bool:
-        """Take a result. Returns False, and changes nothing, for an unknown or finished number."""
+        """Take a result. Returns False, and changes nothing, for an unknown or finished number.
+
+        An Evaluation with `stopped_after` is of a training that was stopped early, because others were better there.
+        """
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
         """Take archived knowledge that has no number."""

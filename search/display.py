@@ -171,6 +171,8 @@ class PlainDisplay:
             self.note(f"trial {number} started on {event['worker']} ({event['device']})")
         elif kind == "requeued":
             self.note(f"trial {number} is tried again: {event['reason']}")
+        elif kind == "promoted":
+            self.note(f"trial {number} goes on after epoch {event['epoch']}, with AP {event['objective']:.4f}")
         elif kind == "told":
             self.note(self._told(event))
 

@@ -14,7 +14,7 @@ from spinenas.space.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The size of a search.
+    """The size of a search, without what halving will save of it.
 
     Attributes:
         num_trials: trainings, unless the hours end first.

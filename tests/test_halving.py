@@ -426,6 +426,7 @@ def test_a_display_tells_stopped_trials_from_whole_ones() -> None:
         {"event": "asked", "proposal": {"number": 0}, "network_key": "a"},
         {"event": "started", "number": 0, "worker": "w", "device": "cpu"},
         {"event": "paused", "number": 0, "evaluation": evaluation},
+        {"event": "promoted", "number": 0, "attempt": 1, "epoch": 1, "objective": 0.4},
         {"event": "told", "number": 0, "status": "pruned", "evaluation": evaluation},
     ]
     with plain.begin(8, None), live.begin(8, None):
@@ -434,6 +435,7 @@ def test_a_display_tells_stopped_trials_from_whole_ones() -> None:
             live.show(event)
         with live._console.capture() as drawn:
             live._console.print(live._draw())
+    assert stream.getvalue().splitlines()[-2] == "trial 0 goes on after epoch 1, with AP 0.4000"
     assert (
         stream.getvalue()
         .splitlines()[-1]
