@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from spinenas.results.analysis import share_interval
+from spinenas.results.halving_replay import replay_halving
 from spinenas.results.noise import Noise, noise_of
 from spinenas.results.ranks import Agreement, agreement, correlation, kendall
 from spinenas.results.record import Status, TrialRecord
@@ -336,6 +337,44 @@ def late_starters(run: Run) -> list[str]:
         if found.value is not None:
             lines.append(f"{name} gain places between epoch {begin} and {end}: tau {found}")
     return lines
+
+
+REDUCTIONS = (2.0, 3.0, 4.0)
+"""Of the trainings at a rung, one in so many goes on."""
+
+
+def halving_options(run: Run) -> list[dict[str, Any]]:
+    """Say what stopping at each epoch with an AP would have saved and lost, on the first training of each network.
+
+    Raises UserError.
+    """
+    curves = []
+    for record in run.records():
+        if record.evaluation is not None and record.replicate == 0:
+            curve = run.folder.read_curve(record.number)
+            curves.append({int(entry["epoch"]): entry["AP"] for entry in curve if "AP" in entry})
+    epochs = sorted(set.intersection(*map(set, curves))) if curves else []
+    if len(epochs) < 2:
+        raise UserError(
+            f"{run.folder.path} has no trainings with an AP after an earlier epoch; make a study with "
+            "--set task.eval.every_epochs=1"
+        )
+    rows = []
+    for rungs in [(epoch,) for epoch in epochs[:-1]] + ([tuple(epochs[:-1])] if len(epochs) > 2 else []):
+        for reduction in REDUCTIONS:
+            found = replay_halving(curves, rungs, reduction=reduction)
+            rows.append(
+                {
+                    "rungs": " ".join(map(str, rungs)),
+                    "reduction": reduction,
+                    "epochs saved": found.saved_epochs,
+                    "best is stopped": found.best_stopped,
+                    "AP lost": found.loss,
+                    "AP lost, worst order": found.largest_loss,
+                    "n": found.num_trials,
+                }
+            )
+    return rows
 
 
 def _by_epoch(run: Run, records: Sequence[TrialRecord]) -> dict[int, dict[str, list[float]]]:

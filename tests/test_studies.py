@@ -17,6 +17,7 @@ from spinenas.search.studies import (
     LADDER,
     compare_fidelities,
     damaged,
+    halving_options,
     ladder,
     ladder_architectures,
     noise,
@@ -216,3 +217,21 @@ def test_a_study_is_resumed_as_any_run(tmp_path: Path) -> None:
     assert len(records) == 6
     assert records[2].architecture == "r50-fpn"
     assert records[5].replicate == 1
+
+
+def test_halving_is_replayed_on_the_curves_of_a_study(tmp_path: Path) -> None:
+    task = KnownTask(num_epochs=4, haste=8.0)
+    run = run_study(CONFIG, random_architectures(SPACE, 18, 0), 2, out=tmp_path / "run", task=task)
+    rows = halving_options(run)
+    assert {row["rungs"] for row in rows} == {"1", "2", "3", "1 2 3"}
+    assert {row["n"] for row in rows} == {18}
+    by_rung = {row["rungs"]: row for row in rows if row["reduction"] == 3.0}
+    assert by_rung["1"]["epochs saved"] > by_rung["3"]["epochs saved"] > 0
+    assert by_rung["1"]["AP lost"] >= by_rung["3"]["AP lost"] >= 0
+    assert by_rung["1"]["best is stopped"] > by_rung["3"]["best is stopped"] >= 0
+
+
+def test_halving_needs_curves(tmp_path: Path) -> None:
+    run = run_study(CONFIG, random_architectures(SPACE, 3, 0), 1, out=tmp_path / "run", task=FakeTask())
+    with pytest.raises(UserError, match="every_epochs=1"):
+        halving_options(run)
