@@ -53,7 +53,11 @@ def test_a_trial_without_a_curve_is_no_training() -> None:
             training_of(record(3), curve, "random")
 
 
-@pytest.mark.parametrize("data", [b"", b"not gzip", gzip.compress(b'{"schema": "else"}\n'), gzip.compress(b"\n\n")])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"not gzip", gzip.compress(b'{"schema": "else"}\n', mtime=0), gzip.compress(b"\n\n", mtime=0)],
+    ids=["empty", "no gzip", "another schema", "empty lines"],
+)
 def test_what_is_no_table_is_one_sentence(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "table.csv.gz"
     path.write_bytes(data)
