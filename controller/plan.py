@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from spinenas.controller.base import Proposal, SpaceExhausted
 from spinenas.controller.dedup import Feasible
-from spinenas.results.record import Evaluation, Failure
+from spinenas.results.record import Evaluation, Failure, Stage
 from spinenas.space.baseline import architecture_from_text
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -20,6 +20,7 @@ class PlannedTrials:
         space, seed, feasible: as every controller takes them; they decide nothing here.
         architectures: texts of genotypes, inside the space or not, or names of baselines such as "r50-fpn".
         replicates: trainings of each, with different seeds.
+        stage: what they are for.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class PlannedTrials:
         seed: int = 0,
         architectures: Sequence[str] = (),
         replicates: int = 1,
+        stage: str = Stage.SEARCH,
         feasible: Feasible | None = None,
     ) -> None:
         if not architectures or replicates < 1:
@@ -37,7 +39,7 @@ class PlannedTrials:
                 "controller.plan needs one or more of both"
             )
         self._architectures = [architecture_from_text(text) for text in architectures]
-        self._replicates = replicates
+        self._replicates, self._stage = replicates, Stage(stage)
         self._next_number = 0
         self._open: set[int] = set()
 
@@ -46,7 +48,9 @@ class PlannedTrials:
         replicate, index = divmod(self._next_number, len(self._architectures))
         if replicate >= self._replicates:
             raise SpaceExhausted("the plan is done")
-        proposal = Proposal(self._next_number, self._architectures[index], replicate=replicate, origin="plan")
+        proposal = Proposal(
+            self._next_number, self._architectures[index], replicate=replicate, stage=self._stage, origin="plan"
+        )
         self.replay_ask(proposal)
         return proposal
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
+import zipfile
+import zlib
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spinenas.proxy_task.coco import Annotations
 from spinenas.proxy_task.image_cache import ImageCache
+from spinenas.results.atomic_write import write_bytes_atomically
+from spinenas.space.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +69,27 @@ def on_originals(
         boxes_xywh=found.boxes_xywh / cache.scales[found.rows][:, None],
         scores=found.scores,
     )
+
+
+def save_detections(path: Path, detections: Detections) -> None:
+    """Write detections as a NumPy archive (.npz) of their arrays. Raises UserError."""
+    archive = io.BytesIO()
+    np.savez_compressed(archive, **{item.name: getattr(detections, item.name) for item in fields(detections)})
+    try:
+        write_bytes_atomically(path, archive.getvalue())
+    except OSError as error:
+        raise UserError(
+            f"cannot keep the detections in {path}: {error.strerror}; put the run on storage that can be written and "
+            "that all machines see under the same path"
+        ) from error
+
+
+def load_detections(path: Path) -> Detections:
+    """Read what `save_detections` wrote. Raises UserError."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return Detections(**{item.name: archive[item.name] for item in fields(Detections)})
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; restore it from a copy of the run") from error
+    except (ValueError, KeyError, EOFError, AssertionError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is damaged, it holds no detections; restore it from a copy of the run") from error

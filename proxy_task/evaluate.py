@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from spinenas.proxy_task.coco import Annotations
 from spinenas.proxy_task.detections import Detections
+from spinenas.results.bootstrap import Matches
 from spinenas.results.record import COCO_METRICS
 
 MAX_DETECTIONS = 100
@@ -74,6 +75,33 @@ class CocoEvaluator:
             category_id: _mean(precision[:, :, index, 0, -1])
             for index, category_id in enumerate(self._category_ids.tolist())
         }
+
+    def matches(self, detections: Detections) -> Matches:
+        """Return what each detection was matched with, from which AP follows for any choice of the images."""
+        truth = _truth(self._annotations, self._annotations.areas)
+        coco_eval = _run(truth, self._found(truth, detections), area_ranges=[[0.0, 1e10]])
+        num_thresholds = len(coco_eval.params.iou_thrs)
+        num_objects = np.zeros((len(self._image_ids), len(self._category_ids)), dtype=np.int64)
+        images, categories, scores = [], [], []
+        hits, ignored = [np.empty((num_thresholds, 0), dtype=bool)], [np.empty((num_thresholds, 0), dtype=bool)]
+        for cell in coco_eval.eval_imgs:
+            if cell is None:
+                continue
+            image, category, num_found = cell["image_id"], cell["category_id"] - 1, len(cell["dtScores"])
+            num_objects[image, category] = np.count_nonzero(~np.array(cell["gtIgnore"], dtype=bool))
+            images += [image] * num_found
+            categories += [category] * num_found
+            scores += cell["dtScores"]
+            ignored.append(np.array(cell["dtIgnore"], dtype=bool).reshape(num_thresholds, num_found))
+            hits.append(np.array(cell["dtMatched"], dtype=bool).reshape(num_thresholds, num_found) & ~ignored[-1])
+        return Matches(
+            images=np.array(images, dtype=np.int64),
+            categories=np.array(categories, dtype=np.int64),
+            scores=np.array(scores, dtype=np.float64),
+            hits=np.concatenate(hits, axis=1),
+            ignored=np.concatenate(ignored, axis=1),
+            num_objects=num_objects,
+        )
 
     def _found(self, truth: COCO, detections: Detections) -> COCO:
         unknown = np.setdiff1d(detections.image_ids, self._image_ids)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ from spinenas.proxy_task.coco import (
 from spinenas.proxy_task.compilation import compile_seconds, prepare_compilation
 from spinenas.proxy_task.config import DataConfig, TaskConfig
 from spinenas.proxy_task.detect import detect
-from spinenas.proxy_task.detections import on_originals
+from spinenas.proxy_task.detections import Detections, load_detections, on_originals, save_detections
 from spinenas.proxy_task.device import (
     choose_device,
     peak_memory_bytes,
@@ -55,8 +55,9 @@ from spinenas.proxy_task.train import (
     train_detector,
 )
 from spinenas.proxy_task.weights_file import DetectorSpec, save_detector
+from spinenas.results.bootstrap import Matches
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
-from spinenas.results.run_folder import CHECKPOINT
+from spinenas.results.run_folder import CHECKPOINT, VAL_DETECTIONS
 from spinenas.space.baseline import Architecture
 from spinenas.space.cost import Cost, retinanet_cost
 from spinenas.space.dialect import DIALECTS
@@ -68,6 +69,8 @@ from spinenas.space.random_streams import seed_for
 from spinenas.space.scaling import Scaling
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PROTOCOL_VERSION = 1
 """Part of every task key: raised whenever the code changes what a number means."""
@@ -145,7 +148,7 @@ class ProxyTask:
         """Read the annotations and decode the images into the cache, once per machine.
 
         Args:
-            with_val: val as well, which `replay` needs; a search never opens it.
+            with_val: val as well, which `replay` and `validate` need; a search never opens it.
 
         Raises:
             UserError: naming what is wrong with the data or the configuration.
@@ -194,6 +197,16 @@ class ProxyTask:
             "num_train_images": len(self._rows[0]),
             "num_reward_images": len(self._rows[1]),
             "categories": list(train.category_names),
+        }
+
+    @cached_property
+    def val_fingerprint(self) -> dict[str, Any]:
+        """What val is, for those who may look at it."""
+        val = self._val
+        return {
+            "val_annotations": val.fingerprint,
+            "val_images": files_digest(val),
+            "num_val_images": len(val.image_ids),
         }
 
     @cached_property
@@ -277,8 +290,9 @@ class ProxyTask:
         Returns:
             An Evaluation, or a Failure that says what went wrong.
         """
-        result, _ = self._guarded(genotype, seed, fidelity or self.fidelity, report, folder, until=until)
-        return result
+        return _guarded(
+            lambda: self._trial(genotype, seed, fidelity or self.fidelity, report, folder, until=until)[0]
+        )
 
     def replay(
         self,
@@ -298,25 +312,45 @@ class ProxyTask:
         Returns:
             What `evaluate` returns, and the metrics on val (empty after a Failure).
         """
-        fidelity = self.fidelity if scaling is None else replace(self.fidelity, scaling=scaling)
-        return self._guarded(genotype, seed, fidelity, report, folder, is_replay=True)
 
-    def _guarded(
+        def train() -> tuple[Evaluation, dict[str, float | None]]:
+            fidelity = self.fidelity if scaling is None else replace(self.fidelity, scaling=scaling)
+            evaluation, network, spec = self._trial(genotype, seed, fidelity, report, folder)
+            if folder is not None:
+                try:
+                    save_detector(folder / "weights.safetensors", network, spec)
+                except UserError as error:  # a full disk must not cost the figures
+                    logger.warning("the trained weights are not kept: %s", error)
+            return evaluation, self._metrics(network, "val", self._val_rows, fidelity)
+
+        result = _guarded(train)
+        return (result, {}) if isinstance(result, Failure) else result
+
+    def validate(
         self,
         genotype: Architecture,
-        seed: int,
-        fidelity: Fidelity,
-        report: Report | None,
-        folder: Path | None,
         *,
-        is_replay: bool = False,
-        until: int | None = None,
-    ) -> tuple[Evaluation | Failure, dict[str, float | None]]:
-        try:
-            return self._trial(genotype, seed, fidelity, report, folder, is_replay, until)
-        except Exception as error:
-            kind = failure_kind(error)
-            return Failure(kind, str(error) or type(error).__name__, traceback.format_exc()), {}
+        seed: int,
+        folder: Path,
+        fidelity: Fidelity | None = None,
+        report: Report | None = None,
+    ) -> Evaluation | Failure:
+        """Do what `evaluate` does, and keep in the folder what the trained network detects on val.
+
+        The result has no figure of val: those follow from all trainings together, by `val_matches`.
+        """
+
+        def train() -> Evaluation:
+            chosen = fidelity or self.fidelity
+            evaluation, network, _ = self._trial(genotype, seed, chosen, report, folder)
+            save_detections(folder / VAL_DETECTIONS, self._detections(network, "val", self._val_rows, chosen))
+            return evaluation
+
+        return _guarded(train)
+
+    def val_matches(self, folder: Path) -> Matches:
+        """Compare what `validate` kept in a folder with the annotations of val. Raises UserError."""
+        return self._evaluator("val").matches(load_detections(folder / VAL_DETECTIONS))
 
     def _trial(
         self,
@@ -325,9 +359,10 @@ class ProxyTask:
         fidelity: Fidelity,
         report: Report | None,
         folder: Path | None,
-        is_replay: bool,
-        until: int | None,
-    ) -> tuple[Evaluation, dict[str, float | None]]:
+        *,
+        until: int | None = None,
+    ) -> tuple[Evaluation, RetinaNet, DetectorSpec]:
+        """Train, and evaluate on the reward images; raises what goes wrong."""
         use_threads(self.threads)
         config, device = self.config.with_dialect(), self.torch_device
         train = replace(config.train, epochs=fidelity.epochs, batch_size=fidelity.batch_size)
@@ -403,15 +438,7 @@ class ProxyTask:
             peak_memory_bytes=peak_memory_bytes(device),
             stopped_after=until if is_paused else None,
         )
-        if not is_replay:
-            return evaluation, {}
-        if folder is not None:
-            try:
-                save_detector(folder / "weights.safetensors", network, spec)
-            except UserError as error:  # a full disk must not cost the figures
-                logger.warning("the trained weights are not kept: %s", error)
-        val_rows = np.arange(len(self._val.image_ids))
-        return evaluation, self._metrics(network, "val", val_rows, fidelity)
+        return evaluation, network, spec
 
     def _build(
         self, genotype: Architecture, seed: int, fidelity: Fidelity, num_images: int
@@ -537,9 +564,16 @@ class ProxyTask:
             **self.config.head.as_cost_arguments(),
         )
 
+    @property
+    def _val_rows(self) -> NDArray[np.int64]:
+        return np.arange(len(self._val.image_ids))
+
     def _metrics(
         self, network: RetinaNet, name: str, rows: NDArray[np.int64], fidelity: Fidelity
     ) -> dict[str, float | None]:
+        return self._evaluator(name).evaluate(self._detections(network, name, rows, fidelity))
+
+    def _detections(self, network: RetinaNet, name: str, rows: NDArray[np.int64], fidelity: Fidelity) -> Detections:
         split = self._split(name, fidelity.image_size_pixels)
         found = detect(
             network,
@@ -549,8 +583,7 @@ class ProxyTask:
             config=self.config.with_dialect().eval,
             dtype=self.dtype,
         )
-        category_ids = split.annotations.category_ids
-        return self._evaluator(name).evaluate(on_originals(found, split.annotations, split.cache, category_ids))
+        return on_originals(found, split.annotations, split.cache, split.annotations.category_ids)
 
 
 class _Checkpoints:
@@ -575,6 +608,15 @@ class _Checkpoints:
             if not self._was_told:
                 logger.warning("the training goes on without a new checkpoint: %s", error)
             self._was_told = True
+
+
+def _guarded(train: Callable[[], T]) -> T | Failure:
+    """Do a training; what goes wrong in it is a Failure."""
+    try:
+        return train()
+    except Exception as error:
+        kind = failure_kind(error)
+        return Failure(kind, str(error) or type(error).__name__, traceback.format_exc())
 
 
 def _seconds(clock: Callable[[], float], do: Callable[[], None]) -> float:

@@ -16,12 +16,16 @@ from spinenas.space.errors import UserError
 if TYPE_CHECKING:
     import pandas
 
+    from spinenas.results.spread import Spread
+
 COLUMNS = (
     "number",
     "key",
     "network_key",
     "status",
     "objective",
+    "lower",
+    "upper",
     "std",
     "n",
     "params",
@@ -37,6 +41,8 @@ COLUMNS = (
 number, key, origin, architecture: of the network's first trial; numbers: of all its trials.
 status: complete if any run is, else that of the last one.
 objective, std, n: mean, sample standard deviation (None for n = 1) and count of the complete runs.
+lower, upper: 95 % interval of the mean, None for n = 1: Student's t with the spread of single runs pooled over all
+    networks of this fidelity that were trained twice or more (`spread.py`), since two runs alone say next to nothing.
 params, madds: of the detector that was trained; train_seconds: mean over the complete runs.
 epochs: None means the task's own fidelity.
 """
@@ -63,7 +69,8 @@ def leaderboard_rows(records: Iterable[TrialRecord], top: int | None = None) -> 
             "which are never ranked together; rank the trials of each task by themselves"
         )
     ranked = sorted(groups.values(), key=_rank)
-    return [_row(group) for group in ranked[:top]]
+    spreads = _spreads(groups)
+    return [_row(group, spreads.get(group[0].fidelity)) for group in ranked[:top]]
 
 
 def leaderboard(records: Iterable[TrialRecord], top: int | None = None) -> pandas.DataFrame:
@@ -94,17 +101,36 @@ def _rank(group: list[TrialRecord]) -> tuple[bool, float, int]:
     return not objectives, -statistics.fmean(objectives) if objectives else 0.0, group[0].number
 
 
-def _row(group: list[TrialRecord]) -> dict[str, Any]:
+def _spreads(groups: dict[tuple[str, Fidelity | None], list[TrialRecord]]) -> dict[Fidelity | None, Spread | None]:
+    """The spread of single runs by fidelity, where any network was trained twice."""
+    objectives: dict[Fidelity | None, list[list[float]]] = {}
+    for (_, fidelity), group in groups.items():
+        if len(complete := _complete(group)) > 1:
+            objectives.setdefault(fidelity, []).append([evaluation.objective for evaluation in complete])
+    if not objectives:
+        return {}
+    from spinenas.results.spread import pooled_spread  # scipy
+
+    return {fidelity: pooled_spread(found) for fidelity, found in objectives.items()}
+
+
+def _row(group: list[TrialRecord], spread: Spread | None) -> dict[str, Any]:
     first = group[0]
     complete = _complete(group)
     objectives = [evaluation.objective for evaluation in complete]
+    mean = statistics.fmean(objectives) if objectives else None
+    lower = upper = None
+    if spread is not None and mean is not None and len(objectives) > 1:
+        lower, upper = spread.interval(mean, len(objectives))
     seconds = [evaluation.train_seconds for evaluation in complete if evaluation.train_seconds is not None]
     return {
         "number": first.number,
         "key": first.genotype.key if first.genotype else None,
         "network_key": first.network_key,
         "status": str(Status.COMPLETE if complete else group[-1].status),
-        "objective": statistics.fmean(objectives) if objectives else None,
+        "objective": mean,
+        "lower": lower,
+        "upper": upper,
         "std": statistics.stdev(objectives) if len(objectives) > 1 else None,
         "n": len(objectives),
         "params": complete[0].params if complete else None,

@@ -6,6 +6,7 @@ run.json         kind ("search" or "replay"), versions, device, data fingerprint
 journal.jsonl    what happened (`journal.py`)
 trials/NNNNNN/   one folder per trial: curve.json, logs, weights; while it runs, its checkpoint
 replay.json      of a replay: the architecture and its figures on val
+validation.json  of a validation: all its figures; its trials have val_detections.npz
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from spinenas.space.errors import UserError
 
 CHECKPOINT = "checkpoint.safetensors"
 """Name of the file in a trial's folder from which its next attempt goes on."""
+
+VAL_DETECTIONS = "val_detections.npz"
+"""Name of the file in the folder of a trial of a validation that has what its network found on val."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,15 @@ class RunFolder:
     def write_replay(self, document: dict[str, Any]) -> None:
         """Keep what a replay measured on val. Raises UserError."""
         _write_json(self.path / "replay.json", document)
+
+    def write_validation(self, document: dict[str, Any]) -> None:
+        """Keep what a validation found; once it is there, val is not looked at again. Raises UserError."""
+        _write_json(self.path / "validation.json", document)
+
+    def read_validation(self) -> dict[str, Any] | None:
+        """Return what `write_validation` kept; None before. Raises UserError."""
+        path = self.path / "validation.json"
+        return _read_object(path) if path.exists() else None
 
     def read_curve(self, number: int) -> tuple[dict[str, float], ...]:
         """Return what `write_curve` kept; empty if the trial has no curve. Raises UserError."""

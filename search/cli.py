@@ -27,6 +27,7 @@ from spinenas.search.cli_parts import (
     watched,
 )
 from spinenas.search.cli_proxy import proxy
+from spinenas.search.cli_validate import validate
 from spinenas.space.errors import UserError
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ def preflight(
 
 
 main.add_command(proxy)
+main.add_command(validate)
 
 
 @main.group()
@@ -472,20 +474,32 @@ def _conclude(run: Run) -> None:
     _announce_winner(run)
     folder = shlex.quote(str(run.folder.path))
     click.echo(
-        f"export the winner with: spinenas export {folder} best --format block-specs --out winner.json", err=True
+        f"export the winner with: spinenas export {folder} best --format block-specs --out winner.json\n"
+        f"is it better than SpineNet-49 and a random one, on val: spinenas validate {folder}",
+        err=True,
     )
 
 
 def _announce_winner(run: Run) -> None:
     """Say which network `best` means: not always the first of the table, which may owe its place to a single run."""
-    from spinenas.results.leaderboard import winner
+    from spinenas.results.leaderboard import leaderboard_rows, winner
 
-    row = winner(run.records())
-    if row is not None:
-        result = f"AP {row['objective']:.4f} in a single run"
-        if row["n"] > 1:
-            result = f"mean AP {row['objective']:.4f} over {row['n']} runs (sd {row['std']:.4f})"
-        click.echo(f"winner: trial {row['number']}, {result}", err=True)
+    records = run.records()
+    row = winner(records)
+    if row is None:
+        return
+    if row["n"] == 1:
+        click.echo(
+            f"winner, unconfirmed: trial {row['number']} has the best single run of "
+            f"{sum(record.evaluation is not None for record in records)}, and that is mostly luck; its AP is no result "
+            "before it was trained again",
+            err=True,
+        )
+        return
+    result = f"mean AP {row['objective']:.4f} over {row['n']} runs (sd {row['std']:.4f}"
+    click.echo(f"winner: trial {row['number']}, {result}, 95 %: {row['lower']:.4f} to {row['upper']:.4f})", err=True)
+    if leaderboard_rows(records, 1)[0]["n"] == 1:
+        click.echo("what the table has above it are single runs (n = 1), which are no results", err=True)
 
 
 def _refuse_empty(run: Run) -> None:
@@ -504,6 +518,8 @@ def _print_leaderboard(run: Run, top: int, format: str | None) -> None:
     columns = {
         "number": "text",
         "objective": "figure",
+        "lower": "figure",
+        "upper": "figure",
         "std": "figure",
         "n": "text",
         "status": "text",

@@ -78,10 +78,16 @@ class PlanConfig:
     Attributes:
         architectures: texts of genotypes, or names of baselines such as "r50-fpn".
         replicates: trainings of each, with different seeds.
+        stage: what they are for: "search" for a study of the task, "validate" for trainings that val is looked at with.
     """
 
     architectures: tuple[str, ...] = ()
     replicates: int = 1
+    stage: str = "search"
+
+    def __post_init__(self) -> None:
+        if self.stage not in ("search", "validate"):
+            raise UserError(f"controller.plan.stage is {self.stage!r}; it is search or validate")
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class Progress:
             return "none yet"
         # As results.leaderboard.winner has it: among single runs the best is mostly the luckiest.
         if not self._replicated:
-            return f"{self._best_single:.4f}"
+            return f"{self._best_single:.4f} (one run)"
         best = max((self.objectives[key] for key in self._replicated), key=statistics.fmean)
         return f"{statistics.fmean(best):.4f} ± {statistics.stdev(best):.4f} (n={len(best)})"
 

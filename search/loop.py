@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from spinenas.controller.base import Controller
 from spinenas.controller.choices import make_controller
@@ -22,7 +22,7 @@ from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.results import leaderboard
 from spinenas.results.journal import SCHEMA, Fold, Journal, RunState, fold, read_events
 from spinenas.results.mirror import Mirror
-from spinenas.results.record import TrialRecord
+from spinenas.results.record import Stage, TrialRecord
 from spinenas.results.run_folder import RunFolder
 from spinenas.search.accelerator_time import AcceleratorTime
 from spinenas.search.config import ExecutorConfig, SearchConfig, flattened
@@ -32,6 +32,7 @@ from spinenas.search.executor import Executor, Note, Task
 from spinenas.search.forecast import Forecast, forecast_for
 from spinenas.search.salvage import salvage
 from spinenas.search.stop_signals import Terminated, stopped_by_sigterm
+from spinenas.search.validating_task import ValidatingTask, ValTask
 from spinenas.space.errors import UserError
 from spinenas.space.search_space import space_by_name
 
@@ -357,16 +358,18 @@ class _Silent:
 
 
 def _prepared(task: Task | None, config: SearchConfig, display: Display) -> Task:
-    """Prepare the given task or, where there is none, that of the configuration, and tell what is predicted of it."""
-    if task is not None:
-        task.prepare()
-        return task
-    task = proxy_task(config)
-    task.prepare()
-    forecast = forecast_for(task, config)
+    """Prepare the given task or, where there is none, that of the configuration, and tell what is predicted of it.
+
+    No task of a run sees val, except where the run is there to look at it.
+    """
+    chosen = task or proxy_task(config)
+    if config.controller.plan.stage == Stage.VALIDATE:
+        chosen = ValidatingTask(cast(ValTask, chosen))
+    chosen.prepare()
+    forecast = forecast_for(chosen, config) if task is None else None
     if forecast is not None:
         display.expect(forecast)
-    return task
+    return chosen
 
 
 def _make_controller(config: SearchConfig) -> Controller:

@@ -18,7 +18,7 @@ from spinenas.results.analysis import share_interval
 from spinenas.results.halving_replay import replay_halving
 from spinenas.results.noise import Noise, noise_of
 from spinenas.results.ranks import Agreement, agreement, correlation, kendall
-from spinenas.results.record import Status, TrialRecord
+from spinenas.results.record import Stage, Status, TrialRecord
 from spinenas.search.config import ControllerConfig, HalvingConfig, PlanConfig, SearchConfig
 from spinenas.search.driver import Display
 from spinenas.search.executor import Task
@@ -43,6 +43,7 @@ def run_study(
     seeds: int,
     *,
     out: Path,
+    stage: Stage = Stage.SEARCH,
     task: Task | None = None,
     display: Display | None = None,
 ) -> Run:
@@ -53,10 +54,11 @@ def run_study(
         architectures: trained in this order, all of them with one seed before any with the next.
         seeds: trainings of each.
         out: the folder of the run.
+        stage: what they are for; VALIDATE keeps detections on val too (`validating_task.py`).
         task: what measures an architecture; None for the proxy task of the configuration.
         display: who watches.
     """
-    plan = PlanConfig(tuple(architecture.text for architecture in architectures), seeds)
+    plan = PlanConfig(tuple(architecture.text for architecture in architectures), seeds, str(stage))
     planned = replace(
         config,
         controller=ControllerConfig(name="plan", plan=plan),
@@ -69,7 +71,7 @@ def run_study(
 def random_architectures(space: SearchSpace, count: int, seed: int) -> list[Genotype]:
     """SpineNet-49, where the space has it, and random ones without dead blocks, no network twice; a larger count
     begins with the same ones. Raises UserError."""
-    chosen = {network_key(SPINENET_49): SPINENET_49} if _contains(space, SPINENET_49) else {}
+    chosen = {network_key(SPINENET_49): SPINENET_49} if contains(space, SPINENET_49) else {}
     for number in range(10 * count):
         if len(chosen) >= count:
             break
@@ -80,7 +82,8 @@ def random_architectures(space: SearchSpace, count: int, seed: int) -> list[Geno
     return list(chosen.values())[:count]
 
 
-def _contains(space: SearchSpace, genotype: Genotype) -> bool:
+def contains(space: SearchSpace, genotype: Genotype) -> bool:
+    """Whether a genotype is one of a space."""
     try:
         space.check(genotype)
     except UserError:

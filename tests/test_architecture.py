@@ -27,7 +27,13 @@ HEAVY_ONLY_IN = {
     "click": ("search/cli", "search/target.py"),
     "rich": ("search/display.py", "proxy_task/progress.py"),
     "pandas": ("results/leaderboard.py", "search/loop.py"),
-    "scipy": ("results/analysis.py", "results/noise.py", "results/ranks.py", "proxy_task/cost_model.py"),
+    "scipy": (
+        "results/analysis.py",
+        "results/noise.py",
+        "results/ranks.py",
+        "results/spread.py",
+        "proxy_task/cost_model.py",
+    ),
     "optuna": ("controller/optuna_sampler.py",),
 }
 """Where a third-party package may be imported."""

@@ -1,0 +1,45 @@
+"""How far trainings of the same network are apart, pooled over the networks that were trained more than once."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from scipy import special
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The spread of single trainings about the mean of their network, taken to be the same for all of them.
+
+    Two or three trainings of one network say next to nothing of it: of two, the interval of the mean by their own
+    standard deviation is nine of these wide on either side. Hence it is pooled.
+
+    Attributes:
+        std: standard deviation.
+        freedom: degrees of freedom: for each network its trainings but one; at least 1.
+    """
+
+    std: float
+    freedom: int
+
+    def interval(self, mean: float, count: int) -> tuple[float, float]:
+        """Return the 95 % interval (Student's t) of what a network's mean over so many trainings estimates.
+
+        The first training of a leader is one that looked good: where it is counted in, as a search does, both the mean
+        and the interval are still a little too high.
+        """
+        half = float(special.stdtrit(self.freedom, 0.975)) * self.std / math.sqrt(count)
+        return mean - half, mean + half
+
+
+def pooled_spread(groups: Iterable[Sequence[float]]) -> Spread | None:
+    """Return the spread within groups of figures, one group per network; None where no group has two."""
+    replicated = [group for group in groups if len(group) > 1]
+    freedom = sum(len(group) - 1 for group in replicated)
+    if not freedom:
+        return None
+    squares = sum((len(group) - 1) * statistics.variance(group) for group in replicated)
+    return Spread(math.sqrt(squares / freedom), freedom)
