@@ -363,7 +363,7 @@ def _prepared(task: Task | None, config: SearchConfig, display: Display) -> Task
     No task of a run sees val, except where the run is there to look at it.
     """
     chosen = task or proxy_task(config)
-    if config.controller.plan.stage == Stage.VALIDATE:
+    if config.controller.name == "plan" and config.controller.plan.stage == Stage.VALIDATE:
         chosen = ValidatingTask(cast(ValTask, chosen))
     chosen.prepare()
     forecast = forecast_for(chosen, config) if task is None else None

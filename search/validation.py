@@ -177,7 +177,7 @@ def _compared(study: Run, chosen: Sequence[Contender], task: ValTask, seed: int)
         for name, group in trained.items()
         if group
     }
-    found = compare(matches, generator(seed, "validation/bootstrap"))
+    found = compare(matches, generator(seed, "validation/bootstrap"), resamples=RESAMPLES)
     rows = []
     for number, contender in enumerate(chosen):
         name, architecture = contender.name, contender.architecture

@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from spinenas.results.bootstrap import Matches
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
+from spinenas.results.run_folder import VAL_DETECTIONS
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
 from spinenas.space.random_streams import generator
@@ -88,6 +92,60 @@ class FakeTask:
             train_seconds=0.1,
             stopped_after=until if is_paused else None,
         )
+
+
+@dataclass
+class FakeValTask(FakeTask):
+    """A fake task with a val of 40 images, in which a network finds an object the surer the higher its objective.
+
+    Attributes:
+        num_val_looks: how often anything was asked of val.
+        val_name: what val is called in the fingerprint.
+    """
+
+    num_val_looks: int = 0
+    val_name: str = "val"
+
+    def prepare(self, *, with_val: bool = False) -> None:
+        super().prepare()
+        self.num_val_looks += with_val
+
+    @property
+    def val_fingerprint(self) -> dict[str, Any]:
+        self.num_val_looks += 1
+        return {"val_annotations": self.val_name}
+
+    def validate(
+        self, genotype: Genotype, *, seed: int, folder: Path, fidelity: Fidelity | None = None, report: Any
+    ) -> Evaluation | Failure:
+        self.num_val_looks += 1
+        attempt = len(list(folder.glob("attempt-*")))
+        (folder / f"attempt-{attempt}").touch()
+        result = self.evaluate(
+            genotype, seed=seed, fidelity=fidelity, attempt=attempt, folder=folder, report=report
+        )  # fmt: skip
+        if isinstance(result, Evaluation):
+            (folder / VAL_DETECTIONS).write_text(repr(result.objective))
+        return result
+
+    def val_matches(self, folder: Path) -> Matches:
+        self.num_val_looks += 1
+        return matches_of(float((folder / VAL_DETECTIONS).read_text()))
+
+
+def matches_of(quality: float, num_images: int = 40) -> Matches:
+    """One object and one detection in each image, which is a hit with this probability."""
+    rng = generator(0, f"matches/{quality}")
+    hits = np.repeat(rng.random((1, num_images)) < quality, 10, axis=0)
+    images = np.arange(num_images)
+    return Matches(
+        images,
+        np.zeros_like(images),
+        rng.random(num_images),
+        hits,
+        np.zeros_like(hits),
+        np.ones((num_images, 1), dtype=np.int64),
+    )
 
 
 def objective_of(genotype: Genotype, seed: int) -> float:

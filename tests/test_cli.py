@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from fake_task import FakeTask
+from fake_task import FakeTask, FakeValTask
 
 import spinenas.search.loop as loop
 import spinenas.search.replay as replay_module
+import spinenas.search.validation as validation_module
 from spinenas.results.export import read_genotype
 from spinenas.results.record import Evaluation, Failure
 from spinenas.search.cli import main
@@ -26,7 +27,7 @@ from spinenas.space import PUBLISHED, Genotype, network_key
 SERIAL = ("--set", "executor.kind=serial")
 
 
-class ReplayableTask(FakeTask):
+class ReplayableTask(FakeValTask):
     """A fake task that can look at val."""
 
     def replay(
@@ -43,6 +44,8 @@ def task(monkeypatch: pytest.MonkeyPatch) -> ReplayableTask:
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     monkeypatch.setattr(loop, "proxy_task", lambda config: task)
     monkeypatch.setattr(replay_module, "proxy_task", lambda config: task)
+    monkeypatch.setattr(validation_module, "proxy_task", lambda config: task)
+    monkeypatch.setattr(validation_module, "RESAMPLES", 100)
     return task
 
 
@@ -64,7 +67,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def winner_line(result: Result) -> str:
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("winner: ")]
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("winner")]
     return line
 
 
@@ -73,7 +76,8 @@ def test_a_search_prints_its_ranking_on_stdout_and_its_progress_on_stderr(tmp_pa
     assert result.stdout.splitlines()[0].split()[:2] == ["number", "objective"]
     assert len(result.stdout.splitlines()) == 4
     assert "3/3 done" in result.stderr
-    assert "in a single run" in winner_line(result)
+    assert winner_line(result).startswith("winner, unconfirmed: trial ")
+    assert f"spinenas validate {tmp_path / 'run'}" in result.stderr
     assert "export the winner with" in result.stderr
 
 
@@ -144,10 +148,35 @@ def test_the_winner_is_named_as_best_has_it(tmp_path: Path) -> None:
     best = max((row for row in rows if row["n"] > 1), key=lambda row: row["objective"])
     assert best["number"] != rows[0]["number"], "else the test could not fail: a single run leads the table"
     said = (
-        f"winner: trial {best['number']}, mean AP {best['objective']:.4f} over {best['n']} runs (sd {best['std']:.4f})"
+        f"winner: trial {best['number']}, mean AP {best['objective']:.4f} over {best['n']} runs "
+        f"(sd {best['std']:.4f}, 95 %: {best['lower']:.4f} to {best['upper']:.4f})"
     )
     assert winner_line(succeed("leaderboard", run)) == said
     assert succeed("show", run, "best").stdout.startswith(f"{run} {best['number']}: ")
+
+
+@pytest.mark.parametrize("trials", [3, 9])
+def test_no_command_presents_the_highest_single_run_as_a_result(tmp_path: Path, trials: int) -> None:
+    """It stands in tables with n = 1 and without an interval; and in the line of its own trial."""
+    run = tmp_path / "run"
+    searched = succeed("search", "quickstart", "--out", run, "--trials", trials, "--seed", 4, *SERIAL)
+    listed = succeed("leaderboard", run)
+    rows = json.loads(succeed("leaderboard", run, "--json", "--top", 99).stdout)
+    highest = rows[0]
+    assert highest["n"] == 1, "else the test could not fail"
+    assert (highest["std"], highest["lower"], highest["upper"]) == (None, None, None)
+    figure = f"{highest['objective']:.4f}"
+    for output in (searched.output, listed.output):
+        for line in output.splitlines():
+            told = line.startswith(f"trial {highest['number']} AP {figure}; ")
+            in_table = line.split()[:6] == [str(highest["number"]), figure, "-", "-", "-", "1"]
+            outside = line.replace(f"best {figure} (one run)", "")
+            assert figure not in outside or told or in_table, line
+        if trials == 9:
+            assert "what the table has above it are single runs (n = 1), which are no results" in output
+    validated = succeed("validate", run, "--seeds", 2)
+    assert figure not in validated.output
+    assert figure[:-1] not in succeed("validate", run, "--seeds", 2, "--json").output
 
 
 def test_a_failed_trial_is_shown_with_its_reason(tmp_path: Path, task: ReplayableTask) -> None:
@@ -547,3 +576,54 @@ def test_what_is_wrong_with_a_study_is_one_sentence(words: tuple[str, ...], sent
     assert result.exit_code == 1
     assert sentence in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_search_is_validated_goes_on_and_is_told_again(run: Path, task: ReplayableTask) -> None:
+    command = ["validate", run, "--seeds", 2]
+    task.interrupt_at = 4
+    stopped = spinenas(*command)
+    assert stopped.exit_code == 130
+    assert "go on with it by the same command" in stopped.stderr
+    task.interrupt_at = None
+    done = succeed(*command)
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["architecture", "origin", "key", "reward_AP", "sd", "n", "val_AP", "lower", "upper"]
+    assert [line.split()[0] for line in lines[1:]] == ["winner", "SpineNet-49", "random"]
+    document = json.loads(succeed(*command, "--json").stdout)
+    sentences = [pair["sentence"] for pair in document["comparisons"]]
+    assert len(sentences) == 3
+    assert done.stderr.splitlines()[-4:-1] == sentences
+    assert f"spinenas show '{run / 'validation'}' 2" in done.stderr.splitlines()[-1]
+    control = document["architectures"][2]
+    assert control["key"] in succeed("show", run / "validation", "2").stdout
+    rows = list(csv.DictReader(io.StringIO(succeed(*command, "--csv").stdout)))
+    assert [float(row["val_AP"]) for row in rows] == [row["val_AP"] for row in document["architectures"]]
+    looks = task.num_val_looks
+    again = succeed(*command)
+    assert (again.stdout, task.num_val_looks) == (done.stdout, looks)
+
+
+def test_an_unfinished_search_is_validated_with_a_word_on_it(tmp_path: Path, task: ReplayableTask) -> None:
+    task.interrupt_at = 4
+    spinenas("search", "quickstart", "--out", tmp_path / "run", "--trials", 6, *SERIAL)
+    task.interrupt_at = None
+    out = tmp_path / "elsewhere"
+    done = succeed("validate", tmp_path / "run", "--out", out, "--seeds", 2, "--set", "executor.max_errors=9")
+    assert "the search was not finished: 1 trials have no result yet" in done.stderr
+    assert (out / "validation.json").exists()
+    assert json.loads((out / "config.json").read_text())["executor"]["max_errors"] == 9
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("validate", "nothing"), 1, "nothing is no run"),
+        (("validate", "{run}", "--set", "task.train.epochs=9"), 2, "the task is the run's own"),
+        (("validate", "{run}", "--seeds", "1"), 2, "--seeds"),
+        (("validate", "{run}", "--out", "{run}"), 1, "holds another run; give another --out"),
+    ],
+)
+def test_what_is_wrong_with_a_validation_is_said(run: Path, words: tuple[str, ...], status: int, said: str) -> None:
+    result = spinenas(*(word.format(run=run) for word in words))
+    assert result.exit_code == status
+    assert said in result.stderr

@@ -56,7 +56,7 @@ def test_plain_lines_say_what_ended_and_the_best_mean_so_far() -> None:
             display.show(event)
     lines = stream.getvalue().splitlines()
     assert lines[0] == "trial 0 started on worker-0 (cpu)"
-    assert "trial 1 AP 0.3000; 2/8 done, best 0.3000" in lines[4]
+    assert "trial 1 AP 0.3000; 2/8 done, best 0.3000 (one run)" in lines[4], "the highest of single runs is no result"
     assert "best 0.4000 ± 0.2828 (n=2)" in lines[5], "the mean of network a, not its luckiest run"
     assert lines[-1].startswith("trial 3 failed (diverged): loss is NaN; 4/8 done")
 

@@ -17,7 +17,7 @@ from typing import Any
 import fake_task
 import pytest
 import ray
-from fake_task import FakeTask
+from fake_task import FakeTask, FakeValTask
 from ray.exceptions import OutOfMemoryError, RayError, RaySystemError
 
 from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
@@ -29,6 +29,7 @@ from spinenas.search.loop import Run, resume, run_search
 from spinenas.search.ray_actors import RayExecutor
 from spinenas.search.ray_session import OBJECT_STORE_BYTES
 from spinenas.search.ray_tune import _EventCallback
+from spinenas.search.validation import validate
 from spinenas.space import PUBLISHED, UserError
 
 SEED = 7
@@ -95,6 +96,20 @@ def test_trials_pause_and_go_on_in_any_worker_to_what_a_serial_run_gives(kind: s
     run = run_search(halved(kind), out=tmp_path / "run", task=task)
     assert outcome(run) == expected
     assert run.records()[0].attempt == 2, "it went on once, and lost its worker once"
+
+
+def test_a_validation_by_workers_is_what_a_serial_one_is_even_if_one_is_killed(tmp_path: Path) -> None:
+    run = run_search(configured("serial"), out=tmp_path / "run", task=FakeTask())
+    serial = validate(run, seeds=2, out=tmp_path / "serial", task=FakeValTask())
+    by_ray = validate(
+        run,
+        seeds=2,
+        out=tmp_path / "ray",
+        config=configured("ray"),
+        task=FakeValTask(kill_worker=frozenset({(3, 0)}), epoch_seconds=0.02),
+    )
+    assert by_ray == serial
+    assert Run.open(tmp_path / "ray").records()[3].attempt >= 1, "its first worker died"
 
 
 def test_a_trial_that_always_kills_its_worker_fails_alone(tmp_path: Path) -> None:

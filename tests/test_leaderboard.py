@@ -41,6 +41,10 @@ def test_the_example_is_ranked_as_by_hand():
     assert [row["objective"] for row in rows] == pytest.approx([0.29, 0.28, 0.26, None, None])
     assert [row["std"] for row in rows] == pytest.approx([None, 0.06 / 2**0.5, 0.08 / 2**0.5, None, None])
     assert [row["n"] for row in rows] == [1, 2, 2, 0, 0]
+    # pooled over b and a: sqrt((0.06^2 + 0.08^2) / 4) = 0.05; t with 2 degrees of freedom 4.3027, of two runs each
+    half = 4.302653 * 0.05 / 2**0.5
+    assert [row["lower"] for row in rows] == pytest.approx([None, 0.28 - half, 0.26 - half, None, None])
+    assert [row["upper"] for row in rows] == pytest.approx([None, 0.28 + half, 0.26 + half, None, None])
     assert [row["number"] for row in rows] == [6, 1, 0, 2, 3]
     assert [row["numbers"] for row in rows] == [[6], [1, 4], [0, 5, 7], [2], [3]]
     assert [row["status"] for row in rows] == ["complete", "complete", "complete", "failed", "pruned"]
@@ -71,6 +75,25 @@ def test_a_network_at_another_fidelity_is_another_row():
     full = Fidelity(50, 640, 64, 1000, SCALINGS["49"])
     rows = leaderboard_rows([trial(0, "a", 0.2), trial(1, "a", 0.4, fidelity=full)])
     assert [(row["objective"], row["n"], row["epochs"]) for row in rows] == [(0.4, 1, 50), (0.2, 1, None)]
+
+
+def test_the_spread_of_another_fidelity_makes_no_interval():
+    full = Fidelity(50, 640, 64, 1000, SCALINGS["49"])
+    records = [trial(number, "a", objective) for number, objective in enumerate((0.2, 0.3, 0.4))]
+    records += [trial(3, "a", 0.5, fidelity=full), trial(4, "b", 0.9, fidelity=full), trial(5, "b", 0.9, fidelity=full)]
+    rows = {(row["network_key"], row["epochs"]): row for row in leaderboard_rows(records)}
+    assert rows["b", 50]["lower"] == rows["b", 50]["upper"] == 0.9
+    assert rows["a", None]["upper"] == pytest.approx(0.3 + 4.302653 * 0.1 / 3**0.5)
+    assert rows["a", 50]["lower"] is None
+
+
+def test_intervals_hold_the_mean_of_their_network_as_often_as_they_say():
+    rng = random.Random(0)
+    held = []
+    for _ in range(300):
+        records = [trial(n, f"{n // 2}", rng.gauss(n // 2 / 10, 0.02)) for n in range(8)]
+        held += [row["lower"] <= int(row["network_key"]) / 10 <= row["upper"] for row in leaderboard_rows(records)]
+    assert 0.93 < sum(held) / len(held) < 0.97
 
 
 def test_results_of_different_tasks_are_never_ranked_together():

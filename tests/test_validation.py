@@ -1,0 +1,247 @@
+"""The end of a search: the winner is trained anew beside its rivals, val is looked at once, and the words are fair."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_task import FakeValTask, matches_of
+
+from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
+from spinenas.proxy_task.synthetic import generate_dataset
+from spinenas.proxy_task.task import ProxyTask
+from spinenas.results.bootstrap import Difference
+from spinenas.results.record import Evaluation, Failure, Stage
+from spinenas.search.config import BudgetConfig, ExecutorConfig, PlanConfig, SearchConfig, SpaceConfig
+from spinenas.search.loop import Run, resume, run_search
+from spinenas.search.studies import random_architectures, run_study
+from spinenas.search.validating_task import ValidatingTask
+from spinenas.search.validation import sentence, validate
+from spinenas.space.errors import UserError
+from spinenas.space.graph import dead_blocks
+from spinenas.space.published import SPINENET_49
+from spinenas.space.scaling import Scaling
+from spinenas.space.search_space import SearchSpace
+
+CONFIG = SearchConfig(budget=BudgetConfig(8), executor=ExecutorConfig(kind="serial"), seed=3)
+
+
+class Untouchable:
+    """A task of which nothing may be asked."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"{name} was asked for")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    monkeypatch.setattr("spinenas.search.validation.RESAMPLES", 100)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    task = FakeValTask()
+    run = run_search(CONFIG, out=tmp_path / "run", task=task)
+    assert task.num_val_looks == 0, "a search never sees val"
+    return run
+
+
+def validation_of(run: Run) -> Run:
+    return Run.open(run.folder.path / "validation")
+
+
+def test_the_winner_is_trained_anew_beside_spinenet_49_and_a_random_control(run: Run) -> None:
+    document = validate(run, seeds=3, task=FakeValTask())
+    winner = run.winner()
+    assert winner is not None
+    rows = document["architectures"]
+    assert [row["architecture"] for row in rows] == ["winner", "SpineNet-49", "random control"]
+    assert rows[0]["network_key"] == winner.network_key
+    assert rows[0]["origin"] == f"trial {winner.number}"
+    assert rows[1]["text"] == SPINENET_49.text
+    records = validation_of(run).records()
+    assert [record.network_key for record in records] == [row["network_key"] for row in rows] * 3
+    assert [record.replicate for record in records] == [0] * 3 + [1] * 3 + [2] * 3
+    assert {record.stage for record in records} == {Stage.VALIDATE}
+    control = records[2].genotype
+    assert control is not None
+    assert not dead_blocks(control)
+    assert len({row["network_key"] for row in rows}) == 3
+    assert not {record.seed for record in records} & {record.seed for record in run.records()}, "seeds are fresh"
+
+
+def test_all_figures_are_those_of_the_trainings_and_are_kept(run: Run) -> None:
+    document = validate(run, seeds=3, task=FakeValTask())
+    records = validation_of(run).records()
+    for index, row in enumerate(document["architectures"]):
+        rewards = [record.evaluation.objective for record in records[index::3] if record.evaluation]
+        assert row["reward_APs"] == rewards
+        assert (row["reward_AP"], row["sd"]) == (statistics.fmean(rewards), statistics.stdev(rewards))
+        assert row["n"] == 3
+        assert row["val_APs"] == [matches_of(reward).average_precision() for reward in rewards]
+        assert row["val_AP"] == pytest.approx(statistics.fmean(row["val_APs"]))
+        assert row["lower"] < row["val_AP"] < row["upper"]
+    pairs = [(pair["first"], pair["second"]) for pair in document["comparisons"]]
+    winner, control = "the winner", "the random control"
+    assert pairs == [(winner, "SpineNet-49"), (winner, control), ("SpineNet-49", control)]
+    for pair in document["comparisons"]:
+        assert 0 <= pair["share_above"] <= 1
+        assert pair["lower"] <= pair["value"] <= pair["upper"]
+    assert (document["seeds"], document["num_val_images"], document["resamples"]) == (3, 40, 100)
+    assert json.loads((run.folder.path / "validation" / "validation.json").read_text()) == document
+
+
+def test_val_is_looked_at_once(run: Run) -> None:
+    document = validate(run, seeds=2, task=FakeValTask())
+    assert validate(run, seeds=2, task=Untouchable()) == document  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("at", [0, 4, 5])
+def test_a_validation_goes_on_where_it_was_stopped(run: Run, at: int, tmp_path: Path) -> None:
+    whole = validate(run, seeds=2, out=tmp_path / "whole", task=FakeValTask())
+    with pytest.raises(KeyboardInterrupt):
+        validate(run, seeds=2, task=FakeValTask(interrupt_at=at))
+    assert not (run.folder.path / "validation" / "validation.json").exists()
+    assert validate(run, seeds=2, task=FakeValTask()) == whole
+    tried = [len(list((validation_of(run).folder.path / f"trials/{n:06d}").glob("attempt-*"))) for n in range(6)]
+    assert tried == [2 if number == at else 1 for number in range(6)]
+
+
+def test_a_validation_is_resumed_as_any_run_and_keeps_what_it_detects(run: Run, tmp_path: Path) -> None:
+    whole = validate(run, seeds=2, out=tmp_path / "whole", task=FakeValTask())
+    with pytest.raises(KeyboardInterrupt):
+        validate(run, seeds=2, task=FakeValTask(interrupt_at=3))
+    resume(run.folder.path / "validation", task=FakeValTask())
+    assert validate(run, seeds=2, task=FakeValTask(interrupt_at=0)) == whole, "nothing was left to train"
+
+
+def test_a_validation_is_not_gone_on_with_on_other_val_images(run: Run) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        validate(run, seeds=2, task=FakeValTask(interrupt_at=3))
+    with pytest.raises(UserError, match=r"the data changed: it was .'val_annotations': 'val'.,"):
+        validate(run, seeds=2, task=FakeValTask(val_name="another"))
+
+
+def test_another_winner_is_not_validated_in_the_same_place(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    validate(run, seeds=2, task=FakeValTask())
+    other = next(record for record in run.records() if record.network_key != run.winner().network_key)  # type: ignore[union-attr]
+    monkeypatch.setattr(Run, "winner", lambda self: other)
+    with pytest.raises(UserError, match=f"the winner is now trial {other.number}, .*: val is for one winner"):
+        validate(run, seeds=2, task=FakeValTask())
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_other_seeds_do_not_look_at_val_again(run: Run, is_complete: bool) -> None:
+    if is_complete:
+        validate(run, seeds=2, task=FakeValTask())
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            validate(run, seeds=2, task=FakeValTask(interrupt_at=3))
+    with pytest.raises(UserError, match="holds a validation with 2 seeds, not 3, and val is looked at once"):
+        validate(run, seeds=3, task=FakeValTask())
+
+
+def test_only_a_search_with_a_result_on_the_same_data_is_validated(run: Run, tmp_path: Path) -> None:
+    task = FakeValTask()
+    study = run_study(
+        CONFIG, random_architectures(SearchSpace.spinenet49(), 2, 0), 2, out=tmp_path / "study", task=task
+    )
+    with pytest.raises(UserError, match="study is no search and has no winner"):
+        validate(study, task=task)
+    validate(run, seeds=2, task=task)
+    with pytest.raises(UserError, match="validation is no search and has no winner"):
+        validate(validation_of(run), task=task)
+    with pytest.raises(UserError, match="study holds another run; give another --out"):
+        validate(run, out=study.folder.path, task=task)
+    nothing = run_search(CONFIG, out=tmp_path / "none", task=FakeValTask(fail=dict.fromkeys(range(8), "diverged")))
+    with pytest.raises(UserError, match="has no complete trial yet"):
+        validate(nothing, task=task)
+    for changed, what in ((FakeValTask(key="other"), "task"), (FakeValTask(fingerprint={"train": "x"}), "data")):
+        with pytest.raises(UserError, match=f"the {what} changed since the search"):
+            validate(run, out=tmp_path / "new", task=changed)
+
+
+def test_trainings_without_a_result_are_left_out(run: Run, tmp_path: Path) -> None:
+    document = validate(run, seeds=2, task=FakeValTask(fail={3: "diverged", 2: "diverged", 5: "diverged"}))
+    assert [row["n"] for row in document["architectures"]] == [1, 2, 0]
+    assert document["architectures"][2]["val_AP"] is None
+    (pair,) = document["comparisons"]
+    assert (pair["first"], pair["second"]) == ("the winner", "SpineNet-49")
+    with pytest.raises(UserError, match="has no result for the winner; the last failure: diverged"):
+        validate(run, seeds=2, out=tmp_path / "a", task=FakeValTask(fail={0: "diverged", 3: "diverged"}))
+    with pytest.raises(UserError, match="results for two seeds, so that their spread is unknown"):
+        validate(run, seeds=2, out=tmp_path / "b", task=FakeValTask(fail={0: "diverged", 1: "diverged", 5: "diverged"}))
+
+
+def test_a_space_without_spinenet_49_has_the_control_alone(tmp_path: Path) -> None:
+    run = run_search(replace(CONFIG, space=SpaceConfig("tiny")), out=tmp_path / "run", task=FakeValTask())
+    names = [row["architecture"] for row in validate(run, seeds=2, task=FakeValTask())["architectures"]]
+    assert names == ["winner", "random control"]
+
+
+def test_a_plan_is_for_one_of_two_things() -> None:
+    with pytest.raises(UserError, match=r"controller\.plan\.stage is 'val'; it is search or validate"):
+        PlanConfig(("r50-fpn",), 1, "val")
+
+
+def test_a_worker_that_does_not_see_the_folder_says_so_before_it_trains(tmp_path: Path) -> None:
+    result = ValidatingTask(FakeValTask()).evaluate(
+        SPINENET_49, seed=0, fidelity=None, attempt=0, folder=tmp_path / "elsewhere", report=lambda epoch, figures: True
+    )
+    assert isinstance(result, Failure)
+    assert "this machine does not see" in result.message
+
+
+def test_a_validating_task_reaches_workers() -> None:
+    task = pickle.loads(pickle.dumps(ValidatingTask(FakeValTask(val_name="mine"))))
+    assert task.fingerprint["val_annotations"] == "mine"
+    assert task.fingerprint["train"] == "abc"
+    assert task.key == "fake-task"
+
+
+def difference(value: float, lower: float, upper: float) -> Difference:
+    return Difference("the winner", "SpineNet-49", value, lower, upper, 0.5)
+
+
+def test_a_comparison_is_one_sentence_and_none_is_claimed_where_the_interval_holds_nought() -> None:
+    above = "the winner is 0.0120 AP above SpineNet-49 on val (95 %: 0.0040 to 0.0200)"
+    assert sentence(difference(0.012, 0.004, 0.02)) == above
+    assert sentence(difference(-0.012, -0.02, -0.004)) == above.replace("above", "below")
+    for lower, upper in ((-0.001, 0.02), (0.0, 0.02), (-0.02, 0.0)):
+        words = sentence(difference(0.01, lower, upper))
+        assert words.startswith("no difference can be told between the winner and SpineNet-49 on val: +0.0100 AP")
+
+
+def test_a_real_task_is_validated_from_end_to_end(tmp_path: Path) -> None:
+    generate_dataset(tmp_path, num_train=24, num_val=6, image_size_pixels=96, seed=1)
+    task_config = TaskConfig(
+        image_size_pixels=96,
+        scaling=Scaling("test", 0.125, 8, 1.0, 1),
+        data=DataConfig(folder=str(tmp_path), cache_folder=str(tmp_path / "cache")),
+        head=HeadConfig(num_convs=1, channels=8, anchor_scale=2.0, num_scales=1),
+        loss=LossConfig(box_weight=10.0, mask_zero_targets=False),
+        train=TrainConfig(epochs=4, batch_size=4, optimizer="adamw", learning_rate=1e-2, warmup_steps=0.1),
+        eval=EvalConfig(pre_nms_top=100, plus_one_decoding=False, score_threshold=0.0),
+    )
+    config = replace(CONFIG, space=SpaceConfig("tiny"), budget=BudgetConfig(1), task=task_config)
+    run = run_search(config, out=tmp_path / "run")
+    document = validate(run, seeds=2)
+    assert document["num_val_images"] == 6
+    assert [row["n"] for row in document["architectures"]] == [2, 2]
+    records = validation_of(run).records()
+    assert records[0].genotype is not None
+    evaluation, val = ProxyTask(task_config).replay(records[0].genotype, seed=records[0].seed)
+    assert isinstance(evaluation, Evaluation)
+    assert records[0].evaluation is not None
+    assert evaluation.objective == records[0].evaluation.objective
+    assert val["AP"] is not None
+    assert val["AP"] > 0, "else the next line says nothing"
+    assert math.isclose(document["architectures"][0]["val_APs"][0], val["AP"], abs_tol=1e-12)
+    assert validate(run, seeds=2, task=Untouchable()) == document  # type: ignore[arg-type]
