@@ -290,9 +290,7 @@ class ProxyTask:
         Returns:
             An Evaluation, or a Failure that says what went wrong.
         """
-        return _guarded(
-            lambda: self._trial(genotype, seed, fidelity or self.fidelity, report, folder, until=until)[0]
-        )
+        return _guarded(lambda: self._trial(genotype, seed, fidelity or self.fidelity, report, folder, until=until)[0])
 
     def replay(
         self,

@@ -485,20 +485,20 @@ def _announce_winner(run: Run) -> None:
     from spinenas.results.leaderboard import leaderboard_rows, winner
 
     records = run.records()
-    row = winner(records)
+    row, rows = winner(records), leaderboard_rows(records)
     if row is None:
         return
     if row["n"] == 1:
         click.echo(
             f"winner, unconfirmed: trial {row['number']} has the best single run of "
-            f"{sum(record.evaluation is not None for record in records)}, and that is mostly luck; its AP is no result "
+            f"{sum(row['n'] for row in rows)}, and that is mostly luck; its AP is no result "
             "before it was trained again",
             err=True,
         )
         return
     result = f"mean AP {row['objective']:.4f} over {row['n']} runs (sd {row['std']:.4f}"
     click.echo(f"winner: trial {row['number']}, {result}, 95 %: {row['lower']:.4f} to {row['upper']:.4f})", err=True)
-    if leaderboard_rows(records, 1)[0]["n"] == 1:
+    if rows[0]["n"] == 1:
         click.echo("what the table has above it are single runs (n = 1), which are no results", err=True)
 
 

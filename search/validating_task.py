@@ -69,8 +69,10 @@ class ValidatingTask:
         attempt: int,
         folder: Path,
         report: Callable[[int, dict[str, float]], bool],
+        until: int | None = None,
     ) -> Evaluation | Failure:
         """Train, measure on the reward images, and keep the detections on val."""
+        assert until is None, "no training of a validation is stopped early"
         if not folder.is_dir():  # before the training, which would be for nothing
             return Failure(
                 FailureKind.INVALID_DATA,

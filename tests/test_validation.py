@@ -22,9 +22,9 @@ from spinenas.search.config import BudgetConfig, ExecutorConfig, PlanConfig, Sea
 from spinenas.search.loop import Run, resume, run_search
 from spinenas.search.studies import random_architectures, run_study
 from spinenas.search.validating_task import ValidatingTask
-from spinenas.search.validation import sentence, validate
+from spinenas.search.validation import contenders, sentence, validate
 from spinenas.space.errors import UserError
-from spinenas.space.graph import dead_blocks
+from spinenas.space.graph import dead_blocks, network_key
 from spinenas.space.published import SPINENET_49
 from spinenas.space.scaling import Scaling
 from spinenas.space.search_space import SearchSpace
@@ -184,6 +184,25 @@ def test_a_space_without_spinenet_49_has_the_control_alone(tmp_path: Path) -> No
     run = run_search(replace(CONFIG, space=SpaceConfig("tiny")), out=tmp_path / "run", task=FakeValTask())
     names = [row["architecture"] for row in validate(run, seeds=2, task=FakeValTask())["architectures"]]
     assert names == ["winner", "random control"]
+
+
+def test_no_network_stands_against_itself(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = run.winner()
+    assert record is not None
+    control = contenders(run, CONFIG)[-1].architecture
+    for winner, names in ((control, ["SpineNet-49"]), (SPINENET_49, [])):
+        key = network_key(winner)
+        monkeypatch.setattr(Run, "winner", lambda self, w=winner, k=key: replace(record, genotype=w, network_key=k))
+        chosen = contenders(run, CONFIG)
+        assert [contender.name for contender in chosen] == ["the winner", *names, "the random control"]
+        assert len({network_key(contender.architecture) for contender in chosen}) == len(chosen)
+
+
+def test_a_search_whose_unused_plan_says_validate_does_not_see_val(tmp_path: Path) -> None:
+    controller = replace(CONFIG.controller, plan=PlanConfig(stage="validate"))
+    task = FakeValTask()
+    run_search(replace(CONFIG, controller=controller), out=tmp_path / "run", task=task)
+    assert task.num_val_looks == 0
 
 
 def test_a_plan_is_for_one_of_two_things() -> None:
