@@ -1,0 +1,356 @@
+"""Where the blocks of a drawn architecture stand and how its connections run: plain numbers; it knows nothing of SVG.
+
+Node i stands in column i, in the row of its level, level 1 or 2 on top, so that down-sampling runs down the page.
+Lengths are in user units, from the top left corner of the plot; y grows downwards, as in SVG.
+
+As each column holds one block, a way around it always exists. A connection takes the cheapest of several hundred
+curves: simple arcs, and ways along a lane between the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinenas.space.genotype import BlockKind, Genotype
+from spinenas.space.graph import built_graph
+from spinenas.space.scaling import SCALINGS
+
+COLUMN, ROW = 46.0, 76.0
+"""Distance of neighbouring columns and rows."""
+
+BLOCK_WIDTH = 28.0
+SMALLEST_HEIGHT, LARGEST_HEIGHT = 24.0, 52.0
+LABEL_WIDTH, LABEL_HEIGHT = 24.0, 15.0
+"""Room for the name of an output, above its block."""
+
+_SCALING = SCALINGS["49"]
+"""Full width; for mbconv the same as mobile-49."""
+
+_CLEARANCE = 4.0
+_SAMPLES = 16
+"""Points at which each cubic piece of a candidate is looked at."""
+_CELL = 3.0
+"""Side of the squares in which it is kept where curves run already."""
+
+Points = tuple[tuple[float, float], ...]
+Floats = NDArray[np.float64]
+
+
+class Role(StrEnum):
+    """What a connection is: an input, a dangling block merged into an output, or one that is not built."""
+
+    PARENT = "parent"
+    MERGE = "merge"
+    GHOST = "ghost"
+
+
+class Direction(StrEnum):
+    """What happens to the feature map on its way."""
+
+    DOWN = "down"
+    UP = "up"
+    SAME = "same"
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A block as drawn.
+
+    Attributes:
+        node, level, kind, is_output: as in the genotype.
+        is_stem: whether it is a stem block.
+        is_built: whether it reaches an output.
+        channels: that it gives on at full width.
+        x, y: its centre.
+        width, height: of its shape; the height grows with the root of its channels.
+    """
+
+    node: int
+    level: int
+    kind: BlockKind
+    is_output: bool
+    is_stem: bool
+    is_built: bool
+    channels: int
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def side(self, y: float) -> float:
+        """Half of the shape's width at a height y: a residual block is a diamond."""
+        if self.kind != BlockKind.RESIDUAL:
+            return self.width / 2
+        return self.width / 2 * (1 - abs(y - self.y) / (self.height / 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A connection as drawn.
+
+    Attributes:
+        source, target: node numbers.
+        role, direction: what it is.
+        points: a start, then three points for each cubic Bezier piece.
+    """
+
+    source: int
+    target: int
+    role: Role
+    direction: Direction
+    points: Points
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """An architecture as drawn.
+
+    Attributes:
+        boxes: one for each node, in order.
+        wires: one for each connection, by target.
+        levels: its rows from the top.
+    """
+
+    boxes: tuple[Box, ...]
+    wires: tuple[Wire, ...]
+    levels: tuple[int, ...]
+
+    @property
+    def width(self) -> float:
+        """Of all columns."""
+        return COLUMN * len(self.boxes)
+
+    @property
+    def height(self) -> float:
+        """Of all rows."""
+        return ROW * len(self.levels)
+
+
+def lay_out(genotype: Genotype, levels: Sequence[int] | None = None) -> Layout:
+    """Place blocks and connections.
+
+    Args:
+        genotype: the architecture.
+        levels: rows to show, ascending; those from its least to its greatest level if not given.
+    """
+    used = [block.level for block in (*genotype.stem, *genotype.blocks)]
+    levels = tuple(levels or range(min(used), max(used) + 1))
+    boxes = _boxes(genotype, levels)
+    links = _links(genotype, boxes)
+    return Layout(boxes, _wires(links, boxes, ROW * len(levels)), levels)
+
+
+def sampled(points: Points, count: int = 100) -> Floats:
+    """Points on a curve, (count x pieces, 2)."""
+    return _sampled(np.array([points]), count)[0]
+
+
+def blocks_hit(layout: Layout, wire: Wire) -> tuple[int, ...]:
+    """Nodes whose block a connection runs through, its two ends left out."""
+    curve = sampled(wire.points)
+    hit = []
+    for box in layout.boxes:
+        inside = (np.abs(curve[:, 0] - box.x) < box.width / 2) & (np.abs(curve[:, 1] - box.y) < box.height / 2)
+        if box.node not in (wire.source, wire.target) and inside.any():
+            hit.append(box.node)
+    return tuple(hit)
+
+
+def _boxes(genotype: Genotype, levels: Sequence[int]) -> tuple[Box, ...]:
+    built = {node.node for node in built_graph(genotype).nodes}
+    stem = [(block.level, block.kind, False) for block in genotype.stem]
+    nodes = stem + [(block.level, block.kind, block.is_output) for block in genotype.blocks]
+    boxes = []
+    for node, (level, kind, is_output) in enumerate(nodes):
+        # mbconv has a scale of its own: its widest is a ninth of a bottleneck's.
+        widest = BlockKind.MBCONV if kind == BlockKind.MBCONV else BlockKind.BOTTLENECK
+        share = _SCALING.width(level, kind) / _SCALING.width(7, widest)
+        boxes.append(
+            Box(
+                node=node,
+                level=level,
+                kind=kind,
+                is_output=is_output,
+                is_stem=node < len(stem),
+                is_built=node in built,
+                channels=_SCALING.width(level, kind),
+                x=COLUMN * (node + 0.5),
+                y=ROW * (levels.index(level) + 0.5),
+                width=BLOCK_WIDTH + 8 * (kind == BlockKind.RESIDUAL),  # a diamond has room at its middle only
+                height=SMALLEST_HEIGHT + (LARGEST_HEIGHT - SMALLEST_HEIGHT) * share**0.5,
+            )
+        )
+    return tuple(boxes)
+
+
+def _links(genotype: Genotype, boxes: Sequence[Box]) -> list[tuple[int, int, Role]]:
+    """Source, target and role of each connection, those of unbuilt blocks included."""
+    built = {node.node: node for node in built_graph(genotype).nodes}
+    num_stem = len(genotype.stem)
+    links = []
+    for box in boxes:
+        if box.node in built:
+            links += [(source, box.node, Role.PARENT) for source in built[box.node].parents]
+            links += [(source, box.node, Role.MERGE) for source in built[box.node].merged]
+        elif box.is_stem:
+            links += [(box.node - 1, box.node, Role.GHOST)] if box.node else []
+        else:
+            links += [(source, box.node, Role.GHOST) for source in genotype.blocks[box.node - num_stem].parents]
+    return links
+
+
+def _wires(links: Sequence[tuple[int, int, Role]], boxes: Sequence[Box], height: float) -> tuple[Wire, ...]:
+    """Route every connection, short ones first: they have the least choice. What is not built comes last."""
+    starts = _ports(links, boxes, of_source=True)
+    ends = _ports(links, boxes, of_source=False)
+    order = sorted(links, key=lambda link: (link[2] == Role.GHOST, link[1] - link[0], link[1], link[0]))
+    routed: dict[tuple[int, int], Points] = {}
+    taken = np.zeros((int(COLUMN * len(boxes) / _CELL) + 1, int(height / _CELL) + 1), dtype=bool)
+    for source, target, _ in order:
+        ends_here = boxes[source], boxes[target]
+        points, curve = _route(starts[source, target], ends[source, target], ends_here, boxes, taken, height)
+        routed[source, target] = points
+        across, down = _cells(curve, taken.shape)
+        for step in (-1, 0, 1):
+            taken[across, np.clip(down + step, 0, taken.shape[1] - 1)] = True
+    wires = []
+    for source, target, role in links:
+        step = boxes[target].level - boxes[source].level
+        direction = Direction.DOWN if step > 0 else Direction.UP if step < 0 else Direction.SAME
+        wires.append(Wire(source, target, role, direction, routed[source, target]))
+    return tuple(wires)
+
+
+def _ports(
+    links: Sequence[tuple[int, int, Role]], boxes: Sequence[Box], *, of_source: bool
+) -> dict[tuple[int, int], tuple[float, float]]:
+    """Where each connection leaves its source or meets its target: spread over a side, in the order of the far ends."""
+    ports = {}
+    for box in boxes:
+        mine = [(source, target) for source, target, _ in links if (source if of_source else target) == box.node]
+
+        def slope(link: tuple[int, int], box: Box = box) -> float:
+            far = boxes[link[1] if of_source else link[0]]
+            return (far.y - box.y) / abs(far.x - box.x)
+
+        mine.sort(key=lambda link: (slope(link), link))
+        # A diamond's side is a corner.
+        room = box.height * (0.3 if box.kind == BlockKind.RESIDUAL else 0.6)
+        gap = min(11.0, room / max(1, len(mine) - 1))
+        for place, link in enumerate(mine):
+            y = box.y + gap * (place - (len(mine) - 1) / 2)
+            ports[link] = (box.x + box.side(y) if of_source else box.x - box.side(y), y)
+    return ports
+
+
+def _route(
+    start: tuple[float, float],
+    end: tuple[float, float],
+    ends: tuple[Box, Box],
+    boxes: Sequence[Box],
+    taken: NDArray[np.bool_],
+    height: float,
+) -> tuple[Points, Floats]:
+    """Return the cheapest candidate as control points, and as samples."""
+    pools = [_arcs(start, end), _lanes(start, end, height)]
+    found = []
+    for controls in pools:
+        curves = _sampled(controls, 3 * _SAMPLES if controls.shape[1] == 4 else _SAMPLES)
+        cost = _cost(curves, ends, boxes, taken, height)
+        best = int(np.argmin(np.round(cost, 3)))  # rounded: the same choice on every processor
+        found.append((float(cost[best]), controls[best], curves[best]))
+    _, points, curve = min(found, key=lambda item: round(item[0], 3))
+    return tuple((float(x), float(y)) for x, y in points), curve
+
+
+def _arcs(start: tuple[float, float], end: tuple[float, float]) -> Floats:
+    """Single cubics, (n, 4, 2), from the flattest to strongly bent ones."""
+    (x0, y0), (x1, y1) = start, end
+    bends = [0.0, *(sign * bend for bend in (12, 24, 38, 54, 72, 95, 120, 160) for sign in (1, -1))]
+    reaches = [max(0.4 * (x1 - x0), 20.0), max(0.7 * (x1 - x0), 30.0)]
+    return np.array(
+        [
+            [(x0, y0), (x0 + reach, y0 + first), (x1 - reach, y1 + second), (x1, y1)]
+            for reach, first, second in product(reaches, bends, bends)
+        ]
+    )
+
+
+def _lanes(start: tuple[float, float], end: tuple[float, float], height: float) -> Floats:
+    """Ways along a lane, (n, 10, 2): a bend into it, a straight piece, and a bend out of it."""
+    (x0, y0), (x1, y1) = start, end
+    found = []
+    for lane, first, second in product(np.arange(4.0, height, 8.0), (0.5, 1.0, 1.8), (0.5, 1.0, 1.8)):
+        a, b = x0 + first * COLUMN, x1 - second * COLUMN
+        if a > b:
+            continue
+        into, out = (a - x0) * 0.55, (x1 - b) * 0.55
+        third = (b - a) / 3
+        found.append(
+            [
+                (x0, y0),
+                (x0 + into, y0),
+                (a - into, lane),
+                (a, lane),
+                (a + third, lane),
+                (b - third, lane),
+                (b, lane),
+                (b + out, lane),
+                (x1 - out, y1),
+                (x1, y1),
+            ]
+        )
+    return np.array(found).reshape(-1, 10, 2) if found else _arcs(start, end)[:1]
+
+
+def _sampled(controls: Floats, count: int) -> Floats:
+    """Points on curves: (n, 1 + 3 pieces, 2) to (n, count x pieces, 2)."""
+    t = np.linspace(0.0, 1.0, count)[None, :, None]
+    pieces = []
+    for first in range(0, controls.shape[1] - 1, 3):
+        p0, p1, p2, p3 = (controls[:, first + index, None, :] for index in range(4))
+        pieces.append((1 - t) ** 3 * p0 + 3 * (1 - t) ** 2 * t * p1 + 3 * (1 - t) * t**2 * p2 + t**3 * p3)
+    return np.concatenate(pieces, axis=1)
+
+
+def _cells(points: Floats, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Column and row of the square that each point is in."""
+    cells = (points / _CELL).astype(np.intp)
+    return np.clip(cells[..., 0], 0, shape[0] - 1), np.clip(cells[..., 1], 0, shape[1] - 1)
+
+
+def _cost(
+    curves: Floats, ends: tuple[Box, Box], boxes: Sequence[Box], taken: NDArray[np.bool_], height: float
+) -> NDArray[np.float64]:
+    """What each candidate costs: blocks it runs through above all, then other curves, then length and bending."""
+    x, y = curves[..., 0], curves[..., 1]
+    steps = np.diff(curves, axis=1)
+    lengths = np.hypot(steps[..., 0], steps[..., 1])
+    turns = np.abs(np.diff(np.unwrap(np.arctan2(steps[..., 1], steps[..., 0]), axis=1), axis=1)).sum(axis=1)
+    cost = lengths.sum(axis=1) + 22.0 * turns**1.5
+    cost += 60.0 * np.maximum(0.0, -steps[..., 0]).sum(axis=1)  # back to the left
+    cost += 400.0 * ((y < 3) | (y > height - 3)).sum(axis=1)
+    share = lengths.sum(axis=1) / curves.shape[1]  # length that one sample stands for
+    for box in boxes:
+        margin = 0.0 if box in ends else _CLEARANCE
+        inside = (np.abs(x - box.x) < box.width / 2 + margin) & (np.abs(y - box.y) < box.height / 2 + margin)
+        if box in ends:
+            # A diamond is left and met within its rectangle.
+            inside = (np.abs(y - box.y) < box.height / 2) & (
+                np.abs(x - box.x) < box.width / 2 * (1 - np.abs(y - box.y) / (box.height / 2)) - 1
+                if box.kind == BlockKind.RESIDUAL
+                else np.abs(x - box.x) < box.width / 2 - 1
+            )
+        cost += inside.sum(axis=1) * (200.0 + 40.0 * share)
+        if box.is_output:
+            above = box.y - box.height / 2 - LABEL_HEIGHT / 2
+            label = (np.abs(x - box.x) < LABEL_WIDTH / 2 + 2) & (np.abs(y - above) < LABEL_HEIGHT / 2 + 2)
+            cost += label.sum(axis=1) * (20.0 + 6.0 * share)
+    cost += taken[_cells(curves, taken.shape)].sum(axis=1) * share * 1.2
+    return cost
