@@ -204,7 +204,8 @@ def _panel(
     changed = difference.words if difference else {}
     common = difference.common if difference else frozenset()
     plot = _grid(layout, changed)
-    plot += [element for wire in layout.wires for element in _wire(wire, (wire.source, wire.target, wire.role) in common)]
+    drawn = [_wire(wire, (wire.source, wire.target, wire.role) in common) for wire in layout.wires]
+    plot += [line for line, _ in drawn] + [head for _, head in drawn if head]  # no line runs over a head
     plot += [element for box in layout.boxes for element in _block(box)]
     found += [f'<g transform="translate({_n(x)} {_n(y)})">', *plot, "</g>"]
     caption = y + layout.height + 17
@@ -240,23 +241,26 @@ def _grid(layout: Layout, changed: Collection[int]) -> list[str]:
     return found
 
 
-def _wire(wire: Wire, is_common: bool) -> list[str]:
-    """A connection and its head; up-sampling has an open one."""
+def _wire(wire: Wire, is_common: bool) -> tuple[str, str]:
+    """A connection's line and its head; up-sampling has an open one, and what is not built has none."""
+    classes = f"edge {wire.direction} {wire.role}" + " common" * is_common
+    ends = f'data-from="{wire.source}" data-to="{wire.target}"'
+    if wire.role == Role.GHOST:
+        return f'<path class="{classes}" {ends} d="{_path(wire.points)}"/>', ""
     (x2, y2), (x, y) = wire.points[-2:]
     length = ((x - x2) ** 2 + (y - y2) ** 2) ** 0.5 or 1.0
     across, down = (x - x2) / length, (y - y2) / length
-    head = wire.role != Role.GHOST
-    line = wire.points
-    if head:  # the line ends where the head begins
-        line = (*line[:-1], (x - 7 * across, y - 7 * down))
-    classes = f"{wire.direction} {wire.role}" + " common" * is_common
-    path = "M{} {}".format(*map(_n, line[0]))
-    path += "".join("C" + " ".join(_n(value) for point in line[i : i + 3] for value in point) for i in range(1, len(line), 3))
-    found = [] if is_common or not head else [f'<path class="casing" d="{path}"/>']
-    found.append(f'<path class="edge {classes}" data-from="{wire.source}" data-to="{wire.target}" d="{path}"/>')
-    if head:
-        found.append(f'<path class="head {wire.direction}{" common" * is_common}" d="{_triangle(x, y, across, down)}"/>')
-    return found
+    path = _path((*wire.points[:-1], (x - 7 * across, y - 7 * down)))  # the line ends where the head begins
+    # Below it a broad one in the paper's colour: of two that cross, one is seen to be on top.
+    casing = "" if is_common else f'<path class="casing" d="{path}"/>'
+    head = f'<path class="head {wire.direction}{" common" * is_common}" d="{_triangle(x, y, across, down)}"/>'
+    return f'{casing}<path class="{classes}" {ends} d="{path}"/>', head
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    """A start and cubic pieces, as SVG has them."""
+    words = [f"{_n(x)} {_n(y)}" for x, y in points]
+    return f"M{words[0]}" + "".join(f"C{' '.join(words[i : i + 3])}" for i in range(1, len(words), 3))
 
 
 def _triangle(x: float, y: float, across: float, down: float) -> str:
@@ -325,7 +329,8 @@ def _legend(layouts: Sequence[Layout], top: float, width: float, *, compared: bo
         items.append((_sample("same parent common", None), "in both (pale)"))
     channels = sorted({box.channels for box in boxes})
     size = f"height: channels, {channels[0]} to {channels[-1]}" if len(channels) > 1 else f"{channels[0]} channels"
-    items.append(("", f"{size} at full width"))
+    small, large = (_shape(some, x, 0, 10, height, "") for x, height in ((9, 10), (23, 22)))
+    items.append((small + large, f"{size} at full width"))
     found = []
     x, y = _PAGE, top + 22
     for icon, label in items:
@@ -378,7 +383,7 @@ def _text(x: float, y: float, text: str, classes: str, room: float) -> str:
 
 def _text_width(text: str, size: float) -> float:
     """About the width of a line in user units; on the safe side, as the viewer's font is not known."""
-    return 0.56 * size * len(text)
+    return 0.53 * size * len(text)
 
 
 def _escaped(text: str) -> str:

@@ -84,10 +84,18 @@ class Box:
     height: float
 
     def side(self, y: float) -> float:
-        """Half of the shape's width at a height y: a residual block is a diamond."""
+        """Half of the shape's width at a height y within it: a residual block is a diamond."""
         if self.kind != BlockKind.RESIDUAL:
             return self.width / 2
         return self.width / 2 * (1 - abs(y - self.y) / (self.height / 2))
+
+    def holds(self, points: Floats, margin: float) -> NDArray[np.bool_]:
+        """Which points (..., 2) are inside its shape, made larger by a margin or smaller by a negative one."""
+        across, down = np.abs(points[..., 0] - self.x), np.abs(points[..., 1] - self.y)
+        half_width, half_height = self.width / 2 + margin, self.height / 2 + margin
+        if self.kind == BlockKind.RESIDUAL:
+            return across / half_width + down / half_height < 1
+        return (across < half_width) & (down < half_height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +162,8 @@ def sampled(points: Points, count: int = 100) -> Floats:
 def blocks_hit(layout: Layout, wire: Wire) -> tuple[int, ...]:
     """Nodes whose block a connection runs through, its two ends left out."""
     curve = sampled(wire.points)
-    hit = []
-    for box in layout.boxes:
-        inside = (np.abs(curve[:, 0] - box.x) < box.width / 2) & (np.abs(curve[:, 1] - box.y) < box.height / 2)
-        if box.node not in (wire.source, wire.target) and inside.any():
-            hit.append(box.node)
-    return tuple(hit)
+    others = (box for box in layout.boxes if box.node not in (wire.source, wire.target))
+    return tuple(box.node for box in others if box.holds(curve, 0.0).any())
 
 
 def _boxes(genotype: Genotype, levels: Sequence[int]) -> tuple[Box, ...]:
@@ -212,6 +216,9 @@ def _wires(links: Sequence[tuple[int, int, Role]], boxes: Sequence[Box], height:
     order = sorted(links, key=lambda link: (link[2] == Role.GHOST, link[1] - link[0], link[1], link[0]))
     routed: dict[tuple[int, int], Points] = {}
     taken = np.zeros((int(COLUMN * len(boxes) / _CELL) + 1, int(height / _CELL) + 1), dtype=bool)
+    for x, y in ends.values():  # heads are to be seen
+        left, right, top, bottom = (int(value / _CELL) for value in (x - 9, x, y - 4, y + 4))
+        taken[left : right + 1, top : bottom + 1] = True
     for source, target, _ in order:
         ends_here = boxes[source], boxes[target]
         points, curve = _route(starts[source, target], ends[source, target], ends_here, boxes, taken, height)
@@ -240,11 +247,12 @@ def _ports(
             return (far.y - box.y) / abs(far.x - box.x)
 
         mine.sort(key=lambda link: (slope(link), link))
-        # A diamond's side is a corner.
-        room = box.height * (0.3 if box.kind == BlockKind.RESIDUAL else 0.6)
-        gap = min(11.0, room / max(1, len(mine) - 1))
+        level_links = [place for place, link in enumerate(mine) if slope(link) == 0] or range(len(mine))
+        middle = sum(level_links) / max(1, len(level_links))  # what goes straight on has the middle
+        room = box.height * (0.2 if box.kind == BlockKind.RESIDUAL else 0.36)  # a diamond's side is a corner
+        gap = min(11.0 if of_source else 16.0, room / max(1.0, middle, len(mine) - 1 - middle))
         for place, link in enumerate(mine):
-            y = box.y + gap * (place - (len(mine) - 1) / 2)
+            y = box.y + gap * (place - middle)
             ports[link] = (box.x + box.side(y) if of_source else box.x - box.side(y), y)
     return ports
 
@@ -270,14 +278,15 @@ def _route(
 
 
 def _arcs(start: tuple[float, float], end: tuple[float, float]) -> Floats:
-    """Single cubics, (n, 4, 2), from the flattest to strongly bent ones."""
+    """Single cubics, (n, 4, 2): leaving and arriving level, or along the straight line, and bent from there."""
     (x0, y0), (x1, y1) = start, end
-    bends = [0.0, *(sign * bend for bend in (12, 24, 38, 54, 72, 95, 120, 160) for sign in (1, -1))]
-    reaches = [max(0.4 * (x1 - x0), 20.0), max(0.7 * (x1 - x0), 30.0)]
+    width, height = x1 - x0, y1 - y0
+    bends = [0.0, *(sign * bend for bend in (14, 30, 50, 75, 105, 150) for sign in (1, -1))]
+    bases = [(max(0.4 * width, 12.0), 0.0), (max(0.55 * width, 18.0), 0.0), (width / 3, height / 3)]
     return np.array(
         [
-            [(x0, y0), (x0 + reach, y0 + first), (x1 - reach, y1 + second), (x1, y1)]
-            for reach, first, second in product(reaches, bends, bends)
+            [start, (x0 + reach, y0 + rise + first), (x1 - reach, y1 - rise + second), end]
+            for (reach, rise), first, second in product(bases, bends, bends)
         ]
     )
 
@@ -286,7 +295,7 @@ def _lanes(start: tuple[float, float], end: tuple[float, float], height: float) 
     """Ways along a lane, (n, 10, 2): a bend into it, a straight piece, and a bend out of it."""
     (x0, y0), (x1, y1) = start, end
     found = []
-    for lane, first, second in product(np.arange(4.0, height, 8.0), (0.5, 1.0, 1.8), (0.5, 1.0, 1.8)):
+    for lane, first, second in product(np.arange(4.0, height, 8.0), (0.3, 0.7, 1.5), (0.3, 0.7, 1.5)):
         a, b = x0 + first * COLUMN, x1 - second * COLUMN
         if a > b:
             continue
@@ -332,21 +341,13 @@ def _cost(
     x, y = curves[..., 0], curves[..., 1]
     steps = np.diff(curves, axis=1)
     lengths = np.hypot(steps[..., 0], steps[..., 1])
-    turns = np.abs(np.diff(np.unwrap(np.arctan2(steps[..., 1], steps[..., 0]), axis=1), axis=1)).sum(axis=1)
-    cost = lengths.sum(axis=1) + 22.0 * turns**1.5
+    turns = np.abs(np.diff(np.unwrap(np.arctan2(steps[..., 1], steps[..., 0]), axis=1), axis=1))
+    cost = lengths.sum(axis=1) + 22.0 * turns.sum(axis=1) ** 1.5 + 120.0 * turns.max(axis=1)
     cost += 60.0 * np.maximum(0.0, -steps[..., 0]).sum(axis=1)  # back to the left
     cost += 400.0 * ((y < 3) | (y > height - 3)).sum(axis=1)
     share = lengths.sum(axis=1) / curves.shape[1]  # length that one sample stands for
-    for box in boxes:
-        margin = 0.0 if box in ends else _CLEARANCE
-        inside = (np.abs(x - box.x) < box.width / 2 + margin) & (np.abs(y - box.y) < box.height / 2 + margin)
-        if box in ends:
-            # A diamond is left and met within its rectangle.
-            inside = (np.abs(y - box.y) < box.height / 2) & (
-                np.abs(x - box.x) < box.width / 2 * (1 - np.abs(y - box.y) / (box.height / 2)) - 1
-                if box.kind == BlockKind.RESIDUAL
-                else np.abs(x - box.x) < box.width / 2 - 1
-            )
+    for box in boxes[ends[0].node : ends[1].node + 1]:  # no curve goes far beyond its ends
+        inside = box.holds(curves, -1.0 if box in ends else _CLEARANCE)
         cost += inside.sum(axis=1) * (200.0 + 40.0 * share)
         if box.is_output:
             above = box.y - box.height / 2 - LABEL_HEIGHT / 2
