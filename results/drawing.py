@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 from spinenas.results.drawing_layout import (
-    BLOCK_WIDTH,
     COLUMN,
     ROW,
     Box,
@@ -23,6 +22,7 @@ from spinenas.results.drawing_layout import (
     Role,
     Wire,
     lay_out,
+    shown_levels,
 )
 from spinenas.space.genotype import BlockKind, Genotype
 
@@ -38,7 +38,7 @@ _COLOURS = {
     "quiet": ("#5b636d", "#a0a8b2"),
     "line": ("#e1e4e8", "#2c3138"),
     "band": ("#f1f3f5", "#1e2329"),
-    "changed": ("#ffe9a8", "#4d4113"),
+    "changed": ("#fff1c4", "#453b14"),
     "down": ("#1769aa", "#6cb4ee"),
     "up": ("#c75b00", "#ff9d4d"),
     "bottleneck": ("#cfe6da", "#24503d"),
@@ -127,16 +127,16 @@ def draw_pair(first: Subject, second: Subject) -> str:
 
     Compared is by position: a block inserted early makes all that follow it differ.
     """
-    levels = [block.level for s in (first, second) for block in (*s.genotype.stem, *s.genotype.blocks)]
-    rows = range(min(levels), max(levels) + 1)
+    rows = shown_levels(first.genotype, second.genotype)
     layouts = [lay_out(subject.genotype, rows) for subject in (first, second)]
     width = _page_width(layouts)
     difference = _difference(*layouts)
     upper, middle = _panel(first, layouts[0], 0.0, width, difference)
     words = _words(difference, middle - 6)
-    lower, bottom = _panel(second, layouts[1], middle + 14 * len(words and (1, 2)), width, difference)
-    summary = _text(_PAGE, bottom + 8, _summary(difference, layouts), "small", width - 2 * _PAGE)
-    legend, height = _legend(layouts, bottom + 18, width, compared=True)
+    most_words = max(map(len, difference.words.values()), default=0)
+    lower, bottom = _panel(second, layouts[1], middle + 13 * most_words, width, difference)
+    summary = _text(_PAGE, bottom + 14, _summary(difference, layouts), "small", width - 2 * _PAGE)
+    legend, height = _legend(layouts, bottom + 22, width, compared=True)
     return _document(
         [*upper, *words, *lower, summary, *legend],
         width,
@@ -151,7 +151,7 @@ def _page_width(layouts: Sequence[Layout]) -> float:
 
 
 def _difference(first: Layout, second: Layout) -> _Difference:
-    words = {}
+    words: dict[int, tuple[str, ...]] = {}
     for node in range(max(len(first.boxes), len(second.boxes))):
         if node >= min(len(first.boxes), len(second.boxes)):
             words[node] = ("only",)
@@ -204,7 +204,9 @@ def _panel(
     changed = difference.words if difference else {}
     common = difference.common if difference else frozenset()
     plot = _grid(layout, changed)
-    drawn = [_wire(wire, (wire.source, wire.target, wire.role) in common) for wire in layout.wires]
+    # Short ones on top: what passes over them would make dashes of them.
+    wires = sorted(layout.wires, key=lambda wire: wire.source - wire.target)
+    drawn = [_wire(wire, (wire.source, wire.target, wire.role) in common) for wire in wires]
     plot += [line for line, _ in drawn] + [head for _, head in drawn if head]  # no line runs over a head
     plot += [element for box in layout.boxes for element in _block(box)]
     found += [f'<g transform="translate({_n(x)} {_n(y)})">', *plot, "</g>"]
@@ -300,8 +302,9 @@ def _shape(kind: BlockKind, x: float, y: float, width: float, height: float, cla
 
 def _words(difference: _Difference, top: float) -> list[str]:
     """What differs, below each column of the upper panel."""
+    left = _PAGE + _AXIS + COLUMN / 2
     return [
-        f'<text class="word" x="{_n(_PAGE + _AXIS + COLUMN * (node + 0.5))}" y="{_n(top + 13 * (line + 1))}">{word}</text>'
+        f'<text class="word" x="{_n(left + COLUMN * node)}" y="{_n(top + 13 * (line + 1))}">{word}</text>'
         for node, words in sorted(difference.words.items())
         for line, word in enumerate(words)
     ]
@@ -317,7 +320,11 @@ def _legend(layouts: Sequence[Layout], top: float, width: float, *, compared: bo
             items.append((_shape(kind, 16, 0, 24, 20, ""), str(kind)))
     some = boxes[0].kind
     items.append((_shape(some, 16, 0, 24, 18, " output"), "output"))
-    for direction, word in ((Direction.DOWN, "down-sampling"), (Direction.UP, "up-sampling"), (Direction.SAME, "same size")):
+    for direction, word in (
+        (Direction.DOWN, "down-sampling"),
+        (Direction.UP, "up-sampling"),
+        (Direction.SAME, "same size"),
+    ):
         if any(wire.direction == direction and wire.role == Role.PARENT for wire in wires):
             items.append((_sample(f"{direction} parent", direction), word))
     if any(wire.role == Role.MERGE for wire in wires):
@@ -334,12 +341,11 @@ def _legend(layouts: Sequence[Layout], top: float, width: float, *, compared: bo
     found = []
     x, y = _PAGE, top + 22
     for icon, label in items:
-        indent = 40.0 if icon else 6.0
-        room = indent + _text_width(label, 15) + 20
+        room = 40 + _text_width(label, 15) + 20
         if x > _PAGE and x + room - 20 > width - _PAGE:
             x, y = _PAGE, y + 28
         found.append(
-            f'<g transform="translate({_n(x)} {_n(y)})">{icon}<text class="legend" x="{_n(indent)}" y="5">{label}</text></g>'
+            f'<g transform="translate({_n(x)} {_n(y)})">{icon}<text class="legend" x="40" y="5">{label}</text></g>'
         )
         x += room
     return found, y + 24

@@ -15,7 +15,7 @@ PNG_WIDTH_PIXELS = 2400
 
 def check_picture_path(path: Path, *, force: bool = False) -> None:
     """Raise UserError if a picture cannot be asked for at this path."""
-    if path.suffix not in (".svg", ".png"):
+    if path.suffix.lower() not in (".svg", ".png"):
         raise UserError(f"{path} is no picture's name; end it in .svg or .png")
     if path.exists() and not force:
         raise UserError(f"{path} exists already; choose another file, or force its replacement")
@@ -24,7 +24,7 @@ def check_picture_path(path: Path, *, force: bool = False) -> None:
 def write_picture(svg: str, path: Path, *, force: bool = False) -> None:
     """Write SVG text to FILE.svg, or as pixels to FILE.png, whole or not at all. Raises UserError."""
     check_picture_path(path, force=force)
-    data = svg.encode() if path.suffix == ".svg" else png_bytes(svg)
+    data = svg.encode() if path.suffix.lower() == ".svg" else png_bytes(svg)
     try:
         write_bytes_atomically(path, data)
     except OSError as error:
@@ -39,7 +39,7 @@ def png_bytes(svg: str, width_pixels: int = PNG_WIDTH_PIXELS) -> bytes:
         import resvg_py
     except ImportError as error:
         raise UserError(
-            "a PNG needs resvg, which is not installed; pip install 'spinenas[draw]', or end the name in .svg"
+            "a PNG needs resvg-py, which is not installed; pip install resvg-py, or end the name in .svg"
         ) from error
     from PIL import ImageFont
 

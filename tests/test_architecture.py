@@ -28,6 +28,7 @@ HEAVY_ONLY_IN = {
     "rich": ("search/display.py", "proxy_task/progress.py"),
     "pandas": ("results/leaderboard.py", "search/loop.py"),
     "scipy": ("results/analysis.py", "results/noise.py", "results/ranks.py", "proxy_task/cost_model.py"),
+    "resvg_py": ("results/picture_file.py",),
     "optuna": ("controller/optuna_sampler.py",),
 }
 """Where a third-party package may be imported."""
