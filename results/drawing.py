@@ -28,7 +28,7 @@ from spinenas.space.genotype import BlockKind, Genotype
 
 _PAGE, _AXIS = 14.0, 66.0
 """Margin of the page, and room for the names of the rows."""
-_SMALLEST_PLOT = 420.0
+_SMALLEST_PLOT = 560.0
 """Room for titles and the legend where there are few blocks."""
 
 _COLOURS = {
@@ -362,7 +362,7 @@ def _document(elements: Sequence[str], width: float, height: float, title: str, 
     dark_rules = "\n".join(rule for rule in _RULES.strip().splitlines() if "@" in rule)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(width)} {_n(height)}" width="{_n(width)}" '
-        f'height="{_n(height)}" role="img">',
+        f'height="{_n(height)}" style="max-width: 100%; height: auto" role="img">',
         f"<title>{_escaped(title)}</title>",
         f"<desc>{_escaped(description)}</desc>",
         f"<style>{_painted(_RULES, light)}@media (prefers-color-scheme: dark) {{\n{_painted(dark_rules, dark)}\n}}",
