@@ -19,6 +19,7 @@ from spinenas.space.published import PUBLISHED, PublishedModel
 from spinenas.space.scaling import BASELINE_SCALING, SCALINGS, Scaling
 
 if TYPE_CHECKING:
+    from spinenas.results.drawing import Subject
     from spinenas.results.record import TrialRecord
     from spinenas.search.loop import Run
 
@@ -55,12 +56,7 @@ class Target:
 
     def describe(self) -> str:
         """One line: size, dead blocks, what is published, and the result if it is a trial's."""
-        cost = retinanet_cost(self.architecture, **self.detector)
-        words = [
-            f"key {self.architecture.key}",
-            f"RetinaNet at scaling {self.detector['scaling'].name}, {self.detector['image_size']} px: "
-            f"{cost.params / 1e6:.2f} M parameters, {cost.madds / 1e9:.2f} G multiply-adds",
-        ]
+        words = [f"key {self.architecture.key}", self.cost_words()]
         if isinstance(self.architecture, Genotype):
             words.append(f"dead blocks: {' '.join(map(str, dead_blocks(self.architecture))) or 'none'}")
         if self.model is not None:
@@ -76,6 +72,23 @@ class Target:
             if self.record.failure is not None:
                 words.append(f"{self.record.failure.kind}: {self.record.failure.message}")
         return "; ".join(words)
+
+    def cost_words(self) -> str:
+        """Parameters and multiply-adds of its detector."""
+        cost = retinanet_cost(self.architecture, **self.detector)
+        return (
+            f"RetinaNet at scaling {self.detector['scaling'].name}, {self.detector['image_size']} px: "
+            f"{cost.params / 1e6:.2f} M parameters, {cost.madds / 1e9:.2f} G multiply-adds"
+        )
+
+    def subject(self) -> Subject:
+        """What a picture of it shows. Raises UserError for a baseline."""
+        from spinenas.results.drawing import Subject
+
+        words = [self.cost_words()]
+        if self.record is not None and self.record.evaluation is not None:
+            words.append(f"AP {self.record.evaluation.objective:.4f}")
+        return Subject(self.name, self.genotype, "; ".join(words))
 
     def block_rows(self) -> list[dict[str, Any]]:
         """One row for each node, and for what stands around them."""

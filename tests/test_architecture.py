@@ -34,6 +34,7 @@ HEAVY_ONLY_IN = {
         "results/spread.py",
         "proxy_task/cost_model.py",
     ),
+    "resvg_py": ("results/picture_file.py",),
     "optuna": ("controller/optuna_sampler.py",),
 }
 """Where a third-party package may be imported."""

@@ -252,6 +252,18 @@ def test_a_file_is_shown_and_exported_again_with_the_scaling_it_names(tmp_path: 
     assert second.read_text() == first.read_text()
 
 
+def test_what_is_shown_can_be_drawn_alone_and_beside_another(run: Path, tmp_path: Path) -> None:
+    svg, png = tmp_path / "best.svg", tmp_path / "pair.png"
+    result = succeed("show", run, "best", "--draw", svg)
+    assert "level" in result.stdout, "the table as well"
+    assert f"in {svg}" in result.stderr
+    assert "AP 0." in svg.read_text()
+    succeed("show", "r0-sp53", "--draw", png, "--beside", f"{run} 0")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    succeed("show", "r0-sp53", "--draw", svg, "--beside", "r23-sp30", "--force")
+    assert "15 of 17 positions differ" in svg.read_text()
+
+
 def test_a_replay_prints_reward_and_val_and_keeps_them(run: Path, tmp_path: Path) -> None:
     result = succeed("replay", "spinenet-49", "--out", tmp_path / "replay", "--json")
     (row,) = [row for row in json.loads(result.stdout) if row["metric"] == "AP"]
@@ -360,6 +372,14 @@ def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
             "ends in .safetensors",
         ),
         (["show", "{new}.safetensors"], 1, "there is no file"),
+        (["show", "spinenet-49", "--draw", "{file}.svg/a.svg"], 1, "folder that can be written"),
+        (["show", "spinenet-49", "--draw", "{new}.jpg"], 1, "end it in .svg or .png"),
+        (["show", "spinenet-49", "--draw", "{picture}"], 1, "exists already"),
+        (["show", "spinenet-49", "--draw", "{new}.svg", "--beside", "r0-sp5"], 1, "did you mean 'r0-sp53'"),
+        (["show", "spinenet-49", "--draw", "{new}.svg", "--beside", "r50-fpn"], 1, "which has no genotype"),
+        (["show", "r50-fpn", "--draw", "{new}.svg"], 1, "which has no genotype"),
+        (["show", "spinenet-49", "--beside", "r0-sp53"], 2, "--draw"),
+        (["show", "--draw", "{new}.svg"], 2, "one architecture"),
         (["show", "spinenet-4"], 1, "did you mean 'spinenet-4"),
         (["show", "nowhere.json"], 1, "nowhere.json"),
         (["show", "{file}"], 1, "not JSON"),
@@ -377,7 +397,9 @@ def test_bad_input_is_answered_by_one_sentence_and_writes_nothing(
 ) -> None:
     file = tmp_path / "file"
     file.write_text("this is not JSON")
-    places = {"run": run, "file": file, "new": tmp_path / "new"}
+    picture = tmp_path / "picture.svg"
+    picture.write_text("a picture")
+    places = {"run": run, "file": file, "picture": picture, "new": tmp_path / "new"}
     before = files_of(tmp_path)
     result = spinenas(*(word.format(**places) for word in words))
     assert result.exit_code == status, result.output

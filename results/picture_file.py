@@ -1,0 +1,55 @@
+"""Writing a drawing as a file, SVG or PNG; knows nothing of what is drawn."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+
+from spinenas.results.atomic_write import write_bytes_atomically
+from spinenas.space.errors import UserError
+
+PNG_WIDTH_PIXELS = 2400
+"""Enough for a page in print: 300 dots per inch at 20 cm."""
+
+
+def check_picture_path(path: Path, *, force: bool = False) -> None:
+    """Raise UserError if a picture cannot be asked for at this path."""
+    if path.suffix.lower() not in (".svg", ".png"):
+        raise UserError(f"{path} is no picture's name; end it in .svg or .png")
+    if path.exists() and not force:
+        raise UserError(f"{path} exists already; choose another file, or force its replacement")
+
+
+def write_picture(svg: str, path: Path, *, force: bool = False) -> None:
+    """Write SVG text to FILE.svg, or as pixels to FILE.png, whole or not at all. Raises UserError."""
+    check_picture_path(path, force=force)
+    data = svg.encode() if path.suffix.lower() == ".svg" else png_bytes(svg)
+    try:
+        write_bytes_atomically(path, data)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; choose a file in a folder that can be written"
+        ) from error
+
+
+def png_bytes(svg: str, width_pixels: int = PNG_WIDTH_PIXELS) -> bytes:
+    """Return a drawing as PNG in its light colours. Raises UserError where resvg is not installed."""
+    try:
+        import resvg_py
+    except ImportError as error:
+        raise UserError(
+            "a PNG needs resvg-py, which is not installed; pip install resvg-py, or end the name in .svg"
+        ) from error
+    from PIL import ImageFont
+
+    # Pillow's own font, so that a PNG is the same on every machine and has text on one without fonts.
+    font = ImageFont.load_default(10)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    assert isinstance(font.path, io.BytesIO)
+    with tempfile.NamedTemporaryFile(suffix=".ttf") as file:
+        file.write(font.path.getvalue())
+        file.flush()
+        return resvg_py.svg_to_bytes(
+            svg_string=svg, width=width_pixels, sans_serif_family=font.getname()[0], font_files=[file.name]
+        )
