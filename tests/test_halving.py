@@ -452,5 +452,5 @@ def test_a_display_of_a_resumed_run_counts_stopped_trials(tmp_path: Path) -> Non
     with display.begin(20, run.state()):
         whole: list[TrialRecord] = [each for each in run.records() if each.status is Status.COMPLETE]
         best = max(record.evaluation.objective for record in whole if record.evaluation)
-        assert display._progress.best() == f"{best:.4f}"
+        assert display._progress.best() == f"{best:.4f} (one run)"
     assert stream.getvalue() == "resumed with 16 of 20 trials done\n"
