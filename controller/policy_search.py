@@ -12,6 +12,7 @@ from spinenas.controller.adam import Adam
 from spinenas.controller.base import Proposal
 from spinenas.controller.choice_sequence import ChoiceSequence, Floats, Integers
 from spinenas.controller.dedup import Candidate, Feasible, Ledger
+from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.outcome import objective_of
 from spinenas.controller.policy import PolicyKind, Squash, make_policy
 from spinenas.results.record import Evaluation, Failure, Stage
@@ -92,7 +93,8 @@ class PolicySearch(ABC):
     def ask(self) -> Proposal | None:
         """Return a sample of the policy. Raises SpaceExhausted."""
         rng = generator(self._seed, "controller/policy", self._ledger.next_number)
-        return self._ledger.propose(self._samples(rng), self._edited_samples(rng), self._random(rng), rng=rng)
+        with one_blas_thread():
+            return self._ledger.propose(self._samples(rng), self._edited_samples(rng), self._random(rng), rng=rng)
 
     def tell(self, number: int, result: Evaluation | Failure) -> bool:
         """Learn, when the batch is full."""
@@ -129,7 +131,8 @@ class PolicySearch(ABC):
             options, log_probs, objectives = zip(*self._results, strict=True)
             self._results.clear()
             log_priors = np.stack([self._sequence.log_prior(row) for row in options], axis=1)
-            self._learn(Batch(np.array(options), log_priors, np.array(log_probs), np.array(objectives)))
+            with one_blas_thread():
+                self._learn(Batch(np.array(options), log_priors, np.array(log_probs), np.array(objectives)))
 
     def _samples(self, rng: np.random.Generator) -> Iterator[Candidate]:
         drawn = set()

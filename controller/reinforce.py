@@ -16,7 +16,7 @@ from spinenas.controller.policy_search import Batch, PolicySearch
 from spinenas.space.errors import UserError
 from spinenas.space.search_space import SearchSpace
 
-LEARNING_RATES: dict[str, float] = {"factorised": 0.1, "recurrent": 6e-3}
+LEARNING_RATES: dict[str, float] = {"factorised": 0.1, "recurrent": 1.5e-3}
 """Where none is given: for a thousand trainings (docs/experiment_log.md)."""
 
 
@@ -36,7 +36,7 @@ class Reinforce(PolicySearch):
         *,
         policy: PolicyKind = "recurrent",
         learning_rate: float | None = None,
-        batch_size: int = 10,
+        batch_size: int = 1,
         baseline_decay: float = 0.95,
         entropy_weight: float = 1e-5,
         temperature: float = 1.0,

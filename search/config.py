@@ -101,7 +101,7 @@ class ReinforceConfig:
 
     policy: PolicyKind = "recurrent"
     learning_rate: float | None = None
-    batch_size: int = 10
+    batch_size: int = 1
     baseline_decay: float = 0.95
     entropy_weight: float = 1e-5
     temperature: float = 1.0
