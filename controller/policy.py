@@ -197,17 +197,17 @@ class RecurrentPolicy:
         log_probs = np.zeros(num_samples)
         inputs = np.broadcast_to(parameters["start"], (num_samples, NUM_UNITS))
         state, cell = np.zeros((2, num_samples, NUM_UNITS))
-        for number in range(sequence.num_choices):
+        for number, choice in enumerate(sequence.choices):
             state, cell, _ = self._step(inputs, state, cell)
             logits = state @ parameters["heads"][number] + parameters["head_biases"][number]
-            squashed = self._squash(logits @ sequence.features[number])
+            features = sequence.features[number, :, : choice.num_options]
+            scores = self._squash(logits @ features)
             if number < sequence.num_levels:
-                prior = np.stack([sequence.level_log_prior(number, row) for row in options[:, :number].tolist()])
-            else:
-                prior = sequence.constant_log_prior[number]
-            options[:, number], gained = _draw(squashed + prior, uniforms[:, number])
+                priors = [sequence.level_log_prior(number, row) for row in options[:, :number].tolist()]
+                scores = scores + np.stack(priors)[:, : choice.num_options]
+            options[:, number], gained = _draw(scores, uniforms[:, number])
             log_probs += gained
-            inputs = sequence.features[number].T[options[:, number]] @ parameters["embeddings"][number]
+            inputs = features[:, options[:, number]].T @ parameters["embeddings"][number]
         return options, log_probs
 
     def likelihood(self, options: Integers, log_priors: Floats) -> Likelihood:
@@ -239,7 +239,7 @@ class RecurrentPolicy:
         by_inputs = np.empty_like(inputs)
         by_state, by_cell = np.zeros((2, *inputs.shape[1:]))
         for number in reversed(range(len(gates))):
-            admit, keep, show, candidate = np.split(gates[number], 4, axis=1)
+            admit, keep, show, candidate = _quarters(gates[number])
             bounded = np.tanh(cells[number + 1])
             by_state = by_state + by_states[number]
             by_cell = by_cell + by_state * show * (1 - bounded**2)
@@ -272,12 +272,19 @@ class RecurrentPolicy:
         """Return state, cell (B, H) and gates (B, 4H) after one step."""
         units = NUM_UNITS
         sums = np.concatenate((inputs, state), axis=1) @ self.parameters["kernel"] + self.parameters["bias"]
-        gates = np.empty_like(sums)
-        gates[:, : 3 * units] = 1 / (1 + np.exp(-sums[:, : 3 * units]))
-        gates[:, 3 * units :] = np.tanh(sums[:, 3 * units :])
-        admit, keep, show, candidate = np.split(gates, 4, axis=1)
+        sums[:, : 3 * units] *= 0.5  # the sigmoid of x is (1 + tanh(x / 2)) / 2
+        gates = np.tanh(sums)
+        gates[:, : 3 * units] += 1.0
+        gates[:, : 3 * units] *= 0.5
+        admit, keep, show, candidate = _quarters(gates)
         cell = keep * cell + admit * candidate
         return show * np.tanh(cell), cell, gates
+
+
+def _quarters(gates: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Input, forget, output gate and candidate, (B, H) each."""
+    units = NUM_UNITS
+    return gates[:, :units], gates[:, units : 2 * units], gates[:, 2 * units : 3 * units], gates[:, 3 * units :]
 
 
 def _draw(scores: Floats, uniforms: Floats) -> tuple[Integers, Floats]:
@@ -286,8 +293,8 @@ def _draw(scores: Floats, uniforms: Floats) -> tuple[Integers, Floats]:
     cumulated = np.cumsum(weights, axis=-1)
     total = cumulated[..., -1]
     options = (cumulated < (uniforms * total)[..., None]).sum(axis=-1)
-    weights = np.broadcast_to(weights, (*options.shape, weights.shape[-1]))
-    chosen = np.take_along_axis(weights, options[..., None], axis=-1)[..., 0]
+    rows = np.broadcast_to(weights, (*options.shape, weights.shape[-1])).reshape(options.size, -1)
+    chosen = rows[np.arange(options.size), options.ravel()].reshape(options.shape)
     return options, np.log(chosen / total)
 
 

@@ -23,8 +23,8 @@ from spinenas.space.random_streams import generator
 from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace
 
-SAMPLES_AT_A_TIME = (1, 7, 24, 56, 112)
-"""One is mostly enough; where a policy repeats itself, a few larger draws cost little more than one."""
+NUM_DRAWS, SAMPLES_PER_DRAW = 2, 4
+"""Samples for one proposal. The first is mostly new; four of an LSTM's take hardly longer than one, some 4 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,9 @@ class PolicySearch(ABC):
         """Return a sample of the policy. Raises SpaceExhausted."""
         rng = generator(self._seed, "controller/policy", self._ledger.next_number)
         with one_blas_thread():
-            return self._ledger.propose(self._samples(rng), self._edited_samples(rng), self._random(rng), rng=rng)
+            drawn: list[Genotype] = []
+            sources = self._samples(drawn, rng), self._edits(drawn, rng), self._random(rng)
+            return self._ledger.propose(*sources, rng=rng)
 
     def tell(self, number: int, result: Evaluation | Failure) -> bool:
         """Learn, when the batch is full."""
@@ -134,21 +136,17 @@ class PolicySearch(ABC):
             with one_blas_thread():
                 self._learn(Batch(np.array(options), log_priors, np.array(log_probs), np.array(objectives)))
 
-    def _samples(self, rng: np.random.Generator) -> Iterator[Candidate]:
-        drawn = set()
-        for num_samples in SAMPLES_AT_A_TIME:
-            options, log_probs = self._policy.sample(rng, num_samples)
+    def _samples(self, drawn: list[Genotype], rng: np.random.Generator) -> Iterator[Candidate]:
+        for _ in range(NUM_DRAWS):
+            options, log_probs = self._policy.sample(rng, SAMPLES_PER_DRAW)
             for row, log_prob in zip(options.tolist(), log_probs.tolist(), strict=True):
-                if tuple(row) not in drawn:
-                    drawn.add(tuple(row))
-                    yield Candidate(self._sequence.genotype(row), "policy", info={"log_prob": log_prob})
+                drawn.append(self._sequence.genotype(row))
+                yield Candidate(drawn[-1], "policy", info={"log_prob": log_prob})
 
-    def _edited_samples(self, rng: np.random.Generator) -> Iterator[Candidate]:
+    def _edits(self, drawn: list[Genotype], rng: np.random.Generator) -> Iterator[Candidate]:
         while True:
-            options, _ = self._policy.sample(rng, SAMPLES_AT_A_TIME[1])
-            for row in options.tolist():
-                edit, genotype = random_edit(self._space, self._sequence.genotype(row), rng)
-                yield Candidate(genotype, f"policy+mutation:{edit}")
+            edit, genotype = random_edit(self._space, drawn[rng.integers(len(drawn))], rng)
+            yield Candidate(genotype, f"policy+mutation:{edit}")
 
     def _random(self, rng: np.random.Generator) -> Iterator[Candidate]:
         while True:

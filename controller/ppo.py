@@ -1,13 +1,15 @@
 """PPO: several careful steps on each batch of results, which may come late and from older policies.
 
 Sources: Schulman et al., "Proximal Policy Optimization Algorithms" (2017), equation 7; NASNet, MnasNet and NAS-FPN
-search with it. Advantages are normalised in each batch. A result of an older policy is weighted by how much likelier it
-is now, at most 1: the clipped importance weights of FNAS (2021) and of V-trace. The ratio is clipped about the policy
+search with it. Advantages are normalised in each batch. A result of an older policy is weighted by how likely it has
+become since, within bounds: the clipped importance weights of FNAS (2021). The ratio is clipped about the policy
 before the batch and not about the one that asked, which may be a hundred results old (Hilton et al., "Batch
 size-invariance for policy optimization", 2021).
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -20,6 +22,11 @@ from spinenas.space.search_space import SearchSpace
 
 LEARNING_RATES: dict[str, float] = {"factorised": 0.1, "recurrent": 3e-3}
 """Where none is given: for a thousand trainings (docs/experiment_log.md)."""
+
+
+MIN_IMPORTANCE = 0.5
+"""With 100 in flight a result is easily a hundredfold less likely by the time it comes; without this bound half of all
+that is learnt from the first 300 trials is lost (docs/experiment_log.md)."""
 
 
 class Ppo(PolicySearch):
@@ -89,8 +96,9 @@ def normalised(objectives: Floats) -> Floats:
 
 
 def importance(now: Floats, then: Floats) -> Floats:
-    """Return how much likelier each result has become since it was asked for, at most 1; 1 where `then` is NaN."""
-    return np.exp(np.minimum(0.0, now - np.where(np.isnan(then), now, then)))
+    """Return by what factor each result has become likelier since, within MIN_IMPORTANCE and 1; 1 for a NaN."""
+    ratios: Floats = np.exp(np.clip(now - np.where(np.isnan(then), now, then), math.log(MIN_IMPORTANCE), 0.0))
+    return ratios
 
 
 def clipped_slopes(ratios: Floats, advantages: Floats, clip: float) -> Floats:

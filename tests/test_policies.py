@@ -198,9 +198,9 @@ def test_advantages_have_mean_0_and_variance_1_and_equal_results_teach_nothing()
     assert not normalised(np.full(4, 0.3)).any()
 
 
-def test_a_result_counts_less_the_less_likely_it_has_become_and_never_more() -> None:
-    now, then = np.log([0.1, 0.1, 0.1]), np.array([np.log(0.4), np.log(0.02), np.nan])
-    np.testing.assert_allclose(importance(now, then), [0.25, 1.0, 1.0])
+def test_a_result_counts_less_the_less_likely_it_has_become_within_bounds() -> None:
+    now, then = np.log([0.3, 0.1, 0.1, 0.1]), np.array([np.log(0.4), np.log(0.9), np.log(0.02), np.nan])
+    np.testing.assert_allclose(importance(now, then), [0.75, 0.5, 1.0, 1.0])
 
 
 @pytest.mark.parametrize("advantage", [1.5, -1.5])
