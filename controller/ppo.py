@@ -25,8 +25,8 @@ LEARNING_RATES: dict[str, float] = {"factorised": 0.1, "recurrent": 3e-3}
 
 
 MIN_IMPORTANCE = 0.5
-"""With 100 in flight a result is easily a hundredfold less likely by the time it comes; without this bound half of all
-that is learnt from the first 300 trials is lost (docs/experiment_log.md)."""
+"""With 100 in flight a result is easily a hundredfold less likely by the time it comes; without this bound much of
+what late results teach is lost (docs/experiment_log.md)."""
 
 
 class Ppo(PolicySearch):
@@ -36,7 +36,7 @@ class Ppo(PolicySearch):
         space, policy, batch_size, temperature, tanh_constant, seed, feasible: as in `PolicySearch`; NASNet's batches
             have 20 networks.
         learning_rate: of Adam; None for LEARNING_RATES.
-        epochs: steps on each batch.
+        steps_per_batch: of Adam, on each batch of results.
         clip: how far from 1 the ratio of probabilities, after and before the batch, is rewarded.
         entropy_weight: of the policy's entropy, in nats, beside advantages of variance 1.
     """
@@ -48,7 +48,7 @@ class Ppo(PolicySearch):
         policy: PolicyKind = "factorised",
         learning_rate: float | None = None,
         batch_size: int = 20,
-        epochs: int = 4,
+        steps_per_batch: int = 4,
         clip: float = 0.2,
         entropy_weight: float = 1e-5,
         temperature: float = 1.0,
@@ -56,10 +56,10 @@ class Ppo(PolicySearch):
         seed: int = 0,
         feasible: Feasible | None = None,
     ) -> None:
-        if batch_size < 2 or epochs < 1 or not clip > 0:
+        if batch_size < 2 or steps_per_batch < 1 or not clip > 0:
             raise UserError(
-                f"batch_size is {batch_size}, epochs {epochs} and clip {clip}; PPO needs batches of 2 or more, "
-                "an epoch or more, and a clip above 0"
+                f"batch_size is {batch_size}, steps_per_batch {steps_per_batch} and clip {clip}; "
+                "PPO needs batches of 2 or more, a step or more, and a clip above 0"
             )
         super().__init__(
             space,
@@ -71,7 +71,7 @@ class Ppo(PolicySearch):
             seed=seed,
             feasible=feasible,
         )
-        self._epochs = epochs
+        self._steps_per_batch = steps_per_batch
         self._clip = clip
         self._entropy_weight = entropy_weight
 
@@ -79,7 +79,7 @@ class Ppo(PolicySearch):
         size = len(batch.objectives)
         advantages = normalised(batch.objectives)
         before: Floats | None = None
-        for _ in range(self._epochs):
+        for _ in range(self._steps_per_batch):
             likelihood = self._policy.likelihood(batch.options, batch.log_priors)
             if before is None:
                 before = likelihood.log_probs

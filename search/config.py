@@ -116,7 +116,7 @@ class PpoConfig:
         policy: "factorised", a logit for each option, or "recurrent", the published LSTM.
         learning_rate: of Adam; None for what suits the policy and a thousand trials.
         batch_size: results that the policy learns from at a time.
-        epochs: steps on each batch.
+        steps_per_batch: of Adam, on each batch of results.
         clip: how far from 1 a change of probability is rewarded.
         entropy_weight: of the policy's entropy beside normalised advantages.
         temperature, tanh_constant: logits are divided by the one and bounded by the other.
@@ -125,7 +125,7 @@ class PpoConfig:
     policy: PolicyKind = "factorised"
     learning_rate: float | None = None
     batch_size: int = 20
-    epochs: int = 4
+    steps_per_batch: int = 4
     clip: float = 0.2
     entropy_weight: float = 1e-5
     temperature: float = 1.0

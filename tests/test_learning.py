@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 
 import numpy as np
@@ -93,15 +94,13 @@ DIVERGED = Failure(FailureKind.DIVERGED, "the loss is not finite")
 LOST = Failure(FailureKind.TIMEOUT, "took too long")
 
 
-def after(which: int, *results: Evaluation | Failure) -> Proposal:
-    """The proposal that follows when so many were asked and these are their results."""
+def after(which: int, *results: Evaluation | Failure) -> list[Proposal | None]:
+    """The proposals that follow when so many were asked and these are their results."""
     controller = learners()[which]
     asked = [controller.ask() for _ in results]
     for proposal, result in zip(asked, results, strict=True):
         assert controller.tell(proposal.number, result)
-    proposal = controller.ask()
-    assert proposal is not None
-    return proposal
+    return [controller.ask() for _ in range(4)]
 
 
 @every_learner
@@ -117,8 +116,9 @@ def test_other_failures_teach_nothing(which: int) -> None:
     results = [Evaluation(0.3), Evaluation(0.1), Evaluation(0.2)]
     kinds = [kind for kind in FailureKind if kind is not FailureKind.DIVERGED]
     following = [after(which, *results, Failure(kind, "")) for kind in kinds]
-    assert all(proposal == following[0] for proposal in following)
+    assert all(proposals == following[0] for proposals in following)
     assert following[0] != after(which, *results, Evaluation(0.9))
+    assert following[0] != after(which, *results, DIVERGED)
 
 
 @pytest.mark.parametrize("which", [1, 2, 3], ids=["reinforce", "ppo", "tpe"])
@@ -128,7 +128,7 @@ def test_replicates_change_no_later_proposal(which: int) -> None:
         first = controller.ask()
         for number in range(1, 6):
             controller.replay_ask(Proposal(number, first.genotype, replicate=number, stage=Stage.RERANK))
-            assert controller.tell(number, Evaluation(value))
+            assert controller.tell(number, Evaluation(value * number))
     assert controllers[0].ask() == controllers[1].ask()
 
 
@@ -244,6 +244,17 @@ def test_optuna_says_nothing_and_its_settings_are_left_alone(capfd: pytest.Captu
     controller.tell(controller.ask().number, LOST)
     assert capfd.readouterr() == ("", "")
     assert optuna.logging.get_verbosity() == verbosity
+
+
+def test_what_is_in_flight_is_so_in_the_study_and_refused_samples_are_looked_past() -> None:
+    controller = OptunaSearch(SearchSpace.tiny(), num_random=2)
+    for _ in range(5):
+        controller.ask()
+    controller.tell(1, Evaluation(0.2))
+    controller.tell(2, LOST)
+    states = Counter(trial.state.name for trial in controller._study.trials)
+    assert (states["RUNNING"], states["COMPLETE"]) == (3, 1)
+    assert states["FAIL"] >= 6
 
 
 def test_gaussian_processes_fit_as_well() -> None:
