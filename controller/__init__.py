@@ -3,18 +3,26 @@
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
 from spinenas.controller.choices import CONTROLLERS, make_controller
 from spinenas.controller.evolution import RegularizedEvolution
+from spinenas.controller.local_search import LocalSearch
+from spinenas.controller.optuna_sampler import OptunaSearch
 from spinenas.controller.plan import PlannedTrials
+from spinenas.controller.ppo import Ppo
 from spinenas.controller.random_search import MaddsBand, RandomSearch
+from spinenas.controller.reinforce import Reinforce
 from spinenas.controller.replicates import ReplicateLeaders
 
 __all__ = [
     "CONTROLLERS",
     "Controller",
+    "LocalSearch",
     "MaddsBand",
+    "OptunaSearch",
     "PlannedTrials",
+    "Ppo",
     "Proposal",
     "RandomSearch",
     "RegularizedEvolution",
+    "Reinforce",
     "ReplicateLeaders",
     "SpaceExhausted",
     "make_controller",

@@ -8,7 +8,7 @@ so do observed networks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -31,11 +31,12 @@ MAX_ENUMERATED = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A genotype that may become a proposal, with `origin` and `parent` as there."""
+    """A genotype that may become a proposal, with `origin`, `parent` and `info` as there."""
 
     genotype: Genotype
     origin: str
     parent: int | None = None
+    info: dict[str, float] = field(default_factory=dict)
 
 
 class Ledger:
@@ -53,14 +54,20 @@ class Ledger:
         """Return the first new candidate as the next proposal.
 
         Args:
-            sources: endless candidates, best source first; MAX_TRIES are drawn from each. After that a small
+            sources: candidates, best source first; at most MAX_TRIES are drawn from each. After that a small
                 space is enumerated, and one of the networks left in it is drawn.
             rng: for that last draw.
 
         Raises SpaceExhausted; a refused candidate takes no number.
         """
         candidate, key = self._first_new(sources) or self._any_left(rng)
-        proposal = Proposal(self.next_number, candidate.genotype, parent=candidate.parent, origin=candidate.origin)
+        proposal = Proposal(
+            self.next_number,
+            candidate.genotype,
+            parent=candidate.parent,
+            origin=candidate.origin,
+            info=candidate.info,
+        )
         self._add(proposal, key)
         return proposal
 

@@ -23,6 +23,8 @@ from typing import Any, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from spinenas.controller.choices import CONTROLLERS
+from spinenas.controller.optuna_sampler import Sampler
+from spinenas.controller.policy import PolicyKind
 from spinenas.controller.random_search import Control, MaddsBand
 from spinenas.proxy_task.config import BUILT_IN, DataConfig, TaskConfig
 from spinenas.space.errors import UserError, nearest
@@ -72,6 +74,80 @@ class RandomConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalConfig:
+    """Options of the controller "local".
+
+    Attributes:
+        num_parents: how many of the best networks have children.
+        num_random: random proposals before that; None for a quarter of the budget, at most 16.
+    """
+
+    num_parents: int = 4
+    num_random: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReinforceConfig:
+    """Options of the controller "reinforce".
+
+    Attributes:
+        policy: "recurrent", the published LSTM, or "factorised", a logit for each option.
+        learning_rate: of Adam; None for what suits the policy and a thousand trials.
+        batch_size: results that the policy learns from at a time.
+        baseline_decay: what the moving average of the objective keeps at each result.
+        entropy_weight: of the policy's entropy beside the objective.
+        temperature, tanh_constant: logits are divided by the one and bounded by the other.
+    """
+
+    policy: PolicyKind = "recurrent"
+    learning_rate: float | None = None
+    batch_size: int = 1
+    baseline_decay: float = 0.95
+    entropy_weight: float = 1e-5
+    temperature: float = 1.0
+    tanh_constant: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PpoConfig:
+    """Options of the controller "ppo".
+
+    Attributes:
+        policy: "factorised", a logit for each option, or "recurrent", the published LSTM.
+        learning_rate: of Adam; None for what suits the policy and a thousand trials.
+        batch_size: results that the policy learns from at a time.
+        steps_per_batch: of Adam, on each batch of results.
+        clip: how far from 1 a change of probability is rewarded.
+        entropy_weight: of the policy's entropy beside normalised advantages.
+        temperature, tanh_constant: logits are divided by the one and bounded by the other.
+    """
+
+    policy: PolicyKind = "factorised"
+    learning_rate: float | None = None
+    batch_size: int = 20
+    steps_per_batch: int = 4
+    clip: float = 0.2
+    entropy_weight: float = 1e-5
+    temperature: float = 1.0
+    tanh_constant: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TpeConfig:
+    """Options of the controller "tpe".
+
+    Attributes:
+        sampler: "tpe", or "gp", whose proposals take seconds.
+        multivariate: one estimator for all decisions instead of one for each.
+        num_random: results before the sampler begins.
+    """
+
+    sampler: Sampler = "tpe"
+    multivariate: bool = False
+    num_random: int = 10
+
+
+@dataclass(frozen=True, slots=True)
 class PlanConfig:
     """Options of the controller "plan".
 
@@ -96,12 +172,16 @@ class ControllerConfig:
 
     Attributes:
         name: one of `spinenas.controller.CONTROLLERS`.
-        evolution, random, plan: options of each; those of the ones not named are not used.
+        evolution, random, local, reinforce, ppo, tpe, plan: options of each; those of the ones not named are not used.
     """
 
     name: str = "evolution"
     evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
     random: RandomConfig = field(default_factory=RandomConfig)
+    local: LocalConfig = field(default_factory=LocalConfig)
+    reinforce: ReinforceConfig = field(default_factory=ReinforceConfig)
+    ppo: PpoConfig = field(default_factory=PpoConfig)
+    tpe: TpeConfig = field(default_factory=TpeConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
 
     def __post_init__(self) -> None:
@@ -313,7 +393,7 @@ class SearchConfig:
         """Return a sentence for each value that was set and that other values leave without effect."""
         sentences = []
         chosen = self.controller.name
-        for name in sorted({"evolution", "random", "plan"} - {chosen}):
+        for name in sorted(set(CONTROLLERS) - {chosen}):
             options = getattr(self.controller, name)
             for item in dataclasses.fields(options):
                 if getattr(options, item.name) != item.default:
@@ -336,16 +416,19 @@ class SearchConfig:
     def resolved(self) -> SearchConfig:
         """Fill in what follows from other values, so that it stays when the budget is extended later.
 
-        The population follows the budget and data paths become absolute.
+        The population, or a local search's beginning, follows the budget and data paths become absolute.
         """
         evolution = self.controller.evolution
         if self.controller.name == "evolution":
             population = evolution.population_size or min(64, max(2, self.budget.num_trials // 4))
             tournament = evolution.tournament_size or min(population, max(2, population // 4))
             evolution = replace(evolution, population_size=population, tournament_size=tournament)
+        local = self.controller.local
+        if self.controller.name == "local" and local.num_random is None:
+            local = replace(local, num_random=min(16, max(1, self.budget.num_trials // 4)))
         return replace(
             self,
-            controller=replace(self.controller, evolution=evolution),
+            controller=replace(self.controller, evolution=evolution, local=local),
             task=replace(self.task, data=_absolute(self.task.data)),
         )
 

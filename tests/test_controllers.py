@@ -11,14 +11,19 @@ import pytest
 from as_recorded import as_recorded
 
 from spinenas.controller import (
+    LocalSearch,
     MaddsBand,
+    OptunaSearch,
+    Ppo,
     Proposal,
     RandomSearch,
     RegularizedEvolution,
+    Reinforce,
     ReplicateLeaders,
     SpaceExhausted,
     make_controller,
 )
+from spinenas.controller.choices import CONTROLLERS
 from spinenas.controller.replicates import num_replicates
 from spinenas.results.record import Evaluation, Failure, FailureKind, Stage
 from spinenas.space.cost import backbone_cost
@@ -40,15 +45,26 @@ MAKERS = {
     "uniform": lambda space: RandomSearch(space, control="uniform"),
     "alive": lambda space: RandomSearch(space, control="alive"),
     "evolution": lambda space: RegularizedEvolution(space, population_size=6, tournament_size=3, max_edits=2),
+    "local": lambda space: LocalSearch(space, num_parents=2, num_random=5),
+    "reinforce": lambda space: Reinforce(space, batch_size=4, learning_rate=0.02),
+    "reinforce, factorised": lambda space: Reinforce(space, policy="factorised", batch_size=3),
+    "ppo": lambda space: Ppo(space, batch_size=5),
+    "ppo, recurrent": lambda space: Ppo(space, policy="recurrent", batch_size=7, steps_per_batch=2),
+    "tpe": lambda space: OptunaSearch(space, num_random=5),
     "random, replicated": lambda space: ReplicateLeaders(RandomSearch(space), num_trials=40, share=0.3),
     "evolution, replicated": lambda space: ReplicateLeaders(
         RegularizedEvolution(space, population_size=6, tournament_size=3), num_trials=40, share=0.3
     ),
+    "local, replicated": lambda space: ReplicateLeaders(LocalSearch(space, num_random=5), num_trials=40, share=0.3),
+    "ppo, replicated": lambda space: ReplicateLeaders(Ppo(space, batch_size=5), num_trials=40, share=0.3),
+    "tpe, replicated": lambda space: ReplicateLeaders(OptunaSearch(space, num_random=5), num_trials=40, share=0.3),
 }
+SLOW = (MAKERS["tpe"], MAKERS["tpe, replicated"])
+"""A proposal takes them a hundred times as long as the others."""
 every_controller = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
-every_searcher = pytest.mark.parametrize(
-    "make", [MAKERS[name] for name in ("uniform", "alive", "evolution")], ids=["uniform", "alive", "evolution"]
-)
+SEARCHERS = {name: make for name, make in MAKERS.items() if "replicated" not in name}
+every_searcher = pytest.mark.parametrize("make", SEARCHERS.values(), ids=SEARCHERS.keys())
+every_name = pytest.mark.parametrize("name", sorted({*CONTROLLERS} - {"plan"}))
 
 
 def score(genotype: Genotype) -> float:
@@ -82,36 +98,40 @@ def live(controller, *, num_asks: int, max_in_flight: int, seed: int):
     return story
 
 
-@pytest.mark.parametrize("name", ["random", "evolution"])
-def test_default_arguments_give_the_same_trajectory_in_every_process(name):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [*((name, {}) for name in sorted({*CONTROLLERS} - {"plan"})), ("ppo", {"policy": "recurrent"})],
+)
+def test_a_seed_gives_the_same_trajectory_in_every_process(name, options):
+    num_trials = 25 if name == "tpe" else 90
     program = f"""
 import hashlib
 from spinenas.controller import make_controller
 from spinenas.results.record import Evaluation
 from spinenas.space.search_space import SearchSpace
 
-controller = make_controller({name!r}, SearchSpace.spinenet49())
-for _ in range(90):
+controller = make_controller({name!r}, SearchSpace.spinenet49(), **{options!r})
+for _ in range({num_trials}):
     proposal = controller.ask()
-    print(proposal.number, proposal.parent, proposal.origin, proposal.genotype.text)
+    print(proposal.number, proposal.parent, proposal.origin, proposal.info, proposal.genotype.text)
     digest = hashlib.sha256(proposal.genotype.text.encode()).hexdigest()
     controller.tell(proposal.number, Evaluation(int(digest[:8], 16) / 2**32))
 """
     printed = set()
-    for hash_seed in ("0", "1", "77"):
+    for hash_seed, num_threads in (("0", "1"), ("1", "2"), ("77", "1")):
         done = subprocess.run(
             [sys.executable, "-c", program],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "OPENBLAS_NUM_THREADS": num_threads},
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, done.stderr
+        assert (done.returncode, done.stderr) == (0, "")
         printed.add(done.stdout)
     assert len(printed) == 1
-    assert printed.pop().count("\n") == 90
+    assert printed.pop().count("\n") == num_trials
 
 
-@pytest.mark.parametrize("name", ["random", "evolution"])
+@every_name
 def test_another_seed_is_another_trajectory(name):
     assert make_controller(name, SPINENET49, seed=0).ask() != make_controller(name, SPINENET49, seed=1).ask()
 
@@ -121,7 +141,7 @@ def test_another_seed_is_another_trajectory(name):
 def test_a_story_replayed_to_any_point_goes_on_as_it_was_lived(make, seed):
     story = live(make(TINY), num_asks=40, max_in_flight=7, seed=seed)
     assert len(story) == 80
-    for cut in {*range(seed, len(story), 5), len(story) - 1}:
+    for cut in {*range(seed, len(story), 20 if make in SLOW else 5), len(story) - 1}:
         controller = make(TINY)
         for kind, *fields in story[:cut]:
             if kind == "ask":
@@ -159,10 +179,11 @@ def test_the_order_of_results_does_not_matter_to_random_search():
 
 @every_controller
 def test_no_training_is_proposed_twice_with_fifty_in_flight(make):
+    num_asks = 70 if make in SLOW else 150
     for space in (TINY, SPINENET49):
-        story = live(make(space), num_asks=150, max_in_flight=50, seed=2)
+        story = live(make(space), num_asks=num_asks, max_in_flight=50, seed=2)
         asked = [fields[0] for kind, *fields in story if kind == "ask"]
-        assert [proposal.number for proposal in asked] == list(range(150))
+        assert [proposal.number for proposal in asked] == list(range(num_asks))
         trainings = Counter(
             (network_key(proposal.genotype), proposal.fidelity, proposal.replicate) for proposal in asked
         )
@@ -196,13 +217,14 @@ def test_exhaustion_survives_a_replay():
         controller.ask()
 
 
-@pytest.mark.parametrize("name", ["random", "evolution"])
+@every_name
 def test_only_feasible_networks_are_proposed(name):
     def feasible(genotype: Genotype) -> bool:
         return genotype.blocks[0].kind == "residual"
 
     controller = make_controller(name, TINY, feasible=feasible)
-    asked = [fields[0] for kind, *fields in live(controller, num_asks=150, max_in_flight=5, seed=0)
+    num_asks = 25 if name == "tpe" else 150
+    asked = [fields[0] for kind, *fields in live(controller, num_asks=num_asks, max_in_flight=5, seed=0)
              if kind == "ask"]  # fmt: skip
     assert all(feasible(proposal.genotype) for proposal in asked)
 
@@ -211,7 +233,7 @@ def test_only_feasible_networks_are_proposed(name):
         impossible.ask()
 
 
-@pytest.mark.parametrize("name", ["random", "evolution"])
+@every_name
 def test_an_observed_network_is_never_proposed(name):
     controller = make_controller(name, MINUTE)
     observed = list(MINUTE.enumerate())[::2]
@@ -223,7 +245,7 @@ def test_an_observed_network_is_never_proposed(name):
         controller.ask()
 
 
-@pytest.mark.parametrize("name", ["random", "evolution"])
+@every_name
 def test_a_network_of_another_space_is_not_observed(name):
     with pytest.raises(UserError, match="in tiny"):
         make_controller(name, TINY).observe(SPINENET_49, Evaluation(0.5))
@@ -437,6 +459,14 @@ def test_replicates_make_no_new_members_of_a_population():
         (lambda: make_controller("evolution", TINY, population_size=8), "tournament_size is 16 with"),
         (lambda: make_controller("evolution", TINY, tournament_size=0), "tournament_size is 0"),
         (lambda: make_controller("evolution", TINY, max_edits=0), "max_edits is 0"),
+        (lambda: make_controller("local", TINY, num_parents=0), "num_parents is 0 and num_random 16"),
+        (lambda: make_controller("ppo", TINY, policy="recurent"), "'recurent' is unknown; did you mean 'recurrent'"),
+        (lambda: make_controller("ppo", TINY, batch_size=1), "batch_size is 1, steps_per_batch 4"),
+        (lambda: make_controller("ppo", TINY, temperature=0.0), "temperature is 0.0"),
+        (lambda: make_controller("reinforce", TINY, learning_rate=0.0), "learning_rate 0.0"),
+        (lambda: make_controller("reinforce", TINY, baseline_decay=1.0), "baseline_decay is 1.0"),
+        (lambda: make_controller("tpe", TINY, sampler="tep"), "'tep' is unknown; did you mean 'tpe'"),
+        (lambda: make_controller("tpe", TINY, num_random=0), "num_random is 0"),
         (lambda: make_controller("random", TINY, control="alife"), "'alife' is unknown; did you mean 'alive'"),
         (lambda: make_controller("random", TINY, control="madds-band"), "give both or neither"),
         (lambda: MaddsBand(SCALINGS["49"], 640, 2, 1), "0 <= low <= high"),

@@ -1,0 +1,97 @@
+"""How long a controller takes to propose and to learn when it knows a thousand trials, and ten thousand.
+
+Run `python benchmarks/controller_speed.py`, or with names of controllers. Each lives a search of a landscape of its own
+making, 20 trials in flight, and the last 200 asks and tells are timed. Optuna's would take hours for that: they are
+given recorded trials, and the next few asks are timed. Times are the processor's, on one thread, so that others on the
+machine count for little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable
+from datetime import date
+
+import numpy as np
+
+from spinenas.controller import CONTROLLERS, Controller, Proposal, make_controller
+from spinenas.results.record import Evaluation
+from spinenas.space import Genotype, SearchSpace
+
+SPACE = SearchSpace.spinenet49()
+NUM_IN_FLIGHT, NUM_TIMED, NUM_TIMED_OF_OPTUNA = 20, 200, 10
+WEIGHTS = np.random.default_rng(0).normal(size=(2, SPACE.num_nodes, SPACE.num_nodes))
+
+MAKERS: dict[str, Callable[[], Controller]] = {
+    **{name: lambda name=name: make_controller(name, SPACE) for name in sorted(set(CONTROLLERS) - {"plan"})},  # type: ignore[misc]
+    "ppo, recurrent": lambda: make_controller("ppo", SPACE, policy="recurrent"),
+    "reinforce, factorised": lambda: make_controller("reinforce", SPACE, policy="factorised"),
+}
+
+
+def evaluation(genotype: Genotype, rng: np.random.Generator) -> Evaluation:
+    """A level and a parent have a weight in each place."""
+    total = rng.normal()
+    for node, block in enumerate(genotype.blocks, start=len(genotype.stem)):
+        total += WEIGHTS[0, node, block.level] + sum(WEIGHTS[1, node, parent] for parent in block.parents)
+    return Evaluation(0.2 + 0.004 * total)
+
+
+def lived(controller: Controller, num_known: int) -> tuple[list[float], list[float]]:
+    """Seconds of the last asks and tells of a search."""
+    rng, open_proposals = np.random.default_rng(1), []
+    asks, tells = [], []
+    for _ in range(num_known + NUM_IN_FLIGHT):
+        started = time.thread_time()
+        proposal = controller.ask()
+        asks.append(time.thread_time() - started)
+        assert proposal is not None
+        open_proposals.append(proposal)
+        if len(open_proposals) >= NUM_IN_FLIGHT:
+            proposal = open_proposals.pop(rng.integers(NUM_IN_FLIGHT))
+            result = evaluation(proposal.genotype, rng)
+            started = time.thread_time()
+            controller.tell(proposal.number, result)
+            tells.append(time.thread_time() - started)
+    return asks[-NUM_TIMED:], tells[-NUM_TIMED:]
+
+
+def given(controller: Controller, num_known: int) -> tuple[list[float], list[float]]:
+    """Seconds of the asks after recorded trials, and of the last tells of these."""
+    rng = np.random.default_rng(1)
+    asks, tells = [], []
+    for number in range(num_known):
+        genotype = SPACE.sample(rng)
+        controller.replay_ask(Proposal(number, genotype))
+        started = time.thread_time()
+        controller.tell(number, evaluation(genotype, rng))
+        tells.append(time.thread_time() - started)
+    for _ in range(NUM_TIMED_OF_OPTUNA):
+        started = time.thread_time()
+        controller.ask()
+        asks.append(time.thread_time() - started)
+    return asks, tells[-NUM_TIMED:]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MAKERS)}; default: all")
+    parser.add_argument("--known", type=int, nargs="+", default=[1000, 10_000])
+    arguments = parser.parse_args()
+    print(
+        f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
+        f"Python {platform.python_version()}, numpy {np.__version__}"
+    )
+    print(f"{'milliseconds':24} {'known':>6} {'ask p50':>9} {'ask p99':>9} {'tell p50':>9} {'tell p99':>9}")
+    for name in arguments.names or MAKERS:
+        for num_known in arguments.known:
+            asks, tells = (given if name == "tpe" else lived)(MAKERS[name](), num_known)
+            figures = [1000 * np.quantile(taken, at) for taken in (asks, tells) for at in (0.5, 0.99)]
+            print(f"{name:24} {num_known:6} " + " ".join(f"{figure:9.2f}" for figure in figures), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Local search: edits of the best few networks so far, none twice; the control for whatever claims to learn more.
+
+Source: White et al., "Exploring the Loss Landscape in Neural Architecture Search" (UAI 2021), with several centres
+and one random neighbour at a time, so that many trials may run at once. "Mutation is all you need" (Schneider et al.,
+2021) found that the gain of a published predictor came from such edits of the incumbent, not from predicting.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from statistics import fmean
+
+import numpy as np
+
+from spinenas.controller.base import Proposal
+from spinenas.controller.dedup import Candidate, Feasible, Ledger
+from spinenas.controller.outcome import objective_of
+from spinenas.results.record import Evaluation, Failure
+from spinenas.space.errors import UserError
+from spinenas.space.genotype import Genotype
+from spinenas.space.graph import network_key
+from spinenas.space.mutate import random_edit
+from spinenas.space.random_streams import generator
+from spinenas.space.sampling import sample_without_dead_blocks
+from spinenas.space.search_space import SearchSpace
+
+
+@dataclass(slots=True)
+class _Centre:
+    """A network with results; number is that of its first trial, None if it was observed."""
+
+    number: int | None
+    genotype: Genotype
+    objectives: list[float] = field(default_factory=list)
+    mean: float = 0.0
+
+
+class LocalSearch:
+    """Proposes an edit of one of the best networks by mean objective.
+
+    Args:
+        space: what to search.
+        num_parents: how many of the best have children, each equally likely.
+        num_random: proposals before that, random and without dead blocks; observed networks count.
+        seed: of the run.
+        feasible: what else a proposal must satisfy.
+
+    Where every neighbour that is drawn has been tried, two edits are made, and after that a random network is drawn.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        num_parents: int = 4,
+        num_random: int = 16,
+        seed: int = 0,
+        feasible: Feasible | None = None,
+    ) -> None:
+        if num_parents < 1 or num_random < 1:
+            raise UserError(f"num_parents is {num_parents} and num_random {num_random}; both are at least 1")
+        self._space = space
+        self._num_parents = num_parents
+        self._num_random = num_random
+        self._seed = seed
+        self._ledger = Ledger(space, feasible)
+        self._centres: dict[str, _Centre] = {}
+        self._num_observed = 0
+
+    def ask(self) -> Proposal | None:
+        """Return a random network first, later a neighbour of the best. Raises SpaceExhausted."""
+        rng = generator(self._seed, "controller/local", self._ledger.next_number)
+        num_begun = self._ledger.next_number + self._num_observed
+        if num_begun < self._num_random or not self._centres:
+            return self._ledger.propose(self._random(rng), rng=rng)
+        best = heapq.nlargest(self._num_parents, self._centres.values(), key=lambda centre: centre.mean)
+        return self._ledger.propose(
+            self._edits(best, rng, num_edits=1), self._edits(best, rng, num_edits=2), self._random(rng), rng=rng
+        )
+
+    def tell(self, number: int, result: Evaluation | Failure) -> bool:
+        """Add a result to its network's mean, a replicate's too."""
+        proposal = self._ledger.finish(number)
+        if proposal is None:
+            return False
+        objective = objective_of(result)
+        if objective is not None:
+            assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
+            self._add(number, proposal.genotype, objective)
+        return True
+
+    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
+        """Let an archived network have children."""
+        self._ledger.observe(genotype)
+        self._add(None, genotype, evaluation.objective)
+        self._num_observed += 1
+
+    def replay_ask(self, proposal: Proposal) -> None:
+        """Adopt a recorded proposal."""
+        self._ledger.adopt(proposal)
+
+    def _add(self, number: int | None, genotype: Genotype, objective: float) -> None:
+        centre = self._centres.setdefault(network_key(genotype), _Centre(number, genotype))
+        centre.objectives.append(objective)
+        centre.mean = fmean(centre.objectives)
+
+    def _random(self, rng: np.random.Generator) -> Iterator[Candidate]:
+        while True:
+            yield Candidate(sample_without_dead_blocks(self._space, rng), "random:alive")
+
+    def _edits(self, best: list[_Centre], rng: np.random.Generator, *, num_edits: int) -> Iterator[Candidate]:
+        while True:
+            parent = best[rng.integers(len(best))]
+            genotype, edits = parent.genotype, []
+            for _ in range(num_edits):
+                edit, genotype = random_edit(self._space, genotype, rng)
+                edits.append(edit)
+            yield Candidate(genotype, f"local:{'+'.join(edits)}", parent.number)

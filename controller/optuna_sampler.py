@@ -1,0 +1,179 @@
+"""Optuna's samplers on a space's flat decisions: TPE, and Gaussian processes; needs the extra `spinenas[optuna]`.
+
+Sources: Bergstra et al., "Algorithms for Hyper-Parameter Optimization" (NeurIPS 2011), in Optuna's form: categorical
+decisions (permutations as Lehmer digits), one estimator for each decision or a joint one, trials in flight taken as bad
+ones (`constant_liar`). Only samplers fit whose state is the trials alone, since a replay brings back nothing else:
+not NSGA-II, CMA-ES and quasi-Monte Carlo, which keep theirs in attributes.
+
+A proposal takes a fresh sampler, seeded by the proposal's number, so that a study that is rebuilt from recorded
+proposals and results goes on the same. It takes a tenth of a second and more at 1,000 trials (docs/benchmarks.md).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from spinenas.controller.base import Proposal
+from spinenas.controller.dedup import Candidate, Feasible, Ledger
+from spinenas.controller.outcome import objective_of
+from spinenas.results.record import Evaluation, Failure, Stage
+from spinenas.space.errors import UserError, nearest
+from spinenas.space.genotype import Genotype
+from spinenas.space.mutate import random_edit
+from spinenas.space.random_streams import generator, seed_for
+from spinenas.space.sampling import sample_without_dead_blocks
+from spinenas.space.search_space import SearchSpace
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+Sampler = Literal["tpe", "gp"]
+
+MAX_SAMPLES = 8
+"""Draws of the sampler for one proposal; each takes as long as all else together."""
+
+
+class OptunaSearch:
+    """Proposes what one of Optuna's samplers suggests.
+
+    Args:
+        space: what to search.
+        sampler: "tpe", or "gp", whose proposals take seconds.
+        multivariate: TPE with a joint estimator instead of one for each decision.
+        num_random: results before the sampler begins; Optuna's default is 10.
+        seed: of the run.
+        feasible: what else a proposal must satisfy.
+
+    Where it only repeats itself, edits of its samples are proposed, and after these random networks. Networks that
+    diverged have objective 0; other failures and replicates teach nothing.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        sampler: Sampler = "tpe",
+        multivariate: bool = False,
+        num_random: int = 10,
+        seed: int = 0,
+        feasible: Feasible | None = None,
+    ) -> None:
+        if sampler not in get_args(Sampler):
+            raise UserError(f"sampler {sampler!r} is unknown{nearest(sampler, get_args(Sampler))}")
+        if num_random < 1:
+            raise UserError(f"num_random is {num_random}; it is at least 1")
+        try:
+            import optuna
+        except ImportError as error:
+            raise UserError(
+                "the controller 'tpe' needs Optuna, which is not installed; pip install 'spinenas[optuna]'"
+            ) from error
+        self._space = space
+        self._sampler = sampler
+        self._multivariate = multivariate
+        self._num_random = num_random
+        self._seed = seed
+        self._ledger = Ledger(space, feasible)
+        self._distributions = {
+            decision.name: optuna.distributions.CategoricalDistribution(range(decision.num_options))
+            for decision in space.decisions
+        }
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce the study
+        self._study = optuna.create_study(direction="maximize")
+        optuna.logging.set_verbosity(verbosity)
+        self._num_trials = 0  # of the study, the refused ones with them
+        self._trials: dict[int, int] = {}  # number in the study by number of the open proposal
+
+    def ask(self) -> Proposal | None:
+        """Return what the sampler suggests. Raises SpaceExhausted."""
+        number = self._ledger.next_number
+        rng = generator(self._seed, "controller/optuna", number)
+        self._study.sampler = self._fresh_sampler(seed_for(self._seed, "controller/optuna/sampler", number) % 2**32)
+        drawn: list[Genotype] = []
+        proposal = self._ledger.propose(self._samples(drawn), self._edits(drawn, rng), self._random(rng), rng=rng)
+        self._add_trial(proposal)
+        return proposal
+
+    def tell(self, number: int, result: Evaluation | Failure) -> bool:
+        """Add a result to the study."""
+        if self._ledger.finish(number) is None:
+            return False
+        trial = self._trials.pop(number, None)
+        if trial is not None:
+            objective = objective_of(result)
+            if objective is None:
+                self._drop(trial)
+            else:
+                self._study.tell(trial, objective)
+        return True
+
+    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
+        """Add an archived result to the study."""
+        self._ledger.observe(genotype)
+        self._add(genotype, evaluation.objective)
+
+    def replay_ask(self, proposal: Proposal) -> None:
+        """Adopt a recorded proposal."""
+        self._ledger.adopt(proposal)
+        self._add_trial(proposal)
+
+    def _add_trial(self, proposal: Proposal) -> None:
+        if proposal.stage is Stage.SEARCH:
+            assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
+            self._trials[proposal.number] = self._add(proposal.genotype, None)
+
+    def _add(self, genotype: Genotype, objective: float | None) -> int:
+        """Add a trial, in flight if it has no objective, by its canonical vector: the one a replay has."""
+        from optuna.trial import TrialState, create_trial
+
+        names = [decision.name for decision in self._space.decisions]
+        trial = create_trial(
+            state=TrialState.RUNNING if objective is None else TrialState.COMPLETE,
+            value=objective,
+            params=dict(zip(names, self._space.encode(genotype), strict=True)),
+            distributions=dict(self._distributions),
+        )
+        self._study.add_trial(trial)
+        self._num_trials += 1
+        return self._num_trials - 1
+
+    def _drop(self, trial: int) -> None:
+        from optuna.trial import TrialState
+
+        self._study.tell(trial, state=TrialState.FAIL)  # samplers look past these
+
+    def _fresh_sampler(self, seed: int) -> BaseSampler:
+        from optuna.samplers import GPSampler, TPESampler
+
+        with warnings.catch_warnings(action="ignore"):  # that options are experimental
+            if self._sampler == "gp":
+                return GPSampler(seed=seed, n_startup_trials=self._num_random)
+            return TPESampler(
+                seed=seed,
+                n_startup_trials=self._num_random,
+                multivariate=self._multivariate,
+                constant_liar=True,
+                warn_independent_sampling=False,
+            )
+
+    def _samples(self, drawn: list[Genotype]) -> Iterator[Candidate]:
+        for _ in range(MAX_SAMPLES):
+            trial = self._study.ask(dict(self._distributions))
+            self._num_trials += 1
+            self._drop(trial.number)
+            drawn.append(self._space.decode([trial.params[decision.name] for decision in self._space.decisions]))
+            yield Candidate(drawn[-1], self._sampler)
+
+    def _edits(self, drawn: list[Genotype], rng: np.random.Generator) -> Iterator[Candidate]:
+        while True:
+            edit, genotype = random_edit(self._space, drawn[rng.integers(len(drawn))], rng)
+            yield Candidate(genotype, f"{self._sampler}+mutation:{edit}")
+
+    def _random(self, rng: np.random.Generator) -> Iterator[Candidate]:
+        while True:
+            yield Candidate(sample_without_dead_blocks(self._space, rng), "random:alive")

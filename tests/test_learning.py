@@ -1,0 +1,273 @@
+"""What controllers learn from results, and from which."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections import Counter
+from functools import cache
+
+import numpy as np
+import pytest
+from as_recorded import as_recorded
+
+from spinenas.controller import LocalSearch, OptunaSearch, Ppo, Proposal, RandomSearch, Reinforce
+from spinenas.controller.base import Controller
+from spinenas.results.record import Evaluation, Failure, FailureKind, Stage
+from spinenas.space.genotype import Genotype
+from spinenas.space.graph import dead_blocks
+from spinenas.space.published import SPINENET_49
+from spinenas.space.search_space import SearchSpace
+
+SPINENET49 = SearchSpace.spinenet49()
+UNLIMITED = SearchSpace.spinenet49(window=None)
+
+
+@cache
+def weight(*term: object) -> float:
+    return random.Random(str(term)).gauss(0, 1)
+
+
+def objective(genotype: Genotype, landscape: int) -> float:
+    """Each block's level and kind at its place, and each of its connections, has a weight; 0.2 +- 0.03 or so."""
+    total = 0.0
+    for node, block in enumerate(genotype.blocks):
+        total += weight(landscape, "level", node, block.level) + weight(landscape, "kind", node, block.kind)
+        total += sum(weight(landscape, "edge", node, parent) for parent in block.parents)
+    return 0.2 + 0.004 * total
+
+
+def late_mean(controller: Controller, landscape: int, *, num_trials: int, in_flight: int) -> float:
+    """Mean objective of the last quarter of proposals; results come in a random order, `in_flight` asked before one."""
+    draw, waiting, values = random.Random(landscape), [], []
+    for _ in range(num_trials):
+        if len(waiting) >= in_flight:
+            proposal = waiting.pop(draw.randrange(len(waiting)))
+            value = values[proposal.number] + draw.gauss(0, 0.002)
+            assert controller.tell(proposal.number, Evaluation(value))
+        proposal = controller.ask()
+        waiting.append(proposal)
+        values.append(objective(proposal.genotype, landscape))
+    return float(np.mean(values[-num_trials // 4 :]))
+
+
+@cache
+def late_mean_of_random_search(landscape: int) -> float:
+    return late_mean(RandomSearch(SPINENET49, seed=landscape), landscape, num_trials=200, in_flight=1)
+
+
+@pytest.mark.parametrize(
+    ("make", "num_trials", "in_flight", "margin"),
+    [
+        (lambda seed: LocalSearch(SPINENET49, seed=seed), 200, 8, 0.015),
+        (lambda seed: Reinforce(SPINENET49, policy="factorised", seed=seed), 200, 8, 0.015),
+        (lambda seed: Reinforce(SPINENET49, seed=seed), 160, 8, 0.01),
+        (lambda seed: Ppo(SPINENET49, seed=seed), 300, 8, 0.015),
+        (lambda seed: Ppo(SPINENET49, policy="recurrent", seed=seed), 240, 8, 0.006),
+        (lambda seed: Ppo(SPINENET49, seed=seed), 600, 100, 0.015),
+        (lambda seed: OptunaSearch(SPINENET49, seed=seed), 70, 4, 0.004),
+    ],
+    ids=["local", "reinforce factorised", "reinforce", "ppo", "ppo recurrent", "ppo, 100 in flight", "tpe"],
+)
+def test_later_proposals_are_better_than_random_ones_on_every_seed(
+    make, num_trials: int, in_flight: int, margin: float
+) -> None:
+    gains = [
+        late_mean(make(seed), seed, num_trials=num_trials, in_flight=in_flight) - late_mean_of_random_search(seed)
+        for seed in range(3)
+    ]
+    assert min(gains) > margin, gains  # the standard deviation of a random network is 0.03
+
+
+def learners() -> list[Controller]:
+    return [
+        LocalSearch(SPINENET49, num_random=2),
+        Reinforce(SPINENET49, batch_size=2),
+        Ppo(SPINENET49, batch_size=2),
+        OptunaSearch(SPINENET49, num_random=2),
+    ]
+
+
+every_learner = pytest.mark.parametrize("which", range(4), ids=["local", "reinforce", "ppo", "tpe"])
+DIVERGED = Failure(FailureKind.DIVERGED, "the loss is not finite")
+LOST = Failure(FailureKind.TIMEOUT, "took too long")
+
+
+def after(which: int, *results: Evaluation | Failure) -> list[Proposal | None]:
+    """The proposals that follow when so many were asked and these are their results."""
+    controller = learners()[which]
+    asked = [controller.ask() for _ in results]
+    for proposal, result in zip(asked, results, strict=True):
+        assert controller.tell(proposal.number, result)
+    return [controller.ask() for _ in range(4)]
+
+
+@every_learner
+def test_a_diverged_network_counts_as_objective_0(which: int) -> None:
+    results = [Evaluation(0.3), Evaluation(0.1), Evaluation(0.2)]
+    assert after(which, *results, DIVERGED) == after(which, *results, Evaluation(0.0))
+    assert after(which, *results, DIVERGED) != after(which, *results, Evaluation(0.9))
+
+
+@every_learner
+def test_other_failures_teach_nothing(which: int) -> None:
+    """A controller that was told of one goes on as if the trial were not there, but for the number."""
+    results = [Evaluation(0.3), Evaluation(0.1), Evaluation(0.2)]
+    kinds = [kind for kind in FailureKind if kind is not FailureKind.DIVERGED]
+    following = [after(which, *results, Failure(kind, "")) for kind in kinds]
+    assert all(proposals == following[0] for proposals in following)
+    assert following[0] != after(which, *results, Evaluation(0.9))
+    assert following[0] != after(which, *results, DIVERGED)
+
+
+@pytest.mark.parametrize("which", [1, 2, 3], ids=["reinforce", "ppo", "tpe"])
+def test_replicates_change_no_later_proposal(which: int) -> None:
+    controllers = [learners()[which] for _ in range(2)]
+    for controller, value in zip(controllers, (0.9, 0.1), strict=True):
+        first = controller.ask()
+        for number in range(1, 6):
+            controller.replay_ask(Proposal(number, first.genotype, replicate=number, stage=Stage.RERANK))
+            assert controller.tell(number, Evaluation(value * number))
+    assert controllers[0].ask() == controllers[1].ask()
+
+
+@every_learner
+def test_archived_results_teach(which: int) -> None:
+    following = []
+    for sign in (1, -1):
+        controller, rng = learners()[which], np.random.default_rng(0)
+        for number in range(8):
+            controller.observe(SPINENET49.sample(rng), Evaluation(sign * 0.1 * number))
+        following.append(controller.ask())
+    assert following[0].genotype != following[1].genotype
+
+
+# Local search
+
+
+def test_the_best_by_mean_have_children_and_a_bad_replicate_costs_a_place() -> None:
+    controller = LocalSearch(SPINENET49, num_parents=1, num_random=3)
+    asked = [controller.ask() for _ in range(3)]
+    assert all(proposal.origin == "random:alive" and not dead_blocks(proposal.genotype) for proposal in asked)
+    for number, value in enumerate((0.2, 0.3, 0.25)):
+        controller.tell(number, Evaluation(value))
+    child = controller.ask()
+    assert (child.parent, child.origin.split(":")[0]) == (1, "local")
+    controller.replay_ask(Proposal(4, asked[1].genotype, replicate=1, stage=Stage.RERANK))
+    controller.tell(4, Evaluation(0.1))
+    assert {controller.ask().parent for _ in range(5)} == {2}
+
+
+def test_an_observed_network_has_children_without_a_parents_number() -> None:
+    controller = LocalSearch(UNLIMITED, num_random=1)
+    controller.observe(SPINENET_49, Evaluation(0.4))
+    child = controller.ask()
+    assert child.parent is None
+    assert child.origin.startswith("local:")
+
+
+# Policies
+
+
+def test_a_sample_carries_its_log_probability_and_it_survives_the_journal() -> None:
+    for proposal in (Ppo(SPINENET49).ask(), Reinforce(SPINENET49).ask()):
+        assert proposal.origin == "policy"
+        assert -90 < proposal.info["log_prob"] < -50, "some 1e38 genotypes are all but equally likely"
+        assert as_recorded(proposal).info == proposal.info
+
+
+def test_a_policy_that_repeats_itself_proposes_edits_of_its_samples() -> None:
+    controller = Ppo(SPINENET49)
+    controller._policy.parameters["logits"][:] = -1000.0 * np.arange(controller._sequence.max_features)
+    controller._policy.changed()
+    asked = [controller.ask() for _ in range(6)]
+    assert asked[0].origin == "policy"
+    assert {proposal.origin.split(":")[0] for proposal in asked[1:]} == {"policy+mutation"}
+
+
+def test_a_reward_of_one_option_makes_it_likely() -> None:
+    """Of the entropy that the policy begins with, the rewarded choice loses most."""
+    for controller in (
+        Ppo(SPINENET49, batch_size=10),
+        Reinforce(SPINENET49, policy="factorised"),
+        Reinforce(SPINENET49),
+    ):
+        for _ in range(250):
+            proposal = controller.ask()
+            controller.tell(proposal.number, Evaluation(0.1 + 0.1 * (proposal.genotype.blocks[14].level == 7)))
+        rewarded = [controller.ask().genotype.blocks[14].level == 7 for _ in range(20)]
+        assert sum(rewarded) >= 17, type(controller)
+
+
+def test_entropy_keeps_a_policy_open() -> None:
+    """With equal results advantages are 0, and only the entropy is left to move a policy."""
+    log_probs = {}
+    for entropy_weight in (0.0, 1.0):
+        controller = Ppo(SPINENET49, entropy_weight=entropy_weight, batch_size=5)
+        controller._policy.parameters["logits"][:, ::2] = 1.5
+        controller._policy.changed()
+        for _ in range(50):
+            controller.tell(controller.ask().number, Evaluation(0.2))
+        log_probs[entropy_weight] = np.mean([controller.ask().info["log_prob"] for _ in range(50)])
+    assert log_probs[1.0] < log_probs[0.0] - 3
+
+
+# Optuna
+
+
+def test_without_optuna_there_is_one_clear_sentence() -> None:
+    program = """
+import sys
+sys.modules["optuna"] = None
+from spinenas.controller import make_controller
+from spinenas.space import SearchSpace, UserError
+make_controller("ppo", SearchSpace.tiny())
+try:
+    make_controller("tpe", SearchSpace.tiny())
+except UserError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == (
+        "the controller 'tpe' needs Optuna, which is not installed; pip install 'spinenas[optuna]'\n"
+    )
+
+
+def test_optuna_says_nothing_and_its_settings_are_left_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    controller = OptunaSearch(SearchSpace.tiny(), num_random=2)
+    for _ in range(6):
+        controller.tell(controller.ask().number, Evaluation(0.2))
+    controller.tell(controller.ask().number, LOST)
+    assert capfd.readouterr() == ("", "")
+    assert optuna.logging.get_verbosity() == verbosity
+
+
+def test_what_is_in_flight_is_so_in_the_study_and_refused_samples_are_looked_past() -> None:
+    controller = OptunaSearch(SearchSpace.tiny(), num_random=2)
+    for _ in range(5):
+        controller.ask()
+    controller.tell(1, Evaluation(0.2))
+    controller.tell(2, LOST)
+    states = Counter(trial.state.name for trial in controller._study.trials)
+    assert (states["RUNNING"], states["COMPLETE"]) == (3, 1)
+    assert states["FAIL"] >= 6
+
+
+def test_gaussian_processes_fit_as_well() -> None:
+    first, second = OptunaSearch(SearchSpace.tiny(), sampler="gp", num_random=3), None
+    story = []
+    for _ in range(5):
+        proposal = first.ask()
+        story.append((proposal, Evaluation(0.1 * len(story))))
+        first.tell(proposal.number, story[-1][1])
+    second = OptunaSearch(SearchSpace.tiny(), sampler="gp", num_random=3)
+    for proposal, evaluation in story:
+        second.replay_ask(as_recorded(proposal))
+        second.tell(proposal.number, evaluation)
+    following = first.ask()
+    assert following == second.ask()
+    assert following.origin == "gp"

@@ -1,0 +1,214 @@
+"""Policies against brute force: what they make of genotypes, how likely they say these are, and which way is up."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from spinenas.controller.adam import Adam
+from spinenas.controller.choice_sequence import ChoiceSequence
+from spinenas.controller.policy import FactorisedPolicy, Policy, RecurrentPolicy, Squash, make_policy
+from spinenas.controller.ppo import clipped_slopes, importance, normalised
+from spinenas.space.genotype import SPINENET_STEM, BlockKind, Genotype
+from spinenas.space.published import SPINENET_49
+from spinenas.space.search_space import SearchSpace
+
+TINY = SearchSpace.tiny()
+SPINENET49 = SearchSpace.spinenet49()
+KNOTTED = SearchSpace("knotted", SPINENET_STEM, (3, 3, 4), (3, 5), (-1, 0, 1), (BlockKind.BOTTLENECK,), 2)
+"""Several decision vectors for one genotype, by equal base blocks and by steps that undo a swap."""
+
+policies = pytest.mark.parametrize("kind", ["factorised", "recurrent"])
+squashes = pytest.mark.parametrize("squash", [Squash(), Squash(3.0), Squash(5.0, 2.5)], ids=["plain", "warm", "ENAS"])
+
+
+def trained(kind: str, space: SearchSpace, squash: Squash | None = None, scale: float = 0.5) -> Policy:
+    """A policy with parameters all over the place."""
+    rng = np.random.default_rng(7)
+    policy = make_policy(kind, ChoiceSequence(space), squash or Squash(), rng)
+    for values in policy.parameters.values():
+        values += rng.normal(scale=scale, size=values.shape)
+    policy.changed()
+    return policy
+
+
+def log_probs(policy: Policy, options: np.ndarray) -> np.ndarray:
+    priors = np.stack([policy.sequence.log_prior(row) for row in options.tolist()], axis=1)
+    return policy.likelihood(options, priors).log_probs
+
+
+def every_genotype(space: SearchSpace) -> list[Genotype]:
+    return list(space.enumerate())
+
+
+@pytest.mark.parametrize(
+    "space", [TINY, KNOTTED, SPINENET49, SearchSpace.r0_sp53(), SearchSpace.spinenet49(window=None)]
+)
+def test_a_genotype_survives_its_sequence(space: SearchSpace) -> None:
+    sequence = ChoiceSequence(space)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        genotype = space.sample(rng)
+        options = sequence.options(genotype)
+        assert sequence.genotype(options) == genotype
+        prior = sequence.log_prior(options)
+        assert np.isfinite(prior[np.arange(sequence.num_choices), options]).all()
+
+
+def test_spinenet_49_has_44_choices_and_takes_published_levels() -> None:
+    sequence = ChoiceSequence(SPINENET49)
+    assert (sequence.num_choices, sequence.num_levels) == (44, 15)
+    assert ChoiceSequence(SearchSpace.spinenet49(window=None)).genotype(
+        ChoiceSequence(SearchSpace.spinenet49(window=None)).options(SPINENET_49)
+    ) == (SPINENET_49)
+
+
+@policies
+def test_probabilities_of_all_genotypes_sum_to_one(kind: str) -> None:
+    policy = trained(kind, KNOTTED, Squash(5.0, 2.5))
+    options = np.array([policy.sequence.options(genotype) for genotype in every_genotype(KNOTTED)])
+    assert len({tuple(row) for row in options.tolist()}) == KNOTTED.size() == len(options)
+    total = sum(np.exp(log_probs(policy, part)).sum() for part in np.array_split(options, 1 + len(options) // 2000))
+    assert total == pytest.approx(1.0, abs=1e-9)
+
+
+def test_an_untrained_factorised_policy_is_the_published_uniform_draw() -> None:
+    num_vectors = Counter(
+        KNOTTED.decode(vector)
+        for vector in itertools.product(*(range(decision.num_options) for decision in KNOTTED.decisions))
+    )
+    assert max(num_vectors.values()) > 4
+    policy = FactorisedPolicy(ChoiceSequence(KNOTTED), Squash())
+    genotypes = every_genotype(KNOTTED)[::7]
+    probabilities = np.exp(log_probs(policy, np.array([policy.sequence.options(genotype) for genotype in genotypes])))
+    expected = [num_vectors[genotype] / KNOTTED.num_vectors() for genotype in genotypes]
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-9)
+
+
+@policies
+@squashes
+def test_samples_are_as_likely_as_the_policy_says(kind: str, squash: Squash) -> None:
+    space = SearchSpace("minute", SPINENET_STEM, (3, 3), (3, 4), (0, 1), (BlockKind.BOTTLENECK,), 2)
+    policy = trained(kind, space, squash)
+    options, drawn = policy.sample(np.random.default_rng(0), 4000)
+    np.testing.assert_allclose(log_probs(policy, options), drawn, rtol=1e-9)
+    counts = Counter(map(tuple, options.tolist()))
+    for row, log_prob in {tuple(row): value for row, value in zip(options.tolist(), drawn, strict=True)}.items():
+        expected = 4000 * np.exp(log_prob)
+        assert abs(counts[row] - expected) < 5 * np.sqrt(expected) + 1
+
+
+@policies
+def test_one_sample_and_many_agree(kind: str) -> None:
+    policy = trained(kind, SPINENET49)
+    options, drawn = policy.sample(np.random.default_rng(3), 6)
+    assert all(SPINENET49.encode(policy.sequence.genotype(row)) for row in options.tolist()), "all are of the space"
+    for row, log_prob in zip(options, drawn, strict=True):
+        assert log_probs(policy, row[None])[0] == pytest.approx(log_prob, rel=1e-9)
+
+
+@policies
+@squashes
+def test_gradients_are_those_of_finite_differences(kind: str, squash: Squash) -> None:
+    policy = trained(kind, TINY, squash, scale=0.3)
+    rng = np.random.default_rng(1)
+    options, _ = policy.sample(rng, 5)
+    priors = np.stack([policy.sequence.log_prior(row) for row in options.tolist()], axis=1)
+    weights, by_entropy, step = rng.normal(size=5), 0.7, 1e-5
+
+    def value() -> float:
+        policy.changed()
+        likelihood = policy.likelihood(options, priors)
+        return float(weights @ likelihood.log_probs + by_entropy * likelihood.entropies.sum())
+
+    gradient = policy.gradient(policy.likelihood(options, priors), weights, by_entropy)
+    assert gradient.keys() == policy.parameters.keys()
+    for name, values in policy.parameters.items():
+        places = [tuple(rng.integers(size) for size in values.shape) for _ in range(12)]
+        places.append(np.unravel_index(np.abs(gradient[name]).argmax(), values.shape))
+        for place in places:
+            kept = values[place]
+            values[place] = kept + step
+            above = value()
+            values[place] = kept - step
+            below = value()
+            values[place] = kept
+            assert gradient[name][place] == pytest.approx((above - below) / (2 * step), abs=1e-6), name
+
+
+def test_entropy_is_that_of_brute_force() -> None:
+    space = SearchSpace("minute", SPINENET_STEM, (3, 4), (3,), (0,), (BlockKind.BOTTLENECK, BlockKind.RESIDUAL), 2)
+    policy = trained("factorised", space)
+    options = np.array([policy.sequence.options(genotype) for genotype in every_genotype(space)])
+    priors = np.stack([policy.sequence.log_prior(row) for row in options.tolist()], axis=1)
+    likelihood = policy.likelihood(options, priors)
+    probabilities = np.exp(likelihood.log_probs)
+    assert probabilities.sum() == pytest.approx(1.0)
+    expected = -(probabilities * likelihood.log_probs).sum()
+    assert (probabilities * likelihood.entropies).sum() == pytest.approx(expected)
+
+
+def test_adam_is_torchs() -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    ours = {"a": rng.normal(size=(3, 4)), "b": rng.normal(size=5)}
+    theirs = {name: torch.tensor(values, requires_grad=True) for name, values in ours.items()}
+    adam, reference = Adam(ours, learning_rate=0.01), torch.optim.Adam(theirs.values(), lr=0.01, maximize=True)
+    for _ in range(20):
+        slopes = {name: rng.normal(size=values.shape) for name, values in ours.items()}
+        for name, slope in slopes.items():
+            theirs[name].grad = torch.tensor(slope)
+        adam.step(slopes)
+        reference.step()
+    for name, values in ours.items():
+        np.testing.assert_allclose(values, theirs[name].detach().numpy(), rtol=1e-10)
+
+
+def test_the_lstm_is_torchs() -> None:
+    torch = pytest.importorskip("torch")
+    policy = trained("recurrent", TINY)
+    assert isinstance(policy, RecurrentPolicy)
+    rng = np.random.default_rng(0)
+    inputs, state, cell = rng.normal(size=(3, 2, 100))
+    reference = torch.nn.LSTMCell(100, 100).double()
+    # torch has the gates in the order input, forget, candidate, output.
+    kernel = policy.parameters["kernel"].reshape(200, 4, 100)[:, [0, 1, 3, 2]].reshape(200, 400)
+    bias = policy.parameters["bias"].reshape(4, 100)[[0, 1, 3, 2]].ravel()
+    with torch.no_grad():
+        reference.weight_ih.copy_(torch.tensor(kernel[:100].T))
+        reference.weight_hh.copy_(torch.tensor(kernel[100:].T))
+        reference.bias_ih.copy_(torch.tensor(bias))
+        reference.bias_hh.zero_()
+        expected = reference(torch.tensor(inputs), (torch.tensor(state), torch.tensor(cell)))
+    ours = policy._step(inputs, state, cell)
+    np.testing.assert_allclose(ours[0], expected[0].numpy(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(ours[1], expected[1].numpy(), rtol=1e-9, atol=1e-12)
+
+
+# PPO's arithmetic
+
+
+def test_advantages_have_mean_0_and_variance_1_and_equal_results_teach_nothing() -> None:
+    advantages = normalised(np.array([0.1, 0.2, 0.6]))
+    assert (advantages.mean(), advantages.std()) == (pytest.approx(0.0), pytest.approx(1.0))
+    assert not normalised(np.full(4, 0.3)).any()
+
+
+def test_a_result_counts_less_the_less_likely_it_has_become_within_bounds() -> None:
+    now, then = np.log([0.3, 0.1, 0.1, 0.1]), np.array([np.log(0.4), np.log(0.9), np.log(0.02), np.nan])
+    np.testing.assert_allclose(importance(now, then), [0.75, 0.5, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("advantage", [1.5, -1.5])
+@pytest.mark.parametrize("ratio", [0.5, 0.85, 1.0, 1.15, 1.9])
+def test_slopes_are_those_of_the_clipped_objective(advantage: float, ratio: float) -> None:
+    def value(log_ratio: float) -> float:
+        r = np.exp(log_ratio)
+        return min(r * advantage, float(np.clip(r, 0.8, 1.2)) * advantage)
+
+    at, step = np.log(ratio), 1e-6
+    (slope,) = clipped_slopes(np.array([ratio]), np.array([advantage]), 0.2)
+    assert slope == pytest.approx((value(at + step) - value(at - step)) / (2 * step), abs=1e-6)
