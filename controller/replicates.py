@@ -1,7 +1,8 @@
 """The end of a budget goes to further trainings of the leaders; knows nothing of how networks are found.
 
 The best of many single evaluations is mostly the luckiest. Training the leaders again, each time with another
-seed, turns the last tenth of a budget into a winner that is better in truth.
+seed, turns the last tenth of a budget into a winner that is better in truth; and what is left of that tenth once the
+winner is settled is not spent.
 """
 
 from __future__ import annotations
@@ -51,9 +52,11 @@ class ReplicateLeaders:
         num_trials: the whole budget; a raised one, on resume, is searched first and replicated after.
         share: of the budget that is reserved for replicates.
 
-    Leaders are the best max(2, half of the reserved trials) networks by mean, as known at each ask; the one
-    with the fewest trainings, in flight or finished, is next, of equals the better one. A training that was stopped
-    early makes no leader.
+    Leaders are the best max(2, half of the reserved trials) networks by mean, as known at each ask. Each is trained
+    twice; from then on only the contenders are, those whose means are not below the best one's by more than the pooled
+    spread of single trainings explains (`Spread.separates`). The one with the fewest trainings, in flight or finished,
+    is next, of equals the better one. Where the best is the only contender left, the winner is settled, and what is
+    left of the budget is not spent. A training that was stopped early makes no leader.
     """
 
     def __init__(self, controller: Controller, *, num_trials: int, share: float = 0.1) -> None:
@@ -71,8 +74,8 @@ class ReplicateLeaders:
     def ask(self) -> Proposal | None:
         """Return the searcher's proposal or, at the end of the budget, a replicate; None before any result.
 
-        Raises SpaceExhausted when nothing is left to search and the reserved replicates are spent, or when
-        every trial has failed.
+        Raises SpaceExhausted when nothing is left to search and the reserved replicates are spent, when the winner is
+        settled, or when every trial has failed.
         """
         if self._num_asked - self._num_replicated < self._num_searched:
             try:
@@ -128,6 +131,13 @@ class ReplicateLeaders:
             if not self._open:
                 raise SpaceExhausted("no trial has given a result, so that there is none to replicate")
             return None
+        if all(network.num_asked > 1 for network in leaders):
+            leaders = _contenders(leaders)
+        if len(leaders) == 1 and len(leaders[0].objectives) > 1:
+            if self._open:
+                return None  # what is in flight may unsettle it
+            number = leaders[0].first.number
+            raise SpaceExhausted(f"the winner is settled, trial {number} leads by more than seeds explain")
         leader = min(leaders, key=lambda network: network.num_asked)  # the first, and so the best, of equals
         return Proposal(
             self._num_asked,
@@ -138,3 +148,14 @@ class ReplicateLeaders:
             parent=leader.first.number,
             origin="replicate",
         )
+
+
+def _contenders(leaders: list[_Network]) -> list[_Network]:
+    """The best of some ranked networks and those that it is not separated from; all while no spread is known."""
+    from spinenas.results.spread import pooled_spread  # scipy
+
+    spread = pooled_spread([network.objectives for network in leaders])
+    if spread is None:
+        return leaders
+    best = leaders[0].objectives
+    return [network for network in leaders if not spread.separates(best, network.objectives)]

@@ -200,7 +200,8 @@ class BudgetConfig:
 
     Attributes:
         num_trials: trainings in all.
-        replicate_share: share of them that trains the leaders again with other seeds, at the end.
+        replicate_share: share of them that trains the leaders again with other seeds, at the end; what is left of it
+            once the winner is settled is not spent.
         max_accelerator_hours: no trial is begun that would not end within so many hours of accelerators in all, at
             the mean of the trials so far (a worker on CPUs counts as one accelerator); None for no limit.
         price_per_accelerator_hour: in your currency; what `--dry-run` reckons with.

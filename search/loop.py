@@ -44,7 +44,9 @@ logger = logging.getLogger(__name__)
 CONFIGURED_IN_PYTHON = "# This run was configured in Python; config.json has every value.\n"
 
 SEARCH_PROTOCOL = 1
-"""Raised whenever the code changes what a resumed run would propose: it is then no longer the same run."""
+"""Raised whenever the code changes what a resumed run would search: it is then no longer the same run.
+
+The replicates at the end are not part of it: a run begun before they stopped at a settled winner stops there too."""
 
 
 @dataclass(frozen=True, slots=True)

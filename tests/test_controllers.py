@@ -78,14 +78,19 @@ def outcome(proposal: Proposal) -> Evaluation | Failure:
 
 
 def live(controller, *, num_asks: int, max_in_flight: int, seed: int):
-    """Ask and tell in a random order; return what happened as ("ask", proposal) and ("tell", number, result)."""
+    """Ask and tell in a random order, to the end of the space at most; return what happened as ("ask", proposal),
+    ("tell", number, result) and ("exhausted",)."""
     draw = random.Random(seed)
     story, open_proposals = [], []
     num_asked = 0
     while num_asked < num_asks or open_proposals:
         may_ask = num_asked < num_asks and len(open_proposals) < max_in_flight
         if may_ask and (not open_proposals or draw.random() < 0.6):
-            proposal = controller.ask()
+            try:
+                proposal = controller.ask()
+            except SpaceExhausted:
+                story.append(("exhausted",))
+                break
             if proposal is not None:
                 story.append(("ask", proposal))
                 open_proposals.append(proposal)
@@ -140,7 +145,8 @@ def test_another_seed_is_another_trajectory(name):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_story_replayed_to_any_point_goes_on_as_it_was_lived(make, seed):
     story = live(make(TINY), num_asks=40, max_in_flight=7, seed=seed)
-    assert len(story) == 80
+    num_asked = [kind for kind, *_ in story].count("ask")
+    assert num_asked == 40 or (story[-1] == ("exhausted",) and num_asked > 30)
     for cut in {*range(seed, len(story), 20 if make in SLOW else 5), len(story) - 1}:
         controller = make(TINY)
         for kind, *fields in story[:cut]:
@@ -151,6 +157,9 @@ def test_a_story_replayed_to_any_point_goes_on_as_it_was_lived(make, seed):
         for kind, *fields in story[cut:]:
             if kind == "ask":
                 assert controller.ask() == fields[0]
+            elif kind == "exhausted":
+                with pytest.raises(SpaceExhausted):
+                    controller.ask()
             else:
                 assert controller.tell(*fields)
 
@@ -183,7 +192,8 @@ def test_no_training_is_proposed_twice_with_fifty_in_flight(make):
     for space in (TINY, SPINENET49):
         story = live(make(space), num_asks=num_asks, max_in_flight=50, seed=2)
         asked = [fields[0] for kind, *fields in story if kind == "ask"]
-        assert [proposal.number for proposal in asked] == list(range(num_asks))
+        assert [proposal.number for proposal in asked] == list(range(len(asked)))
+        assert len(asked) == num_asks or story[-1] == ("exhausted",)
         trainings = Counter(
             (network_key(proposal.genotype), proposal.fidelity, proposal.replicate) for proposal in asked
         )
@@ -394,6 +404,51 @@ def test_the_end_of_a_budget_goes_round_the_leaders():
     assert controller.ask().parent == 3
 
 
+def told(controller, *objectives):
+    """Ask for replicates and tell their objectives, None for a failure; return the trials they repeat."""
+    asked = []
+    for objective in objectives:
+        proposal = controller.ask()
+        controller.tell(proposal.number, FAILURE if objective is None else Evaluation(objective))
+        asked.append(proposal.parent)
+    return asked
+
+
+def test_what_is_separated_from_the_best_is_trained_no_more():
+    controller = replicated(num_trials=20, share=0.6)
+    tell_all(controller, [0.50, 0.51, 0.30, 0.10, 0.05, 0.04, 0.03, 0.02])
+    # Six leaders, each trained again; then 0 and 1 alone contend, whose seeds are 0.02 apart.
+    assert told(controller, 0.53, 0.51, 0.31, 0.11, 0.06, 0.05) == [1, 0, 2, 3, 4, 5]
+    assert told(controller, 0.51, 0.52, 0.53, 0.52) == [1, 0, 1, 0]
+
+
+def test_a_settled_winner_ends_the_budget_early():
+    controller = replicated(num_trials=20, share=0.6)
+    tell_all(controller, [0.60, 0.50, 0.30, 0.10, 0.05, 0.04, 0.03, 0.02])
+    proposals = [controller.ask() for _ in range(6)]
+    for proposal, objective in zip(proposals[:5], (0.61, 0.51, 0.31, 0.11, 0.06), strict=True):
+        controller.tell(proposal.number, Evaluation(objective))
+    assert controller.ask() is None  # the sixth is in flight
+    controller.tell(proposals[5].number, Evaluation(0.05))
+    with pytest.raises(SpaceExhausted, match=r"the winner is settled.* trial 0"):
+        controller.ask()
+
+
+def test_a_winner_with_one_result_is_not_settled():
+    controller = replicated(num_trials=20, share=0.6)
+    tell_all(controller, [0.90, 0.50, 0.30, 0.10, 0.05, 0.04, 0.03, 0.02])
+    assert told(controller, None, 0.51, 0.31, 0.11, 0.06, 0.05) == [0, 1, 2, 3, 4, 5]
+    assert told(controller, None, 0.91) == [0, 0]
+    with pytest.raises(SpaceExhausted, match=r"the winner is settled.* trial 0"):
+        controller.ask()
+
+
+def test_equal_results_settle_nothing():
+    controller = replicated(num_trials=20, share=0.6)
+    tell_all(controller, [0.5] * 8)
+    assert told(controller, *[0.5] * 8) == [0, 1, 2, 3, 4, 5, 0, 1]
+
+
 def test_a_failed_replicate_counts_as_a_training_and_not_as_a_result():
     controller = replicated()
     tell_all(controller, [0.1, 0.4, 0.3, 0.2, None])
@@ -422,8 +477,9 @@ def test_a_raised_budget_is_searched_first():
     for _ in range(8):
         proposal = short.ask()
         long.replay_ask(proposal)
-        assert short.tell(proposal.number, Evaluation(score(proposal.genotype)))
-        assert long.tell(proposal.number, Evaluation(score(proposal.genotype)))
+        noisy = Evaluation(score(proposal.genotype) + 0.5 * proposal.replicate)
+        assert short.tell(proposal.number, noisy)
+        assert long.tell(proposal.number, noisy)
     following = [long.ask() for _ in range(8)]
     assert [proposal.stage for proposal in following] == [Stage.SEARCH] * 6 + [Stage.RERANK] * 2
     assert [proposal.number for proposal in following] == list(range(8, 16))
@@ -434,7 +490,7 @@ def test_an_exhausted_space_still_gets_its_replicates_and_no_more():
     num_networks = len(networks(MINUTE))
     for _ in range(num_networks + 5):
         proposal = controller.ask()
-        controller.tell(proposal.number, Evaluation(score(proposal.genotype)))
+        controller.tell(proposal.number, Evaluation(score(proposal.genotype) + 0.5 * proposal.replicate))
     assert (proposal.number, proposal.stage) == (num_networks + 4, Stage.RERANK)
     with pytest.raises(SpaceExhausted):
         controller.ask()

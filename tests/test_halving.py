@@ -179,7 +179,7 @@ def test_replicates_are_never_paused_and_stopped_trials_never_lead(tmp_path: Pat
     config = replace(halved(20), budget=BudgetConfig(20, 0.3))
     run = run_search(config, out=tmp_path / "run", task=fake())
     replicates = [record for record in run.records() if record.stage is Stage.RERANK]
-    assert len(replicates) == 6
+    assert len(replicates) == 3  # one for each leader, which settles the winner: this task has no noise
     assert {record.status for record in replicates} == {Status.COMPLETE}
     assert misjudged(events_of(run), RUNGS, by_number=False) == []
     whole = {
