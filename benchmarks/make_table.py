@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from spinenas.proxy_task.config import BUILT_IN
 from spinenas.results.record import Status
 from spinenas.results.training_table import Training, training_of, write_table
 from spinenas.search.loop import Run
@@ -30,10 +31,15 @@ def main() -> None:
         run = Run.open(path)
         info, config = run.folder.run_info(), run.folder.config()
         # Where the data and its cache were is nobody's business.
-        data = {**config["task"]["data"], "folder": "", "cache_folder": None}
+        folder = config["task"]["data"]["folder"]
+        data = {
+            **config["task"]["data"],
+            "folder": folder if folder == BUILT_IN else "",
+            "cache_folder": None,
+        }
         about = {
             "task": {**config["task"], "data": data},
-            "run_seed": config["seed"],
+            "threads": config["executor"]["threads_per_trial"],
             "data": info["data"],
             "versions": info["versions"],
             "platform": info["platform"],

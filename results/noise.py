@@ -50,6 +50,8 @@ class Noise:
     def share_found(self, replicates: int) -> float:
         """Share of the true best tenth of POOL architectures that are in the best tenth by the mean of some runs."""
         between, within = self.correlation.between_std, self.correlation.within_std
+        if between == 0:
+            return 0.1  # no order to find: chance
         rng = generator(0, "noise")
         truth = rng.normal(size=(2000, POOL)) * between
         seen = truth + rng.normal(size=truth.shape) * within / math.sqrt(replicates)

@@ -52,12 +52,19 @@ _study = options(
 @click.option(
     "--genotypes", type=click.IntRange(min=2), default=12, show_default=True, help="SpineNet-49 and random ones."
 )
+@click.option(
+    "--mutants-of",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Edits of the best tenth of another run instead: the noise where a search ends.",
+)
 @_study
 def noise(
     source: str,
     data: Path | None,
     out: Path,
     genotypes: int,
+    mutants_of: Path | None,
     seeds: int,
     seed: int | None,
     workers: int | None,
@@ -71,9 +78,14 @@ def noise(
     """
     config = _configured(source, data, seed, workers, address, overrides)
     from spinenas.search import studies
+    from spinenas.search.loop import Run
     from spinenas.space.search_space import space_by_name
 
-    chosen = studies.random_architectures(space_by_name(config.space.name), genotypes, config.seed)
+    chosen = (
+        studies.random_architectures(space_by_name(config.space.name), genotypes, config.seed)
+        if mutants_of is None
+        else studies.mutants_of_best(Run.open(mutants_of), genotypes, config.seed)
+    )
     found = studies.noise(_trained(config, chosen, seeds, out))
     if format == "json":
         click.echo(json.dumps(found.to_json(), indent=2))

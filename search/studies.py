@@ -28,10 +28,14 @@ from spinenas.space.cost import backbone_cost
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import dead_blocks, depth, network_key
+from spinenas.space.mutate import random_edit
 from spinenas.space.published import R0_SP53, R23_SP30, SPINENET_49
 from spinenas.space.random_streams import generator
 from spinenas.space.sampling import sample_in_madds_band, sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace, space_by_name
+
+MOST_EDITS = 3
+"""A mutant of a study's best differs from its parent by 1, 2, ... so many edits, in turn."""
 
 MADDS_BAND = 0.1
 """Random architectures of a ladder have SpineNet-49's backbone multiply-adds to within this share."""
@@ -80,6 +84,35 @@ def random_architectures(space: SearchSpace, count: int, seed: int) -> list[Geno
     if len(chosen) < count:
         raise UserError(f"the space {space.name!r} gives {len(chosen)} different networks, not {count}; ask for fewer")
     return list(chosen.values())[:count]
+
+
+def mutants_of_best(run: Run, count: int, seed: int) -> list[Genotype]:
+    """Return edits of the best tenth of a run's networks, at least two, by mean AP: where searches end.
+
+    None has a dead block, is one of the run's networks or one of the others; a larger count begins with the same ones.
+    Raises UserError.
+    """
+    space = space_by_name(SearchConfig.from_json(run.folder.config()).space.name)
+    records = run.records()
+    genotypes = {record.network_key: record.genotype for record in records if record.genotype is not None}
+    means = {key: statistics.fmean(aps) for key, aps in scores(records).items() if key in genotypes}
+    ranked = sorted(means, key=lambda key: -means[key])
+    parents = [genotypes[key] for key in ranked[: max(2, len(ranked) // 10)]]
+    if not parents:
+        raise UserError(f"{run.folder.path} has no result of a genotype; give a run that has")
+    chosen: dict[str, Genotype] = {}
+    for number in range(100 * count):
+        if len(chosen) >= count:
+            break
+        rng = generator(seed, "mutants", number)
+        genotype = parents[number % len(parents)]
+        for _ in range(1 + number // len(parents) % MOST_EDITS):
+            genotype = random_edit(space, genotype, rng)[1]
+        if network_key(genotype) not in genotypes and not dead_blocks(genotype):
+            chosen.setdefault(network_key(genotype), genotype)
+    if len(chosen) < count:
+        raise UserError(f"{run.folder.path} gives {len(chosen)} different mutants, not {count}; ask for fewer")
+    return list(chosen.values())
 
 
 def contains(space: SearchSpace, genotype: Genotype) -> bool:

@@ -22,6 +22,7 @@ import spinenas.search.validation as validation_module
 from spinenas.results.export import read_genotype
 from spinenas.results.record import Evaluation, Failure
 from spinenas.search.cli import main
+from spinenas.search.loop import Run
 from spinenas.space import PUBLISHED, Genotype, network_key
 
 SERIAL = ("--set", "executor.kind=serial")
@@ -561,6 +562,10 @@ def test_a_noise_study_answers_goes_on_and_answers_again(tmp_path: Path, task: R
     assert (document["num_architectures"], document["num_seeds"]) == (4, 2)
     assert document["advice"] in done.stderr
     assert spinenas("leaderboard", tmp_path / "study").exit_code == 0
+    near = ["proxy", "noise", "quickstart", "--genotypes", 2, "--seeds", 2, "--mutants-of", tmp_path / "study", *SERIAL]
+    assert "intraclass correlation" in succeed(*near, "--out", tmp_path / "near").stdout
+    trained = [{record.network_key for record in Run.open(tmp_path / name).records()} for name in ("study", "near")]
+    assert not trained[0] & trained[1]
 
 
 def test_a_ladder_prints_the_papers_order_beside_the_tasks(tmp_path: Path) -> None:

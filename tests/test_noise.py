@@ -82,3 +82,10 @@ def test_the_same_study_gives_the_same_answer() -> None:
 def test_too_little_for_an_answer_is_an_error_and_not_a_figure(runs: list[list[float]]) -> None:
     with pytest.raises(UserError, match="two or more"):
         noise_of(runs)
+
+
+def test_architectures_that_are_all_the_same_are_never_separated() -> None:
+    for noise in (noise_of([[0.0, 0.0]] * 4), noise_of([[0.1, 0.3]] * 4)):
+        assert noise.share_found(3) == pytest.approx(0.1)
+        assert noise.replicates_needed() is None
+        assert f"more than {MOST_REPLICATES} runs" in noise.advice()

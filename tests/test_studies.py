@@ -20,6 +20,7 @@ from spinenas.search.studies import (
     halving_options,
     ladder,
     ladder_architectures,
+    mutants_of_best,
     noise,
     random_architectures,
     recommended,
@@ -79,6 +80,24 @@ def test_random_architectures_are_different_alive_and_begin_the_same() -> None:
     minute = SearchSpace("minute", SPINENET_STEM, (5,), (3, 4), (0,), (BlockKind.BOTTLENECK,), 2)
     with pytest.raises(UserError, match="ask for fewer"):
         random_architectures(minute, 40, 0)
+
+
+def test_mutants_are_near_the_best_new_and_alive(tmp_path: Path) -> None:
+    run = run_study(CONFIG, random_architectures(SPACE, 30, 0), 2, out=tmp_path / "run", task=KnownTask())
+    few, many = mutants_of_best(run, 4, 1), mutants_of_best(run, 24, 1)
+    assert many[:4] == few
+    known = {record.network_key for record in run.records()}
+    assert len({network_key(genotype) for genotype in many} - known) == 24
+    assert not any(dead_blocks(genotype) for genotype in many)
+    best = sorted({r.network_key: r for r in run.records()}.values(), key=lambda r: -r.evaluation.objective)[:3]
+    blocks = [set(record.genotype.blocks) for record in best]
+    shared = [max(len(set(genotype.blocks) & parent) for parent in blocks) for genotype in many]
+    strangers = random_architectures(SPACE, 30, 5)[1:]
+    assert min(shared[:3]) > max(len(set(genotype.blocks) & parent) for genotype in strangers for parent in blocks)
+    task = FakeTask(fail=dict.fromkeys(range(4), "diverged"))
+    failed = run_study(CONFIG, many[:2], 2, out=tmp_path / "failed", task=task)
+    with pytest.raises(UserError, match="has no result of a genotype"):
+        mutants_of_best(failed, 4, 0)
 
 
 def test_a_study_trains_what_is_planned_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:

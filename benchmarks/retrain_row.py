@@ -1,0 +1,76 @@
+"""Train rows of a table again, and hold the results against what the table says.
+
+    python benchmarks/retrain_row.py benchmarks/tables/digits.csv.gz 0 17 --data FOLDER
+
+Rows are counted from 0. Each is trained as the table says, with its own seed: on the same kind of processor, with the
+same versions, the AP is the same to the last digit; elsewhere it is apart by rounding that training amplifies, which is
+to be within what another seed changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from spinenas.proxy_task.task import ProxyTask
+from spinenas.results.record import Failure
+from spinenas.results.spread import pooled_spread
+from spinenas.results.training_table import TrainingTable, read_table
+from spinenas.search.config import load_config
+from spinenas.space import Genotype
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("rows", nargs="+", type=int, metavar="ROW")
+    parser.add_argument("--data", type=Path, help="folder of the data set, unless it is generated")
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    table = read_table(arguments.table)
+    print(f"read {len(table.trainings)} trainings in {time.perf_counter() - started:.2f} s")
+    for row in arguments.rows:
+        if not 0 <= row < len(table.trainings):
+            sys.exit(f"row {row} is none of the table's, which are 0 to {len(table.trainings) - 1}")
+    task = task_of(table, arguments.data)
+    std = seed_spread(table)
+    print(f"another seed changes an AP by {std:.4f} (standard deviation within networks)")
+    for row in arguments.rows:
+        training = table.trainings[row]
+        result = task.evaluate(Genotype.from_text(training.genotype), seed=training.seed)
+        if isinstance(result, Failure):
+            sys.exit(f"row {row} ended in a failure: {result.kind}: {result.message}")
+        apart = abs(result.objective - training.ap)
+        print(
+            f"row {row}: AP {training.ap:.4f} in the table, {result.objective:.4f} now, "
+            + ("the same" if apart == 0 else f"{apart / std:.2f} standard deviations apart" if std else "apart"),
+            flush=True,
+        )
+
+
+def task_of(table: TrainingTable, data: Path | None) -> ProxyTask:
+    """Make the task that the rows of a table were trained on, or end the program with the reason why not."""
+    folder = {} if data is None else {"task.data.folder": str(data.absolute())}
+    config = load_config({"task": table.about["task"]}, folder)
+    task = ProxyTask(config.task, threads=table.about["threads"])
+    task.prepare()
+    if task.fingerprint != table.about["data"]:
+        sys.exit(
+            f"the data is other than the table's: {task.fingerprint}, not {table.about['data']}; give that by --data"
+        )
+    return task
+
+
+def seed_spread(table: TrainingTable) -> float:
+    """Standard deviation of AP within networks, pooled; 0 if none was trained twice."""
+    groups: dict[str, list[float]] = {}
+    for training in table.trainings:
+        groups.setdefault(training.network_key, []).append(training.ap)
+    spread = pooled_spread(groups.values())
+    return 0.0 if spread is None else spread.std
+
+
+if __name__ == "__main__":
+    main()
