@@ -292,22 +292,34 @@ def _draw(found: Target, path: Path, beside: str | None, force: bool) -> None:
 
 @main.command()
 @_target_argument
-@click.option("--format", required=True, metavar="FORMAT", help="json or block-specs.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option(
+    "--format",
+    required=True,
+    metavar="FORMAT",
+    help="json, block-specs, python, mmdet, safetensors or onnx.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write; a folder for mmdet.")
 @click.option("--scaling", metavar="KEY", help="Width and depth to name in the file, such as 49 or 96.")
-@click.option("--force", is_flag=True, help="Replace an existing file.")
-def export(target: tuple[str, ...], format: str, out: Path, scaling: str | None, force: bool) -> None:
+@click.option("--image-size", type=click.IntRange(min=32), metavar="PIXELS", help="Side of an ONNX model's input.")
+@click.option("--force", is_flag=True, help="Replace what exists.")
+def export(
+    target: tuple[str, ...], format: str, out: Path, scaling: str | None, image_size: int | None, force: bool
+) -> None:
     """Write an architecture to a file for other programs.
+
+    json and block-specs are the architecture; python is one file that defines the backbone and needs PyTorch alone;
+    mmdet is a folder with a backbone and a config for MMDetection 3; safetensors and onnx are the backbone with
+    weights: those of a weights file, else fresh ones.
 
     A searched architecture is meant to be built at full width, so that its scaling is 49 unless --scaling says
     otherwise; a published model has its own, and so has a file that names one.
     """
-    from spinenas.results.export import export_genotype
+    from spinenas.search.export_target import export_target
     from spinenas.search.target import find_target
 
     found = find_target(target)
     chosen = found.scaling if scaling is None else _scaling(scaling)
-    export_genotype(found.genotype, out, format=format, scaling=chosen, force=force)
+    export_target(found, out, format=format, scaling=chosen, image_size_pixels=image_size, force=force)
     click.echo(f"wrote {found.name} to {out}", err=True)
 
 

@@ -35,6 +35,8 @@ HEAVY_ONLY_IN = {
         "proxy_task/cost_model.py",
     ),
     "resvg_py": ("results/picture_file.py",),
+    "onnx": ("proxy_task/backbone_files.py",),
+    "onnxscript": ("proxy_task/backbone_files.py",),
     "optuna": ("controller/optuna_sampler.py",),
 }
 """Where a third-party package may be imported."""

@@ -1,0 +1,156 @@
+"""Exported Python: it needs torch alone, has our weights' names, and computes what our network does."""
+
+from __future__ import annotations
+
+import ast
+import importlib.resources
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from spinenas.results.export_python import MMDET_BACKBONE, NetworkOptions, mmdet_files, python_module
+from spinenas.space.errors import GenotypeError
+from spinenas.space.genotype import BlockSpec, Genotype, StemBlock
+from spinenas.space.graph import dead_blocks
+from spinenas.space.network import build_backbone
+from spinenas.space.published import PUBLISHED, SPINENET_49
+from spinenas.space.scaling import SCALINGS, Scaling
+from spinenas.space.search_space import SearchSpace
+
+NARROW = Scaling("narrow", 0.05, 8, 0.5, 1)
+
+
+def module_of(text: str, name: str = "exported_backbone") -> ModuleType:
+    module = ModuleType(name)
+    exec(compile(text, name, "exec"), module.__dict__)
+    return module
+
+
+def outputs(network: torch.nn.Module, images: torch.Tensor) -> dict[int, torch.Tensor]:
+    with torch.no_grad():
+        return network.eval()(images)
+
+
+def assert_equal_networks(genotype: Genotype, scaling: Scaling, options: NetworkOptions, size: tuple[int, int]) -> None:
+    ours = build_backbone(genotype, scaling, **asdict(options))
+    theirs = module_of(python_module(genotype, scaling, "x", options)).Backbone()
+    generator = torch.Generator().manual_seed(1)
+    for name, tensor in ours.state_dict().items():
+        if "running" in name or name.endswith("bn.bias"):
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    theirs.load_state_dict(ours.state_dict())  # names and shapes are the same
+    images = torch.randn(1, 3, *size, generator=generator)
+    wanted, found = outputs(ours, images), outputs(theirs, images)
+    assert theirs.out_levels == ours.levels == tuple(wanted)
+    assert theirs.out_channels == (ours.channels,) * len(wanted)
+    assert theirs.out_strides == tuple(2**level for level in wanted)
+    for level in wanted:
+        torch.testing.assert_close(found[level], wanted[level], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (97, 130)])
+def test_ten_random_networks_compute_the_same(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    for space in (SearchSpace.spinenet49(), SearchSpace.r0_sp53(), SearchSpace.tiny()):
+        for _ in range(4):
+            assert_equal_networks(space.sample(rng), NARROW, NetworkOptions(), size)
+
+
+@pytest.mark.parametrize("dialect", ["tensorflow/tpu", "tensorflow/models"])
+@pytest.mark.parametrize("activation", ["relu", "swish"])
+@pytest.mark.parametrize("name", ["spinenet-49", "spinenet-mobile-49"])
+def test_all_dialects_and_kinds_of_block_compute_the_same(dialect: str, activation: str, name: str) -> None:
+    scaling = Scaling("deep", 0.05 if "mobile" not in name else 0.3, 8, 0.5, 2)
+    options = NetworkOptions(dialect, activation, bn_momentum=0.2, bn_eps=1e-2)
+    assert_equal_networks(PUBLISHED[name].genotype, scaling, options, (96, 70))
+
+
+def test_fifty_random_genotypes_and_all_published_ones_come_back() -> None:
+    rng = np.random.default_rng(1)
+    space = SearchSpace.spinenet49()
+    known = [(space.sample(rng), NARROW) for _ in range(50)]
+    models = [model for model in PUBLISHED.values() if isinstance(model.architecture, Genotype)]
+    known += [(model.genotype, model.scaling) for model in models]
+    assert any(dead_blocks(genotype) for genotype, _ in known)
+    for genotype, scaling in known:
+        module = module_of(python_module(genotype, scaling, "x"))
+        with torch.device("meta"):
+            shapes = {name: tensor.shape for name, tensor in module.Backbone().state_dict().items()}
+        if scaling.filter_scale * scaling.block_repeats > 1:
+            continue  # hundreds of megabytes of ours each; the rows were read all the same
+        ours = build_backbone(genotype, scaling).state_dict()
+        assert shapes == {name: tensor.shape for name, tensor in ours.items()}
+
+
+def test_the_code_that_is_exported_is_a_module_of_ours_that_imports_torch_alone() -> None:
+    text = importlib.resources.files("spinenas.space").joinpath("network/standalone_backbone.py").read_text()
+    assert python_module(SPINENET_49, SCALINGS["49"], "spinenet-49") == text
+    roots = {
+        (node.module or "").split(".")[0] if isinstance(node, ast.ImportFrom) else node.names[0].name.split(".")[0]
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert roots == {"__future__", "torch"}
+
+
+@pytest.mark.parametrize("name", ['x"; raise SystemExit #', "line\nbreak", "\\", "é\U0001f600", '"""'])
+def test_nothing_that_a_name_holds_is_executed(name: str) -> None:
+    assert module_of(python_module(SPINENET_49, NARROW, name)).NAME.encode("utf-16", "surrogatepass") == name.encode(
+        "utf-16"
+    )
+
+
+def test_what_is_not_built_is_not_exported() -> None:
+    mixed = Genotype(
+        stem=(StemBlock(2, "bottleneck"), StemBlock(2, "bottleneck")),
+        blocks=(BlockSpec(3, "mbconv", (0, 1)), BlockSpec(3, "residual", (0, 1), is_output=True)),
+    )
+    with pytest.raises(GenotypeError, match="not mixed"):
+        python_module(mixed, NARROW, "x")
+
+
+class Registry:
+    """What MMDetection documents of its registry: a decorator, and building by type."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, type] = {}
+
+    def register_module(self) -> Any:
+        return lambda cls: self.known.setdefault(cls.__name__, cls)
+
+    def build(self, config: dict[str, Any]) -> Any:
+        config = dict(config)
+        return self.known[config.pop("type")](**config)
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    made = Registry()
+    package, module = ModuleType("mmdet"), ModuleType("mmdet.registry")
+    module.MODELS = made  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mmdet", package)
+    monkeypatch.setitem(sys.modules, "mmdet.registry", module)
+    yield made
+
+
+def test_the_mmdetection_config_builds_the_backbone_that_registers_itself(registry: Registry) -> None:
+    files = mmdet_files(SPINENET_49, NARROW, "x")
+    config = module_of(files["retinanet_spinenet.py"]).__dict__
+    assert config["custom_imports"]["imports"] == [MMDET_BACKBONE]
+    assert Path(MMDET_BACKBONE).with_suffix(".py").name in files
+    module_of(files[f"{MMDET_BACKBONE}.py"], MMDET_BACKBONE)
+    settings = {key: value for key, value in config["model"]["backbone"].items() if key != "_delete_"}
+    backbone = registry.build(settings)
+    features = outputs(backbone, torch.zeros(1, 3, 128, 128))
+    head = config["model"]["bbox_head"]
+    assert isinstance(features, tuple)
+    assert [128 // feature.shape[-1] for feature in features] == head["anchor_generator"]["strides"]
+    assert {feature.shape[1] for feature in features} == {head["in_channels"]} == {8}
+    assert config["model"]["neck"] is None
