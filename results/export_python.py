@@ -118,7 +118,7 @@ class SpineNetBackbone(Backbone):
 def _mmdet_config(genotype: Genotype, scaling: Scaling) -> str:
     levels = sorted(block.level for block in genotype.blocks if block.is_output)
     strides = [2**level for level in levels]
-    return f'''# RetinaNet with the backbone beside this file, for MMDetection 3: put both where PYTHONPATH finds them, then
+    return f'''# RetinaNet with the backbone beside this file, for MMDetection 3; with this folder on PYTHONPATH:
 #     mim train mmdet retinanet_spinenet.py
 # What is not said here is that of MMDetection's RetinaNet: data, schedule, losses. SpineNet itself was trained from
 # scratch for 350 epochs, with synchronised batch norm (SpineNet, section 4.1).

@@ -51,8 +51,9 @@ def export_target(
     if format in ("safetensors", "onnx"):
         contents[path] = _network_file(target, scaling, format, image_size_pixels)
     try:
+        if format == "mmdet":
+            path.mkdir(exist_ok=True)
         for file, content in contents.items():
-            file.parent.mkdir(parents=format == "mmdet", exist_ok=True)
             write_bytes_atomically(file, content)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; choose a place that can be written") from error

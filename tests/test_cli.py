@@ -253,6 +253,24 @@ def test_a_file_is_shown_and_exported_again_with_the_scaling_it_names(tmp_path: 
     assert second.read_text() == first.read_text()
 
 
+def test_a_winner_goes_into_other_programs(run: Path, tmp_path: Path) -> None:
+    python, folder, weights = tmp_path / "backbone.py", tmp_path / "mmdet", tmp_path / "fresh.safetensors"
+    for format, out in (("python", python), ("mmdet", folder), ("safetensors", weights)):
+        words = ["export", run, "best", "--format", format, "--out", out]
+        assert succeed(*words).stdout == ""
+        again = spinenas(*words)
+        assert (again.exit_code, "exists already" in again.stderr) == (1, True)
+        succeed(*words, "--force")
+    from safetensors.torch import load_file
+
+    module: dict[str, Any] = {}
+    exec(python.read_text(), module)
+    backbone = module["Backbone"]()
+    backbone.load_state_dict(load_file(weights))
+    assert backbone.out_strides == (8, 16, 32, 64, 128)
+    assert sorted(path.name for path in folder.iterdir()) == ["retinanet_spinenet.py", "spinenet_backbone.py"]
+
+
 def test_what_is_shown_can_be_drawn_alone_and_beside_another(run: Path, tmp_path: Path) -> None:
     svg, png = tmp_path / "best.svg", tmp_path / "pair.png"
     result = succeed("show", run, "best", "--draw", svg)
@@ -387,6 +405,13 @@ def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
         (["export", "{run}", "best", "--format", "onnxx", "--out", "{new}"], 1, "'onnxx'"),
         (["export", "{run}", "0", "--format", "json", "--out", "{file}"], 1, "exists already"),
         (["export", "{run}", "0", "--format", "json", "--out", "{new}", "--scaling", "50"], 1, "'50'"),
+        (["export", "spinenet-49", "--format", "python", "--out", "{new}/a.py"], 1, "can be written"),
+        (["export", "r50-fpn", "--format", "python", "--out", "{new}"], 1, "which has no genotype"),
+        (
+            ["export", "r0-sp53", "--format", "python", "--out", "{new}", "--image-size", "64"],
+            1,
+            "is of the format onnx",
+        ),
         (["replay", "spinenet-49", "--out", "{run}"], 1, "already holds a run"),
         (["space", "describe", "spinenet"], 1, "'spinenet'"),
         (["space", "check", "{file}"], 1, "not JSON"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib.resources
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -131,13 +130,13 @@ class Registry:
 
 
 @pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
     made = Registry()
     package, module = ModuleType("mmdet"), ModuleType("mmdet.registry")
     module.MODELS = made  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mmdet", package)
     monkeypatch.setitem(sys.modules, "mmdet.registry", module)
-    yield made
+    return made
 
 
 def test_the_mmdetection_config_builds_the_backbone_that_registers_itself(registry: Registry) -> None:
