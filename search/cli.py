@@ -323,6 +323,19 @@ def export(
     click.echo(f"wrote {found.name} to {out}", err=True)
 
 
+@main.command("to-optuna")
+@run_argument
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="SQLite file to write, such as run.db.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def to_optuna(run: Path, out: Path, force: bool) -> None:
+    """Write a run as an Optuna study, for optuna-dashboard and Optuna's plots."""
+    from spinenas.search.loop import Run
+    from spinenas.search.optuna_study import write_optuna_study
+
+    write_optuna_study(Run.open(run), out, force=force)
+    click.echo(f"wrote {run} to {out}; look at it by: optuna-dashboard sqlite:///{out}", err=True)
+
+
 @main.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--model", "name", required=True, metavar="NAME", help="The published model it is of.")

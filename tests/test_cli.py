@@ -269,6 +269,8 @@ def test_a_winner_goes_into_other_programs(run: Path, tmp_path: Path) -> None:
     backbone.load_state_dict(load_file(weights))
     assert backbone.out_strides == (8, 16, 32, 64, 128)
     assert sorted(path.name for path in folder.iterdir()) == ["retinanet_spinenet.py", "spinenet_backbone.py"]
+    assert "optuna-dashboard sqlite:///" in succeed("to-optuna", run, "--out", tmp_path / "run.db").stderr
+    assert spinenas("to-optuna", run, "--out", tmp_path / "run.db").exit_code == 1
 
 
 def test_what_is_shown_can_be_drawn_alone_and_beside_another(run: Path, tmp_path: Path) -> None:
