@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from scipy import special
 
+ROUNDING = 1e-12
+"""Means of equal figures may be this far apart, and are not different where there is no spread."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:
@@ -41,7 +44,7 @@ class Spread:
         """
         error = self.std * math.sqrt(1 / len(better) + 1 / len(worse))
         ahead = statistics.fmean(better) - statistics.fmean(worse)
-        return ahead > float(special.stdtrit(self.freedom, 0.975)) * error
+        return ahead > float(special.stdtrit(self.freedom, 0.975)) * error + ROUNDING
 
 
 def pooled_spread(groups: Iterable[Sequence[float]]) -> Spread | None:
