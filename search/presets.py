@@ -49,6 +49,28 @@ COCO_SMALL_TASK = TaskConfig(
 )
 """A few hundred photographs on a CPU, some minutes for each trial."""
 
+DIGITS_TASK = TaskConfig(
+    image_size_pixels=128,
+    data=DataConfig(folder=""),
+    scaling=Scaling("proxy", 0.25, 64, 1.0, 1),
+    head=HeadConfig(num_convs=1, channels=64, anchor_scale=2.0),
+    loss=LossConfig(box_weight=10.0, mask_zero_targets=False),
+    train=TrainConfig(
+        epochs=5,
+        batch_size=8,
+        optimizer="adamw",
+        learning_rate=3e-3,
+        weight_decay=1e-4,
+        warmup_steps=0.1,
+        # A mirrored digit is another sign or none; in 600 steps unscaled images teach more than scaled ones.
+        flip=False,
+        scale_jitter=(1.0, 1.0),
+        dtype="bfloat16",
+    ),
+    eval=EvalConfig(pre_nms_top=1000, every_epochs=1, plus_one_decoding=False),
+)
+"""A thousand images of digits or other signs of many sizes on a CPU, a minute for each trial."""
+
 SPINENET49_PROXY_TASK = TaskConfig(
     image_size_pixels=512,
     scaling=Scaling("proxy", 0.25, 64, 0.25, 1),
@@ -74,6 +96,7 @@ bfloat16 is what all published SpineNet configurations train in (tensorflow/tpu)
 
 PRESETS = {
     "quickstart": SearchConfig(task=QUICKSTART_TASK, budget=BudgetConfig(num_trials=12)),
+    "digits": SearchConfig(task=DIGITS_TASK, budget=BudgetConfig(num_trials=60)),
     "coco-small": SearchConfig(task=COCO_SMALL_TASK, budget=BudgetConfig(num_trials=24)),
     "spinenet49-proxy": SearchConfig(
         task=SPINENET49_PROXY_TASK,
