@@ -2,7 +2,8 @@
 
     python benchmarks/make_table.py random=runs/random mutants=runs/mutants --out benchmarks/tables/digits.csv.gz
 
-Each run is given as ORIGIN=RUN. All must be of one task; what is not complete is left out.
+Each run is given as ORIGIN=RUN. All must be of one task; what is not complete is left out. With --extend the trainings
+are added to a table that is there: what takes hours is made in pieces.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from spinenas.proxy_task.config import BUILT_IN
 from spinenas.results.record import Status
-from spinenas.results.training_table import Training, training_of, write_table
+from spinenas.results.training_table import Training, read_table, training_of, write_table
 from spinenas.search.loop import Run
 
 
@@ -22,10 +23,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="ORIGIN=RUN")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--extend", action="store_true", help="keep what the table has, and add to it")
     arguments = parser.parse_args()
     about: dict[str, Any] = {}
     task_keys: set[str] = set()
     trainings: list[Training] = []
+    if arguments.extend:
+        table = read_table(arguments.out)
+        trainings += table.trainings
+        task_keys.add(table.about["task_key"])
     for given in arguments.runs:
         origin, _, path = given.partition("=")
         run = Run.open(path)
@@ -38,6 +44,7 @@ def main() -> None:
             "cache_folder": None,
         }
         about = {
+            "space": config["space"]["name"],
             "task": {**config["task"], "data": data},
             "threads": config["executor"]["threads_per_trial"],
             "data": info["data"],
@@ -45,9 +52,10 @@ def main() -> None:
             "platform": info["platform"],
             "device": info["device"],
         }
+        known = {(training.network_key, training.seed) for training in trainings}
         for record in run.records():
             task_keys.add(record.task_key)
-            if record.status is Status.COMPLETE:
+            if record.status is Status.COMPLETE and (record.network_key, record.seed) not in known:
                 trainings.append(training_of(record, run.folder.read_curve(record.number), origin))
     if len(task_keys) != 1:
         sys.exit("these runs are of different tasks; a table has one")

@@ -55,8 +55,8 @@ _study = options(
 @click.option(
     "--mutants-of",
     type=click.Path(path_type=Path),
-    metavar="RUN",
-    help="Edits of the best tenth of another run instead: the noise where a search ends.",
+    metavar="RUN|TABLE",
+    help="Edits of the best tenth of another run, or a table of trainings, instead: the noise where a search ends.",
 )
 @_study
 def noise(
@@ -78,13 +78,12 @@ def noise(
     """
     config = _configured(source, data, seed, workers, address, overrides)
     from spinenas.search import studies
-    from spinenas.search.loop import Run
     from spinenas.space.search_space import space_by_name
 
     chosen = (
         studies.random_architectures(space_by_name(config.space.name), genotypes, config.seed)
         if mutants_of is None
-        else studies.mutants_of_best(Run.open(mutants_of), genotypes, config.seed)
+        else studies.mutants_of_best(mutants_of, genotypes, config.seed)
     )
     found = studies.noise(_trained(config, chosen, seeds, out))
     if format == "json":
@@ -172,19 +171,18 @@ def rank(reference: Path, studies: tuple[Path, ...], wanted: float, format: str 
 
 
 @proxy.command()
-@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("study", type=click.Path(path_type=Path), metavar="STUDY|TABLE")
 @format_options
 def halving(study: Path, format: str | None) -> None:
     """Say what stopping weak trainings early would have saved, and how often it would have lost the best.
 
-    Replayed on the curves of a study with AP after each epoch (--set task.eval.every_epochs=1), in 200 random orders. A
-    search stops early by --set halving.rungs=[2,4] --set halving.reduction=3.
+    Replayed on the curves of a study with AP after each epoch (--set task.eval.every_epochs=1), or of a table of
+    trainings, in 200 random orders. A search stops early by --set halving.rungs=[2,4] --set halving.reduction=3.
     """
-    from spinenas.search.loop import Run
     from spinenas.search.studies import halving_options
 
     print_rows(
-        halving_options(Run.open(study)),
+        halving_options(study),
         format,
         {"epochs saved": "figure", "best is stopped": "figure", "AP lost": "figure", "AP lost, worst order": "figure"},
     )

@@ -19,6 +19,7 @@ from spinenas.results.halving_replay import replay_halving
 from spinenas.results.noise import Noise, noise_of
 from spinenas.results.ranks import Agreement, agreement, correlation, kendall
 from spinenas.results.record import Stage, Status, TrialRecord
+from spinenas.results.training_table import read_table
 from spinenas.search.config import ControllerConfig, HalvingConfig, PlanConfig, SearchConfig
 from spinenas.search.driver import Display
 from spinenas.search.executor import Task
@@ -86,20 +87,48 @@ def random_architectures(space: SearchSpace, count: int, seed: int) -> list[Geno
     return list(chosen.values())[:count]
 
 
-def mutants_of_best(run: Run, count: int, seed: int) -> list[Genotype]:
-    """Return edits of the best tenth of a run's networks, at least two, by mean AP: where searches end.
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Networks that have results.
+
+    Attributes:
+        space: which they are of.
+        genotypes: by network key.
+        aps: of their whole trainings, by network key.
+    """
+
+    space: SearchSpace
+    genotypes: dict[str, Genotype]
+    aps: dict[str, list[float]]
+
+
+def trained_networks(path: Path) -> Trained:
+    """Read what a run's folder, or a file that is a table of trainings, has results of. Raises UserError."""
+    if path.is_file():
+        table = read_table(path)
+        aps: dict[str, list[float]] = {}
+        for training in table.trainings:
+            aps.setdefault(training.network_key, []).append(training.ap)
+        genotypes = {training.network_key: Genotype.from_text(training.genotype) for training in table.trainings}
+        return Trained(space_by_name(table.about["space"]), genotypes, aps)
+    run = Run.open(path)
+    records = run.records()
+    genotypes = {record.network_key: record.genotype for record in records if record.genotype is not None}
+    aps = {key: values for key, values in scores(records).items() if key in genotypes}
+    return Trained(space_by_name(SearchConfig.from_json(run.folder.config()).space.name), genotypes, aps)
+
+
+def mutants_of_best(path: Path, count: int, seed: int) -> list[Genotype]:
+    """Return edits of the best tenth of a run's or a table's networks, at least two, by mean AP: where searches end.
 
     None has a dead block, is one of the run's networks or one of the others; a larger count begins with the same ones.
     Raises UserError.
     """
-    space = space_by_name(SearchConfig.from_json(run.folder.config()).space.name)
-    records = run.records()
-    genotypes = {record.network_key: record.genotype for record in records if record.genotype is not None}
-    means = {key: statistics.fmean(aps) for key, aps in scores(records).items() if key in genotypes}
-    ranked = sorted(means, key=lambda key: -means[key])
-    parents = [genotypes[key] for key in ranked[: max(2, len(ranked) // 10)]]
+    trained = trained_networks(path)
+    ranked = sorted(trained.aps, key=lambda key: -statistics.fmean(trained.aps[key]))
+    parents = [trained.genotypes[key] for key in ranked[: max(2, len(ranked) // 10)]]
     if not parents:
-        raise UserError(f"{run.folder.path} has no result of a genotype; give a run that has")
+        raise UserError(f"{path} has no result of a genotype; give a run that has")
     chosen: dict[str, Genotype] = {}
     for number in range(100 * count):
         if len(chosen) >= count:
@@ -107,11 +136,11 @@ def mutants_of_best(run: Run, count: int, seed: int) -> list[Genotype]:
         rng = generator(seed, "mutants", number)
         genotype = parents[number % len(parents)]
         for _ in range(1 + number // len(parents) % MOST_EDITS):
-            genotype = random_edit(space, genotype, rng)[1]
-        if network_key(genotype) not in genotypes and not dead_blocks(genotype):
+            genotype = random_edit(trained.space, genotype, rng)[1]
+        if network_key(genotype) not in trained.genotypes and not dead_blocks(genotype):
             chosen.setdefault(network_key(genotype), genotype)
     if len(chosen) < count:
-        raise UserError(f"{run.folder.path} gives {len(chosen)} different mutants, not {count}; ask for fewer")
+        raise UserError(f"{path} gives {len(chosen)} different mutants, not {count}; ask for fewer")
     return list(chosen.values())
 
 
@@ -379,20 +408,16 @@ REDUCTIONS = (2.0, 3.0, 4.0)
 """Of the trainings at a rung, one in so many goes on."""
 
 
-def halving_options(run: Run) -> list[dict[str, Any]]:
+def halving_options(path: Path) -> list[dict[str, Any]]:
     """Say what stopping at each epoch with an AP would have saved and lost, on the first training of each network.
 
-    Raises UserError.
+    The path is a study's folder, or a file that is a table of trainings. Raises UserError.
     """
-    curves = []
-    for record in run.records():
-        if record.evaluation is not None and record.replicate == 0:
-            curve = run.folder.read_curve(record.number)
-            curves.append({int(entry["epoch"]): entry["AP"] for entry in curve if "AP" in entry})
+    curves = _curves_of_table(path) if path.is_file() else _curves_of_run(path)
     epochs = sorted(set.intersection(*map(set, curves))) if curves else []
     if len(epochs) < 2:
         raise UserError(
-            f"{run.folder.path} has no trainings with an AP after an earlier epoch; make a study with "
+            f"{path} has no trainings with an AP after an earlier epoch; make a study with "
             "--set task.eval.every_epochs=1"
         )
     rows = []
@@ -411,6 +436,24 @@ def halving_options(run: Run) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _curves_of_table(path: Path) -> list[dict[int, float]]:
+    return [
+        dict(enumerate(training.ap_by_epoch, start=1))
+        for training in read_table(path).trainings
+        if training.replicate == 0
+    ]
+
+
+def _curves_of_run(path: Path) -> list[dict[int, float]]:
+    run = Run.open(path)
+    curves = []
+    for record in run.records():
+        if record.evaluation is not None and record.replicate == 0:
+            curve = run.folder.read_curve(record.number)
+            curves.append({int(entry["epoch"]): entry["AP"] for entry in curve if "AP" in entry})
+    return curves
 
 
 def _by_epoch(run: Run, records: Sequence[TrialRecord]) -> dict[int, dict[str, list[float]]]:

@@ -10,6 +10,7 @@ import pytest
 from fake_task import FakeTask
 
 from spinenas.results.record import Evaluation
+from spinenas.results.training_table import training_of, write_table
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
 from spinenas.search.loop import resume, run_search
 from spinenas.search.presets import preset
@@ -60,8 +61,8 @@ class KnownTask(FakeTask):
         curve = []
         for epoch in range(1, self.num_epochs + 1):
             objective = truth + self.haste * other / epoch + self.noise * generator(seed, "noise").normal()
-            curve.append({"epoch": epoch, "AP": objective})
-            report(epoch, {"AP": objective})
+            curve.append({"epoch": epoch, "AP": objective, "loss": 1 - objective})
+            report(epoch, {"AP": objective, "loss": 1 - objective})
         return Evaluation(
             objective=objective, curve=tuple(curve), network_key=key, train_seconds=float(self.num_epochs)
         )
@@ -84,7 +85,7 @@ def test_random_architectures_are_different_alive_and_begin_the_same() -> None:
 
 def test_mutants_are_near_the_best_new_and_alive(tmp_path: Path) -> None:
     run = run_study(CONFIG, random_architectures(SPACE, 30, 0), 2, out=tmp_path / "run", task=KnownTask())
-    few, many = mutants_of_best(run, 4, 1), mutants_of_best(run, 24, 1)
+    few, many = mutants_of_best(run.folder.path, 4, 1), mutants_of_best(run.folder.path, 24, 1)
     assert many[:4] == few
     known = {record.network_key for record in run.records()}
     assert len({network_key(genotype) for genotype in many} - known) == 24
@@ -97,7 +98,7 @@ def test_mutants_are_near_the_best_new_and_alive(tmp_path: Path) -> None:
     task = FakeTask(fail=dict.fromkeys(range(4), "diverged"))
     failed = run_study(CONFIG, many[:2], 2, out=tmp_path / "failed", task=task)
     with pytest.raises(UserError, match="has no result of a genotype"):
-        mutants_of_best(failed, 4, 0)
+        mutants_of_best(failed.folder.path, 4, 0)
 
 
 def test_a_study_trains_what_is_planned_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
@@ -241,7 +242,7 @@ def test_a_study_is_resumed_as_any_run(tmp_path: Path) -> None:
 def test_halving_is_replayed_on_the_curves_of_a_study(tmp_path: Path) -> None:
     task = KnownTask(num_epochs=4, haste=8.0)
     run = run_study(CONFIG, random_architectures(SPACE, 18, 0), 2, out=tmp_path / "run", task=task)
-    rows = halving_options(run)
+    rows = halving_options(run.folder.path)
     assert {row["rungs"] for row in rows} == {"1", "2", "3", "1 2 3"}
     assert {row["n"] for row in rows} == {18}
     by_rung = {row["rungs"]: row for row in rows if row["reduction"] == 3.0}
@@ -253,4 +254,15 @@ def test_halving_is_replayed_on_the_curves_of_a_study(tmp_path: Path) -> None:
 def test_halving_needs_curves(tmp_path: Path) -> None:
     run = run_study(CONFIG, random_architectures(SPACE, 3, 0), 1, out=tmp_path / "run", task=FakeTask())
     with pytest.raises(UserError, match="every_epochs=1"):
-        halving_options(run)
+        halving_options(run.folder.path)
+
+
+def test_a_table_says_what_its_runs_say(tmp_path: Path) -> None:
+    task = KnownTask(num_epochs=4, haste=2.0, noise=0.01)
+    run = run_study(CONFIG, random_architectures(SPACE, 18, 0), 2, out=tmp_path / "run", task=task)
+    trainings = [training_of(record, run.folder.read_curve(record.number), "random") for record in run.records()]
+    table = tmp_path / "table.csv.gz"
+    write_table(table, {"space": SPACE.name}, trainings)
+    assert mutants_of_best(table, 12, 1) == mutants_of_best(run.folder.path, 12, 1)
+    for of_table, of_run in zip(halving_options(table), halving_options(run.folder.path), strict=True):
+        assert of_table == {key: pytest.approx(value, abs=1e-5) for key, value in of_run.items()}
