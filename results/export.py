@@ -3,11 +3,16 @@
 json: our own genotype JSON, with the scaling beside it.
 block-specs: rows `[level, block_fn, [parent, parent], is_output]`, which the SpineNet code of tensorflow/tpu
 and of tensorflow/models is built from, with an entry for their scaling table.
+
+Read are these two, and the rows where they come from: Python source with one list of them, such as `spinenet.py` of
+either code base, of which nothing is executed.
 """
 
 from __future__ import annotations
 
+import ast
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -98,13 +103,16 @@ def read_genotype(path: Path) -> Genotype:
 
 
 def read_architecture(path: Path) -> tuple[Genotype, Scaling | None]:
-    """Read a file of any of FORMATS; parents may stand in any order. Raises UserError.
+    """Read a file of any of FORMATS, or FILE.py with rows; parents may stand in any order. Raises UserError.
 
     Returns:
         The genotype, and the width and depth it is meant to be built with if the file names them.
     """
     try:
-        data = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        data = _from_source(content, path) if path.suffix == ".py" else json.loads(content)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"cannot read the genotype {path}: {error.strerror}; name an exported file") from error
     except (ValueError, RecursionError) as error:
@@ -145,6 +153,34 @@ def _parse_scaling(data: Any, names: dict[str, str]) -> Scaling:
         if not isinstance(data[name], wanted) or isinstance(data[name], bool):
             raise GenotypeError(f"scaling has {name} {data[name]!r}; {wanted[0].__name__} is wanted")
     return Scaling(**{field: data[name] for name, field in names.items()})
+
+
+def _from_source(source: bytes, path: Path) -> dict[str, Any]:
+    """Block specs from the one list of rows in Python source, on the stem that both code bases build before them."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of the source's style
+            lists = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.List)]
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UserError(f"{path} is not Python; name a file with a list of block specs") from error
+    found = [rows for rows in map(_literal, lists) if rows and all(isinstance(row, (tuple, list)) for row in rows)]
+    found = [rows for rows in found if all(len(row) == 4 and isinstance(row[1], str) for row in rows)]
+    if len(found) != 1:
+        raise UserError(
+            f"{path} has {len(found)} lists of block specs, which are rows (level, block_fn, (parent, parent), "
+            "is_output); leave one in it"
+        )
+    rows = json.loads(json.dumps(found[0], default=str))
+    kind, levels = ("mbconv", (1, 2)) if any(row[1] == "mbconv" for row in rows) else ("bottleneck", (2, 2))
+    return {"schema": BLOCK_SPECS_SCHEMA, "stem": [[level, kind] for level in levels], "block_specs": rows}
+
+
+def _literal(node: ast.List) -> list[Any]:
+    """The value of a list of constants; an empty one of anything else."""
+    try:
+        value: list[Any] = ast.literal_eval(node)
+    except (ValueError, TypeError, RecursionError):
+        return []
+    return value
 
 
 def _from_rows(data: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spinenas.search.cli_import import import_file
 from spinenas.search.cli_parts import (
     configuration,
     data_option,
@@ -192,6 +193,7 @@ def preflight(
         raise UserError("; ".join(problems))
 
 
+main.add_command(import_file)
 main.add_command(proxy)
 main.add_command(validate)
 

@@ -332,6 +332,17 @@ class StorageConfig:
     mirror: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LoggingConfig:
+    """What else is written of a search while it runs; all of it follows from the journal.
+
+    Attributes:
+        tensorboard: event files for TensorBoard, in the run's folder tensorboard/.
+    """
+
+    tensorboard: bool = False
+
+
 def _check_positive(table: str, part: Any, *names: str) -> None:
     for name in names:
         value = getattr(part, name)
@@ -354,6 +365,7 @@ class SearchConfig:
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
     halving: HalvingConfig = field(default_factory=HalvingConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
     seed: int = 0
 
     def __post_init__(self) -> None:

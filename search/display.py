@@ -90,13 +90,19 @@ class Progress:
 
     def best(self) -> str:
         """The mean objective of the network that would win now, with its spread where there is one."""
-        if self._best_single is None:
+        leader = self.leader()
+        if not leader:
             return "none yet"
+        if len(leader) == 1:
+            return f"{leader[0]:.4f} (one run)"
+        return f"{statistics.fmean(leader):.4f} ± {statistics.stdev(leader):.4f} (n={len(leader)})"
+
+    def leader(self) -> list[float]:
+        """The objectives of the network that would win now; none before the first."""
         # As results.leaderboard.winner has it: among single runs the best is mostly the luckiest.
-        if not self._replicated:
-            return f"{self._best_single:.4f} (one run)"
-        best = max((self.objectives[key] for key in self._replicated), key=statistics.fmean)
-        return f"{statistics.fmean(best):.4f} ± {statistics.stdev(best):.4f} (n={len(best)})"
+        if self._replicated:
+            return max((self.objectives[key] for key in self._replicated), key=statistics.fmean)
+        return [] if self._best_single is None else [self._best_single]
 
     def _count(self, key: str, objective: float) -> None:
         """Take the objective of a complete trial; in a long run there are too many to look at all of them each time."""

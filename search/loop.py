@@ -25,7 +25,7 @@ from spinenas.results.mirror import Mirror
 from spinenas.results.record import Stage, TrialRecord
 from spinenas.results.run_folder import RunFolder
 from spinenas.search.accelerator_time import AcceleratorTime
-from spinenas.search.config import ExecutorConfig, SearchConfig, flattened
+from spinenas.search.config import ExecutorConfig, LoggingConfig, SearchConfig, flattened
 from spinenas.search.data_command import run_once_per_machine, this_session
 from spinenas.search.driver import Display, Driver, now
 from spinenas.search.executor import Executor, Note, Task
@@ -125,7 +125,7 @@ def start_run(
     Only a run of kind "search" can be resumed.
     """
     RunFolder.check_free(Path(out))
-    display = display or _Silent()
+    display = _with_loggers(display or _Silent(), config, Path(out))
     with stopped_by_sigterm():
         mirror = _mirror(config)
         if mirror is not None and mirror.holds_run():
@@ -185,6 +185,7 @@ def resume(
     workers: int | None = None,
     address: str | None = None,
     executor: ExecutorConfig | None = None,
+    logging: LoggingConfig | None = None,
     mend: bool = False,
     task: Task | None = None,
     display: Display | None = None,
@@ -198,6 +199,7 @@ def resume(
         workers: trials at a time, if other than before.
         address: of a Ray cluster, if another than before; "local" for none.
         executor: where and how trials run, if otherwise than before; what an ordered run depends on stays.
+        logging: what else is written of it, if other than before.
         mend: rewrite a journal that is damaged in the middle first, a copy of which is kept.
         task: as given to `run_search`.
         display: who watches.
@@ -209,7 +211,8 @@ def resume(
             "again, with another folder or with this one removed"
         )
     config = SearchConfig.from_json(folder.config())
-    display = display or _Silent()
+    config = replace(config, logging=logging or config.logging)
+    display = _with_loggers(display or _Silent(), config, folder.path)
     if mend:
         mended = salvage(
             folder.journal_path,
@@ -264,7 +267,7 @@ def search_or_resume(
     """Do what `run_search` does or, where the run was begun before, what `resume` does: a command to be repeated.
 
     A run whose folder is gone is brought back from its mirror. The configuration must be the one it was begun with,
-    but for where and how it runs (`executor`) and a larger budget. Raises UserError.
+    but for where and how it runs (`executor`), what is logged, and a larger budget. Raises UserError.
     """
     display = display or _Silent()
     path = Path(out)
@@ -287,6 +290,7 @@ def search_or_resume(
         num_trials=given.num_trials if given.num_trials > before.num_trials else None,
         max_accelerator_hours=hours if hours and hours_before and hours > hours_before else None,
         executor=config.executor,
+        logging=config.logging,
         task=task,
         display=display,
     )
@@ -298,6 +302,7 @@ def _check_same_search(path: Path, begun_with: SearchConfig, given: SearchConfig
     meaning = {"executor.ordered", "executor.threads_per_trial"}
     if begun_with.executor.ordered:
         meaning.add("executor.workers")
+    before.update((key, value) for key, value in after.items() if key.startswith("logging."))
     for key in before | after:
         if (key in meaning or not key.startswith("executor.")) and before.get(key) != after.get(key):
             raise UserError(
@@ -331,6 +336,15 @@ def _with_changes(config: SearchConfig, changes: Iterable[dict[str, Any]]) -> Se
         given = {name: each[name] for name in ("num_trials", "max_accelerator_hours") if name in each}
         budget = replace(budget, **given)
     return replace(config, budget=budget)
+
+
+def _with_loggers(display: Display, config: SearchConfig, run: Path) -> Display:
+    """What watches a run: a display, and the loggers of its configuration. Raises UserError where one is missing."""
+    if not config.logging.tensorboard:
+        return display
+    from spinenas.search.tensorboard_log import TensorBoardDisplay  # rich
+
+    return TensorBoardDisplay(display, run)
 
 
 def _drive(driver: Driver) -> None:

@@ -37,6 +37,7 @@ HEAVY_ONLY_IN = {
     "resvg_py": ("results/picture_file.py",),
     "onnx": ("proxy_task/backbone_files.py",),
     "onnxscript": ("proxy_task/backbone_files.py",),
+    "tensorboardX": ("search/tensorboard_log.py",),
     "optuna": ("controller/optuna_sampler.py", "search/optuna_study.py"),
 }
 """Where a third-party package may be imported."""

@@ -9,7 +9,7 @@ import pytest
 from spinenas.results.export import FORMATS, export_genotype, read_architecture, read_genotype
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import BlockSpec, Genotype, StemBlock
-from spinenas.space.published import SPINENET_49
+from spinenas.space.published import PUBLISHED, SPINENET_49
 from spinenas.space.scaling import SCALINGS, Scaling
 from spinenas.space.search_space import SearchSpace
 
@@ -23,6 +23,16 @@ def test_random_genotypes_come_back_from_every_format(tmp_path, format):
             genotype = space.sample(rng)
             export_genotype(genotype, path, format=format, scaling=SCALINGS["49"], force=True)
             assert read_genotype(path) == genotype
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_all_published_models_come_back_from_every_format(tmp_path, format):
+    models = [model for model in PUBLISHED.values() if isinstance(model.architecture, Genotype)]
+    assert len(models) >= 13
+    for model in models:
+        path = tmp_path / f"{model.name}.json"
+        export_genotype(model.genotype, path, format=format, scaling=model.scaling)
+        assert read_architecture(path) == (model.genotype, model.scaling)
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -7,8 +7,9 @@ MBConv ends linear. Tensors are NCHW. Module names follow the canonical weight n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,25 @@ def activation_function(name: str) -> Activation:
     if name not in _ACTIVATIONS:
         raise UserError(f"activation is {name!r}; known are {', '.join(_ACTIVATIONS)}")
     return _ACTIVATIONS[name]
+
+
+class FeatureInfo(NamedTuple):
+    """An output of a backbone.
+
+    Attributes:
+        level: its key in what the backbone returns.
+        stride: 2**level, input pixels from one cell to the next.
+        channels: of its features.
+    """
+
+    level: int
+    stride: int
+    channels: int
+
+
+def feature_info(levels: Iterable[int], channels: int) -> tuple[FeatureInfo, ...]:
+    """Describe outputs that have the same channels."""
+    return tuple(FeatureInfo(level, 2**level, channels) for level in levels)
 
 
 class SameConv2d(nn.Conv2d):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spinenas.space.baseline import RESNET_BLOCKS, RESNET_CHANNELS, Baseline
-from spinenas.space.network.blocks import Bottleneck, ConvNorm, Layers, conv, draw_glorot
+from spinenas.space.network.blocks import Bottleneck, ConvNorm, FeatureInfo, Layers, conv, draw_glorot, feature_info
 from spinenas.space.network.resample import max_pool_same
 from spinenas.space.scaling import STEM_CHANNELS, Scaling
 
@@ -54,6 +54,11 @@ class ResNetFPN(nn.Module):
                 f"smooth{level}", conv(self.channels, self.channels, 3, stride=stride, bias=True, same=True)
             )
             self.add_module(f"bn{level}", layers.norm(self.channels))
+
+    @property
+    def feature_info(self) -> tuple[FeatureInfo, ...]:
+        """Level, stride and channels of each output, in the order in which they come."""
+        return feature_info(self.levels, self.channels)
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         """Map (N, 3, H, W) to {level: (N, channels, ceil(H / 2**level), ceil(W / 2**level))}, levels ascending."""

@@ -16,8 +16,10 @@ from spinenas.space.network.blocks import (
     BLOCKS,
     Block,
     ConvNorm,
+    FeatureInfo,
     Layers,
     StochasticDepth,
+    feature_info,
 )
 from spinenas.space.network.resample import MobileResample, Resample, max_pool_same
 from spinenas.space.random_streams import seed_for
@@ -143,6 +145,11 @@ class SpineNet(nn.Module):
                 width = scaling.width(spec.level, spec.kind)
                 self.add_module(f"end{spec.level}", ConvNorm(width, self.channels, 1, layers))
         self.levels = tuple(self.outputs)
+
+    @property
+    def feature_info(self) -> tuple[FeatureInfo, ...]:
+        """Level, stride and channels of each output, in the order in which they come."""
+        return feature_info(self.levels, self.channels)
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         """Map (N, 3, H, W) to {level: (N, channels, ceil(H / 2**level), ceil(W / 2**level))}, levels ascending."""

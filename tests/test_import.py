@@ -1,0 +1,116 @@
+"""Architectures from elsewhere: read as they are written there, and named if they are known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from spinenas.results.export import export_genotype, read_architecture
+from spinenas.search.cli import main
+from spinenas.space.errors import UserError
+from spinenas.space.genotype import BlockSpec, Genotype
+from spinenas.space.published import MOBILE_49, PUBLISHED, SPINENET_49
+from spinenas.space.scaling import SCALINGS
+
+LEVEL_2 = BlockSpec(2, "bottleneck", (2, 13), is_output=True)
+"""The last row of tensorflow/models, for detectors that begin at level 2."""
+
+
+def source_of(genotype: Genotype, name: str = "SPINENET_BLOCK_SPECS") -> str:
+    """A module with block specs as both code bases have them: tuples in a list, and other things around it."""
+    rows = [(block.level, str(block.kind), block.parents, block.is_output) for block in genotype.blocks]
+    lines = "".join(f"    {row!r},\n" for row in rows)
+    return (
+        "from absl import logging\n"
+        "FILTER_SIZE_MAP = {1: 32, 2: 64}\n"
+        f"{name} = [\n{lines}]\n"
+        "def build(specs=None, order=[1, 2], names=['a']):\n"
+        "  return [BlockSpec(*b) for b in specs or SPINENET_BLOCK_SPECS]\n"
+        "raise SystemExit('this was executed')\n"
+    )
+
+
+def run_import(*arguments: Any) -> Result:
+    return CliRunner().invoke(main, ["import", *map(str, arguments)])
+
+
+def facts_of(*arguments: Any) -> dict[str, str]:
+    result = run_import(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    return {row["what"]: row["value"] for row in json.loads(result.stdout)}
+
+
+def test_the_rows_are_read_where_they_come_from(tmp_path: Path) -> None:
+    path = tmp_path / "spinenet.py"
+    for genotype in (SPINENET_49, MOBILE_49, replace(SPINENET_49, blocks=(*SPINENET_49.blocks, LEVEL_2))):
+        path.write_text(source_of(genotype))
+        assert read_architecture(path) == (genotype, None)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("rows = []", "has 0 lists of block specs"),
+        ("rows = [(2, 'bottleneck', (0, 1), f())]", "has 0 lists of block specs"),
+        (source_of(SPINENET_49) + source_of(MOBILE_49), "has 2 lists of block specs"),
+        ("rows = [", "is not Python"),
+        ("[" * 100_000, "is not Python"),
+        ("\0", "is not Python"),
+        ("rows = [(2, 'botleneck', (0, 1), True)]", "block 2 has kind 'botleneck'"),
+        ("rows = [(2, 'bottleneck', (0, 9), True)]", "block 2 has parent 9"),
+        ("rows = [({2}, 'bottleneck', (0, 1), True)]", "block 2 has level"),
+    ],
+)
+def test_what_has_no_rows_or_wrong_ones_is_refused_in_one_sentence(tmp_path: Path, source: str, message: str) -> None:
+    path = tmp_path / "a.py"
+    path.write_text(source)
+    with pytest.raises(UserError, match=message) as caught:
+        read_architecture(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("format", ["json", "block-specs"])
+def test_every_published_model_is_known_by_its_file(tmp_path: Path, format: str) -> None:
+    for model in PUBLISHED.values():
+        if isinstance(model.architecture, Genotype):
+            path = tmp_path / f"{model.name}.json"
+            export_genotype(model.genotype, path, format=format, scaling=model.scaling)
+            known = facts_of(path)
+            assert model.name in known["published"].split(" and ")
+            assert known["key"] == model.genotype.key
+
+
+def test_import_says_what_a_file_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text(source_of(SPINENET_49))
+    known = facts_of(path)
+    assert known["published"].startswith("the blocks of spinenet-49s, ")
+    assert known["parameters"].startswith("28,543,383 ")
+    assert known["dead blocks"] == "none"
+    assert known["output levels"] == "3 4 5 6 7"
+    path.write_text(source_of(replace(SPINENET_49, blocks=(*SPINENET_49.blocks, LEVEL_2))))
+    assert facts_of(path)["published"].endswith(", beside an output of level 2")
+    other = replace(SPINENET_49, blocks=(replace(SPINENET_49.blocks[0], level=3), *SPINENET_49.blocks[1:]))
+    path.write_text(source_of(other))
+    assert facts_of(path)["published"] == "no"
+
+
+def test_import_keeps_the_architecture_and_overwrites_nothing(tmp_path: Path) -> None:
+    path, out = tmp_path / "a.json", tmp_path / "b.json"
+    export_genotype(SPINENET_49, path, format="block-specs", scaling=SCALINGS["96"])
+    assert run_import(path, "--out", out).exit_code == 0
+    assert json.loads(out.read_text())["blocks"]
+    assert read_architecture(out) == (SPINENET_49, SCALINGS["96"])
+    out.write_text("mine")
+    refused = run_import(path, "--out", out)
+    assert refused.exit_code == 1
+    assert "exists already" in refused.stderr
+    assert out.read_text() == "mine"
+    assert run_import(path, "--out", out, "--force").exit_code == 0
+    assert read_architecture(out) == (SPINENET_49, SCALINGS["96"])
+    assert run_import(path, "--force").exit_code == 2
