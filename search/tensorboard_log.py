@@ -118,9 +118,9 @@ class TensorBoardDisplay:
         for path in self._folder.glob("*/events.out.tfevents.*.spinenas"):
             if path.relative_to(self._folder).as_posix() not in contents:
                 path.unlink()
-        for file, content in contents.items():
+        for file, whole in contents.items():
             (self._folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (self._folder / file).write_bytes(content)
+            (self._folder / file).write_bytes(whole)
         self._records = records
 
     def _append(self, event: dict[str, Any]) -> None:
@@ -128,11 +128,11 @@ class TensorBoardDisplay:
         contents = defaultdict[str, bytearray](bytearray)
         for file, content in self._records.add(event):
             contents[file] += content
-        for file, content in contents.items():
+        for file, addition in contents.items():
             path = self._folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(path, "ab") as opened:  # not kept open: there may be thousands of trials
-                opened.write(content)
+                opened.write(addition)
 
     @property
     def _folder(self) -> Path:
