@@ -14,6 +14,8 @@ import click
 
 from spinenas.search.cli_parts import (
     configuration,
+    constraint_options,
+    constraint_settings,
     data_option,
     data_settings,
     format_options,
@@ -71,6 +73,14 @@ def main() -> None:
 @click.option("--address", help='Ray cluster to run on, or "auto".')
 @click.option("--mirror", metavar="URI", help="A second place for the run, such as s3://bucket/run.")
 @click.option("--max-accelerator-hours", type=float, metavar="H", help="Begin no trial that would exceed them.")
+@constraint_options
+@click.option(
+    "--warm-start",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Begin with the results of an earlier run of the same task; repeatable.",
+)
 @click.option("--or-resume", is_flag=True, help="Go on with the run in --out if there is one.")
 @click.option("--dry-run", is_flag=True, help="Measure one training, state trials, hours and cost, and stop.")
 @overrides_option
@@ -85,6 +95,10 @@ def search(
     address: str | None,
     mirror: str | None,
     max_accelerator_hours: float | None,
+    max_madds: float | None,
+    max_params: float | None,
+    target: str | None,
+    warm_start: tuple[Path, ...],
     or_resume: bool,
     dry_run: bool,
     overrides: tuple[str, ...],
@@ -101,6 +115,7 @@ def search(
         "executor.address": address,
         "storage.mirror": mirror,
         "budget.max_accelerator_hours": max_accelerator_hours,
+        **constraint_settings(max_madds, max_params, target),
     }
     config, config_toml = configuration(source, given(settings) | data_settings(data), overrides)
     if dry_run:
@@ -111,7 +126,8 @@ def search(
 
     start = search_or_resume if or_resume else run_search
     with watched(resume_advice(out)):
-        run = start(config, out=out, display=display_for(sys.stderr), config_toml=config_toml)
+        display = display_for(sys.stderr)
+        run = start(config, out=out, display=display, config_toml=config_toml, warm_start=warm_start)
     _conclude(run)
 
 

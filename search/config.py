@@ -27,6 +27,7 @@ from spinenas.controller.optuna_sampler import Sampler
 from spinenas.controller.policy import PolicyKind
 from spinenas.controller.random_search import Control, MaddsBand
 from spinenas.proxy_task.config import BUILT_IN, DataConfig, TaskConfig
+from spinenas.search.constraints import ConstraintsConfig
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.search_space import space_by_name
 
@@ -354,6 +355,7 @@ class SearchConfig:
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
     halving: HalvingConfig = field(default_factory=HalvingConfig)
+    constraints: ConstraintsConfig = field(default_factory=ConstraintsConfig)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -400,6 +402,10 @@ class SearchConfig:
                 if getattr(options, item.name) != item.default:
                     key = f"controller.{name}.{item.name}"
                     sentences.append(f"{key} has no effect, since controller.name is {chosen!r}")
+        if self.constraints.are_any and chosen == "plan":
+            sentences.append("constraints have no effect, since controller.name is 'plan'")
+        if self.constraints.target is not None and not self.constraints.are_any:
+            sentences.append("constraints.target has no effect, since neither max_params nor max_madds is set")
         unused: dict[str, tuple[str, ...]] = {
             "serial": ("gpus_per_worker", "gpu_memory_gib", "tpus_per_worker", "stall_minutes", "address"),
             "tune": ("stall_minutes",),

@@ -88,7 +88,7 @@ def replay(
         display=display,
         config_toml=config_toml,
         kind="replay",
-        controller_for=lambda task: _Single(
+        controller_for=lambda _, task: _Single(
             Proposal(
                 0,
                 genotype,
