@@ -75,6 +75,11 @@ def main() -> None:
 @click.option("--max-accelerator-hours", type=float, metavar="H", help="Begin no trial that would exceed them.")
 @constraint_options
 @click.option(
+    "--objective",
+    type=click.Choice(["ap", "soft", "front"]),
+    help="AP alone (the default), AP at what it costs, or the front of AP and costs.",
+)
+@click.option(
     "--warm-start",
     multiple=True,
     type=click.Path(path_type=Path),
@@ -98,6 +103,7 @@ def search(
     max_madds: float | None,
     max_params: float | None,
     target: str | None,
+    objective: str | None,
     warm_start: tuple[Path, ...],
     or_resume: bool,
     dry_run: bool,
@@ -116,6 +122,7 @@ def search(
         "storage.mirror": mirror,
         "budget.max_accelerator_hours": max_accelerator_hours,
         **constraint_settings(max_madds, max_params, target),
+        "objective.kind": objective,
     }
     config, config_toml = configuration(source, given(settings) | data_settings(data), overrides)
     if dry_run:
@@ -241,13 +248,14 @@ def bench_proxy(
 @main.command()
 @run_argument
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Networks at most.")
+@click.option("--front", is_flag=True, help="Only those that none beats in AP, multiply-adds and parameters at once.")
 @format_options
-def leaderboard(run: Path, top: int, format: str | None) -> None:
+def leaderboard(run: Path, top: int, front: bool, format: str | None) -> None:
     """Rank the networks of a run, by the mean over their trainings."""
     from spinenas.search.loop import Run
 
     opened = Run.open(run)
-    _print_leaderboard(opened, top, format)
+    _print_leaderboard(opened, top, format, front=front)
     _announce_winner(opened)
 
 
@@ -556,7 +564,7 @@ def _announce_winner(run: Run) -> None:
     from spinenas.results.leaderboard import leaderboard_rows, winner
 
     records = run.records()
-    row, rows = winner(records), leaderboard_rows(records)
+    row, rows = winner(records, run.worth()), leaderboard_rows(records)
     if row is None:
         return
     if row["n"] == 1:
@@ -583,8 +591,9 @@ def _refuse_empty(run: Run) -> None:
         )
 
 
-def _print_leaderboard(run: Run, top: int, format: str | None) -> None:
+def _print_leaderboard(run: Run, top: int, format: str | None, *, front: bool = False) -> None:
     from spinenas.results.leaderboard import leaderboard_rows
+    from spinenas.results.pareto import front_rows
 
     columns = {
         "number": "text",
@@ -600,7 +609,9 @@ def _print_leaderboard(run: Run, top: int, format: str | None) -> None:
         "origin": "text",
         "key": "text",
     }
-    rows = leaderboard_rows(run.records(), top)
+    rows = leaderboard_rows(run.records(), None if front else top)
+    if front:
+        rows = front_rows(rows)[:top]
     if format is None:
         rows = [{name: row[name] for name in columns} for row in rows]
     print_rows(rows, format, columns)

@@ -28,6 +28,7 @@ from spinenas.controller.policy import PolicyKind
 from spinenas.controller.random_search import Control, MaddsBand
 from spinenas.proxy_task.config import BUILT_IN, DataConfig, TaskConfig
 from spinenas.search.constraints import ConstraintsConfig
+from spinenas.search.objective import ObjectiveConfig
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.search_space import space_by_name
 
@@ -356,6 +357,7 @@ class SearchConfig:
     storage: StorageConfig = field(default_factory=StorageConfig)
     halving: HalvingConfig = field(default_factory=HalvingConfig)
     constraints: ConstraintsConfig = field(default_factory=ConstraintsConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -404,8 +406,16 @@ class SearchConfig:
                     sentences.append(f"{key} has no effect, since controller.name is {chosen!r}")
         if self.constraints.are_any and chosen == "plan":
             sentences.append("constraints have no effect, since controller.name is 'plan'")
-        if self.constraints.target is not None and not self.constraints.are_any:
-            sentences.append("constraints.target has no effect, since neither max_params nor max_madds is set")
+        if chosen == "plan" and self.objective.kind != "ap":
+            sentences.append("objective.kind has no effect, since controller.name is 'plan'")
+        if self.constraints.target is not None and not self.counts_costs:
+            sentences.append("constraints.target has no effect, since no cost is limited and AP alone is the objective")
+        for item in dataclasses.fields(self.objective):
+            is_given = getattr(self.objective, item.name) != item.default
+            if item.name != "kind" and is_given and self.objective.kind != "soft":
+                sentences.append(
+                    f'objective.{item.name} has no effect, since objective.kind is "{self.objective.kind}"'
+                )
         unused: dict[str, tuple[str, ...]] = {
             "serial": ("gpus_per_worker", "gpu_memory_gib", "tpus_per_worker", "stall_minutes", "address"),
             "tune": ("stall_minutes",),
@@ -419,6 +429,11 @@ class SearchConfig:
             if getattr(self.executor, name) != getattr(defaults, name):
                 sentences.append(f'executor.{name} has no effect, since executor.kind is "{self.executor.kind}"')
         return sentences
+
+    @property
+    def counts_costs(self) -> bool:
+        """Whether anything depends on what architectures cost."""
+        return self.constraints.are_any or self.objective.kind != "ap"
 
     def resolved(self) -> SearchConfig:
         """Fill in what follows from other values, so that it stays when the budget is extended later.

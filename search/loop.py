@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from spinenas.controller.base import Controller
 from spinenas.controller.choices import make_controller
+from spinenas.controller.objectives import RankedByFront, Softened
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.results import leaderboard
 from spinenas.results.journal import SCHEMA, Fold, Journal, RunState, fold, read_events
@@ -36,6 +37,7 @@ from spinenas.search.stop_signals import Terminated, stopped_by_sigterm
 from spinenas.search.validating_task import ValidatingTask, ValTask
 from spinenas.search.warm_start import known_results
 from spinenas.space.errors import UserError
+from spinenas.space.genotype import Genotype
 from spinenas.space.search_space import space_by_name
 
 if TYPE_CHECKING:
@@ -78,10 +80,15 @@ class Run:
         """Return the networks, best mean first."""
         return leaderboard.leaderboard(self.records(), top)
 
+    def worth(self) -> Callable[[Genotype, float], float] | None:
+        """Return what an AP is worth at what its genotype costs; None where the run is for AP, or for a front."""
+        config = SearchConfig.from_json(self.folder.config())
+        return config.objective.soft_cost(config.constraints.cost_target(config.task))
+
     def winner(self) -> TrialRecord | None:
         """Return the first trial of the best network, None without a complete one."""
         records = self.records()
-        row = leaderboard.winner(records)
+        row = leaderboard.winner(records, self.worth())
         return None if row is None else records[row["number"]]
 
 
@@ -303,9 +310,7 @@ def search_or_resume(
         display.note(f"bringing {path} back from {mirror.store.uri}")
         mirror.restore(path)
     if not (path / "journal.jsonl").exists():
-        return run_search(
-            config, out=out, task=task, display=display, config_toml=config_toml, warm_start=warm_start
-        )
+        return run_search(config, out=out, task=task, display=display, config_toml=config_toml, warm_start=warm_start)
     folder = RunFolder.open(path)
     begun_with = SearchConfig.from_json(folder.config())
     budget = replace(begun_with.budget, replicate_share=config.budget.replicate_share)
@@ -412,8 +417,21 @@ def _make_controller(config: SearchConfig) -> Controller:
     limits = config.constraints.limits(config.task)
     options = config.controller.options()
     searcher = make_controller(config.controller.name, space, seed=config.seed, feasible=limits, **options)
-    budget = config.budget
-    return ReplicateLeaders(searcher, num_trials=budget.num_trials, share=budget.replicate_share)
+    budget, target = config.budget, config.constraints.cost_target(config.task)
+    soft_cost, front_costs = config.objective.soft_cost(target), config.objective.front_costs(target)
+    if config.controller.name == "plan":
+        soft_cost = front_costs = None
+    if soft_cost is not None:
+        searcher = Softened(searcher, soft_cost)
+    if front_costs is not None:
+        searcher = RankedByFront(searcher, front_costs)
+    return ReplicateLeaders(
+        searcher,
+        num_trials=budget.num_trials,
+        share=budget.replicate_share,
+        worth=soft_cost,
+        front_costs=front_costs,
+    )
 
 
 def _limited_controller(config: SearchConfig, task: Task) -> Controller:
@@ -425,10 +443,10 @@ def _limited_controller(config: SearchConfig, task: Task) -> Controller:
 
 
 def _with_class_channels(config: SearchConfig, task: Task) -> SearchConfig:
-    """Know the detector whose costs are limited, where it is the one that the task trains on its data."""
+    """Know the detector whose costs count, where it is the one that the task trains on its data."""
     constraints = config.constraints
     num = getattr(task, "class_channels", None)
-    if not constraints.are_any or constraints.target is not None or num is None:
+    if not config.counts_costs or constraints.target is not None or num is None:
         return config
     return replace(config, constraints=replace(constraints, class_channels=num))
 
