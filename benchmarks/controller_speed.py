@@ -3,8 +3,8 @@
 Run `python benchmarks/controller_speed.py`, or with names of controllers. Each lives a search of a landscape of its own
 making, 20 trials in flight, and the last 200 asks and tells are timed. Optuna's would take hours for that: they are
 given recorded trials, and the next few asks are timed. With `--max-madds` every proposal keeps to a limit, given as a
-share: of random architectures so many keep to it, in the detector of SpineNet-49 at 640 px. Times are the processor's, on one thread, so that others on the
-machine count for little.
+share: of random architectures so many keep to it, in the detector of SpineNet-49 at 640 px. Times are the processor's,
+on one thread, so that others on the machine count for little.
 """
 
 from __future__ import annotations

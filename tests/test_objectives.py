@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from fake_task import FakeTask
 
+import spinenas.search.loop as loop
 from spinenas.controller import RandomSearch, ReplicateLeaders, SpaceExhausted
 from spinenas.controller.objectives import RankedByFront, SoftCost, Softened
 from spinenas.results.pareto import front
 from spinenas.results.record import Evaluation, Failure, FailureKind, Stage
+from spinenas.search.cli import main
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
 from spinenas.search.constraints import ConstraintsConfig
 from spinenas.search.loop import resume, run_search
@@ -161,3 +165,42 @@ def test_spinenet_49_is_what_a_soft_cost_compares_with() -> None:
     assert soft_cost(SPINENET_49, 0.4) == pytest.approx(0.4)
     with pytest.raises(UserError, match=r"objective\.weight"):
         ObjectiveConfig("soft", weight=0.1)
+
+
+def test_the_command_line_says_what_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {}
+
+    def run_search(config: SearchConfig, **others: object) -> None:
+        given.update(others, config=config)
+        raise UserError("that is all")
+
+    monkeypatch.setattr(loop, "run_search", run_search)
+    options = ["--max-madds=80G", "--max-params=25.5M", "--target=49@640", "--objective=soft"]
+    options += ["--warm-start=a", "--warm-start=b"]
+    result = CliRunner().invoke(main, ["search", "quickstart", "--out", str(tmp_path / "run"), *options])
+    assert "that is all" in result.output
+    config = given["config"]
+    assert isinstance(config, SearchConfig)
+    assert config.constraints == ConstraintsConfig(25.5e6, 80e9, "49@640")
+    assert config.objective.kind == "soft"
+    assert given["warm_start"] == (Path("a"), Path("b"))
+    result = CliRunner().invoke(main, ["search", "quickstart", "--out", str(tmp_path / "run"), "--max-madds", "5X"])
+    assert result.exit_code == 2
+    assert "'5X' is no number" in result.output
+
+
+def test_the_front_of_a_run_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    run = run_search(configured("ap", 5), out=tmp_path / "run", task=FakeTask())  # which all cost the same
+    result = CliRunner().invoke(main, ["leaderboard", str(run.folder.path), "--front", "--json"])
+    (row,) = json.loads(result.stdout)
+    assert row["number"] == run.leaderboard()["number"][0]
+
+
+def test_what_has_no_effect_is_said() -> None:
+    config = SearchConfig(constraints=ConstraintsConfig(target="49@640"), objective=ObjectiveConfig(target_madds=1e9))
+    assert [sentence.partition(" ")[0] for sentence in config.unused()] == [
+        "constraints.target",
+        "objective.target_madds",
+    ]
+    assert configured("front").unused() == []
