@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
 from spinenas.search.constraints import ConstraintsConfig
 from spinenas.search.loop import resume, run_search
 from spinenas.search.objective import ObjectiveConfig
+from spinenas.search.studies import run_study
 from spinenas.space import Genotype, SearchSpace, UserError
 from spinenas.space.limits import CostTarget
 from spinenas.space.published import SPINENET_49
@@ -204,3 +206,10 @@ def test_what_has_no_effect_is_said() -> None:
         "objective.target_madds",
     ]
     assert configured("front").unused() == []
+
+
+def test_given_architectures_are_trained_whatever_counts_in_a_search(tmp_path: Path) -> None:
+    config = replace(configured("soft"), constraints=ConstraintsConfig(max_madds=1.0))
+    run = run_study(config, [SPINENET_49], 1, out=tmp_path / "run", task=FakeTask())
+    assert [record.genotype for record in run.records()] == [SPINENET_49]
+    assert not SearchConfig.from_json(run.folder.config()).counts_costs
