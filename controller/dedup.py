@@ -17,13 +17,17 @@ from spinenas.controller.base import Proposal, SpaceExhausted
 from spinenas.results.record import Fidelity
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
+from spinenas.space.limits import Limits
 from spinenas.space.search_space import SearchSpace
 
 Feasible = Callable[[Genotype], bool]
-"""Whether a genotype may be proposed; must be a pure function."""
+"""Whether a genotype may be proposed; must be a pure function. `Limits` is one that also says how to get there."""
 
 MAX_TRIES = 200
 """Candidates drawn from each source before the space is searched through."""
+
+MAX_FITTED = 8
+"""Candidates of each source that are brought within limits which none of them meets."""
 
 MAX_ENUMERATED = 50_000
 """Genotypes of the largest space that is searched through; about 10 s."""
@@ -40,11 +44,18 @@ class Candidate:
 
 
 class Ledger:
-    """Numbers proposals, keeps the open ones, and refuses what has been proposed before."""
+    """Numbers proposals, keeps the open ones, and refuses what has been proposed before or may not be.
 
-    def __init__(self, space: SearchSpace, feasible: Feasible | None = None) -> None:
+    Args:
+        space: of the proposals.
+        feasible: what the user asks of them.
+        rule: what the controller itself does.
+    """
+
+    def __init__(self, space: SearchSpace, feasible: Feasible | None = None, *, rule: Feasible | None = None) -> None:
         self._space = space
         self._feasible = feasible
+        self._rule = rule
         self._seen: set[tuple[str, Fidelity | None, int]] = set()
         self._open: dict[int, Proposal] = {}
         self._enumerated: dict[str, Genotype] | None = None
@@ -54,13 +65,14 @@ class Ledger:
         """Return the first new candidate as the next proposal.
 
         Args:
-            sources: candidates, best source first; at most MAX_TRIES are drawn from each. After that a small
-                space is enumerated, and one of the networks left in it is drawn.
-            rng: for that last draw.
+            sources: candidates, best source first; at most MAX_TRIES are drawn from each. Where none of them is within
+                `Limits`, the first few are edited until they are (origin "...+fitted"). After the last source a
+                small space is enumerated, and one of the networks left in it is drawn.
+            rng: for these edits and that last draw.
 
         Raises SpaceExhausted; a refused candidate takes no number.
         """
-        candidate, key = self._first_new(sources) or self._any_left(rng)
+        candidate, key = self._first_new(sources, rng) or self._any_left(rng)
         proposal = Proposal(
             self.next_number,
             candidate.genotype,
@@ -90,13 +102,32 @@ class Ledger:
         self._open[proposal.number] = proposal
         self.next_number += 1
 
-    def _first_new(self, sources: tuple[Iterator[Candidate], ...]) -> tuple[Candidate, str] | None:
+    def _admits(self, genotype: Genotype) -> bool:
+        return (self._feasible is None or self._feasible(genotype)) and (self._rule is None or self._rule(genotype))
+
+    def _new_key(self, genotype: Genotype) -> str | None:
+        """The key of a network that may be proposed; None of any other."""
+        if not self._admits(genotype):
+            return None
+        key = network_key(genotype)
+        return None if (key, None, 0) in self._seen else key
+
+    def _first_new(
+        self, sources: tuple[Iterator[Candidate], ...], rng: np.random.Generator
+    ) -> tuple[Candidate, str] | None:
         for source in sources:
+            refused: list[Candidate] = []
             for candidate in islice(source, MAX_TRIES):
-                if self._feasible is None or self._feasible(candidate.genotype):
-                    key = network_key(candidate.genotype)
-                    if (key, None, 0) not in self._seen:
-                        return candidate, key
+                if (key := self._new_key(candidate.genotype)) is not None:
+                    return candidate, key
+                if len(refused) < MAX_FITTED:
+                    refused.append(candidate)
+            if isinstance(self._feasible, Limits):
+                for candidate in refused:
+                    genotype = self._feasible.fitted(self._space, candidate.genotype, rng)
+                    if (key := self._new_key(genotype)) is not None:
+                        # Without its info, such as a log-probability, which is another genotype's.
+                        return Candidate(genotype, f"{candidate.origin}+fitted", candidate.parent), key
         return None
 
     def _any_left(self, rng: np.random.Generator) -> tuple[Candidate, str]:
@@ -107,7 +138,7 @@ class Ledger:
                 )
             self._enumerated = {}
             for genotype in self._space.enumerate():
-                if self._feasible is None or self._feasible(genotype):
+                if self._admits(genotype):
                     self._enumerated.setdefault(network_key(genotype), genotype)
         left = [key for key in self._enumerated if (key, None, 0) not in self._seen]
         if not left:

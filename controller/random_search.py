@@ -79,7 +79,7 @@ class RandomSearch:
         self._seed = seed
         self._control = control
         self._band = madds_band
-        self._ledger = Ledger(space, lambda genotype: self._admits(genotype, feasible))
+        self._ledger = Ledger(space, feasible, rule=self._admits)
 
     def ask(self) -> Proposal | None:
         """Return a random network that is new. Raises SpaceExhausted."""
@@ -118,10 +118,8 @@ class RandomSearch:
             return sample_without_dead_blocks(self._space, rng)
         return self._space.sample(rng)
 
-    def _admits(self, genotype: Genotype, feasible: Feasible | None) -> bool:
-        """The control's own rule again, for genotypes that come from enumeration and not from `_sample`."""
-        return (
-            (self._control == "uniform" or not dead_blocks(genotype))
-            and (self._band is None or genotype in self._band)
-            and (feasible is None or feasible(genotype))
+    def _admits(self, genotype: Genotype) -> bool:
+        """The control's own rule again, for genotypes that do not come from `_sample`."""
+        return (self._control == "uniform" or not dead_blocks(genotype)) and (
+            self._band is None or genotype in self._band
         )

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 import statistics
 from bisect import bisect_left, insort
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
+from spinenas.results.pareto import front
 from spinenas.results.record import Evaluation, Failure, Fidelity, Stage
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -32,11 +34,12 @@ def num_replicates(num_trials: int, share: float) -> int:
 
 @dataclass(slots=True)
 class _Network:
-    """A network's trainings: the first one's proposal, how many were asked, what the finished ones gave."""
+    """A network's trainings: the first one's proposal, how many were asked, what the finished ones gave, its costs."""
 
     first: Proposal
     num_asked: int = 0
     objectives: list[float] = field(default_factory=list)
+    costs: tuple[float, ...] = ()
 
     @property
     def rank(self) -> tuple[float, int]:
@@ -51,18 +54,30 @@ class ReplicateLeaders:
         controller: who searches; it adopts the replicates, so that numbers run through.
         num_trials: the whole budget; a raised one, on resume, is searched first and replicated after.
         share: of the budget that is reserved for replicates.
+        worth: of a genotype and an AP, by which means are compared; None for AP itself.
+        front_costs: of a genotype, where the leaders are the front of mean AP and these; None for one best.
 
     Leaders are the best max(2, half of the reserved trials) networks by mean, as known at each ask. Each is trained
     twice; from then on only the contenders are, those whose means are not below the best one's by more than the pooled
     spread of single trainings explains (`Spread.separates`). The one with the fewest trainings, in flight or finished,
     is next, of equals the better one. Where the best is the only contender left, the winner is settled, and what is
     left of the budget is not spent. A training that was stopped early makes no leader.
+
+    The leaders of a front are all of it, as known at each ask, and the whole share is spent on them.
     """
 
-    def __init__(self, controller: Controller, *, num_trials: int, share: float = 0.1) -> None:
+    def __init__(
+        self,
+        controller: Controller,
+        *,
+        num_trials: int,
+        share: float = 0.1,
+        worth: Callable[[Genotype, float], float] | None = None,
+        front_costs: Callable[[Genotype], tuple[float, ...]] | None = None,
+    ) -> None:
         if not 0 <= share < 1:
             raise UserError(f"the share of replicates is {share}; it is 0 or more and below 1")
-        self._controller = controller
+        self._controller, self._worth, self._front_costs = controller, worth, front_costs
         self._num_reserved = num_replicates(num_trials, share)
         self._num_searched = num_trials - self._num_reserved
         self._networks: dict[tuple[str, Fidelity | None], _Network] = {}
@@ -104,7 +119,13 @@ class ReplicateLeaders:
         if isinstance(result, Evaluation) and result.stopped_after is None:
             if network.objectives:
                 del self._ranked[bisect_left(self._ranked, network.rank, key=lambda other: other.rank)]
-            network.objectives.append(result.objective)
+            genotype = network.first.genotype
+            if self._front_costs is not None and isinstance(genotype, Genotype):
+                network.costs = self._front_costs(genotype)
+            if self._worth is not None and isinstance(genotype, Genotype):
+                network.objectives.append(self._worth(genotype, result.objective))
+            else:
+                network.objectives.append(result.objective)
             insort(self._ranked, network, key=lambda other: other.rank)
         return True
 
@@ -125,15 +146,21 @@ class ReplicateLeaders:
         self._num_asked += 1
         self._num_replicated += proposal.stage is Stage.RERANK
 
+    def _leaders(self) -> list[_Network]:
+        if self._front_costs is None:
+            return self._ranked[: max(2, math.ceil(self._num_reserved / 2))]
+        figures = [(statistics.fmean(network.objectives), *network.costs) for network in self._ranked]
+        return front(self._ranked, figures)
+
     def _next_replicate(self) -> Proposal | None:
-        leaders = self._ranked[: max(2, math.ceil(self._num_reserved / 2))]
+        leaders = self._leaders()
         if not leaders:
             if not self._open:
                 raise SpaceExhausted("no trial has given a result, so that there is none to replicate")
             return None
-        if all(network.num_asked > 1 for network in leaders):
+        if self._front_costs is None and all(network.num_asked > 1 for network in leaders):
             leaders = _contenders(leaders)
-        if len(leaders) == 1 and len(leaders[0].objectives) > 1:
+        if self._front_costs is None and len(leaders) == 1 and len(leaders[0].objectives) > 1:
             if self._open:
                 return None  # what is in flight may unsettle it
             number = leaders[0].first.number

@@ -5,6 +5,7 @@ Each line is a JSON object `{"event": kind, ...}`, written by the driver alone a
 | event | fields beside `at` (UTC, ISO 8601) |
 |---|---|
 | run_started | `schema`, `run`: what the run is |
+| observed | `genotype`, `evaluation`, `sources`: what an earlier run knew, before anything is asked |
 | asked | `proposal` (its JSON), `network_key`, `seed`, `task_key`, `num_told`: how many results its controller knew |
 | started | `number`, `attempt`, `worker`, `device`, `dtype`, `accelerators`: how many, or the part of one, it uses |
 | epoch | `number`, `attempt`, `epoch`, `metrics` |
@@ -315,6 +316,31 @@ class RungResult(NamedTuple):
     objective: float
 
 
+class Observation(NamedTuple):
+    """A result of earlier runs, the mean of some trainings of a network; each source is a run's folder and a number."""
+
+    genotype: Genotype
+    evaluation: Evaluation
+    sources: tuple[str, ...]
+
+    def to_event(self) -> dict[str, Any]:
+        """Return it as the journal has it, but for the time."""
+        evaluation = self.evaluation.to_json()
+        del evaluation["curve"]
+        return {
+            "event": "observed",
+            "genotype": self.genotype.text,
+            "evaluation": evaluation,
+            "sources": list(self.sources),
+        }
+
+    @classmethod
+    def of_event(cls, event: dict[str, Any]) -> Observation:
+        """Read what `to_event` gave."""
+        genotype = Genotype.from_text(event["genotype"])
+        return cls(genotype, Evaluation.from_json(event["evaluation"]), tuple(event["sources"]))
+
+
 @dataclass(frozen=True, slots=True)
 class RunState:
     """What the events of a journal add up to.
@@ -330,6 +356,7 @@ class RunState:
         rung_results: in the order in which they came.
         passed: of trials that went on after a rung, the last one.
         paused: by number, what the trials have that wait at a rung, without curves.
+        observed: what was known of earlier runs when it began.
     """
 
     run: dict[str, Any]
@@ -342,6 +369,7 @@ class RunState:
     rung_results: tuple[RungResult, ...] = ()
     passed: dict[int, int] = field(default_factory=dict)
     paused: dict[int, Evaluation] = field(default_factory=dict)
+    observed: tuple[Observation, ...] = ()
 
     @property
     def unfinished(self) -> list[TrialRecord]:
@@ -378,6 +406,7 @@ class Fold:
         self._rung_results: list[RungResult] = []
         self._passed: dict[int, int] = {}
         self._paused: dict[int, Evaluation] = {}
+        self._observed: list[Observation] = []
 
     def add(self, event: dict[str, Any]) -> None:
         """Take the next event. Raises UserError, and is as before, if it cannot follow."""
@@ -435,6 +464,10 @@ class Fold:
             self._known.append(known)
         elif kind == "run_started":
             self._run = event["run"]
+        elif kind == "observed":
+            if self._trials:
+                raise UserError("what earlier runs knew is observed after a trial was asked")
+            self._observed.append(Observation.of_event(event))
         elif kind == "resumed":
             self._resumes.append(event["changes"])
         elif kind not in ("stale", "unread", "refused", "stopped"):
@@ -457,6 +490,7 @@ class Fold:
             rung_results=tuple(self._rung_results),
             passed=dict(self._passed),
             paused=dict(self._paused),
+            observed=tuple(self._observed),
         )
 
 

@@ -7,11 +7,12 @@ mean over its complete runs, and the spread stands beside it: a table of single 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from spinenas.results.record import Evaluation, Fidelity, Status, TrialRecord
 from spinenas.space.errors import UserError
+from spinenas.space.genotype import Genotype
 
 if TYPE_CHECKING:
     import pandas
@@ -80,15 +81,30 @@ def leaderboard(records: Iterable[TrialRecord], top: int | None = None) -> panda
     return pandas.DataFrame(leaderboard_rows(records, top), columns=list(COLUMNS))
 
 
-def winner(records: Iterable[TrialRecord]) -> dict[str, Any] | None:
+def winner(
+    records: Iterable[TrialRecord], worth: Callable[[Genotype, float], float] | None = None
+) -> dict[str, Any] | None:
     """Return the row of the best network, or None without a complete run.
+
+    Args:
+        records: trials in the order of their numbers.
+        worth: of a genotype and its mean AP, by which networks are compared; None for the mean AP itself.
 
     Once any network was trained twice, only those that were can win: among many single runs the best is
     mostly the luckiest.
     """
+    records = list(records)
     rows = [row for row in leaderboard_rows(records) if row["n"] > 0]
-    replicated = [row for row in rows if row["n"] > 1]
-    return next(iter(replicated or rows), None)
+    candidates = [row for row in rows if row["n"] > 1] or rows
+    if worth is not None:
+        genotypes = {record.number: record.genotype for record in records}
+
+        def value(row: dict[str, Any]) -> float:
+            genotype = genotypes[row["number"]]
+            return float(row["objective"] if genotype is None else worth(genotype, row["objective"]))
+
+        candidates.sort(key=value, reverse=True)
+    return next(iter(candidates), None)
 
 
 def _complete(group: list[TrialRecord]) -> list[Evaluation]:

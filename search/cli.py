@@ -15,6 +15,8 @@ import click
 from spinenas.search.cli_import import import_file
 from spinenas.search.cli_parts import (
     configuration,
+    constraint_options,
+    constraint_settings,
     data_option,
     data_settings,
     format_options,
@@ -72,6 +74,19 @@ def main() -> None:
 @click.option("--address", help='Ray cluster to run on, or "auto".')
 @click.option("--mirror", metavar="URI", help="A second place for the run, such as s3://bucket/run.")
 @click.option("--max-accelerator-hours", type=float, metavar="H", help="Begin no trial that would exceed them.")
+@constraint_options
+@click.option(
+    "--objective",
+    type=click.Choice(["ap", "soft", "front"]),
+    help="AP alone (the default), AP at what it costs, or the front of AP and costs.",
+)
+@click.option(
+    "--warm-start",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Begin with the results of an earlier run of the same task; repeatable.",
+)
 @click.option("--or-resume", is_flag=True, help="Go on with the run in --out if there is one.")
 @click.option("--dry-run", is_flag=True, help="Measure one training, state trials, hours and cost, and stop.")
 @overrides_option
@@ -86,6 +101,11 @@ def search(
     address: str | None,
     mirror: str | None,
     max_accelerator_hours: float | None,
+    max_madds: float | None,
+    max_params: float | None,
+    target: str | None,
+    objective: str | None,
+    warm_start: tuple[Path, ...],
     or_resume: bool,
     dry_run: bool,
     overrides: tuple[str, ...],
@@ -102,6 +122,8 @@ def search(
         "executor.address": address,
         "storage.mirror": mirror,
         "budget.max_accelerator_hours": max_accelerator_hours,
+        **constraint_settings(max_madds, max_params, target),
+        "objective.kind": objective,
     }
     config, config_toml = configuration(source, given(settings) | data_settings(data), overrides)
     if dry_run:
@@ -112,7 +134,8 @@ def search(
 
     start = search_or_resume if or_resume else run_search
     with watched(resume_advice(out)):
-        run = start(config, out=out, display=display_for(sys.stderr), config_toml=config_toml)
+        display = display_for(sys.stderr)
+        run = start(config, out=out, display=display, config_toml=config_toml, warm_start=warm_start)
     _conclude(run)
 
 
@@ -227,13 +250,14 @@ def bench_proxy(
 @main.command()
 @run_argument
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Networks at most.")
+@click.option("--front", is_flag=True, help="Only those that none beats in AP, multiply-adds and parameters at once.")
 @format_options
-def leaderboard(run: Path, top: int, format: str | None) -> None:
+def leaderboard(run: Path, top: int, front: bool, format: str | None) -> None:
     """Rank the networks of a run, by the mean over their trainings."""
     from spinenas.search.loop import Run
 
     opened = Run.open(run)
-    _print_leaderboard(opened, top, format)
+    _print_leaderboard(opened, top, format, front=front)
     _announce_winner(opened)
 
 
@@ -542,7 +566,7 @@ def _announce_winner(run: Run) -> None:
     from spinenas.results.leaderboard import leaderboard_rows, winner
 
     records = run.records()
-    row, rows = winner(records), leaderboard_rows(records)
+    row, rows = winner(records, run.worth()), leaderboard_rows(records)
     if row is None:
         return
     if row["n"] == 1:
@@ -569,8 +593,9 @@ def _refuse_empty(run: Run) -> None:
         )
 
 
-def _print_leaderboard(run: Run, top: int, format: str | None) -> None:
+def _print_leaderboard(run: Run, top: int, format: str | None, *, front: bool = False) -> None:
     from spinenas.results.leaderboard import leaderboard_rows
+    from spinenas.results.pareto import front_rows
 
     columns = {
         "number": "text",
@@ -586,7 +611,9 @@ def _print_leaderboard(run: Run, top: int, format: str | None) -> None:
         "origin": "text",
         "key": "text",
     }
-    rows = leaderboard_rows(run.records(), top)
+    rows = leaderboard_rows(run.records(), None if front else top)
+    if front:
+        rows = front_rows(rows)[:top]
     if format is None:
         rows = [{name: row[name] for name in columns} for row in rows]
     print_rows(rows, format, columns)

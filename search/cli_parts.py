@@ -48,6 +48,35 @@ format_options = options(
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 
 
+def amount(text: str) -> float:
+    """Return the number that a text such as "5G" stands for: K, M, G and T are factors of a thousand each."""
+    factor = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}.get(text.strip()[-1:].upper())
+    try:
+        return float(text.strip()[:-1]) * factor if factor else float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no number such as 5G, 28.5M or 5e9") from None
+
+
+def _amount(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    return None if text is None else amount(text)
+
+
+constraint_options = options(
+    click.option("--max-madds", callback=_amount, metavar="N", help="Multiply-adds at most, such as 60G."),
+    click.option("--max-params", callback=_amount, metavar="N", help="Parameters at most, such as 28.5M."),
+    click.option("--target", metavar="49@640", help="Scaling and pixels to count these at; default: the task's own."),
+)
+
+
+def constraint_settings(max_madds: float | None, max_params: float | None, target: str | None) -> dict[str, Any]:
+    """What the constraint options stand for."""
+    return {
+        "constraints.max_madds": max_madds,
+        "constraints.max_params": max_params,
+        "constraints.target": target,
+    }
+
+
 def configuration(source: str, settings: Mapping[str, Any], overrides: tuple[str, ...]) -> tuple[SearchConfig, str]:
     """Read a configuration, and say in TOML how it was given. Raises UserError.
 

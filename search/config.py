@@ -27,6 +27,8 @@ from spinenas.controller.optuna_sampler import Sampler
 from spinenas.controller.policy import PolicyKind
 from spinenas.controller.random_search import Control, MaddsBand
 from spinenas.proxy_task.config import BUILT_IN, DataConfig, TaskConfig
+from spinenas.search.constraints import ConstraintsConfig
+from spinenas.search.objective import ObjectiveConfig
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.search_space import space_by_name
 
@@ -366,6 +368,8 @@ class SearchConfig:
     storage: StorageConfig = field(default_factory=StorageConfig)
     halving: HalvingConfig = field(default_factory=HalvingConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+    constraints: ConstraintsConfig = field(default_factory=ConstraintsConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -412,6 +416,18 @@ class SearchConfig:
                 if getattr(options, item.name) != item.default:
                     key = f"controller.{name}.{item.name}"
                     sentences.append(f"{key} has no effect, since controller.name is {chosen!r}")
+        if self.constraints.are_any and chosen == "plan":
+            sentences.append("constraints have no effect, since controller.name is 'plan'")
+        if chosen == "plan" and self.objective.kind != "ap":
+            sentences.append("objective.kind has no effect, since controller.name is 'plan'")
+        if self.constraints.target is not None and not self.counts_costs:
+            sentences.append("constraints.target has no effect, since no cost is limited and AP alone is the objective")
+        for item in dataclasses.fields(self.objective):
+            is_given = getattr(self.objective, item.name) != item.default
+            if item.name != "kind" and is_given and self.objective.kind != "soft":
+                sentences.append(
+                    f'objective.{item.name} has no effect, since objective.kind is "{self.objective.kind}"'
+                )
         unused: dict[str, tuple[str, ...]] = {
             "serial": ("gpus_per_worker", "gpu_memory_gib", "tpus_per_worker", "stall_minutes", "address"),
             "tune": ("stall_minutes",),
@@ -425,6 +441,11 @@ class SearchConfig:
             if getattr(self.executor, name) != getattr(defaults, name):
                 sentences.append(f'executor.{name} has no effect, since executor.kind is "{self.executor.kind}"')
         return sentences
+
+    @property
+    def counts_costs(self) -> bool:
+        """Whether anything depends on what architectures cost."""
+        return self.constraints.are_any or self.objective.kind != "ap"
 
     def resolved(self) -> SearchConfig:
         """Fill in what follows from other values, so that it stays when the budget is extended later.

@@ -59,7 +59,7 @@ def trial_seed(run_seed: int, key: str, replicate: int) -> int:
 def replay_into(
     controller: Controller, state: RunState, *, ordered: bool, known: int | None = None
 ) -> tuple[dict[int, Proposal], dict[int, Result]]:
-    """Bring a fresh controller to where the one of a run was, by the same asks and tells in the same order.
+    """Bring a fresh controller to where the one of a run was, by the same calls in the same order.
 
     Args:
         state: of the run.
@@ -70,6 +70,8 @@ def replay_into(
     Returns:
         The proposals of trials without a result, and the results the controller was not told, each by number.
     """
+    for observation in state.observed:
+        controller.observe(observation.genotype, observation.evaluation)
     told = sorted(state.told) if ordered else list(state.told)
     open_proposals: dict[int, Proposal] = {}
     num_told = 0

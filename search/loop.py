@@ -10,7 +10,7 @@ import contextlib
 import importlib.metadata
 import logging
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from spinenas.controller.base import Controller
 from spinenas.controller.choices import make_controller
+from spinenas.controller.objectives import RankedByFront, Softened
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.results import leaderboard
 from spinenas.results.journal import SCHEMA, Fold, Journal, RunState, fold, read_events
@@ -26,6 +27,7 @@ from spinenas.results.record import Stage, TrialRecord
 from spinenas.results.run_folder import RunFolder
 from spinenas.search.accelerator_time import AcceleratorTime
 from spinenas.search.config import ExecutorConfig, LoggingConfig, SearchConfig, flattened
+from spinenas.search.constraints import ConstraintsConfig
 from spinenas.search.data_command import run_once_per_machine, this_session
 from spinenas.search.driver import Display, Driver, now
 from spinenas.search.executor import Executor, Note, Task
@@ -33,7 +35,9 @@ from spinenas.search.forecast import Forecast, forecast_for
 from spinenas.search.salvage import salvage
 from spinenas.search.stop_signals import Terminated, stopped_by_sigterm
 from spinenas.search.validating_task import ValidatingTask, ValTask
+from spinenas.search.warm_start import known_results
 from spinenas.space.errors import UserError
+from spinenas.space.genotype import Genotype
 from spinenas.space.search_space import space_by_name
 
 if TYPE_CHECKING:
@@ -76,10 +80,15 @@ class Run:
         """Return the networks, best mean first."""
         return leaderboard.leaderboard(self.records(), top)
 
+    def worth(self) -> Callable[[Genotype, float], float] | None:
+        """Return what an AP is worth at what its genotype costs; None where the run is for AP, or for a front."""
+        config = SearchConfig.from_json(self.folder.config())
+        return config.objective.soft_cost(config.constraints.cost_target(config.task))
+
     def winner(self) -> TrialRecord | None:
         """Return the first trial of the best network, None without a complete one."""
         records = self.records()
-        row = leaderboard.winner(records)
+        row = leaderboard.winner(records, self.worth())
         return None if row is None else records[row["number"]]
 
 
@@ -90,6 +99,7 @@ def run_search(
     task: Task | None = None,
     display: Display | None = None,
     config_toml: str = CONFIGURED_IN_PYTHON,
+    warm_start: Sequence[Path] = (),
 ) -> Run:
     """Search from the start. Raises UserError before anything is written.
 
@@ -99,14 +109,22 @@ def run_search(
         task: what measures a genotype; None for the proxy task of the configuration.
         display: who watches.
         config_toml: the configuration as given, to be kept.
+        warm_start: runs of the same task whose results the controller begins with; none of their networks is trained
+            again. They are kept in this run's journal and not needed any more.
     """
     for sentence in config.unused():
         logger.warning("%s", sentence)
     config = config.resolved()
-    # Made before anything else: a wrong option is refused before data is read.
-    controller = _make_controller(config)
+    # Made before anything else: a wrong option is refused before data is read. Limits follow when that is known.
+    _make_controller(replace(config, constraints=ConstraintsConfig()))
     return start_run(
-        config, out=out, task=task, display=display, config_toml=config_toml, controller_for=lambda task: controller
+        config,
+        out=out,
+        task=task,
+        display=display,
+        config_toml=config_toml,
+        controller_for=_limited_controller,
+        warm_start=warm_start,
     )
 
 
@@ -117,10 +135,11 @@ def start_run(
     task: Task | None,
     display: Display | None,
     config_toml: str,
-    controller_for: Callable[[Task], Controller],
+    controller_for: Callable[[SearchConfig, Task], Controller],
     kind: Literal["search", "replay"] = "search",
+    warm_start: Sequence[Path] = (),
 ) -> Run:
-    """Do what `run_search` does with any controller, made for the prepared task. Raises UserError.
+    """Do what `run_search` does with any controller, made when the task is prepared. Raises UserError.
 
     Only a run of kind "search" can be resumed.
     """
@@ -134,7 +153,17 @@ def start_run(
             )
         fetch_data(config)
         task = _prepared(task, config, display)
-        controller = controller_for(task)
+        config = _with_class_channels(config, task)
+        controller = controller_for(config, task)
+        known = known_results(warm_start, task_key=task.key, space=space_by_name(config.space.name))
+        for observation in known:
+            controller.observe(observation.genotype, observation.evaluation)
+        if warm_start:
+            num_trainings = sum(len(observation.sources) for observation in known)
+            display.note(
+                f"warm start: {len(known)} networks are known from {num_trainings} trainings in "
+                f"{', '.join(map(str, warm_start))}; none of them is proposed again"
+            )
         about = {
             "kind": kind,
             "versions": versions(),
@@ -145,7 +174,11 @@ def start_run(
         # The executor first: where the workers cannot start, no folder is left that refuses the corrected command.
         with _make_executor(task, config.executor, Path(out), display.note) as executor:
             run = _identity(task, config) | {"versions": versions()}
-            started = {"event": "run_started", "schema": SCHEMA, "at": now(), "run": run}
+            at = now()
+            started = [
+                {"event": "run_started", "schema": SCHEMA, "at": at, "run": run},
+                *({**observation.to_event(), "at": at} for observation in known),
+            ]
             with _begun(Path(out), config, config_toml, about, started, mirror) as (folder, journal):
                 window = _window(config.executor)
                 driver = Driver(config, folder, journal, task, controller, executor, display, window=window)
@@ -160,16 +193,18 @@ def _begun(
     config: SearchConfig,
     config_toml: str,
     about: dict[str, Any],
-    started: dict[str, Any],
+    started: list[dict[str, Any]],
     mirror: Mirror | None,
 ) -> Iterator[tuple[RunFolder, Journal]]:
-    """Make the folder of a run whose journal has its first event: there is no run that was not begun."""
+    """Make the folder of a run whose journal has its first events: there is no run that was not begun."""
     with contextlib.ExitStack() as stack:
         opened: list[Journal] = []
 
         def begin(folder: Path) -> None:
             journal = stack.enter_context(Journal.create(folder / "journal.jsonl", mirror=mirror))
-            journal.append(started)
+            for event in started[:-1]:
+                journal.append(event, sync=False)
+            journal.append(started[-1])
             opened.append(journal)
 
         folder = RunFolder.create(out, config_toml, config.to_json(), about, begin=begin)
@@ -263,11 +298,13 @@ def search_or_resume(
     task: Task | None = None,
     display: Display | None = None,
     config_toml: str = CONFIGURED_IN_PYTHON,
+    warm_start: Sequence[Path] = (),
 ) -> Run:
     """Do what `run_search` does or, where the run was begun before, what `resume` does: a command to be repeated.
 
     A run whose folder is gone is brought back from its mirror. The configuration must be the one it was begun with,
-    but for where and how it runs (`executor`), what is logged, and a larger budget. Raises UserError.
+    but for where and how it runs (`executor`), what is logged, and a larger budget; of a run that was begun,
+    `warm_start` is in the journal, and the runs it names need not be there any more. Raises UserError.
     """
     display = display or _Silent()
     path = Path(out)
@@ -276,11 +313,12 @@ def search_or_resume(
         display.note(f"bringing {path} back from {mirror.store.uri}")
         mirror.restore(path)
     if not (path / "journal.jsonl").exists():
-        return run_search(config, out=out, task=task, display=display, config_toml=config_toml)
+        return run_search(config, out=out, task=task, display=display, config_toml=config_toml, warm_start=warm_start)
     folder = RunFolder.open(path)
     begun_with = SearchConfig.from_json(folder.config())
     budget = replace(begun_with.budget, replicate_share=config.budget.replicate_share)
-    _check_same_search(path, begun_with, replace(config, budget=budget).resolved())
+    constraints = replace(config.constraints, class_channels=begun_with.constraints.class_channels)
+    _check_same_search(path, begun_with, replace(config, budget=budget, constraints=constraints).resolved())
     before = _with_changes(begun_with, Run(folder).state().resumes).budget
     given = config.budget
     hours, hours_before = given.max_accelerator_hours, before.max_accelerator_hours
@@ -390,9 +428,41 @@ def _prepared(task: Task | None, config: SearchConfig, display: Display) -> Task
 
 def _make_controller(config: SearchConfig) -> Controller:
     space = space_by_name(config.space.name)
-    searcher = make_controller(config.controller.name, space, seed=config.seed, **config.controller.options())
-    budget = config.budget
-    return ReplicateLeaders(searcher, num_trials=budget.num_trials, share=budget.replicate_share)
+    limits = config.constraints.limits(config.task)
+    options = config.controller.options()
+    searcher = make_controller(config.controller.name, space, seed=config.seed, feasible=limits, **options)
+    budget, target = config.budget, config.constraints.cost_target(config.task)
+    soft_cost, front_costs = config.objective.soft_cost(target), config.objective.front_costs(target)
+    if config.controller.name == "plan":
+        soft_cost = front_costs = None
+    if soft_cost is not None:
+        searcher = Softened(searcher, soft_cost)
+    if front_costs is not None:
+        searcher = RankedByFront(searcher, front_costs)
+    return ReplicateLeaders(
+        searcher,
+        num_trials=budget.num_trials,
+        share=budget.replicate_share,
+        worth=soft_cost,
+        front_costs=front_costs,
+    )
+
+
+def _limited_controller(config: SearchConfig, task: Task) -> Controller:
+    """Make a new run's controller. Raises UserError where nothing is known that its limits allow."""
+    limits = config.constraints.limits(config.task)
+    if limits is not None and config.controller.name != "plan":
+        limits.check(space_by_name(config.space.name))
+    return _make_controller(config)
+
+
+def _with_class_channels(config: SearchConfig, task: Task) -> SearchConfig:
+    """Know the detector whose costs count, where it is the one that the task trains on its data."""
+    constraints = config.constraints
+    num = getattr(task, "class_channels", None)
+    if not config.counts_costs or constraints.target is not None or num is None:
+        return config
+    return replace(config, constraints=replace(constraints, class_channels=num))
 
 
 def _make_executor(task: Task, config: ExecutorConfig, run: Path, note: Note) -> Executor:

@@ -16,9 +16,11 @@ from spinenas.proxy_task.config import TaskConfig
 from spinenas.results.record import Evaluation, Failure, Fidelity
 from spinenas.results.run_folder import RunFolder
 from spinenas.search.config import BudgetConfig, HalvingConfig, SearchConfig, StorageConfig
+from spinenas.search.constraints import ConstraintsConfig
 from spinenas.search.driver import Display
 from spinenas.search.executor import Task
 from spinenas.search.loop import Run, proxy_task, start_run
+from spinenas.search.objective import ObjectiveConfig
 from spinenas.space.baseline import Architecture, architecture_from_text
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -78,6 +80,8 @@ def replay(
         budget=BudgetConfig(num_trials=1, replicate_share=0.0),
         executor=replace(config.executor, kind="serial"),
         storage=StorageConfig(),  # a search's mirror is not for the replays of its trials
+        constraints=ConstraintsConfig(),
+        objective=ObjectiveConfig(),
         halving=HalvingConfig(),
     )
     with_val = _WithVal(task or proxy_task(config))  # type: ignore[arg-type]  # a proxy task can replay
@@ -88,7 +92,7 @@ def replay(
         display=display,
         config_toml=config_toml,
         kind="replay",
-        controller_for=lambda task: _Single(
+        controller_for=lambda _, task: _Single(
             Proposal(
                 0,
                 genotype,

@@ -21,9 +21,11 @@ from spinenas.results.ranks import Agreement, agreement, correlation, kendall
 from spinenas.results.record import Stage, Status, TrialRecord
 from spinenas.results.training_table import read_table
 from spinenas.search.config import ControllerConfig, HalvingConfig, PlanConfig, SearchConfig
+from spinenas.search.constraints import ConstraintsConfig
 from spinenas.search.driver import Display
 from spinenas.search.executor import Task
 from spinenas.search.loop import CONFIGURED_IN_PYTHON, Run, search_or_resume
+from spinenas.search.objective import ObjectiveConfig
 from spinenas.space.baseline import Architecture, Baseline
 from spinenas.space.cost import backbone_cost
 from spinenas.space.errors import UserError
@@ -68,6 +70,8 @@ def run_study(
         config,
         controller=ControllerConfig(name="plan", plan=plan),
         budget=replace(config.budget, num_trials=len(architectures) * seeds, replicate_share=0.0),
+        constraints=ConstraintsConfig(),
+        objective=ObjectiveConfig(),
         halving=HalvingConfig(),  # what a study says of whole trainings must come from whole ones
     )
     return search_or_resume(planned, out=out, task=task, display=display, config_toml=CONFIGURED_IN_PYTHON)

@@ -1,0 +1,215 @@
+"""What counts beside AP: what controllers are told, who is trained again, who wins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from fake_task import FakeTask
+
+import spinenas.search.loop as loop
+from spinenas.controller import RandomSearch, ReplicateLeaders, SpaceExhausted
+from spinenas.controller.objectives import RankedByFront, SoftCost, Softened
+from spinenas.results.pareto import front
+from spinenas.results.record import Evaluation, Failure, FailureKind, Stage
+from spinenas.search.cli import main
+from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
+from spinenas.search.constraints import ConstraintsConfig
+from spinenas.search.loop import resume, run_search
+from spinenas.search.objective import ObjectiveConfig
+from spinenas.search.studies import run_study
+from spinenas.space import Genotype, SearchSpace, UserError
+from spinenas.space.limits import CostTarget
+from spinenas.space.published import SPINENET_49
+
+SPACE = SearchSpace.spinenet49()
+TARGET = CostTarget.published("49@640")
+
+
+class Told(RandomSearch):
+    """Remembers the results it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(SPACE)
+        self.results: list[Evaluation | Failure] = []
+
+    def tell(self, number: int, result: Evaluation | Failure) -> bool:
+        self.results.append(result)
+        return super().tell(number, result)
+
+    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
+        self.results.append(evaluation)
+        super().observe(genotype, evaluation)
+
+
+def madds(genotype: Genotype) -> int:
+    return TARGET.cost(genotype).madds
+
+
+def costs(genotype: Genotype) -> tuple[float, ...]:
+    return TARGET.cost(genotype).madds, TARGET.cost(genotype).params
+
+
+def test_a_soft_cost_is_that_of_mnasnet() -> None:
+    at = madds(SPINENET_49)
+    assert SoftCost(madds, at)(SPINENET_49, 0.4) == pytest.approx(0.4)
+    assert SoftCost(madds, at / 2)(SPINENET_49, 0.4) == pytest.approx(0.4 * 2**-0.07)
+    assert SoftCost(madds, at * 2, -1.0)(SPINENET_49, 0.4) == pytest.approx(0.8)
+    for target, weight in ((0.0, -0.07), (1.0, 0.1)):
+        with pytest.raises(UserError, match="soft cost"):
+            SoftCost(madds, target, weight)
+
+
+def test_the_searcher_is_told_what_an_ap_is_worth() -> None:
+    told, soft_cost = Told(), SoftCost(madds, 80e9)
+    controller = Softened(told, soft_cost)
+    proposal = controller.ask()
+    assert proposal is not None
+    assert controller.tell(0, Evaluation(0.3, params=7))
+    assert told.results[-1] == Evaluation(soft_cost(proposal.genotype, 0.3), params=7)
+    assert not controller.tell(0, Evaluation(0.3))
+    assert not controller.tell(5, Evaluation(0.3))
+    controller.ask()
+    failure = Failure(FailureKind.DIVERGED, "so it is")
+    controller.tell(1, failure)
+    assert told.results[-1] is failure
+    controller.observe(SPINENET_49, Evaluation(0.5))
+    assert told.results[-1] == Evaluation(soft_cost(SPINENET_49, 0.5))
+
+
+def test_a_front_ranks_by_how_many_are_better_in_all() -> None:
+    told = Told()
+    controller = RankedByFront(told, lambda genotype: (0.0,))
+    for objective in (0.2, 0.3, 0.1, 0.25, 0.3):
+        proposal = controller.ask()
+        assert proposal is not None
+        controller.tell(proposal.number, Evaluation(objective))
+    assert [result.objective for result in told.results if isinstance(result, Evaluation)] == [1, 1, 1 / 3, 1 / 2, 1]
+
+
+def searched(make: Callable[[], ReplicateLeaders], value: Callable[[Genotype], float]) -> dict[Genotype, int]:
+    """Trainings of each genotype at the end."""
+    controller, counts = make(), dict[Genotype, int]()
+    for _ in range(40):
+        try:
+            proposal = controller.ask()
+        except SpaceExhausted:
+            break
+        assert proposal is not None
+        assert isinstance(proposal.genotype, Genotype)
+        counts[proposal.genotype] = counts.get(proposal.genotype, 0) + 1
+        controller.tell(proposal.number, Evaluation(value(proposal.genotype) + 1e-4 * proposal.replicate))
+    return counts
+
+
+def test_the_leaders_are_the_best_by_worth() -> None:
+    counts = searched(
+        lambda: ReplicateLeaders(RandomSearch(SPACE), num_trials=40, share=0.2, worth=SoftCost(madds, 80e9, -1.0)),
+        lambda genotype: 0.3,  # so that the cheapest is the best
+    )
+    again = [genotype for genotype, count in counts.items() if count > 1]
+    assert set(again) == set(sorted(counts, key=madds)[: len(again)])
+    assert len(again) >= 2
+
+
+def test_the_leaders_of_a_front_are_its_members() -> None:
+    def value(genotype: Genotype) -> float:
+        return madds(genotype) / 1e12  # the dearer the better: many are on the front
+
+    counts = searched(
+        lambda: ReplicateLeaders(RandomSearch(SPACE), num_trials=40, share=0.25, front_costs=costs), value
+    )
+    members = front(counts, [(value(genotype), *costs(genotype)) for genotype in counts])
+    again = [genotype for genotype, count in counts.items() if count > 1]
+    assert len(again) >= min(10, len(members)) > 2
+    assert set(again) <= set(members)
+    assert sum(counts.values()) == 40
+
+
+def configured(kind: str, num_trials: int = 12) -> SearchConfig:
+    return SearchConfig(
+        budget=BudgetConfig(num_trials, replicate_share=0.25),
+        executor=ExecutorConfig(kind="serial"),
+        constraints=ConstraintsConfig(target="49@640"),
+        objective=ObjectiveConfig(kind, weight=-3.0) if kind == "soft" else ObjectiveConfig(kind),  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize("kind", ["soft", "front"])
+def test_a_search_for_more_than_ap_resumes_the_same_and_keeps_ap(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    whole = run_search(configured(kind), out=tmp_path / "whole", task=FakeTask())
+    with pytest.raises(KeyboardInterrupt):
+        run_search(configured(kind), out=tmp_path / "cut", task=FakeTask(interrupt_at=8))
+    cut = resume(tmp_path / "cut", task=FakeTask())
+    assert [record.evaluation for record in cut.records()] == [record.evaluation for record in whole.records()]
+    plain = run_search(configured("ap"), out=tmp_path / "plain", task=FakeTask())
+    assert whole.records()[0].evaluation == plain.records()[0].evaluation  # AP as it is
+    assert any(record.stage is Stage.RERANK for record in whole.records())
+    worth, winner = whole.worth(), whole.winner()
+    assert (worth is None) == (kind == "front")
+    if worth is not None:
+        assert winner is not None
+        rows = [row for row in whole.leaderboard().to_dict("records") if row["n"] > 1]
+        values = {row["number"]: worth(whole.records()[row["number"]].genotype, row["objective"]) for row in rows}
+        assert values[winner.number] == max(values.values())
+
+
+def test_spinenet_49_is_what_a_soft_cost_compares_with() -> None:
+    soft_cost = ObjectiveConfig("soft").soft_cost(TARGET)
+    assert soft_cost is not None
+    assert soft_cost(SPINENET_49, 0.4) == pytest.approx(0.4)
+    with pytest.raises(UserError, match=r"objective\.weight"):
+        ObjectiveConfig("soft", weight=0.1)
+
+
+def test_the_command_line_says_what_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {}
+
+    def run_search(config: SearchConfig, **others: object) -> None:
+        given.update(others, config=config)
+        raise UserError("that is all")
+
+    monkeypatch.setattr(loop, "run_search", run_search)
+    options = ["--max-madds=80G", "--max-params=25.5M", "--target=49@640", "--objective=soft"]
+    options += ["--warm-start=a", "--warm-start=b"]
+    result = CliRunner().invoke(main, ["search", "quickstart", "--out", str(tmp_path / "run"), *options])
+    assert "that is all" in result.output
+    config = given["config"]
+    assert isinstance(config, SearchConfig)
+    assert config.constraints == ConstraintsConfig(25.5e6, 80e9, "49@640")
+    assert config.objective.kind == "soft"
+    assert given["warm_start"] == (Path("a"), Path("b"))
+    result = CliRunner().invoke(main, ["search", "quickstart", "--out", str(tmp_path / "run"), "--max-madds", "5X"])
+    assert result.exit_code == 2
+    assert "'5X' is no number" in result.output
+
+
+def test_the_front_of_a_run_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    run = run_search(configured("ap", 5), out=tmp_path / "run", task=FakeTask())  # which all cost the same
+    result = CliRunner().invoke(main, ["leaderboard", str(run.folder.path), "--front", "--json"])
+    (row,) = json.loads(result.stdout)
+    assert row["number"] == run.leaderboard()["number"][0]
+
+
+def test_what_has_no_effect_is_said() -> None:
+    config = SearchConfig(constraints=ConstraintsConfig(target="49@640"), objective=ObjectiveConfig(target_madds=1e9))
+    assert [sentence.partition(" ")[0] for sentence in config.unused()] == [
+        "constraints.target",
+        "objective.target_madds",
+    ]
+    assert configured("front").unused() == []
+
+
+def test_given_architectures_are_trained_whatever_counts_in_a_search(tmp_path: Path) -> None:
+    config = replace(configured("soft"), constraints=ConstraintsConfig(max_madds=1.0))
+    run = run_study(config, [SPINENET_49], 1, out=tmp_path / "run", task=FakeTask())
+    assert [record.genotype for record in run.records()] == [SPINENET_49]
+    assert not SearchConfig.from_json(run.folder.config()).counts_costs

@@ -1,0 +1,111 @@
+"""Earlier results that a run begins with: known, never proposed anew, and kept in its own journal."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_task import FakeTask
+
+from spinenas.results.journal import fold, read_events
+from spinenas.search.config import BudgetConfig, ControllerConfig, EvolutionConfig, ExecutorConfig, SearchConfig
+from spinenas.search.loop import Run, resume, run_search, search_or_resume
+from spinenas.search.warm_start import known_results
+from spinenas.space import SearchSpace, UserError
+
+EVOLUTION = ControllerConfig("evolution", evolution=EvolutionConfig(population_size=4, tournament_size=2))
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
+def configured(num_trials: int = 6, share: float = 0.0, **parts: Any) -> SearchConfig:
+    budget = BudgetConfig(num_trials, replicate_share=share)
+    return SearchConfig(budget=budget, executor=ExecutorConfig(kind="serial"), controller=EVOLUTION, **parts)
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Run:
+    config = configured(10, share=0.2)
+    return run_search(config, out=tmp_path / "earlier", task=FakeTask(fail={2: "diverged"}))
+
+
+def keys(run: Run) -> list[str]:
+    return [record.network_key for record in run.records()]
+
+
+def test_known_networks_teach_and_are_not_proposed_again(tmp_path: Path, earlier: Run) -> None:
+    same_seed = configured(10)  # which without a warm start proposes what the earlier run did
+    run = run_search(same_seed, out=tmp_path / "run", task=FakeTask(), warm_start=[earlier.folder.path])
+    known = {record.network_key for record in earlier.records() if record.evaluation is not None}
+    assert not known & set(keys(run))
+    assert len(run.records()) == 10
+    first = run.records()[0]
+    assert first.origin.startswith("mutation:")  # the population is there from the beginning
+
+
+def test_several_trainings_of_a_network_are_one_result_their_mean(earlier: Run) -> None:
+    state = earlier.state()
+    known = known_results([earlier.folder.path], task_key=state.run["task_key"], space=SearchSpace.spinenet49())
+    replicated = [observation for observation in known if len(observation.sources) > 1]
+    assert replicated
+    for observation in replicated:
+        numbers = [int(source.rpartition(" ")[2]) for source in observation.sources]
+        objectives = [state.trials[number].evaluation.objective for number in numbers]  # type: ignore[union-attr]
+        assert observation.evaluation.objective == pytest.approx(sum(objectives) / len(objectives))
+    assert all(source.rpartition(" ")[2] != "2" for observation in known for source in observation.sources)
+
+
+def test_a_resumed_run_needs_the_earlier_one_no_more(tmp_path: Path, earlier: Run) -> None:
+    warm = [earlier.folder.path]
+    whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask(), warm_start=warm)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(configured(), out=tmp_path / "cut", task=FakeTask(interrupt_at=3), warm_start=warm)
+    shutil.rmtree(earlier.folder.path)
+    assert keys(resume(tmp_path / "cut", task=FakeTask())) == keys(whole)
+    again = search_or_resume(configured(), out=tmp_path / "cut", task=FakeTask(), warm_start=warm)
+    assert keys(again) == keys(whole)
+
+
+def test_what_was_observed_is_read_back_from_the_journal(tmp_path: Path, earlier: Run) -> None:
+    warm = [earlier.folder.path]
+    run = run_search(configured(), out=tmp_path / "run", task=FakeTask(), warm_start=warm)
+    known = known_results(warm, task_key="fake-task", space=SearchSpace.spinenet49())
+    assert fold(read_events(run.folder.journal_path)).observed == tuple(known)
+    assert len(known) > 5
+
+
+def test_results_of_another_task_are_refused_before_anything_is_written(tmp_path: Path, earlier: Run) -> None:
+    with pytest.raises(UserError, match="earlier has another task"):
+        run_search(configured(), out=tmp_path / "run", task=FakeTask(key="other"), warm_start=[earlier.folder.path])
+    assert not (tmp_path / "run").exists()
+
+
+def test_genotypes_of_another_space_are_left_out(earlier: Run) -> None:
+    assert known_results([earlier.folder.path], task_key="fake-task", space=SearchSpace.r0_sp53()) == []
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no run"):
+        run_search(configured(), out=tmp_path / "run", task=FakeTask(), warm_start=[tmp_path / "nothing"])
+
+
+def test_an_observation_after_a_trial_was_asked_is_refused(tmp_path: Path, earlier: Run) -> None:
+    run = run_search(configured(), out=tmp_path / "run", task=FakeTask(), warm_start=[earlier.folder.path])
+    events = list(read_events(run.folder.journal_path))
+    observed = next(event for event in events if event["event"] == "observed")
+    with pytest.raises(UserError, match="after a trial was asked"):
+        fold([*events, observed])
+
+
+def test_several_runs_are_known_together(tmp_path: Path, earlier: Run) -> None:
+    other = run_search(replace(configured(), seed=7), out=tmp_path / "other", task=FakeTask())
+    both = known_results([earlier.folder.path, other.folder.path], task_key="fake-task", space=SearchSpace.spinenet49())
+    known = {record.network_key for run in (earlier, other) for record in run.records() if record.evaluation}
+    assert {observation.evaluation.network_key for observation in both} <= known | {None}
+    assert len(both) == len(known)
