@@ -27,7 +27,6 @@ from spinenas.results.record import Stage, TrialRecord
 from spinenas.results.run_folder import RunFolder
 from spinenas.search.accelerator_time import AcceleratorTime
 from spinenas.search.config import ExecutorConfig, LoggingConfig, SearchConfig, flattened
-from spinenas.search.constraints import ConstraintsConfig
 from spinenas.search.data_command import run_once_per_machine, this_session
 from spinenas.search.driver import Display, Driver, now
 from spinenas.search.executor import Executor, Note, Task
@@ -115,8 +114,9 @@ def run_search(
     for sentence in config.unused():
         logger.warning("%s", sentence)
     config = config.resolved()
-    # Made before anything else: a wrong option is refused before data is read. Limits follow when that is known.
-    _make_controller(replace(config, constraints=ConstraintsConfig()))
+    # Tried before anything else: a wrong option is refused before data is read. What costs are counted in may follow
+    # from the data, and so the controller of the run is made after it.
+    make_controller(config.controller.name, space_by_name(config.space.name), **config.controller.options())
     return start_run(
         config,
         out=out,
