@@ -7,7 +7,7 @@ mean over its complete runs, and the spread stands beside it: a table of single 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spinenas.results.record import Evaluation, Fidelity, Status, TrialRecord
@@ -81,14 +81,40 @@ def leaderboard(records: Iterable[TrialRecord], top: int | None = None) -> panda
 
 
 def winner(records: Iterable[TrialRecord]) -> dict[str, Any] | None:
-    """Return the row of the best network, or None without a complete run.
+    """Return the row of the best network, or None without a complete run."""
+    return winner_of(leaderboard_rows(records))
+
+
+def winner_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the row of the best network of all rows, or None without a complete run.
 
     Once any network was trained twice, only those that were can win: among many single runs the best is
     mostly the luckiest.
     """
-    rows = [row for row in leaderboard_rows(records) if row["n"] > 0]
-    replicated = [row for row in rows if row["n"] > 1]
-    return next(iter(replicated or rows), None)
+    complete = [row for row in rows if row["n"] > 0]
+    replicated = [row for row in complete if row["n"] > 1]
+    return next(iter(replicated or complete), None)
+
+
+def winner_words(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Say which network is the winner of all rows, and how far that is known; nothing without a complete run.
+
+    It is not always the first of the table, which may owe its place to a single run.
+    """
+    row = winner_of(rows)
+    if row is None:
+        return ()
+    if row["n"] == 1:
+        return (
+            f"winner, unconfirmed: trial {row['number']} has the best single run of "
+            f"{sum(row['n'] for row in rows)}, and that is mostly luck; its AP is no result "
+            "before it was trained again",
+        )
+    result = f"mean AP {row['objective']:.4f} over {row['n']} runs (sd {row['std']:.4f}"
+    words = f"winner: trial {row['number']}, {result}, 95 %: {row['lower']:.4f} to {row['upper']:.4f})"
+    if rows[0]["n"] == 1:
+        return words, "what the table has above it are single runs (n = 1), which are no results"
+    return (words,)
 
 
 def _complete(group: list[TrialRecord]) -> list[Evaluation]:

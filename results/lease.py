@@ -155,6 +155,25 @@ class Lease:
         return UserError(f"{self._folder.parent} was taken over by {in_words(owner)}; this process leaves it alone")
 
 
+def is_owned(folder: Path) -> bool:
+    """Whether somebody writes the run that `folder`, its lease/, belongs to; nothing is changed or waited for.
+
+    An owner on another host that did not let go counts for EXPIRY_SECONDS after its file was last written.
+    """
+    path = _path(folder, _highest(folder))
+    owner = _read(path)
+    if not owner or owner.get("released"):
+        return False
+    if (owner.get("host"), owner.get("boot")) == (socket.gethostname(), boot_id()):
+        locked = _is_locked(path)
+        if locked is not None:
+            return locked
+    try:
+        return time.time() - path.stat().st_mtime < EXPIRY_SECONDS
+    except OSError:
+        return False
+
+
 def _wait_for_end(folder: Path, fence: int, on_wait: Callable[[str], None]) -> None:
     """Return once the owner of that number is known to have ended; raise UserError if it lives."""
     path = _path(folder, fence)

@@ -27,6 +27,7 @@ from spinenas.search.cli_parts import (
     watched,
 )
 from spinenas.search.cli_proxy import proxy
+from spinenas.search.cli_report import report
 from spinenas.search.cli_validate import validate
 from spinenas.space.errors import UserError
 
@@ -194,6 +195,7 @@ def preflight(
 
 main.add_command(proxy)
 main.add_command(validate)
+main.add_command(report)
 
 
 @main.group()
@@ -230,9 +232,7 @@ def leaderboard(run: Path, top: int, format: str | None) -> None:
     """Rank the networks of a run, by the mean over their trainings."""
     from spinenas.search.loop import Run
 
-    opened = Run.open(run)
-    _print_leaderboard(opened, top, format)
-    _announce_winner(opened)
+    _print_leaderboard(Run.open(run), top, format)
 
 
 _target_argument = click.argument("target", metavar="RUN NUMBER | RUN best | NAME | FILE", nargs=-1)
@@ -526,35 +526,13 @@ def _conclude(run: Run) -> None:
     """After a search: the ranking, and what to do with the best."""
     _refuse_empty(run)
     _print_leaderboard(run, 10, None)
-    _announce_winner(run)
     folder = shlex.quote(str(run.folder.path))
     click.echo(
+        f"look at it: spinenas report {folder}\n"
         f"export the winner with: spinenas export {folder} best --format block-specs --out winner.json\n"
         f"is it better than SpineNet-49 and a random one, on val: spinenas validate {folder}",
         err=True,
     )
-
-
-def _announce_winner(run: Run) -> None:
-    """Say which network `best` means: not always the first of the table, which may owe its place to a single run."""
-    from spinenas.results.leaderboard import leaderboard_rows, winner
-
-    records = run.records()
-    row, rows = winner(records), leaderboard_rows(records)
-    if row is None:
-        return
-    if row["n"] == 1:
-        click.echo(
-            f"winner, unconfirmed: trial {row['number']} has the best single run of "
-            f"{sum(row['n'] for row in rows)}, and that is mostly luck; its AP is no result "
-            "before it was trained again",
-            err=True,
-        )
-        return
-    result = f"mean AP {row['objective']:.4f} over {row['n']} runs (sd {row['std']:.4f}"
-    click.echo(f"winner: trial {row['number']}, {result}, 95 %: {row['lower']:.4f} to {row['upper']:.4f})", err=True)
-    if rows[0]["n"] == 1:
-        click.echo("what the table has above it are single runs (n = 1), which are no results", err=True)
 
 
 def _refuse_empty(run: Run) -> None:
@@ -568,7 +546,8 @@ def _refuse_empty(run: Run) -> None:
 
 
 def _print_leaderboard(run: Run, top: int, format: str | None) -> None:
-    from spinenas.results.leaderboard import leaderboard_rows
+    """Print the best of its networks, and say which one `best` means."""
+    from spinenas.results.leaderboard import leaderboard_rows, winner_words
 
     columns = {
         "number": "text",
@@ -584,10 +563,13 @@ def _print_leaderboard(run: Run, top: int, format: str | None) -> None:
         "origin": "text",
         "key": "text",
     }
-    rows = leaderboard_rows(run.records(), top)
+    ranked = leaderboard_rows(run.records())
+    rows = ranked[:top]
     if format is None:
         rows = [{name: row[name] for name in columns} for row in rows]
     print_rows(rows, format, columns)
+    for sentence in winner_words(ranked):
+        click.echo(sentence, err=True)
 
 
 def _print_published(rows: list[dict[str, Any]], format: str | None) -> None:
