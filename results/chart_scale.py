@@ -106,8 +106,10 @@ def bins(values: Sequence[float], low: float, high: float, count: int) -> list[t
     """Return (start, end, number of values) of bins of equal width from low to high."""
     numbers = [0] * count
     for value in values:
-        numbers[min(int((value - low) / (high - low) * count), count - 1)] += 1
-    edges = [low + (high - low) * index / count for index in range(count + 1)]
+        # Halved first: the difference of two numbers may be none any more.
+        share = (value / 2 - low / 2) / (high / 2 - low / 2)
+        numbers[min(int(share * count), count - 1)] += 1
+    edges = [low * (1 - index / count) + high * (index / count) for index in range(count + 1)]
     return list(zip(edges, edges[1:], numbers, strict=False))
 
 

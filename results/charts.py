@@ -29,7 +29,7 @@ from spinenas.results.svg_text import short as _n
 WIDTH = 440.0
 """Of every chart, in user units."""
 
-_MARGIN, _TEXT, _TITLE = 10.0, 12.5, 15.0
+_MARGIN, _TEXT, _TITLE = 10.0, 12.5, 16.5
 _LINE_HEIGHT = 17.0
 _CATEGORY_HEIGHT = 24.0
 _WIDEST_CATEGORY = 150.0
@@ -196,19 +196,19 @@ def chart(
     x_low, x_high = _ends(x, (value for value, _ in points))
     if y.categories:
         plot_height = _CATEGORY_HEIGHT * len(y.categories)
-        names = [cut(name, _WIDEST_CATEGORY, _TEXT) for name in y.categories]
+        names = [cut(name, _WIDEST_CATEGORY / 1.2, _TEXT) for name in y.categories]
         y_values = [float(index) for index in range(len(names))]
     else:
         y_values = ticks(y_low, y_high, 6, whole=y.whole)
         names = tick_labels(y_values)
-    left = _MARGIN + max((text_width(name, _TEXT) for name in names), default=0.0) + 8
+    left = _MARGIN + max((_room(name) for name in names), default=0.0) + 8
     across = Scale(x_low, x_high, left, WIDTH - _MARGIN - 6)
     found = [_text(_MARGIN, 24, cut(title, WIDTH - 2 * _MARGIN, _TITLE), "title")]
     legend, top = _legend(marks, 44.0)
     rules, top = _rules([mark for mark in marks if isinstance(mark, Rule)], across, top)
     if y.label:
         found.append(_text(_MARGIN, top, y.label, "label"))
-        top += 8
+        top += 12
     bottom = top + plot_height
     down = Scale(y_low, y_high, top, bottom) if y.categories else Scale(y_low, y_high, bottom, top)
     grid = "".join(f"M{_n(left)} {_n(down.at(value))}H{_n(across.end)}" for value in y_values)
@@ -275,15 +275,15 @@ def _x_ticks(x: Axis, across: Scale, bottom: float) -> list[str]:
         while True:
             values = ticks(across.low, across.high, most, whole=x.whole)
             names = tick_labels(values)
-            if most == 1 or sum(text_width(name, _TEXT) + 14 for name in names) <= room:
+            if most == 1 or sum(_room(name) + 14 for name in names) <= room:
                 break
             most -= 1
     line = f"M{_n(across.start)} {_n(bottom)}H{_n(across.end)}"
     line += "".join(f"M{_n(across.at(value))} {_n(bottom)}v4" for value in values)
     found = [f'<path class="axis" d="{line}"/>']
     for value, name in zip(values, names, strict=True):
-        half = text_width(name, _TEXT) / 2
-        place = min(across.at(value), WIDTH - half)  # the last one stays on the page
+        half = _room(name) / 2
+        place = min(across.at(value), WIDTH - 2 - half)  # the last one stays on the page
         found.append(_text(place, bottom + 18, name, "middle"))
     return found
 
@@ -297,8 +297,8 @@ def _legend(marks: Sequence[Mark], top: float) -> tuple[list[str], float]:
         if isinstance(mark, Rule) or not mark.name or mark.name in seen:
             continue
         seen.add(mark.name)
-        name = cut(mark.name, WIDTH - 2 * _MARGIN - 24, _TEXT)
-        room = 24 + text_width(name, _TEXT)
+        name = cut(mark.name, (WIDTH - 2 * _MARGIN - 24) / 1.2, _TEXT)
+        room = 24 + _room(name)
         if x > _MARGIN and x + room > WIDTH - _MARGIN:
             x, y = _MARGIN, y + _LINE_HEIGHT
         found += [_sample(mark, x, y - 4), _text(x + 24, y, name, "")]
@@ -337,7 +337,7 @@ def _rules(rules: Sequence[Rule], across: Scale, top: float) -> tuple[_Rules, fl
     placed = []
     for rule in sorted(rules, key=lambda rule: rule.x):
         name = cut(rule.name, 160, _TEXT)
-        half = text_width(name, _TEXT) / 2
+        half = _room(name) / 2
         middle = min(max(across.at(rule.x), _MARGIN + half), WIDTH - _MARGIN - half)
         row = next((index for index, end in enumerate(rows) if end + 8 <= middle - half), len(rows))
         rows[row : row + 1] = [middle + half]
@@ -382,6 +382,11 @@ def _drawn(mark: Mark, across: Scale, down: Scale) -> list[str]:
             return [f'<path class="whiskers {mark.colour}-stroke" d="{path}"/>']
         case Rule():
             return []
+
+
+def _room(text: str) -> float:
+    """Width of a text, on the safe side: digits, of which axes are full, are wide in some fonts."""
+    return 1.2 * text_width(text, _TEXT)
 
 
 def _path(points: Sequence[Point], stepped: bool = False) -> str:

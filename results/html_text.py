@@ -37,7 +37,8 @@ figcaption { font-size: 0.9rem; max-width: 600px; overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-size: 0.9rem; }
 th, td { text-align: left; padding: 4px 14px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--quiet); font-weight: 600; white-space: nowrap; }
-td { overflow-wrap: anywhere; min-width: 3rem; max-width: 34rem; }
+td { white-space: nowrap; }
+.long { white-space: normal; overflow-wrap: anywhere; min-width: 16rem; max-width: 34rem; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 details { margin: 0.6rem 0; }
 summary { cursor: pointer; }
@@ -81,7 +82,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Markup:
     css = ["number" if right else "" for right in numeric]
     head = tag("tr", *(tag("th", text(name), css=style) for name, style in zip(header, css, strict=True)))
     body = [
-        tag("tr", *(tag("td", text(cell), css=style) for cell, style in zip(row, css, strict=True))) for row in shown
+        tag(
+            "tr",
+            *(
+                tag("td", text(cell), css="long" if len(cell) > 36 else style)
+                for cell, style in zip(row, css, strict=True)
+            ),
+        )
+        for row in shown
     ]
     return tag("div", tag("table", tag("thead", head), tag("tbody", *body)), css="wide")
 

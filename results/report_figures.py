@@ -88,12 +88,12 @@ def _progress_marks(
             Line("the winner's mean", [(x, winner["objective"]) for x in ends], "third"),
         ]
     if other is not None and other.counts:
-        marks.append(Line("control, the same", _risen(other_at, other.best), "second", stepped=True, dashed=True))
-    return [*marks, Line(_NO_RESULT, _risen(at, own.best), "first", stepped=True)]
+        marks.append(Line("control, the same", risen(other_at, other.best), "second", stepped=True, dashed=True))
+    return [*marks, Line(_NO_RESULT, risen(at, own.best), "first", stepped=True)]
 
 
-def _risen(at: Sequence[float], best: Sequence[float]) -> list[tuple[float, float]]:
-    """Only where it rises, and the end."""
+def risen(at: Sequence[float], best: Sequence[float]) -> list[tuple[float, float]]:
+    """Return a curve where it rises, and its end."""
     pairs = list(zip(at, best, strict=True))
     kept = [pair for index, pair in enumerate(pairs) if index == 0 or pair[1] > pairs[index - 1][1]]
     return [*kept, pairs[-1]]
@@ -267,7 +267,7 @@ def _contrast(name: str, title: str, x: str, y: str, contrasts: Sequence[Contras
         Bars("worst quarter", worst, "second"),
         Whiskers("95 %", [(at, max(0.0, mean - half), at, mean + half) for at, mean, half in halves], "quiet"),
     ]
-    names = tuple(form.format(contrast.category) for contrast in contrasts)
+    names = tuple(form.format(contrast.category).replace("+0", "0") for contrast in contrasts)
     return Figure(name, chart(marks, Axis(x, categories=names), Axis(y, include=(0,)), title=title, description=words))
 
 

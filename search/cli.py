@@ -27,7 +27,7 @@ from spinenas.search.cli_parts import (
     watched,
 )
 from spinenas.search.cli_proxy import proxy
-from spinenas.search.cli_report import report
+from spinenas.search.cli_report import compare, report
 from spinenas.search.cli_validate import validate
 from spinenas.space.errors import UserError
 
@@ -196,6 +196,7 @@ def preflight(
 main.add_command(proxy)
 main.add_command(validate)
 main.add_command(report)
+main.add_command(compare)
 
 
 @main.group()

@@ -56,3 +56,20 @@ def report(
     else:
         report_run.write_report(run, page, control=control)
     click.echo(f"wrote {page}", err=True)
+
+
+@click.command()
+@click.argument("runs", type=click.Path(path_type=Path), metavar="RUN RUN...", nargs=-1, required=True)
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Page to write, FILE.html.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def compare(runs: tuple[Path, ...], out: Path, force: bool) -> None:
+    """Write several runs as one HTML page: winners with their intervals, progress, distributions.
+
+    Runs of different tasks are shown apart: their figures mean different things.
+    """
+    from spinenas.results.compare_runs import compare_page
+    from spinenas.search import report_run
+
+    report_run.check_out(out, force=force)
+    report_run.write_page(out, compare_page([report_run.read_facts(run) for run in runs]))
+    click.echo(f"wrote {out}", err=True)
