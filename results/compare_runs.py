@@ -48,7 +48,7 @@ def _task(runs: Sequence[RunFacts], named: dict[int, str], of_task: str) -> list
     names = [named[id(facts)] for facts in runs]
     ranked = [facts.rows() for facts in runs]
     body = [_row(name, facts, rows) for name, facts, rows in zip(names, runs, ranked, strict=True)]
-    header = ("run", "controller", "trials", "accelerator-hours", "networks", "winner", "mean AP", "95 % interval", "n")
+    header = ("run", "winner", "mean AP", "95 % interval", "n", "controller", "trials", "networks", "accelerator-hours")
     words = [paragraph(f"{name}: {status_words(facts)}", "quiet") for name, facts in zip(names, runs, strict=True)]
     for name, rows in zip(names, ranked, strict=True):
         words += [paragraph(f"{name}: {sentence}.") for sentence in winner_words(rows)[:1]]
@@ -62,19 +62,18 @@ def _task(runs: Sequence[RunFacts], named: dict[int, str], of_task: str) -> list
 def _row(name: str, facts: RunFacts, rows: Sequence[dict[str, Any]]) -> tuple[object, ...]:
     controller = facts.config.get("controller")
     winner = winner_of(rows)
-    found: list[object] = [
-        name,
+    about = (
         controller.get("name") if isinstance(controller, dict) else None,
         len(facts.told),
-        f"{facts.total_hours:.4g}",
         sum(row["n"] > 0 for row in rows),
-    ]
+        f"{facts.total_hours:.4g}",
+    )
     if winner is None:
-        return (*found, None, None, None, None)
+        return (name, None, None, None, None, *about)
     if winner["n"] == 1:  # its AP is no result, and not shown as one
-        return (*found, f"trial {winner['number']}, unconfirmed", None, None, 1)
+        return (name, f"trial {winner['number']}, unconfirmed", None, None, 1, *about)
     interval = f"{winner['lower']:.4f} to {winner['upper']:.4f}"
-    return (*found, f"trial {winner['number']}", f"{winner['objective']:.4f}", interval, winner["n"])
+    return (name, f"trial {winner['number']}", f"{winner['objective']:.4f}", interval, winner["n"], *about)
 
 
 def comparison_figures(runs: Sequence[RunFacts], names: Sequence[str]) -> list[Figure]:

@@ -167,9 +167,9 @@ def _leaders(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> Markup:
         (
             f"{row['number']}",
             f"{row['objective']:.4f}",
-            f"{row['lower']:.4f} to {row['upper']:.4f}" if row["n"] > 1 else None,
-            row["n"],
             _standing(row, winner),
+            row["n"],
+            f"{row['lower']:.4f} to {row['upper']:.4f}" if row["n"] > 1 else None,
             _scaled(row["params"], 1e6, "M"),
             _scaled(row["madds"], 1e9, "G"),
             row["origin"],
@@ -177,7 +177,7 @@ def _leaders(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> Markup:
         )
         for row in shown
     ]
-    header = ("trial", "mean AP", "95 % interval", "n", "standing", "params", "madds", "origin", "key")
+    header = ("trial", "mean AP", "standing", "n", "95 % interval", "params", "madds", "origin", "key")
     words = (
         "First those trained more than once, best mean first; then single runs, which are no results: most of what "
         "puts them on top is luck."
