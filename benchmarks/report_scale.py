@@ -193,7 +193,8 @@ def main() -> None:
         print(f"report: {took:.1f} s, {used:.1f} s of them on a processor; {page.stat().st_size / 1e6:.2f} MB")
         if options.chromium:
             painted = [painted_after(options.chromium, page) for _ in range(NUM_COMMANDS)]
-            print(f"first paint: {min(painted):.0f} to {max(painted):.0f} ms (of {NUM_COMMANDS})")
+            middle = statistics.median(painted)
+            print(f"first paint: {middle:.0f} ms ({min(painted):.0f} to {max(painted):.0f}; {NUM_COMMANDS} times)")
         run = folder / "commands"
         generated_run(run, options.commands)
         for words in (("leaderboard", str(run)), ("show", str(run), "7"), ("show", str(run), "best")):

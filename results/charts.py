@@ -243,6 +243,11 @@ def box(values: Sequence[float], at: float, colour: Colour = "first") -> list[Ma
     ]
 
 
+def dots_on_line(name: str, points: Sequence[Point], colour: Colour, *, dashed: bool = False) -> list[Mark]:
+    """Return few points and a line through them, under one name."""
+    return [Line(name, points, colour, dashed=dashed), Dots("", points, colour)]
+
+
 def _extent(mark: Mark) -> Iterable[Point]:
     """Points that the axes have to hold."""
     match mark:

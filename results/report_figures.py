@@ -128,13 +128,9 @@ def _front(facts: RunFacts, rows: Sequence[dict[str, Any]], cost: str, label: st
     marks.append(Line(name, line, "third", stepped=True, dashed=not confirmed))
     if several:
         marks.append(Dots("mean of several runs", [(row[cost] / unit, row["objective"]) for row in several], "first"))
-        marks.append(
-            Whiskers(
-                "its 95 % interval",
-                [(row[cost] / unit, row["lower"], row[cost] / unit, row["upper"]) for row in several],
-                "first",
-            )
-        )
+        # Those of all would hide the dots.
+        ends = [(row[cost] / unit, row["lower"], row[cost] / unit, row["upper"]) for row in on_front]
+        marks.append(Whiskers("95 % interval, of the front", ends, "third"))
     shown, hidden = _references(facts, cost, [row[cost] / unit for row in known])
     words = "Higher and further left is better. On the front is whatever no other network beats in both; " + (
         "it joins networks that were trained more than once. "

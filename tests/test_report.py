@@ -26,7 +26,7 @@ from spinenas.results.lease import Lease
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
 from spinenas.results.report import figures, report_page
 from spinenas.results.report_facts import RunFacts
-from spinenas.results.report_figures import progress_figures
+from spinenas.results.report_figures import front_figures, progress_figures
 from spinenas.search.cli import main
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
 from spinenas.search.loop import Run, run_search
@@ -362,6 +362,17 @@ def test_the_front_is_what_no_other_beats() -> None:
     assert [row["number"] for row in report_facts.front(rows, "madds")] == [2, 4]
     rows[1]["n"] = 2
     assert [row["number"] for row in report_facts.front(rows, "madds")] == [1]
+
+
+def test_published_models_stand_at_their_cost_where_that_is_near() -> None:
+    records = [trial(number, f"{number}", 0.3, train_seconds=1.0) for number in range(3)]  # 10, 11, 12 parameters
+    facts = facts_of(*records, published=(("near", 11, 20), ("far", 10**9, 10**12)))
+    by_madds, by_params = front_figures(facts, facts.rows())
+    for figure in (by_madds, by_params):
+        assert ">near</text>" in figure.chart.elements
+        assert ">far</text>" not in figure.chart.elements
+        assert "Far outside of this cost: far (" in figure.words
+        assert "their AP on COCO is of another task" in figure.words
 
 
 def test_what_is_counted_of_an_architecture_agrees_with_its_published_rows() -> None:
