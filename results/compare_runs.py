@@ -50,8 +50,8 @@ def _task(runs: Sequence[RunFacts], named: dict[int, str], of_task: str) -> list
     body = [_row(name, facts, rows) for name, facts, rows in zip(names, runs, ranked, strict=True)]
     header = ("run", "winner", "mean AP", "95 % interval", "n", "controller", "trials", "networks", "accelerator-hours")
     words = [paragraph(f"{name}: {status_words(facts)}", "quiet") for name, facts in zip(names, runs, strict=True)]
-    for name, rows in zip(names, ranked, strict=True):
-        words += [paragraph(f"{name}: {sentence}.") for sentence in winner_words(rows)[:1]]
+    for name, facts in zip(names, runs, strict=True):
+        words += [paragraph(f"{name}: {sentence}.") for sentence in winner_words(facts.records)[:1]]
     figures = comparison_figures(runs, names)
     return [
         section(f"Winners{of_task}", table(header, body), *words),

@@ -57,19 +57,8 @@ def leaderboard_rows(records: Iterable[TrialRecord], top: int | None = None) -> 
 
     Raises UserError for records of different tasks, whose numbers mean different things.
     """
-    groups: dict[tuple[str, Fidelity | None], list[TrialRecord]] = {}
-    task_keys: dict[str, int] = {}
-    for record in records:
-        groups.setdefault((record.network_key, record.fidelity), []).append(record)
-        task_keys.setdefault(record.task_key, record.number)
-    if len(task_keys) > 1:
-        (first, first_number), (second, second_number) = list(task_keys.items())[:2]
-        raise UserError(
-            f"trials {first_number} and {second_number} belong to different tasks, {first!r} and {second!r}, "
-            "which are never ranked together; rank the trials of each task by themselves"
-        )
-    ranked = sorted(groups.values(), key=_rank)
-    spreads = _spreads(groups)
+    ranked = _ranked(records)
+    spreads = _spreads(ranked)
     return [_row(group, spreads.get(group[0].fidelity)) for group in ranked[:top]]
 
 
@@ -81,40 +70,65 @@ def leaderboard(records: Iterable[TrialRecord], top: int | None = None) -> panda
 
 
 def winner(records: Iterable[TrialRecord]) -> dict[str, Any] | None:
-    """Return the row of the best network, or None without a complete run."""
-    return winner_of(leaderboard_rows(records))
-
-
-def winner_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the row of the best network of all rows, or None without a complete run.
+    """Return the row of the best network, or None without a complete run.
 
     Once any network was trained twice, only those that were can win: among many single runs the best is
     mostly the luckiest.
     """
+    return _winner(_ranked(records))
+
+
+def winner_of(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return which of all rows is the winner's, as `winner` names it."""
     complete = [row for row in rows if row["n"] > 0]
     replicated = [row for row in complete if row["n"] > 1]
     return next(iter(replicated or complete), None)
 
 
-def winner_words(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """Say which network is the winner of all rows, and how far that is known; nothing without a complete run.
+def _winner(ranked: Sequence[list[TrialRecord]]) -> dict[str, Any] | None:
+    complete = [group for group in ranked if _complete(group)]
+    replicated = [group for group in complete if len(_complete(group)) > 1]
+    for group in (replicated or complete)[:1]:
+        return _row(group, _spreads(ranked).get(group[0].fidelity))
+    return None
 
-    It is not always the first of the table, which may owe its place to a single run.
+
+def winner_words(records: Iterable[TrialRecord]) -> tuple[str, ...]:
+    """Say which network is the winner, and how far that is known; nothing without a complete run.
+
+    It is not always the first of the leaderboard, which may owe its place to a single run.
     """
-    row = winner_of(rows)
+    ranked = _ranked(records)
+    row = _winner(ranked)
     if row is None:
         return ()
     if row["n"] == 1:
         return (
             f"winner, unconfirmed: trial {row['number']} has the best single run of "
-            f"{sum(row['n'] for row in rows)}, and that is mostly luck; its AP is no result "
+            f"{sum(len(_complete(group)) for group in ranked)}, and that is mostly luck; its AP is no result "
             "before it was trained again",
         )
     result = f"mean AP {row['objective']:.4f} over {row['n']} runs (sd {row['std']:.4f}"
     words = f"winner: trial {row['number']}, {result}, 95 %: {row['lower']:.4f} to {row['upper']:.4f})"
-    if rows[0]["n"] == 1:
+    if len(_complete(ranked[0])) == 1:
         return words, "what the table has above it are single runs (n = 1), which are no results"
     return (words,)
+
+
+def _ranked(records: Iterable[TrialRecord]) -> list[list[TrialRecord]]:
+    """The trials of each network at each fidelity, in the order of the leaderboard. Raises UserError."""
+    groups: dict[tuple[str, Fidelity | None], list[TrialRecord]] = {}
+    task_keys: dict[str, int] = {}
+    for record in records:
+        groups.setdefault((record.network_key, record.fidelity), []).append(record)
+        task_keys.setdefault(record.task_key, record.number)
+    if len(task_keys) > 1:
+        (first, first_number), (second, second_number) = list(task_keys.items())[:2]
+        raise UserError(
+            f"trials {first_number} and {second_number} belong to different tasks, {first!r} and {second!r}, "
+            "which are never ranked together; rank the trials of each task by themselves"
+        )
+    return sorted(groups.values(), key=_rank)
 
 
 def _complete(group: list[TrialRecord]) -> list[Evaluation]:
@@ -124,15 +138,17 @@ def _complete(group: list[TrialRecord]) -> list[Evaluation]:
 def _rank(group: list[TrialRecord]) -> tuple[bool, float, int]:
     """Sort key: with a result first, best mean first, then the earlier network."""
     objectives = [evaluation.objective for evaluation in _complete(group)]
+    if len(objectives) == 1:  # of most networks, and the mean takes long
+        return False, -objectives[0], group[0].number
     return not objectives, -statistics.fmean(objectives) if objectives else 0.0, group[0].number
 
 
-def _spreads(groups: dict[tuple[str, Fidelity | None], list[TrialRecord]]) -> dict[Fidelity | None, Spread | None]:
+def _spreads(groups: Iterable[list[TrialRecord]]) -> dict[Fidelity | None, Spread | None]:
     """The spread of single runs by fidelity, where any network was trained twice."""
     objectives: dict[Fidelity | None, list[list[float]]] = {}
-    for (_, fidelity), group in groups.items():
+    for group in groups:
         if len(complete := _complete(group)) > 1:
-            objectives.setdefault(fidelity, []).append([evaluation.objective for evaluation in complete])
+            objectives.setdefault(group[0].fidelity, []).append([evaluation.objective for evaluation in complete])
     if not objectives:
         return {}
     from spinenas.results.spread import pooled_spread  # scipy

@@ -121,7 +121,7 @@ def status_words(facts: RunFacts) -> str:
 def _summary(
     facts: RunFacts, rows: Sequence[dict[str, Any]], control: RunFacts | None, refresh_seconds: float | None
 ) -> list[Markup]:
-    found = [paragraph(sentence[0].upper() + sentence[1:] + ".", "result") for sentence in winner_words(rows)]
+    found = [paragraph(sentence[0].upper() + sentence[1:] + ".", "result") for sentence in winner_words(facts.records)]
     if not found:
         found.append(paragraph("No training has come to its end yet.", "result"))
     found.append(paragraph(status_words(facts)))

@@ -564,12 +564,12 @@ def _print_leaderboard(run: Run, top: int, format: str | None) -> None:
         "origin": "text",
         "key": "text",
     }
-    ranked = leaderboard_rows(run.records())
-    rows = ranked[:top]
+    records = run.records()
+    rows = leaderboard_rows(records, top)
     if format is None:
         rows = [{name: row[name] for name in columns} for row in rows]
     print_rows(rows, format, columns)
-    for sentence in winner_words(ranked):
+    for sentence in winner_words(records):
         click.echo(sentence, err=True)
 
 

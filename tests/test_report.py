@@ -21,7 +21,7 @@ from test_leaderboard import trial
 from spinenas.results import report_facts
 from spinenas.results.charts import Dots
 from spinenas.results.journal import decode, encode
-from spinenas.results.leaderboard import leaderboard_rows, winner_words
+from spinenas.results.leaderboard import winner_words
 from spinenas.results.lease import Lease
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
 from spinenas.results.report import figures, report_page
@@ -125,7 +125,7 @@ def facts_of(*records: Any, **fields: Any) -> RunFacts:
 def test_the_report_names_the_winner_as_the_leaderboard_does(run: Path) -> None:
     facts = write_report(run, run / "report.html")
     page = Page((run / "report.html").read_text())
-    for sentence in winner_words(leaderboard_rows(Run.open(run).records())):
+    for sentence in winner_words(Run.open(run).records()):
         assert sentence[1:] in page.text
     assert f"{len(facts.told)} of 30 trials are finished" in page.text
     assert "2 without a result" in page.text
