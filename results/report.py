@@ -188,7 +188,7 @@ def _leaders(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> Markup:
 def _standing(row: Mapping[str, Any], winner: Mapping[str, Any] | None) -> str:
     if row["n"] == 1:
         return "winner, unconfirmed (single run)" if row is winner else "single run, no result"
-    return "winner" if row is winner else "confirmed"
+    return "winner" if row is winner else "trained again"
 
 
 def _result_words(row: Mapping[str, Any]) -> str:
