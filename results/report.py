@@ -207,9 +207,14 @@ def _validation(facts: RunFacts) -> Markup:
     if not found:
         return Markup("")
     columns = ("architecture", "origin", "reward_AP", "n", "val_AP", "lower", "upper")
-    rows = [[_figure(row.get(name)) for name in columns] for row in found.get("architectures", [])]
-    sentences = [paragraph(str(pair.get("sentence", ""))) for pair in found.get("comparisons", [])]
+    rows = [[_figure(row.get(name)) for name in columns] for row in _objects(found.get("architectures"))]
+    sentences = [paragraph(str(pair.get("sentence", ""))) for pair in _objects(found.get("comparisons"))]
     return section("On val, trained anew", table(columns, rows), *sentences)
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    """Those of a list that are objects; a file can hold anything."""
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
 
 
 def _figure(value: Any) -> Any:

@@ -194,7 +194,7 @@ def test_what_is_hostile_in_a_run_is_text_on_its_page(run: Path, tmp_path: Path)
     config = json.loads((run / "config.json").read_text()) | {HOSTILE: HOSTILE}
     (run / "config.json").write_text(json.dumps(config))
     (run / "validation").mkdir()
-    validation = {"architectures": [{"architecture": HOSTILE}], "comparisons": [{"sentence": HOSTILE}]}
+    validation = {"architectures": [{"architecture": HOSTILE}, 5], "comparisons": [{"sentence": HOSTILE}, "x"]}
     (run / "validation" / "validation.json").write_text(json.dumps(validation))
     hostile = run.rename(tmp_path / "<script>alert(1)<!--")
     write_report(hostile, tmp_path / "report.html")
