@@ -8,10 +8,8 @@ mode changes the colours; every text is escaped.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
 
 from spinenas.results.drawing_layout import (
     COLUMN,
@@ -24,6 +22,8 @@ from spinenas.results.drawing_layout import (
     lay_out,
     shown_levels,
 )
+from spinenas.results.svg_text import cut, escaped, style_sheet, text_width
+from spinenas.results.svg_text import short as _n
 from spinenas.space.genotype import BlockKind, Genotype
 
 _PAGE, _AXIS = 14.0, 66.0
@@ -341,7 +341,7 @@ def _legend(layouts: Sequence[Layout], top: float, width: float, *, compared: bo
     found = []
     x, y = _PAGE, top + 22
     for icon, label in items:
-        room = 40 + _text_width(label, 15) + 20
+        room = 40 + text_width(label, 15) + 20
         if x > _PAGE and x + room - 20 > width - _PAGE:
             x, y = _PAGE, y + 28
         found.append(
@@ -358,14 +358,12 @@ def _sample(classes: str, direction: Direction | None) -> str:
 
 
 def _document(elements: Sequence[str], width: float, height: float, title: str, description: str) -> str:
-    light, dark = ({name: pair[place] for name, pair in _COLOURS.items()} for place in (0, 1))
-    dark_rules = "\n".join(rule for rule in _RULES.strip().splitlines() if "@" in rule)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_n(width)} {_n(height)}" width="{_n(width)}" '
         f'height="{_n(height)}" style="max-width: 100%; height: auto" role="img">',
-        f"<title>{_escaped(title)}</title>",
-        f"<desc>{_escaped(description)}</desc>",
-        f"<style>{_painted(_RULES, light)}@media (prefers-color-scheme: dark) {{\n{_painted(dark_rules, dark)}\n}}",
+        f"<title>{escaped(title)}</title>",
+        f"<desc>{escaped(description)}</desc>",
+        f"<style>{style_sheet(_RULES, _COLOURS)}",
         "</style>",
         f'<rect class="paper" width="{_n(width)}" height="{_n(height)}"/>',
         *elements,
@@ -374,29 +372,7 @@ def _document(elements: Sequence[str], width: float, height: float, title: str, 
     return "\n".join(lines) + "\n"
 
 
-def _painted(rules: str, colours: dict[str, str]) -> str:
-    return re.sub(r"@([a-z-]+)", lambda match: colours[match[1]], rules)
-
-
 def _text(x: float, y: float, text: str, classes: str, room: float) -> str:
     """A line of text, cut in its middle if there is no room for all of it."""
-    size = 22 if "title" in classes else 14
-    most = max(8, int(room / _text_width("n", size)))
-    if len(text) > most:
-        text = text[: most // 2 - 2] + "..." + text[len(text) - (most - most // 2 - 2) :]
-    return f'<text class="{classes}" x="{_n(x)}" y="{_n(y)}">{_escaped(text)}</text>'
-
-
-def _text_width(text: str, size: float) -> float:
-    """About the width of a line in user units; on the safe side, as the viewer's font is not known."""
-    return 0.53 * size * len(text)
-
-
-def _escaped(text: str) -> str:
-    """Text for XML, characters that it cannot hold replaced."""
-    return escape(re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text))
-
-
-def _n(value: float) -> str:
-    """A number in a tenth of a unit, as short as it goes."""
-    return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0")
+    text = cut(text, room, 22 if "title" in classes else 14)
+    return f'<text class="{classes}" x="{_n(x)}" y="{_n(y)}">{escaped(text)}</text>'

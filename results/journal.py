@@ -239,7 +239,9 @@ def encode(event: dict[str, Any], fence: int) -> bytes:
     return b'%b,"crc32":"%08x"}\n' % (body, zlib.crc32(body))
 
 
-def read_events(path: Path, *, epochs: bool = True) -> Iterator[dict[str, Any]]:
+def read_events(
+    path: Path, *, epochs: bool = True, on_damage: Callable[[str], None] | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield all events in order; event i stands in line i + 1. None for a run that never wrote one.
 
     A line that never was, because its driver had lost the run, comes as an event "stale". May be called while a
@@ -248,6 +250,7 @@ def read_events(path: Path, *, epochs: bool = True) -> Iterator[dict[str, Any]]:
     Args:
         epochs: False to check the lines of epochs and read no further into them, which come as "unread": most lines
             are, and `fold` does without them.
+        on_damage: told of each broken line, which is then passed over: for looking at a run, not for going on with it.
     """
     with _open(path, os.O_RDONLY) as file:
         offset = fence = 0
@@ -262,6 +265,10 @@ def read_events(path: Path, *, epochs: bool = True) -> Iterator[dict[str, Any]]:
                 # Without a newline it may still grow, and then others may follow while this looks for them.
                 if not line.endswith(b"\n") or not _any_sound(path, offset + len(line)):
                     return  # a half-written end
+                if on_damage is not None:
+                    on_damage(f"line {number}, at byte {offset}, is broken")
+                    offset += len(line)
+                    continue
                 raise UserError(
                     f"{path} line {number}, at byte {offset}, is broken: {line[:60].decode(errors='replace')!r}; "
                     f"restore the file from a copy, or keep what can be kept: spinenas resume {path.parent} --salvage"
@@ -392,9 +399,15 @@ def fold(events: Iterable[dict[str, Any]]) -> RunState:
 
 
 class Fold:
-    """The state of a run while its events are added, one by one."""
+    """The state of a run while its events are added, one by one.
 
-    def __init__(self) -> None:
+    Args:
+        gaps: whether events may be missing, as where lines of the journal are broken; for looking at a run, as what was
+            known when is then not right.
+    """
+
+    def __init__(self, *, gaps: bool = False) -> None:
+        self._gaps = gaps
         self._line = 0
         self._run: dict[str, Any] | None = None
         self._resumes: list[dict[str, Any]] = []
@@ -455,10 +468,10 @@ class Fold:
         elif kind == "asked":
             trial = _asked(event)
             number = trial["number"]
-            if number != len(self._trials):
+            if number != len(self._trials) and (not self._gaps or number in self._trials):
                 raise UserError(f"trial {number} is asked after {len(self._trials)} trials; numbers have no gaps")
             known = event["num_told"]
-            if not 0 <= known <= len(self._told):
+            if not 0 <= known <= len(self._told) and not self._gaps:
                 raise UserError(f"trial {number} was asked knowing {known} results of {len(self._told)}")
             self._trials[number] = trial
             self._known.append(known)
@@ -472,6 +485,11 @@ class Fold:
             self._resumes.append(event["changes"])
         elif kind not in ("stale", "unread", "refused", "stopped"):
             raise UserError(f"{kind!r} is no event this version knows")
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether it has had its first event, without which there is no state."""
+        return self._run is not None
 
     def state(self) -> RunState:
         """What it adds up to so far. Raises UserError before the first event."""

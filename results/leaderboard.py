@@ -7,10 +7,11 @@ mean over its complete runs, and the spread stands beside it: a table of single 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spinenas.results.record import Evaluation, Fidelity, Status, TrialRecord
+from spinenas.space.baseline import Architecture, architecture_from_text
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     import pandas
 
     from spinenas.results.spread import Spread
+
+Worth = Callable[[Genotype, float], float]
+"""What a mean AP is worth at what its genotype costs: where it is given, winners are chosen by it."""
 
 COLUMNS = (
     "number",
@@ -58,6 +62,83 @@ def leaderboard_rows(records: Iterable[TrialRecord], top: int | None = None) -> 
 
     Raises UserError for records of different tasks, whose numbers mean different things.
     """
+    ranked = _ranked(records)
+    spreads = _spreads(ranked)
+    return [_row(group, spreads.get(group[0].fidelity)) for group in ranked[:top]]
+
+
+def leaderboard(records: Iterable[TrialRecord], top: int | None = None) -> pandas.DataFrame:
+    """Return `leaderboard_rows` as a table."""
+    import pandas  # takes half a second, which the command line's own tables do not need
+
+    return pandas.DataFrame(leaderboard_rows(records, top), columns=list(COLUMNS))
+
+
+def winner(records: Iterable[TrialRecord], worth: Worth | None = None) -> dict[str, Any] | None:
+    """Return the row of the best network, or None without a complete run.
+
+    Args:
+        records: trials in the order of their numbers.
+        worth: of a genotype and its mean AP, by which networks are compared; None for the mean AP itself.
+
+    Once any network was trained twice, only those that were can win: among many single runs the best is
+    mostly the luckiest.
+    """
+    ranked = _ranked(records)
+    group = _winner(ranked, worth)
+    return None if group is None else _row(group, _spreads(ranked).get(group[0].fidelity))
+
+
+def winner_of(rows: Sequence[dict[str, Any]], worth: Worth | None = None) -> dict[str, Any] | None:
+    """Return which of all rows is the winner's, as `winner` names it."""
+    complete = [row for row in rows if row["n"] > 0]
+    candidates = [row for row in complete if row["n"] > 1] or complete
+    if worth is not None:
+        candidates.sort(key=lambda row: -_value(architecture_from_text(row["architecture"]), row["objective"], worth))
+    return next(iter(candidates), None)
+
+
+def winner_words(records: Iterable[TrialRecord], worth: Worth | None = None) -> tuple[str, ...]:
+    """Say which network is the winner, and how far that is known; nothing without a complete run.
+
+    It is not always the first of the leaderboard, which may owe its place to a single run.
+    """
+    ranked = _ranked(records)
+    group = _winner(ranked, worth)
+    if group is None:
+        return ()
+    row = _row(group, _spreads(ranked).get(group[0].fidelity))
+    if row["n"] == 1:
+        return (
+            f"winner, unconfirmed: trial {row['number']} has the best single run of "
+            f"{sum(len(_complete(group)) for group in ranked)}, and that is mostly luck; its AP is no result "
+            "before it was trained again",
+        )
+    result = f"mean AP {row['objective']:.4f} over {row['n']} runs (sd {row['std']:.4f}"
+    words = f"winner: trial {row['number']}, {result}, 95 %: {row['lower']:.4f} to {row['upper']:.4f})"
+    if len(_complete(ranked[0])) == 1:
+        return words, "what the table has above it are single runs (n = 1), which are no results"
+    return (words,)
+
+
+def _winner(ranked: Sequence[list[TrialRecord]], worth: Worth | None) -> list[TrialRecord] | None:
+    complete = [group for group in ranked if _complete(group)]
+    candidates = [group for group in complete if len(_complete(group)) > 1] or complete
+    if worth is not None:
+        candidates.sort(key=lambda group: -_value(group[0].genotype, _mean(group), worth))
+    return next(iter(candidates), None)
+
+
+def _value(architecture: Architecture | None, mean: float, worth: Worth) -> float:
+    return worth(architecture, mean) if isinstance(architecture, Genotype) else mean
+
+
+def _mean(group: list[TrialRecord]) -> float:
+    return statistics.fmean(evaluation.objective for evaluation in _complete(group))
+
+
+def _ranked(records: Iterable[TrialRecord]) -> list[list[TrialRecord]]:
+    """The trials of each network at each fidelity, in the order of the leaderboard. Raises UserError."""
     groups: dict[tuple[str, Fidelity | None], list[TrialRecord]] = {}
     task_keys: dict[str, int] = {}
     for record in records:
@@ -69,42 +150,7 @@ def leaderboard_rows(records: Iterable[TrialRecord], top: int | None = None) -> 
             f"trials {first_number} and {second_number} belong to different tasks, {first!r} and {second!r}, "
             "which are never ranked together; rank the trials of each task by themselves"
         )
-    ranked = sorted(groups.values(), key=_rank)
-    spreads = _spreads(groups)
-    return [_row(group, spreads.get(group[0].fidelity)) for group in ranked[:top]]
-
-
-def leaderboard(records: Iterable[TrialRecord], top: int | None = None) -> pandas.DataFrame:
-    """Return `leaderboard_rows` as a table."""
-    import pandas  # takes half a second, which the command line's own tables do not need
-
-    return pandas.DataFrame(leaderboard_rows(records, top), columns=list(COLUMNS))
-
-
-def winner(
-    records: Iterable[TrialRecord], worth: Callable[[Genotype, float], float] | None = None
-) -> dict[str, Any] | None:
-    """Return the row of the best network, or None without a complete run.
-
-    Args:
-        records: trials in the order of their numbers.
-        worth: of a genotype and its mean AP, by which networks are compared; None for the mean AP itself.
-
-    Once any network was trained twice, only those that were can win: among many single runs the best is
-    mostly the luckiest.
-    """
-    records = list(records)
-    rows = [row for row in leaderboard_rows(records) if row["n"] > 0]
-    candidates = [row for row in rows if row["n"] > 1] or rows
-    if worth is not None:
-        genotypes = {record.number: record.genotype for record in records}
-
-        def value(row: dict[str, Any]) -> float:
-            genotype = genotypes[row["number"]]
-            return float(row["objective"] if genotype is None else worth(genotype, row["objective"]))
-
-        candidates.sort(key=value, reverse=True)
-    return next(iter(candidates), None)
+    return sorted(groups.values(), key=_rank)
 
 
 def _complete(group: list[TrialRecord]) -> list[Evaluation]:
@@ -114,15 +160,17 @@ def _complete(group: list[TrialRecord]) -> list[Evaluation]:
 def _rank(group: list[TrialRecord]) -> tuple[bool, float, int]:
     """Sort key: with a result first, best mean first, then the earlier network."""
     objectives = [evaluation.objective for evaluation in _complete(group)]
+    if len(objectives) == 1:  # of most networks, and the mean takes long
+        return False, -objectives[0], group[0].number
     return not objectives, -statistics.fmean(objectives) if objectives else 0.0, group[0].number
 
 
-def _spreads(groups: dict[tuple[str, Fidelity | None], list[TrialRecord]]) -> dict[Fidelity | None, Spread | None]:
+def _spreads(groups: Iterable[list[TrialRecord]]) -> dict[Fidelity | None, Spread | None]:
     """The spread of single runs by fidelity, where any network was trained twice."""
     objectives: dict[Fidelity | None, list[list[float]]] = {}
-    for (_, fidelity), group in groups.items():
+    for group in groups:
         if len(complete := _complete(group)) > 1:
-            objectives.setdefault(fidelity, []).append([evaluation.objective for evaluation in complete])
+            objectives.setdefault(group[0].fidelity, []).append([evaluation.objective for evaluation in complete])
     if not objectives:
         return {}
     from spinenas.results.spread import pooled_spread  # scipy

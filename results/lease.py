@@ -155,6 +155,30 @@ class Lease:
         return UserError(f"{self._folder.parent} was taken over by {in_words(owner)}; this process leaves it alone")
 
 
+def is_owned(folder: Path) -> bool:
+    """Whether somebody writes the run that `folder`, its lease/, belongs to; nothing is changed or waited for.
+
+    An owner that did not let go counts until its file was not written for two heartbeats, and on another host, where
+    nobody can see whether it lives, for EXPIRY_SECONDS.
+    """
+    path = _path(folder, _highest(folder))
+    owner = _read(path)
+    if not owner or owner.get("released"):
+        return False
+    try:
+        age_seconds = time.time() - path.stat().st_mtime
+    except OSError:
+        return False
+    # Not asked of a fresh file: the question takes the lock for a moment, in which its owner might want it.
+    if age_seconds < 2 * HEARTBEAT_SECONDS:
+        return True
+    if (owner.get("host"), owner.get("boot")) == (socket.gethostname(), boot_id()):
+        locked = _is_locked(path)
+        if locked is not None:
+            return locked
+    return age_seconds < EXPIRY_SECONDS
+
+
 def _wait_for_end(folder: Path, fence: int, on_wait: Callable[[str], None]) -> None:
     """Return once the owner of that number is known to have ended; raise UserError if it lives."""
     path = _path(folder, fence)

@@ -30,6 +30,7 @@ from spinenas.search.cli_parts import (
     watched,
 )
 from spinenas.search.cli_proxy import proxy
+from spinenas.search.cli_report import compare, report
 from spinenas.search.cli_validate import validate
 from spinenas.space.errors import UserError
 
@@ -219,6 +220,8 @@ def preflight(
 main.add_command(import_file)
 main.add_command(proxy)
 main.add_command(validate)
+main.add_command(report)
+main.add_command(compare)
 
 
 @main.group()
@@ -256,9 +259,7 @@ def leaderboard(run: Path, top: int, front: bool, format: str | None) -> None:
     """Rank the networks of a run, by the mean over their trainings."""
     from spinenas.search.loop import Run
 
-    opened = Run.open(run)
-    _print_leaderboard(opened, top, format, front=front)
-    _announce_winner(opened)
+    _print_leaderboard(Run.open(run), top, format, front=front)
 
 
 _target_argument = click.argument("target", metavar="RUN NUMBER | RUN best | NAME | FILE", nargs=-1)
@@ -552,35 +553,13 @@ def _conclude(run: Run) -> None:
     """After a search: the ranking, and what to do with the best."""
     _refuse_empty(run)
     _print_leaderboard(run, 10, None)
-    _announce_winner(run)
     folder = shlex.quote(str(run.folder.path))
     click.echo(
+        f"look at it: spinenas report {folder}\n"
         f"export the winner with: spinenas export {folder} best --format block-specs --out winner.json\n"
         f"is it better than SpineNet-49 and a random one, on val: spinenas validate {folder}",
         err=True,
     )
-
-
-def _announce_winner(run: Run) -> None:
-    """Say which network `best` means: not always the first of the table, which may owe its place to a single run."""
-    from spinenas.results.leaderboard import leaderboard_rows, winner
-
-    records = run.records()
-    row, rows = winner(records, run.worth()), leaderboard_rows(records)
-    if row is None:
-        return
-    if row["n"] == 1:
-        click.echo(
-            f"winner, unconfirmed: trial {row['number']} has the best single run of "
-            f"{sum(row['n'] for row in rows)}, and that is mostly luck; its AP is no result "
-            "before it was trained again",
-            err=True,
-        )
-        return
-    result = f"mean AP {row['objective']:.4f} over {row['n']} runs (sd {row['std']:.4f}"
-    click.echo(f"winner: trial {row['number']}, {result}, 95 %: {row['lower']:.4f} to {row['upper']:.4f})", err=True)
-    if rows[0]["n"] == 1:
-        click.echo("what the table has above it are single runs (n = 1), which are no results", err=True)
 
 
 def _refuse_empty(run: Run) -> None:
@@ -594,7 +573,8 @@ def _refuse_empty(run: Run) -> None:
 
 
 def _print_leaderboard(run: Run, top: int, format: str | None, *, front: bool = False) -> None:
-    from spinenas.results.leaderboard import leaderboard_rows
+    """Print the best of its networks, and say which one `best` means."""
+    from spinenas.results.leaderboard import leaderboard_rows, winner_words
     from spinenas.results.pareto import front_rows
 
     columns = {
@@ -611,12 +591,15 @@ def _print_leaderboard(run: Run, top: int, format: str | None, *, front: bool = 
         "origin": "text",
         "key": "text",
     }
-    rows = leaderboard_rows(run.records(), None if front else top)
+    records = run.records()
+    rows = leaderboard_rows(records, None if front else top)
     if front:
         rows = front_rows(rows)[:top]
     if format is None:
         rows = [{name: row[name] for name in columns} for row in rows]
     print_rows(rows, format, columns)
+    for sentence in winner_words(records, run.worth()):
+        click.echo(sentence, err=True)
 
 
 def _print_published(rows: list[dict[str, Any]], format: str | None) -> None:

@@ -172,17 +172,29 @@ def rank(reference: Path, studies: tuple[Path, ...], wanted: float, format: str 
 
 @proxy.command()
 @click.argument("study", type=click.Path(path_type=Path), metavar="STUDY|TABLE")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it as well: FILE.svg or FILE.png.")
+@click.option("--force", is_flag=True, help="Replace an existing picture.")
 @format_options
-def halving(study: Path, format: str | None) -> None:
+def halving(study: Path, plot: Path | None, force: bool, format: str | None) -> None:
     """Say what stopping weak trainings early would have saved, and how often it would have lost the best.
 
     Replayed on the curves of a study with AP after each epoch (--set task.eval.every_epochs=1), or of a table of
     trainings, in 200 random orders. A search stops early by --set halving.rungs=[2,4] --set halving.reduction=3.
     """
+    from spinenas.results.halving_plot import halving_plot
+    from spinenas.results.picture_file import check_picture_path, write_picture
     from spinenas.search.studies import halving_options
 
+    if force and plot is None:
+        raise click.UsageError("--force is about a picture; name its file with --plot")
+    if plot is not None:
+        check_picture_path(plot, force=force)
+    rows = halving_options(study)
+    if plot is not None:
+        write_picture(halving_plot(rows).svg(), plot, force=force)
+        click.echo(f"drew it in {plot}", err=True)
     print_rows(
-        halving_options(study),
+        rows,
         format,
         {"epochs saved": "figure", "best is stopped": "figure", "AP lost": "figure", "AP lost, worst order": "figure"},
     )

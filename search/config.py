@@ -27,6 +27,7 @@ from spinenas.controller.optuna_sampler import Sampler
 from spinenas.controller.policy import PolicyKind
 from spinenas.controller.random_search import Control, MaddsBand
 from spinenas.proxy_task.config import BUILT_IN, DataConfig, TaskConfig
+from spinenas.results.leaderboard import Worth
 from spinenas.search.constraints import ConstraintsConfig
 from spinenas.search.objective import ObjectiveConfig
 from spinenas.space.errors import UserError, nearest
@@ -446,6 +447,10 @@ class SearchConfig:
     def counts_costs(self) -> bool:
         """Whether anything depends on what architectures cost."""
         return self.constraints.are_any or self.objective.kind != "ap"
+
+    def worth(self) -> Worth | None:
+        """Return what an AP is worth at what its genotype costs; None for a search for AP, or for a front."""
+        return self.objective.soft_cost(self.constraints.cost_target(self.task))
 
     def resolved(self) -> SearchConfig:
         """Fill in what follows from other values, so that it stays when the budget is extended later.

@@ -22,6 +22,7 @@ from spinenas.controller.objectives import RankedByFront, Softened
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.results import leaderboard
 from spinenas.results.journal import SCHEMA, Fold, Journal, RunState, fold, read_events
+from spinenas.results.leaderboard import Worth
 from spinenas.results.mirror import Mirror
 from spinenas.results.record import Stage, TrialRecord
 from spinenas.results.run_folder import RunFolder
@@ -36,7 +37,6 @@ from spinenas.search.stop_signals import Terminated, stopped_by_sigterm
 from spinenas.search.validating_task import ValidatingTask, ValTask
 from spinenas.search.warm_start import known_results
 from spinenas.space.errors import UserError
-from spinenas.space.genotype import Genotype
 from spinenas.space.search_space import space_by_name
 
 if TYPE_CHECKING:
@@ -79,10 +79,9 @@ class Run:
         """Return the networks, best mean first."""
         return leaderboard.leaderboard(self.records(), top)
 
-    def worth(self) -> Callable[[Genotype, float], float] | None:
+    def worth(self) -> Worth | None:
         """Return what an AP is worth at what its genotype costs; None where the run is for AP, or for a front."""
-        config = SearchConfig.from_json(self.folder.config())
-        return config.objective.soft_cost(config.constraints.cost_target(config.task))
+        return SearchConfig.from_json(self.folder.config()).worth()
 
     def winner(self) -> TrialRecord | None:
         """Return the first trial of the best network, None without a complete one."""

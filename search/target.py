@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spinenas.results.export import read_architecture
+from spinenas.results.leaderboard import winner
 from spinenas.space.baseline import Architecture, architecture_from_text, genotype_of
 from spinenas.space.cost import Cost, cost_by_part, retinanet_cost
 from spinenas.space.errors import UserError, nearest
@@ -209,9 +210,10 @@ def _trial(folder: str, number: str) -> Target:
     run = Run.open(folder)
     records = run.records()
     if number == "best":
-        record = run.winner()
-        if record is None:
+        row = winner(records, run.worth())
+        if row is None:
             raise UserError(f"{folder} has no complete trial yet; wait for one, or resume the run")
+        record = records[row["number"]]
     elif number.isdecimal() and int(number) < len(records):
         record = records[int(number)]
     else:

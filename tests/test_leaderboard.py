@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from spinenas.results.leaderboard import COLUMNS, leaderboard, leaderboard_rows, winner
+from spinenas.results.leaderboard import COLUMNS, leaderboard, leaderboard_rows, winner, winner_of, winner_words
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status, TrialRecord
 from spinenas.space.errors import UserError
 from spinenas.space.published import SPINENET_49
@@ -58,6 +58,21 @@ def test_the_winner_is_the_best_mean_among_replicated_networks():
     row = winner(EXAMPLE)
     assert row is not None
     assert row["network_key"] == "b"
+
+
+def test_the_winner_of_rows_is_that_of_the_records():
+    for records in (EXAMPLE, EXAMPLE[:4], EXAMPLE[2:3], []):
+        assert winner_of(leaderboard_rows(records)) == winner(records)
+
+
+def test_the_winner_is_put_into_words_that_say_how_far_it_is_known():
+    first, second = winner_words(EXAMPLE)
+    assert first.startswith("winner: trial 1, mean AP 0.2800 over 2 runs (sd 0.0424, 95 %: ")
+    assert "single runs" in second
+    (alone,) = winner_words([EXAMPLE[0], EXAMPLE[6]])
+    assert alone.startswith("winner, unconfirmed: trial 0 has the best single run of 2,")
+    assert winner_words(EXAMPLE[2:3]) == ()
+    assert len(winner_words(EXAMPLE[:2] + EXAMPLE[4:6])) == 1
 
 
 def test_without_replicates_the_winner_is_the_best_run():

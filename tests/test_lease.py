@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import spinenas.results.lease as lease_module
-from spinenas.results.lease import Lease
+from spinenas.results.lease import Lease, is_owned
 from spinenas.space.errors import UserError
 
 HOLDER = """
@@ -154,3 +154,32 @@ def test_what_it_says_of_itself_is_plain(folder: Path) -> None:
     assert (owner["schema"], owner["pid"], owner["released"]) == ("spinenas-lease/1", os.getpid(), False)
     lease.release()
     assert json.loads((folder / "000001.json").read_text())["released"]
+
+
+def test_a_reader_sees_whether_somebody_owns_the_run(folder: Path) -> None:
+    assert not is_owned(folder)
+    lease = Lease.acquire(folder)
+    assert is_owned(folder)
+    lease.release()
+    assert not is_owned(folder)
+
+
+def test_a_reader_sees_within_two_heartbeats_that_the_owner_was_killed(folder: Path) -> None:
+    with holder(folder):
+        time.sleep(0.2)
+        assert is_owned(folder)
+    time.sleep(0.2)
+    assert not is_owned(folder)
+
+
+def test_to_a_reader_an_owner_on_another_host_that_fell_silent_is_gone_after_a_while(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with holder(folder):
+        pass
+    another_host(monkeypatch)
+    (file,) = folder.iterdir()
+    os.utime(file, (time.time() - 0.3, time.time() - 0.3))
+    assert is_owned(folder)
+    os.utime(file, (time.time() - 0.6, time.time() - 0.6))
+    assert not is_owned(folder)

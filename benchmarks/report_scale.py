@@ -1,0 +1,210 @@
+"""Print how long the report of a long run takes, how large it is, and how soon a browser has painted it.
+
+    python benchmarks/report_scale.py [--trials 20000] [--commands 10000] [--chromium chromium]
+
+The run is generated: edits of earlier networks with results that rise, some failures, leaders trained again. Each
+command is a process of its own, its start included; `--commands` is the length of the run that `leaderboard` and `show`
+are tried on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+from spinenas.controller.base import Proposal
+from spinenas.results.journal import SCHEMA, encode
+from spinenas.results.record import COCO_METRICS, Evaluation, Failure, FailureKind, Stage
+from spinenas.results.run_folder import RunFolder
+from spinenas.search.config import BudgetConfig, SearchConfig
+from spinenas.space import SCALINGS, SearchSpace
+from spinenas.space.cost import retinanet_cost
+from spinenas.space.genotype import Genotype
+from spinenas.space.graph import network_key
+from spinenas.space.random_streams import generator
+
+NUM_EPOCHS = 5
+NUM_COMMANDS = 5
+NUM_LEADERS = 20
+
+PAINT = """
+<script>
+new PerformanceObserver(function (list) {
+  list.getEntries().forEach(function (entry) {
+    if (entry.name === "first-contentful-paint") fetch("/painted/" + entry.startTime);
+  });
+}).observe({type: "paint", buffered: true});
+</script>
+"""
+
+
+def events_of(num_trials: int) -> Iterator[dict[str, Any]]:
+    """Yield what a search of so many trials writes, without its first event."""
+    space = SearchSpace.spinenet49()
+    rng = generator(0, "report-scale")
+    clock = datetime(2026, 1, 1, tzinfo=UTC)
+    genotypes: list[Genotype] = []
+    for number in range(num_trials):
+        replicate = number - (num_trials - NUM_LEADERS) if num_trials > 4 * NUM_LEADERS else -1
+        parent = None
+        if replicate >= 0:
+            parent = replicate // 2
+            genotype, origin = genotypes[parent], "replicate"
+        elif number < 64:
+            genotype, origin = space.sample(rng), "random:alive"
+        else:
+            parent = int(rng.integers(max(0, number - 64), number))
+            genotype, origin = space.mutate(genotypes[parent], rng), "mutation:" + ("swap", "kind", "level")[number % 3]
+        genotypes.append(genotype)
+        proposal = Proposal(
+            number,
+            genotype,
+            replicate=1 + replicate % 2 if replicate >= 0 else 0,
+            stage=Stage.RERANK if replicate >= 0 else Stage.SEARCH,
+            parent=parent,
+            origin=origin,
+        )
+        key = network_key(genotype)
+        about = {"at": clock.isoformat(timespec="milliseconds"), "number": number, "attempt": 0}
+        at = about["at"]
+        yield {
+            "event": "asked",
+            "at": at,
+            "proposal": proposal.to_json(),
+            "network_key": key,
+            "seed": number,
+            "task_key": "t",
+            "num_told": number,
+        }
+        yield {"event": "started", **about, "worker": "w", "device": "cuda", "dtype": "bfloat16", "accelerators": 1}
+        for epoch in range(1, NUM_EPOCHS + 1):
+            yield {"event": "epoch", **about, "epoch": epoch, "metrics": {"loss": 0.5, "learning_rate": 0.01}}
+        clock += timedelta(seconds=60)
+        about["at"] = clock.isoformat(timespec="milliseconds")
+        if number % 50 == 7 and replicate < 0:
+            failure = Failure(FailureKind.DIVERGED, "the loss is not finite")
+            yield {"event": "told", **about, "status": "failed", "failure": failure.to_json()}
+            continue
+        cost = retinanet_cost(genotype, SCALINGS["49"], 512)
+        objective = 0.2 + 0.1 * number / num_trials + 0.03 * float(rng.standard_normal())
+        evaluation = Evaluation(
+            objective,
+            metrics=dict.fromkeys(COCO_METRICS, 0.25),
+            params=cost.params,
+            madds=cost.madds,
+            network_key=key,
+            train_seconds=55.0,
+            eval_seconds=5.0,
+            peak_memory_bytes=2**33,
+        )
+        data = evaluation.to_json()
+        del data["curve"]
+        yield {"event": "told", **about, "status": "complete", "evaluation": data}
+
+
+def generated_run(path: Path, num_trials: int) -> None:
+    """Write a run of so many trials."""
+    config = SearchConfig(budget=BudgetConfig(num_trials=num_trials)).resolved()
+
+    def begin(folder: Path) -> None:
+        first = {"event": "run_started", "schema": SCHEMA, "at": "2026-01-01T00:00:00.000+00:00", "run": {}}
+        with open(folder / "journal.jsonl", "wb") as file:
+            file.write(encode(first, 1))
+            for event in events_of(num_trials):
+                file.write(encode(event, 1))
+
+    about = {"kind": "search", "versions": {}, "platform": "generated", "device": "cuda", "data": {}}
+    RunFolder.create(path, "", config.to_json(), about, begin=begin)
+
+
+def seconds_of(*words: str) -> tuple[float, float]:
+    """How long a command of ours takes, and how long of that on a processor, which the load changes less."""
+    code = "from spinenas.search.cli import main; main()"
+    before, began = os.times(), time.perf_counter()
+    subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True)
+    took, after = time.perf_counter() - began, os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return took, used
+
+
+def painted_after(chromium: str, page: Path) -> float:
+    """Milliseconds until a page has painted its first content; said by a copy of it that may run a script."""
+    text = page.read_text()
+    start, end = text.index('<meta http-equiv="Content-Security-Policy"'), text.index('<meta name="viewport"')
+    copy = (text[:start] + PAINT + text[end:] + '<img src="/until-painted">').encode()
+    painted: Queue[float] = Queue()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.startswith("/painted/"):
+                painted.put(float(self.path.rsplit("/", 1)[1]))
+            elif self.path == "/until-painted":
+                time.sleep(10)  # the browser leaves when the page is complete
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(copy if self.path == "/" else b"")
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    flags += " --disable-component-update --disable-sync --window-size=1400,1000 --dump-dom"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, tempfile.TemporaryDirectory() as profile:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        command = [chromium, *flags.split(), f"--user-data-dir={profile}", address]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
+            found = painted.get(timeout=120)
+            browser.wait()
+        server.shutdown()
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=20_000)
+    parser.add_argument("--commands", type=int, default=10_000)
+    parser.add_argument("--chromium", help="a browser's command; without it nothing is painted")
+    options = parser.parse_args()
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"{platform.machine()}, {os.cpu_count()} CPUs, load {load}, Python {platform.python_version()}")
+    with tempfile.TemporaryDirectory(dir=".") as name:
+        folder = Path(name)
+        run = folder / "long"
+        generated_run(run, options.trials)
+        print(f"{options.trials} trials, journal of {(run / 'journal.jsonl').stat().st_size / 1e6:.1f} MB")
+        took, used = seconds_of("report", str(run))
+        page = run / "report.html"
+        print(f"report: {took:.1f} s, {used:.1f} s of them on a processor; {page.stat().st_size / 1e6:.2f} MB")
+        if options.chromium:
+            painted = [painted_after(options.chromium, page) for _ in range(NUM_COMMANDS)]
+            middle = statistics.median(painted)
+            print(f"first paint: {middle:.0f} ms ({min(painted):.0f} to {max(painted):.0f}; {NUM_COMMANDS} times)")
+        run = folder / "commands"
+        generated_run(run, options.commands)
+        for words in (("leaderboard", str(run)), ("show", str(run), "7"), ("show", str(run), "best")):
+            taken, used_by_each = zip(*(seconds_of(*words) for _ in range(NUM_COMMANDS)), strict=True)
+            said = " ".join(word for word in words if word != str(run))
+            wall, processor = statistics.median(taken), statistics.median(used_by_each)
+            print(
+                f"{said}, {options.commands} trials: {wall:.2f} s, {processor:.2f} s of them on a processor (medians)"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The chart of what stopping early saves and loses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from spinenas.results.halving_plot import halving_plot
+from spinenas.search import studies
+from spinenas.search.cli import main
+from spinenas.search.loop import Run
+
+ROWS = [
+    {
+        "rungs": rungs,
+        "reduction": reduction,
+        "epochs saved": saved,
+        "best is stopped": lost,
+        "AP lost": 0.01,
+        "AP lost, worst order": 0.1,
+        "n": 12,
+    }
+    for rungs, reduction, saved, lost in (("1", 2.0, 0.4, 0.1), ("1", 3.0, 0.5, 0.3), ("1 2", 2.0, 0.6, 0.2))
+]
+
+
+def test_each_choice_of_rungs_is_named_and_has_its_points() -> None:
+    picture = halving_plot(ROWS)
+    assert "after epoch 1<" in picture.elements
+    assert "after epochs 1 2<" in picture.elements
+    assert "12 trainings" in picture.description
+    assert "1 of 2, 3" in picture.description
+    assert [line.count("h0") for line in picture.elements.splitlines() if 'class="dots' in line][:2] == [2, 1]
+
+
+def test_the_command_draws_beside_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Run, "open", lambda path: None)
+    monkeypatch.setattr(studies, "halving_options", lambda run: ROWS)
+    plot = tmp_path / "halving.svg"
+    command = ["proxy", "halving", "study", "--plot", str(plot)]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert plot.read_text().startswith("<svg")
+    assert "epochs saved" in result.stdout
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 1
+    assert "exists already" in refused.output
+    assert CliRunner().invoke(main, [*command, "--force"]).exit_code == 0
+    assert CliRunner().invoke(main, ["proxy", "halving", "study", "--force"]).exit_code == 2

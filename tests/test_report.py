@@ -1,0 +1,450 @@
+"""The report of a run: what it says is true, single runs are no results, and nothing of a journal runs in it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from fake_task import FakeTask
+from shared_fixtures import REPOSITORY
+from test_leaderboard import trial
+
+from spinenas.results import report_facts
+from spinenas.results.charts import Dots
+from spinenas.results.journal import decode, encode
+from spinenas.results.leaderboard import winner_words
+from spinenas.results.lease import Lease
+from spinenas.results.record import Evaluation, Failure, FailureKind, Status
+from spinenas.results.report import figures, report_page
+from spinenas.results.report_facts import RunFacts
+from spinenas.results.report_figures import front_figures, progress_figures
+from spinenas.search.cli import main
+from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
+from spinenas.search.loop import Run, run_search
+from spinenas.search.report_run import read_control, read_facts, watch_report, write_figures, write_report
+from spinenas.space.errors import UserError
+from spinenas.space.published import R0_SP53, SPINENET_49
+
+HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'&<!--\x1b</svg></style>"
+
+TAGS = {
+    "html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "p", "div", "table", "thead", "tbody", "tr",
+    "th", "td", "details", "summary", "pre", "figure", "figcaption", "img", "svg", "desc", "rect", "path", "text",
+}  # fmt: skip
+ATTRIBUTES = {
+    "lang", "charset", "http-equiv", "content", "name", "class", "src", "alt", "xmlns", "viewbox", "width", "height",
+    "role", "d", "x", "y",
+}  # fmt: skip
+
+
+class Page(HTMLParser):
+    """A page's elements, their attributes and its text; complains of tags that do not match."""
+
+    def __init__(self, source: str):
+        super().__init__(convert_charrefs=True)
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str]] = []
+        self.texts: list[str] = []
+        self.rows: list[str] = []
+        self._open: list[str] = []
+        self.feed(source)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag == "tr":
+            self.rows.append("")
+        if tag not in ("meta", "img"):
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+        if self.rows and "tr" in self._open:
+            self.rows[-1] += f" {data}"
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.texts)
+
+
+def searched(out: Path, num_trials: int = 30, **fields: Any) -> Run:
+    config = SearchConfig(
+        budget=BudgetConfig(num_trials=num_trials, replicate_share=0.2), executor=ExecutorConfig(kind="serial"), seed=3
+    )
+    return run_search(config, out=out, task=FakeTask(num_epochs=1, **fields))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("report") / "run"
+    searched(out, fail={4: "diverged", 9: "out_of_memory"})
+    return out
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def changed_journal(run: Path, change: Any) -> None:
+    """Rewrite each event of a journal; what is returned as bytes is written as it is."""
+    path = run / "journal.jsonl"
+    lines = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        event = decode(line, checked=True)
+        assert event is not None
+        del event["crc32"]
+        fence = event.pop("fence")
+        made = change(event)
+        lines.append(made if isinstance(made, bytes) else encode(made, fence))
+    path.write_bytes(b"".join(lines))
+
+
+def facts_of(*records: Any, **fields: Any) -> RunFacts:
+    return RunFacts("a run", records, tuple(record.number for record in records), **fields)
+
+
+def test_the_report_names_the_winner_as_the_leaderboard_does(run: Path) -> None:
+    facts = write_report(run, run / "report.html")
+    page = Page((run / "report.html").read_text())
+    for sentence in winner_words(Run.open(run).records()):
+        assert sentence[1:] in page.text
+    assert f"{len(facts.told)} of 30 trials are finished" in page.text
+    assert "2 without a result" in page.text
+    assert "The search is over" in page.text
+
+
+def test_the_page_is_one_file_that_loads_and_runs_nothing(run: Path) -> None:
+    write_report(run, run / "report.html")
+    source = (run / "report.html").read_text()
+    page = Page(source)
+    assert set(page.tags) <= TAGS
+    assert {name for name, _ in page.attributes} <= ATTRIBUTES
+    assert all(value.startswith("data:image/svg+xml;base64,") for name, value in page.attributes if name == "src")
+    assert "default-src 'none'" in source
+    assert page.tags["svg"] >= 8
+    assert page.tags["img"] == 3
+    assert "prefers-color-scheme: dark" in source
+
+
+def test_every_figure_has_a_title_labels_and_words(run: Path) -> None:
+    for figure in figures(read_facts(run)):
+        assert figure.chart.title
+        assert len(figure.words) > 20
+        assert 'class="label middle"' in figure.chart.elements
+
+
+def test_the_best_single_run_is_never_a_result() -> None:
+    records = [trial(0, "lucky", 0.9876), trial(1, "b", 0.5), trial(2, "b", 0.52, replicate=1), trial(3, "c", 0.4)]
+    page = Page(report_page(facts_of(*records)))
+    assert "mean AP 0.5100 over 2 runs" in page.text
+    assert [row for row in page.rows if "0.9876" in row] == [
+        row for row in page.rows if "single run, no result" in row
+    ][:1]
+    assert page.text.count("0.9876") == 1
+    assert "best single run so far (no result)" in page.text
+
+
+def test_a_winner_of_a_single_run_is_called_unconfirmed() -> None:
+    page = Page(report_page(facts_of(trial(0, "a", 0.4), trial(1, "b", 0.3))))
+    assert "Winner, unconfirmed: trial 0" in page.text
+    (row,) = [row for row in page.rows if "0.4000" in row and "unconfirmed" in row]
+    assert "winner, unconfirmed (single run)" in row
+    assert "front of single runs, unconfirmed" in page.text
+    assert "confirmed " not in page.text.replace("unconfirmed ", "")
+
+
+def test_what_is_hostile_in_a_run_is_text_on_its_page(run: Path, tmp_path: Path) -> None:
+    def change(event: dict[str, Any]) -> dict[str, Any]:
+        if event["event"] == "asked":
+            event["proposal"]["origin"] = HOSTILE
+        elif event["event"] == "started":
+            event |= {"worker": HOSTILE, "device": HOSTILE, "dtype": HOSTILE}
+        elif event["event"] == "told" and "failure" in event:
+            event["failure"] |= {"message": HOSTILE, "traceback": HOSTILE}
+        elif event["event"] == "run_started":
+            event["run"]["versions"] = {HOSTILE: HOSTILE}
+        return event
+
+    changed_journal(run, change)
+    with open(run / "journal.jsonl", "ab") as file:
+        refused = {"event": "refused", "at": "2026-01-01", "number": 0, "attempt": 0, "reason": HOSTILE}
+        file.write(encode(refused, 10**6))
+    info = json.loads((run / "run.json").read_text())
+    info |= {"platform": HOSTILE, "versions": {HOSTILE: HOSTILE}, "data": {HOSTILE: {HOSTILE: HOSTILE}}}
+    (run / "run.json").write_text(json.dumps(info))
+    config = json.loads((run / "config.json").read_text()) | {HOSTILE: HOSTILE}
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "validation").mkdir()
+    validation = {"architectures": [{"architecture": HOSTILE}, 5], "comparisons": [{"sentence": HOSTILE}, "x"]}
+    (run / "validation" / "validation.json").write_text(json.dumps(validation))
+    hostile = run.rename(tmp_path / "<script>alert(1)<!--")
+    write_report(hostile, tmp_path / "report.html")
+    source = (tmp_path / "report.html").read_text()
+    page = Page(source)
+    assert set(page.tags) <= TAGS
+    assert {name for name, _ in page.attributes} <= ATTRIBUTES
+    assert "<script" not in source
+    assert "<img src=x" not in source
+    assert HOSTILE.replace("\x1b", "\ufffd") in page.text
+    for name, value in page.attributes:
+        if name == "src":
+            assert b"<script" not in base64.b64decode(value.partition(",")[2])
+    for path in write_figures(hostile, tmp_path / "figures", format="svg"):
+        assert "<script" not in path.read_text()
+
+
+def test_a_broken_line_takes_nothing_with_it_but_what_it_said(run: Path) -> None:
+    before = read_facts(run)
+    assert before.damage == ()
+
+    def change(event: dict[str, Any]) -> dict[str, Any] | bytes:
+        if event["event"] == "told" and event["number"] == 6:
+            return b'{"event":"told","number":6,\n'
+        if event["event"] == "asked" and event["proposal"]["number"] == 11:
+            return b"\xff\x00<script>\n"
+        return event
+
+    changed_journal(run, change)
+    facts = write_report(run, run / "report.html")
+    assert [record.number for record in facts.records] == [n for n in range(len(before.records)) if n != 11]
+    for record, old in zip(facts.records, [r for r in before.records if r.number != 11], strict=True):
+        assert record == old or record.number == 6
+    assert set(before.told) - set(facts.told) == {6, 11}
+    assert "The journal is damaged" in Page((run / "report.html").read_text()).text
+    with pytest.raises(UserError, match="--salvage"):
+        Run.open(run).state()
+
+
+def test_a_half_written_end_is_no_damage_and_a_lost_beginning_is_said(run: Path) -> None:
+    path = run / "journal.jsonl"
+    with open(path, "ab") as file:
+        file.write(b'{"event":"asked","proposal":{"num')
+    assert read_facts(run).damage == ()
+    path.write_bytes(b"x" + path.read_bytes())
+    with pytest.raises(UserError, match="first line is damaged"):
+        read_facts(run)
+
+
+def test_runs_with_nothing_or_little_in_them_have_a_report(tmp_path: Path, run: Path) -> None:
+    assert "No training has come to its end yet" in Page(report_page(facts_of())).text
+    failed = trial(0, "a", status=Status.FAILED, failure=Failure(FailureKind.BUG, "m"))
+    assert "bug" in report_page(facts_of(failed))
+    assert "trial 0" in report_page(facts_of(trial(0, "a", 0.3)))
+    asked = trial(0, "a", status=Status.RUNNING)
+    assert "1 running" in report_page(RunFacts("r", (asked,), (), is_over=False))
+    write_report(REPOSITORY / "tests" / "assets" / "runs" / "0.1.0", tmp_path / "old.html")
+    Page((tmp_path / "old.html").read_text())
+    (run / "config.json").write_text("{}")
+    write_report(run, run / "report.html")
+
+
+def test_equal_and_extreme_results_are_drawn() -> None:
+    report_page(facts_of(*[trial(number, f"{number}", 0.25) for number in range(20)]))
+    report_page(facts_of(*[trial(number, f"{number}", (-1) ** number * 1e308) for number in range(20)]))
+
+
+def test_the_page_of_a_running_search_loads_itself_again_by_the_one_script_it_allows() -> None:
+    facts = RunFacts("r", (trial(0, "a", 0.3),), (0,), is_over=False)
+    source = report_page(facts, refresh_seconds=7)
+    (script,) = re.findall(r"<script>(.*?)</script>", source, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in source
+    assert "location.reload()" in script
+    assert "7000" in script
+    assert '<noscript><meta http-equiv="refresh" content="7"></noscript>' in source
+    assert "<script" not in report_page(facts)
+
+
+def test_a_watched_page_grows_with_the_journal_and_is_final_when_the_search_is_over(run: Path) -> None:
+    journal, page = run / "journal.jsonl", run / "report.html"
+    whole = journal.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[: len(lines) // 2]))
+    shutil.rmtree(run / "lease")
+    lease = Lease.acquire(run / "lease")
+    seen: list[str] = []
+
+    def sleep(seconds: float) -> None:
+        assert seconds == 3.0
+        seen.append(page.read_text())
+        if len(seen) == 1:
+            journal.write_bytes(whole)
+        elif len(seen) == 3:
+            lease.release()
+        assert len(seen) < 5, "it does not end"
+
+    watch_report(run, page, every_seconds=3.0, sleep=sleep)
+    first, second, third = seen
+    assert "location.reload" in first
+    assert "location.reload" in second
+    assert "The search is going on" in first
+    assert second == third, "it is written only when there is something new"
+    assert len(Page(second).text) > len(Page(first).text)
+    last = page.read_text()
+    assert "location.reload" not in last
+    assert "The search is over" in last
+
+
+def test_figures_become_files_and_nothing_is_overwritten(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "figures"
+    written = write_figures(run, folder, format="svg")
+    names = {path.stem for path in written}
+    assert {"progress-trials", "progress-hours", "front-madds", "front-params", "distribution", "failures"} <= names
+    assert {"leaders", "levels", "spans", "kinds", "winner-and-spinenet-49"} <= names
+    written[0].write_text("mine")
+    with pytest.raises(UserError, match="exists already"):
+        write_figures(run, folder, format="svg")
+    assert written[0].read_text() == "mine"
+    write_figures(run, folder, format="svg", force=True)
+    assert written[0].read_text() != "mine"
+
+
+def test_a_control_run_is_drawn_beside_it_and_must_be_of_the_same_task(run: Path) -> None:
+    facts = read_facts(run)
+    own, other = facts_of(trial(0, "a", 0.3)), facts_of(trial(0, "a", 0.2))
+    assert "control, the same" in progress_figures(own, own.rows(), other)[0].chart.elements
+    assert "control, the same" not in progress_figures(own, own.rows(), None)[0].chart.elements
+    assert read_control(run, facts).records == facts.records
+    different = facts_of(trial(0, "a", 0.3, task_key="another"))
+    with pytest.raises(UserError, match="of another task"):
+        read_control(run, different)
+
+
+def test_the_command_writes_the_page_and_refuses_what_makes_no_sense(run: Path, tmp_path: Path) -> None:
+    def outcome(*words: object) -> tuple[int, str]:
+        result = CliRunner().invoke(main, ["report", *map(str, words)])
+        return result.exit_code, result.output
+
+    assert outcome(run)[0] == outcome(run)[0] == 0
+    assert (run / "report.html").exists()
+    out = tmp_path / "page.html"
+    assert outcome(run, "--out", out, "--figures", tmp_path / "f", "--figure-format", "svg")[0] == 0
+    assert out.exists()
+    assert len(list((tmp_path / "f").iterdir())) > 8
+    for words, message in (
+        ((run, "--out", out), "exists already"),
+        ((run, "--out", tmp_path / "page.pdf"), "end it in .html"),
+        ((run, "--every", 5), "give both"),
+        ((run, "--watch", "--figures", tmp_path), "give one of them"),
+        ((tmp_path,), "is no run"),
+        ((run, "--out", tmp_path / "nowhere" / "page.html"), "cannot write"),
+    ):
+        status, said = outcome(*words)
+        assert status in (1, 2), words
+        assert message in said
+    assert outcome(run, "--watch")[0] == 0, "of a run that is over it writes the page and ends"
+
+
+def test_the_front_is_what_no_other_beats() -> None:
+    rows = [
+        {"number": index, "n": 1, "objective": objective, "madds": madds}
+        for index, (objective, madds) in enumerate([(0.3, 5), (0.2, 3), (0.25, 3), (0.1, 9), (0.31, 5), (0.31, 6)])
+    ]
+    assert [row["number"] for row in report_facts.front(rows, "madds")] == [2, 4]
+    rows[1]["n"] = 2
+    assert [row["number"] for row in report_facts.front(rows, "madds")] == [1]
+
+
+def test_published_models_stand_at_their_cost_where_that_is_near() -> None:
+    records = [trial(number, f"{number}", 0.3, train_seconds=1.0) for number in range(3)]  # 10, 11, 12 parameters
+    facts = facts_of(*records, published=(("near", 11, 20), ("far", 10**9, 10**12)))
+    by_madds, by_params = front_figures(facts, facts.rows())
+    for figure in (by_madds, by_params):
+        assert ">near</text>" in figure.chart.elements
+        assert ">far</text>" not in figure.chart.elements
+        assert "Far outside of this cost: far (" in figure.words
+        assert "their AP on COCO is of another task" in figure.words
+
+
+def test_what_is_counted_of_an_architecture_agrees_with_its_published_rows() -> None:
+    # Figure 4 d of the paper: 15 blocks after the stem, two inputs each.
+    assert sum(report_facts.levels(SPINENET_49).values()) == 15
+    assert report_facts.levels(SPINENET_49) == Counter({2: 1, 3: 2, 4: 4, 5: 4, 6: 2, 7: 2})
+    assert sum(report_facts.spans(SPINENET_49).values()) == 30
+    by_hand = Counter()
+    level = [block.level for block in (*SPINENET_49.stem, *SPINENET_49.blocks)]
+    for block in SPINENET_49.blocks:
+        by_hand.update(block.level - level[parent] for parent in block.parents)
+    assert report_facts.spans(SPINENET_49) == by_hand
+    assert report_facts.kinds(R0_SP53) == Counter({"bottleneck": 15})
+
+
+def test_quarters_are_compared_by_their_means() -> None:
+    records = [trial(number, f"{number}", 0.5 - number / 100) for number in range(16)]
+    facts = facts_of(*records)
+    (found,) = report_facts.contrasts(facts, facts.rows(), [report_facts.levels])
+    assert all(contrast.best == contrast.worst and contrast.best_half == 0 for contrast in found)
+    few = facts_of(*records[:8])
+    assert report_facts.contrasts(few, few.rows(), [report_facts.levels]) == []
+
+
+def test_progress_counts_what_failed_and_keeps_the_order_of_results() -> None:
+    failed = trial(1, "b", status=Status.FAILED, failure=Failure(FailureKind.BUG, ""))
+    records = (trial(0, "a", 0.2), failed, trial(2, "c", 0.4), trial(3, "d", 0.1))
+    found = report_facts.progress(RunFacts("r", records, (2, 1, 3, 0), hours={2: 1.0, 3: 2.0, 0: 3.0}))
+    assert (found.counts, found.hours) == ([1, 3, 4], [1.0, 2.0, 3.0])
+    assert (found.objectives, found.best) == ([0.4, 0.1, 0.2], [0.4, 0.4, 0.4])
+
+
+def test_a_lineage_ends_even_where_a_journal_goes_in_circles() -> None:
+    records = [
+        trial(0, "a", 0.1, parent=2),
+        trial(1, "b", 0.2, parent=0),
+        trial(2, "c", 0.3, parent=1),
+        trial(3, "d", 0.1),
+    ]
+    facts = facts_of(*records)
+    assert [record.number for record in report_facts.lineage(facts, 2)] == [2, 1, 0]
+    assert [record.number for record in report_facts.lineage(facts, 3)] == [3]
+
+
+def test_what_changed_is_said_block_by_block() -> None:
+    assert report_facts.changes(SPINENET_49, SPINENET_49) == "the same blocks"
+    other = SPINENET_49.from_text(SPINENET_49.text.replace("4r0,1", "5b0,1", 1))
+    assert report_facts.changes(other, SPINENET_49) == "block 3: level 4 to 5, residual to bottleneck"
+    assert report_facts.changes(R0_SP53, SPINENET_49).endswith("blocks differ")
+
+
+def test_failures_and_repeats_are_counted() -> None:
+    bug = Failure(FailureKind.BUG, "")
+    records = [trial(0, "a", status=Status.FAILED, failure=bug), trial(1, "a", 0.2), trial(2, "b", 0.2)]
+    facts = facts_of(*records, losses={"worker_lost": 3, "bug": 1})
+    assert report_facts.failures(facts) == {"worker_lost": (0, 3), "bug": (1, 1)}
+    assert report_facts.num_duplicates(facts) == 1
+
+
+def test_totals_add_up() -> None:
+    results = [
+        Evaluation(0.1, train_seconds=10.0, eval_seconds=1.0, peak_memory_bytes=5),
+        Evaluation(0.2, train_seconds=20.0, peak_memory_bytes=7),
+        Evaluation(0.3),
+    ]
+    records = [trial(i, f"{i}", evaluation=result, device="cpu") for i, result in enumerate(results)]
+    found = report_facts.totals(facts_of(*records))
+    assert (found.train_seconds, found.eval_seconds, found.largest_memory_bytes) == (30.0, 1.0, 7)
+    assert found.devices == {"cpu": 3}
+
+
+def test_dots_of_single_runs_are_pale() -> None:
+    facts = facts_of(*[trial(number, f"{number}", number / 10) for number in range(5)])
+    (figure,) = progress_figures(facts, facts.rows(), None)
+    assert f'class="dots {Dots("", [], "quiet").colour}-stroke faint"' in figure.chart.elements
