@@ -7,11 +7,10 @@ mean over its complete runs, and the spread stands beside it: a table of single 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spinenas.results.record import Evaluation, Fidelity, Status, TrialRecord
-from spinenas.space.baseline import Architecture, architecture_from_text
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 
@@ -89,12 +88,14 @@ def winner(records: Iterable[TrialRecord], worth: Worth | None = None) -> dict[s
     return None if group is None else _row(group, _spreads(ranked).get(group[0].fidelity))
 
 
-def winner_of(rows: Sequence[dict[str, Any]], worth: Worth | None = None) -> dict[str, Any] | None:
-    """Return which of all rows is the winner's, as `winner` names it."""
+def winner_of(
+    rows: Sequence[dict[str, Any]], records: Mapping[int, TrialRecord] | None = None, worth: Worth | None = None
+) -> dict[str, Any] | None:
+    """Return which of all rows is the winner's, as `winner` names it; with `worth` the records by number are needed."""
     complete = [row for row in rows if row["n"] > 0]
     candidates = [row for row in complete if row["n"] > 1] or complete
-    if worth is not None:
-        candidates.sort(key=lambda row: -_value(architecture_from_text(row["architecture"]), row["objective"], worth))
+    if worth is not None and records is not None:
+        candidates.sort(key=lambda row: -_value(records[row["number"]], row["objective"], worth))
     return next(iter(candidates), None)
 
 
@@ -125,12 +126,12 @@ def _winner(ranked: Sequence[list[TrialRecord]], worth: Worth | None) -> list[Tr
     complete = [group for group in ranked if _complete(group)]
     candidates = [group for group in complete if len(_complete(group)) > 1] or complete
     if worth is not None:
-        candidates.sort(key=lambda group: -_value(group[0].genotype, _mean(group), worth))
+        candidates.sort(key=lambda group: -_value(group[0], _mean(group), worth))
     return next(iter(candidates), None)
 
 
-def _value(architecture: Architecture | None, mean: float, worth: Worth) -> float:
-    return worth(architecture, mean) if isinstance(architecture, Genotype) else mean
+def _value(record: TrialRecord, mean: float, worth: Worth) -> float:
+    return mean if record.genotype is None else worth(record.genotype, mean)
 
 
 def _mean(group: list[TrialRecord]) -> float:

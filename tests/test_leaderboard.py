@@ -3,13 +3,15 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from spinenas.results.leaderboard import COLUMNS, leaderboard, leaderboard_rows, winner, winner_of, winner_words
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status, TrialRecord
 from spinenas.space.errors import UserError
-from spinenas.space.published import SPINENET_49
+from spinenas.space.genotype import Genotype
+from spinenas.space.published import R0_SP53, SPINENET_49
 from spinenas.space.scaling import SCALINGS
 
 
@@ -73,6 +75,19 @@ def test_the_winner_is_put_into_words_that_say_how_far_it_is_known():
     assert alone.startswith("winner, unconfirmed: trial 0 has the best single run of 2,")
     assert winner_words(EXAMPLE[2:3]) == ()
     assert len(winner_words(EXAMPLE[:2] + EXAMPLE[4:6])) == 1
+
+
+def test_where_costs_count_the_winner_is_another_one_everywhere():
+    cheap = [replace(record, genotype=R0_SP53) if record.network_key == "a" else record for record in EXAMPLE]
+
+    def worth(genotype: Genotype, ap: float) -> float:
+        return ap if genotype == R0_SP53 else ap / 2
+
+    row = winner(cheap, worth)
+    assert row is not None
+    assert row["network_key"] == "a"
+    assert winner_of(leaderboard_rows(cheap), {record.number: record for record in cheap}, worth) == row
+    assert winner_words(cheap, worth)[0].startswith("winner: trial 0, mean AP 0.2600")
 
 
 def test_without_replicates_the_winner_is_the_best_run():
