@@ -66,7 +66,11 @@ def main() -> None:
 @click.option("--trials", type=click.IntRange(min=1), help="Trainings in all.")
 @click.option("--workers", type=click.IntRange(min=1), help="Trainings at a time.")
 @seed_option
-@click.option("--controller", metavar="NAME", help="Who proposes: evolution, local, ppo, reinforce, tpe or random.")
+@click.option(
+    "--controller",
+    metavar="NAME",
+    help="Who proposes: evolution, hybrid, screened, local, ppo, reinforce, tpe or random.",
+)
 @data_option
 @click.option("--address", help='Ray cluster to run on, or "auto".')
 @click.option("--mirror", metavar="URI", help="A second place for the run, such as s3://bucket/run.")

@@ -11,6 +11,7 @@ import pytest
 from as_recorded import as_recorded
 
 from spinenas.controller import (
+    Hybrid,
     LocalSearch,
     MaddsBand,
     OptunaSearch,
@@ -20,6 +21,7 @@ from spinenas.controller import (
     RegularizedEvolution,
     Reinforce,
     ReplicateLeaders,
+    ScreenedEvolution,
     SpaceExhausted,
     make_controller,
 )
@@ -50,12 +52,20 @@ MAKERS = {
     "reinforce, factorised": lambda space: Reinforce(space, policy="factorised", batch_size=3),
     "ppo": lambda space: Ppo(space, batch_size=5),
     "ppo, recurrent": lambda space: Ppo(space, policy="recurrent", batch_size=7, steps_per_batch=2),
+    "screened": lambda space: ScreenedEvolution(space, num_random=5, num_candidates=20),
+    "hybrid": lambda space: Hybrid(space, batch_size=5, num_random=5, num_candidates=20),
     "tpe": lambda space: OptunaSearch(space, num_random=5),
     "random, replicated": lambda space: ReplicateLeaders(RandomSearch(space), num_trials=40, share=0.3),
     "evolution, replicated": lambda space: ReplicateLeaders(
         RegularizedEvolution(space, population_size=6, tournament_size=3), num_trials=40, share=0.3
     ),
     "local, replicated": lambda space: ReplicateLeaders(LocalSearch(space, num_random=5), num_trials=40, share=0.3),
+    "screened, replicated": lambda space: ReplicateLeaders(
+        ScreenedEvolution(space, num_random=5, num_candidates=20), num_trials=40, share=0.3
+    ),
+    "hybrid, replicated": lambda space: ReplicateLeaders(
+        Hybrid(space, batch_size=5, num_random=5, num_candidates=20), num_trials=40, share=0.3
+    ),
     "ppo, replicated": lambda space: ReplicateLeaders(Ppo(space, batch_size=5), num_trials=40, share=0.3),
     "tpe, replicated": lambda space: ReplicateLeaders(OptunaSearch(space, num_random=5), num_trials=40, share=0.3),
 }
@@ -516,6 +526,9 @@ def test_replicates_make_no_new_members_of_a_population():
         (lambda: make_controller("evolution", TINY, population_size=8), "tournament_size is 16 with"),
         (lambda: make_controller("evolution", TINY, tournament_size=0), "tournament_size is 0"),
         (lambda: make_controller("evolution", TINY, max_edits=0), "max_edits is 0"),
+        (lambda: make_controller("screened", TINY, num_candidates=0), "num_random is 20, num_candidates 0"),
+        (lambda: make_controller("hybrid", TINY, optimism=-1.0), "optimism -1.0"),
+        (lambda: make_controller("hybrid", TINY, policy_share=1.5), "policy_share 1.5"),
         (lambda: make_controller("local", TINY, num_parents=0), "num_parents is 0 and num_random 16"),
         (lambda: make_controller("ppo", TINY, policy="recurent"), "'recurent' is unknown; did you mean 'recurrent'"),
         (lambda: make_controller("ppo", TINY, batch_size=1), "batch_size is 1, steps_per_batch 4"),
