@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spinenas.search.cli_bench import bench
 from spinenas.search.cli_parts import (
     configuration,
     data_option,
@@ -198,32 +199,7 @@ def preflight(
 
 main.add_command(proxy)
 main.add_command(validate)
-
-
-@main.group()
-def bench() -> None:
-    """Measure what trials take."""
-
-
-@bench.command("proxy")
-@click.argument("source", metavar="PRESET|FILE.toml")
-@data_option
-@click.option("--calibrate", is_flag=True, help="Measure on this machine first, a minute or more, and keep the fit.")
-@overrides_option
-@format_options
-def bench_proxy(
-    source: str, data: Path | None, calibrate: bool, overrides: tuple[str, ...], format: str | None
-) -> None:
-    """Predict seconds and memory of a search's trials on this machine, by a calibration kept for its device.
-
-    Image size, width, batch, share of the images and epochs may change after the calibration, as may the space.
-    """
-    config, _ = configuration(source, data_settings(data), overrides)
-    from spinenas.search.bench import predicted_rows
-
-    with watched(lambda: "nothing was kept"):
-        rows = predicted_rows(config, lambda text: click.echo(text, err=True), calibrate_first=calibrate)
-    print_rows(rows, format, {"value": "digits"})
+main.add_command(bench)
 
 
 @main.command()
