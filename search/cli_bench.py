@@ -54,6 +54,9 @@ def bench_proxy(
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Searches of each.")
 @click.option("--workers", type=click.IntRange(min=1), default=20, show_default=True, help="Trainings at a time.")
 @click.option("--budget", type=click.IntRange(min=8), default=1000, show_default=True, help="Trainings of a search.")
+@click.option(
+    "--table", type=click.Path(path_type=Path), help="Of trainings; a family of landscapes is learnt from it."
+)
 @click.option("--processes", type=click.IntRange(min=1), help="Searches at a time; one for each core if not given.")
 @click.option("--single", is_flag=True, help="Choose by single results instead of training the leaders again.")
 @format_options
@@ -65,6 +68,7 @@ def bench_controllers(
     seeds: int,
     workers: int,
     budget: int,
+    table: Path | None,
     processes: int | None,
     single: bool,
     format: str | None,
@@ -74,6 +78,8 @@ def bench_controllers(
     Nothing is trained. A comparison that was stopped goes on when it is given again.
     """
     from spinenas.search.controller_bench import COMPARED, cells, run_cells, summary
+    from spinenas.search.table_landscape import measured_fit
+    from spinenas.space.search_space import space_by_name
 
     names = COMPARED if controllers is None else tuple(controllers.split(","))
     wanted = cells(
@@ -83,7 +89,16 @@ def bench_controllers(
         num_seeds=seeds,
         workers=workers,
         budget=budget,
+        table=None if table is None else str(table),
     )
+    if table is None:
+        click.echo("no --table was given: no landscape is learnt from trainings", err=True)
+    else:
+        fit = measured_fit(table, space_by_name("spinenet49"))
+        click.echo(
+            f"{table}: {fit.num_networks} networks; of those left out, R2 {fit.r2:.2f} and Kendall {fit.kendall:.2f}",
+            err=True,
+        )
     with watched(lambda: "give the command again to go on"):
         outcomes = run_cells(
             wanted, out, processes=processes or os.cpu_count() or 1, note=lambda text: click.echo(text, err=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from spinenas.controller.choices import CONTROLLERS
-from spinenas.search.controller_trials import BY_MADDS, Cell, checkpoints, run_cell
+from spinenas.search.controller_trials import BY_MADDS, TABLE, Cell, checkpoints, run_cell
 from spinenas.search.landscapes import FAMILIES
 from spinenas.space.errors import UserError, nearest
 
@@ -33,13 +33,14 @@ def cells(
     num_seeds: int,
     workers: int,
     budget: int,
+    table: str | None = None,
 ) -> list[Cell]:
     """Return the cells of a comparison: landscapes take turns of the families, and of NOISES. Raises UserError."""
     for name in controllers:
         if name != BY_MADDS and (name not in CONTROLLERS or name == "plan"):
             known = {*CONTROLLERS, BY_MADDS} - {"plan"}
             raise UserError(f"controller {name!r} cannot be compared{nearest(name, known)}")
-    families = list(FAMILIES)
+    families = [*FAMILIES, *([TABLE] if table else [])]
     return [
         Cell(
             controller=controller,
@@ -49,6 +50,7 @@ def cells(
             workers=workers,
             noise=NOISES[number // len(families) % len(NOISES)],
             budget=budget,
+            table=table if families[number % len(families)] == TABLE else None,
         )
         for number, seed, controller in product(
             range(first_landscape, first_landscape + num_landscapes), range(num_seeds), controllers
@@ -146,7 +148,7 @@ def _quartiles(values: Iterable[float]) -> tuple[float, float, float]:
 
 def _name(outcome: dict[str, Any]) -> str:
     """What tells one cell from another."""
-    fields = ("controller", "family", "landscape", "seed", "workers", "noise", "budget", "space", "options")
+    fields = ("controller", "family", "landscape", "seed", "workers", "noise", "budget", "space", "table", "options")
     return json.dumps([outcome[name] for name in fields], sort_keys=True)
 
 

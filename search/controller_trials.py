@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
@@ -18,18 +19,22 @@ from spinenas.controller.choices import make_controller
 from spinenas.controller.replicates import ReplicateLeaders, num_replicates
 from spinenas.results.record import Evaluation, Failure
 from spinenas.search.landscapes import Landscape, make_landscape, measured
+from spinenas.search.table_landscape import table_score
 from spinenas.space.cost import backbone_cost
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
 from spinenas.space.random_streams import generator
 from spinenas.space.scaling import SCALINGS
-from spinenas.space.search_space import space_by_name
+from spinenas.space.search_space import SearchSpace, space_by_name
 
 CHECKPOINTS = (50, 100, 200, 300, 350, 500, 1000)
 """Budgets that are looked at, in trials; those within the cell's own, and that one itself."""
 
 REPLICATE_SHARE = 0.1
 """Of a budget, as `budget.replicate_share` has it."""
+
+TABLE = "table"
+"""The family of landscapes that are learnt from a table."""
 
 BY_MADDS = "random by madds"
 """The control that trains random networks and chooses the dearest of the backbones, whatever came out."""
@@ -47,6 +52,7 @@ class Cell:
         noise: of a training of a mean network, in standard deviations over random networks.
         budget: trainings in all.
         space: name of the search space.
+        table: file of trainings that landscapes of the family "table" are learnt from.
         options: of the controller.
     """
 
@@ -58,6 +64,7 @@ class Cell:
     noise: float
     budget: int
     space: str = "spinenet49"
+    table: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -87,7 +94,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     proposals of a network that was proposed before.
     """
     space = space_by_name(cell.space)
-    landscape = make_landscape(cell.family, cell.landscape, space)
+    landscape = _landscape(cell, space)
     by_madds = cell.controller == BY_MADDS
     controller = make_controller("random" if by_madds else cell.controller, space, seed=cell.seed, **cell.options)
     trials, ask_seconds = _search(controller, landscape, cell)
@@ -105,6 +112,13 @@ def run_cell(cell: Cell) -> dict[str, Any]:
         "ask_milliseconds": 1000 * statistics.fmean(ask_seconds),
         "ask_milliseconds_p99": 1000 * sorted(ask_seconds)[int(0.99 * (len(ask_seconds) - 1))],
     }
+
+
+def _landscape(cell: Cell, space: SearchSpace) -> Landscape:
+    if cell.table is None:
+        return make_landscape(cell.family, cell.landscape, space)
+    score = table_score(Path(cell.table), cell.landscape, space)
+    return Landscape(f"{TABLE}-{cell.landscape}", space, score)
 
 
 def _search(controller: Controller, landscape: Landscape, cell: Cell) -> tuple[list[_Trial], list[float]]:
