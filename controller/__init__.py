@@ -3,6 +3,7 @@
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
 from spinenas.controller.choices import CONTROLLERS, make_controller
 from spinenas.controller.evolution import RegularizedEvolution
+from spinenas.controller.hybrid import Hybrid
 from spinenas.controller.local_search import LocalSearch
 from spinenas.controller.optuna_sampler import OptunaSearch
 from spinenas.controller.plan import PlannedTrials
@@ -10,10 +11,12 @@ from spinenas.controller.ppo import Ppo
 from spinenas.controller.random_search import MaddsBand, RandomSearch
 from spinenas.controller.reinforce import Reinforce
 from spinenas.controller.replicates import ReplicateLeaders
+from spinenas.controller.screened_evolution import ScreenedEvolution
 
 __all__ = [
     "CONTROLLERS",
     "Controller",
+    "Hybrid",
     "LocalSearch",
     "MaddsBand",
     "OptunaSearch",
@@ -24,6 +27,7 @@ __all__ = [
     "RegularizedEvolution",
     "Reinforce",
     "ReplicateLeaders",
+    "ScreenedEvolution",
     "SpaceExhausted",
     "make_controller",
 ]

@@ -9,18 +9,22 @@ from typing import Any
 from spinenas.controller.base import Controller
 from spinenas.controller.dedup import Feasible
 from spinenas.controller.evolution import RegularizedEvolution
+from spinenas.controller.hybrid import Hybrid
 from spinenas.controller.local_search import LocalSearch
 from spinenas.controller.optuna_sampler import OptunaSearch
 from spinenas.controller.plan import PlannedTrials
 from spinenas.controller.ppo import Ppo
 from spinenas.controller.random_search import RandomSearch
 from spinenas.controller.reinforce import Reinforce
+from spinenas.controller.screened_evolution import ScreenedEvolution
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.search_space import SearchSpace
 
 CONTROLLERS: dict[str, Callable[..., Controller]] = {
     "random": RandomSearch,
     "evolution": RegularizedEvolution,
+    "screened": ScreenedEvolution,
+    "hybrid": Hybrid,
     "local": LocalSearch,
     "reinforce": Reinforce,
     "ppo": Ppo,

@@ -136,8 +136,10 @@ class PolicySearch(ABC):
             with one_blas_thread():
                 self._learn(Batch(np.array(options), log_priors, np.array(log_probs), np.array(objectives)))
 
-    def _samples(self, drawn: list[Genotype], rng: np.random.Generator) -> Iterator[Candidate]:
-        options, log_probs = self._policy.sample(rng, NUM_SAMPLES)
+    def _samples(
+        self, drawn: list[Genotype], rng: np.random.Generator, num_samples: int = NUM_SAMPLES
+    ) -> Iterator[Candidate]:
+        options, log_probs = self._policy.sample(rng, num_samples)
         for row, log_prob in zip(options.tolist(), log_probs.tolist(), strict=True):
             drawn.append(self._sequence.genotype(row))
             yield Candidate(drawn[-1], "policy", info={"log_prob": log_prob})

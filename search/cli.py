@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spinenas.search.cli_bench import bench
 from spinenas.search.cli_import import import_file
 from spinenas.search.cli_parts import (
     configuration,
@@ -70,7 +71,11 @@ def main() -> None:
 @click.option("--trials", type=click.IntRange(min=1), help="Trainings in all.")
 @click.option("--workers", type=click.IntRange(min=1), help="Trainings at a time.")
 @seed_option
-@click.option("--controller", metavar="NAME", help="Who proposes: evolution, local, ppo, reinforce, tpe or random.")
+@click.option(
+    "--controller",
+    metavar="NAME",
+    help="Who proposes: evolution, hybrid, screened, local, ppo, reinforce, tpe or random.",
+)
 @data_option
 @click.option("--address", help='Ray cluster to run on, or "auto".')
 @click.option("--mirror", metavar="URI", help="A second place for the run, such as s3://bucket/run.")
@@ -222,32 +227,7 @@ main.add_command(proxy)
 main.add_command(validate)
 main.add_command(report)
 main.add_command(compare)
-
-
-@main.group()
-def bench() -> None:
-    """Measure what trials take."""
-
-
-@bench.command("proxy")
-@click.argument("source", metavar="PRESET|FILE.toml")
-@data_option
-@click.option("--calibrate", is_flag=True, help="Measure on this machine first, a minute or more, and keep the fit.")
-@overrides_option
-@format_options
-def bench_proxy(
-    source: str, data: Path | None, calibrate: bool, overrides: tuple[str, ...], format: str | None
-) -> None:
-    """Predict seconds and memory of a search's trials on this machine, by a calibration kept for its device.
-
-    Image size, width, batch, share of the images and epochs may change after the calibration, as may the space.
-    """
-    config, _ = configuration(source, data_settings(data), overrides)
-    from spinenas.search.bench import predicted_rows
-
-    with watched(lambda: "nothing was kept"):
-        rows = predicted_rows(config, lambda text: click.echo(text, err=True), calibrate_first=calibrate)
-    print_rows(rows, format, {"value": "digits"})
+main.add_command(bench)
 
 
 @main.command()

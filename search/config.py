@@ -64,6 +64,52 @@ class EvolutionConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ScreenedConfig:
+    """Options of the controller "screened".
+
+    Attributes:
+        population_size, tournament_size, max_edits: as of "evolution".
+        num_random: random proposals before anything is screened; None for a quarter of the budget, at most 20.
+        num_candidates: children of each proposal, of which the predictor takes the best.
+        optimism: how much uncertainty counts in their favour.
+    """
+
+    population_size: int = 64
+    tournament_size: int = 16
+    max_edits: int = 3
+    num_random: int | None = None
+    num_candidates: int = 150
+    optimism: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class HybridConfig:
+    """Options of the controller "hybrid".
+
+    Attributes:
+        policy: "factorised", a logit for each option, or "recurrent", the published LSTM.
+        learning_rate: of Adam; None for what suits the policy and a thousand trials.
+        batch_size: results that the policy learns from at a time.
+        num_leaders: networks whose edits are candidates.
+        max_edits: such a candidate differs from its leader by 1 to so many edits.
+        num_random: random proposals before anything is screened; None for a quarter of the budget, at most 20.
+        num_candidates: of each proposal, of which the predictor takes the best.
+        policy_share: of the candidates, how many are samples of the policy.
+        optimism: how much uncertainty counts in a candidate's favour.
+    """
+
+    policy: PolicyKind = "factorised"
+    learning_rate: float | None = None
+    batch_size: int = 20
+    num_leaders: int = 10
+    max_edits: int = 3
+    num_random: int | None = None
+    num_candidates: int = 200
+    policy_share: float = 0.5
+    optimism: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
 class RandomConfig:
     """Options of the controller "random".
 
@@ -175,11 +221,14 @@ class ControllerConfig:
 
     Attributes:
         name: one of `spinenas.controller.CONTROLLERS`.
-        evolution, random, local, reinforce, ppo, tpe, plan: options of each; those of the ones not named are not used.
+        evolution, screened, hybrid, random, local, reinforce, ppo, tpe, plan: options of each; those of the ones not
+            named are not used.
     """
 
     name: str = "evolution"
     evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
+    screened: ScreenedConfig = field(default_factory=ScreenedConfig)
+    hybrid: HybridConfig = field(default_factory=HybridConfig)
     random: RandomConfig = field(default_factory=RandomConfig)
     local: LocalConfig = field(default_factory=LocalConfig)
     reinforce: ReinforceConfig = field(default_factory=ReinforceConfig)
@@ -465,9 +514,15 @@ class SearchConfig:
         local = self.controller.local
         if self.controller.name == "local" and local.num_random is None:
             local = replace(local, num_random=min(16, max(1, self.budget.num_trials // 4)))
+        screened, hybrid = self.controller.screened, self.controller.hybrid
+        num_random = min(20, max(1, self.budget.num_trials // 4))
+        if self.controller.name == "screened" and screened.num_random is None:
+            screened = replace(screened, num_random=num_random)
+        if self.controller.name == "hybrid" and hybrid.num_random is None:
+            hybrid = replace(hybrid, num_random=num_random)
         return replace(
             self,
-            controller=replace(self.controller, evolution=evolution, local=local),
+            controller=replace(self.controller, evolution=evolution, screened=screened, hybrid=hybrid, local=local),
             task=replace(self.task, data=_absolute(self.task.data)),
         )
 

@@ -32,6 +32,7 @@ HEAVY_ONLY_IN = {
         "results/noise.py",
         "results/ranks.py",
         "results/spread.py",
+        "search/controller_bench.py",
         "proxy_task/cost_model.py",
     ),
     "resvg_py": ("results/picture_file.py",),

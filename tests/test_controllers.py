@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import subprocess
@@ -8,9 +7,9 @@ import sys
 from collections import Counter
 
 import pytest
-from as_recorded import as_recorded
 
 from spinenas.controller import (
+    Hybrid,
     LocalSearch,
     MaddsBand,
     OptunaSearch,
@@ -20,15 +19,18 @@ from spinenas.controller import (
     RegularizedEvolution,
     Reinforce,
     ReplicateLeaders,
+    ScreenedEvolution,
     SpaceExhausted,
+    contract,
     make_controller,
 )
 from spinenas.controller.choices import CONTROLLERS
+from spinenas.controller.contract import MINUTE, live, score
 from spinenas.controller.replicates import num_replicates
 from spinenas.results.record import Evaluation, Failure, FailureKind, Stage
 from spinenas.space.cost import backbone_cost
 from spinenas.space.errors import UserError
-from spinenas.space.genotype import SPINENET_STEM, BlockKind, Genotype
+from spinenas.space.genotype import Genotype
 from spinenas.space.graph import dead_blocks, network_key
 from spinenas.space.published import SPINENET_49
 from spinenas.space.scaling import SCALINGS
@@ -36,9 +38,6 @@ from spinenas.space.search_space import SearchSpace
 
 SPINENET49 = SearchSpace.spinenet49()
 TINY = SearchSpace.tiny()
-MINUTE = SearchSpace("minute", SPINENET_STEM, (5,), (3, 4), (0,), (BlockKind.BOTTLENECK,), 2)
-"""36 genotypes of 27 networks, 5 of them with a dead block: no output has level 5, so that none merges it."""
-
 FAILURE = Failure(FailureKind.BUG, "broken on purpose")
 
 MAKERS = {
@@ -50,12 +49,20 @@ MAKERS = {
     "reinforce, factorised": lambda space: Reinforce(space, policy="factorised", batch_size=3),
     "ppo": lambda space: Ppo(space, batch_size=5),
     "ppo, recurrent": lambda space: Ppo(space, policy="recurrent", batch_size=7, steps_per_batch=2),
+    "screened": lambda space: ScreenedEvolution(space, num_random=5, num_candidates=20),
+    "hybrid": lambda space: Hybrid(space, batch_size=5, num_random=5, num_candidates=20),
     "tpe": lambda space: OptunaSearch(space, num_random=5),
     "random, replicated": lambda space: ReplicateLeaders(RandomSearch(space), num_trials=40, share=0.3),
     "evolution, replicated": lambda space: ReplicateLeaders(
         RegularizedEvolution(space, population_size=6, tournament_size=3), num_trials=40, share=0.3
     ),
     "local, replicated": lambda space: ReplicateLeaders(LocalSearch(space, num_random=5), num_trials=40, share=0.3),
+    "screened, replicated": lambda space: ReplicateLeaders(
+        ScreenedEvolution(space, num_random=5, num_candidates=20), num_trials=40, share=0.3
+    ),
+    "hybrid, replicated": lambda space: ReplicateLeaders(
+        Hybrid(space, batch_size=5, num_random=5, num_candidates=20), num_trials=40, share=0.3
+    ),
     "ppo, replicated": lambda space: ReplicateLeaders(Ppo(space, batch_size=5), num_trials=40, share=0.3),
     "tpe, replicated": lambda space: ReplicateLeaders(OptunaSearch(space, num_random=5), num_trials=40, share=0.3),
 }
@@ -67,40 +74,8 @@ every_searcher = pytest.mark.parametrize("make", SEARCHERS.values(), ids=SEARCHE
 every_name = pytest.mark.parametrize("name", sorted({*CONTROLLERS} - {"plan"}))
 
 
-def score(genotype: Genotype) -> float:
-    """An arbitrary objective in [0, 1), the same in every process."""
-    return int(hashlib.sha256(genotype.text.encode()).hexdigest()[:8], 16) / 2**32
-
-
-def outcome(proposal: Proposal) -> Evaluation | Failure:
-    value = score(proposal.genotype)
-    return FAILURE if value < 0.15 else Evaluation(value + 0.01 * proposal.replicate)
-
-
-def live(controller, *, num_asks: int, max_in_flight: int, seed: int):
-    """Ask and tell in a random order, to the end of the space at most; return what happened as ("ask", proposal),
-    ("tell", number, result) and ("exhausted",)."""
-    draw = random.Random(seed)
-    story, open_proposals = [], []
-    num_asked = 0
-    while num_asked < num_asks or open_proposals:
-        may_ask = num_asked < num_asks and len(open_proposals) < max_in_flight
-        if may_ask and (not open_proposals or draw.random() < 0.6):
-            try:
-                proposal = controller.ask()
-            except SpaceExhausted:
-                story.append(("exhausted",))
-                break
-            if proposal is not None:
-                story.append(("ask", proposal))
-                open_proposals.append(proposal)
-                num_asked += 1
-                continue
-        proposal = open_proposals.pop(draw.randrange(len(open_proposals)))
-        result = outcome(proposal)
-        assert controller.tell(proposal.number, result)
-        story.append(("tell", proposal.number, result))
-    return story
+def proposals(story) -> list[Proposal]:
+    return [proposal for kind, proposal, _ in story if kind == "ask"]
 
 
 @pytest.mark.parametrize(
@@ -145,35 +120,19 @@ def test_another_seed_is_another_trajectory(name):
 @pytest.mark.parametrize("seed", range(3))
 def test_a_story_replayed_to_any_point_goes_on_as_it_was_lived(make, seed):
     story = live(make(TINY), num_asks=40, max_in_flight=7, seed=seed)
-    num_asked = [kind for kind, *_ in story].count("ask")
-    assert num_asked == 40 or (story[-1] == ("exhausted",) and num_asked > 30)
-    for cut in {*range(seed, len(story), 20 if make in SLOW else 5), len(story) - 1}:
-        controller = make(TINY)
-        for kind, *fields in story[:cut]:
-            if kind == "ask":
-                controller.replay_ask(as_recorded(fields[0]))
-            else:
-                assert controller.tell(*fields)
-        for kind, *fields in story[cut:]:
-            if kind == "ask":
-                assert controller.ask() == fields[0]
-            elif kind == "exhausted":
-                with pytest.raises(SpaceExhausted):
-                    controller.ask()
-            else:
-                assert controller.tell(*fields)
+    num_asked = len(proposals(story))
+    assert num_asked == 40 or (story[-1][0] == "exhausted" and num_asked > 30)
+    contract.check_replay(make, TINY, story, step=20 if make in SLOW else 5)
 
 
 @every_controller
 def test_unknown_and_repeated_results_are_refused_and_change_nothing(make):
-    controller, untouched = make(TINY), make(TINY)
-    story = live(controller, num_asks=20, max_in_flight=4, seed=1)
-    live(untouched, num_asks=20, max_in_flight=4, seed=1)
-    for number in (-1, 20, 999, story[0][1].number):
-        assert controller.tell(number, Evaluation(1e9)) is False
-        assert controller.tell(number, FAILURE) is False
-    for _ in range(10):
-        assert controller.ask() == untouched.ask()
+    contract.check_refusals(make, TINY, num_asks=40)
+
+
+@every_controller
+def test_results_that_never_come_do_no_harm(make):
+    contract.check_missing_results(make, TINY, num_asks=40)
 
 
 def test_the_order_of_results_does_not_matter_to_random_search():
@@ -191,13 +150,8 @@ def test_no_training_is_proposed_twice_with_fifty_in_flight(make):
     num_asks = 70 if make in SLOW else 150
     for space in (TINY, SPINENET49):
         story = live(make(space), num_asks=num_asks, max_in_flight=50, seed=2)
-        asked = [fields[0] for kind, *fields in story if kind == "ask"]
-        assert [proposal.number for proposal in asked] == list(range(len(asked)))
-        assert len(asked) == num_asks or story[-1] == ("exhausted",)
-        trainings = Counter(
-            (network_key(proposal.genotype), proposal.fidelity, proposal.replicate) for proposal in asked
-        )
-        assert trainings.most_common(1)[0][1] == 1
+        assert len(proposals(story)) == num_asks or story[-1][0] == "exhausted"
+        contract.check_proposals(story, space)
 
 
 def networks(space: SearchSpace, feasible=lambda genotype: True) -> set[str]:
@@ -209,8 +163,7 @@ def test_a_small_space_is_proposed_whole_and_then_is_exhausted(make):
     controller = make(MINUTE)
     alive = (lambda genotype: not dead_blocks(genotype)) if make is MAKERS["alive"] else lambda genotype: True
     wanted = networks(MINUTE, alive)
-    asked = [fields[0] for kind, *fields in live(controller, num_asks=len(wanted), max_in_flight=9, seed=0)
-             if kind == "ask"]  # fmt: skip
+    asked = proposals(live(controller, num_asks=len(wanted), max_in_flight=9, seed=0))
     assert {network_key(proposal.genotype) for proposal in asked} == wanted
     for _ in range(2):
         with pytest.raises(SpaceExhausted, match=f"all {len(wanted)} feasible networks of minute"):
@@ -220,9 +173,8 @@ def test_a_small_space_is_proposed_whole_and_then_is_exhausted(make):
 def test_exhaustion_survives_a_replay():
     story = live(MAKERS["evolution"](MINUTE), num_asks=len(networks(MINUTE)), max_in_flight=3, seed=0)
     controller = MAKERS["evolution"](MINUTE)
-    for kind, *fields in story:
-        if kind == "ask":
-            controller.replay_ask(fields[0])
+    for proposal in proposals(story):
+        controller.replay_ask(proposal)
     with pytest.raises(SpaceExhausted):
         controller.ask()
 
@@ -234,8 +186,7 @@ def test_only_feasible_networks_are_proposed(name):
 
     controller = make_controller(name, TINY, feasible=feasible)
     num_asks = 25 if name == "tpe" else 150
-    asked = [fields[0] for kind, *fields in live(controller, num_asks=num_asks, max_in_flight=5, seed=0)
-             if kind == "ask"]  # fmt: skip
+    asked = proposals(live(controller, num_asks=num_asks, max_in_flight=5, seed=0))
     assert all(feasible(proposal.genotype) for proposal in asked)
 
     impossible = make_controller(name, SPINENET49, feasible=lambda genotype: False)
@@ -516,6 +467,9 @@ def test_replicates_make_no_new_members_of_a_population():
         (lambda: make_controller("evolution", TINY, population_size=8), "tournament_size is 16 with"),
         (lambda: make_controller("evolution", TINY, tournament_size=0), "tournament_size is 0"),
         (lambda: make_controller("evolution", TINY, max_edits=0), "max_edits is 0"),
+        (lambda: make_controller("screened", TINY, num_candidates=0), "num_random is 20, num_candidates 0"),
+        (lambda: make_controller("hybrid", TINY, optimism=-1.0), "optimism -1.0"),
+        (lambda: make_controller("hybrid", TINY, policy_share=1.5), "policy_share 1.5"),
         (lambda: make_controller("local", TINY, num_parents=0), "num_parents is 0 and num_random 16"),
         (lambda: make_controller("ppo", TINY, policy="recurent"), "'recurent' is unknown; did you mean 'recurrent'"),
         (lambda: make_controller("ppo", TINY, batch_size=1), "batch_size is 1, steps_per_batch 4"),

@@ -1,0 +1,143 @@
+"""A genotype as numbers that a predictor can learn from; nothing of what they are worth.
+
+Five groups, after what is cheap and known to tell detection backbones apart: who stands where, who feeds whom by place,
+who feeds whom by level and kind whatever the place, chains of three blocks by level, and figures of the graph. A group
+is centred and scaled by a fixed sample of the space, so that two random genotypes are about as far apart in each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinenas.space.genotype import MAX_LEVEL, Genotype
+from spinenas.space.random_streams import generator
+from spinenas.space.search_space import SearchSpace
+
+Floats = NDArray[np.float64]
+
+GROUPS = ("places", "connections", "pairs", "chains", "graph")
+
+NUM_REFERENCE = 256
+"""Genotypes that centre and scale are taken from."""
+
+NUM_LEVELS = MAX_LEVEL + 1
+_NUM_FIGURES = 8 + 3 * NUM_LEVELS
+
+
+class Features:
+    """Feature vectors of the genotypes of a space.
+
+    Attributes:
+        groups: where each of GROUPS lies in a vector.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._num_stem = len(space.stem)
+        self._num_nodes = space.num_nodes
+        self._kinds = {kind: number for number, kind in enumerate(space.kinds)}
+        num_blocks, num_kinds = space.num_nodes - self._num_stem, len(space.kinds)
+        sizes = (
+            num_blocks * (NUM_LEVELS + num_kinds),
+            num_blocks * space.num_nodes,
+            2 * NUM_LEVELS * NUM_LEVELS * num_kinds,
+            NUM_LEVELS**3,
+            _NUM_FIGURES,
+        )
+        ends = np.cumsum(sizes).tolist()
+        raw = {name: slice(end - size, end) for name, size, end in zip(GROUPS, sizes, ends, strict=True)}
+        self._size = ends[-1]
+        rng = generator(0, "controller/features")
+        sample = np.stack([self._raw(space.sample(rng)) for _ in range(NUM_REFERENCE)])
+        self._mean, spread = sample.mean(axis=0), sample.std(axis=0)
+        # What never occurs in the sample is kept, on the scale of what occurs once: a search may get there.
+        graph = raw["graph"]
+        scale = np.ones(self._size)
+        scale[graph] = np.divide(1.0, spread[graph], out=np.zeros(_NUM_FIGURES), where=spread[graph] > 1e-9)
+        for where in raw.values():
+            norm = math.sqrt(float(((sample[:, where] - self._mean[where]) * scale[where]).var(axis=0).sum()))
+            scale[where] /= norm or 1.0
+        self._scale = scale
+        self.groups = raw
+
+    def __call__(self, genotypes: Sequence[Genotype]) -> Floats:
+        """Return (number of genotypes, number of features)."""
+        rows = np.stack([self._raw(genotype) for genotype in genotypes])
+        rows -= self._mean
+        rows *= self._scale
+        return rows
+
+    def _raw(self, genotype: Genotype) -> Floats:
+        num_stem, num_nodes, num_kinds = self._num_stem, self._num_nodes, len(self._kinds)
+        levels = [stem.level for stem in genotype.stem] + [block.level for block in genotype.blocks]
+        places = 0
+        connections = places + (num_nodes - num_stem) * (NUM_LEVELS + num_kinds)
+        pairs = connections + (num_nodes - num_stem) * num_nodes
+        chains = pairs + 2 * NUM_LEVELS * NUM_LEVELS * num_kinds
+        counted: list[int] = []
+        depths = list(range(1, num_stem + 1))
+        num_children = [0] * num_nodes
+        jumps = ups = 0
+        inputs: list[tuple[int, ...]] = [()] * num_stem
+        for position, block in enumerate(genotype.blocks):
+            level, kind, parents = block.level, self._kinds[block.kind], block.parents
+            counted.append(places + position * (NUM_LEVELS + num_kinds) + level)
+            counted.append(places + position * (NUM_LEVELS + num_kinds) + NUM_LEVELS + kind)
+            side = 1 if block.is_output else 0
+            depth = 0
+            for parent in parents:
+                above = levels[parent]
+                counted.append(connections + position * num_nodes + parent)
+                counted.append(pairs + ((side * NUM_LEVELS + above) * NUM_LEVELS + level) * num_kinds + kind)
+                for grandparent in inputs[parent]:
+                    counted.append(chains + (levels[grandparent] * NUM_LEVELS + above) * NUM_LEVELS + level)
+                num_children[parent] += 1
+                jumps += abs(above - level)
+                ups += above > level
+                depth = max(depth, depths[parent])
+            depths.append(depth + 1)
+            inputs.append(parents)
+        features: Floats = np.bincount(counted, minlength=self._size).astype(np.float64)
+        features[chains + NUM_LEVELS**3 :] = self._figures(genotype, levels, depths, num_children, jumps, ups)
+        return features
+
+    def _figures(
+        self,
+        genotype: Genotype,
+        levels: list[int],
+        depths: list[int],
+        num_children: list[int],
+        jumps: int,
+        ups: int,
+    ) -> list[float]:
+        """Figures of the graph; merges of dangling blocks are left out."""
+        num_stem, num_nodes = self._num_stem, self._num_nodes
+        behind = [1 << node for node in range(num_nodes)]  # the nodes a node is made of, itself with them
+        depth_of, num_behind, levels_behind = [0.0] * NUM_LEVELS, [0.0] * NUM_LEVELS, [0.0] * NUM_LEVELS
+        alive = 0
+        for node, block in enumerate(genotype.blocks, start=num_stem):
+            for parent in block.parents:
+                behind[node] |= behind[parent]
+            if block.is_output:
+                alive |= behind[node]
+                depth_of[block.level] = depths[node]
+                num_behind[block.level] = behind[node].bit_count()
+                seen = {levels[other] for other in range(num_nodes) if behind[node] >> other & 1}
+                levels_behind[block.level] = len(seen)
+        used = [node for node in range(num_nodes) if alive >> node & 1]
+        return [
+            max(depths),
+            num_nodes - len(used),
+            jumps,
+            ups,
+            max(num_children),
+            sum(count == 0 for count in num_children),
+            math.log(sum(4.0 ** -levels[node] for node in used)),
+            sum(levels[node] for node in used) / len(used),
+            *depth_of,
+            *num_behind,
+            *levels_behind,
+        ]

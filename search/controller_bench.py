@@ -1,0 +1,174 @@
+"""Controllers compared on landscapes: many cells on all cores, kept as they end, and tables of what came out.
+
+The unit of every test is the landscape: seeds of one landscape are averaged first.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from spinenas.controller.choices import CONTROLLERS
+from spinenas.search.controller_trials import BY_MADDS, TABLE, Cell, checkpoints, run_cell
+from spinenas.search.landscapes import FAMILIES
+from spinenas.space.errors import UserError, nearest
+
+COMPARED = ("random", BY_MADDS, "local", "evolution", "screened", "reinforce", "ppo", "hybrid")
+NOISES = (0.15, 0.35, 0.6)
+TARGET = "reinforce"
+"""Whose value at the end of the budget is what the others are to reach."""
+
+
+def cells(
+    controllers: Sequence[str],
+    *,
+    num_landscapes: int,
+    first_landscape: int,
+    num_seeds: int,
+    workers: int,
+    budget: int,
+    table: str | None = None,
+) -> list[Cell]:
+    """Return the cells of a comparison: landscapes take turns of the families, and of NOISES. Raises UserError."""
+    for name in controllers:
+        if name != BY_MADDS and (name not in CONTROLLERS or name == "plan"):
+            known = {*CONTROLLERS, BY_MADDS} - {"plan"}
+            raise UserError(f"controller {name!r} cannot be compared{nearest(name, known)}")
+    families = [*FAMILIES, *([TABLE] if table else [])]
+    return [
+        Cell(
+            controller=controller,
+            family=families[number % len(families)],
+            landscape=number,
+            seed=seed,
+            workers=workers,
+            noise=NOISES[number // len(families) % len(NOISES)],
+            budget=budget,
+            table=table if families[number % len(families)] == TABLE else None,
+        )
+        for number, seed, controller in product(
+            range(first_landscape, first_landscape + num_landscapes), range(num_seeds), controllers
+        )
+    ]
+
+
+def run_cells(
+    wanted: Sequence[Cell], path: Path, *, processes: int, note: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Return the outcomes of cells in their order; those in the file are not run again, new ones are added to it.
+
+    Raises UserError if the file is not one of outcomes.
+    """
+    known = _read(path)
+    missing = [cell for cell in wanted if _name(cell.to_json()) not in known]
+    note(f"{len(wanted) - len(missing)} of {len(wanted)} searches are in {path}")
+    if missing:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _end_line(path)
+        os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # of the processes that are begun now
+        context = multiprocessing.get_context("spawn")
+        with path.open("a") as file, context.Pool(min(processes, len(missing))) as pool:
+            for number, outcome in enumerate(pool.imap_unordered(run_cell, missing), start=1):
+                known[_name(outcome)] = outcome
+                file.write(json.dumps(outcome, allow_nan=False) + "\n")
+                file.flush()
+                note(f"{number} of {len(missing)}: {outcome['controller']} on {outcome['family']}")
+    return [known[_name(cell.to_json())] for cell in wanted]
+
+
+def summary(outcomes: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Return a row for each controller, best first by the median at the end of the budget.
+
+    Args:
+        outcomes: of `run_cell`, all of one budget.
+        kind: "replicated", the winner after its leaders were trained again, or "chosen", the best single result.
+
+    Each row has the median over landscapes of the true value at each checkpoint; the quartiles at the last; the first
+    checkpoint at which the median reaches TARGET's at the end; `p`, that the controller's values at that checkpoint (at
+    the end, where it never is) are not above TARGET's at the end: Wilcoxon's signed rank, one-sided.
+    """
+    points = [str(point) for point in checkpoints(outcomes[0]["budget"])]
+    values: dict[str, dict[str, dict[str, float]]] = {}
+    for name in dict.fromkeys(outcome["controller"] for outcome in outcomes):
+        own = [outcome for outcome in outcomes if outcome["controller"] == name]
+        values[name] = {point: _by_landscape(own, kind, point) for point in points}
+    rows = []
+    for name, by_point in values.items():
+        own = [outcome for outcome in outcomes if outcome["controller"] == name]
+        medians = {point: statistics.median(by_point[point].values()) for point in points}
+        low, _, high = _quartiles(by_point[points[-1]].values())
+        row: dict[str, Any] = {"controller": name, **medians, "lower quartile": low, "upper quartile": high}
+        row |= _against(values.get(TARGET), by_point, points)
+        row["duplicates"] = sum(outcome["duplicates"] for outcome in own)
+        row["ms per ask"] = statistics.median(outcome["ask_milliseconds"] for outcome in own)
+        row["ms p99"] = max(outcome["ask_milliseconds_p99"] for outcome in own)
+        rows.append(row)
+    return sorted(rows, key=lambda row: -row[points[-1]])
+
+
+def _against(
+    target: dict[str, dict[str, float]] | None, own: dict[str, dict[str, float]], points: Sequence[str]
+) -> dict[str, Any]:
+    if target is None or target is own:
+        return {"reached at": None, "p": None}
+    goal = target[points[-1]]
+    median = statistics.median(goal.values())
+    reached = next((point for point in points if statistics.median(own[point].values()) >= median), None)
+    at = own[reached or points[-1]]
+    gains = [at[landscape] - goal[landscape] for landscape in goal]
+    if not any(gains):
+        return {"reached at": reached, "p": None}
+    from scipy import stats
+
+    return {"reached at": reached, "p": float(stats.wilcoxon(gains, alternative="greater").pvalue)}
+
+
+def _by_landscape(outcomes: Iterable[dict[str, Any]], kind: str, point: str) -> dict[str, float]:
+    """Mean over seeds for each landscape; a search without any result is worth a random network, 0."""
+    found: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        value = outcome[kind][point]
+        found.setdefault(f"{outcome['family']}-{outcome['landscape']}", []).append(0.0 if value is None else value)
+    return {landscape: statistics.fmean(each) for landscape, each in found.items()}
+
+
+def _quartiles(values: Iterable[float]) -> tuple[float, float, float]:
+    listed = list(values)
+    if len(listed) == 1:
+        return listed[0], listed[0], listed[0]
+    low, middle, high = statistics.quantiles(listed, n=4, method="inclusive")
+    return low, middle, high
+
+
+def _name(outcome: dict[str, Any]) -> str:
+    """What tells one cell from another."""
+    fields = ("controller", "family", "landscape", "seed", "workers", "noise", "budget", "space", "table", "options")
+    return json.dumps([outcome[name] for name in fields], sort_keys=True)
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    if not path.exists():
+        return {}
+    known = {}
+    lines = path.read_text().split("\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line:
+                outcome = json.loads(line)
+                known[_name(outcome)] = outcome
+        except (ValueError, KeyError, TypeError) as error:
+            if number < len(lines):  # a killed comparison leaves half a line at the end
+                raise UserError(f"line {number} of {path} is no outcome of a search; name another file") from error
+    return known
+
+
+def _end_line(path: Path) -> None:
+    """Drop half a line that a killed comparison left."""
+    if path.exists() and (data := path.read_bytes()) and not data.endswith(b"\n"):
+        path.write_bytes(data[: data.rfind(b"\n") + 1])

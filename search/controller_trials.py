@@ -1,0 +1,236 @@
+"""One search of a landscape by a controller, with simulated workers: what would have been chosen, and what it cost.
+
+Workers take random times, so that results come late and in another order; a number of them are always busy. Nothing is
+trained. Every random decision follows from the cell alone, so that a cell is the same wherever and whenever it runs.
+"""
+
+from __future__ import annotations
+
+import heapq
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spinenas.controller.base import Controller, Proposal, SpaceExhausted
+from spinenas.controller.choices import make_controller
+from spinenas.controller.replicates import ReplicateLeaders, num_replicates
+from spinenas.results.record import Evaluation, Failure
+from spinenas.search.landscapes import Landscape, make_landscape, measured
+from spinenas.search.table_landscape import table_score
+from spinenas.space.cost import backbone_cost
+from spinenas.space.genotype import Genotype
+from spinenas.space.graph import network_key
+from spinenas.space.random_streams import generator
+from spinenas.space.scaling import SCALINGS
+from spinenas.space.search_space import SearchSpace, space_by_name
+
+CHECKPOINTS = (50, 100, 200, 300, 350, 500, 1000)
+"""Budgets that are looked at, in trials; those within the cell's own, and that one itself."""
+
+REPLICATE_SHARE = 0.1
+"""Of a budget, as `budget.replicate_share` has it."""
+
+TABLE = "table"
+"""The family of landscapes that are learnt from a table."""
+
+BY_MADDS = "random by madds"
+"""The control that trains random networks and chooses the dearest of the backbones, whatever came out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One search.
+
+    Attributes:
+        controller: a name of `CONTROLLERS`, or BY_MADDS.
+        family, landscape: of the landscape.
+        seed: of the controller and the trainings.
+        workers: trainings at a time.
+        noise: of a training of a mean network, in standard deviations over random networks.
+        budget: trainings in all.
+        space: name of the search space.
+        table: file of trainings that landscapes of the family "table" are learnt from.
+        options: of the controller.
+    """
+
+    controller: str
+    family: str
+    landscape: int
+    seed: int
+    workers: int
+    noise: float
+    budget: int
+    space: str = "spinenet49"
+    table: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "options": dict(self.options)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A proposal, its network, what came out, and when."""
+
+    proposal: Proposal
+    key: str
+    result: Evaluation | Failure
+
+
+def checkpoints(budget: int) -> list[int]:
+    """Return the budgets that a cell of this one is looked at with."""
+    return sorted({point for point in CHECKPOINTS if point < budget} | {budget})
+
+
+def run_cell(cell: Cell) -> dict[str, Any]:
+    """Return the cell with what came of it, as plain data.
+
+    `chosen` and `replicated` hold the true value of the network that would have been chosen at each of `checkpoints`:
+    the best single result, and, of a search that ends a tenth earlier and trains its leaders again, the best mean among
+    those that were trained twice. Values are in standard deviations over random networks. `duplicates` counts
+    proposals of a network that was proposed before.
+    """
+    space = space_by_name(cell.space)
+    landscape = _landscape(cell, space)
+    by_madds = cell.controller == BY_MADDS
+    controller = make_controller("random" if by_madds else cell.controller, space, seed=cell.seed, **cell.options)
+    trials, ask_seconds = _search(controller, landscape, cell)
+    chosen, replicated = {}, {}
+    for point in checkpoints(cell.budget):
+        chosen[str(point)] = _value(landscape, _dearest(trials[:point]) if by_madds else _best(trials[:point]))
+        replicated[str(point)] = chosen[str(point)] if by_madds else _replicated(trials, landscape, cell, point)
+    keys = [trial.key for trial in trials]
+    return {
+        **cell.to_json(),
+        "chosen": chosen,
+        "replicated": replicated,
+        "num_trials": len(trials),
+        "duplicates": len(keys) - len(set(keys)),
+        "ask_milliseconds": 1000 * statistics.fmean(ask_seconds),
+        "ask_milliseconds_p99": 1000 * sorted(ask_seconds)[int(0.99 * (len(ask_seconds) - 1))],
+    }
+
+
+def _landscape(cell: Cell, space: SearchSpace) -> Landscape:
+    if cell.table is None:
+        return make_landscape(cell.family, cell.landscape, space)
+    score = table_score(Path(cell.table), cell.landscape, space)
+    return Landscape(f"{TABLE}-{cell.landscape}", space, score)
+
+
+def _search(controller: Controller, landscape: Landscape, cell: Cell) -> tuple[list[_Trial], list[float]]:
+    """Live a search; return its trials in the order they ended, and the processor seconds of each ask."""
+    trials: list[_Trial] = []
+    ask_seconds = []
+    busy: list[tuple[float, int, Proposal]] = []
+    now, num_asked, exhausted = 0.0, 0, False
+    while True:
+        while len(busy) < cell.workers and num_asked < cell.budget and not exhausted:
+            started = time.thread_time()
+            try:
+                proposal = controller.ask()
+            except SpaceExhausted:
+                exhausted, proposal = True, None
+            ask_seconds.append(time.thread_time() - started)
+            if proposal is None:
+                break
+            num_asked += 1
+            takes = generator(cell.seed, "bench/duration", proposal.number).lognormal(sigma=0.3)
+            heapq.heappush(busy, (now + takes, proposal.number, proposal))
+        if not busy:
+            return trials, ask_seconds
+        now, _, proposal = heapq.heappop(busy)
+        result = _train(proposal, landscape, cell)
+        controller.tell(proposal.number, result)
+        trials.append(_Trial(proposal, network_key(proposal.genotype), result))
+
+
+def _train(proposal: Proposal, landscape: Landscape, cell: Cell) -> Evaluation | Failure:
+    """Return the simulated result: a network has the same one for a replicate number, whichever controller asks."""
+    assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
+    stream = f"bench/noise/{landscape.name}/{network_key(proposal.genotype)}"
+    rng = generator(cell.seed, stream, proposal.replicate)
+    return measured(landscape.value(proposal.genotype), noise=cell.noise, rng=rng)
+
+
+def _best(trials: Sequence[_Trial]) -> Genotype | None:
+    """The network with the highest single result."""
+    found = [
+        (trial.result.objective, -place) for place, trial in enumerate(trials) if isinstance(trial.result, Evaluation)
+    ]
+    return trials[-max(found)[1]].proposal.genotype if found else None  # type: ignore[return-value]
+
+
+def _dearest(trials: Sequence[_Trial]) -> Genotype | None:
+    """The network with the most multiply-adds in its backbone."""
+    genotypes = [trial.proposal.genotype for trial in trials if isinstance(trial.proposal.genotype, Genotype)]
+    return max(genotypes, key=lambda g: backbone_cost(g, SCALINGS["49"], 640).madds, default=None)
+
+
+def _value(landscape: Landscape, genotype: Genotype | None) -> float | None:
+    return None if genotype is None else landscape.value(genotype)
+
+
+def _replicated(trials: Sequence[_Trial], landscape: Landscape, cell: Cell, budget: int) -> float | None:
+    """Return the true value of the winner of a budget of which the last part trains the leaders again."""
+    searched = trials[: budget - num_replicates(budget, REPLICATE_SHARE)]
+    controller = ReplicateLeaders(_Recorded(), num_trials=budget, share=REPLICATE_SHARE)
+    objectives: dict[str, list[float]] = {}
+    genotypes: dict[str, Genotype] = {}
+
+    def learn(number: int, trial: _Trial) -> None:
+        controller.tell(number, trial.result)
+        if isinstance(trial.result, Evaluation) and isinstance(trial.proposal.genotype, Genotype):
+            objectives.setdefault(trial.key, []).append(trial.result.objective)
+            genotypes[trial.key] = trial.proposal.genotype
+
+    for number, trial in enumerate(searched):
+        controller.replay_ask(Proposal(number, trial.proposal.genotype))
+        learn(number, trial)
+    waiting: list[Proposal] = []
+    num_asked = len(searched)
+    while num_asked < budget or waiting:
+        proposal = None
+        if num_asked < budget and len(waiting) < cell.workers:
+            try:
+                proposal = controller.ask()
+            except SpaceExhausted:
+                num_asked = budget
+        if proposal is not None:
+            waiting.append(proposal)
+            num_asked += 1
+        elif waiting:
+            done = waiting.pop(0)
+            learn(done.number, _Trial(done, network_key(done.genotype), _train(done, landscape, cell)))
+        elif num_asked < budget:
+            break
+    means = {key: statistics.fmean(found) for key, found in objectives.items()}
+    twice = {key: mean for key, mean in means.items() if len(objectives[key]) > 1}
+    if not means:
+        return None
+    best = max(twice or means, key=lambda key: means[key])
+    return landscape.value(genotypes[best])
+
+
+class _Recorded:
+    """A search that has ended: it takes results, and has nothing more to propose."""
+
+    def __init__(self) -> None:
+        self._open: set[int] = set()
+
+    def ask(self) -> Proposal | None:
+        raise SpaceExhausted("the recorded search has ended")
+
+    def tell(self, number: int, result: Evaluation | Failure) -> bool:
+        is_open = number in self._open
+        self._open.discard(number)
+        return is_open
+
+    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
+        """Nothing is learnt."""
+
+    def replay_ask(self, proposal: Proposal) -> None:
+        self._open.add(proposal.number)

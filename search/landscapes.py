@@ -1,0 +1,207 @@
+"""Objectives of genotypes that cost microseconds, for comparing controllers; nothing here is a detector.
+
+Families, none of which is computed from a predictor's features:
+    edges: a weight for each connection between blocks that are named by level and rank among their like; for the name
+        and the kind at each place; for 25 combinations of three connections; and penalties for dead blocks and for
+        graphs that are shallow or deep.
+    nk: each node of the network that is really built contributes a random figure that depends on itself and all that
+        feeds it, and one for each single input (Kauffman's NK model, with the figures drawn for what a block is and not
+        for where it stands: rugged, but not without slopes). Whatever builds the same network has the same value.
+    flow: a small random signal runs through the graph; a block mixes and bends what it gets, what is resampled loses by
+        each level of the jump, and the outputs are read by fixed weights.
+
+True values are in standard deviations over random networks without dead blocks, 0 their mean. A training measures
+0.1 + 0.05 times that, with noise that grows with the value, never below 0; some fail.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinenas.results.record import Evaluation, Failure, FailureKind
+from spinenas.space.errors import UserError, nearest
+from spinenas.space.genotype import MAX_LEVEL, MIN_LEVEL, BlockKind, Genotype
+from spinenas.space.graph import BuiltNode, built_graph, dead_blocks, depth
+from spinenas.space.random_streams import generator, seed_for
+from spinenas.space.sampling import sample_without_dead_blocks
+from spinenas.space.search_space import SearchSpace
+
+NUM_REFERENCE = 300
+"""Random networks that mean and spread are taken from."""
+
+MEAN_AP, AP_SPREAD = 0.1, 0.05
+"""Of trainings of random networks; with these, one in forty is at the floor of 0."""
+
+FAILURE_SHARE = 0.05
+
+Floats = NDArray[np.float64]
+Score = Callable[[Genotype], float]
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """A true value for each genotype of a space.
+
+    Args:
+        name: of the family and number, such as "nk-3".
+        space: of its genotypes.
+        score: the value, on any scale.
+    """
+
+    name: str
+    space: SearchSpace
+    score: Score = field(repr=False)
+
+    @cached_property
+    def _reference(self) -> tuple[float, float]:
+        rng = generator(0, f"landscape/reference/{self.name}")
+        scores = [self.score(sample_without_dead_blocks(self.space, rng)) for _ in range(NUM_REFERENCE)]
+        return float(np.mean(scores)), float(np.std(scores))
+
+    def value(self, genotype: Genotype) -> float:
+        """Return the true value, in standard deviations above the mean of random networks."""
+        mean, spread = self._reference
+        return (self.score(genotype) - mean) / spread
+
+
+def measured(value: float, *, noise: float, rng: np.random.Generator) -> Evaluation | Failure:
+    """Return what a training of a network of this true value gives.
+
+    Args:
+        value: in standard deviations over random networks.
+        noise: standard deviation of a training of a mean network, in the same unit; half of that at a value of -2 and
+            below, three halves at +2 and above.
+        rng: of this training.
+
+    Half of the failures are networks that diverged, half lost machines.
+    """
+    if rng.random() < FAILURE_SHARE:
+        kind = FailureKind.DIVERGED if rng.random() < 0.5 else FailureKind.WORKER_LOST
+        return Failure(kind, "as one training in twenty")
+    noise *= 1 + float(np.clip(value, -2, 2)) / 4
+    return Evaluation(max(0.0, MEAN_AP + AP_SPREAD * (value + noise * float(rng.normal()))))
+
+
+def make_landscape(family: str, number: int, space: SearchSpace) -> Landscape:
+    """Return one landscape of a family, the same in every process. Raises UserError."""
+    if family not in FAMILIES:
+        raise UserError(f"landscape family {family!r} is unknown{nearest(family, FAMILIES)}")
+    return Landscape(f"{family}-{number}", space, FAMILIES[family](number, space))
+
+
+def _edges(number: int, space: SearchSpace) -> Score:
+    draws = _Draws(f"edges-{number}")
+    rng = generator(number, "landscape/edges")
+    samples = [sample_without_dead_blocks(space, rng) for _ in range(25)]
+    triples = []
+    for genotype in samples:  # three connections of one network each, so that every combination can occur
+        found = _named_edges(genotype)
+        triples.append(frozenset(found[place] for place in rng.choice(len(found), 3, replace=False)))
+
+    def score(genotype: Genotype) -> float:
+        edges = _named_edges(genotype)
+        total = sum(draws("edge", *edge) for edge in edges)
+        total += sum(draws("place", place, child) for place, (child, _) in enumerate(edges)) / 2
+        total += sum(draws("kind", place, str(block.kind)) for place, block in enumerate(genotype.blocks))
+        present = set(edges)
+        total += 4.0 * sum(draws("triple", place) for place, triple in enumerate(triples) if triple <= present)
+        return total - 1.5 * len(dead_blocks(genotype)) - 0.5 * abs(depth(genotype) - 11)
+
+    return score
+
+
+def _named_edges(genotype: Genotype) -> list[tuple[str, str]]:
+    """Connections as (child, parent); a block is its level and how many of that level stand before it."""
+    seen: Counter[int] = Counter()
+    names = []
+    for level in [*(stem.level for stem in genotype.stem), *(block.level for block in genotype.blocks)]:
+        names.append(f"{level}.{seen[level]}")
+        seen[level] += 1
+    num_stem = len(genotype.stem)
+    return [
+        (names[num_stem + place], names[parent])
+        for place, block in enumerate(genotype.blocks)
+        for parent in block.parents
+    ]
+
+
+def _nk(number: int, space: SearchSpace) -> Score:
+    draws = _Draws(f"nk-{number}")
+
+    def state(node: BuiltNode) -> str:
+        return f"{node.level}{node.kind}{'o' if node.is_output else ''}"
+
+    def score(genotype: Genotype) -> float:
+        nodes = built_graph(genotype).nodes
+        states = {node.node: state(node) for node in nodes}
+        total = 0.0
+        for node in nodes:
+            own = states[node.node]
+            inputs = sorted(states[parent] for parent in node.parents)
+            merged = sorted(states[source] for source in node.merged)
+            total += draws("all", own, *inputs, "+", *merged)
+            total += sum(draws("one", own, parent) for parent in inputs)
+        return total / math.sqrt(len(nodes))
+
+    return score
+
+
+def _flow(number: int, space: SearchSpace) -> Score:
+    width = 6
+    rng = generator(number, "landscape/flow")
+    mixes = {
+        (level, kind): rng.normal(0, 1.3 / math.sqrt(width), (width, width))
+        for level in range(MIN_LEVEL, MAX_LEVEL + 1)
+        for kind in BlockKind
+    }
+    biases = {key: rng.normal(0, 0.3, width) for key in mixes}
+    start = rng.normal(0, 1, width)
+    readers = {level: rng.normal(0, 1, width) for level in space.output_levels}
+    kept = float(rng.uniform(0.6, 0.85))
+
+    def score(genotype: Genotype) -> float:
+        levels = [stem.level for stem in genotype.stem]
+        signals: list[Floats] = []
+        for stem in genotype.stem:
+            key = (stem.level, stem.kind)
+            signals.append(np.tanh(mixes[key] @ (signals[-1] if signals else start) + biases[key]))
+        total = 0.0
+        for block in genotype.blocks:
+            key = (block.level, block.kind)
+            given = np.zeros(width)
+            for parent in block.parents:
+                given += kept ** abs(levels[parent] - block.level) * signals[parent]
+            signals.append(np.tanh(mixes[key] @ given + biases[key]))
+            levels.append(block.level)
+            if block.is_output:
+                total += float(readers[block.level] @ signals[-1])
+        return total - 0.3 * len(dead_blocks(genotype))
+
+    return score
+
+
+FAMILIES: dict[str, Callable[[int, SearchSpace], Score]] = {"edges": _edges, "nk": _nk, "flow": _flow}
+
+
+class _Draws:
+    """A standard normal figure for each thing that is asked after, always the same one."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._drawn: dict[tuple[object, ...], float] = {}
+
+    def __call__(self, *what: object) -> float:
+        drawn = self._drawn.get(what)
+        if drawn is None:
+            # Two halves of 63 uniform bits by Box and Muller's formula.
+            bits = seed_for(0, f"landscape/{self._name}/{'/'.join(map(str, what))}")
+            radius = math.sqrt(-2 * math.log(((bits >> 31) + 1) / 2**32))
+            drawn = self._drawn[what] = radius * math.cos(2 * math.pi * (bits & (2**31 - 1)) / 2**31)
+        return drawn

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from spinenas.search.cli import main
+from spinenas.search.controller_bench import NOISES, cells, run_cells, summary
+from spinenas.search.controller_trials import BY_MADDS, Cell, checkpoints, run_cell
+from spinenas.space.errors import UserError
+
+CELL = Cell("evolution", "nk", 1, seed=0, workers=4, noise=0.35, budget=60, options={"population_size": 16})
+
+
+def untimed(outcome):
+    return {key: value for key, value in outcome.items() if "milliseconds" not in key}
+
+
+def test_a_cell_has_the_same_outcome_again_and_each_seed_its_own():
+    outcome = untimed(run_cell(CELL))
+    assert untimed(run_cell(CELL)) == outcome
+    assert untimed(run_cell(replace(CELL, seed=1)))["chosen"] != outcome["chosen"]
+    assert json.loads(json.dumps(outcome)) == outcome
+    assert (outcome["num_trials"], outcome["duplicates"]) == (60, 0)
+    assert list(outcome["chosen"]) == list(outcome["replicated"]) == ["50", "60"]
+
+
+def test_more_workers_know_less_when_they_ask():
+    few, many = (run_cell(replace(CELL, workers=workers)) for workers in (1, 50))
+    assert untimed(few)["chosen"] != untimed(many)["chosen"]
+
+
+def test_without_noise_evolution_chooses_better_than_the_dearest_of_random_networks():
+    chosen = [run_cell(replace(CELL, noise=0.0, landscape=number))["chosen"]["60"] for number in range(3)]
+    dearest = [
+        run_cell(replace(CELL, controller=BY_MADDS, noise=0.0, landscape=number, options={}))["chosen"]["60"]
+        for number in range(3)
+    ]
+    assert sum(chosen) > sum(dearest) + 3
+
+
+def test_training_the_leaders_again_chooses_better_under_noise():
+    outcomes = [
+        run_cell(replace(CELL, controller="random", options={}, noise=1.5, seed=seed, budget=100)) for seed in range(12)
+    ]
+    gain = [outcome["replicated"]["100"] - outcome["chosen"]["100"] for outcome in outcomes]
+    assert sum(gain) > 0
+
+
+def test_the_end_of_a_budget_is_always_looked_at():
+    assert checkpoints(60) == [50, 60]
+    assert checkpoints(300) == [50, 100, 200, 300]
+    assert checkpoints(1000) == [50, 100, 200, 300, 350, 500, 1000]
+
+
+def test_landscapes_take_turns_of_families_and_noise():
+    wanted = cells(["random"], num_landscapes=9, first_landscape=0, num_seeds=2, workers=1, budget=10)
+    assert len(set(map(str, wanted))) == 18
+    assert {(cell.family, cell.noise) for cell in wanted} == {
+        (family, noise) for family in ("edges", "nk", "flow") for noise in NOISES
+    }
+    with pytest.raises(UserError, match="'hybird' cannot be compared; did you mean 'hybrid'"):
+        cells(["hybird"], num_landscapes=1, first_landscape=0, num_seeds=1, workers=1, budget=10)
+
+
+def test_a_killed_comparison_goes_on(tmp_path):
+    path, said = tmp_path / "out.jsonl", []
+    wanted = cells(["random"], num_landscapes=3, first_landscape=0, num_seeds=1, workers=2, budget=8)
+    whole = run_cells(wanted, path, processes=1, note=said.append)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text(lines[0] + lines[1][:40])  # killed while it wrote
+    said.clear()
+    again = run_cells(wanted, path, processes=1, note=said.append)
+    assert said[0].startswith("1 of 3 searches are in")
+    assert [untimed(outcome) for outcome in again] == [untimed(outcome) for outcome in whole]
+    assert len(path.read_text().splitlines()) == 3
+    path.write_text("nonsense\n" + lines[0])
+    with pytest.raises(UserError, match=r"line 1 of .*out.jsonl is no outcome"):
+        run_cells(wanted, path, processes=1, note=said.append)
+
+
+def made_up(controller: str, landscape: int, values: dict[str, float]):
+    return {
+        **replace(CELL, controller=controller, landscape=landscape, budget=100).to_json(),
+        "chosen": values,
+        "replicated": values,
+        "duplicates": 1,
+        "ask_milliseconds": 2.0,
+        "ask_milliseconds_p99": 3.0 + landscape,
+    }
+
+
+def test_the_landscape_is_the_unit_and_the_target_is_what_reinforce_has_at_the_end():
+    outcomes = []
+    for landscape in range(8):
+        outcomes += [made_up("reinforce", landscape, {"50": 1.0, "100": 2.0})] * 2
+        outcomes += [made_up("hybrid", landscape, {"50": 2.0 + 0.1 * landscape, "100": 4.0})] * 2
+        outcomes += [made_up("random", landscape, {"50": 0.0, "100": 1.0 + 0.01 * landscape})] * 2
+    rows = {row["controller"]: row for row in summary(outcomes, "replicated")}
+    assert list(rows) == ["hybrid", "reinforce", "random"]
+    hybrid, random = rows["hybrid"], rows["random"]
+    assert (hybrid["50"], hybrid["100"]) == (pytest.approx(2.35), 4.0)
+    assert hybrid["reached at"] == "50"
+    assert hybrid["p"] == pytest.approx(2**-7)  # seven landscapes are better, one is equal and left out
+    assert (random["reached at"], random["p"] > 0.99) == (None, True)
+    assert rows["reinforce"]["p"] is None
+    assert (hybrid["duplicates"], hybrid["ms p99"]) == (16, 10.0)
+
+
+def test_the_command_prints_a_row_for_each_controller(tmp_path):
+    arguments = ["bench", "controllers", "--out", str(tmp_path / "out.jsonl"), "--controllers", "random,local",
+                 "--landscapes", "1", "--seeds", "1", "--budget", "8", "--processes", "1", "--csv"]  # fmt: skip
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[0].startswith("controller,8,lower quartile")
+    assert {line.split(",")[0] for line in done.stdout.splitlines()[1:3]} == {"random", "local"}

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+
+from spinenas.controller import predictor as module
+from spinenas.controller.dedup import Candidate
+from spinenas.controller.features import Features
+from spinenas.controller.predictor import Predictor
+from spinenas.controller.screening import screened
+from spinenas.space.published import SPINENET_49
+from spinenas.space.sampling import sample_without_dead_blocks
+from spinenas.space.search_space import SearchSpace
+
+SPACE = SearchSpace.spinenet49()
+
+
+def objective(genotype) -> float:
+    """How many connections go up or down by two levels and more, as an AP."""
+    levels = [stem.level for stem in genotype.stem] + [block.level for block in genotype.blocks]
+    jumps = sum(abs(levels[parent] - block.level) >= 2 for block in genotype.blocks for parent in block.parents)
+    return 0.5 - 0.01 * jumps
+
+
+def networks(count: int, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    return [sample_without_dead_blocks(SPACE, rng) for _ in range(count)]
+
+
+def taught(genotypes, seed: int = 0) -> Predictor:
+    rng = np.random.default_rng(seed)
+    predictor = Predictor(SPACE)
+    for number, genotype in enumerate(genotypes):
+        predictor.add(genotype, objective(genotype) + 0.005 * rng.normal(), number)
+    return predictor
+
+
+def test_two_random_networks_are_as_far_apart_in_every_group_of_features():
+    features = Features(SPACE)
+    rows = features(networks(400, seed=3))
+    for where in features.groups.values():
+        assert rows[:, where].var(axis=0).sum() == pytest.approx(1.0, abs=0.25)
+
+
+def test_each_genotype_has_features_of_its_own():
+    rows = Features(SPACE)([SPINENET_49, *networks(50)])
+    assert len(np.unique(rows, axis=0)) == 51
+    assert np.isfinite(rows).all()
+
+
+@pytest.mark.parametrize("space", [SearchSpace.tiny(), SearchSpace.r0_sp53(), SearchSpace.spinenet49(window=None)])
+def test_every_space_has_features(space):
+    rng = np.random.default_rng(0)
+    assert np.isfinite(Features(space)([space.sample(rng) for _ in range(20)])).all()
+
+
+def test_what_is_learnt_ranks_networks_that_were_not_trained():
+    known, new = networks(120), networks(100, seed=1)
+    predicted = taught(known).predict(new)
+    truth = [objective(genotype) for genotype in new]
+    assert kendalltau(predicted.mean, truth).statistic > 0.5
+    inside = np.abs(predicted.mean - truth) < 2 * predicted.std
+    assert inside.mean() > 0.7
+    assert predicted.std.max() < 0.1
+
+
+def test_it_is_surer_of_what_it_has_seen_than_of_what_it_has_not():
+    known = networks(60)
+    predictor = taught(known)
+    assert predictor.predict(known).std.mean() < 0.8 * predictor.predict(networks(60, seed=1)).std.mean()
+
+
+def test_a_second_result_of_a_network_counts_towards_its_mean():
+    known = networks(30)
+    once, twice = taught(known), taught(known)
+    twice.add(known[0], objective(known[0]) + 0.2)
+    once.add(known[0], objective(known[0]) - 0.2)
+    assert twice.predict([known[0]]).mean[0] > once.predict([known[0]]).mean[0] + 0.005
+
+
+def test_equal_results_are_predicted_as_they_are():
+    predictor = Predictor(SPACE)
+    for genotype in networks(40):
+        predictor.add(genotype, 0.0)
+    predicted = predictor.predict(networks(5, seed=1))
+    np.testing.assert_allclose(predicted.mean, 0.0, atol=1e-9)
+    assert np.isfinite(predicted.std).all()
+
+
+def test_no_more_is_kept_than_costs_nothing_and_the_better_half_stays(monkeypatch):
+    monkeypatch.setattr(module, "NUM_KEPT", 20)
+    genotypes = networks(80)
+    predictor = Predictor(SPACE)
+    for number, genotype in enumerate(genotypes):
+        predictor.add(genotype, 0.9 if number in (0, 5, 9) else 0.1 + number * 1e-4, number)
+    assert len(predictor._known) == 20
+    assert {leader.number for leader in predictor.leaders(20)} >= {0, 5, 9, 79}
+
+
+def test_leaders_are_those_of_which_most_is_expected():
+    known = networks(60)
+    leaders = taught(known).leaders(10)
+    assert [leader.expected for leader in leaders] == sorted((leader.expected for leader in leaders), reverse=True)
+    median = np.median([objective(genotype) for genotype in known])
+    assert np.mean([objective(leader.genotype) for leader in leaders]) > median + 0.02
+    assert all(known[leader.number] == leader.genotype for leader in leaders)
+
+
+def test_screening_puts_the_best_expected_first_and_each_once():
+    predictor = taught(networks(100))
+    candidates = [Candidate(genotype, "x") for genotype in networks(100, seed=2)]
+    best = screened([*candidates, *candidates], predictor, optimism=0.0, rng=np.random.default_rng(0))
+    assert len(best) == 100
+    predicted = [candidate.info["predicted"] for candidate in best]
+    assert predicted == sorted(predicted, reverse=True)
+    first, last = best[:20], best[-20:]
+    assert np.mean([objective(c.genotype) for c in first]) > np.mean([objective(c.genotype) for c in last]) + 0.02
+    bold = screened(candidates, predictor, optimism=1000.0, rng=np.random.default_rng(0))
+    assert bold[0].genotype != best[0].genotype
+    assert screened([], predictor, optimism=1.0, rng=np.random.default_rng(0)) == []
