@@ -23,6 +23,8 @@ COMPARED = ("random", BY_MADDS, "local", "evolution", "screened", "reinforce", "
 NOISES = (0.15, 0.35, 0.6)
 TARGET = "reinforce"
 """Whose value at the end of the budget is what the others are to reach."""
+GOAL_SHARE = 0.35
+"""Of the budget, within which they are to reach it."""
 
 
 def cells(
@@ -90,8 +92,8 @@ def summary(outcomes: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any
         kind: "replicated", the winner after its leaders were trained again, or "chosen", the best single result.
 
     Each row has the median over landscapes of the true value at each checkpoint; the quartiles at the last; the first
-    checkpoint at which the median reaches TARGET's at the end; `p`, that the controller's values at that checkpoint (at
-    the end, where it never is) are not above TARGET's at the end: Wilcoxon's signed rank, one-sided.
+    checkpoint at which the median reaches TARGET's at the end; and "p at N", N the last checkpoint within GOAL_SHARE of
+    the budget: that its values there are not above TARGET's at the end, by Wilcoxon's signed rank, one-sided.
     """
     points = [str(point) for point in checkpoints(outcomes[0]["budget"])]
     values: dict[str, dict[str, dict[str, float]]] = {}
@@ -112,21 +114,30 @@ def summary(outcomes: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any
     return sorted(rows, key=lambda row: -row[points[-1]])
 
 
+def summary_by_family(outcomes: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Return the rows of `summary` for each family of landscapes by itself, which they name."""
+    return [
+        {"family": family, **row}
+        for family in dict.fromkeys(outcome["family"] for outcome in outcomes)
+        for row in summary([outcome for outcome in outcomes if outcome["family"] == family], kind)
+    ]
+
+
 def _against(
     target: dict[str, dict[str, float]] | None, own: dict[str, dict[str, float]], points: Sequence[str]
 ) -> dict[str, Any]:
+    at = [points[0], *(point for point in points if int(point) <= GOAL_SHARE * int(points[-1]))][-1]
     if target is None or target is own:
-        return {"reached at": None, "p": None}
+        return {"reached at": None, f"p at {at}": None}
     goal = target[points[-1]]
     median = statistics.median(goal.values())
     reached = next((point for point in points if statistics.median(own[point].values()) >= median), None)
-    at = own[reached or points[-1]]
-    gains = [at[landscape] - goal[landscape] for landscape in goal]
+    gains = [own[at][landscape] - goal[landscape] for landscape in goal]
     if not any(gains):
-        return {"reached at": reached, "p": None}
+        return {"reached at": reached, f"p at {at}": None}
     from scipy import stats
 
-    return {"reached at": reached, "p": float(stats.wilcoxon(gains, alternative="greater").pvalue)}
+    return {"reached at": reached, f"p at {at}": float(stats.wilcoxon(gains, alternative="greater").pvalue)}
 
 
 def _by_landscape(outcomes: Iterable[dict[str, Any]], kind: str, point: str) -> dict[str, float]:

@@ -103,9 +103,9 @@ def test_the_landscape_is_the_unit_and_the_target_is_what_reinforce_has_at_the_e
     hybrid, random = rows["hybrid"], rows["random"]
     assert (hybrid["50"], hybrid["100"]) == (pytest.approx(2.35), 4.0)
     assert hybrid["reached at"] == "50"
-    assert hybrid["p"] == pytest.approx(2**-7)  # seven landscapes are better, one is equal and left out
-    assert (random["reached at"], random["p"] > 0.99) == (None, True)
-    assert rows["reinforce"]["p"] is None
+    assert hybrid["p at 50"] == pytest.approx(2**-7)  # seven landscapes are better, one is equal and left out
+    assert (random["reached at"], random["p at 50"] > 0.99) == (None, True)
+    assert rows["reinforce"]["p at 50"] is None
     assert (hybrid["duplicates"], hybrid["ms p99"]) == (16, 10.0)
 
 
@@ -116,3 +116,28 @@ def test_the_command_prints_a_row_for_each_controller(tmp_path):
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[0].startswith("controller,8,lower quartile")
     assert {line.split(",")[0] for line in done.stdout.splitlines()[1:3]} == {"random", "local"}
+
+
+def test_the_test_is_at_a_third_of_the_budget_whenever_the_target_is_reached():
+    outcomes = []
+    for landscape in range(6):
+        outcomes.append(made_up("reinforce", landscape, {"50": 1.0, "100": 2.0, "200": 2.0}) | {"budget": 200})
+        outcomes.append(made_up("hybrid", landscape, {"50": 1.0, "100": 3.0, "200": 3.0}) | {"budget": 200})
+    hybrid = summary(outcomes, "chosen")[0]
+    assert (hybrid["controller"], hybrid["reached at"]) == ("hybrid", "100")
+    assert hybrid["p at 50"] == 1.0
+
+
+def test_families_are_shown_by_themselves_and_drawn(tmp_path):
+    picture = tmp_path / "plot.svg"
+    arguments = ["bench", "controllers", "--out", str(tmp_path / "out.jsonl"), "--controllers", "random,local", "--csv",
+                 "--landscapes", "2", "--seeds", "1", "--budget", "8", "--processes", "1", "--by-family",
+                 "--plot", str(picture)]  # fmt: skip
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    families = [line.split(",")[0] for line in done.stdout.splitlines()]
+    assert families == ["family", "edges", "edges", "nk", "nk"]
+    assert ">local</text>" in picture.read_text()
+    again = CliRunner().invoke(main, arguments)
+    assert again.exit_code != 0
+    assert "plot.svg" in again.stderr
