@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from spinenas.results.analysis import intraclass_correlation
 from spinenas.results.record import Evaluation, Status, TrialRecord
 from spinenas.results.training_table import Training, TrainingTable, read_table, training_of, write_table
+from spinenas.search.driver import trial_seed
 from spinenas.space.errors import UserError
+from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
 from spinenas.space.published import SPINENET_49
 
@@ -68,3 +71,20 @@ def test_what_is_no_table_is_one_sentence(data: bytes, tmp_path: Path) -> None:
 def test_a_table_without_trainings_is_one(tmp_path: Path) -> None:
     write_table(tmp_path / "t", {}, [])
     assert read_table(tmp_path / "t") == TrainingTable({}, ())
+
+
+def test_the_table_of_digits_is_what_its_card_says() -> None:
+    table = read_table(Path(__file__).parents[1] / "benchmarks" / "tables" / "digits.csv.gz")
+    by_network: dict[str, list[Training]] = {}
+    for training in table.trainings:
+        by_network.setdefault(training.network_key, []).append(training)
+        assert training.ap == pytest.approx(training.ap_by_epoch[-1], rel=1e-5)
+        assert training.seed == trial_seed(0, training.network_key, training.replicate)
+    assert (len(table.trainings), len(by_network)) == (180, 60)
+    assert table.trainings[0].genotype == SPINENET_49.text
+    for key, trainings in by_network.items():
+        assert network_key(Genotype.from_text(trainings[0].genotype)) == key
+        assert sorted(training.replicate for training in trainings) == [0, 1, 2]
+    found = intraclass_correlation([[training.ap for training in trainings] for trainings in by_network.values()])
+    assert [round(value, 3) for value in (found.value, found.lower, found.upper)] == [0.946, 0.919, 0.966]
+    assert "/" not in str(table.about["task"]["data"]), "where the data was is nobody's business"
