@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import pickle
 from collections.abc import Callable
 from itertools import cycle
+from multiprocessing.reduction import ForkingPickler
 
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
 from spinenas.results.record import Evaluation, Failure, FailureKind
@@ -208,8 +208,8 @@ def check_exhaustion(make: MakeController) -> None:
 def check_another_process(make: MakeController, space: SearchSpace, *, num_asks: int) -> None:
     """A spawned process, with another hash seed, proposes the same."""
     try:
-        pickle.dumps(make)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        ForkingPickler.dumps(make)
+    except Exception as error:  # whatever its parts raise
         raise UserError(
             f"{make} cannot be sent to another process ({error}); give a class or function of a module, or spawn=False"
         ) from error
