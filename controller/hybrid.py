@@ -15,12 +15,11 @@ import numpy as np
 from spinenas.controller.base import Proposal
 from spinenas.controller.dedup import Candidate, Feasible
 from spinenas.controller.one_thread import one_blas_thread
-from spinenas.controller.outcome import objective_of
 from spinenas.controller.policy import PolicyKind
 from spinenas.controller.ppo import Ppo
 from spinenas.controller.predictor import Leader, Predictor
 from spinenas.controller.screened_evolution import check_screening
-from spinenas.controller.screening import screened
+from spinenas.controller.screening import screened, teach
 from spinenas.results.record import Evaluation, Failure
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -94,10 +93,7 @@ class Hybrid(Ppo):
         proposal = self._ledger.open_proposal(number)
         if not super().tell(number, result):
             return False
-        objective = objective_of(result)
-        if objective is not None and proposal is not None and isinstance(proposal.genotype, Genotype):
-            with one_blas_thread():
-                self._predictor.add(proposal.genotype, objective, number)
+        teach(self._predictor, proposal, result)
         return True
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:

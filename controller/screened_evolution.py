@@ -12,9 +12,8 @@ from spinenas.controller.base import Proposal
 from spinenas.controller.dedup import Feasible
 from spinenas.controller.evolution import RegularizedEvolution
 from spinenas.controller.one_thread import one_blas_thread
-from spinenas.controller.outcome import objective_of
 from spinenas.controller.predictor import Predictor
-from spinenas.controller.screening import screened
+from spinenas.controller.screening import screened, teach
 from spinenas.results.record import Evaluation, Failure
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -75,10 +74,7 @@ class ScreenedEvolution(RegularizedEvolution):
         proposal = self._ledger.open_proposal(number)
         if not super().tell(number, result):
             return False
-        objective = objective_of(result)
-        if objective is not None and proposal is not None and isinstance(proposal.genotype, Genotype):
-            with one_blas_thread():
-                self._predictor.add(proposal.genotype, objective, number)
+        teach(self._predictor, proposal, result)
         return True
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:

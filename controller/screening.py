@@ -7,8 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from spinenas.controller.base import Proposal
 from spinenas.controller.dedup import Candidate
+from spinenas.controller.one_thread import one_blas_thread
+from spinenas.controller.outcome import objective_of
 from spinenas.controller.predictor import Predictor
+from spinenas.results.record import Evaluation, Failure
+from spinenas.space.genotype import Genotype
 
 
 def screened(
@@ -32,3 +37,11 @@ def screened(
         replace(distinct[place], info={**distinct[place].info, "predicted": float(predicted.mean[place])})
         for place in np.argsort(-bound, kind="stable").tolist()
     ]
+
+
+def teach(predictor: Predictor, proposal: Proposal | None, result: Evaluation | Failure) -> None:
+    """Let a predictor learn from a result, if that says what the network is worth."""
+    objective = objective_of(result)
+    if objective is not None and proposal is not None and isinstance(proposal.genotype, Genotype):
+        with one_blas_thread():
+            predictor.add(proposal.genotype, objective, proposal.number)

@@ -83,9 +83,7 @@ def winner(records: Iterable[TrialRecord], worth: Worth | None = None) -> dict[s
     Once any network was trained twice, only those that were can win: among many single runs the best is
     mostly the luckiest.
     """
-    ranked = _ranked(records)
-    group = _winner(ranked, worth)
-    return None if group is None else _row(group, _spreads(ranked).get(group[0].fidelity))
+    return _winner(_ranked(records), worth)
 
 
 def winner_of(
@@ -105,10 +103,9 @@ def winner_words(records: Iterable[TrialRecord], worth: Worth | None = None) -> 
     It is not always the first of the leaderboard, which may owe its place to a single run.
     """
     ranked = _ranked(records)
-    group = _winner(ranked, worth)
-    if group is None:
+    row = _winner(ranked, worth)
+    if row is None:
         return ()
-    row = _row(group, _spreads(ranked).get(group[0].fidelity))
     if row["n"] == 1:
         return (
             f"winner, unconfirmed: trial {row['number']} has the best single run of "
@@ -122,12 +119,14 @@ def winner_words(records: Iterable[TrialRecord], worth: Worth | None = None) -> 
     return (words,)
 
 
-def _winner(ranked: Sequence[list[TrialRecord]], worth: Worth | None) -> list[TrialRecord] | None:
+def _winner(ranked: Sequence[list[TrialRecord]], worth: Worth | None) -> dict[str, Any] | None:
     complete = [group for group in ranked if _complete(group)]
     candidates = [group for group in complete if len(_complete(group)) > 1] or complete
     if worth is not None:
         candidates.sort(key=lambda group: -_value(group[0], _mean(group), worth))
-    return next(iter(candidates), None)
+    for group in candidates[:1]:
+        return _row(group, _spreads(ranked).get(group[0].fidelity))
+    return None
 
 
 def _value(record: TrialRecord, mean: float, worth: Worth) -> float:

@@ -74,7 +74,7 @@ class RunFacts:
 
     def winner_of(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         """Return which of its rows is the winner's."""
-        return winner_of(rows, self.by_number(), self.worth)
+        return winner_of(rows, None if self.worth is None else self.by_number(), self.worth)
 
     def by_number(self) -> dict[int, TrialRecord]:
         """Its trials; of a journal with damage some are missing."""
