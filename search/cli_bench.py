@@ -8,13 +8,16 @@ from pathlib import Path
 import click
 
 from spinenas.search.cli_parts import (
+    check_plot,
     configuration,
     data_option,
     data_settings,
     format_options,
     overrides_option,
+    plot_options,
     print_rows,
     watched,
+    write_plot,
 )
 
 
@@ -60,8 +63,7 @@ def bench_proxy(
 @click.option("--processes", type=click.IntRange(min=1), help="Searches at a time; one for each core if not given.")
 @click.option("--single", is_flag=True, help="Choose by single results instead of training the leaders again.")
 @click.option("--by-family", is_flag=True, help="Rows for each family of landscapes by itself.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it as well: FILE.svg or FILE.png.")
-@click.option("--force", is_flag=True, help="Replace an existing picture.")
+@plot_options
 @format_options
 def bench_controllers(
     out: Path,
@@ -84,16 +86,12 @@ def bench_controllers(
     Nothing is trained. A comparison that was stopped goes on when it is given again.
     """
     from spinenas.results.controller_plot import controller_plot
-    from spinenas.results.picture_file import check_picture_path, write_picture
     from spinenas.search.controller_bench import COMPARED, cells, run_cells, summary, summary_by_family
     from spinenas.search.controller_trials import checkpoints
     from spinenas.search.table_landscape import measured_fit
     from spinenas.space.search_space import space_by_name
 
-    if force and plot is None:
-        raise click.UsageError("--force is about a picture; name its file with --plot")
-    if plot is not None:
-        check_picture_path(plot, force=force)
+    check_plot(plot, force)
     names = COMPARED if controllers is None else tuple(controllers.split(","))
     wanted = cells(
         names,
@@ -119,9 +117,7 @@ def bench_controllers(
     kind = "chosen" if single else "replicated"
     rows = summary(outcomes, kind)
     if plot is not None:
-        picture = controller_plot(rows, checkpoints(budget), landscapes)
-        write_picture(picture.svg(), plot, force=force)
-        click.echo(f"drew it in {plot}", err=True)
+        write_plot(controller_plot(rows, checkpoints(budget), landscapes).svg(), plot, force)
     if by_family:
         rows = summary_by_family(outcomes, kind)
     texts = ("family", "controller", "reached at")

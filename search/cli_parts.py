@@ -45,7 +45,29 @@ format_options = options(
     click.option("--json", "format", flag_value="json", help="Print JSON."),
     click.option("--csv", "format", flag_value="csv", help="Print CSV."),
 )
+plot_options = options(
+    click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it as well: FILE.svg or .png."),
+    click.option("--force", is_flag=True, help="Replace an existing picture."),
+)
 run_argument = click.argument("run", type=click.Path(path_type=Path))
+
+
+def check_plot(plot: Path | None, force: bool) -> None:
+    """Refuse a plot that cannot be written before anything is worked out for it. Raises UserError."""
+    from spinenas.results.picture_file import check_picture_path
+
+    if plot is not None:
+        check_picture_path(plot, force=force)
+    elif force:
+        raise click.UsageError("--force is about a picture; name its file with --plot")
+
+
+def write_plot(svg: str, plot: Path, force: bool) -> None:
+    """Write a plot, and say where. Raises UserError."""
+    from spinenas.results.picture_file import write_picture
+
+    write_picture(svg, plot, force=force)
+    click.echo(f"drew it in {plot}", err=True)
 
 
 def amount(text: str) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spinenas.search.cli_parts import (
+    check_plot,
     configuration,
     data_option,
     data_settings,
@@ -18,10 +19,12 @@ from spinenas.search.cli_parts import (
     given,
     options,
     overrides_option,
+    plot_options,
     print_rows,
     resume_advice,
     seed_option,
     watched,
+    write_plot,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +42,6 @@ _study = options(
     click.argument("source", metavar="PRESET|FILE.toml"),
     data_option,
     click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the study, new or begun."),
-    click.option("--seeds", type=click.IntRange(min=2), default=3, show_default=True, help="Trainings of each."),
     seed_option,
     click.option("--workers", type=click.IntRange(min=1), help="Trainings at a time."),
     click.option("--address", help='Ray cluster to run on, or "auto".'),
@@ -57,6 +59,13 @@ _study = options(
     type=click.Path(path_type=Path),
     metavar="RUN|TABLE",
     help="Edits of the best tenth of another run, or a table of trainings, instead: the noise where a search ends.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Trainings of each. One says nothing of noise and is enough for `proxy rank`.",
 )
 @_study
 def noise(
@@ -85,7 +94,11 @@ def noise(
         if mutants_of is None
         else studies.mutants_of_best(mutants_of, genotypes, config.seed)
     )
-    found = studies.noise(_trained(config, chosen, seeds, out))
+    run = _trained(config, chosen, seeds, out)
+    if seeds == 1:
+        click.echo(f"one training of each says nothing of noise; `spinenas proxy rank {out} STUDY` compares", err=True)
+        return
+    found = studies.noise(run)
     if format == "json":
         click.echo(json.dumps(found.to_json(), indent=2))
         return
@@ -102,6 +115,7 @@ def noise(
     show_default=True,
     help="Random genotypes of SpineNet-49's multiply-adds.",
 )
+@click.option("--seeds", type=click.IntRange(min=2), default=3, show_default=True, help="Trainings of each.")
 @_study
 def ladder(
     source: str,
@@ -138,23 +152,24 @@ def ladder(
 
 
 @proxy.command()
-@click.argument("reference", type=click.Path(path_type=Path), metavar="LONGER_STUDY")
-@click.argument("studies", type=click.Path(path_type=Path), metavar="[STUDY]...", nargs=-1)
+@click.argument("longer", type=click.Path(path_type=Path), metavar="LONGER_STUDY|TABLE")
+@click.argument("others", type=click.Path(path_type=Path), metavar="[STUDY|TABLE]...", nargs=-1)
 @click.option(
     "--wanted", type=click.FloatRange(-1, 1), default=0.7, show_default=True, help="Kendall's tau that is enough."
 )
 @format_options
-def rank(reference: Path, studies: tuple[Path, ...], wanted: float, format: str | None) -> None:
+def rank(longer: Path, others: tuple[Path, ...], wanted: float, format: str | None) -> None:
     """Compare the order that cheaper studies give to the same genotypes with that of a longer one.
 
     Studies are made by `spinenas proxy noise` with the same --seed and other settings, such as --set
-    task.train.epochs=20. Where AP was measured after earlier epochs, these are compared too.
+    task.train.epochs=20; a table of trainings is one as well. Where AP was measured after earlier epochs, these are
+    compared too.
     """
-    from spinenas.search.loop import Run
-    from spinenas.search.studies import compare_fidelities, late_starters, recommended
+    from spinenas.search.fidelities import compare_fidelities, late_starters, recommended
+    from spinenas.search.measured_curves import measured_curves
 
-    dear = Run.open(reference)
-    found = compare_fidelities(dear, [Run.open(study) for study in studies])
+    reference = measured_curves(longer)
+    found = compare_fidelities(reference, [measured_curves(other) for other in others])
     print_rows([fidelity.row() for fidelity in found], format, {"cost": "figure"})
     chosen = recommended(found, wanted)
     if chosen is None:
@@ -166,14 +181,13 @@ def rank(reference: Path, studies: tuple[Path, ...], wanted: float, format: str 
             f"tau {tau.kendall}, in the best third {tau.top_third}",
             err=True,
         )
-    for line in late_starters(dear):
+    for line in late_starters(reference):
         click.echo(line, err=True)
 
 
 @proxy.command()
 @click.argument("study", type=click.Path(path_type=Path), metavar="STUDY|TABLE")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it as well: FILE.svg or FILE.png.")
-@click.option("--force", is_flag=True, help="Replace an existing picture.")
+@plot_options
 @format_options
 def halving(study: Path, plot: Path | None, force: bool, format: str | None) -> None:
     """Say what stopping weak trainings early would have saved, and how often it would have lost the best.
@@ -182,17 +196,13 @@ def halving(study: Path, plot: Path | None, force: bool, format: str | None) -> 
     trainings, in 200 random orders. A search stops early by --set halving.rungs=[2,4] --set halving.reduction=3.
     """
     from spinenas.results.halving_plot import halving_plot
-    from spinenas.results.picture_file import check_picture_path, write_picture
-    from spinenas.search.studies import halving_options
+    from spinenas.search.fidelities import halving_options
+    from spinenas.search.measured_curves import measured_curves
 
-    if force and plot is None:
-        raise click.UsageError("--force is about a picture; name its file with --plot")
+    check_plot(plot, force)
+    rows = halving_options(measured_curves(study))
     if plot is not None:
-        check_picture_path(plot, force=force)
-    rows = halving_options(study)
-    if plot is not None:
-        write_picture(halving_plot(rows).svg(), plot, force=force)
-        click.echo(f"drew it in {plot}", err=True)
+        write_plot(halving_plot(rows).svg(), plot, force)
     print_rows(
         rows,
         format,

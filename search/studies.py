@@ -1,7 +1,7 @@
 """Studies of a proxy task: planned trainings as an ordinary run, which is resumed as any, and what they say.
 
-`noise`: how much of a result is the seed. `ladder`: does the task see what the paper saw. `rank`: does a cheaper
-fidelity put architectures in the same order as a dearer one.
+`noise`: how much of a result is the seed. `ladder`: does the task see what the paper saw. What a cheaper fidelity or
+stopping early would do is in `fidelities.py`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ from typing import Any
 import numpy as np
 
 from spinenas.results.analysis import share_interval
-from spinenas.results.halving_replay import replay_halving
 from spinenas.results.noise import Noise, noise_of
-from spinenas.results.ranks import Agreement, agreement, correlation, kendall
+from spinenas.results.ranks import kendall
 from spinenas.results.record import Stage, Status, TrialRecord
-from spinenas.results.training_table import read_table
 from spinenas.search.config import ControllerConfig, HalvingConfig, PlanConfig, SearchConfig
 from spinenas.search.constraints import ConstraintsConfig
 from spinenas.search.driver import Display
 from spinenas.search.executor import Task
 from spinenas.search.loop import CONFIGURED_IN_PYTHON, Run, search_or_resume
+from spinenas.search.measured_curves import measured_curves
 from spinenas.search.objective import ObjectiveConfig
 from spinenas.space.baseline import Architecture, Baseline
 from spinenas.space.cost import backbone_cost
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
-from spinenas.space.graph import dead_blocks, depth, network_key
+from spinenas.space.graph import dead_blocks, network_key
 from spinenas.space.mutate import random_edit
 from spinenas.space.published import R0_SP53, R23_SP30, SPINENET_49
 from spinenas.space.random_streams import generator
@@ -91,46 +90,17 @@ def random_architectures(space: SearchSpace, count: int, seed: int) -> list[Geno
     return list(chosen.values())[:count]
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """Networks that have results.
-
-    Attributes:
-        space: which they are of.
-        genotypes: by network key.
-        aps: of their whole trainings, by network key.
-    """
-
-    space: SearchSpace
-    genotypes: dict[str, Genotype]
-    aps: dict[str, list[float]]
-
-
-def trained_networks(path: Path) -> Trained:
-    """Read what a run's folder, or a file that is a table of trainings, has results of. Raises UserError."""
-    if path.is_file():
-        table = read_table(path)
-        aps: dict[str, list[float]] = {}
-        for training in table.trainings:
-            aps.setdefault(training.network_key, []).append(training.ap)
-        genotypes = {training.network_key: Genotype.from_text(training.genotype) for training in table.trainings}
-        return Trained(space_by_name(table.about["space"]), genotypes, aps)
-    run = Run.open(path)
-    records = run.records()
-    genotypes = {record.network_key: record.genotype for record in records if record.genotype is not None}
-    aps = {key: values for key, values in scores(records).items() if key in genotypes}
-    return Trained(space_by_name(SearchConfig.from_json(run.folder.config()).space.name), genotypes, aps)
-
-
 def mutants_of_best(path: Path, count: int, seed: int) -> list[Genotype]:
     """Return edits of the best tenth of a run's or a table's networks, at least two, by mean AP: where searches end.
 
-    None has a dead block, is one of the run's networks or one of the others; a larger count begins with the same ones.
+    None has a dead block, is one of those with a result or one of the others; a larger count begins with the same ones.
     Raises UserError.
     """
-    trained = trained_networks(path)
-    ranked = sorted(trained.aps, key=lambda key: -statistics.fmean(trained.aps[key]))
-    parents = [trained.genotypes[key] for key in ranked[: max(2, len(ranked) // 10)]]
+    trained = measured_curves(path)
+    genotypes = trained.genotypes()
+    aps = {key: values for key, values in trained.aps().items() if key in genotypes}
+    ranked = sorted(aps, key=lambda key: -statistics.fmean(aps[key]))
+    parents = [genotypes[key] for key in ranked[: max(2, len(ranked) // 10)]]
     if not parents:
         raise UserError(f"{path} has no result of a genotype; give a run that has")
     chosen: dict[str, Genotype] = {}
@@ -141,7 +111,7 @@ def mutants_of_best(path: Path, count: int, seed: int) -> list[Genotype]:
         genotype = parents[number % len(parents)]
         for _ in range(1 + number // len(parents) % MOST_EDITS):
             genotype = random_edit(trained.space, genotype, rng)[1]
-        if network_key(genotype) not in trained.genotypes and not dead_blocks(genotype):
+        if network_key(genotype) not in genotypes and not dead_blocks(genotype):
             chosen.setdefault(network_key(genotype), genotype)
     if len(chosen) < count:
         raise UserError(f"{path} gives {len(chosen)} different mutants, not {count}; ask for fewer")
@@ -303,179 +273,3 @@ def ladder(run: Run) -> LadderResult:
 
 def _standard_error(values: Sequence[float]) -> float:
     return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class CheaperFidelity:
-    """How a cheaper training ranks what a dearer one ranks.
-
-    Attributes:
-        name: the run's folder, and the epoch if it is not the last.
-        cost: seconds of a training as a share of the reference's, medians.
-        agreement: of the mean APs.
-    """
-
-    name: str
-    cost: float
-    agreement: Agreement
-
-    def row(self) -> dict[str, Any]:
-        """For a table."""
-        return {
-            "fidelity": self.name,
-            "cost": self.cost,
-            "n": self.agreement.num_architectures,
-            "kendall": str(self.agreement.kendall),
-            "weighted": str(self.agreement.weighted),
-            "best third": str(self.agreement.top_third),
-            "best kept": "yes" if self.agreement.best_kept else "no",
-        }
-
-
-def compare_fidelities(reference: Run, others: Sequence[Run]) -> list[CheaperFidelity]:
-    """Compare the order that studies give to the same architectures, by run and, where AP was measured, by epoch.
-
-    The reference's own earlier epochs are compared with its end as well: they tell when to stop early, not what a
-    shorter training would give, whose learning rate falls sooner. Raises UserError.
-    """
-    final = scores(reference.records())
-    seconds = _median_seconds(reference.records())
-    found = []
-    for run in (reference, *others):
-        records = run.records()
-        if run.folder.run_info()["data"] != reference.folder.run_info()["data"]:
-            raise UserError(f"{run.folder.path} has other data than {reference.folder.path}; compare runs of the same")
-        by_epoch = _by_epoch(run, records)
-        last = max(by_epoch, default=0)
-        for epoch, aps in sorted(by_epoch.items()):
-            is_last = epoch == last
-            if run is reference and is_last:
-                continue
-            common = sorted(aps.keys() & final.keys())
-            if len(common) < 3:
-                raise UserError(
-                    f"{run.folder.path} and {reference.folder.path} have {len(common)} architectures in common; "
-                    "make both with the same --seed and --genotypes"
-                )
-            found.append(
-                CheaperFidelity(
-                    name=str(run.folder.path) if is_last else f"{run.folder.path}, epoch {epoch}",
-                    cost=_median_seconds(records) * epoch / last / seconds,
-                    agreement=agreement(
-                        np.array([statistics.fmean(aps[key]) for key in common]),
-                        np.array([statistics.fmean(final[key]) for key in common]),
-                    ),
-                )
-            )
-    return sorted(found, key=lambda fidelity: fidelity.cost)
-
-
-def recommended(fidelities: Sequence[CheaperFidelity], wanted: float) -> CheaperFidelity | None:
-    """The cheapest whose order agrees as well as wanted; None if none does."""
-    taus = [(fidelity, fidelity.agreement.kendall.value) for fidelity in fidelities]
-    return next((fidelity for fidelity, tau in taus if tau is not None and tau >= wanted), None)
-
-
-def late_starters(run: Run) -> list[str]:
-    """Say whether what is deep, large or partly dead gains places between the first epoch with an AP and the last.
-
-    A task that stops early then prefers the others. Where AP was measured once, there is nothing to say.
-    """
-    by_epoch = _by_epoch(run, run.records())
-    if len(by_epoch) < 2:
-        return []
-    begin, end = min(by_epoch), max(by_epoch)
-    records = {record.network_key: record for record in run.records() if record.genotype and record.evaluation}
-    keys = sorted(by_epoch[begin].keys() & by_epoch[end].keys() & records.keys())
-    early, late = (
-        np.argsort(np.argsort([statistics.fmean(by_epoch[epoch][key]) for key in keys])) for epoch in (begin, end)
-    )
-
-    def madds(record: TrialRecord) -> int:
-        return 0 if record.evaluation is None else record.evaluation.madds or 0
-
-    genotypes = [genotype for key in keys if (genotype := records[key].genotype) is not None]
-    features = {
-        "deeper ones": [depth(genotype) for genotype in genotypes],
-        "ones with more dead blocks": [len(dead_blocks(genotype)) for genotype in genotypes],
-        "ones with more multiply-adds": [madds(records[key]) for key in keys],
-    }
-    lines = []
-    for name, values in features.items():
-        found = correlation(np.array(values, dtype=np.float64), (late - early).astype(np.float64))
-        if found.value is not None:
-            lines.append(f"{name} gain places between epoch {begin} and {end}: tau {found}")
-    return lines
-
-
-REDUCTIONS = (2.0, 3.0, 4.0)
-"""Of the trainings at a rung, one in so many goes on."""
-
-
-def halving_options(path: Path) -> list[dict[str, Any]]:
-    """Say what stopping at each epoch with an AP would have saved and lost, on the first training of each network.
-
-    The path is a study's folder, or a file that is a table of trainings. Raises UserError.
-    """
-    curves = _curves_of_table(path) if path.is_file() else _curves_of_run(path)
-    epochs = sorted(set.intersection(*map(set, curves))) if curves else []
-    if len(epochs) < 2:
-        raise UserError(
-            f"{path} has no trainings with an AP after an earlier epoch; make a study with "
-            "--set task.eval.every_epochs=1"
-        )
-    rows = []
-    for rungs in [(epoch,) for epoch in epochs[:-1]] + ([tuple(epochs[:-1])] if len(epochs) > 2 else []):
-        for reduction in REDUCTIONS:
-            found = replay_halving(curves, rungs, reduction=reduction)
-            rows.append(
-                {
-                    "rungs": " ".join(map(str, rungs)),
-                    "reduction": reduction,
-                    "epochs saved": found.saved_epochs,
-                    "best is stopped": found.best_stopped,
-                    "AP lost": found.loss,
-                    "AP lost, worst order": found.largest_loss,
-                    "n": found.num_trials,
-                }
-            )
-    return rows
-
-
-def _curves_of_table(path: Path) -> list[dict[int, float]]:
-    return [
-        dict(enumerate(training.ap_by_epoch, start=1))
-        for training in read_table(path).trainings
-        if training.replicate == 0
-    ]
-
-
-def _curves_of_run(path: Path) -> list[dict[int, float]]:
-    run = Run.open(path)
-    curves = []
-    for record in run.records():
-        if record.evaluation is not None and record.replicate == 0:
-            curve = run.folder.read_curve(record.number)
-            curves.append({int(entry["epoch"]): entry["AP"] for entry in curve if "AP" in entry})
-    return curves
-
-
-def _by_epoch(run: Run, records: Sequence[TrialRecord]) -> dict[int, dict[str, list[float]]]:
-    """APs by epoch and network: of the last epoch, and of others after which AP was measured."""
-    found: dict[int, dict[str, list[float]]] = {}
-    for record in records:
-        if record.status is not Status.COMPLETE or record.evaluation is None:
-            continue
-        curve = run.folder.read_curve(record.number)
-        last = int(curve[-1]["epoch"]) if curve else 1
-        measured = {int(entry["epoch"]): entry["AP"] for entry in curve if "AP" in entry}
-        for epoch, ap in (measured | {last: record.evaluation.objective}).items():
-            found.setdefault(epoch, {}).setdefault(record.network_key, []).append(ap)
-    return found
-
-
-def _median_seconds(records: Sequence[TrialRecord]) -> float:
-    evaluations = [
-        record.evaluation for record in records if record.evaluation is not None and record.status is Status.COMPLETE
-    ]
-    return statistics.median((found.train_seconds or 0.0) + (found.eval_seconds or 0.0) for found in evaluations)

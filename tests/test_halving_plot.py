@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 
 from spinenas.results.halving_plot import halving_plot
-from spinenas.search import studies
 from spinenas.search.cli import main
-from spinenas.search.loop import Run
+
+TABLE = Path(__file__).parents[1] / "benchmarks/tables/digits.csv.gz"
 
 ROWS = [
     {
@@ -35,11 +34,9 @@ def test_each_choice_of_rungs_is_named_and_has_its_points() -> None:
     assert [line.count("h0") for line in picture.elements.splitlines() if 'class="dots' in line][:2] == [2, 1]
 
 
-def test_the_command_draws_beside_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Run, "open", lambda path: None)
-    monkeypatch.setattr(studies, "halving_options", lambda run: ROWS)
+def test_the_command_draws_beside_its_table(tmp_path: Path) -> None:
     plot = tmp_path / "halving.svg"
-    command = ["proxy", "halving", "study", "--plot", str(plot)]
+    command = ["proxy", "halving", str(TABLE), "--plot", str(plot)]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     assert plot.read_text().startswith("<svg")
@@ -48,4 +45,4 @@ def test_the_command_draws_beside_its_table(tmp_path: Path, monkeypatch: pytest.
     assert refused.exit_code == 1
     assert "exists already" in refused.output
     assert CliRunner().invoke(main, [*command, "--force"]).exit_code == 0
-    assert CliRunner().invoke(main, ["proxy", "halving", "study", "--force"]).exit_code == 2
+    assert CliRunner().invoke(main, ["proxy", "halving", str(TABLE), "--force"]).exit_code == 2

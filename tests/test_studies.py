@@ -12,19 +12,18 @@ from fake_task import FakeTask
 from spinenas.results.record import Evaluation
 from spinenas.results.training_table import training_of, write_table
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
+from spinenas.search.fidelities import compare_fidelities, halving_options, late_starters, recommended
 from spinenas.search.loop import resume, run_search
+from spinenas.search.measured_curves import measured_curves
 from spinenas.search.presets import preset
 from spinenas.search.studies import (
     LADDER,
-    compare_fidelities,
     damaged,
-    halving_options,
     ladder,
     ladder_architectures,
     mutants_of_best,
     noise,
     random_architectures,
-    recommended,
     run_study,
 )
 from spinenas.space.baseline import Baseline
@@ -198,11 +197,13 @@ def test_a_short_fidelity_is_compared_with_a_long_one(tmp_path: Path) -> None:
         )
         for epochs in (2, 40)
     }
-    found = compare_fidelities(runs[40], [runs[2]])
+    curves = {epochs: measured_curves(run.folder.path) for epochs, run in runs.items()}
+    found = compare_fidelities(curves[40], [curves[2]])
     names = [fidelity.name for fidelity in found]
     assert names[0] == f"{tmp_path / '40'}, epoch 1"
     short = next(fidelity for fidelity in found if fidelity.name == str(tmp_path / "2"))
     assert short.cost == pytest.approx(2 / 40)
+    assert short.num_seeds == 2
     assert short.agreement.num_architectures == 24
     late = next(fidelity for fidelity in found if fidelity.name.endswith("epoch 39"))
     assert late.cost == pytest.approx(39 / 40)
@@ -222,11 +223,11 @@ def test_runs_that_share_no_architectures_or_data_are_not_compared(tmp_path: Pat
     first = run_study(CONFIG, random_architectures(SPACE, 5, 0), 1, out=tmp_path / "a", task=task)
     other = run_study(CONFIG, random_architectures(SPACE, 5, 1), 1, out=tmp_path / "b", task=task)
     with pytest.raises(UserError, match="have 1 architectures in common"):
-        compare_fidelities(first, [other])
+        compare_fidelities(measured_curves(first.folder.path), [measured_curves(other.folder.path)])
     elsewhere = KnownTask(fingerprint={"train": "xyz"})
     third = run_study(CONFIG, random_architectures(SPACE, 5, 0), 1, out=tmp_path / "c", task=elsewhere)
     with pytest.raises(UserError, match="has other data"):
-        compare_fidelities(first, [third])
+        compare_fidelities(measured_curves(first.folder.path), [measured_curves(third.folder.path)])
 
 
 def test_a_study_is_resumed_as_any_run(tmp_path: Path) -> None:
@@ -242,7 +243,7 @@ def test_a_study_is_resumed_as_any_run(tmp_path: Path) -> None:
 def test_halving_is_replayed_on_the_curves_of_a_study(tmp_path: Path) -> None:
     task = KnownTask(num_epochs=4, haste=8.0)
     run = run_study(CONFIG, random_architectures(SPACE, 18, 0), 2, out=tmp_path / "run", task=task)
-    rows = halving_options(run.folder.path)
+    rows = halving_options(measured_curves(run.folder.path))
     assert {row["rungs"] for row in rows} == {"1", "2", "3", "1 2 3"}
     assert {row["n"] for row in rows} == {18}
     by_rung = {row["rungs"]: row for row in rows if row["reduction"] == 3.0}
@@ -254,7 +255,7 @@ def test_halving_is_replayed_on_the_curves_of_a_study(tmp_path: Path) -> None:
 def test_halving_needs_curves(tmp_path: Path) -> None:
     run = run_study(CONFIG, random_architectures(SPACE, 3, 0), 1, out=tmp_path / "run", task=FakeTask())
     with pytest.raises(UserError, match="every_epochs=1"):
-        halving_options(run.folder.path)
+        halving_options(measured_curves(run.folder.path))
 
 
 def test_a_table_says_what_its_runs_say(tmp_path: Path) -> None:
@@ -262,7 +263,16 @@ def test_a_table_says_what_its_runs_say(tmp_path: Path) -> None:
     run = run_study(CONFIG, random_architectures(SPACE, 18, 0), 2, out=tmp_path / "run", task=task)
     trainings = [training_of(record, run.folder.read_curve(record.number), "random") for record in run.records()]
     table = tmp_path / "table.csv.gz"
-    write_table(table, {"space": SPACE.name}, trainings)
+    write_table(table, {"space": SPACE.name, "data": run.folder.run_info()["data"]}, trainings)
     assert mutants_of_best(table, 12, 1) == mutants_of_best(run.folder.path, 12, 1)
-    for of_table, of_run in zip(halving_options(table), halving_options(run.folder.path), strict=True):
+    for of_table, of_run in zip(
+        halving_options(measured_curves(table)), halving_options(measured_curves(run.folder.path)), strict=True
+    ):
         assert of_table == {key: pytest.approx(value, abs=1e-5) for key, value in of_run.items()}
+    by_table, by_run = (
+        compare_fidelities(measured_curves(path), [measured_curves(run.folder.path)])
+        for path in (table, run.folder.path)
+    )
+    assert len(by_table) == len(by_run) == 7  # three earlier epochs of the first, four of the second
+    assert [fidelity.agreement for fidelity in by_table] == [fidelity.agreement for fidelity in by_run]
+    assert late_starters(measured_curves(table)) == late_starters(measured_curves(run.folder.path))
