@@ -1,8 +1,9 @@
 """A genotype as numbers that a predictor can learn from; nothing of what they are worth.
 
-Five groups, after what is cheap and known to tell detection backbones apart: who stands where, who feeds whom by place,
-who feeds whom by level and kind whatever the place, chains of three blocks by level, and figures of the graph. A group
-is centred and scaled by a fixed sample of the space, so that two random genotypes are about as far apart in each.
+Six groups, after what is cheap and known to tell detection backbones apart: who stands where, who feeds whom by place,
+who feeds whom by level and kind whatever the place, chains of three blocks by level, figures of the graph, and how
+direct the ways from the stem to each output are. A group is centred and scaled by a fixed sample of the space, so that
+two random genotypes are about as far apart in each.
 """
 
 from __future__ import annotations
@@ -14,18 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinenas.space.genotype import MAX_LEVEL, Genotype
+from spinenas.space.graph import PathFigures, built_graph, path_figures
 from spinenas.space.random_streams import generator
 from spinenas.space.search_space import SearchSpace
 
 Floats = NDArray[np.float64]
 
-GROUPS = ("places", "connections", "pairs", "chains", "graph")
+GROUPS = ("places", "connections", "pairs", "chains", "graph", "paths")
 
 NUM_REFERENCE = 256
 """Genotypes that centre and scale are taken from."""
 
 NUM_LEVELS = MAX_LEVEL + 1
 _NUM_FIGURES = 8 + 3 * NUM_LEVELS
+_NUM_PATH_FIGURES = len(PathFigures._fields) * NUM_LEVELS
 
 
 class Features:
@@ -46,6 +49,7 @@ class Features:
             2 * NUM_LEVELS * NUM_LEVELS * num_kinds,
             NUM_LEVELS**3,
             _NUM_FIGURES,
+            _NUM_PATH_FIGURES,
         )
         ends = np.cumsum(sizes).tolist()
         raw = {name: slice(end - size, end) for name, size, end in zip(GROUPS, sizes, ends, strict=True)}
@@ -54,9 +58,10 @@ class Features:
         sample = np.stack([self._raw(space.sample(rng)) for _ in range(NUM_REFERENCE)])
         self._mean, spread = sample.mean(axis=0), sample.std(axis=0)
         # What never occurs in the sample is kept, on the scale of what occurs once: a search may get there.
-        graph = raw["graph"]
         scale = np.ones(self._size)
-        scale[graph] = np.divide(1.0, spread[graph], out=np.zeros(_NUM_FIGURES), where=spread[graph] > 1e-9)
+        for figures in (raw["graph"], raw["paths"]):
+            known = spread[figures]
+            scale[figures] = np.divide(1.0, known, out=np.zeros_like(known), where=known > 1e-9)
         for where in raw.values():
             norm = math.sqrt(float(((sample[:, where] - self._mean[where]) * scale[where]).var(axis=0).sum()))
             scale[where] /= norm or 1.0
@@ -101,7 +106,11 @@ class Features:
             depths.append(depth + 1)
             inputs.append(parents)
         features: Floats = np.bincount(counted, minlength=self._size).astype(np.float64)
-        features[chains + NUM_LEVELS**3 :] = self._figures(genotype, levels, depths, num_children, jumps, ups)
+        graph = chains + NUM_LEVELS**3
+        features[graph : graph + _NUM_FIGURES] = self._figures(genotype, levels, depths, num_children, jumps, ups)
+        paths = graph + _NUM_FIGURES
+        for level, figures in path_figures(built_graph(genotype)).items():
+            features[paths + level :: NUM_LEVELS] = figures
         return features
 
     def _figures(

@@ -228,10 +228,16 @@ def outcome_figures(facts: RunFacts, control: RunFacts | None) -> list[Figure]:
 
 def contrast_figures(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> list[Figure]:
     """What the best quarter of the networks has more or less of than the worst."""
-    found = report_facts.contrasts(facts, rows, [report_facts.levels, report_facts.spans, report_facts.kinds])
+    features: list[report_facts.Feature] = [
+        report_facts.levels,
+        report_facts.spans,
+        report_facts.kinds,
+        report_facts.detail_lost,
+    ]
+    found = report_facts.contrasts(facts, rows, features)
     if not found:
         return []
-    by_level, by_span, by_kind = found
+    by_level, by_span, by_kind, by_output = found
     words = (
         "Mean over the quarter of the networks with the best AP and over the quarter with the worst; lines are 95 % "
         "intervals of either mean. What goes along with a good result need not be what makes it: a search tries more "
@@ -249,6 +255,16 @@ def contrast_figures(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> list[Fi
             f"+1 halves the side of the feature map, -1 doubles it. {words}",
         ),
         _contrast("kinds", "Blocks by type", "type", "blocks that are built", by_kind, "{}", words),
+        _contrast(
+            "detail-lost",
+            "Detail lost on the way to each output",
+            "output",
+            "levels",
+            by_output,
+            "P{}",
+            "How many levels coarser than the output the least coarse way from the image to it gets: what is lost "
+            f"there, no later block gets back. {words}",
+        ),
     ]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from spinenas.space.baseline import Architecture, Baseline
 from spinenas.space.errors import GenotypeError
@@ -130,6 +130,41 @@ def depth(genotype: Genotype) -> int:
     for node in built_graph(genotype).nodes:
         longest[node.node] = 1 + max((longest[source] for source in (*node.parents, *node.merged)), default=0)
     return max(longest.values())
+
+
+class PathFigures(NamedTuple):
+    """Of all ways from the stem to an output, the least of each figure; not all need be the same way's.
+
+    Attributes:
+        coarsest: level of the way's coarsest block; what it lost of the image, no later block gets back.
+        ascents: levels that it is up-sampled by, in all.
+        changes: resamplings of either kind.
+        blocks: that it passes after the stem.
+    """
+
+    coarsest: int
+    ascents: int
+    changes: int
+    blocks: int
+
+
+def path_figures(graph: BuiltGraph) -> dict[int, PathFigures]:
+    """Return how direct the way to the output of each level is; dangling blocks that are merged are ways as well."""
+    found: dict[int, PathFigures] = {}
+    level_of: dict[int, int] = {}
+    for node in graph.nodes:
+        level = level_of[node.node] = node.level
+        if node.node < graph.num_stem:
+            found[node.node] = PathFigures(level, 0, 0, 0)
+            continue
+        sources = (*node.parents, *node.merged)
+        found[node.node] = PathFigures(
+            coarsest=max(level, min(found[source].coarsest for source in sources)),
+            ascents=min(found[source].ascents + max(0, level_of[source] - level) for source in sources),
+            changes=min(found[source].changes + (level_of[source] != level) for source in sources),
+            blocks=1 + min(found[source].blocks for source in sources),
+        )
+    return {node.level: found[node.node] for node in graph.nodes if node.is_output}
 
 
 def network_key(architecture: Architecture) -> str:

@@ -10,7 +10,17 @@ import pytest
 from random_genotypes import random_genotype
 
 from spinenas.space.genotype import BlockKind, Genotype
-from spinenas.space.graph import BuiltGraph, BuiltNode, built_graph, canonical_key, dead_blocks, depth, network_key
+from spinenas.space.graph import (
+    BuiltGraph,
+    BuiltNode,
+    PathFigures,
+    built_graph,
+    canonical_key,
+    dead_blocks,
+    depth,
+    network_key,
+    path_figures,
+)
 from spinenas.space.published import R0_SP53, SPINENET_49
 from spinenas.space.search_space import SearchSpace
 
@@ -270,3 +280,40 @@ def test_depth_counts_the_blocks_on_the_longest_way() -> None:
     assert depth(sequential) == 6
     wide = Genotype.from_text("2b 2b / 3b0,1! 4b0,1! 5b0,1!")
     assert depth(wide) == 3
+
+
+def every_way(graph: BuiltGraph, node: int) -> list[tuple[int, ...]]:
+    """Levels of the nodes of each way from the stem to a node, from its end back to a stem node."""
+    nodes = {built.node: built for built in graph.nodes}
+    if node < graph.num_stem:
+        return [(nodes[node].level,)]
+    sources = (*nodes[node].parents, *nodes[node].merged)
+    return [(nodes[node].level, *way) for source in sources for way in every_way(graph, source)]
+
+
+def test_path_figures_are_the_least_of_every_way() -> None:
+    space = SearchSpace.spinenet49()
+    rng = np.random.default_rng(0)
+    merged = 0
+    for _ in range(40):
+        graph = built_graph(space.sample(rng))
+        found = path_figures(graph)
+        assert sorted(found) == [3, 4, 5, 6, 7]
+        for node in graph.nodes:
+            if not node.is_output:
+                continue
+            merged += bool(node.merged)
+            ways = every_way(graph, node.node)
+            assert found[node.level] == PathFigures(
+                coarsest=min(max(way) for way in ways),
+                ascents=min(sum(max(0, before - after) for after, before in itertools.pairwise(way)) for way in ways),
+                changes=min(sum(before != after for after, before in itertools.pairwise(way)) for way in ways),
+                blocks=min(len(way) - 1 for way in ways),
+            )
+    assert merged > 5
+
+
+def test_spinenet_49_loses_no_detail_on_the_way_to_any_output() -> None:
+    found = path_figures(built_graph(SPINENET_49))
+    assert {level: figures.coarsest for level, figures in found.items()} == {3: 3, 4: 4, 5: 5, 6: 6, 7: 7}
+    assert found[3] == PathFigures(coarsest=3, ascents=0, changes=1, blocks=3)  # 2, 4, 13

@@ -31,6 +31,7 @@ from spinenas.search.cli import main
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
 from spinenas.search.loop import Run, run_search
 from spinenas.search.report_run import read_control, read_facts, watch_report, write_figures, write_report
+from spinenas.search.studies import damaged
 from spinenas.space.errors import UserError
 from spinenas.space.published import R0_SP53, SPINENET_49
 
@@ -309,7 +310,7 @@ def test_figures_become_files_and_nothing_is_overwritten(run: Path, tmp_path: Pa
     written = write_figures(run, folder, format="svg")
     names = {path.stem for path in written}
     assert {"progress-trials", "progress-hours", "front-madds", "front-params", "distribution", "failures"} <= names
-    assert {"leaders", "levels", "spans", "kinds", "winner-and-spinenet-49"} <= names
+    assert {"leaders", "levels", "spans", "kinds", "detail-lost", "winner-and-spinenet-49"} <= names
     written[0].write_text("mine")
     with pytest.raises(UserError, match="exists already"):
         write_figures(run, folder, format="svg")
@@ -386,6 +387,9 @@ def test_what_is_counted_of_an_architecture_agrees_with_its_published_rows() -> 
         by_hand.update(block.level - level[parent] for parent in block.parents)
     assert report_facts.spans(SPINENET_49) == by_hand
     assert report_facts.kinds(R0_SP53) == Counter({"bottleneck": 15})
+    assert report_facts.detail_lost(SPINENET_49) == Counter({3: 0, 4: 0, 5: 0, 6: 0, 7: 0})
+    sequential = damaged(R0_SP53, "sequential")
+    assert report_facts.detail_lost(sequential) == Counter({3: 2, 4: 1, 5: 0, 6: 1, 7: 0})
 
 
 def test_quarters_are_compared_by_their_means() -> None:
