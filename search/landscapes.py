@@ -97,7 +97,7 @@ def make_landscape(family: str, number: int, space: SearchSpace) -> Landscape:
 
 
 def _edges(number: int, space: SearchSpace) -> Score:
-    draws = _Draws(f"edges-{number}")
+    draws = Draws(f"edges-{number}")
     rng = generator(number, "landscape/edges")
     samples = [sample_without_dead_blocks(space, rng) for _ in range(25)]
     triples = []
@@ -133,7 +133,7 @@ def _named_edges(genotype: Genotype) -> list[tuple[str, str]]:
 
 
 def _nk(number: int, space: SearchSpace) -> Score:
-    draws = _Draws(f"nk-{number}")
+    draws = Draws(f"nk-{number}")
 
     def state(node: BuiltNode) -> str:
         return f"{node.level}{node.kind}{'o' if node.is_output else ''}"
@@ -190,7 +190,7 @@ def _flow(number: int, space: SearchSpace) -> Score:
 FAMILIES: dict[str, Callable[[int, SearchSpace], Score]] = {"edges": _edges, "nk": _nk, "flow": _flow}
 
 
-class _Draws:
+class Draws:
     """A standard normal figure for each thing that is asked after, always the same one."""
 
     def __init__(self, name: str) -> None:

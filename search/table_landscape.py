@@ -1,15 +1,20 @@
 """A landscape learnt from a table of really trained genotypes, and how well it foretells what it has not seen.
 
-Kernel ridge regression on Weisfeiler-Lehman labels of the network that is built: a node is its level, kind and role; at
-each of two rounds its label takes in those of its inputs; the kernel is how many labels two networks share, each round
-scaled to 1 for a network with itself. These are not a predictor's features, which know nothing of such labels.
+What is learnt is a kernel ridge regression on walks: from each output back to the stem, at each block to any of its
+inputs with equal chance; how probable each coarsest level on the way is, by output. The kernel is the cosine of these
+figures. A predictor's features know the best of all ways, not a mean of them.
+
+What the regression does not explain is there as well, as a random function that is as large as its error on networks
+left out: a figure for each Weisfeiler-Lehman label of the network that is built. A node's first label is its level,
+kind and role; at each of two rounds its label takes in those of its inputs. So what is smooth in the landscape is what
+was measured to be, and the rest is rugged.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinenas.results.training_table import read_table
+from spinenas.search.landscapes import Draws
 from spinenas.space.errors import UserError
-from spinenas.space.genotype import Genotype
+from spinenas.space.genotype import MAX_LEVEL, Genotype
 from spinenas.space.graph import built_graph, network_key
 from spinenas.space.random_streams import generator
 from spinenas.space.search_space import SearchSpace
@@ -26,9 +32,10 @@ from spinenas.space.search_space import SearchSpace
 Floats = NDArray[np.float64]
 
 NUM_ROUNDS = 3
-RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0)
+RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 NUM_FOLDS = 10
 MIN_NETWORKS = 20
+_SIDE = MAX_LEVEL + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,46 +47,43 @@ class Fit:
         r2: share of the variance of networks' means that is explained.
         kendall: tau-b of their order.
         ridge: of RIDGES, the one with the best r2.
+        error: root of the mean squared error, in AP; the noise of the means is part of it.
     """
 
     num_networks: int
     r2: float
     kendall: float
     ridge: float
+    error: float
 
 
 def table_score(path: Path, number: int, space: SearchSpace) -> Callable[[Genotype], float]:
-    """Return what a regression on a table expects of a genotype, as an AP. Raises UserError.
+    """Return what a genotype would be worth by a table, as an AP. Raises UserError.
 
     Args:
         path: of the table.
-        number: of the landscape; each but 0 learns from another resample of the table's networks.
+        number: of the landscape; each but 0 learns from another resample of the table's networks, and each has another
+            random part.
         space: whose genotypes the table must hold.
     """
     genotypes, means = _networks(path, space)
-    ridge = measured_fit(path, space).ridge
+    fit = measured_fit(path, space)
     kept = np.arange(len(means))
     if number:
         kept = np.sort(generator(number, "landscape/table").integers(len(means), size=len(means)))
-    labels = [_labels(genotypes[place]) for place in kept.tolist()]
-    targets = means[kept]
-    middle = float(targets.mean())
-    weights = np.linalg.solve(_gram(labels, labels) + ridge * np.eye(len(labels)), targets - middle)
-
-    worth: list[dict[str, float]] = []  # of each label, by round: the regression is linear in them
-    for number_of_round in range(NUM_ROUNDS):
-        total: dict[str, float] = {}
-        for weight, rounds in zip(weights.tolist(), labels, strict=True):
-            counter = rounds[number_of_round]
-            for label, count in counter.items():
-                total[label] = total.get(label, 0.0) + weight * count / _norm(counter)
-        worth.append(total)
+    rows = _walks([genotypes[place] for place in kept.tolist()])
+    middle = float(means[kept].mean())
+    dual = np.linalg.solve(rows @ rows.T + fit.ridge * np.eye(len(rows)), means[kept] - middle)
+    weights = dual @ rows
+    random_part = Draws(f"table-{number}")
 
     def score(genotype: Genotype) -> float:
-        found = 0.0
-        for counter, total in zip(_labels(genotype), worth, strict=True):
-            found += sum(count * total.get(label, 0.0) for label, count in counter.items()) / _norm(counter)
-        return middle + found / NUM_ROUNDS
+        learnt = float(_walks([genotype])[0] @ weights)
+        rugged = 0.0
+        for counter in _labels(genotype):
+            norm = math.sqrt(sum(count * count for count in counter.values()))
+            rugged += sum(count * random_part(label) for label, count in counter.items()) / norm
+        return middle + learnt + fit.error * rugged / math.sqrt(NUM_ROUNDS)
 
     return score
 
@@ -89,8 +93,7 @@ def measured_fit(path: Path, space: SearchSpace) -> Fit:
     from spinenas.results.ranks import kendall  # scipy
 
     genotypes, means = _networks(path, space)
-    labels = [_labels(genotype) for genotype in genotypes]
-    gram = _gram(labels, labels)
+    rows = _walks(genotypes)
     folds = generator(0, "landscape/folds").permutation(len(means)) % NUM_FOLDS
     best: tuple[float, float, Floats] | None = None
     for ridge in RIDGES:
@@ -98,13 +101,16 @@ def measured_fit(path: Path, space: SearchSpace) -> Fit:
         for fold in range(NUM_FOLDS):
             out, kept = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
             middle = means[kept].mean()
-            inside = gram[np.ix_(kept, kept)] + ridge * np.eye(len(kept))
-            foretold[out] = middle + gram[np.ix_(out, kept)] @ np.linalg.solve(inside, means[kept] - middle)
-        r2 = 1 - float(((foretold - means) ** 2).sum() / max(float(((means - means.mean()) ** 2).sum()), 1e-12))
-        if best is None or r2 > best[0]:
-            best = (r2, ridge, foretold)
+            inside = rows[kept] @ rows[kept].T + ridge * np.eye(len(kept))
+            foretold[out] = middle + rows[out] @ rows[kept].T @ np.linalg.solve(inside, means[kept] - middle)
+        error = float(((foretold - means) ** 2).mean())
+        if best is None or error < best[0]:
+            best = (error, ridge, foretold)
     assert best is not None
-    return Fit(len(means), best[0], kendall(best[2], means), best[1])
+    error, ridge, foretold = best
+    return Fit(
+        len(means), 1 - error / max(float(means.var()), 1e-12), kendall(foretold, means), ridge, math.sqrt(error)
+    )
 
 
 def _networks(path: Path, space: SearchSpace) -> tuple[list[Genotype], Floats]:
@@ -139,27 +145,27 @@ def _labels(genotype: Genotype) -> list[Counter[str]]:
     return rounds
 
 
-def _gram(first: list[list[Counter[str]]], second: list[list[Counter[str]]]) -> Floats:
-    """(number of first, number of second)."""
-    total = np.zeros((len(first), len(second)))
-    for number in range(NUM_ROUNDS):
-        names: dict[str, int] = {}
-        for rounds in (*first, *second):
-            for label in rounds[number]:
-                names.setdefault(label, len(names))
-        one, two = (_counts([rounds[number] for rounds in each], names) for each in (first, second))
-        total += one @ two.T
-    return total / NUM_ROUNDS
+def _walks(genotypes: Sequence[Genotype]) -> Floats:
+    """How probable each coarsest level is on a random way back from each output, (number of genotypes, figures).
 
-
-def _norm(counter: Counter[str]) -> float:
-    return math.sqrt(sum(count * count for count in counter.values()))
-
-
-def _counts(counters: list[Counter[str]], names: dict[str, int]) -> Floats:
-    counts = np.zeros((len(counters), len(names)))
-    for row, counter in enumerate(counters):
-        for label, count in counter.items():
-            counts[row, names[label]] = count
-    counts /= np.linalg.norm(counts, axis=1, keepdims=True)
-    return counts
+    Rows have length 1.
+    """
+    rows = np.zeros((len(genotypes), _SIDE, _SIDE))  # by level of the output and coarsest level
+    for row, genotype in zip(rows, genotypes, strict=True):
+        graph = built_graph(genotype)
+        chances: dict[int, Floats] = {}
+        for node in graph.nodes:
+            chance = chances[node.node] = np.zeros(_SIDE)
+            if node.node < graph.num_stem:
+                chance[node.level] = 1.0
+                continue
+            sources = (*node.parents, *node.merged)
+            for source in sources:
+                chance += chances[source] / len(sources)
+            chance[node.level] = chance[: node.level + 1].sum()
+            chance[: node.level] = 0.0
+            if node.is_output:
+                row[node.level] = chance
+    found = rows.reshape(len(genotypes), -1)
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    return found

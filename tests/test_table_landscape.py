@@ -6,7 +6,7 @@ import pytest
 from spinenas.results.training_table import Training, write_table
 from spinenas.search.table_landscape import measured_fit, table_score
 from spinenas.space.errors import UserError
-from spinenas.space.graph import network_key
+from spinenas.space.graph import built_graph, network_key, path_figures
 from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace
 
@@ -14,8 +14,8 @@ SPACE = SearchSpace.spinenet49()
 
 
 def quality(genotype) -> float:
-    """More blocks of high resolution are better."""
-    return 0.1 + 0.01 * sum(block.level <= 3 for block in genotype.blocks)
+    """What is lost on the way to the finest output is bad."""
+    return 0.2 - 0.03 * (path_figures(built_graph(genotype))[3].coarsest - 3)
 
 
 def networks(count: int, seed: int):
@@ -47,7 +47,8 @@ def test_it_learns_from_the_table_and_says_how_well(table):
     truth = [quality(genotype) for genotype in new]
     learnt = [score(genotype) for genotype in new]
     assert np.corrcoef(learnt, truth)[0, 1] > 0.6
-    assert np.mean(learnt) == pytest.approx(np.mean(truth), abs=0.02)
+    unexplained = np.var(learnt) + np.var(truth) - 2 * np.cov(learnt, truth)[0, 1]
+    assert fit.error**2 / 2 < unexplained < 4 * fit.error**2  # its own error, and a random part of that size
 
 
 def test_each_number_is_another_landscape_and_always_the_same(table):
