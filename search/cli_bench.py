@@ -60,6 +60,7 @@ def bench_proxy(
 @click.option(
     "--table", type=click.Path(path_type=Path), help="Of trainings; a family of landscapes is learnt from it."
 )
+@click.option("--rows", "only_rows", is_flag=True, help="The networks of the table are all there is.")
 @click.option("--processes", type=click.IntRange(min=1), help="Searches at a time; one for each core if not given.")
 @click.option("--single", is_flag=True, help="Choose by single results instead of training the leaders again.")
 @click.option("--by-family", is_flag=True, help="Rows for each family of landscapes by itself.")
@@ -74,6 +75,7 @@ def bench_controllers(
     workers: int,
     budget: int,
     table: Path | None,
+    only_rows: bool,
     processes: int | None,
     single: bool,
     by_family: bool,
@@ -92,6 +94,8 @@ def bench_controllers(
     from spinenas.space.search_space import space_by_name
 
     check_plot(plot, force)
+    if only_rows and table is None:
+        raise click.UsageError("--rows is about the rows of a table; name it with --table")
     names = COMPARED if controllers is None else tuple(controllers.split(","))
     wanted = cells(
         names,
@@ -101,10 +105,11 @@ def bench_controllers(
         workers=workers,
         budget=budget,
         table=None if table is None else str(table),
+        rows=only_rows,
     )
     if table is None:
         click.echo("no --table was given: no landscape is learnt from trainings", err=True)
-    else:
+    elif not only_rows:
         fit = measured_fit(table, space_by_name("spinenet49"))
         click.echo(
             f"{table}: {fit.num_networks} networks; of those left out, R2 {fit.r2:.2f} and Kendall {fit.kendall:.2f}",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from spinenas.controller.choices import CONTROLLERS
-from spinenas.search.controller_trials import BY_MADDS, TABLE, Cell, checkpoints, run_cell
+from spinenas.search.controller_trials import BY_MADDS, ROWS, TABLE, Cell, checkpoints, run_cell
 from spinenas.search.landscapes import FAMILIES
 from spinenas.space.errors import UserError, nearest
 
@@ -36,12 +36,24 @@ def cells(
     workers: int,
     budget: int,
     table: str | None = None,
+    rows: bool = False,
 ) -> list[Cell]:
-    """Return the cells of a comparison: landscapes take turns of the families, and of NOISES. Raises UserError."""
+    """Return the cells of a comparison. Raises UserError.
+
+    Landscapes take turns of the families, and of NOISES. With `rows`, the networks of the table are all there is, and
+    each landscape is the same one with other seeds.
+    """
     for name in controllers:
         if name != BY_MADDS and (name not in CONTROLLERS or name == "plan"):
             known = {*CONTROLLERS, BY_MADDS} - {"plan"}
             raise UserError(f"controller {name!r} cannot be compared{nearest(name, known)}")
+    if rows:
+        return [
+            Cell(controller, ROWS, number, number * num_seeds + seed, workers, noise=0.0, budget=budget, table=table)
+            for number, seed, controller in product(
+                range(first_landscape, first_landscape + num_landscapes), range(num_seeds), controllers
+            )
+        ]
     families = [*FAMILIES, *([TABLE] if table else [])]
     return [
         Cell(

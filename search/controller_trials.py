@@ -20,6 +20,7 @@ from spinenas.controller.replicates import ReplicateLeaders, num_replicates
 from spinenas.results.record import Evaluation, Failure
 from spinenas.search.landscapes import Landscape, make_landscape, measured
 from spinenas.search.table_landscape import table_score
+from spinenas.search.table_rows import TableRows
 from spinenas.space.cost import backbone_cost
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
@@ -27,14 +28,17 @@ from spinenas.space.random_streams import generator
 from spinenas.space.scaling import SCALINGS
 from spinenas.space.search_space import SearchSpace, space_by_name
 
-CHECKPOINTS = (50, 100, 200, 300, 350, 500, 1000)
-"""Budgets that are looked at, in trials; those within the cell's own, and that one itself."""
+CHECKPOINTS = (10, 20, 30, 50, 100, 200, 300, 350, 500, 1000)
+"""Budgets that are looked at, in trials; those from a twentieth of the cell's own, and that one itself."""
 
 REPLICATE_SHARE = 0.1
 """Of a budget, as `budget.replicate_share` has it."""
 
 TABLE = "table"
 """The family of landscapes that are learnt from a table."""
+
+ROWS = "rows"
+"""The family in which the networks of a table are all there is (`table_rows.py`)."""
 
 BY_MADDS = "random by madds"
 """The control that trains random networks and chooses the dearest of the backbones, whatever came out."""
@@ -46,13 +50,13 @@ class Cell:
 
     Attributes:
         controller: a name of `CONTROLLERS`, or BY_MADDS.
-        family, landscape: of the landscape.
+        family, landscape: of the landscape; in the family "rows" all numbers are the same one.
         seed: of the controller and the trainings.
         workers: trainings at a time.
-        noise: of a training of a mean network, in standard deviations over random networks.
+        noise: of a training of a mean network, in standard deviations over random networks; rows have their own.
         budget: trainings in all.
         space: name of the search space.
-        table: file of trainings that landscapes of the family "table" are learnt from.
+        table: file of trainings that landscapes of the family "table" are learnt from, and those of "rows" are.
         options: of the controller.
     """
 
@@ -82,7 +86,7 @@ class _Trial:
 
 def checkpoints(budget: int) -> list[int]:
     """Return the budgets that a cell of this one is looked at with."""
-    return sorted({point for point in CHECKPOINTS if point < budget} | {budget})
+    return sorted({point for point in CHECKPOINTS if budget / 20 <= point < budget} | {budget})
 
 
 def run_cell(cell: Cell) -> dict[str, Any]:
@@ -114,30 +118,35 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _landscape(cell: Cell, space: SearchSpace) -> Landscape:
+def _landscape(cell: Cell, space: SearchSpace) -> Landscape | TableRows:
     if cell.table is None:
         return make_landscape(cell.family, cell.landscape, space)
+    if cell.family == ROWS:
+        return TableRows(Path(cell.table), space)
     score = table_score(Path(cell.table), cell.landscape, space)
     return Landscape(f"{TABLE}-{cell.landscape}", space, score)
 
 
-def _search(controller: Controller, landscape: Landscape, cell: Cell) -> tuple[list[_Trial], list[float]]:
+def _search(controller: Controller, landscape: Landscape | TableRows, cell: Cell) -> tuple[list[_Trial], list[float]]:
     """Live a search; return its trials in the order they ended, and the processor seconds of each ask."""
     trials: list[_Trial] = []
     ask_seconds = []
     busy: list[tuple[float, int, Proposal]] = []
+    taken: list[Genotype] = []
     now, num_asked, exhausted = 0.0, 0, False
     while True:
         while len(busy) < cell.workers and num_asked < cell.budget and not exhausted:
             started = time.thread_time()
             try:
-                proposal = controller.ask()
+                proposal = landscape.ask(controller, taken) if isinstance(landscape, TableRows) else controller.ask()
             except SpaceExhausted:
                 exhausted, proposal = True, None
             ask_seconds.append(time.thread_time() - started)
             if proposal is None:
                 break
             num_asked += 1
+            assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
+            taken.append(proposal.genotype)
             takes = generator(cell.seed, "bench/duration", proposal.number).lognormal(sigma=0.3)
             heapq.heappush(busy, (now + takes, proposal.number, proposal))
         if not busy:
@@ -148,9 +157,11 @@ def _search(controller: Controller, landscape: Landscape, cell: Cell) -> tuple[l
         trials.append(_Trial(proposal, network_key(proposal.genotype), result))
 
 
-def _train(proposal: Proposal, landscape: Landscape, cell: Cell) -> Evaluation | Failure:
-    """Return the simulated result: a network has the same one for a replicate number, whichever controller asks."""
+def _train(proposal: Proposal, landscape: Landscape | TableRows, cell: Cell) -> Evaluation | Failure:
+    """Return the result: a network has the same one for a replicate number, whichever controller asks."""
     assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
+    if isinstance(landscape, TableRows):
+        return landscape.measured(proposal.genotype, proposal.replicate, cell.seed)
     stream = f"bench/noise/{landscape.name}/{network_key(proposal.genotype)}"
     rng = generator(cell.seed, stream, proposal.replicate)
     return measured(landscape.value(proposal.genotype), noise=cell.noise, rng=rng)
@@ -170,11 +181,11 @@ def _dearest(trials: Sequence[_Trial]) -> Genotype | None:
     return max(genotypes, key=lambda g: backbone_cost(g, SCALINGS["49"], 640).madds, default=None)
 
 
-def _value(landscape: Landscape, genotype: Genotype | None) -> float | None:
+def _value(landscape: Landscape | TableRows, genotype: Genotype | None) -> float | None:
     return None if genotype is None else landscape.value(genotype)
 
 
-def _replicated(trials: Sequence[_Trial], landscape: Landscape, cell: Cell, budget: int) -> float | None:
+def _replicated(trials: Sequence[_Trial], landscape: Landscape | TableRows, cell: Cell, budget: int) -> float | None:
     """Return the true value of the winner of a budget of which the last part trains the leaders again."""
     searched = trials[: budget - num_replicates(budget, REPLICATE_SHARE)]
     controller = ReplicateLeaders(_Recorded(), num_trials=budget, share=REPLICATE_SHARE)

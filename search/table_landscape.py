@@ -5,15 +5,13 @@ inputs with equal chance; how probable each coarsest level on the way is, by out
 figures. A predictor's features know the best of all ways, not a mean of them.
 
 What the regression does not explain is there as well, as a random function that is as large as its error on networks
-left out: a figure for each Weisfeiler-Lehman label of the network that is built. A node's first label is its level,
-kind and role; at each of two rounds its label takes in those of its inputs. So what is smooth in the landscape is what
-was measured to be, and the rest is rugged.
+left out: a figure for each Weisfeiler-Lehman label of the network that is built. So what is smooth in the landscape is
+what was measured to be, and the rest is rugged.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinenas.results.training_table import read_table
+from spinenas.search.built_labels import built_labels
 from spinenas.search.landscapes import Draws
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import MAX_LEVEL, Genotype
@@ -31,7 +30,6 @@ from spinenas.space.search_space import SearchSpace
 
 Floats = NDArray[np.float64]
 
-NUM_ROUNDS = 3
 RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 NUM_FOLDS = 10
 MIN_NETWORKS = 20
@@ -79,11 +77,10 @@ def table_score(path: Path, number: int, space: SearchSpace) -> Callable[[Genoty
 
     def score(genotype: Genotype) -> float:
         learnt = float(_walks([genotype])[0] @ weights)
-        rugged = 0.0
-        for counter in _labels(genotype):
-            norm = math.sqrt(sum(count * count for count in counter.values()))
-            rugged += sum(count * random_part(label) for label, count in counter.items()) / norm
-        return middle + learnt + fit.error * rugged / math.sqrt(NUM_ROUNDS)
+        labels = built_labels(genotype)
+        norm = math.sqrt(sum(count * count for count in labels.values()))
+        rugged = sum(count * random_part(label) for label, count in labels.items()) / norm
+        return middle + learnt + fit.error * rugged
 
     return score
 
@@ -118,31 +115,13 @@ def _networks(path: Path, space: SearchSpace) -> tuple[list[Genotype], Floats]:
     found: dict[str, tuple[Genotype, list[float]]] = {}
     for training in read_table(path).trainings:
         genotype = Genotype.from_text(training.genotype)
-        try:
-            space.check(genotype)
-        except UserError:
-            continue  # a published network of another window, say
-        found.setdefault(network_key(genotype), (genotype, []))[1].append(training.ap)
+        if space.contains(genotype):  # and not a published network of another window, say
+            found.setdefault(network_key(genotype), (genotype, []))[1].append(training.ap)
     if len(found) < MIN_NETWORKS:
         raise UserError(
             f"{path} has {len(found)} networks of {space.name}; a landscape is learnt from {MIN_NETWORKS} or more"
         )
     return [genotype for genotype, _ in found.values()], np.array([np.mean(aps) for _, aps in found.values()])
-
-
-def _labels(genotype: Genotype) -> list[Counter[str]]:
-    """How often each label occurs, by round."""
-    nodes = built_graph(genotype).nodes
-    labels = {node.node: f"{node.level}{node.kind}{'o' if node.is_output else ''}" for node in nodes}
-    rounds = [Counter(labels.values())]
-    for _ in range(NUM_ROUNDS - 1):
-        labels = {
-            node.node: f"{labels[node.node]}({','.join(sorted(labels[source] for source in node.parents))}"
-            f"+{','.join(sorted(labels[source] for source in node.merged))})"
-            for node in nodes
-        }
-        rounds.append(Counter(labels.values()))
-    return rounds
 
 
 def _walks(genotypes: Sequence[Genotype]) -> Floats:

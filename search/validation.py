@@ -18,7 +18,7 @@ from spinenas.results.run_folder import RunFolder
 from spinenas.search.config import BudgetConfig, SearchConfig, StorageConfig
 from spinenas.search.driver import Display
 from spinenas.search.loop import Run, fetch_data, proxy_task
-from spinenas.search.studies import contains, run_study
+from spinenas.search.studies import run_study
 from spinenas.search.validating_task import ValTask
 from spinenas.space.baseline import Architecture, architecture_from_text
 from spinenas.space.errors import UserError
@@ -113,7 +113,7 @@ def contenders(run: Run, config: SearchConfig) -> list[Contender]:
     space = space_by_name(config.space.name)
     winner = record.genotype or architecture_from_text(record.architecture)
     chosen = [Contender(WINNER, f"trial {record.number}", winner)]
-    if network_key(SPINENET_49) != record.network_key and contains(space, SPINENET_49):
+    if network_key(SPINENET_49) != record.network_key and space.contains(SPINENET_49):
         chosen.append(Contender("SpineNet-49", "published", SPINENET_49))
     known = {network_key(contender.architecture) for contender in chosen}
     return [*chosen, Contender(CONTROL, "random", _control(space, config.seed, known))]

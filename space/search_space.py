@@ -266,6 +266,14 @@ class SearchSpace:
             value for decision, value in zip(self._all_decisions, values, strict=True) if decision.num_options > 1
         )
 
+    def contains(self, genotype: Genotype) -> bool:
+        """Whether a genotype is one of this space."""
+        try:
+            self.check(genotype)
+        except GenotypeError:
+            return False
+        return True
+
     def check(self, genotype: Genotype) -> None:
         """Raise GenotypeError, naming the block and the rule, unless the genotype is one of this space."""
         if genotype.stem != self.stem:

@@ -2,16 +2,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from spinenas.controller.base import SpaceExhausted
+from spinenas.controller.evolution import RegularizedEvolution
 from spinenas.search.cli import main
 from spinenas.search.controller_bench import NOISES, cells, run_cells, summary
 from spinenas.search.controller_trials import BY_MADDS, Cell, checkpoints, run_cell
+from spinenas.search.measured_curves import measured_curves
+from spinenas.search.table_rows import TableRows
 from spinenas.space.errors import UserError
+from spinenas.space.graph import network_key
+from spinenas.space.search_space import SearchSpace
 
 CELL = Cell("evolution", "nk", 1, seed=0, workers=4, noise=0.35, budget=60, options={"population_size": 16})
+
+
+TABLE = Path(__file__).parents[1] / "benchmarks/tables/digits.csv.gz"
 
 
 def untimed(outcome):
@@ -24,7 +34,7 @@ def test_a_cell_has_the_same_outcome_again_and_each_seed_its_own():
     assert untimed(run_cell(replace(CELL, seed=1)))["chosen"] != outcome["chosen"]
     assert json.loads(json.dumps(outcome)) == outcome
     assert (outcome["num_trials"], outcome["duplicates"]) == (60, 0)
-    assert list(outcome["chosen"]) == list(outcome["replicated"]) == ["50", "60"]
+    assert list(outcome["chosen"]) == list(outcome["replicated"]) == ["10", "20", "30", "50", "60"]
 
 
 def test_more_workers_know_less_when_they_ask():
@@ -50,8 +60,8 @@ def test_training_the_leaders_again_chooses_better_under_noise():
 
 
 def test_the_end_of_a_budget_is_always_looked_at():
-    assert checkpoints(60) == [50, 60]
-    assert checkpoints(300) == [50, 100, 200, 300]
+    assert checkpoints(60) == [10, 20, 30, 50, 60]
+    assert checkpoints(300) == [20, 30, 50, 100, 200, 300]
     assert checkpoints(1000) == [50, 100, 200, 300, 350, 500, 1000]
 
 
@@ -82,8 +92,15 @@ def test_a_killed_comparison_goes_on(tmp_path):
 
 
 def made_up(controller: str, landscape: int, values: dict[str, float]):
+    """A search of as many trials as the last of `values`, each of which holds until the next; the first before as well."""
+    budget = max(map(int, values))
+    first, *_ = values.values()
+    values = {
+        str(point): next((value for at, value in reversed(values.items()) if int(at) <= point), first)
+        for point in checkpoints(budget)
+    }
     return {
-        **replace(CELL, controller=controller, landscape=landscape, budget=100).to_json(),
+        **replace(CELL, controller=controller, landscape=landscape, budget=budget).to_json(),
         "chosen": values,
         "replicated": values,
         "duplicates": 1,
@@ -102,10 +119,10 @@ def test_the_landscape_is_the_unit_and_the_target_is_what_reinforce_has_at_the_e
     assert list(rows) == ["hybrid", "reinforce", "random"]
     hybrid, random = rows["hybrid"], rows["random"]
     assert (hybrid["50"], hybrid["100"]) == (pytest.approx(2.35), 4.0)
-    assert hybrid["reached at"] == "50"
-    assert hybrid["p at 50"] == pytest.approx(2**-7)  # seven landscapes are better, one is equal and left out
-    assert (random["reached at"], random["p at 50"] > 0.99) == (None, True)
-    assert rows["reinforce"]["p at 50"] is None
+    assert hybrid["reached at"] == "10"
+    assert hybrid["p at 30"] == pytest.approx(2**-7)  # seven landscapes are better, one is equal and left out
+    assert (random["reached at"], random["p at 30"] > 0.99) == (None, True)
+    assert rows["reinforce"]["p at 30"] is None
     assert (hybrid["duplicates"], hybrid["ms p99"]) == (16, 10.0)
 
 
@@ -121,11 +138,45 @@ def test_the_command_prints_a_row_for_each_controller(tmp_path):
 def test_the_test_is_at_a_third_of_the_budget_whenever_the_target_is_reached():
     outcomes = []
     for landscape in range(6):
-        outcomes.append(made_up("reinforce", landscape, {"50": 1.0, "100": 2.0, "200": 2.0}) | {"budget": 200})
-        outcomes.append(made_up("hybrid", landscape, {"50": 1.0, "100": 3.0, "200": 3.0}) | {"budget": 200})
+        outcomes.append(made_up("reinforce", landscape, {"50": 1.0, "100": 2.0, "200": 2.0}))
+        outcomes.append(made_up("hybrid", landscape, {"50": 1.0, "100": 3.0, "200": 3.0}))
     hybrid = summary(outcomes, "chosen")[0]
     assert (hybrid["controller"], hybrid["reached at"]) == ("hybrid", "100")
     assert hybrid["p at 50"] == 1.0
+
+
+def test_rows_of_a_table_are_all_there_is():
+    wanted = cells(
+        ["evolution", "screened"], num_landscapes=2, first_landscape=0, num_seeds=2, workers=3, budget=20,
+        table=str(TABLE), rows=True,
+    )  # fmt: skip
+    assert [cell.seed for cell in wanted[::2]] == [0, 1, 2, 3]
+    table = TableRows(TABLE, SearchSpace.spinenet49())
+    outcome = run_cell(wanted[0])
+    assert untimed(run_cell(wanted[0])) == untimed(outcome)
+    assert outcome["num_trials"] == 20
+    assert outcome["duplicates"] == 0
+    known = {genotype.text: table.value(genotype) for genotype in measured_curves(TABLE).genotypes().values()}
+    assert set(outcome["chosen"].values()) | set(outcome["replicated"].values()) <= set(known.values())
+
+
+def test_the_row_most_alike_is_asked_for_in_place_of_a_proposal_and_learnt_from_as_one():
+    table, space = TableRows(TABLE, SearchSpace.spinenet49()), SearchSpace.spinenet49()
+    rows = list(measured_curves(TABLE).genotypes().values())
+    controller = RegularizedEvolution(space, population_size=8, tournament_size=2, seed=3)
+    taken = []
+    for _ in rows:
+        proposal = table.ask(controller, taken)
+        assert proposal.genotype in rows
+        assert proposal.genotype not in taken
+        taken.append(proposal.genotype)
+        result = table.measured(proposal.genotype, 0, seed=5)
+        assert result.objective in measured_curves(TABLE).aps()[network_key(proposal.genotype)]
+        assert controller.tell(proposal.number, result)
+    with pytest.raises(SpaceExhausted):
+        table.ask(controller, taken)
+    replicates = {table.measured(rows[0], number, seed=5).objective for number in range(3)}
+    assert replicates == set(measured_curves(TABLE).aps()[network_key(rows[0])])
 
 
 def test_families_are_shown_by_themselves_and_drawn(tmp_path):

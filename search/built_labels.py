@@ -1,0 +1,28 @@
+"""Weisfeiler-Lehman labels of the network that is built, for landscapes and for what is alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from spinenas.space.genotype import Genotype
+from spinenas.space.graph import built_graph
+
+NUM_ROUNDS = 3
+
+
+def built_labels(genotype: Genotype) -> Counter[str]:
+    """How often each label of each round occurs; labels of two rounds are never the same.
+
+    A node's first label is its level, kind and role; at each round its label takes in those of its inputs.
+    """
+    nodes = built_graph(genotype).nodes
+    labels = {node.node: f"{node.level}{node.kind}{'o' if node.is_output else ''}" for node in nodes}
+    found = Counter(labels.values())
+    for _ in range(NUM_ROUNDS - 1):
+        labels = {
+            node.node: f"{labels[node.node]}({','.join(sorted(labels[source] for source in node.parents))}"
+            f"+{','.join(sorted(labels[source] for source in node.merged))})"
+            for node in nodes
+        }
+        found.update(labels.values())
+    return found
