@@ -92,7 +92,7 @@ def test_a_killed_comparison_goes_on(tmp_path):
 
 
 def made_up(controller: str, landscape: int, values: dict[str, float]):
-    """A search of as many trials as the last of `values`, each of which holds until the next; the first before as well."""
+    """A search whose budget is the last of `values`; each holds until the next, the first before as well."""
     budget = max(map(int, values))
     first, *_ = values.values()
     values = {
