@@ -1,0 +1,90 @@
+"""How well the predictor of `screened` and `hybrid` foretells a table's networks that it was not given.
+
+    python benchmarks/predictor_fit.py benchmarks/tables/digits.csv.gz
+
+By origin of the networks, mean AP of all trainings of each: ten folds of the random ones; what so many random ones say
+of the other random ones (medians of several draws); and what all random ones say of the rest. R2 is against the mean of
+what is foretold. The error in standard deviations is 1 where the predictor is as sure of itself as it may be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from spinenas.controller.one_thread import one_blas_thread
+from spinenas.controller.predictor import Predictor
+from spinenas.results.ranks import kendall
+from spinenas.results.training_table import read_table
+from spinenas.space.genotype import Genotype
+from spinenas.space.random_streams import generator
+from spinenas.space.search_space import SearchSpace, space_by_name
+
+Network = tuple[Genotype, float]
+NUM_FOLDS, NUM_DRAWS = 10, 12
+TAUGHT = (12, 20, 30, 40, 50)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path)
+    path = parser.parse_args().table
+    table = read_table(path)
+    space = space_by_name(table.about["space"])
+    by_origin: dict[str, dict[str, list[tuple[Genotype, float]]]] = {}
+    for training in table.trainings:
+        networks = by_origin.setdefault(training.origin, {})
+        networks.setdefault(training.network_key, []).append((Genotype.from_text(training.genotype), training.ap))
+    means = {
+        origin: [(runs[0][0], statistics.fmean(ap for _, ap in runs)) for runs in networks.values()]
+        for origin, networks in by_origin.items()
+    }
+    random = means.pop("random")
+    with one_blas_thread():
+        folds = generator(0, "benchmark/folds").permutation(len(random)) % NUM_FOLDS
+        parts = [
+            foretold(
+                space,
+                [random[i] for i in np.flatnonzero(folds != fold)],
+                [random[i] for i in np.flatnonzero(folds == fold)],
+            )
+            for fold in range(NUM_FOLDS)
+        ]
+        print(f"{'taught':>24}  {'asked':>14}  {'R2':>6}  {'tau':>6}  {'error in sd':>11}")
+        show(f"{NUM_FOLDS - 1} of {NUM_FOLDS} folds, random", "the other fold", [np.concatenate(parts, axis=1)])
+        for count in TAUGHT:
+            draws = []
+            for draw in range(NUM_DRAWS):
+                order = generator(draw, "benchmark/draws").permutation(len(random))
+                shuffled = [random[i] for i in order]
+                draws.append(foretold(space, shuffled[:count], shuffled[count:]))
+            show(f"{count} random", "other random", draws)
+        for origin, networks in means.items():
+            show(f"{len(random)} random", f"{len(networks)} {origin}", [foretold(space, random, networks)])
+
+
+def foretold(space: SearchSpace, taught: Sequence[Network], asked: Sequence[Network]) -> np.ndarray:
+    """Return (3, number asked): what is foretold, its standard deviation, and what it is."""
+    predictor = Predictor(space)
+    for number, (genotype, mean) in enumerate(taught):
+        predictor.add(genotype, mean, number)
+    predicted = predictor.predict([genotype for genotype, _ in asked])
+    return np.stack([predicted.mean, predicted.std, np.array([mean for _, mean in asked])])
+
+
+def show(taught: str, asked: str, draws: Sequence[np.ndarray]) -> None:
+    r2 = [1 - ((mean - truth) ** 2).mean() / truth.var() for mean, _, truth in draws]
+    tau = [kendall(mean, truth) for mean, _, truth in draws]
+    error = [np.sqrt((((mean - truth) / std) ** 2).mean()) for mean, std, truth in draws]
+    print(
+        f"{taught:>24}  {asked:>14}  {statistics.median(r2):6.2f}  {statistics.median(tau):6.2f}  "
+        f"{statistics.median(error):11.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
