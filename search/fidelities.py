@@ -13,7 +13,7 @@ from spinenas.results.halving_replay import replay_halving
 from spinenas.results.ranks import Agreement, agreement, correlation
 from spinenas.search.measured_curves import MeasuredCurves
 from spinenas.space.errors import UserError
-from spinenas.space.graph import dead_blocks, depth
+from spinenas.space.graph import built_graph, dead_blocks, depth, path_figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def recommended(fidelities: Sequence[CheaperFidelity], wanted: float) -> Cheaper
 
 
 def late_starters(study: MeasuredCurves) -> list[str]:
-    """Say whether what is deep, large or partly dead gains places between the first epoch with an AP and the last.
+    """Say what gains places between the first epoch with an AP and the last: the deep, large, partly dead, coarse ones?
 
     A task that stops early then prefers the others. Where AP was measured once, there is nothing to say.
     """
@@ -105,16 +105,21 @@ def late_starters(study: MeasuredCurves) -> list[str]:
     madds = {training.network_key: training.madds or 0 for training in study.trainings}
     keys = sorted(first.keys() & last.keys() & genotypes.keys())
     early, late = (np.argsort(np.argsort([statistics.fmean(aps[key]) for key in keys])) for aps in (first, last))
+    ways = [path_figures(built_graph(genotypes[key])) for key in keys]
     features = {
         "deeper ones": [depth(genotypes[key]) for key in keys],
+        "ones with a longer way to the finest output": [found[min(found)].blocks for found in ways],
+        "ones that lose more detail on the way to the outputs": [
+            sum(figures.coarsest - level for level, figures in found.items()) for found in ways
+        ],
         "ones with more dead blocks": [len(dead_blocks(genotypes[key])) for key in keys],
         "ones with more multiply-adds": [madds[key] for key in keys],
     }
     lines = []
     for name, values in features.items():
-        found = correlation(np.array(values, dtype=np.float64), (late - early).astype(np.float64))
-        if found.value is not None:
-            lines.append(f"{name} gain places between epoch {begin} and {end}: tau {found}")
+        moved = correlation(np.array(values, dtype=np.float64), (late - early).astype(np.float64))
+        if moved.value is not None:
+            lines.append(f"{name} gain places between epoch {begin} and {end}: tau {moved}")
     return lines
 
 
