@@ -449,9 +449,8 @@ def _make_controller(config: SearchConfig) -> Controller:
 
 def _limited_controller(config: SearchConfig, task: Task) -> Controller:
     """Make a new run's controller. Raises UserError where nothing is known that its limits allow."""
-    limits = config.constraints.limits(config.task)
-    if limits is not None and config.controller.name != "plan":
-        limits.check(space_by_name(config.space.name))
+    if config.controller.name != "plan":
+        config.constraints.check(config.task, space_by_name(config.space.name))
     return _make_controller(config)
 
 

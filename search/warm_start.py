@@ -9,7 +9,7 @@ from pathlib import Path
 from spinenas.results.journal import Observation, fold, read_events
 from spinenas.results.record import Evaluation, Status, TrialRecord
 from spinenas.results.run_folder import RunFolder
-from spinenas.space.errors import GenotypeError, UserError
+from spinenas.space.errors import UserError
 from spinenas.space.search_space import SearchSpace
 
 
@@ -33,19 +33,10 @@ def known_results(runs: Sequence[Path], *, task_key: str, space: SearchSpace) ->
                 "one says little of the other; leave this --warm-start out, or give the search the data and task it had"
             )
         for record in state.trials.values():
-            if record.status is Status.COMPLETE and record.fidelity is None and _is_of(space, record):
+            whole = record.status is Status.COMPLETE and record.fidelity is None
+            if whole and record.genotype is not None and space.contains(record.genotype):
                 trainings.setdefault(record.network_key, []).append((f"{run} {record.number}", record))
     return [_observation(of_network) for of_network in trainings.values()]
-
-
-def _is_of(space: SearchSpace, record: TrialRecord) -> bool:
-    if record.genotype is None:
-        return False
-    try:
-        space.check(record.genotype)
-    except GenotypeError:
-        return False
-    return True
 
 
 def _observation(trainings: list[tuple[str, TrialRecord]]) -> Observation:

@@ -15,6 +15,7 @@ from spinenas.results.record import Evaluation
 from spinenas.search.cli_parts import amount
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
 from spinenas.search.constraints import ConstraintsConfig
+from spinenas.search.estimate import estimate
 from spinenas.search.loop import resume, run_search, search_or_resume
 from spinenas.space import SearchSpace
 from spinenas.space.cost import retinanet_cost
@@ -175,6 +176,8 @@ def test_a_search_keeps_to_its_limits_and_is_refused_before_it_leaves_anything(t
     assert len(run.records()) == 8
     with pytest.raises(UserError, match="cheapest known"):
         run_search(configured(max_params=1e6), out=tmp_path / "none", task=FakeTask())
+    with pytest.raises(UserError, match="cheapest known"):
+        estimate(configured(max_params=1e6), tmp_path / "none", print)
     assert not (tmp_path / "none").exists()
 
 
