@@ -1,0 +1,106 @@
+"""Tune the controllers, each with as many settings, on landscapes that no comparison uses (numbers from 900).
+
+    python benchmarks/tune_controllers.py --table benchmarks/tables/digits.csv.gz --out tuning.jsonl
+
+Prints, for each setting, the median over landscapes of the true value of what would be chosen, in standard deviations
+over random networks. The first setting of each is its defaults. Outcomes are kept: what was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from spinenas.search.controller_bench import cells, run_cells
+from spinenas.search.controller_trials import Cell
+
+SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "local": [{}, {"num_parents": 1}, {"num_parents": 2}, {"num_parents": 8}, {"num_parents": 16}],
+    "evolution": [
+        {},
+        {"population_size": 32, "tournament_size": 8},
+        {"population_size": 64, "tournament_size": 32},
+        {"population_size": 100, "tournament_size": 25},
+        {"max_edits": 3},
+    ],
+    "screened": [
+        {},
+        {"num_random": 12},
+        {"optimism": 0.2},
+        {"optimism": 1.0},
+        {"num_candidates": 400},
+    ],
+    "hybrid": [
+        {},
+        {"num_random": 12},
+        {"optimism": 0.2},
+        {"policy_share": 0.2},
+        {"num_leaders": 4},
+    ],
+    "reinforce": [
+        {},
+        {"policy": "factorised"},
+        {"learning_rate": 0.003},
+        {"learning_rate": 0.03},
+        {"entropy_weight": 1e-3},
+    ],
+    "ppo": [
+        {},
+        {"policy": "recurrent"},
+        {"learning_rate": 0.03},
+        {"learning_rate": 0.3},
+        {"batch_size": 10},
+    ],
+}
+"""Options by controller; as many for each."""
+
+FIRST_LANDSCAPE, SEED = 900, 100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--table", type=Path, help="of trainings; a family of landscapes is learnt from it")
+    parser.add_argument("--controllers", default=",".join(SETTINGS))
+    parser.add_argument("--landscapes", type=int, default=8)
+    parser.add_argument("--budget", type=int, default=300)
+    parser.add_argument("--workers", type=int, default=20)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    arguments = parser.parse_args()
+    wanted: list[Cell] = []
+    for name in arguments.controllers.split(","):
+        for plain in cells(
+            [name],
+            num_landscapes=arguments.landscapes,
+            first_landscape=FIRST_LANDSCAPE,
+            num_seeds=1,
+            workers=arguments.workers,
+            budget=arguments.budget,
+            table=arguments.table and str(arguments.table),
+        ):
+            wanted += [replace(plain, seed=SEED, options=options) for options in SETTINGS[name]]
+    outcomes = run_cells(wanted, arguments.out, processes=arguments.processes, note=lambda text: None)
+    by_setting: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for outcome in outcomes:
+        setting = ", ".join(f"{key} {value}" for key, value in outcome["options"].items()) or "defaults"
+        by_setting.setdefault((outcome["controller"], setting), []).append(outcome)
+    families = sorted({outcome["family"] for outcome in outcomes})
+    print(f"{'controller':12}{'setting':42}{'all':>7}" + "".join(f"{family:>7}" for family in families))
+    for (controller, setting), found in by_setting.items():
+        print(
+            f"{controller:12}{setting:42}{value(found):7.2f}"
+            + "".join(f"{value([o for o in found if o['family'] == family]):7.2f}" for family in families)
+        )
+
+
+def value(outcomes: list[dict[str, Any]]) -> float:
+    """The median true value of what is chosen after the leaders were trained again; 0 for nothing."""
+    return statistics.median(list(outcome["replicated"].values())[-1] or 0.0 for outcome in outcomes)
+
+
+if __name__ == "__main__":
+    main()
