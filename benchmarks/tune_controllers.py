@@ -44,8 +44,8 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     "reinforce": [
         {},
         {"policy": "factorised"},
-        {"learning_rate": 0.003},
-        {"learning_rate": 0.03},
+        {"learning_rate": 5e-4},
+        {"learning_rate": 5e-3},
         {"entropy_weight": 1e-3},
     ],
     "ppo": [
