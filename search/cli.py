@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spinenas.search.cli_bench import bench
+from spinenas.search.cli_export import convert, export, to_optuna
 from spinenas.search.cli_import import import_file
 from spinenas.search.cli_parts import (
     configuration,
@@ -28,10 +29,12 @@ from spinenas.search.cli_parts import (
     resume_advice,
     run_argument,
     seed_option,
+    target_argument,
     watched,
 )
 from spinenas.search.cli_proxy import proxy
 from spinenas.search.cli_report import compare, report
+from spinenas.search.cli_space import space
 from spinenas.search.cli_validate import validate
 from spinenas.space.errors import UserError
 
@@ -39,7 +42,6 @@ if TYPE_CHECKING:
     from spinenas.search.config import SearchConfig
     from spinenas.search.loop import Run
     from spinenas.search.target import Target
-    from spinenas.space.scaling import Scaling
 
 
 class _Sentence(click.ClickException):
@@ -228,6 +230,10 @@ main.add_command(validate)
 main.add_command(report)
 main.add_command(compare)
 main.add_command(bench)
+main.add_command(export)
+main.add_command(to_optuna)
+main.add_command(convert)
+main.add_command(space)
 
 
 @main.command()
@@ -242,11 +248,8 @@ def leaderboard(run: Path, top: int, front: bool, format: str | None) -> None:
     _print_leaderboard(Run.open(run), top, format, front=front)
 
 
-_target_argument = click.argument("target", metavar="RUN NUMBER | RUN best | NAME | FILE", nargs=-1)
-
-
 @main.command()
-@_target_argument
+@target_argument
 @click.option("--draw", type=click.Path(path_type=Path), metavar="FILE", help="Draw it as well: FILE.svg or FILE.png.")
 @click.option(
     "--beside", metavar="OTHER", help='Draw it with another, what differs marked: NAME, FILE or "RUN NUMBER".'
@@ -298,76 +301,7 @@ def _draw(found: Target, path: Path, beside: str | None, force: bool) -> None:
 
 
 @main.command()
-@_target_argument
-@click.option(
-    "--format",
-    required=True,
-    metavar="FORMAT",
-    help="json, block-specs, python, mmdet, safetensors or onnx.",
-)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write; a folder for mmdet.")
-@click.option("--scaling", metavar="KEY", help="Width and depth to name in the file, such as 49 or 96.")
-@click.option("--image-size", type=click.IntRange(min=32), metavar="PIXELS", help="Side of an ONNX model's input.")
-@click.option("--force", is_flag=True, help="Replace what exists.")
-def export(
-    target: tuple[str, ...], format: str, out: Path, scaling: str | None, image_size: int | None, force: bool
-) -> None:
-    """Write an architecture to a file for other programs.
-
-    json and block-specs are the architecture; python is one file that defines the backbone and needs PyTorch alone;
-    mmdet is a folder with a backbone and a config for MMDetection 3; safetensors and onnx are the backbone with
-    weights: those of a weights file, else fresh ones.
-
-    A searched architecture is meant to be built at full width, so that its scaling is 49 unless --scaling says
-    otherwise; a published model has its own, and so has a file that names one.
-    """
-    from spinenas.search.export_target import export_target
-    from spinenas.search.target import find_target
-
-    found = find_target(target)
-    chosen = found.scaling if scaling is None else _scaling(scaling)
-    export_target(found, out, format=format, scaling=chosen, image_size_pixels=image_size, force=force)
-    click.echo(f"wrote {found.name} to {out}", err=True)
-
-
-@main.command("to-optuna")
-@run_argument
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="SQLite file to write, such as run.db.")
-@click.option("--force", is_flag=True, help="Replace an existing file.")
-def to_optuna(run: Path, out: Path, force: bool) -> None:
-    """Write a run as an Optuna study, for optuna-dashboard and Optuna's plots."""
-    from spinenas.search.loop import Run
-    from spinenas.search.optuna_study import write_optuna_study
-
-    write_optuna_study(Run.open(run), out, force=force)
-    click.echo(f"wrote {run} to {out}; look at it by: optuna-dashboard sqlite:///{out}", err=True)
-
-
-@main.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--model", "name", required=True, metavar="NAME", help="The published model it is of.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write, FILE.safetensors.")
-@click.option(
-    "--activation",
-    required=True,
-    type=click.Choice(["relu", "swish"]),
-    help="It was trained with: relu in protocols A and B, swish in protocol C; no checkpoint says so itself.",
-)
-@click.option("--bn-eps", type=float, help="Epsilon of its batch norms, if not 1e-4; the first releases had 1e-3.")
-@click.option("--force", is_flag=True, help="Replace an existing file.")
-def convert(checkpoint: Path, name: str, out: Path, activation: str, bn_eps: float | None, force: bool) -> None:
-    """Turn a released tensorflow/tpu RetinaNet CHECKPOINT into a weights file of ours.
-
-    CHECKPOINT is its prefix (.../model.ckpt), its .index file, or the folder it is in; TensorFlow is not needed.
-    """
-    from spinenas.search.convert import convert_checkpoint
-
-    convert_checkpoint(checkpoint, name, out, activation=activation, bn_eps=bn_eps, force=force)
-    click.echo(f"wrote the weights of {name} to {out}", err=True)
-
-
-@main.command()
-@_target_argument
+@target_argument
 @click.option("--preset", "source", metavar="PRESET|FILE.toml", help="Whose task; of a run, its own, else quickstart.")
 @data_option
 @out_option
@@ -457,76 +391,6 @@ def _announce_published(found: Target) -> None:
         from spinenas.search.target import published_words
 
         click.echo(f"{found.model.name}, {published_words(found.model)}", err=True)
-
-
-@main.group()
-def space() -> None:
-    """Look at search spaces."""
-
-
-@space.command()
-@click.argument("name", metavar="PRESET|SPACE")
-@format_options
-def describe(name: str, format: str | None) -> None:
-    """Print the rules and the size of a space."""
-    chosen = _space(name)
-    rows = [
-        {"what": "name", "value": chosen.name},
-        {"what": "rules", "value": chosen.identity},
-        {"what": "decisions", "value": len(chosen.decisions)},
-        {"what": "decision vectors", "value": chosen.num_vectors()},
-        {"what": "genotypes", "value": chosen.size()},
-    ]
-    print_rows(rows, format, {})
-
-
-@space.command()
-@click.argument("name", metavar="PRESET|SPACE")
-@click.option("-n", "count", type=click.IntRange(min=1), default=5, show_default=True, help="How many.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
-@format_options
-def sample(name: str, count: int, seed: int, format: str | None) -> None:
-    """Print random genotypes, every decision drawn uniformly."""
-    from spinenas.space.graph import dead_blocks
-    from spinenas.space.random_streams import generator
-
-    chosen = _space(name)
-    rows = []
-    for number in range(count):
-        genotype = chosen.sample(generator(seed, "space/sample", number))
-        dead = " ".join(map(str, dead_blocks(genotype)))
-        rows.append({"key": genotype.key, "dead": dead or None, "genotype": genotype.text})
-    print_rows(rows, format, {})
-
-
-@space.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--space", "name", default="spinenet49", show_default=True, metavar="PRESET|SPACE", help="Whose rules.")
-def check(file: Path, name: str) -> None:
-    """Check an exported genotype against the rules of a space."""
-    from spinenas.results.export import read_genotype
-
-    chosen = _space(name)
-    genotype = read_genotype(file)
-    chosen.check(genotype)
-    click.echo(f"{genotype.key} is a genotype of {chosen.name}")
-
-
-def _space(name: str) -> Any:
-    """Return the space of a preset, or by its own name. Raises UserError."""
-    from spinenas.search.presets import PRESETS
-    from spinenas.space.search_space import space_by_name
-
-    return space_by_name(PRESETS[name].space.name if name in PRESETS else name)
-
-
-def _scaling(key: str) -> Scaling:
-    from spinenas.space.errors import nearest
-    from spinenas.space.scaling import SCALINGS
-
-    if key not in SCALINGS:
-        raise UserError(f"scaling {key!r} is unknown{nearest(key, SCALINGS)}")
-    return SCALINGS[key]
 
 
 def _conclude(run: Run) -> None:

@@ -50,6 +50,7 @@ plot_options = options(
     click.option("--force", is_flag=True, help="Replace an existing picture."),
 )
 run_argument = click.argument("run", type=click.Path(path_type=Path))
+target_argument = click.argument("target", metavar="RUN NUMBER | RUN best | NAME | FILE", nargs=-1)
 
 
 def check_plot(plot: Path | None, force: bool) -> None:
@@ -107,7 +108,8 @@ def configuration(source: str, settings: Mapping[str, Any], overrides: tuple[str
         settings: values by dotted key; they win over `overrides`.
         overrides: as given to --set.
     """
-    from spinenas.search.config import load_config, parse_override, read_document, toml_text, with_overrides
+    from spinenas.search.config import load_config
+    from spinenas.search.config_document import parse_override, read_document, toml_text, with_overrides
 
     values: dict[str, Any] = {**dict(map(parse_override, overrides)), **settings}
     if not source.endswith((".toml", ".json")) and not Path(source).is_file():

@@ -27,7 +27,8 @@ from spinenas.results.mirror import Mirror
 from spinenas.results.record import Stage, TrialRecord
 from spinenas.results.run_folder import RunFolder
 from spinenas.search.accelerator_time import AcceleratorTime
-from spinenas.search.config import ExecutorConfig, LoggingConfig, SearchConfig, flattened
+from spinenas.search.config import ExecutorConfig, LoggingConfig, SearchConfig
+from spinenas.search.config_document import flattened
 from spinenas.search.data_command import run_once_per_machine, this_session
 from spinenas.search.driver import Display, Driver, now
 from spinenas.search.executor import Executor, Note, Task

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
-from spinenas.search.config import BudgetConfig, ControllerConfig, ExecutorConfig, SearchConfig
+from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
+from spinenas.search.controller_config import ControllerConfig
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.scaling import Scaling
 

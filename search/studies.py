@@ -18,8 +18,9 @@ from spinenas.results.analysis import share_interval
 from spinenas.results.noise import Noise, noise_of
 from spinenas.results.ranks import kendall
 from spinenas.results.record import Stage, Status, TrialRecord
-from spinenas.search.config import ControllerConfig, HalvingConfig, PlanConfig, SearchConfig
+from spinenas.search.config import HalvingConfig, SearchConfig
 from spinenas.search.constraints import ConstraintsConfig
+from spinenas.search.controller_config import ControllerConfig, PlanConfig
 from spinenas.search.driver import Display
 from spinenas.search.executor import Task
 from spinenas.search.loop import CONFIGURED_IN_PYTHON, Run, search_or_resume

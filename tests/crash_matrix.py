@@ -51,7 +51,8 @@ from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
 from spinenas.results.journal import RunState
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
-from spinenas.search.config import BudgetConfig, ControllerConfig, ExecutorConfig, HalvingConfig, SearchConfig
+from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
+from spinenas.search.controller_config import ControllerConfig
 from spinenas.search.executor import Event, Executor, Job
 from spinenas.search.loop import Run, resume, run_search
 from spinenas.space.genotype import Genotype

@@ -27,7 +27,8 @@ from spinenas.results.atomic_write import write_bytes_atomically
 from spinenas.results.journal import read_events
 from spinenas.results.record import Evaluation, Failure, Status
 from spinenas.results.run_folder import CHECKPOINT, RunFolder
-from spinenas.search.config import BudgetConfig, ControllerConfig, ExecutorConfig, HalvingConfig, SearchConfig
+from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
+from spinenas.search.controller_config import ControllerConfig
 from spinenas.search.loop import Run, resume, run_search
 from spinenas.space.genotype import Genotype
 from spinenas.space.scaling import Scaling

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from spinenas.controller import make_controller
-from spinenas.search.config import SearchConfig, load_config, parse_override, toml_text
+from spinenas.search.config import SearchConfig, load_config
+from spinenas.search.config_document import parse_override, toml_text
 from spinenas.search.presets import PRESETS, preset
 from spinenas.space import UserError, space_by_name
 

@@ -18,7 +18,8 @@ from spinenas.proxy_task.synthetic import generate_dataset
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.results.bootstrap import Difference
 from spinenas.results.record import Evaluation, Failure, Stage
-from spinenas.search.config import BudgetConfig, ExecutorConfig, PlanConfig, SearchConfig, SpaceConfig
+from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig, SpaceConfig
+from spinenas.search.controller_config import PlanConfig
 from spinenas.search.loop import Run, resume, run_search
 from spinenas.search.studies import random_architectures, run_study
 from spinenas.search.validating_task import ValidatingTask

@@ -11,7 +11,8 @@ import pytest
 from fake_task import FakeTask
 
 from spinenas.results.journal import fold, read_events
-from spinenas.search.config import BudgetConfig, ControllerConfig, EvolutionConfig, ExecutorConfig, SearchConfig
+from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
+from spinenas.search.controller_config import ControllerConfig, EvolutionConfig
 from spinenas.search.loop import Run, resume, run_search, search_or_resume
 from spinenas.search.warm_start import known_results
 from spinenas.space import SearchSpace, UserError

@@ -1,0 +1,104 @@
+"""Configurations as documents: TOML or JSON read, written, laid over one another; nothing of what the keys mean."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from spinenas.space.errors import UserError
+
+
+def read_document(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return text and tables of a TOML file, or of a run's config.json. Raises UserError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {path}: {error.strerror}; name a TOML file") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not {path.suffix[1:].upper() or 'TOML'}: {error}; correct it there") from error
+    if not isinstance(document, dict):
+        raise UserError(f"{path} holds a {type(document).__name__}; a configuration is an object of keys and values")
+    return text, document
+
+
+def with_overrides(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the nested tables of a document with values by dotted key put in their places; later ones win."""
+    merged = dict(document)
+    for key, value in overrides.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        merged = merged_tables(merged, value)
+    return merged
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split "task.train.epochs=2" into key and value; the value is TOML, `none`, or else a string as it stands."""
+    key, equals, value = text.partition("=")
+    key, value = key.strip(), value.strip()
+    if not equals or not key:
+        raise UserError(f"override {text!r} is not of the form key=value, such as task.train.epochs=2")
+    if value == "none":
+        return key, None
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+def flattened(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each value of nested tables with its dotted key."""
+    for key, value in tables.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def toml_text(tables: Mapping[str, Any]) -> str:
+    """Write tables as TOML, a line for each value under its dotted key; None, which TOML lacks, becomes a comment.
+
+    Args:
+        tables: nested, with identifiers for keys; values that TOML has no form for here are given as strings.
+    """
+    return "".join(f"{line}\n" for line in _toml_lines(tables, ""))
+
+
+def _toml_lines(tables: Mapping[str, Any], prefix: str) -> list[str]:
+    lines = []
+    for key, value in tables.items():
+        name = prefix + key
+        if isinstance(value, Mapping) and value:
+            lines += _toml_lines(value, f"{name}.")
+        elif value is None:
+            lines.append(f"# {name} is none")
+        else:
+            lines.append(f"{name} = {_toml_value(value)}")
+    return lines
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, Mapping):
+        return "{}"  # a table with keys has lines of its own
+    # A JSON string is a TOML one but for two things: pairs of \u for one character, and a bare DEL.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def merged_tables(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested tables with the values of others laid over them."""
+    merged = dict(base)
+    for key, value in layer.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = merged_tables(below, value)
+        merged[key] = value
+    return merged
