@@ -39,6 +39,8 @@ th, td { text-align: left; padding: 4px 14px 4px 0; border-bottom: 1px solid var
 th { color: var(--quiet); font-weight: 600; white-space: nowrap; }
 td { white-space: nowrap; }
 .long { white-space: normal; overflow-wrap: anywhere; min-width: 16rem; max-width: 34rem; }
+@media (max-width: 520px) { table { font-size: 0.8rem; } th, td { padding-right: 8px; white-space: normal; }
+  .number { white-space: nowrap; } .long { min-width: 8rem; } }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 details { margin: 0.6rem 0; }
 summary { cursor: pointer; }

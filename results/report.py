@@ -172,7 +172,7 @@ def _leaders(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> Markup:
             f"{row['objective']:.4f}",
             _standing(row, winner),
             row["n"],
-            f"{row['lower']:.4f} to {row['upper']:.4f}" if row["n"] > 1 else None,
+            f"{row['lower']:.4f}\u00a0to\u00a0{row['upper']:.4f}" if row["n"] > 1 else None,
             _scaled(row["params"], 1e6, "M"),
             _scaled(row["madds"], 1e9, "G"),
             row["origin"],
@@ -253,7 +253,7 @@ def _lineage(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> Markup:
         mean = None if row["objective"] is None else f"{row['objective']:.4f}"
         body.append((f"{step.number}", step.origin, mean, row["n"], changed))
     words = (
-        f"The winner and what it was derived from, {len(steps)} networks"
+        f"The winner and what it was derived from, {len(steps)} network{'' if len(steps) == 1 else 's'}"
         + (f", of which {len(shown)} are shown" if len(shown) < len(steps) else "")
         + ". AP is the mean of a network's own trainings, n how many there were; one is no result."
     )
