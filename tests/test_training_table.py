@@ -85,7 +85,7 @@ def test_the_table_of_digits_is_what_its_card_says() -> None:
     for key, trainings in by_network.items():
         assert network_key(Genotype.from_text(trainings[0].genotype)) == key
         assert sorted(training.replicate for training in trainings) == [0, 1, 2]
-    figures = {"random": (60, 0.946, 0.919, 0.966), "mutants": (36, 0.286, 0.083, 0.504)}
+    figures = {"random": (60, 0.946, 0.919, 0.966), "mutants": (36, 0.286, 0.083, 0.503)}
     for origin, (count, *wanted) in figures.items():
         aps = [[training.ap for training in each] for each in by_network.values() if each[0].origin == origin]
         found = intraclass_correlation(aps)
