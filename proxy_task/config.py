@@ -192,6 +192,8 @@ class EvalConfig:
         every_epochs: AP is also measured after every so many epochs; 0 for only after the last.
         plus_one_decoding: boxes are decoded in the "+1 pixel" convention of tensorflow/tpu, which encodes without it;
             else what is decoded is what was encoded; None for what the dialect does.
+        bn_images: before AP is measured, statistics of batch norms are estimated anew from so many training images; 0
+            for the running averages of training. See `batch_norm.py`.
     """
 
     score_threshold: float = 0.05
@@ -201,9 +203,10 @@ class EvalConfig:
     batch_size: int = 16
     every_epochs: int = 0
     plus_one_decoding: bool | None = None
+    bn_images: int = 0
 
     def __post_init__(self) -> None:
-        _at_least("eval", self, pre_nms_top=1, max_detections=1, batch_size=1, every_epochs=0)
+        _at_least("eval", self, pre_nms_top=1, max_detections=1, batch_size=1, every_epochs=0, bn_images=0)
         _share("eval", self, "score_threshold", "nms_iou")
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from spinenas.proxy_task import checkpoint
 from spinenas.proxy_task.annotation_cache import open_annotations
+from spinenas.proxy_task.batch_norm import estimate_batch_norms
 from spinenas.proxy_task.batches import on_device
 from spinenas.proxy_task.cache_folder import cache_root
 from spinenas.proxy_task.coco import (
@@ -218,6 +219,8 @@ class ProxyTask:
         del config["train"]["compile"]  # as the device, which is no part of it either
         if self.config.train.image_fraction == 1:
             del config["train"]["image_fraction"]  # results from before there was this key stay comparable
+        if self.config.eval.bn_images == 0:
+            del config["eval"]["bn_images"]  # those as well
         meaning = {"protocol": PROTOCOL_VERSION, "config": config, "data": self.fingerprint}
         return hashlib.sha256(canonical_json(meaning).encode()).hexdigest()[:16]
 
@@ -382,6 +385,16 @@ class ProxyTask:
         def reward_metrics() -> dict[str, float | None]:
             nonlocal eval_seconds
             eval_started = time.perf_counter()
+            if config.eval.bn_images:
+                # Training does not look at what is replaced; the weights that are kept are those that were measured.
+                estimate_batch_norms(
+                    network,
+                    split.data,
+                    rows,
+                    num_images=config.eval.bn_images,
+                    device=device,
+                    dtype=train.dtype,
+                )
             metrics = self._metrics(network, "train", self._rows[1], fidelity)
             eval_seconds += time.perf_counter() - eval_started
             return metrics
