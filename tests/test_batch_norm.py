@@ -1,0 +1,123 @@
+"""Batch norms estimated anew: what they then hold, and that trainings stay what they were."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from spinenas.proxy_task.augment import letterboxed
+from spinenas.proxy_task.batch_norm import BATCH_IMAGES, estimate_batch_norms
+from spinenas.proxy_task.batches import pixels
+from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
+from spinenas.proxy_task.evaluate_weights import evaluate_weights
+from spinenas.proxy_task.labelled_images import LabelledImages
+from spinenas.proxy_task.synthetic import generate_dataset
+from spinenas.proxy_task.task import ProxyTask
+from spinenas.proxy_task.weights_file import load_detector
+from spinenas.results.record import COCO_METRICS, Evaluation
+from spinenas.space.genotype import Genotype
+from spinenas.space.scaling import Scaling
+
+GENOTYPE = Genotype.from_text("2b 2b / 3b0,1 3b0,1! 4r1,2! 5r3,4!")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> TaskConfig:
+    """Three epochs of four steps on 32 images of 96 px."""
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    folder.mkdir()
+    generate_dataset(folder, num_train=40, num_val=6, image_size_pixels=96, seed=1)
+    return TaskConfig(
+        image_size_pixels=96,
+        scaling=Scaling("test", 0.125, 8, 1.0, 1),
+        data=DataConfig(folder=str(folder), cache_folder=str(tmp_path_factory.getbasetemp() / "cache")),
+        head=HeadConfig(num_convs=1, channels=8, anchor_scale=2.0, num_scales=1),
+        loss=LossConfig(box_weight=10.0, mask_zero_targets=False),
+        train=TrainConfig(epochs=3, batch_size=8, optimizer="adamw", learning_rate=3e-3, warmup_steps=0.1),
+        eval=EvalConfig(pre_nms_top=100, score_threshold=0.0, plus_one_decoding=False, bn_images=16),
+    )
+
+
+@pytest.fixture(scope="module")
+def data(config: TaskConfig) -> LabelledImages:
+    return ProxyTask(config)._split("train", 96).data
+
+
+def images_of(data: LabelledImages, rows: list[int]) -> torch.Tensor:
+    chosen = np.array(rows)
+    return letterboxed(pixels(data, chosen, CPU), torch.from_numpy(data.contents[chosen]))
+
+
+def test_norms_hold_the_statistics_of_evenly_spaced_images_and_nothing_else_changes(data: LabelledImages) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=0.03), nn.Dropout(0.9), nn.BatchNorm2d(4))
+    network[1].running_mean.fill_(7.0)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    rows = np.arange(3, 36)
+    estimate_batch_norms(network, data, rows, num_images=5, device=CPU, dtype="float32")
+    with torch.no_grad():
+        convolved = network[0](images_of(data, [3, 11, 19, 27, 35]))
+    torch.testing.assert_close(network[1].running_mean, convolved.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(network[1].running_var, convolved.var(dim=(0, 2, 3)))
+    # Nothing is dropped on the way to the second.
+    torch.testing.assert_close(network[3].running_var, torch.ones(4), rtol=0.01, atol=0.01)
+    for name, tensor in network.state_dict().items():
+        if "running" not in name and "tracked" not in name:
+            torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+    assert network.training
+    assert [network[place].momentum for place in (1, 3)] == [0.03, 0.1]
+    network.eval()
+    estimate_batch_norms(network, data, rows, num_images=5, device=CPU, dtype="float32")
+    assert not any(layer.training for layer in network)
+
+
+def test_more_images_than_a_batch_are_averaged_over_batches(
+    data: LabelledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spinenas.proxy_task.batch_norm.BATCH_IMAGES", 2)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    estimate_batch_norms(network, data, np.arange(4), num_images=99, device=CPU, dtype="float32")
+    with torch.no_grad():
+        variances = [network[0](images_of(data, rows)).var(dim=(0, 2, 3)) for rows in ([0, 1], [2, 3])]
+    torch.testing.assert_close(network[1].running_var, torch.stack(variances).mean(dim=0))
+    assert BATCH_IMAGES == 128
+
+
+def test_what_is_measured_on_the_way_or_interrupted_changes_no_result(config: TaskConfig, tmp_path: Path) -> None:
+    found = []
+    for every in (0, 1, 2):
+        task = ProxyTask(replace(config, eval=replace(config.eval, every_epochs=every)))
+        result = task.evaluate(GENOTYPE, seed=5)
+        assert isinstance(result, Evaluation), result
+        found.append(result.metrics)
+    assert found[0] == found[1] == found[2]
+
+    def interrupt(epoch: int, figures: dict[str, float]) -> bool:
+        raise KeyboardInterrupt
+
+    task = ProxyTask(replace(config, eval=replace(config.eval, every_epochs=1)))
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            task.evaluate(GENOTYPE, seed=5, folder=tmp_path, report=interrupt)
+    result = task.evaluate(GENOTYPE, seed=5, folder=tmp_path)
+    assert isinstance(result, Evaluation)
+    assert result.metrics == found[0]
+
+
+def test_it_is_part_of_what_a_number_means_and_of_the_weights_that_are_kept(config: TaskConfig, tmp_path: Path) -> None:
+    without = replace(config, eval=replace(config.eval, bn_images=0))
+    task, plain = ProxyTask(config), ProxyTask(without)
+    assert task.key != plain.key
+    result, metrics = task.replay(GENOTYPE, seed=5, folder=tmp_path)
+    assert isinstance(result, Evaluation)
+    other = plain.evaluate(GENOTYPE, seed=5)
+    assert isinstance(other, Evaluation)
+    assert [entry["loss"] for entry in result.curve] == [entry["loss"] for entry in other.curve]
+    assert result.metrics != other.metrics
+    again = evaluate_weights(*load_detector(tmp_path / "weights.safetensors"), config.data, config.eval)
+    assert {name: again[name] for name in COCO_METRICS} == {name: metrics[name] for name in COCO_METRICS}
