@@ -223,12 +223,18 @@ def _half(counts: Sequence[int]) -> float:
 
 
 def by_origin(facts: RunFacts, most: int) -> dict[str, list[float]]:
-    """Return APs of single trainings by how their networks came about, the most frequent first; replicates left out."""
+    """Return APs of single trainings by how their networks came about, the most frequent first; replicates left out.
+
+    Several edits at once, such as "mutation:swap+kind", count by how many they are.
+    """
     found: dict[str, list[float]] = {}
     for record in facts.records:
         objective = objective_of(record)
         if objective is not None and record.replicate == 0:
-            found.setdefault(record.origin or "not said", []).append(objective)
+            origin = record.origin or "not said"
+            if "+" in origin:
+                origin = f"{origin.count('+') + 1} edits"
+            found.setdefault(origin, []).append(objective)
     ranked = sorted(found, key=lambda origin: (-len(found[origin]), origin))
     return {origin: found[origin] for origin in ranked[:most]}
 

@@ -452,3 +452,12 @@ def test_dots_of_single_runs_are_pale() -> None:
     facts = facts_of(*[trial(number, f"{number}", number / 10) for number in range(5)])
     (figure,) = progress_figures(facts, facts.rows(), None)
     assert f'class="dots {Dots("", [], "quiet").colour}-stroke faint"' in figure.chart.elements
+
+
+def test_several_edits_are_one_origin_by_their_number() -> None:
+    origins = ["random:alive", "mutation:swap", "mutation:swap+kind", "mutation:kind+level", "mutation:a+b+c", ""]
+    records = [replace(trial(number, f"{number}", 0.1), origin=origin) for number, origin in enumerate(origins)]
+    found = report_facts.by_origin(facts_of(*records), 9)
+    assert {origin: len(aps) for origin, aps in found.items()} == {
+        "2 edits": 2, "3 edits": 1, "mutation:swap": 1, "not said": 1, "random:alive": 1
+    }  # fmt: skip
