@@ -225,13 +225,13 @@ def _half(counts: Sequence[int]) -> float:
 def by_origin(facts: RunFacts, most: int) -> dict[str, list[float]]:
     """Return APs of single trainings by how their networks came about, the most frequent first; replicates left out.
 
-    Several edits at once, such as "mutation:swap+kind", count by how many they are.
+    An edit goes by its name; several at once, such as "mutation:swap+kind", by how many they are.
     """
     found: dict[str, list[float]] = {}
     for record in facts.records:
         objective = objective_of(record)
         if objective is not None and record.replicate == 0:
-            origin = record.origin or "not said"
+            origin = record.origin.removeprefix("mutation:") or "not said"
             if "+" in origin:
                 origin = f"{origin.count('+') + 1} edits"
             found.setdefault(origin, []).append(objective)
