@@ -40,7 +40,8 @@ th { color: var(--quiet); font-weight: 600; white-space: nowrap; }
 td { white-space: nowrap; }
 .long { white-space: normal; overflow-wrap: anywhere; min-width: 16rem; max-width: 34rem; }
 @media (max-width: 520px) { table { font-size: 0.8rem; } th, td { padding-right: 8px; white-space: normal; }
-  .number { white-space: nowrap; } .long { min-width: 8rem; } }
+  td { overflow-wrap: anywhere; min-width: 4.5rem; } .number { white-space: nowrap; min-width: 0; }
+  .long { min-width: 8.5rem; } }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 details { margin: 0.6rem 0; }
 summary { cursor: pointer; }
@@ -77,7 +78,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Markup:
     """
     shown = [["-" if cell is None else str(cell) for cell in row] for row in rows]
     numeric = [
-        bool(column) and all(re.fullmatch(r"[-+±]?[\d.,]*( [MGsh%])?", cell) for cell in column)
+        bool(column) and all(re.fullmatch(r"[-+±]?[\d.,]*( [MGsh%]|\u00a0to\u00a0[\d.]+)?", cell) for cell in column)
         for column in zip(*shown, strict=True)
     ]
     numeric = numeric or [False] * len(header)

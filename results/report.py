@@ -183,7 +183,7 @@ def _leaders(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> Markup:
     header = ("trial", "mean AP", "standing", "n", "95 % interval", "params", "madds", "origin", "key")
     words = (
         "First those trained more than once, best mean first; then single runs, which are no results: most of what "
-        "puts them on top is luck."
+        "puts them on top is luck. On a narrow screen a table moves sideways."
     )
     return section("Leaders", table(header, body), paragraph(words, "quiet"))
 
