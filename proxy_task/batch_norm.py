@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from spinenas.proxy_task.augment import letterboxed
-from spinenas.proxy_task.batches import pixels
+from spinenas.proxy_task.batches import shown_plainly
 from spinenas.proxy_task.device import autocast
 from spinenas.proxy_task.labelled_images import LabelledImages
 
@@ -49,10 +48,9 @@ def estimate_batch_norms(
         norm.train()
     chosen = rows[np.linspace(0, len(rows) - 1, min(num_images, len(rows))).round().astype(np.int64)]
     for batch in np.array_split(chosen, -(-len(chosen) // BATCH_IMAGES)):
-        contents = torch.from_numpy(data.contents[batch]).to(device)
-        images = letterboxed(pixels(data, batch, device).to(device, non_blocking=True), contents)
+        images, _ = shown_plainly(data, batch, device)
         with autocast(device, dtype), torch.compiler.set_stance("force_eager"):
-            network(images.contiguous(memory_format=torch.channels_last))
+            network(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.train(was_training)

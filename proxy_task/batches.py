@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spinenas.proxy_task.augment import Window, augmented, augmented_batch, draw_window, stacked_windows
+from spinenas.proxy_task.augment import Window, augmented, augmented_batch, draw_window, letterboxed, stacked_windows
 from spinenas.proxy_task.compilation import maybe_compiled
 from spinenas.proxy_task.config import TrainConfig
 from spinenas.proxy_task.device import accelerator_memory_gib
@@ -53,6 +53,13 @@ def pixels(data: LabelledImages, rows: NDArray[np.int64], device: torch.device) 
         return data.images[torch.from_numpy(rows).to(data.images.device)]
     gathered = torch.from_numpy(data.images[rows])
     return gathered.pin_memory() if device.type == "cuda" else gathered  # only pinned memory is copied in passing
+
+
+def shown_plainly(data: LabelledImages, rows: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return images (B, 3, S, S) as evaluation shows them, and height and width (B, 2) of their contents."""
+    contents = torch.from_numpy(data.contents[rows]).to(device)
+    images = letterboxed(pixels(data, rows, device).to(device, non_blocking=True), contents)
+    return images.contiguous(memory_format=torch.channels_last), contents
 
 
 def batches(

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spinenas.proxy_task.augment import letterboxed
-from spinenas.proxy_task.batches import pixels
+from spinenas.proxy_task.batches import shown_plainly
 from spinenas.proxy_task.boxes import decode, xywh_from_yxyx
 from spinenas.proxy_task.config import EvalConfig
 from spinenas.proxy_task.detections import CanvasDetections
@@ -81,11 +80,10 @@ def detect(
     found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = []
     for start in range(0, len(rows), config.batch_size):
         chosen = rows[start : start + config.batch_size]
-        contents = torch.from_numpy(data.contents[chosen]).to(device)
-        images = letterboxed(pixels(data, chosen, device).to(device, non_blocking=True), contents)
+        images, contents = shown_plainly(data, chosen, device)
         # Programs of the training are for it alone.
         with autocast(device, dtype), torch.compiler.set_stance("force_eager"):
-            logits, deltas = network(images.contiguous(memory_format=torch.channels_last))
+            logits, deltas = network(images)
         if not (torch.isfinite(logits).all() and torch.isfinite(deltas).all()):
             raise Diverged("the trained network predicts numbers that are not finite")
         boxes, scores, classes, valid = (

@@ -16,7 +16,7 @@ from typing import Any
 from spinenas.results.leaderboard import Worth, leaderboard_rows, winner_of
 from spinenas.results.record import Evaluation, Status, TrialRecord
 from spinenas.space.genotype import Genotype
-from spinenas.space.graph import built_graph, path_figures
+from spinenas.space.graph import built_graph, lost_levels
 
 FEWEST_NETWORKS = 12
 """Below so many networks with a result, quarters of them are compared with nothing."""
@@ -171,8 +171,7 @@ def spans(genotype: Genotype) -> Counter[int]:
 
 def detail_lost(genotype: Genotype) -> Counter[int]:
     """By level of the outputs: how many levels coarser the least coarse way from the image to it gets."""
-    paths = path_figures(built_graph(genotype))
-    return Counter({level: figures.coarsest - level for level, figures in sorted(paths.items())})
+    return Counter(lost_levels(built_graph(genotype)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -292,6 +292,12 @@ class SearchConfig:
                 sentences.append(f'executor.{name} has no effect, since executor.kind is "{self.executor.kind}"')
         return sentences
 
+    def check_constraints(self) -> None:
+        """Raise UserError where nothing is known that this search may propose. What is planned has no limits."""
+        limits = self.constraints.limits(self.task)
+        if limits is not None and self.controller.name != "plan":
+            limits.check(space_by_name(self.space.name))
+
     @property
     def counts_costs(self) -> bool:
         """Whether anything depends on what architectures cost."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from spinenas.proxy_task.config import TaskConfig
 from spinenas.space.errors import UserError
 from spinenas.space.limits import CostTarget, Limits
-from spinenas.space.search_space import SearchSpace
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +50,6 @@ class ConstraintsConfig:
             **({} if self.class_channels is None else {"class_channels": self.class_channels}),
         }
         return CostTarget(f"the task's own {task.image_size_pixels} px", detector)
-
-    def check(self, task: TaskConfig, space: SearchSpace) -> None:
-        """Raise UserError where no architecture of a space is known that a search with this task may propose."""
-        limits = self.limits(task)
-        if limits is not None:
-            limits.check(space)
 
     def limits(self, task: TaskConfig) -> Limits | None:
         """Return the limits of a search with this task; None where there are none."""

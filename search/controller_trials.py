@@ -18,9 +18,9 @@ from spinenas.controller.base import Controller, Proposal, SpaceExhausted
 from spinenas.controller.choices import make_controller
 from spinenas.controller.replicates import ReplicateLeaders, num_replicates
 from spinenas.results.record import Evaluation, Failure
-from spinenas.search.landscapes import Landscape, make_landscape, measured
+from spinenas.search.landscapes import Landscape, make_landscape
 from spinenas.search.table_landscape import table_score
-from spinenas.search.table_rows import TableRows
+from spinenas.search.table_rows import AskedForRows, TableRows
 from spinenas.space.cost import backbone_cost
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
@@ -101,6 +101,8 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     landscape = _landscape(cell, space)
     by_madds = cell.controller == BY_MADDS
     controller = make_controller("random" if by_madds else cell.controller, space, seed=cell.seed, **cell.options)
+    if isinstance(landscape, TableRows):
+        controller = AskedForRows(controller, landscape)
     trials, ask_seconds = _search(controller, landscape, cell)
     chosen, replicated = {}, {}
     for point in checkpoints(cell.budget):
@@ -132,21 +134,18 @@ def _search(controller: Controller, landscape: Landscape | TableRows, cell: Cell
     trials: list[_Trial] = []
     ask_seconds = []
     busy: list[tuple[float, int, Proposal]] = []
-    taken: list[Genotype] = []
     now, num_asked, exhausted = 0.0, 0, False
     while True:
         while len(busy) < cell.workers and num_asked < cell.budget and not exhausted:
             started = time.thread_time()
             try:
-                proposal = landscape.ask(controller, taken) if isinstance(landscape, TableRows) else controller.ask()
+                proposal = controller.ask()
             except SpaceExhausted:
                 exhausted, proposal = True, None
             ask_seconds.append(time.thread_time() - started)
             if proposal is None:
                 break
             num_asked += 1
-            assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
-            taken.append(proposal.genotype)
             takes = generator(cell.seed, "bench/duration", proposal.number).lognormal(sigma=0.3)
             heapq.heappush(busy, (now + takes, proposal.number, proposal))
         if not busy:
@@ -158,13 +157,8 @@ def _search(controller: Controller, landscape: Landscape | TableRows, cell: Cell
 
 
 def _train(proposal: Proposal, landscape: Landscape | TableRows, cell: Cell) -> Evaluation | Failure:
-    """Return the result: a network has the same one for a replicate number, whichever controller asks."""
     assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
-    if isinstance(landscape, TableRows):
-        return landscape.measured(proposal.genotype, proposal.replicate, cell.seed)
-    stream = f"bench/noise/{landscape.name}/{network_key(proposal.genotype)}"
-    rng = generator(cell.seed, stream, proposal.replicate)
-    return measured(landscape.value(proposal.genotype), noise=cell.noise, rng=rng)
+    return landscape.train(proposal.genotype, proposal.replicate, seed=cell.seed, noise=cell.noise)
 
 
 def _best(trials: Sequence[_Trial]) -> Genotype | None:

@@ -10,7 +10,6 @@ from spinenas.search.config import SearchConfig
 from spinenas.search.executor import Note
 from spinenas.search.preflight import preflight
 from spinenas.space.errors import UserError
-from spinenas.space.search_space import space_by_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ def estimate(config: SearchConfig, out: Path, note: Note) -> Estimate:
         out: where the run would be.
         note: told what is being tried.
     """
-    config.constraints.check(config.task, space_by_name(config.space.name))
+    config.check_constraints()
     machines, accelerators = preflight(config, out, note)
     for machine in machines:
         if machine.problems:

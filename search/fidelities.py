@@ -13,7 +13,7 @@ from spinenas.results.halving_replay import replay_halving
 from spinenas.results.ranks import Agreement, agreement, correlation
 from spinenas.search.measured_curves import MeasuredCurves
 from spinenas.space.errors import UserError
-from spinenas.space.graph import built_graph, dead_blocks, depth, path_figures
+from spinenas.space.graph import built_graph, dead_blocks, depth, lost_levels, path_figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +105,12 @@ def late_starters(study: MeasuredCurves) -> list[str]:
     madds = {training.network_key: training.madds or 0 for training in study.trainings}
     keys = sorted(first.keys() & last.keys() & genotypes.keys())
     early, late = (np.argsort(np.argsort([statistics.fmean(aps[key]) for key in keys])) for aps in (first, last))
-    ways = [path_figures(built_graph(genotypes[key])) for key in keys]
+    graphs = [built_graph(genotypes[key]) for key in keys]
+    ways = [path_figures(graph) for graph in graphs]
     features = {
         "deeper ones": [depth(genotypes[key]) for key in keys],
         "ones with a longer way to the finest output": [found[min(found)].blocks for found in ways],
-        "ones that lose more detail on the way to the outputs": [
-            sum(figures.coarsest - level for level, figures in found.items()) for found in ways
-        ],
+        "ones that lose more detail on the way to the outputs": [sum(lost_levels(graph).values()) for graph in graphs],
         "ones with more dead blocks": [len(dead_blocks(genotypes[key])) for key in keys],
         "ones with more multiply-adds": [madds[key] for key in keys],
     }

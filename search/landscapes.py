@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from spinenas.results.record import Evaluation, Failure, FailureKind
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.genotype import MAX_LEVEL, MIN_LEVEL, BlockKind, Genotype
-from spinenas.space.graph import BuiltNode, built_graph, dead_blocks, depth
+from spinenas.space.graph import BuiltNode, built_graph, dead_blocks, depth, network_key
 from spinenas.space.random_streams import generator, seed_for
 from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace
@@ -69,6 +69,11 @@ class Landscape:
         """Return the true value, in standard deviations above the mean of random networks."""
         mean, spread = self._reference
         return (self.score(genotype) - mean) / spread
+
+    def train(self, genotype: Genotype, replicate: int, *, seed: int, noise: float) -> Evaluation | Failure:
+        """Return what a training gives, the same one for a replicate number whoever asks; see `measured` for noise."""
+        rng = generator(seed, f"bench/noise/{self.name}/{network_key(genotype)}", replicate)
+        return measured(self.value(genotype), noise=noise, rng=rng)
 
 
 def measured(value: float, *, noise: float, rng: np.random.Generator) -> Evaluation | Failure:

@@ -450,8 +450,7 @@ def _make_controller(config: SearchConfig) -> Controller:
 
 def _limited_controller(config: SearchConfig, task: Task) -> Controller:
     """Make a new run's controller. Raises UserError where nothing is known that its limits allow."""
-    if config.controller.name != "plan":
-        config.constraints.check(config.task, space_by_name(config.space.name))
+    config.check_constraints()
     return _make_controller(config)
 
 

@@ -10,8 +10,12 @@ from spinenas.results.record import Status
 from spinenas.results.training_table import read_table
 from spinenas.search.config import SearchConfig
 from spinenas.search.loop import Run
+from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.search_space import SearchSpace, space_by_name
+
+FEWEST_NETWORKS = 20
+"""From fewer nothing is learnt, and no search is replayed on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,17 @@ class MeasuredCurves:
             ap = training.ap if epoch is None else training.ap_by_epoch.get(epoch)
             if ap is not None:
                 found.setdefault(training.network_key, []).append(ap)
+        return found
+
+    def networks(self, space: SearchSpace, *, use: str) -> dict[str, tuple[Genotype, list[float]]]:
+        """Return by network key the networks that are of a space, with their APs; published ones may be of another.
+
+        Raises UserError for fewer than FEWEST_NETWORKS; `use` says what is done with them.
+        """
+        aps = self.aps()
+        found = {key: (genotype, aps[key]) for key, genotype in self.genotypes().items() if space.contains(genotype)}
+        if len(found) < FEWEST_NETWORKS:
+            raise UserError(f"{self.path} has {len(found)} networks of {space.name}; {use} {FEWEST_NETWORKS} or more")
         return found
 
     def genotypes(self) -> dict[str, Genotype]:

@@ -17,7 +17,7 @@ import numpy as np
 from spinenas.results.analysis import share_interval
 from spinenas.results.noise import Noise, noise_of
 from spinenas.results.ranks import kendall
-from spinenas.results.record import Stage, Status, TrialRecord
+from spinenas.results.record import Stage
 from spinenas.search.config import HalvingConfig, SearchConfig
 from spinenas.search.constraints import ConstraintsConfig
 from spinenas.search.controller_config import ControllerConfig, PlanConfig
@@ -179,19 +179,10 @@ def ladder_architectures(config: SearchConfig, num_random: int) -> list[Architec
     return [*(rung.architecture for rung in LADDER), *drawn.values()]
 
 
-def scores(records: Sequence[TrialRecord]) -> dict[str, list[float]]:
-    """APs of complete trials by network key, in the order of their numbers."""
-    found: dict[str, list[float]] = {}
-    for record in records:
-        if record.evaluation is not None and record.status is Status.COMPLETE:
-            found.setdefault(record.network_key, []).append(record.evaluation.objective)
-    return found
-
-
 def noise(run: Run) -> Noise:
     """Answer a noise study, by the architectures that have a result for every seed. Raises UserError."""
     seeds = _planned(run).replicates
-    return noise_of([aps for aps in scores(run.records()).values() if len(aps) == seeds])
+    return noise_of([aps for aps in measured_curves(run.folder.path).aps().values() if len(aps) == seeds])
 
 
 def _planned(run: Run) -> PlanConfig:
@@ -225,7 +216,7 @@ class LadderResult:
 def ladder(run: Run) -> LadderResult:
     """Answer a ladder study. Raises UserError."""
     _planned(run)
-    found = scores(run.records())
+    found = measured_curves(run.folder.path).aps()
     rungs = sorted((rung for rung in LADDER), key=lambda rung: -rung.published_ap)
     known = {network_key(rung.architecture) for rung in rungs}
     aps = {rung.name: found.get(network_key(rung.architecture), []) for rung in rungs}

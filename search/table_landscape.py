@@ -19,12 +19,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spinenas.results.training_table import read_table
 from spinenas.search.built_labels import built_labels
 from spinenas.search.landscapes import Draws
-from spinenas.space.errors import UserError
+from spinenas.search.measured_curves import measured_curves
 from spinenas.space.genotype import MAX_LEVEL, Genotype
-from spinenas.space.graph import built_graph, network_key
+from spinenas.space.graph import built_graph
 from spinenas.space.random_streams import generator
 from spinenas.space.search_space import SearchSpace
 
@@ -32,7 +31,6 @@ Floats = NDArray[np.float64]
 
 RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 NUM_FOLDS = 10
-MIN_NETWORKS = 20
 _SIDE = MAX_LEVEL + 1
 
 
@@ -64,12 +62,12 @@ def table_score(path: Path, number: int, space: SearchSpace) -> Callable[[Genoty
             random part.
         space: whose genotypes the table must hold.
     """
-    genotypes, means = _networks(path, space)
-    fit = measured_fit(path, space)
+    walks, means = _learnt_from(path, space)
+    fit = _fit(walks, means)
     kept = np.arange(len(means))
     if number:
         kept = np.sort(generator(number, "landscape/table").integers(len(means), size=len(means)))
-    rows = _walks([genotypes[place] for place in kept.tolist()])
+    rows = walks[kept]
     middle = float(means[kept].mean())
     dual = np.linalg.solve(rows @ rows.T + fit.ridge * np.eye(len(rows)), means[kept] - middle)
     weights = dual @ rows
@@ -87,10 +85,18 @@ def table_score(path: Path, number: int, space: SearchSpace) -> Callable[[Genoty
 
 def measured_fit(path: Path, space: SearchSpace) -> Fit:
     """Return how well the regression foretells networks of the table that it was not given. Raises UserError."""
+    return _fit(*_learnt_from(path, space))
+
+
+def _learnt_from(path: Path, space: SearchSpace) -> tuple[Floats, Floats]:
+    """The walks of a table's networks, and the mean AP of each."""
+    networks = measured_curves(path).networks(space, use="a landscape is learnt from").values()
+    return _walks([genotype for genotype, _ in networks]), np.array([np.mean(aps) for _, aps in networks])
+
+
+def _fit(rows: Floats, means: Floats) -> Fit:
     from spinenas.results.ranks import kendall  # scipy
 
-    genotypes, means = _networks(path, space)
-    rows = _walks(genotypes)
     folds = generator(0, "landscape/folds").permutation(len(means)) % NUM_FOLDS
     best: tuple[float, float, Floats] | None = None
     for ridge in RIDGES:
@@ -108,20 +114,6 @@ def measured_fit(path: Path, space: SearchSpace) -> Fit:
     return Fit(
         len(means), 1 - error / max(float(means.var()), 1e-12), kendall(foretold, means), ridge, math.sqrt(error)
     )
-
-
-def _networks(path: Path, space: SearchSpace) -> tuple[list[Genotype], Floats]:
-    """The networks of a table that are of the space, and the mean AP of each."""
-    found: dict[str, tuple[Genotype, list[float]]] = {}
-    for training in read_table(path).trainings:
-        genotype = Genotype.from_text(training.genotype)
-        if space.contains(genotype):  # and not a published network of another window, say
-            found.setdefault(network_key(genotype), (genotype, []))[1].append(training.ap)
-    if len(found) < MIN_NETWORKS:
-        raise UserError(
-            f"{path} has {len(found)} networks of {space.name}; a landscape is learnt from {MIN_NETWORKS} or more"
-        )
-    return [genotype for genotype, _ in found.values()], np.array([np.mean(aps) for _, aps in found.values()])
 
 
 def _walks(genotypes: Sequence[Genotype]) -> Floats:

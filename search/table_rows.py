@@ -8,45 +8,32 @@ own proposal. Results are the table's trainings, true values the means of all tr
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
-from spinenas.results.record import Evaluation
+from spinenas.results.record import Evaluation, Failure
 from spinenas.search.built_labels import built_labels
 from spinenas.search.measured_curves import measured_curves
-from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
 from spinenas.space.random_streams import generator
 from spinenas.space.search_space import SearchSpace
 
-FEWEST_ROWS = 20
-
 
 class TableRows:
-    """The networks of a table that are of a space.
+    """The networks of a table that are of a space, as a landscape. Reading them raises UserError.
 
     Attributes:
-        name: for streams of random numbers.
+        genotypes: by network key.
     """
 
-    name = "rows"
-
     def __init__(self, path: Path, space: SearchSpace) -> None:
-        """Read them. Raises UserError."""
-        measured = measured_curves(path)
-        self._genotypes = {key: genotype for key, genotype in measured.genotypes().items() if space.contains(genotype)}
-        if len(self._genotypes) < FEWEST_ROWS:
-            raise UserError(
-                f"{path} has {len(self._genotypes)} networks of {space.name}; searches are replayed on {FEWEST_ROWS} "
-                "or more"
-            )
-        self._aps = {key: aps for key, aps in measured.aps().items() if key in self._genotypes}
-        self._labels = {key: built_labels(genotype) for key, genotype in self._genotypes.items()}
+        networks = measured_curves(path).networks(space, use="searches are replayed on")
+        self.genotypes = {key: genotype for key, (genotype, _) in networks.items()}
+        self._aps = {key: aps for key, (_, aps) in networks.items()}
         means = np.array([np.mean(aps) for aps in self._aps.values()])
         self._mean, self._spread = float(means.mean()), float(means.std())
 
@@ -54,25 +41,53 @@ class TableRows:
         """Return the mean of its trainings, in standard deviations above the mean of all rows."""
         return (float(np.mean(self._aps[network_key(genotype)])) - self._mean) / self._spread
 
-    def measured(self, genotype: Genotype, replicate: int, seed: int) -> Evaluation:
-        """Return one of its trainings; which comes first follows from the seed, and after the last the first again."""
+    def train(self, genotype: Genotype, replicate: int, *, seed: int, noise: float) -> Evaluation:
+        """Return one of its trainings; which comes first follows from the seed, and after the last the first again.
+
+        They have the noise they have.
+        """
         key = network_key(genotype)
         aps = self._aps[key]
         order = generator(seed, f"bench/rows/{key}").permutation(len(aps))
         return Evaluation(aps[order[replicate % len(aps)]])
 
-    def ask(self, controller: Controller, taken: Sequence[Genotype]) -> Proposal | None:
-        """Let a controller propose a row that was not asked for yet. Raises SpaceExhausted when there is none."""
-        known = {network_key(genotype) for genotype in taken}
-        left = [key for key in self._genotypes if key not in known]
-        if not left:
+
+class AskedForRows:
+    """A controller whose proposals are the rows most like what another one proposes, each once.
+
+    Args:
+        controller: who searches.
+        rows: all there is.
+    """
+
+    def __init__(self, controller: Controller, rows: TableRows) -> None:
+        self._controller = controller
+        self._left = dict(rows.genotypes)
+        self._labels = {key: built_labels(genotype) for key, genotype in self._left.items()}
+
+    def ask(self) -> Proposal | None:
+        """Return the row that is most like what the controller wants. Raises SpaceExhausted."""
+        if not self._left:
             raise SpaceExhausted("every row was asked for")
-        wanted = copy.deepcopy(controller).ask()
+        wanted = copy.deepcopy(self._controller).ask()
         if wanted is None:
             return None
         assert isinstance(wanted.genotype, Genotype), "a search proposes genotypes"
         labels = built_labels(wanted.genotype)
-        nearest = max(left, key=lambda key: (labels & self._labels[key]).total())
-        proposal = replace(wanted, genotype=self._genotypes[nearest])
-        controller.replay_ask(proposal)
+        nearest = max(self._left, key=lambda key: (labels & self._labels[key]).total())
+        proposal = replace(wanted, genotype=self._left[nearest])
+        self.replay_ask(proposal)
         return proposal
+
+    def tell(self, number: int, result: Evaluation | Failure) -> bool:
+        """Pass a result on."""
+        return self._controller.tell(number, result)
+
+    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
+        """Pass archived knowledge on."""
+        self._controller.observe(genotype, evaluation)
+
+    def replay_ask(self, proposal: Proposal) -> None:
+        """Adopt a recorded proposal."""
+        self._left.pop(network_key(proposal.genotype), None)
+        self._controller.replay_ask(proposal)

@@ -173,6 +173,11 @@ def path_figures(graph: BuiltGraph) -> dict[int, PathFigures]:
     return {node.level: PathFigures(*found[node.node]) for node in graph.nodes if node.is_output}
 
 
+def lost_levels(graph: BuiltGraph) -> dict[int, int]:
+    """Return by level of the outputs, ascending, how many levels coarser the least coarse way to it gets."""
+    return {level: figures.coarsest - level for level, figures in sorted(path_figures(graph).items())}
+
+
 def network_key(architecture: Architecture) -> str:
     """Return the identity of the network that is built, without its scaling: 16 hex digits."""
     if isinstance(architecture, Baseline):

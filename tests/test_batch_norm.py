@@ -8,40 +8,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_task import SMALL_GENOTYPE, small_dataset, small_task
 from torch import nn
 
 from spinenas.proxy_task.augment import letterboxed
 from spinenas.proxy_task.batch_norm import BATCH_IMAGES, estimate_batch_norms
 from spinenas.proxy_task.batches import pixels
-from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
+from spinenas.proxy_task.config import EvalConfig, TaskConfig
 from spinenas.proxy_task.evaluate_weights import evaluate_weights
 from spinenas.proxy_task.labelled_images import LabelledImages
-from spinenas.proxy_task.synthetic import generate_dataset
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.weights_file import load_detector
 from spinenas.results.record import COCO_METRICS, Evaluation
-from spinenas.space.genotype import Genotype
-from spinenas.space.scaling import Scaling
 
-GENOTYPE = Genotype.from_text("2b 2b / 3b0,1 3b0,1! 4r1,2! 5r3,4!")
+GENOTYPE = SMALL_GENOTYPE
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> TaskConfig:
     """Three epochs of four steps on 32 images of 96 px."""
-    folder = tmp_path_factory.mktemp("data") / "shapes"
-    folder.mkdir()
-    generate_dataset(folder, num_train=40, num_val=6, image_size_pixels=96, seed=1)
-    return TaskConfig(
-        image_size_pixels=96,
-        scaling=Scaling("test", 0.125, 8, 1.0, 1),
-        data=DataConfig(folder=str(folder), cache_folder=str(tmp_path_factory.getbasetemp() / "cache")),
-        head=HeadConfig(num_convs=1, channels=8, anchor_scale=2.0, num_scales=1),
-        loss=LossConfig(box_weight=10.0, mask_zero_targets=False),
-        train=TrainConfig(epochs=3, batch_size=8, optimizer="adamw", learning_rate=3e-3, warmup_steps=0.1),
-        eval=EvalConfig(pre_nms_top=100, score_threshold=0.0, plus_one_decoding=False, bn_images=16),
-    )
+    evaluation = EvalConfig(pre_nms_top=100, score_threshold=0.0, plus_one_decoding=False, bn_images=16)
+    return small_task(small_dataset(tmp_path_factory), tmp_path_factory, evaluation, epochs=3)
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_task import SMALL_GENOTYPE, small_dataset, small_task
 
 from spinenas.proxy_task import checkpoint
-from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
-from spinenas.proxy_task.synthetic import generate_dataset
+from spinenas.proxy_task.config import EvalConfig, TaskConfig
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.train import TrainState
 from spinenas.results.atomic_write import write_bytes_atomically
@@ -30,28 +30,16 @@ from spinenas.results.run_folder import CHECKPOINT, RunFolder
 from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
 from spinenas.search.controller_config import ControllerConfig
 from spinenas.search.loop import Run, resume, run_search
-from spinenas.space.genotype import Genotype
-from spinenas.space.scaling import Scaling
 
-GENOTYPE = Genotype.from_text("2b 2b / 3b0,1 3b0,1! 4r1,2! 5r3,4!")
+GENOTYPE = SMALL_GENOTYPE
 FILE = CHECKPOINT
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> TaskConfig:
     """Three epochs of four steps on 32 images of 96 px, AP after the second and the third."""
-    folder = tmp_path_factory.mktemp("data") / "shapes"
-    folder.mkdir()
-    generate_dataset(folder, num_train=40, num_val=6, image_size_pixels=96, seed=1)
-    return TaskConfig(
-        image_size_pixels=96,
-        scaling=Scaling("test", 0.125, 8, 1.0, 1),
-        data=DataConfig(folder=str(folder), cache_folder=str(tmp_path_factory.getbasetemp() / "cache")),
-        head=HeadConfig(num_convs=1, channels=8, anchor_scale=2.0, num_scales=1),
-        loss=LossConfig(box_weight=10.0, mask_zero_targets=False),
-        train=TrainConfig(epochs=3, batch_size=8, optimizer="adamw", learning_rate=3e-3, warmup_steps=0.1),
-        eval=EvalConfig(pre_nms_top=100, every_epochs=2, score_threshold=0.0, plus_one_decoding=False),
-    )
+    evaluation = EvalConfig(pre_nms_top=100, every_epochs=2, score_threshold=0.0, plus_one_decoding=False)
+    return small_task(small_dataset(tmp_path_factory), tmp_path_factory, evaluation, epochs=3)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from spinenas.search.cli import main
 from spinenas.search.controller_bench import NOISES, cells, run_cells, summary
 from spinenas.search.controller_trials import BY_MADDS, Cell, checkpoints, run_cell
 from spinenas.search.measured_curves import measured_curves
-from spinenas.search.table_rows import TableRows
+from spinenas.search.table_rows import AskedForRows, TableRows
 from spinenas.space.errors import UserError
 from spinenas.space.graph import network_key
 from spinenas.space.search_space import SearchSpace
@@ -163,19 +163,19 @@ def test_rows_of_a_table_are_all_there_is():
 def test_the_row_most_alike_is_asked_for_in_place_of_a_proposal_and_learnt_from_as_one():
     table, space = TableRows(TABLE, SearchSpace.spinenet49()), SearchSpace.spinenet49()
     rows = list(measured_curves(TABLE).genotypes().values())
-    controller = RegularizedEvolution(space, population_size=8, tournament_size=2, seed=3)
+    controller = AskedForRows(RegularizedEvolution(space, population_size=8, tournament_size=2, seed=3), table)
     taken = []
     for _ in rows:
-        proposal = table.ask(controller, taken)
+        proposal = controller.ask()
         assert proposal.genotype in rows
         assert proposal.genotype not in taken
         taken.append(proposal.genotype)
-        result = table.measured(proposal.genotype, 0, seed=5)
+        result = table.train(proposal.genotype, 0, seed=5, noise=0.0)
         assert result.objective in measured_curves(TABLE).aps()[network_key(proposal.genotype)]
         assert controller.tell(proposal.number, result)
     with pytest.raises(SpaceExhausted):
-        table.ask(controller, taken)
-    replicates = {table.measured(rows[0], number, seed=5).objective for number in range(3)}
+        controller.ask()
+    replicates = {table.train(rows[0], number, seed=5, noise=0.0).objective for number in range(3)}
     assert replicates == set(measured_curves(TABLE).aps()[network_key(rows[0])])
 
 

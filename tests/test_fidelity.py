@@ -8,26 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_task import SMALL_GENOTYPE, small_dataset
 
 import spinenas.proxy_task.task as task_module
 from spinenas.proxy_task.coco import Annotations, find_split, read_annotations, training_subset
 from spinenas.proxy_task.config import DataConfig, HeadConfig, TaskConfig, TrainConfig
-from spinenas.proxy_task.synthetic import generate_dataset
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.search.presets import preset
 from spinenas.space.errors import UserError
-from spinenas.space.genotype import Genotype
 from spinenas.space.scaling import Scaling
-
-SMALL_GENOTYPE = Genotype.from_text("2b 2b / 3b0,1 3b0,1! 4r1,2! 5r3,4!")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "shapes"
-    folder.mkdir()
-    generate_dataset(folder, num_train=50, num_val=2, image_size_pixels=96, seed=1)
-    return folder
+    return small_dataset(tmp_path_factory, num_train=50, num_val=2)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def table(tmp_path):
         for replicate in range(2)
     ]  # fmt: skip
     path = tmp_path / "table.csv.gz"
-    write_table(path, {}, trainings)
+    write_table(path, {"space": SPACE.name}, trainings)
     return path
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 from shared_fixtures import REPOSITORY
+from small_task import SMALL_GENOTYPE, small_dataset, small_task
 
-from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
+from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
 from spinenas.proxy_task.device import choose_device, peak_memory_bytes, reset_peak_memory
 from spinenas.proxy_task.evaluate_weights import evaluate_weights
 from spinenas.proxy_task.losses import detection_loss
-from spinenas.proxy_task.synthetic import generate_dataset
 from spinenas.proxy_task.task import ProxyTask, failure_kind
 from spinenas.proxy_task.train import Diverged, bn_momentum_for, learning_rate_at, make_optimizer
 from spinenas.proxy_task.weights_file import load_detector
@@ -31,29 +31,17 @@ from spinenas.space.graph import network_key
 from spinenas.space.published import MOBILE_49, R23_SP30, SPINENET_49
 from spinenas.space.scaling import SCALINGS, Scaling
 
-SMALL_GENOTYPE = Genotype.from_text("2b 2b / 3b0,1 3b0,1! 4r1,2! 5r3,4!")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of 40 training and 6 val images of 96 px."""
-    folder = tmp_path_factory.mktemp("data") / "shapes"
-    folder.mkdir()
-    generate_dataset(folder, num_train=40, num_val=6, image_size_pixels=96, seed=1)
-    return folder
+    return small_dataset(tmp_path_factory)
 
 
 @pytest.fixture
 def config(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> TaskConfig:
-    return TaskConfig(
-        image_size_pixels=96,
-        scaling=Scaling("test", 0.125, 8, 1.0, 1),
-        data=DataConfig(folder=str(folder), cache_folder=str(tmp_path_factory.getbasetemp() / "cache")),
-        head=HeadConfig(num_convs=1, channels=8, anchor_scale=2.0, num_scales=1),
-        loss=LossConfig(box_weight=10.0, mask_zero_targets=False),
-        train=TrainConfig(epochs=2, batch_size=8, optimizer="adamw", learning_rate=3e-3, warmup_steps=0.1),
-        eval=EvalConfig(pre_nms_top=100, plus_one_decoding=False),
-    )
+    evaluation = EvalConfig(pre_nms_top=100, plus_one_decoding=False)
+    return small_task(folder, tmp_path_factory, evaluation, epochs=2)
 
 
 def test_a_trial_returns_all_that_an_evaluation_promises(config: TaskConfig) -> None:
