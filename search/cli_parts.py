@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from spinenas.search.amount import amount
 from spinenas.search.stop_signals import Terminated
+from spinenas.space.errors import UserError
 
 if TYPE_CHECKING:
     from spinenas.search.config import SearchConfig
@@ -71,17 +73,11 @@ def write_plot(svg: str, plot: Path, force: bool) -> None:
     click.echo(f"drew it in {plot}", err=True)
 
 
-def amount(text: str) -> float:
-    """Return the number that a text such as "5G" stands for: K, M, G and T are factors of a thousand each."""
-    factor = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}.get(text.strip()[-1:].upper())
-    try:
-        return float(text.strip()[:-1]) * factor if factor else float(text)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is no number such as 5G, 28.5M or 5e9") from None
-
-
 def _amount(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
-    return None if text is None else amount(text)
+    try:
+        return None if text is None else amount(text)
+    except UserError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 constraint_options = options(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spinenas.proxy_task.config import TaskConfig
+from spinenas.search.amount import Amount
 from spinenas.space.errors import UserError
 from spinenas.space.limits import CostTarget, Limits
 
@@ -14,15 +15,15 @@ class ConstraintsConfig:
     """What every proposal satisfies.
 
     Attributes:
-        max_params: trainable parameters of the detector at most; None for any number.
+        max_params: trainable parameters of the detector at most, such as 28.5e6 or "28.5M"; None for any number.
         max_madds: multiply-adds of the detector for one image at most; None for any number.
         target: what is counted: a published scaling and an image size, such as "49@640", with that model's head for
             COCO; None for the detector that the task trains.
         class_channels: of the detector that the task trains; filled in when the data is known.
     """
 
-    max_params: float | None = None
-    max_madds: float | None = None
+    max_params: Amount | None = None
+    max_madds: Amount | None = None
     target: str | None = None
     class_channels: int | None = None
 

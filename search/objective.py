@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spinenas.controller.objectives import SoftCost
+from spinenas.search.amount import Amount
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.limits import CostTarget
@@ -25,7 +26,7 @@ class ObjectiveConfig:
     """
 
     kind: Literal["ap", "soft", "front"] = "ap"
-    target_madds: float | None = None
+    target_madds: Amount | None = None
     weight: float = -0.07
 
     def __post_init__(self) -> None:

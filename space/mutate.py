@@ -113,11 +113,12 @@ def _rearrange(space: SearchSpace, genotype: Genotype, order: Sequence[int], rng
     for node in range(num_stem, space.num_nodes):
         block = genotype.blocks[order[node] - num_stem]
         candidates = space.parent_candidates(node)
-        parents = [place[parent] for parent in block.parents if place[parent] in candidates]
-        while len(parents) < 2:
-            free = [parent for parent in candidates if parent not in parents]
-            parents.append(free[rng.integers(len(free))])
-        blocks.append(replace(block, parents=_sorted_pair(*parents)))
+        kept = [place[parent] for parent in block.parents if place[parent] in candidates]
+        while len(kept) < 2:
+            free = [parent for parent in candidates if parent not in kept]
+            kept.append(free[rng.integers(len(free))])
+        parents = _sorted_pair(*kept)
+        blocks.append(block if parents == block.parents else replace(block, parents=parents))
     return Genotype(tuple(blocks), genotype.stem)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
 from fake_task import FakeTask
@@ -12,8 +11,8 @@ from fake_task import FakeTask
 from spinenas.controller import SpaceExhausted, make_controller
 from spinenas.controller.choices import CONTROLLERS
 from spinenas.results.record import Evaluation
-from spinenas.search.cli_parts import amount
-from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
+from spinenas.search.amount import amount
+from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig, load_config
 from spinenas.search.constraints import ConstraintsConfig
 from spinenas.search.estimate import estimate
 from spinenas.search.loop import resume, run_search, search_or_resume
@@ -213,5 +212,15 @@ def test_amounts_may_be_given_as_people_say_them(text: str, number: float) -> No
 
 @pytest.mark.parametrize("text", ["G", "5X", "", "five"])
 def test_an_amount_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="no number"):
+    with pytest.raises(UserError, match="no number"):
         amount(text)
+
+
+def test_a_configuration_may_give_amounts_as_text() -> None:
+    config = load_config(
+        {"constraints": {"max_madds": "60G", "max_params": 28.5e6}, "objective": {"kind": "soft", "target_madds": "5G"}}
+    )
+    assert (config.constraints.max_madds, config.constraints.max_params) == (60e9, 28.5e6)
+    assert config.objective.target_madds == 5e9
+    with pytest.raises(UserError, match=r"constraints\.max_madds' is '60X'; it is a number such as 5e9, or a text"):
+        load_config({"constraints": {"max_madds": "60X"}})

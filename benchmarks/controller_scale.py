@@ -1,0 +1,64 @@
+"""Memory of a controller that knows 100,000 trials, and whether 1000 workers that ask at once get as many networks.
+
+    python benchmarks/controller_scale.py [NAME...] [--known 100000] [--at-once 1000]
+
+Each controller has a process of its own. It is told recorded trials of random networks, then so many workers ask before
+any has a result. Memory is the most that was resident, the interpreter and its libraries included. Optuna's samplers
+take seconds to propose at that length; try them with --known 1000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import platform
+import resource
+import time
+from datetime import date
+
+import numpy as np
+from controller_speed import MAKERS, SPACE, evaluation
+
+from spinenas.controller import Proposal
+from spinenas.space.graph import network_key
+
+
+def row(name: str, num_known: int, at_once: int) -> str:
+    """A controller's figures, as a line of the table."""
+    controller, rng = MAKERS[name](), np.random.default_rng(1)
+    started = time.process_time()
+    for number in range(num_known):
+        genotype = SPACE.sample(rng)
+        controller.replay_ask(Proposal(number, genotype))
+        controller.tell(number, evaluation(genotype, rng))
+    told = time.process_time()
+    asked = [controller.ask() for _ in range(at_once)]
+    networks = {network_key(proposal.genotype) for proposal in asked if proposal is not None}
+    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return (
+        f"{name:24} {num_known:7} {told - started:10.1f} {megabytes:8.0f} {at_once:8} {len(networks):9} "
+        f"{1000 * (time.process_time() - told) / max(at_once, 1):8.2f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MAKERS)}; default: all but tpe")
+    parser.add_argument("--known", type=int, default=100_000, help="trials with a result")
+    parser.add_argument("--at-once", type=int, default=1000, help="workers that ask then")
+    arguments = parser.parse_args()
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # of the processes that are begun now
+    print(
+        f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
+        f"Python {platform.python_version()}, numpy {np.__version__}"
+    )
+    print(f"{'':24} {'known':>7} {'seconds':>10} {'MB':>8} {'at once':>8} {'networks':>9} {'ms each':>8}")
+    context = multiprocessing.get_context("spawn")
+    for name in arguments.names or [name for name in MAKERS if name != "tpe"]:
+        with context.Pool(1) as pool:
+            print(pool.apply(row, (name, arguments.known, arguments.at_once)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
