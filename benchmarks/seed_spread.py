@@ -24,8 +24,9 @@ from spinenas.proxy_task.config import TaskConfig
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.results.analysis import intraclass_correlation
 from spinenas.results.record import Failure
-from spinenas.search.loop import Run, trial_seed
+from spinenas.search.driver import trial_seed
 from spinenas.search.presets import preset
+from spinenas.search.run import Run
 from spinenas.space import Genotype, SearchSpace, sample_without_dead_blocks
 from spinenas.space.random_streams import generator, seed_for
 

@@ -40,7 +40,7 @@ from spinenas.space.errors import UserError
 
 if TYPE_CHECKING:
     from spinenas.search.config import SearchConfig
-    from spinenas.search.loop import Run
+    from spinenas.search.run import Run
     from spinenas.search.target import Target
 
 
@@ -243,7 +243,7 @@ main.add_command(space)
 @format_options
 def leaderboard(run: Path, top: int, front: bool, format: str | None) -> None:
     """Rank the networks of a run, by the mean over their trainings."""
-    from spinenas.search.loop import Run
+    from spinenas.search.run import Run
 
     _print_leaderboard(Run.open(run), top, format, front=front)
 

@@ -53,8 +53,8 @@ def export(
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def to_optuna(run: Path, out: Path, force: bool) -> None:
     """Write a run as an Optuna study, for optuna-dashboard and Optuna's plots."""
-    from spinenas.search.loop import Run
     from spinenas.search.optuna_study import write_optuna_study
+    from spinenas.search.run import Run
 
     write_optuna_study(Run.open(run), out, force=force)
     click.echo(f"wrote {run} to {out}; look at it by: optuna-dashboard sqlite:///{out}", err=True)

@@ -29,7 +29,7 @@ from spinenas.search.cli_parts import (
 
 if TYPE_CHECKING:
     from spinenas.search.config import SearchConfig
-    from spinenas.search.loop import Run
+    from spinenas.search.run import Run
     from spinenas.space.baseline import Architecture
 
 

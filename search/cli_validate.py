@@ -44,7 +44,7 @@ def validate(
     same command goes on with it when it was stopped; once it is complete, the command only prints what was found.
     """
     from spinenas.search.display import display_for
-    from spinenas.search.loop import Run
+    from spinenas.search.run import Run
     from spinenas.search.validation import validate as validate_winner
     from spinenas.search.validation import validation_folder
 

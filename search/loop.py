@@ -1,4 +1,4 @@
-"""Starting, resuming and opening runs; what happens in between is the driver's matter.
+"""Starting and resuming runs; what happens in between is the driver's matter.
 
 What happened is in the journal alone, so that a killed search is continued by folding it: `resume` replays the
 controller and goes on.
@@ -7,88 +7,45 @@ controller and goes on.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import logging
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal
 
 from spinenas.controller.base import Controller
 from spinenas.controller.choices import make_controller
-from spinenas.controller.objectives import RankedByFront, Softened
-from spinenas.controller.replicates import ReplicateLeaders
-from spinenas.results import leaderboard
-from spinenas.results.journal import SCHEMA, Fold, Journal, RunState, fold, read_events
-from spinenas.results.leaderboard import Worth
+from spinenas.results.journal import SCHEMA, Fold, Journal, RunState, read_events
 from spinenas.results.mirror import Mirror
-from spinenas.results.record import Stage, TrialRecord
 from spinenas.results.run_folder import RunFolder
 from spinenas.search.accelerator_time import AcceleratorTime
 from spinenas.search.config import ExecutorConfig, LoggingConfig, SearchConfig
 from spinenas.search.config_document import flattened
-from spinenas.search.data_command import run_once_per_machine, this_session
 from spinenas.search.driver import Display, Driver, now
-from spinenas.search.executor import Executor, Note, Task
-from spinenas.search.forecast import Forecast, forecast_for
+from spinenas.search.executor import Task
+from spinenas.search.forecast import Forecast
+from spinenas.search.run import Run
+from spinenas.search.run_identity import check_identity, identity_of, versions
+from spinenas.search.run_parts import (
+    fetch_data,
+    make_executor,
+    mirror_of,
+    ordered_window,
+    prepared_task,
+    search_controller,
+    with_class_channels,
+)
 from spinenas.search.salvage import salvage
 from spinenas.search.stop_signals import Terminated, stopped_by_sigterm
-from spinenas.search.validating_task import ValidatingTask, ValTask
 from spinenas.search.warm_start import known_results
 from spinenas.space.errors import UserError
 from spinenas.space.search_space import space_by_name
 
-if TYPE_CHECKING:
-    import pandas
-
 logger = logging.getLogger(__name__)
 
 CONFIGURED_IN_PYTHON = "# This run was configured in Python; config.json has every value.\n"
-
-SEARCH_PROTOCOL = 1
-"""Raised whenever the code changes what a resumed run would search: it is then no longer the same run.
-
-The replicates at the end are not part of it: a run begun before they stopped at a settled winner stops there too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run as it stands on disk.
-
-    Attributes:
-        folder: its files.
-    """
-
-    folder: RunFolder
-
-    @classmethod
-    def open(cls, path: str | Path) -> Run:
-        """Open the folder of a run, finished or not. Raises UserError."""
-        return cls(RunFolder.open(Path(path)))
-
-    def state(self) -> RunState:
-        """Read the journal."""
-        return fold(read_events(self.folder.journal_path, epochs=False))
-
-    def records(self) -> list[TrialRecord]:
-        """All trials in the order of their numbers."""
-        return list(self.state().trials.values())
-
-    def leaderboard(self, top: int | None = None) -> pandas.DataFrame:
-        """Return the networks, best mean first."""
-        return leaderboard.leaderboard(self.records(), top)
-
-    def worth(self) -> Worth | None:
-        """Return what an AP is worth at what its genotype costs; None where the run is for AP, or for a front."""
-        return SearchConfig.from_json(self.folder.config()).worth()
-
-    def winner(self) -> TrialRecord | None:
-        """Return the first trial of the best network, None without a complete one."""
-        records = self.records()
-        row = leaderboard.winner(records, self.worth())
-        return None if row is None else records[row["number"]]
 
 
 def run_search(
@@ -146,14 +103,14 @@ def start_run(
     RunFolder.check_free(Path(out))
     display = _with_loggers(display or _Silent(), config, Path(out))
     with stopped_by_sigterm():
-        mirror = _mirror(config)
+        mirror = mirror_of(config)
         if mirror is not None and mirror.holds_run():
             raise UserError(
                 f"{mirror.store.uri} already holds a run; go on with it by --or-resume, or give another storage.mirror"
             )
         fetch_data(config)
-        task = _prepared(task, config, display)
-        config = _with_class_channels(config, task)
+        task = prepared_task(task, config, display)
+        config = with_class_channels(config, task)
         controller = controller_for(config, task)
         known = known_results(warm_start, task_key=task.key, space=space_by_name(config.space.name))
         for observation in known:
@@ -172,19 +129,25 @@ def start_run(
             "data": task.fingerprint,
         }
         # The executor first: where the workers cannot start, no folder is left that refuses the corrected command.
-        with _make_executor(task, config.executor, Path(out), display.note) as executor:
-            run = _identity(task, config) | {"versions": versions()}
+        with make_executor(task, config.executor, Path(out), display.note) as executor:
+            run = identity_of(task, config) | {"versions": versions()}
             at = now()
             started = [
                 {"event": "run_started", "schema": SCHEMA, "at": at, "run": run},
                 *({**observation.to_event(), "at": at} for observation in known),
             ]
             with _begun(Path(out), config, config_toml, about, started, mirror) as (folder, journal):
-                window = _window(config.executor)
+                window = ordered_window(config.executor)
                 driver = Driver(config, folder, journal, task, controller, executor, display, window=window)
                 with display.begin(config.budget.num_trials, None):
                     _drive(driver)
     return Run(folder)
+
+
+def _limited_controller(config: SearchConfig, task: Task) -> Controller:
+    """Make a new run's controller. Raises UserError where nothing is known that its limits allow."""
+    config.check_constraints()
+    return search_controller(config)
 
 
 @contextlib.contextmanager
@@ -251,13 +214,13 @@ def resume(
     if mend:
         mended = salvage(
             folder.journal_path,
-            mirror=_mirror(config),
+            mirror=mirror_of(config),
             seed=config.seed,
-            window=_window(config.executor),
-            make_controller=lambda state: _make_controller(_with_changes(config, state.resumes)),
+            window=ordered_window(config.executor),
+            make_controller=lambda state: search_controller(_with_changes(config, state.resumes)),
         )
         display.note(str(mended or f"{folder.journal_path} is sound, there is nothing to salvage"))
-    opened = Journal.open(folder.journal_path, mirror=_mirror(config), on_wait=display.note)
+    opened = Journal.open(folder.journal_path, mirror=mirror_of(config), on_wait=display.note)
     with opened as journal, stopped_by_sigterm():
         state, time_taken = _read(folder.journal_path)
         given = {"num_trials": num_trials, "max_accelerator_hours": max_accelerator_hours}
@@ -272,15 +235,15 @@ def resume(
             return Run(folder)
 
         fetch_data(config)
-        task = _prepared(task, config, display)
-        _check_identity(path, state.run, _identity(task, config))
-        controller = _make_controller(config)
-        window = _window(config.executor)
+        task = prepared_task(task, config, display)
+        check_identity(path, state.run, identity_of(task, config))
+        controller = search_controller(config)
+        window = ordered_window(config.executor)
         executor = executor or config.executor
         executor = replace(executor, workers=workers or executor.workers, address=address or executor.address)
         config = replace(config, executor=executor)
         # Nothing is appended before the workers stand.
-        with _make_executor(task, executor, folder.path, display.note) as running:
+        with make_executor(task, executor, folder.path, display.note) as running:
             driver = Driver(
                 config, folder, journal, task, controller, running, display, window=window, time_taken=time_taken
             )
@@ -308,7 +271,7 @@ def search_or_resume(
     """
     display = display or _Silent()
     path = Path(out)
-    mirror = _mirror(config)
+    mirror = mirror_of(config)
     if not (path / "journal.jsonl").exists() and mirror is not None and mirror.holds_run():
         display.note(f"bringing {path} back from {mirror.store.uri}")
         mirror.restore(path)
@@ -347,15 +310,6 @@ def _check_same_search(path: Path, begun_with: SearchConfig, given: SearchConfig
                 f"{path} holds another search: its {key} is {before.get(key)!r}, not {after.get(key)!r}; "
                 "give the command it was begun with, or another --out"
             )
-
-
-def _window(executor: ExecutorConfig) -> int | None:
-    """How many trials an ordered run asks ahead; None for any other. A serial run is ordered by itself."""
-    return executor.workers if executor.ordered else None
-
-
-def _mirror(config: SearchConfig) -> Mirror | None:
-    return None if config.storage.mirror is None else Mirror(config.storage.mirror)
 
 
 def _read(path: Path) -> tuple[RunState, AcceleratorTime]:
@@ -409,127 +363,3 @@ class _Silent:
 
     def note(self, text: str) -> None:
         pass
-
-
-def _prepared(task: Task | None, config: SearchConfig, display: Display) -> Task:
-    """Prepare the given task or, where there is none, that of the configuration, and tell what is predicted of it.
-
-    No task of a run sees val, except where the run is there to look at it.
-    """
-    chosen = task or proxy_task(config)
-    if config.controller.name == "plan" and config.controller.plan.stage == Stage.VALIDATE:
-        chosen = ValidatingTask(cast(ValTask, chosen))
-    chosen.prepare()
-    forecast = forecast_for(chosen, config) if task is None else None
-    if forecast is not None:
-        display.expect(forecast)
-    return chosen
-
-
-def _make_controller(config: SearchConfig) -> Controller:
-    space = space_by_name(config.space.name)
-    limits = config.constraints.limits(config.task)
-    options = config.controller.options()
-    searcher = make_controller(config.controller.name, space, seed=config.seed, feasible=limits, **options)
-    budget, target = config.budget, config.constraints.cost_target(config.task)
-    soft_cost, front_costs = config.objective.soft_cost(target), config.objective.front_costs(target)
-    if config.controller.name == "plan":
-        soft_cost = front_costs = None
-    if soft_cost is not None:
-        searcher = Softened(searcher, soft_cost)
-    if front_costs is not None:
-        searcher = RankedByFront(searcher, front_costs)
-    return ReplicateLeaders(
-        searcher,
-        num_trials=budget.num_trials,
-        share=budget.replicate_share,
-        worth=soft_cost,
-        front_costs=front_costs,
-    )
-
-
-def _limited_controller(config: SearchConfig, task: Task) -> Controller:
-    """Make a new run's controller. Raises UserError where nothing is known that its limits allow."""
-    config.check_constraints()
-    return _make_controller(config)
-
-
-def _with_class_channels(config: SearchConfig, task: Task) -> SearchConfig:
-    """Know the detector whose costs count, where it is the one that the task trains on its data."""
-    constraints = config.constraints
-    num = getattr(task, "class_channels", None)
-    if not config.counts_costs or constraints.target is not None or num is None:
-        return config
-    return replace(config, constraints=replace(constraints, class_channels=num))
-
-
-def _make_executor(task: Task, config: ExecutorConfig, run: Path, note: Note) -> Executor:
-    """Make the executor of a run, whose folder need not exist yet."""
-    # Imported here: Ray takes seconds, and a serial search does without.
-    if config.kind == "serial":
-        from spinenas.search.serial import SerialExecutor
-
-        return SerialExecutor(task, config, note)
-    if config.kind == "ray":
-        from spinenas.search.ray_actors import RayExecutor
-
-        return RayExecutor(task, config, note)
-    from spinenas.search.ray_tune import TuneExecutor
-
-    return TuneExecutor(task, config, run.absolute() / "tune", note)
-
-
-def fetch_data(config: SearchConfig) -> None:
-    """Run the configuration's data command on this machine. Raises UserError."""
-    if config.executor.data_command is not None:
-        run_once_per_machine(config.executor.data_command, this_session())
-
-
-def proxy_task(config: SearchConfig) -> Task:
-    """Make the task of a configuration."""
-    from spinenas.proxy_task.task import ProxyTask  # torch
-
-    return ProxyTask(config.task, threads=config.executor.threads_per_trial)
-
-
-def _identity(task: Task, config: SearchConfig) -> dict[str, Any]:
-    """What must be the same for a run to be continued."""
-    return {
-        "space": space_by_name(config.space.name).identity,
-        "data": task.fingerprint,
-        "task_key": task.key,
-        "search_protocol": SEARCH_PROTOCOL,
-    }
-
-
-def _check_identity(path: str | Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to continue a run as another one. Raises UserError naming what changed."""
-    said = {
-        "space": "the search space changed",
-        "data": "the data changed",
-        "task_key": "the task changed",
-        "search_protocol": "this version of the code searches differently",
-    }
-    for name, words in said.items():
-        if before.get(name) == now[name]:
-            continue
-        old, new = before.get(name), now[name]
-        if isinstance(old, dict) and isinstance(new, dict):
-            changed = [key for key in new if old.get(key) != new[key]]
-            old, new = {key: old.get(key) for key in changed}, {key: new[key] for key in changed}
-        raise UserError(
-            f"{path} cannot be resumed, {words}: it was {old}, it is {new}; bring back what it was, or start a new run"
-        )
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    packages = ("spinenas", "torch", "ray", "numpy", "hotcoco")
-    return {"python": platform.python_version()} | {name: _version(name) for name in packages}
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"  # such as our own code on a worker that it was sent to

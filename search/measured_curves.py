@@ -9,7 +9,7 @@ from typing import Any
 from spinenas.results.record import Status
 from spinenas.results.training_table import read_table
 from spinenas.search.config import SearchConfig
-from spinenas.search.loop import Run
+from spinenas.search.run import Run
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.search_space import SearchSpace, space_by_name

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from spinenas.results.record import Status, TrialRecord
 from spinenas.search.config import SearchConfig
-from spinenas.search.loop import Run
+from spinenas.search.run import Run
 from spinenas.space.errors import UserError
 from spinenas.space.search_space import SearchSpace, space_by_name
 

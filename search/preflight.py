@@ -15,7 +15,8 @@ from spinenas.results.mirror import Store
 from spinenas.search.config import SearchConfig
 from spinenas.search.data_command import run_once_per_machine, this_session
 from spinenas.search.executor import Note
-from spinenas.search.loop import proxy_task, versions
+from spinenas.search.run_identity import versions
+from spinenas.search.run_parts import proxy_task
 from spinenas.space.errors import UserError, first_line
 from spinenas.space.genotype import Genotype
 from spinenas.space.published import SPINENET_49

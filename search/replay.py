@@ -19,8 +19,10 @@ from spinenas.search.config import BudgetConfig, HalvingConfig, SearchConfig, St
 from spinenas.search.constraints import ConstraintsConfig
 from spinenas.search.driver import Display
 from spinenas.search.executor import Task
-from spinenas.search.loop import Run, proxy_task, start_run
+from spinenas.search.loop import start_run
 from spinenas.search.objective import ObjectiveConfig
+from spinenas.search.run import Run
+from spinenas.search.run_parts import proxy_task
 from spinenas.space.baseline import Architecture, architecture_from_text
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype

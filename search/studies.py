@@ -23,9 +23,10 @@ from spinenas.search.constraints import ConstraintsConfig
 from spinenas.search.controller_config import ControllerConfig, PlanConfig
 from spinenas.search.driver import Display
 from spinenas.search.executor import Task
-from spinenas.search.loop import CONFIGURED_IN_PYTHON, Run, search_or_resume
+from spinenas.search.loop import CONFIGURED_IN_PYTHON, search_or_resume
 from spinenas.search.measured_curves import measured_curves
 from spinenas.search.objective import ObjectiveConfig
+from spinenas.search.run import Run
 from spinenas.space.baseline import Architecture, Baseline
 from spinenas.space.cost import backbone_cost
 from spinenas.space.errors import UserError

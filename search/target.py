@@ -22,7 +22,7 @@ from spinenas.space.scaling import BASELINE_SCALING, SCALINGS, Scaling
 if TYPE_CHECKING:
     from spinenas.results.drawing import Subject
     from spinenas.results.record import TrialRecord
-    from spinenas.search.loop import Run
+    from spinenas.search.run import Run
 
 WEIGHTS_SUFFIX = ".safetensors"
 
@@ -205,7 +205,7 @@ def _weights(path: Path) -> Target:
 def _trial(folder: str, number: str) -> Target:
     """Find a trial of a run by its number, or the best one. Raises UserError."""
     from spinenas.search.config import SearchConfig
-    from spinenas.search.loop import Run
+    from spinenas.search.run import Run
 
     run = Run.open(folder)
     records = run.records()

@@ -17,7 +17,8 @@ from spinenas.results.record import Stage, TrialRecord
 from spinenas.results.run_folder import RunFolder
 from spinenas.search.config import BudgetConfig, SearchConfig, StorageConfig
 from spinenas.search.driver import Display
-from spinenas.search.loop import Run, fetch_data, proxy_task
+from spinenas.search.run import Run
+from spinenas.search.run_parts import fetch_data, proxy_task
 from spinenas.search.studies import run_study
 from spinenas.search.validating_task import ValTask
 from spinenas.space.baseline import Architecture, architecture_from_text

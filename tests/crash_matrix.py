@@ -54,7 +54,8 @@ from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
 from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
 from spinenas.search.controller_config import ControllerConfig
 from spinenas.search.executor import Event, Executor, Job
-from spinenas.search.loop import Run, resume, run_search
+from spinenas.search.loop import resume, run_search
+from spinenas.search.run import Run
 from spinenas.space.genotype import Genotype
 from spinenas.space.search_space import space_by_name
 
@@ -348,7 +349,7 @@ def search_or_resume(configuration: Configuration, place: Path, *, session: int,
         _write(said, json.dumps({"what": what, "session": session, **about}).encode() + b"\n")
 
     steps = Steps(kill)
-    serial = loop._make_executor
+    serial = loop.make_executor
 
     def make_executor(task: Any, config: ExecutorConfig, run: Path, note: Any) -> Executor:
         if config.kind == "serial":
@@ -363,7 +364,7 @@ def search_or_resume(configuration: Configuration, place: Path, *, session: int,
 
     plain_tell = ReplicateLeaders.tell
     ReplicateLeaders.tell = tell  # type: ignore[method-assign]
-    loop._make_executor = make_executor
+    loop.make_executor = make_executor
     lease.EXPIRY_SECONDS = 0.05  # of an owner who died before it could say on which host it was
     os.getpid = lambda: 1
     steps.watch_files()

@@ -537,7 +537,7 @@ def simulate(scale: Scale, seed: int, folder: Path) -> Outcome:
 def session(config: SearchConfig, run: RunFolder, clock: Clock, checks: Checks) -> bool:
     """Begin or resume as the loop does; say whether the search is over, else the driver has died."""
     with Journal.open(run.journal_path) as journal:
-        controller = loop._make_controller(config)
+        controller = loop.search_controller(config)
         checks.driver = Driver(config, run, journal, LargeBatches(), controller, checks.cluster, checks, clock=clock)
         state = fold(read_events(run.journal_path))
         if state.trials:

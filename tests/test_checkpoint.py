@@ -29,7 +29,8 @@ from spinenas.results.record import Evaluation, Failure, Status
 from spinenas.results.run_folder import CHECKPOINT, RunFolder
 from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
 from spinenas.search.controller_config import ControllerConfig
-from spinenas.search.loop import Run, resume, run_search
+from spinenas.search.loop import resume, run_search
+from spinenas.search.run import Run
 
 GENOTYPE = SMALL_GENOTYPE
 FILE = CHECKPOINT

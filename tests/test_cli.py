@@ -18,11 +18,12 @@ from fake_task import FakeTask, FakeValTask
 
 import spinenas.search.loop as loop
 import spinenas.search.replay as replay_module
+import spinenas.search.run_parts as run_parts
 import spinenas.search.validation as validation_module
 from spinenas.results.export import read_genotype
 from spinenas.results.record import Evaluation, Failure
 from spinenas.search.cli import main
-from spinenas.search.loop import Run
+from spinenas.search.run import Run
 from spinenas.space import PUBLISHED, Genotype, network_key
 
 SERIAL = ("--set", "executor.kind=serial")
@@ -43,7 +44,7 @@ def task(monkeypatch: pytest.MonkeyPatch) -> ReplayableTask:
     """Let the commands search with a task that trains nothing."""
     task = ReplayableTask()
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
-    monkeypatch.setattr(loop, "proxy_task", lambda config: task)
+    monkeypatch.setattr(run_parts, "proxy_task", lambda config: task)
     monkeypatch.setattr(replay_module, "proxy_task", lambda config: task)
     monkeypatch.setattr(validation_module, "proxy_task", lambda config: task)
     monkeypatch.setattr(validation_module, "RESAMPLES", 100)
@@ -552,13 +553,13 @@ def test_a_repeated_command_takes_other_executor_settings_and_no_extension_back(
     succeed(*command, "--trials", 3, "--max-accelerator-hours", 100)
     succeed("resume", tmp_path / "run", "--trials", 5, "--max-accelerator-hours", 200)
     configs = []
-    make = loop._make_executor
+    make = loop.make_executor
 
     def noted(task: Any, config: Any, *rest: Any) -> Any:
         configs.append(config)
         return make(task, config, *rest)
 
-    monkeypatch.setattr(loop, "_make_executor", noted)
+    monkeypatch.setattr(loop, "make_executor", noted)
     assert "5/5" not in succeed(*command, "--trials", 3, "--max-accelerator-hours", 100).stderr
     assert configs == [], "it is finished, with its extension"
     succeed(*command, "--trials", 6, "--max-accelerator-hours", 100, "--set", "executor.max_errors=9")

@@ -25,10 +25,11 @@ from spinenas.results.journal import RunState, read_events
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
 from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
 from spinenas.search.executor import Event, Finished, Job
-from spinenas.search.loop import Run, resume, run_search
+from spinenas.search.loop import resume, run_search
 from spinenas.search.ray_actors import RayExecutor
 from spinenas.search.ray_session import OBJECT_STORE_BYTES
 from spinenas.search.ray_tune import _EventCallback
+from spinenas.search.run import Run
 from spinenas.search.validation import validate
 from spinenas.space import PUBLISHED, UserError
 

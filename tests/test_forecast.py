@@ -14,6 +14,7 @@ from fake_task import FakeTask
 from rich.console import Console
 
 import spinenas.search.loop as loop
+import spinenas.search.run_parts as run_parts
 from spinenas.controller.base import Proposal
 from spinenas.proxy_task.cost_model import Sample, fit_model, random_genotypes, save_model
 from spinenas.proxy_task.task import Probe, ProxyTask
@@ -161,11 +162,11 @@ def test_a_task_without_a_calibration_has_no_forecast(tmp_path: Path, monkeypatc
 def test_a_search_proposes_and_writes_the_same_with_a_forecast_and_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "proxy_task", lambda config: FakeTask(fail={2: "diverged"}))
+    monkeypatch.setattr(run_parts, "proxy_task", lambda config: FakeTask(fail={2: "diverged"}))
     config = SearchConfig(executor=ExecutorConfig(kind="serial"), budget=BudgetConfig(8))
     journals = []
     for name, forecast in (("with", FORECAST), ("without", None)):
-        monkeypatch.setattr(loop, "forecast_for", lambda task, config, forecast=forecast: forecast)
+        monkeypatch.setattr(run_parts, "forecast_for", lambda task, config, forecast=forecast: forecast)
         stream = io.StringIO()
         run = loop.run_search(config, out=tmp_path / name, display=PlainDisplay(stream))
         assert ("predicted" in stream.getvalue()) == (forecast is not None)

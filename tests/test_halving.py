@@ -29,7 +29,8 @@ from spinenas.search.accelerator_time import AcceleratorTime
 from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
 from spinenas.search.display import LiveDisplay, PlainDisplay
 from spinenas.search.executor import Event, Finished, Job, Paused, run_job
-from spinenas.search.loop import Run, resume, run_search, search_or_resume
+from spinenas.search.loop import resume, run_search, search_or_resume
+from spinenas.search.run import Run
 from spinenas.space import SearchSpace, UserError
 from spinenas.space.search_space import space_by_name
 
@@ -145,7 +146,7 @@ def shuffled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         def make(task: Any, config: ExecutorConfig, folder: Any, note: Any) -> ShuffledExecutor:
             return ShuffledExecutor(task, config.workers, seed, lost or {})
 
-        monkeypatch.setattr(loop, "_make_executor", make)
+        monkeypatch.setattr(loop, "make_executor", make)
 
     return use
 

@@ -14,11 +14,13 @@ from fake_task import FakeTask
 from shuffled_executor import ShuffledExecutor
 
 import spinenas.search.loop as loop
+import spinenas.search.run_identity as run_identity
 from spinenas.results.journal import read_events
 from spinenas.results.record import Failure, FailureKind, Status
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig, SpaceConfig
 from spinenas.search.executor import Event, Finished
-from spinenas.search.loop import Run, resume, run_search
+from spinenas.search.loop import resume, run_search
+from spinenas.search.run import Run
 from spinenas.space import UserError
 
 NUM_TRIALS = 9
@@ -42,7 +44,7 @@ def shuffled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         def make(task: Any, config: ExecutorConfig, folder: Any, note: Any) -> ShuffledExecutor:
             return ShuffledExecutor(task, config.workers, seed, lost or {})
 
-        monkeypatch.setattr(loop, "_make_executor", make)
+        monkeypatch.setattr(loop, "make_executor", make)
 
     return use
 
@@ -289,7 +291,7 @@ def test_another_code_protocol_or_space_is_refused(tmp_path: Path, monkeypatch: 
         resume(folder, task=FakeTask())
     config["space"]["name"] = "spinenet49"
     (folder / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr(loop, "SEARCH_PROTOCOL", 99)
+    monkeypatch.setattr(run_identity, "SEARCH_PROTOCOL", 99)
     with pytest.raises(UserError, match="searches differently"):
         resume(folder, task=FakeTask())
 
@@ -346,7 +348,7 @@ def test_late_and_repeated_reports_are_dropped(tmp_path: Path, monkeypatch: pyte
                 if isinstance(event, Finished):
                     on_event(Finished(event.number - 1, event.attempt, event.result))
 
-    monkeypatch.setattr(loop, "_make_executor", lambda task, config, folder, note: Noisy(task, 1, 0, {}))
+    monkeypatch.setattr(loop, "make_executor", lambda task, config, folder, note: Noisy(task, 1, 0, {}))
     run = run_search(configured(), out=tmp_path / "run", task=FakeTask())
     told = [event["number"] for event in events_of(run) if event["event"] == "told"]
     assert told == list(range(NUM_TRIALS))
@@ -380,13 +382,13 @@ def test_a_replayed_controller_is_told_the_same_in_the_same_order(
             return bool(self.controller.tell(number, result))
 
     spies: list[Spy] = []
-    make = loop._make_controller
+    make = loop.search_controller
 
     def spied(config: SearchConfig) -> Any:
         spies.append(Spy(make(config)))
         return spies[-1]
 
-    monkeypatch.setattr(loop, "_make_controller", spied)
+    monkeypatch.setattr(loop, "search_controller", spied)
     shuffled(3)
     whole = run_search(configured(ordered=ordered), out=tmp_path / "whole", task=FakeTask())
     live = spies[0].calls
@@ -413,7 +415,7 @@ class Unstartable(ShuffledExecutor):
 
 def test_a_search_whose_workers_cannot_start_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_make_executor", lambda task, config, run, note: Unstartable(task, 1, 0, {}))
+        patch.setattr(loop, "make_executor", lambda task, config, run, note: Unstartable(task, 1, 0, {}))
         with pytest.raises(UserError, match="no worker"):
             run_search(configured(1), out=tmp_path / "run", task=FakeTask())
     assert list(tmp_path.iterdir()) == []
@@ -426,7 +428,7 @@ def test_a_resumption_whose_workers_cannot_start_adds_nothing(tmp_path: Path, mo
     folder = cut(whole, 12, tmp_path / "cut")
     before = files_of(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_make_executor", lambda task, config, run, note: Unstartable(task, 1, 0, {}))
+        patch.setattr(loop, "make_executor", lambda task, config, run, note: Unstartable(task, 1, 0, {}))
         with pytest.raises(UserError, match="no worker"):
             resume(folder, task=FakeTask(num_epochs=1))
     assert files_of(folder) == before
@@ -448,7 +450,7 @@ def test_a_run_can_be_resumed_at_another_address_with_other_workers(
         used.append((config.address, config.workers))
         return ShuffledExecutor(task, config.workers, 0, {})
 
-    monkeypatch.setattr(loop, "_make_executor", make)
+    monkeypatch.setattr(loop, "make_executor", make)
     resume(cut(whole, 12, tmp_path / "a"), task=FakeTask())
     resume(cut(whole, 12, tmp_path / "b"), address="local", workers=2, task=FakeTask())
     assert used == [("10.0.0.1:6379", 3), ("local", 2)]

@@ -12,8 +12,9 @@ from fake_task import FakeTask
 
 from spinenas.results.record import Status
 from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
-from spinenas.search.loop import Run, run_search
+from spinenas.search.loop import run_search
 from spinenas.search.optuna_study import write_optuna_study
+from spinenas.search.run import Run
 from spinenas.space.errors import UserError
 from spinenas.space.search_space import SearchSpace
 

@@ -12,7 +12,8 @@ from shared_fixtures import REPOSITORY
 
 from spinenas.results.record import Status
 from spinenas.search.config import SearchConfig
-from spinenas.search.loop import Run, resume
+from spinenas.search.loop import resume
+from spinenas.search.run import Run
 
 RUNS = sorted((Path(__file__).parent / "assets" / "runs").iterdir())
 

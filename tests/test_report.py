@@ -30,8 +30,9 @@ from spinenas.results.report_facts import RunFacts
 from spinenas.results.report_figures import front_figures, progress_figures
 from spinenas.search.cli import main
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
-from spinenas.search.loop import Run, run_search
+from spinenas.search.loop import run_search
 from spinenas.search.report_run import read_control, read_facts, watch_report, write_figures, write_report
+from spinenas.search.run import Run
 from spinenas.search.studies import damaged
 from spinenas.space.errors import UserError
 from spinenas.space.published import R0_SP53, SPINENET_49

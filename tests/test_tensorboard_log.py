@@ -14,7 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from spinenas.results.record import Status
 from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, LoggingConfig, SearchConfig
-from spinenas.search.loop import Run, resume, run_search, search_or_resume
+from spinenas.search.loop import resume, run_search, search_or_resume
+from spinenas.search.run import Run
 from spinenas.search.tensorboard_log import EventRecords, TensorBoardDisplay
 from spinenas.space.errors import UserError
 

@@ -20,7 +20,8 @@ from spinenas.results.bootstrap import Difference
 from spinenas.results.record import Evaluation, Failure, Stage
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig, SpaceConfig
 from spinenas.search.controller_config import PlanConfig
-from spinenas.search.loop import Run, resume, run_search
+from spinenas.search.loop import resume, run_search
+from spinenas.search.run import Run
 from spinenas.search.studies import random_architectures, run_study
 from spinenas.search.validating_task import ValidatingTask
 from spinenas.search.validation import contenders, sentence, validate

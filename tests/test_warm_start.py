@@ -13,7 +13,8 @@ from fake_task import FakeTask
 from spinenas.results.journal import fold, read_events
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
 from spinenas.search.controller_config import ControllerConfig, EvolutionConfig
-from spinenas.search.loop import Run, resume, run_search, search_or_resume
+from spinenas.search.loop import resume, run_search, search_or_resume
+from spinenas.search.run import Run
 from spinenas.search.warm_start import known_results
 from spinenas.space import SearchSpace, UserError
 
