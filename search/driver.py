@@ -18,11 +18,12 @@ from typing import Any, Protocol
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.results.halving import Halving
-from spinenas.results.journal import FINISHED, Journal, RunState
-from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status, TrialRecord
+from spinenas.results.journal import Journal, RunState
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status
 from spinenas.results.run_folder import RunFolder
 from spinenas.search.accelerator_time import AcceleratorTime
 from spinenas.search.config import SearchConfig
+from spinenas.search.controller_replay import Result, replay_into
 from spinenas.search.executor import ENDS, EpochDone, Event, Executor, Finished, Job, Paused, Started, Task
 from spinenas.search.failure_rules import RULES, pause_seconds
 from spinenas.search.forecast import Forecast
@@ -31,8 +32,6 @@ from spinenas.space.graph import network_key
 from spinenas.space.random_streams import seed_for
 
 logger = logging.getLogger(__name__)
-
-Result = Evaluation | Failure
 
 
 class Display(Protocol):
@@ -54,52 +53,6 @@ class Display(Protocol):
 def trial_seed(run_seed: int, key: str, replicate: int) -> int:
     """Seed of a training; of the network and its replicate alone, so that any search trains it the same."""
     return seed_for(run_seed, f"trial/{key}", replicate)
-
-
-def replay_into(
-    controller: Controller, state: RunState, *, ordered: bool, known: int | None = None
-) -> tuple[dict[int, Proposal], dict[int, Result]]:
-    """Bring a fresh controller to where the one of a run was, by the same calls in the same order.
-
-    Args:
-        state: of the run.
-        ordered: whether results were told in the order of their numbers, and only as far as asks needed them.
-        known: how many results it shall have been told in the end; None for all, or in an ordered run for as many
-            as the last ask needed.
-
-    Returns:
-        The proposals of trials without a result, and the results the controller was not told, each by number.
-    """
-    for observation in state.observed:
-        controller.observe(observation.genotype, observation.evaluation)
-    told = sorted(state.told) if ordered else list(state.told)
-    open_proposals: dict[int, Proposal] = {}
-    num_told = 0
-
-    def tell(count: int) -> None:
-        nonlocal num_told
-        for number in told[num_told:count]:
-            controller.tell(number, _result(state.trials[number]))
-        num_told = max(num_told, count)
-
-    for record, known_then in zip(state.trials.values(), state.known, strict=True):
-        tell(known_then)
-        fidelity = state.proposed_fidelities.get(record.number, record.fidelity)
-        proposal = Proposal.of_record(replace(record, fidelity=fidelity))
-        controller.replay_ask(proposal)
-        if record.status not in FINISHED:
-            open_proposals[record.number] = proposal
-    if known is not None:
-        tell(known)
-    elif not ordered:
-        tell(len(told))
-    return open_proposals, {number: _result(state.trials[number]) for number in told[num_told:]}
-
-
-def _result(record: TrialRecord) -> Result:
-    result = record.evaluation or record.failure
-    assert result is not None, "a finished trial has a result"
-    return result
 
 
 @dataclass(slots=True)

@@ -12,7 +12,8 @@ from spinenas.controller.base import Controller, SpaceExhausted
 from spinenas.results.atomic_write import write_bytes_atomically
 from spinenas.results.journal import SCHEMA, Fold, Journal, RunState, decode, encode
 from spinenas.results.mirror import Mirror
-from spinenas.search.driver import replay_into, trial_seed
+from spinenas.search.controller_replay import replay_into
+from spinenas.search.driver import trial_seed
 from spinenas.space.errors import UserError
 from spinenas.space.graph import network_key
 
