@@ -18,6 +18,7 @@ from spinenas.results.analysis import share_interval
 from spinenas.results.noise import Noise, noise_of
 from spinenas.results.ranks import kendall
 from spinenas.results.record import Stage
+from spinenas.results.spread import pooled_spread
 from spinenas.search.config import HalvingConfig, SearchConfig
 from spinenas.search.constraints import ConstraintsConfig
 from spinenas.search.controller_config import ControllerConfig, PlanConfig
@@ -200,7 +201,8 @@ class LadderResult:
     Attributes:
         rows: the rungs, the paper's best first, with the task's figures.
         order: Kendall's tau between the paper's APs and the task's mean APs, over the rungs with a result.
-        reversed_pairs: pairs of rungs that the task has the other way round by more than two standard errors.
+        reversed_pairs: pairs of rungs that the task has the other way round, by Student's t (95 %, each pair by itself)
+            with the spread of single trainings pooled over all architectures.
         num_random: random genotypes of equal cost with a result.
         num_better: those with a higher mean than SpineNet-49's.
         better_interval: 95 % interval of the share of such genotypes that are better (Clopper and Pearson).
@@ -225,12 +227,12 @@ def ladder(run: Run) -> LadderResult:
     if len(trained) < 2 or not aps["SpineNet-49"]:
         raise UserError(f"{run.folder.path} has results for {len(trained)} rungs of the ladder; resume it")
     means = {rung.name: statistics.fmean(aps[rung.name]) for rung in trained}
-    errors = {rung.name: _standard_error(aps[rung.name]) for rung in trained}
+    spread = pooled_spread(found.values())
     reversed_pairs = [
         (better.name, worse.name)
         for index, better in enumerate(trained)
         for worse in trained[index + 1 :]
-        if means[worse.name] - means[better.name] > 2 * float(np.hypot(errors[better.name], errors[worse.name]))
+        if spread is not None and spread.separates(aps[worse.name], aps[better.name])
     ]
     randoms = [statistics.fmean(values) for key, values in found.items() if key not in known]
     num_better = sum(mean > means["SpineNet-49"] for mean in randoms)
@@ -253,7 +255,3 @@ def ladder(run: Run) -> LadderResult:
         num_better=num_better,
         better_interval=share_interval(num_better, len(randoms)),
     )
-
-
-def _standard_error(values: Sequence[float]) -> float:
-    return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
