@@ -182,6 +182,21 @@ def test_a_task_that_sees_the_opposite_is_told_so(tmp_path: Path, monkeypatch: p
     assert found.num_better == 4
 
 
+class LuckyPairTask(FakeTask):
+    """Two seeds of SpineNet-49, and of R0-SP53, happen to agree; elsewhere seeds differ by a multiple of that gap."""
+
+    def evaluate(self, genotype: Any, *, seed: int, report: Any, **options: Any) -> Evaluation:
+        key = network_key(genotype)
+        fixed = {network_key(SPINENET_49): 0.40, network_key(R0_SP53): 0.41}
+        noise = 0.0 if key in fixed else 0.05 * generator(seed, "noise").normal()
+        return Evaluation(fixed.get(key, 0.3) + noise, network_key=key)
+
+
+def test_two_seeds_that_happen_to_agree_prove_no_order(tmp_path: Path) -> None:
+    run = run_study(CONFIG, ladder_architectures(CONFIG, 10), 2, out=tmp_path / "run", task=LuckyPairTask())
+    assert ("SpineNet-49", "R0-SP53") not in ladder(run).reversed_pairs
+
+
 def test_a_ladder_without_results_has_no_answer(tmp_path: Path) -> None:
     task = FakeTask(fail=dict.fromkeys(range(8), "diverged"))
     run = run_study(CONFIG, ladder_architectures(CONFIG, 1), 1, out=tmp_path / "run", task=task)
