@@ -26,7 +26,7 @@ HEAVY_ONLY_IN = {
     "hotcoco": ("proxy_task/evaluate.py",),
     "click": ("search/cli", "search/target.py"),
     "rich": ("search/display.py", "proxy_task/progress.py"),
-    "pandas": ("results/leaderboard.py", "search/loop.py"),
+    "pandas": ("results/leaderboard.py", "search/run.py"),
     "scipy": (
         "results/analysis.py",
         "results/noise.py",
