@@ -12,33 +12,24 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import platform
 import resource
-import time
-from datetime import date
+import statistics
 
-import numpy as np
-from controller_speed import MAKERS, SPACE, evaluation
+from controller_speed import MAKERS, ask_without_results, machine, tell_recorded
 
-from spinenas.controller import Proposal
 from spinenas.space.graph import network_key
 
 
 def row(name: str, num_known: int, at_once: int) -> str:
     """A controller's figures, as a line of the table."""
-    controller, rng = MAKERS[name](), np.random.default_rng(1)
-    started = time.process_time()
-    for number in range(num_known):
-        genotype = SPACE.sample(rng)
-        controller.replay_ask(Proposal(number, genotype))
-        controller.tell(number, evaluation(genotype, rng))
-    told = time.process_time()
-    asked = [controller.ask() for _ in range(at_once)]
+    controller = MAKERS[name]()
+    tells = tell_recorded(controller, num_known)
+    asked, asks = ask_without_results(controller, at_once)
     networks = {network_key(proposal.genotype) for proposal in asked if proposal is not None}
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return (
-        f"{name:24} {num_known:7} {told - started:10.1f} {megabytes:8.0f} {at_once:8} {len(networks):9} "
-        f"{1000 * (time.process_time() - told) / max(at_once, 1):8.2f}"
+        f"{name:24} {num_known:7} {sum(tells):12.1f} {megabytes:8.0f} {at_once:8} {len(networks):9} "
+        f"{1000 * statistics.fmean(asks or [0.0]):8.2f}"
     )
 
 
@@ -49,11 +40,8 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=1000, help="workers that ask then")
     arguments = parser.parse_args()
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # of the processes that are begun now
-    print(
-        f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
-        f"Python {platform.python_version()}, numpy {np.__version__}"
-    )
-    print(f"{'':24} {'known':>7} {'seconds':>10} {'MB':>8} {'at once':>8} {'networks':>9} {'ms each':>8}")
+    print(machine())
+    print(f"{'':24} {'known':>7} {'seconds told':>12} {'MB':>8} {'at once':>8} {'networks':>9} {'ms each':>8}")
     context = multiprocessing.get_context("spawn")
     for name in arguments.names or [name for name in MAKERS if name != "tpe"]:
         with context.Pool(1) as pool:

@@ -70,21 +70,40 @@ def lived(controller: Controller, num_known: int) -> tuple[list[float], list[flo
     return asks[-NUM_TIMED:], tells[-NUM_TIMED:]
 
 
-def given(controller: Controller, num_known: int) -> tuple[list[float], list[float]]:
-    """Seconds of the asks after recorded trials, and of the last tells of these."""
-    rng = np.random.default_rng(1)
-    asks, tells = [], []
+def tell_recorded(controller: Controller, num_known: int) -> list[float]:
+    """Seconds of each tell of recorded trials of random networks."""
+    rng, tells = np.random.default_rng(1), []
     for number in range(num_known):
         genotype = SPACE.sample(rng)
         controller.replay_ask(Proposal(number, genotype))
         started = time.thread_time()
         controller.tell(number, evaluation(genotype, rng))
         tells.append(time.thread_time() - started)
-    for _ in range(NUM_TIMED_OF_OPTUNA):
+    return tells
+
+
+def ask_without_results(controller: Controller, count: int) -> tuple[list[Proposal | None], list[float]]:
+    """What so many workers get that ask before any has a result, and the seconds of each ask."""
+    asked, asks = [], []
+    for _ in range(count):
         started = time.thread_time()
-        controller.ask()
+        asked.append(controller.ask())
         asks.append(time.thread_time() - started)
-    return asks, tells[-NUM_TIMED:]
+    return asked, asks
+
+
+def given(controller: Controller, num_known: int) -> tuple[list[float], list[float]]:
+    """Seconds of the asks after recorded trials, and of the last tells of these."""
+    tells = tell_recorded(controller, num_known)
+    return ask_without_results(controller, NUM_TIMED_OF_OPTUNA)[1], tells[-NUM_TIMED:]
+
+
+def machine() -> str:
+    """Where and when the figures below it are taken."""
+    return (
+        f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
+        f"Python {platform.python_version()}, numpy {np.__version__}"
+    )
 
 
 def main() -> None:
@@ -96,10 +115,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     feasible = None if arguments.max_madds is None else limits_of(arguments.max_madds)
-    print(
-        f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
-        f"Python {platform.python_version()}, numpy {np.__version__}"
-    )
+    print(machine())
     print(f"{'milliseconds':24} {'known':>6} {'ask p50':>9} {'ask p99':>9} {'tell p50':>9} {'tell p99':>9}")
     for name in arguments.names or MAKERS:
         for num_known in arguments.known:

@@ -12,10 +12,10 @@ from spinenas.space.limits import CostTarget, Limits
 
 @dataclass(frozen=True, slots=True)
 class ConstraintsConfig:
-    """What every proposal satisfies.
+    """What every proposal satisfies. In a configuration file an amount may be a text as well, such as "28.5M".
 
     Attributes:
-        max_params: trainable parameters of the detector at most, such as 28.5e6 or "28.5M"; None for any number.
+        max_params: trainable parameters of the detector at most; None for any number.
         max_madds: multiply-adds of the detector for one image at most; None for any number.
         target: what is counted: a published scaling and an image size, such as "49@640", with that model's head for
             COCO; None for the detector that the task trains.
