@@ -540,11 +540,16 @@ class ProxyTask:
         return Probe(step_seconds, detect_seconds, trial_seconds, peak)
 
     def trial_seconds(self, fidelity: Fidelity, *, step_seconds: float, detect_seconds: float) -> float:
-        """Time of a whole trial by that of a training step and of detection in an image."""
+        """Time of a whole trial by that of a training step and of detection in an image.
+
+        An image that statistics of batch norms are estimated from takes a pass forward, a third of its training.
+        """
         num_steps = fidelity.epochs * steps_per_epoch(fidelity.num_train_images, fidelity.batch_size)
         every = self.config.eval.every_epochs
         num_evaluations = 1 + ((fidelity.epochs - 1) // every if every else 0)
-        return num_steps * step_seconds + num_evaluations * len(self._rows[1]) * detect_seconds
+        bn_images = min(self.config.eval.bn_images, fidelity.num_train_images)
+        evaluation = len(self._rows[1]) * detect_seconds + bn_images * step_seconds / fidelity.batch_size / 3
+        return num_steps * step_seconds + num_evaluations * evaluation
 
     def _identity(
         self, genotype: Architecture, network: RetinaNet, seed: int, fidelity: Fidelity

@@ -2,7 +2,7 @@
 
 config.toml      the configuration as given
 config.json      the configuration resolved
-run.json         kind ("search" or "replay"), versions, device, data fingerprint
+run.json         kind ("search" or "replay"), versions, device, data fingerprint, runs it began with
 journal.jsonl    what happened (`journal.py`)
 trials/NNNNNN/   one folder per trial: curve.json, logs, weights; while it runs, its checkpoint
 replay.json      of a replay: the architecture and its figures on val

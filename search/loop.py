@@ -127,6 +127,7 @@ def start_run(
             "platform": platform.platform(),
             "device": task.device,
             "data": task.fingerprint,
+            "warm_start": [str(path) for path in warm_start],
         }
         # The executor first: where the workers cannot start, no folder is left that refuses the corrected command.
         with make_executor(task, config.executor, Path(out), display.note) as executor:
@@ -266,8 +267,8 @@ def search_or_resume(
     """Do what `run_search` does or, where the run was begun before, what `resume` does: a command to be repeated.
 
     A run whose folder is gone is brought back from its mirror. The configuration must be the one it was begun with,
-    but for where and how it runs (`executor`), what is logged, and a larger budget; of a run that was begun,
-    `warm_start` is in the journal, and the runs it names need not be there any more. Raises UserError.
+    but for where and how it runs (`executor`), what is logged, and a larger budget; `warm_start` must name the runs it
+    was begun with, which need not be there any more. Raises UserError.
     """
     display = display or _Silent()
     path = Path(out)
@@ -282,6 +283,9 @@ def search_or_resume(
     budget = replace(begun_with.budget, replicate_share=config.budget.replicate_share)
     constraints = replace(config.constraints, class_channels=begun_with.constraints.class_channels)
     _check_same_search(path, begun_with, replace(config, budget=budget, constraints=constraints).resolved())
+    sources = [str(run) for run in warm_start]
+    # Runs begun before this was kept have it in their journal alone.
+    _check_equal(path, "warm start", folder.run_info().get("warm_start", sources), sources)
     before = _with_changes(begun_with, Run(folder).state().resumes).budget
     given = config.budget
     hours, hours_before = given.max_accelerator_hours, before.max_accelerator_hours
@@ -305,11 +309,16 @@ def _check_same_search(path: Path, begun_with: SearchConfig, given: SearchConfig
         meaning.add("executor.workers")
     before.update((key, value) for key, value in after.items() if key.startswith("logging."))
     for key in before | after:
-        if (key in meaning or not key.startswith("executor.")) and before.get(key) != after.get(key):
-            raise UserError(
-                f"{path} holds another search: its {key} is {before.get(key)!r}, not {after.get(key)!r}; "
-                "give the command it was begun with, or another --out"
-            )
+        if key in meaning or not key.startswith("executor."):
+            _check_equal(path, key, before.get(key), after.get(key))
+
+
+def _check_equal(path: Path, name: str, before: object, given: object) -> None:
+    if before != given:
+        raise UserError(
+            f"{path} holds another search: its {name} is {before!r}, not {given!r}; "
+            "give the command it was begun with, or another --out"
+        )
 
 
 def _read(path: Path) -> tuple[RunState, AcceleratorTime]:

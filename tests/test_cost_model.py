@@ -150,6 +150,16 @@ def test_a_trial_is_as_many_steps_and_evaluations_as_its_fidelity_says(config: T
     assert task.trial_seconds(replace(fidelity, epochs=10), step_seconds=1.0, detect_seconds=0.0) == 30
 
 
+@pytest.mark.parametrize(("bn_images", "counted"), [(6, 6), (512, 15)])
+def test_images_that_batch_norms_are_estimated_from_take_a_third_of_their_training(
+    config: TaskConfig, bn_images: int, counted: int
+) -> None:
+    task = ProxyTask(replace(config, eval=replace(config.eval, every_epochs=2, bn_images=bn_images)))
+    fidelity = replace(task.fidelity, epochs=5, num_train_images=15, batch_size=4)
+    seconds = task.trial_seconds(fidelity, step_seconds=1.2, detect_seconds=0.0)
+    assert seconds == pytest.approx(5 * 3 * 1.2 + 3 * counted * 0.1), "no more than there are"
+
+
 def test_the_extremes_are_probed_and_nothing_larger_than_the_task(config: TaskConfig) -> None:
     task = ProxyTask(config)
     genotypes = probed_genotypes(task, SPACE)

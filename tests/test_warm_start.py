@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +73,27 @@ def test_a_resumed_run_needs_the_earlier_one_no_more(tmp_path: Path, earlier: Ru
     assert keys(resume(tmp_path / "cut", task=FakeTask())) == keys(whole)
     again = search_or_resume(configured(), out=tmp_path / "cut", task=FakeTask(), warm_start=warm)
     assert keys(again) == keys(whole)
+
+
+def test_another_warm_start_is_another_search(tmp_path: Path, earlier: Run) -> None:
+    warm, out = [earlier.folder.path], tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        run_search(configured(), out=out, task=FakeTask(interrupt_at=3), warm_start=warm)
+    before = (out / "journal.jsonl").read_bytes()
+    for other in ([], [*warm, tmp_path / "more"]):
+        with pytest.raises(UserError, match=r"holds another search: its warm start is \['.*earlier'\], not \["):
+            search_or_resume(configured(), out=out, task=FakeTask(), warm_start=other)
+    assert (out / "journal.jsonl").read_bytes() == before
+
+
+def test_a_run_begun_before_its_warm_start_was_kept_goes_on(tmp_path: Path, earlier: Run) -> None:
+    warm, out = [earlier.folder.path], tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        run_search(configured(), out=out, task=FakeTask(interrupt_at=3), warm_start=warm)
+    info = json.loads((out / "run.json").read_text())
+    assert info.pop("warm_start") == [str(earlier.folder.path)]
+    (out / "run.json").write_text(json.dumps(info))
+    assert len(search_or_resume(configured(), out=out, task=FakeTask(), warm_start=warm).records()) == 6
 
 
 def test_what_was_observed_is_read_back_from_the_journal(tmp_path: Path, earlier: Run) -> None:
