@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas
 
     from spinenas.results.spread import Spread
+    from spinenas.space.limits import CostTarget
 
 Worth = Callable[[Genotype, float], float]
 """What a mean AP is worth at what its genotype costs: where it is given, winners are chosen by it."""
@@ -47,23 +48,34 @@ status: complete if any run is, else that of the last one.
 objective, std, n: mean, sample standard deviation (None for n = 1) and count of the complete runs.
 lower, upper: 95 % interval of the mean, None for n = 1: Student's t with the spread of single runs pooled over all
     networks of this fidelity that were trained twice or more (`spread.py`), since two runs alone say next to nothing.
-params, madds: of the detector that was trained; train_seconds: mean over the complete runs.
+params, madds: of the detector that was trained, or another that they are to be counted in; train_seconds: mean over the
+    complete runs.
 epochs: None means the task's own fidelity.
 """
 
 
-def leaderboard_rows(records: Iterable[TrialRecord], top: int | None = None) -> list[dict[str, Any]]:
+def leaderboard_rows(
+    records: Iterable[TrialRecord], top: int | None = None, *, target: CostTarget | None = None
+) -> list[dict[str, Any]]:
     """Return one row of COLUMNS per (network, fidelity), best mean first, those without a result last.
 
     Args:
         records: trials in the order of their numbers.
         top: at most so many rows; None for all.
+        target: the detector that costs are counted in; None for the one that was trained.
 
     Raises UserError for records of different tasks, whose numbers mean different things.
     """
     ranked = _ranked(records)
     spreads = _spreads(ranked)
-    return [_row(group, spreads.get(group[0].fidelity)) for group in ranked[:top]]
+    rows = []
+    for group in ranked[:top]:
+        row = _row(group, spreads.get(group[0].fidelity))
+        if target is not None and row["n"] > 0 and group[0].genotype is not None:
+            cost = target.cost(group[0].genotype)
+            row["params"], row["madds"] = cost.params, cost.madds
+        rows.append(row)
+    return rows
 
 
 def leaderboard(records: Iterable[TrialRecord], top: int | None = None) -> pandas.DataFrame:

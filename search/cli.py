@@ -15,6 +15,7 @@ import click
 from spinenas.search.cli_bench import bench
 from spinenas.search.cli_export import convert, export, to_optuna
 from spinenas.search.cli_import import import_file
+from spinenas.search.cli_leaderboard import leaderboard, print_leaderboard
 from spinenas.search.cli_parts import (
     configuration,
     constraint_options,
@@ -26,14 +27,16 @@ from spinenas.search.cli_parts import (
     out_option,
     overrides_option,
     print_rows,
+    refuse_empty,
     resume_advice,
     run_argument,
     seed_option,
-    target_argument,
     watched,
 )
 from spinenas.search.cli_proxy import proxy
+from spinenas.search.cli_replay import replay
 from spinenas.search.cli_report import compare, report
+from spinenas.search.cli_show import show
 from spinenas.search.cli_space import space
 from spinenas.search.cli_validate import validate
 from spinenas.space.errors import UserError
@@ -41,7 +44,6 @@ from spinenas.space.errors import UserError
 if TYPE_CHECKING:
     from spinenas.search.config import SearchConfig
     from spinenas.search.run import Run
-    from spinenas.search.target import Target
 
 
 class _Sentence(click.ClickException):
@@ -234,169 +236,15 @@ main.add_command(export)
 main.add_command(to_optuna)
 main.add_command(convert)
 main.add_command(space)
-
-
-@main.command()
-@run_argument
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Networks at most.")
-@click.option("--front", is_flag=True, help="Only those that none beats in AP, multiply-adds and parameters at once.")
-@format_options
-def leaderboard(run: Path, top: int, front: bool, format: str | None) -> None:
-    """Rank the networks of a run, by the mean over their trainings."""
-    from spinenas.search.run import Run
-
-    _print_leaderboard(Run.open(run), top, format, front=front)
-
-
-@main.command()
-@target_argument
-@click.option("--draw", type=click.Path(path_type=Path), metavar="FILE", help="Draw it as well: FILE.svg or FILE.png.")
-@click.option(
-    "--beside", metavar="OTHER", help='Draw it with another, what differs marked: NAME, FILE or "RUN NUMBER".'
-)
-@click.option("--force", is_flag=True, help="Replace an existing picture.")
-@format_options
-def show(target: tuple[str, ...], draw: Path | None, beside: str | None, force: bool, format: str | None) -> None:
-    """Print the blocks of an architecture: a trial's, a published one's, or a file's, with their costs.
-
-    Of a published model it gives the published figures and their source beside ours; without a TARGET, a table of
-    all of them. Of a failed trial it says why; with --json, the traceback follows on stderr.
-
-    A picture has the blocks in order and by level, as the paper draws them; two are compared position by position.
-    """
-    from spinenas.search.target import find_target, published_rows
-
-    if draw is None and (beside is not None or force):
-        raise click.UsageError("--beside and --force are about a picture; name its file with --draw")
-    if draw is not None and not target:
-        raise click.UsageError("a picture is of one architecture; name it before --draw")
-    if not target:
-        _print_published(published_rows(), format)
-        return
-    found = find_target(target)
-    if draw is not None:
-        _draw(found, draw, beside, force)
-    click.echo(f"{found.name}: {found.describe()}", err=format is not None)
-    failure = found.record and found.record.failure
-    if failure and failure.traceback and format == "json":
-        click.echo(failure.traceback.rstrip(), err=True)
-    print_rows(found.block_rows(), format, {"params": "millions", "madds": "billions"})
-
-
-def _draw(found: Target, path: Path, beside: str | None, force: bool) -> None:
-    """Write the picture of an architecture, or of two."""
-    from spinenas.results.drawing import draw, draw_pair
-    from spinenas.results.picture_file import check_picture_path, write_picture
-    from spinenas.search.target import find_target
-
-    check_picture_path(path, force=force)
-    if beside is None:
-        svg = draw(found.subject())
-    else:
-        # A trial is named as a run and a number; the name of a file may have spaces.
-        words = (beside,) if Path(beside).exists() else tuple(beside.rsplit(" ", 1))
-        svg = draw_pair(found.subject(), find_target(words).subject())
-    write_picture(svg, path, force=force)
-    click.echo(f"drew {found.name} in {path}", err=True)
-
-
-@main.command()
-@target_argument
-@click.option("--preset", "source", metavar="PRESET|FILE.toml", help="Whose task; of a run, its own, else quickstart.")
-@data_option
-@out_option
-@seed_option
-@click.option(
-    "--width",
-    type=click.Choice(["proxy", "full"]),
-    default="proxy",
-    show_default=True,
-    help="The task's scaling, or the architecture's own; the head is the task's.",
-)
-@overrides_option
-@format_options
-def replay(
-    target: tuple[str, ...],
-    source: str | None,
-    data: Path | None,
-    out: Path,
-    seed: int | None,
-    width: str,
-    overrides: tuple[str, ...],
-    format: str | None,
-) -> None:
-    """Train one architecture through the task of a search, and measure it on val as well.
-
-    A weights file (FILE.safetensors) is not trained: it is measured on val at its own size.
-    """
-    from spinenas.search.target import find_target
-
-    found = find_target(target)
-    if found.weights is not None:
-        if source is not None or seed is not None or width != "proxy":
-            raise click.UsageError("a weights file is measured as it is; leave out --preset, --seed and --width")
-        _replay_weights(found, out, data_settings(data), overrides, format)
-        return
-    if source is None and found.run is not None:
-        source = str(found.run.folder.path / "config.json")
-    config, config_toml = configuration(source or "quickstart", given({"seed": seed}) | data_settings(data), overrides)
-    from spinenas.search.display import display_for
-    from spinenas.search.replay import replay as replay_architecture
-
-    with watched(lambda: "run the replay again with another --out, or with this folder removed"):
-        run, val = replay_architecture(
-            found.architecture,
-            config,
-            name=found.name,
-            out=out,
-            scaling=found.scaling if width == "full" else None,
-            display=display_for(sys.stderr),
-            config_toml=config_toml,
-        )
-    evaluation = run.records()[0].evaluation
-    _refuse_empty(run)
-    assert evaluation is not None
-    rows = [
-        {"metric": name, "reward": evaluation.metrics.get(name), "val": val.get(name)}
-        for name in val | evaluation.metrics
-    ]
-    print_rows(rows, format, {"reward": "figure", "val": "figure"})
-    weights = run.folder.trial_folder(0) / "weights.safetensors"
-    if weights.exists():
-        click.echo(f"the trained weights are in {weights}", err=True)
-    _announce_published(found)
-
-
-def _replay_weights(
-    found: Target, out: Path, settings: dict[str, Any], overrides: tuple[str, ...], format: str | None
-) -> None:
-    """Measure a weights file on val."""
-    useless = [word for word in overrides if not word.startswith(("task.eval.", "task.data."))]
-    if useless:
-        raise click.UsageError(f"a weights file is not trained: only task.eval and task.data count, not {useless[0]}")
-    config, _ = configuration("quickstart", settings, ("task.eval.pre_nms_top=5000", *overrides))
-    from spinenas.search.replay import replay_weights
-
-    assert found.weights is not None
-    metrics = replay_weights(found.weights, config.task, out=out)
-    published = {"AP": found.model.ap} if found.model else {}
-    rows = [{"metric": name, "val": value, "published": published.get(name)} for name, value in metrics.items()]
-    print_rows(rows, format, {"val": "figure", "published": "figure"})
-    _announce_published(found)
-
-
-def _announce_published(found: Target) -> None:
-    """Say what others have measured of a published model; on another task, unless it is COCO at full length."""
-    if found.model is not None:
-        from spinenas.search.target import published_words
-
-        click.echo(f"{found.model.name}, {published_words(found.model)}", err=True)
+main.add_command(leaderboard)
+main.add_command(show)
+main.add_command(replay)
 
 
 def _conclude(run: Run) -> None:
     """After a search: the ranking, and what to do with the best."""
-    _refuse_empty(run)
-    _print_leaderboard(run, 10, None)
+    refuse_empty(run)
+    print_leaderboard(run, 10, None)
     folder = shlex.quote(str(run.folder.path))
     click.echo(
         f"look at it: spinenas report {folder}\n"
@@ -404,60 +252,3 @@ def _conclude(run: Run) -> None:
         f"is it better than SpineNet-49 and a random one, on val: spinenas validate {folder}",
         err=True,
     )
-
-
-def _refuse_empty(run: Run) -> None:
-    """Fail unless some trial is complete. Raises UserError."""
-    records = run.records()
-    failures = [record.failure for record in records if record.failure is not None]
-    if failures and len(failures) == len(records):
-        raise UserError(
-            f"none of the {len(records)} trials has a result; the last one: {failures[-1].kind}, {failures[-1].message}"
-        )
-
-
-def _print_leaderboard(run: Run, top: int, format: str | None, *, front: bool = False) -> None:
-    """Print the best of its networks, and say which one `best` means."""
-    from spinenas.results.leaderboard import leaderboard_rows, winner_words
-    from spinenas.results.pareto import front_rows
-
-    columns = {
-        "number": "text",
-        "objective": "figure",
-        "lower": "figure",
-        "upper": "figure",
-        "std": "figure",
-        "n": "text",
-        "status": "text",
-        "params": "millions",
-        "madds": "billions",
-        "train_seconds": "seconds",
-        "origin": "text",
-        "key": "text",
-    }
-    records = run.records()
-    rows = leaderboard_rows(records, None if front else top)
-    if front:
-        rows = front_rows(rows)[:top]
-    if format is None:
-        rows = [{name: row[name] for name in columns} for row in rows]
-    print_rows(rows, format, columns)
-    for sentence in winner_words(records, run.worth()):
-        click.echo(sentence, err=True)
-
-
-def _print_published(rows: list[dict[str, Any]], format: str | None) -> None:
-    columns = {
-        "params": "millions",
-        "published_params": "millions",
-        "params_ratio": "figure",
-        "madds": "billions",
-        "published_madds": "billions",
-        "madds_ratio": "figure",
-        "baseline_ratio": "figure",
-        "published_ap": "figure",
-        "published_ap_test_dev": "figure",
-    }
-    if format is None:
-        rows = [{name: value for name, value in row.items() if name != "source"} for row in rows]
-    print_rows(rows, format, columns)

@@ -17,6 +17,7 @@ from spinenas.space.errors import UserError
 
 if TYPE_CHECKING:
     from spinenas.search.config import SearchConfig
+    from spinenas.search.run import Run
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -167,3 +168,13 @@ def print_rows(rows: list[dict[str, Any]], format: str | None, styles: Mapping[s
     from spinenas.search.table import format_rows
 
     click.echo(format_rows(rows, format, styles))
+
+
+def refuse_empty(run: Run) -> None:
+    """Fail unless some trial is complete. Raises UserError."""
+    records = run.records()
+    failures = [record.failure for record in records if record.failure is not None]
+    if failures and len(failures) == len(records):
+        raise UserError(
+            f"none of the {len(records)} trials has a result; the last one: {failures[-1].kind}, {failures[-1].message}"
+        )

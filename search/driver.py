@@ -11,22 +11,23 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from spinenas.controller.base import Controller, Proposal, SpaceExhausted
+from spinenas.controller.base import Controller, SpaceExhausted
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.results.halving import Halving
 from spinenas.results.journal import Journal, RunState
-from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status
 from spinenas.results.run_folder import RunFolder
 from spinenas.search.accelerator_time import AcceleratorTime
 from spinenas.search.config import SearchConfig
 from spinenas.search.controller_replay import Result, replay_into
-from spinenas.search.executor import ENDS, EpochDone, Event, Executor, Finished, Job, Paused, Started, Task
+from spinenas.search.executor import ENDS, EpochDone, Event, Executor, Job, Paused, Started, Task
 from spinenas.search.failure_rules import RULES, pause_seconds
 from spinenas.search.forecast import Forecast
+from spinenas.search.open_trial import OpenTrial, refusal
 from spinenas.space.errors import UserError
 from spinenas.space.graph import network_key
 from spinenas.space.random_streams import seed_for
@@ -53,40 +54,6 @@ class Display(Protocol):
 def trial_seed(run_seed: int, key: str, replicate: int) -> int:
     """Seed of a training; of the network and its replicate alone, so that any search trains it the same."""
     return seed_for(run_seed, f"trial/{key}", replicate)
-
-
-@dataclass(slots=True)
-class _Trial:
-    """A trial that has no result yet.
-
-    Attributes:
-        fidelity: of its next attempt; the proposal's, until it runs out of memory.
-        attempt: the one that runs or will run next.
-        status: ASKED until a worker has said that it runs.
-        epoch: the last one it told of in this attempt.
-        in_flight: whether an executor has it.
-        not_before: when the next attempt may be submitted, in seconds of the driver's clock.
-        losses: by kind of failure, how many attempts ended by it and were followed by another.
-        passed: the last rung after which it went on, 0 before the first.
-        paused: what it has, without its curve, while it waits at a rung.
-    """
-
-    proposal: Proposal
-    seed: int
-    fidelity: Fidelity | None
-    attempt: int = 0
-    status: Status = Status.ASKED
-    epoch: int = 0
-    in_flight: bool = False
-    not_before: float = 0.0
-    losses: Counter[FailureKind] = field(default_factory=Counter)
-    passed: int = 0
-    paused: Evaluation | None = None
-
-    @property
-    def is_judged(self) -> bool:
-        """Whether it has rungs; a further training of a network is there for its mean, and goes to its end."""
-        return self.proposal.stage is Stage.SEARCH and self.proposal.replicate == 0
 
 
 class Driver:
@@ -129,8 +96,8 @@ class Driver:
         self._window = window
         self._num_asked = self._num_told = 0
         self._untold: dict[int, Result] = {}  # results the controller does not know yet
-        self._open: dict[int, _Trial] = {}  # all that have no result, by number
-        self._waiting: list[_Trial] = []  # those of them that are to be submitted, in the order in which they came
+        self._open: dict[int, OpenTrial] = {}  # all that have no result, by number
+        self._waiting: list[OpenTrial] = []  # those of them that are to be submitted, in the order in which they came
         self._halving = Halving(
             config.halving.rungs,
             reduction=config.halving.reduction,
@@ -165,7 +132,7 @@ class Driver:
         for result in state.rung_results:
             self._halving.add(*result)
         for record in state.unfinished:
-            trial = _Trial(
+            trial = OpenTrial(
                 proposals[record.number],
                 record.seed,
                 record.fidelity,
@@ -216,7 +183,7 @@ class Driver:
                 )
             )
 
-    def _next_rung(self, trial: _Trial) -> int | None:
+    def _next_rung(self, trial: OpenTrial) -> int | None:
         if not trial.is_judged:
             return None
         return self._halving.next_rung(after=trial.passed, below=(trial.fidelity or self._task.fidelity).epochs)
@@ -229,7 +196,7 @@ class Driver:
     def _is_all_asked(self) -> bool:
         return self._over or self._num_asked >= self._num_trials
 
-    def _ask(self) -> _Trial | None:
+    def _ask(self) -> OpenTrial | None:
         """Return a new trial, or None when there is none now; what is in flight may change that."""
         if self._is_all_asked() or self._is_time_up():
             return None
@@ -261,7 +228,7 @@ class Driver:
             task_key=self._task.key,
             num_told=self._num_told,
         )
-        trial = _Trial(proposal, seed, proposal.fidelity)
+        trial = OpenTrial(proposal, seed, proposal.fidelity)
         self._open[proposal.number] = trial
         return trial
 
@@ -286,7 +253,7 @@ class Driver:
 
     def _on_event(self, event: Event) -> None:
         trial = self._open.get(event.number)
-        reason = self._refusal(trial, event)
+        reason = refusal(trial, event, num_asked=self._num_asked)
         if reason is not None:
             if isinstance(event, ENDS):
                 self._record("refused", number=event.number, attempt=event.attempt, reason=reason)
@@ -307,39 +274,7 @@ class Driver:
             self._finish(trial, event.attempt, event.result)
             self._judge()
 
-    def _refusal(self, trial: _Trial | None, event: Event) -> str | None:
-        """Say why a report is refused; None if it is taken."""
-        if trial is None:
-            if not 0 <= event.number < self._num_asked:
-                return "no such trial was asked"
-            return "the trial has its result already"
-        if (
-            event.attempt > trial.attempt
-            or event.attempt < 0
-            or (event.attempt == trial.attempt and not trial.in_flight)
-        ):
-            if event.attempt == trial.attempt and trial.paused:
-                return "the attempt is paused already"
-            return f"attempt {event.attempt} was never begun"
-        if event.attempt == trial.attempt:
-            if isinstance(event, Started) and trial.status is Status.RUNNING:
-                return "the start is known already"
-            if isinstance(event, EpochDone) and trial.status is not Status.RUNNING:
-                return "an epoch came before the start"
-            if isinstance(event, EpochDone) and event.epoch <= trial.epoch:
-                return "the epoch is over already"
-            return None
-        # An attempt that was given up. Its result is as good as the one that is awaited, since both are of the same
-        # network and seed; what else it has to say is of no interest any more.
-        if not isinstance(event, Finished):
-            return "the attempt was given up, or has gone on as another"
-        if isinstance(event.result, Failure) and RULES[event.result.kind].again != "never":
-            return f"the attempt was given up before it said {event.result.kind}"
-        if trial.fidelity != trial.proposal.fidelity:
-            return "the attempt was given up for one with a smaller batch"
-        return None
-
-    def _try_again(self, trial: _Trial, result: Result) -> bool:
+    def _try_again(self, trial: OpenTrial, result: Result) -> bool:
         """Queue a trial again if the rule for its failure says so."""
         if not isinstance(result, Failure):
             return False
@@ -362,7 +297,7 @@ class Driver:
 
     def _requeue(
         self,
-        trial: _Trial,
+        trial: OpenTrial,
         reason: str,
         *,
         kind: FailureKind | None = None,
@@ -382,7 +317,7 @@ class Driver:
         self._record("requeued", **fields)
         self._waiting.append(trial)
 
-    def _pause(self, trial: _Trial, evaluation: Evaluation) -> None:
+    def _pause(self, trial: OpenTrial, evaluation: Evaluation) -> None:
         """Keep what a trial has at its rung, where it waits for a verdict."""
         number = trial.proposal.number
         evaluation = self._keep_curve(number, evaluation)
@@ -414,7 +349,7 @@ class Driver:
             else:
                 self._finish(trial, trial.attempt, trial.paused)
 
-    def _finish(self, trial: _Trial, attempt: int, result: Result) -> None:
+    def _finish(self, trial: OpenTrial, attempt: int, result: Result) -> None:
         number = trial.proposal.number
         about: dict[str, Any] = {"number": number, "attempt": attempt}
         if attempt < trial.attempt:  # an attempt given up was faster: the present one is not needed

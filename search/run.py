@@ -12,6 +12,7 @@ from spinenas.results.leaderboard import Worth
 from spinenas.results.record import TrialRecord
 from spinenas.results.run_folder import RunFolder
 from spinenas.search.config import SearchConfig
+from spinenas.space.limits import CostTarget
 
 if TYPE_CHECKING:
     import pandas
@@ -47,6 +48,11 @@ class Run:
     def worth(self) -> Worth | None:
         """Return what an AP is worth at what its genotype costs; None where the run is for AP, or for a front."""
         return SearchConfig.from_json(self.folder.config()).worth()
+
+    def cost_target(self) -> CostTarget | None:
+        """Return the detector that the search counted costs in, None for the one that it trains."""
+        config = SearchConfig.from_json(self.folder.config())
+        return None if config.constraints.target is None else config.constraints.cost_target(config.task)
 
     def winner(self) -> TrialRecord | None:
         """Return the first trial of the best network, None without a complete one."""

@@ -21,6 +21,7 @@ from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
 from spinenas.search.constraints import ConstraintsConfig
 from spinenas.search.loop import resume, run_search
 from spinenas.search.objective import ObjectiveConfig
+from spinenas.search.run import Run
 from spinenas.search.studies import run_study
 from spinenas.space import Genotype, SearchSpace, UserError
 from spinenas.space.limits import CostTarget
@@ -197,6 +198,31 @@ def test_the_front_of_a_run_is_printed(tmp_path: Path, monkeypatch: pytest.Monke
     result = CliRunner().invoke(main, ["leaderboard", str(run.folder.path), "--front", "--json"])
     (row,) = json.loads(result.stdout)
     assert row["number"] == run.leaderboard()["number"][0]
+
+
+def test_costs_are_printed_as_the_search_counted_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    untargeted = replace(configured("front", 5), constraints=ConstraintsConfig())
+    trained = run_search(untargeted, out=tmp_path / "trained", task=FakeTask())
+    aimed = replace(configured("front", 5), constraints=ConstraintsConfig(target="96@896"))
+    aimed_run = run_search(aimed, out=tmp_path / "aimed", task=FakeTask())
+
+    def costs(run: Run, *options: str) -> set[tuple[int, int]]:
+        result = CliRunner().invoke(main, ["leaderboard", str(run.folder.path), "--json", *options])
+        assert ("those at" in result.stderr) == (run is aimed_run or options != ())
+        return {(row["params"], row["madds"]) for row in json.loads(result.stdout)}
+
+    def at(target: str, run: Run) -> set[tuple[int, int]]:
+        found = [CostTarget.published(target).cost(record.genotype) for record in run.records() if record.genotype]
+        return {(cost.params, cost.madds) for cost in found}
+
+    assert costs(trained) == {(record.evaluation.params, record.evaluation.madds) for record in trained.records()}
+    assert costs(trained, "--target=49@640") == at("49@640", trained)
+    assert costs(aimed_run) == at("96@896", aimed_run)
+    assert costs(aimed_run, "--front") < at("96@896", aimed_run)
+    result = CliRunner().invoke(main, ["leaderboard", str(trained.folder.path), "--target=49"])
+    assert result.exit_code == 1
+    assert "is not of the form SCALING@PIXELS" in result.output
 
 
 def test_what_has_no_effect_is_said() -> None:
