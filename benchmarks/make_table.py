@@ -30,8 +30,8 @@ def main() -> None:
     trainings: list[Training] = []
     if arguments.extend:
         table = read_table(arguments.out)
-        trainings += table.trainings
-        task_keys.add(table.about["task_key"])
+        about, trainings = dict(table.about), list(table.trainings)
+        task_keys.add(about["task_key"])
     for given in arguments.runs:
         origin, _, path = given.partition("=")
         run = Run.open(path)
@@ -43,6 +43,7 @@ def main() -> None:
             "folder": folder if folder == BUILT_IN else "",
             "cache_folder": None,
         }
+        made_by = about
         about = {
             "space": config["space"]["name"],
             "task": {**config["task"], "data": data},
@@ -52,10 +53,14 @@ def main() -> None:
             "platform": info["platform"],
             "device": info["device"],
         }
+        for name in ("space", "threads", "versions", "device"):
+            if made_by and made_by[name] != about[name]:
+                sys.exit(f"{path}: its {name} is {about[name]}, not {made_by[name]}; a table says one for all its rows")
         known = {(training.network_key, training.seed) for training in trainings}
         for record in run.records():
             task_keys.add(record.task_key)
-            if record.status is Status.COMPLETE and (record.network_key, record.seed) not in known:
+            is_whole = record.status is Status.COMPLETE and record.fidelity is None
+            if is_whole and (record.network_key, record.seed) not in known:
                 trainings.append(training_of(record, run.folder.read_curve(record.number), origin))
     if len(task_keys) != 1:
         sys.exit("these runs are of different tasks; a table has one")

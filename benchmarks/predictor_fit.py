@@ -4,13 +4,15 @@
 
 By origin of the networks, mean AP of all trainings of each: ten folds of the random ones; what so many random ones say
 of the other random ones (medians of several draws); and what all random ones say of the rest. R2 is against the mean of
-what is foretold. The error in standard deviations is 1 where the predictor is as sure of itself as it may be.
+what is foretold. The error in standard deviations counts the spread of trainings in, and is 1 where the predictor is as
+sure of itself as it may be.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,12 +21,15 @@ import numpy as np
 from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.predictor import Predictor
 from spinenas.results.ranks import kendall
+from spinenas.results.spread import pooled_spread
 from spinenas.results.training_table import read_table
 from spinenas.space.genotype import Genotype
 from spinenas.space.random_streams import generator
 from spinenas.space.search_space import SearchSpace, space_by_name
 
-Network = tuple[Genotype, float]
+Network = tuple[Genotype, float, float]
+"""Genotype, mean AP, and the standard error of that."""
+
 NUM_FOLDS, NUM_DRAWS = 10, 12
 TAUGHT = (12, 20, 30, 40, 50)
 
@@ -39,10 +44,9 @@ def main() -> None:
     for training in table.trainings:
         networks = by_origin.setdefault(training.origin, {})
         networks.setdefault(training.network_key, []).append((Genotype.from_text(training.genotype), training.ap))
-    means = {
-        origin: [(runs[0][0], statistics.fmean(ap for _, ap in runs)) for runs in networks.values()]
-        for origin, networks in by_origin.items()
-    }
+    means = {origin: averaged(list(networks.values())) for origin, networks in by_origin.items()}
+    if "random" not in means:
+        sys.exit(f"{path} has no networks of origin random to learn from")
     random = means.pop("random")
     with one_blas_thread():
         folds = generator(0, "benchmark/folds").permutation(len(random)) % NUM_FOLDS
@@ -56,7 +60,7 @@ def main() -> None:
         ]
         print(f"{'taught':>24}  {'asked':>14}  {'R2':>6}  {'tau':>6}  {'error in sd':>11}")
         show(f"{NUM_FOLDS - 1} of {NUM_FOLDS} folds, random", "the other fold", [np.concatenate(parts, axis=1)])
-        for count in TAUGHT:
+        for count in (count for count in TAUGHT if count < len(random) - 1):
             draws = []
             for draw in range(NUM_DRAWS):
                 order = generator(draw, "benchmark/draws").permutation(len(random))
@@ -67,13 +71,21 @@ def main() -> None:
             show(f"{len(random)} random", f"{len(networks)} {origin}", [foretold(space, random, networks)])
 
 
+def averaged(networks: Sequence[Sequence[tuple[Genotype, float]]]) -> list[Network]:
+    """Return each network's mean, with an error by the spread of trainings pooled over all of them."""
+    spread = pooled_spread([[ap for _, ap in runs] for runs in networks])
+    std = 0.0 if spread is None else spread.std
+    return [(runs[0][0], statistics.fmean(ap for _, ap in runs), std / len(runs) ** 0.5) for runs in networks]
+
+
 def foretold(space: SearchSpace, taught: Sequence[Network], asked: Sequence[Network]) -> np.ndarray:
-    """Return (3, number asked): what is foretold, its standard deviation, and what it is."""
+    """Return (3, number asked): what is foretold, the standard deviation of its error, and what was measured."""
     predictor = Predictor(space)
-    for number, (genotype, mean) in enumerate(taught):
+    for number, (genotype, mean, _) in enumerate(taught):
         predictor.add(genotype, mean, number)
-    predicted = predictor.predict([genotype for genotype, _ in asked])
-    return np.stack([predicted.mean, predicted.std, np.array([mean for _, mean in asked])])
+    predicted = predictor.predict([genotype for genotype, _, _ in asked])
+    errors = np.array([error for _, _, error in asked])
+    return np.stack([predicted.mean, np.hypot(predicted.std, errors), np.array([mean for _, mean, _ in asked])])
 
 
 def show(taught: str, asked: str, draws: Sequence[np.ndarray]) -> None:

@@ -37,7 +37,8 @@ def main() -> None:
             sys.exit(f"row {row} is none of the table's, which are 0 to {len(table.trainings) - 1}")
     task = task_of(table, arguments.data, bn_images=arguments.bn_images)
     std = seed_spread(table)
-    print(f"another seed changes an AP by {std:.4f} (standard deviation within networks)")
+    if std:
+        print(f"another seed changes an AP by {std:.4f} (standard deviation within networks)")
     for row in arguments.rows:
         training = table.trainings[row]
         result = task.evaluate(Genotype.from_text(training.genotype), seed=training.seed)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spinenas.results.record import Evaluation, Fidelity, Status, TrialRecord
+from spinenas.space.baseline import architecture_from_text
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 
@@ -71,8 +72,8 @@ def leaderboard_rows(
     rows = []
     for group in ranked[:top]:
         row = _row(group, spreads.get(group[0].fidelity))
-        if target is not None and row["n"] > 0 and group[0].genotype is not None:
-            cost = target.cost(group[0].genotype)
+        if target is not None and row["n"] > 0:
+            cost = target.cost(group[0].genotype or architecture_from_text(group[0].architecture))
             row["params"], row["madds"] = cost.params, cost.madds
         rows.append(row)
     return rows

@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -107,7 +108,7 @@ def write_table(path: Path, about: dict[str, Any], trainings: Iterable[Training]
 
 
 def _cell(value: Any) -> Any:
-    """Figures in full where they are results, to a hundredth where they are seconds of a machine."""
+    """Curves to six digits, all else in full."""
     return " ".join(f"{part:.6g}" for part in value) if isinstance(value, tuple) else value
 
 
@@ -119,9 +120,10 @@ def read_table(path: Path) -> TrainingTable:
         about = json.loads(first)
         if about.pop("schema", None) != SCHEMA:
             raise ValueError(f"its first line does not say {SCHEMA}")
+        about["space"], about["data"]  # whatever is done with a table needs these
         rows = csv.DictReader(io.StringIO(rest))
         return TrainingTable(about, tuple(_training(row) for row in rows))
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no table of trainings ({error}); name one that was made as such") from error
 
 

@@ -139,14 +139,15 @@ def ladder(
 
     found = studies.ladder(_trained(config, studies.ladder_architectures(config, num_random), seeds, out))
     print_rows(found.rows, format, {"AP": "figure", "sd": "figure"})
-    click.echo(f"Kendall's tau with the paper's order: {found.order:.2f}", err=True)
+    order = "none, all are equal" if found.order is None else f"{found.order:.2f}"
+    click.echo(f"Kendall's tau with the paper's order: {order}", err=True)
     for better, worse in found.reversed_pairs:
         click.echo(f"the paper has {better} above {worse}, this task the other way round", err=True)
     if found.num_random:
-        low, high = found.better_interval
+        share, (low, high) = found.num_better / found.num_random, found.better_interval
         click.echo(
-            f"SpineNet-49 is number {found.num_better + 1} among {found.num_random} random genotypes of equal cost: "
-            f"{found.num_better / found.num_random:.0%} of such genotypes are better (95 %: {low:.0%} to {high:.0%})",
+            f"SpineNet-49 is number {found.num_better + 1} of itself and {found.num_random} random genotypes of equal "
+            f"cost: {share:.0%} of such genotypes are better (95 %: {low:.0%} to {high:.0%})",
             err=True,
         )
 
@@ -165,23 +166,13 @@ def rank(longer: Path, others: tuple[Path, ...], wanted: float, format: str | No
     task.train.epochs=20; a table of trainings is one as well. Where AP was measured after earlier epochs, these are
     compared too.
     """
-    from spinenas.search.fidelities import compare_fidelities, late_starters, recommended
+    from spinenas.search.fidelities import advice, compare_fidelities, late_starters
     from spinenas.search.measured_curves import measured_curves
 
     reference = measured_curves(longer)
     found = compare_fidelities(reference, [measured_curves(other) for other in others])
     print_rows([fidelity.row() for fidelity in found], format, {"cost": "figure"})
-    chosen = recommended(found, wanted)
-    if chosen is None:
-        click.echo(f"none of them reaches a Kendall's tau of {wanted:g}", err=True)
-    else:
-        tau = chosen.agreement
-        click.echo(
-            f"the cheapest that reaches {wanted:g}: {chosen.name}, {chosen.cost:.0%} of the cost, "
-            f"tau {tau.kendall}, in the best third {tau.top_third}",
-            err=True,
-        )
-    for line in late_starters(reference):
+    for line in [*advice(found, wanted), *late_starters(reference)]:
         click.echo(line, err=True)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from spinenas.results.halving_replay import replay_halving
 from spinenas.results.ranks import Agreement, agreement, correlation
@@ -22,12 +23,14 @@ class CheaperFidelity:
 
     Attributes:
         name: the run's folder or the table, and the epoch if it is not the last.
+        stops_early: whether it is an epoch before the last, at which the learning rate has not fallen yet.
         cost: seconds of a training as a share of the reference's, medians.
         num_seeds: trainings of each architecture that its mean is of, a median.
         agreement: of the mean APs.
     """
 
     name: str
+    stops_early: bool
     cost: float
     num_seeds: int
     agreement: Agreement
@@ -52,12 +55,11 @@ def compare_fidelities(reference: MeasuredCurves, others: Sequence[MeasuredCurve
     The reference's own earlier epochs are compared with its end as well: they tell when to stop early, not what a
     shorter training would give, whose learning rate falls sooner. Raises UserError.
     """
-    if not reference.trainings:
-        raise UserError(f"{reference.path} has no complete training; resume it")
     final = reference.aps()
-    seconds = _median_seconds(reference)
     found = []
     for study in (reference, *others):
+        if not study.trainings:
+            raise UserError(f"{study.path} has no complete training; resume it")
         if study.data != reference.data:
             raise UserError(f"{study.path} has other data than {reference.path}; compare studies of the same")
         epochs = study.epochs()
@@ -75,7 +77,8 @@ def compare_fidelities(reference: MeasuredCurves, others: Sequence[MeasuredCurve
             found.append(
                 CheaperFidelity(
                     name=str(study.path) if is_last else f"{study.path}, epoch {epoch}",
-                    cost=_median_seconds(study) * epoch / epochs[-1] / seconds,
+                    stops_early=not is_last,
+                    cost=_median_seconds(study) * epoch / epochs[-1] / _median_seconds(reference),
                     num_seeds=int(statistics.median_low(len(aps[key]) for key in common)),
                     agreement=agreement(
                         np.array([statistics.fmean(aps[key]) for key in common]),
@@ -83,6 +86,11 @@ def compare_fidelities(reference: MeasuredCurves, others: Sequence[MeasuredCurve
                     ),
                 )
             )
+    if not found:
+        raise UserError(
+            f"nothing is there to compare {reference.path} with; name a cheaper study as well, or make one with "
+            "--set task.eval.every_epochs=1"
+        )
     return sorted(found, key=lambda fidelity: fidelity.cost)
 
 
@@ -92,10 +100,28 @@ def recommended(fidelities: Sequence[CheaperFidelity], wanted: float) -> Cheaper
     return next((fidelity for fidelity, tau in taus if tau is not None and tau >= wanted), None)
 
 
-def late_starters(study: MeasuredCurves) -> list[str]:
-    """Say what gains places between the first epoch with an AP and the last: the deep, large, partly dead, coarse ones?
+def advice(fidelities: Sequence[CheaperFidelity], wanted: float) -> list[str]:
+    """Say which whole training is the cheapest that agrees as well as wanted, and after which epoch one may stop."""
+    lines = []
+    for stops_early, what in ((False, "whole trainings"), (True, "stopping early")):
+        of_kind = [fidelity for fidelity in fidelities if fidelity.stops_early == stops_early]
+        chosen = recommended(of_kind, wanted)
+        if chosen is not None:
+            tau = chosen.agreement
+            lines.append(
+                f"{what}: the cheapest that reaches {wanted:g} is {chosen.name}, {chosen.cost:.0%} of the cost, "
+                f"tau {tau.kendall}, in the best third {tau.top_third}"
+            )
+        elif of_kind:
+            lines.append(f"{what}: none reaches a Kendall's tau of {wanted:g}")
+    return lines
 
-    A task that stops early then prefers the others. Where AP was measured once, there is nothing to say.
+
+def late_starters(study: MeasuredCurves) -> list[str]:
+    """Say what gains or loses places between the first epoch with an AP and the last: the deep, large, coarse ones?
+
+    A task that stops early then prefers the others. What may as well be chance is left out; where AP was measured once,
+    there is nothing to say.
     """
     epochs = study.epochs()
     if len(epochs) < 2:
@@ -104,7 +130,7 @@ def late_starters(study: MeasuredCurves) -> list[str]:
     first, last, genotypes = study.aps(begin), study.aps(end), study.genotypes()
     madds = {training.network_key: training.madds or 0 for training in study.trainings}
     keys = sorted(first.keys() & last.keys() & genotypes.keys())
-    early, late = (np.argsort(np.argsort([statistics.fmean(aps[key]) for key in keys])) for aps in (first, last))
+    early, late = (stats.rankdata([statistics.fmean(aps[key]) for key in keys]) for aps in (first, last))
     graphs = [built_graph(genotypes[key]) for key in keys]
     ways = [path_figures(graph) for graph in graphs]
     features = {
@@ -116,10 +142,11 @@ def late_starters(study: MeasuredCurves) -> list[str]:
     }
     lines = []
     for name, values in features.items():
-        moved = correlation(np.array(values, dtype=np.float64), (late - early).astype(np.float64))
-        if moved.value is not None:
-            lines.append(f"{name} gain places between epoch {begin} and {end}: tau {moved}")
-    return lines
+        moved = correlation(np.array(values, dtype=np.float64), late - early)
+        if moved.lower is not None and moved.upper is not None and moved.lower * moved.upper > 0:
+            how = "gain" if moved.lower > 0 else "lose"
+            lines.append(f"{name} {how} places between epoch {begin} and {end}: tau {moved}")
+    return lines or [f"no kind of network is known to gain or lose places between epoch {begin} and {end}"]
 
 
 REDUCTIONS = (2.0, 3.0, 4.0)
@@ -131,6 +158,11 @@ def halving_options(study: MeasuredCurves) -> list[dict[str, Any]]:
 
     Raises UserError.
     """
+    if study.num_stopped:
+        raise UserError(
+            f"{study.path} has stopped {study.num_stopped} trainings early itself, so that the weak ones are missing; "
+            "give a run or study without halving.rungs"
+        )
     curves = [training.ap_by_epoch for training in study.trainings if training.replicate == 0]
     epochs = sorted(set.intersection(*map(set, curves))) if curves else []
     if len(epochs) < 2:

@@ -293,7 +293,7 @@ def search_or_resume(
         path,
         # What was extended by a resumption since is not taken back.
         num_trials=given.num_trials if given.num_trials > before.num_trials else None,
-        max_accelerator_hours=hours if hours and hours_before and hours > hours_before else None,
+        max_accelerator_hours=hours if hours and (hours_before is None or hours > hours_before) else None,
         executor=config.executor,
         logging=config.logging,
         task=task,

@@ -49,13 +49,15 @@ class MeasuredCurves:
         path: the run's folder, or the table.
         space: which the networks are of.
         data: fingerprints of the data sets.
-        trainings: complete ones.
+        trainings: complete ones of the task's own fidelity, which one with smaller batches for want of memory is not.
+        num_stopped: trainings that were stopped early for being weak, and are missing.
     """
 
     path: Path
     space: SearchSpace
     data: dict[str, Any]
     trainings: tuple[MeasuredCurve, ...]
+    num_stopped: int = 0
 
     def aps(self, epoch: int | None = None) -> dict[str, list[float]]:
         """APs by network key, after an epoch or, with None, of whole trainings."""
@@ -96,7 +98,7 @@ def _of_table(path: Path) -> MeasuredCurves:
     return MeasuredCurves(
         path=path,
         space=space_by_name(table.about["space"]),
-        data=table.about.get("data", {}),
+        data=table.about["data"],
         trainings=tuple(
             MeasuredCurve(
                 network_key=training.network_key,
@@ -114,9 +116,9 @@ def _of_table(path: Path) -> MeasuredCurves:
 
 def _of_run(path: Path) -> MeasuredCurves:
     run = Run.open(path)
-    trainings = []
-    for record in run.records():
-        if record.status is not Status.COMPLETE or record.evaluation is None:
+    records, trainings = run.records(), []
+    for record in records:
+        if record.status is not Status.COMPLETE or record.evaluation is None or record.fidelity is not None:
             continue
         found = record.evaluation
         curve = run.folder.read_curve(record.number)
@@ -138,4 +140,5 @@ def _of_run(path: Path) -> MeasuredCurves:
         space=space_by_name(SearchConfig.from_json(run.folder.config()).space.name),
         data=run.folder.run_info()["data"],
         trainings=tuple(trainings),
+        num_stopped=sum(record.status is Status.PRUNED for record in records),
     )

@@ -18,7 +18,7 @@ from spinenas.results.analysis import share_interval
 from spinenas.results.noise import Noise, noise_of
 from spinenas.results.ranks import kendall
 from spinenas.results.record import Stage
-from spinenas.results.spread import pooled_spread
+from spinenas.results.spread import Spread, pooled_spread
 from spinenas.search.config import HalvingConfig, SearchConfig
 from spinenas.search.constraints import ConstraintsConfig
 from spinenas.search.controller_config import ControllerConfig, PlanConfig
@@ -100,12 +100,14 @@ def mutants_of_best(path: Path, count: int, seed: int) -> list[Genotype]:
     Raises UserError.
     """
     trained = measured_curves(path)
-    genotypes = trained.genotypes()
-    aps = {key: values for key, values in trained.aps().items() if key in genotypes}
-    ranked = sorted(aps, key=lambda key: -statistics.fmean(aps[key]))
+    genotypes, aps = trained.genotypes(), trained.aps()
+    of_space = [
+        key for key, genotype in genotypes.items() if trained.space.contains(genotype)
+    ]  # published ones may not
+    ranked = sorted(of_space, key=lambda key: -statistics.fmean(aps[key]))
     parents = [genotypes[key] for key in ranked[: max(2, len(ranked) // 10)]]
     if not parents:
-        raise UserError(f"{path} has no result of a genotype; give a run that has")
+        raise UserError(f"{path} has no result of a genotype of {trained.space.name}; give a run that has")
     chosen: dict[str, Genotype] = {}
     for number in range(100 * count):
         if len(chosen) >= count:
@@ -200,16 +202,18 @@ class LadderResult:
 
     Attributes:
         rows: the rungs, the paper's best first, with the task's figures.
-        order: Kendall's tau between the paper's APs and the task's mean APs, over the rungs with a result.
+        order: Kendall's tau between the paper's APs and the task's mean APs, over the rungs with a result; None where
+            all of these are equal.
         reversed_pairs: pairs of rungs that the task has the other way round, by Student's t (95 %, each pair by itself)
             with the spread of single trainings pooled over all architectures.
-        num_random: random genotypes of equal cost with a result.
+        num_random: random genotypes of equal cost with a result; 0 where SpineNet-49 has none.
         num_better: those with a higher mean than SpineNet-49's.
-        better_interval: 95 % interval of the share of such genotypes that are better (Clopper and Pearson).
+        better_interval: 95 % interval of the share of such genotypes that are better: by Clopper and Pearson, with
+            SpineNet-49's mean at either end of its own interval.
     """
 
     rows: list[dict[str, Any]]
-    order: float
+    order: float | None
     reversed_pairs: list[tuple[str, str]]
     num_random: int
     num_better: int
@@ -224,8 +228,11 @@ def ladder(run: Run) -> LadderResult:
     known = {network_key(rung.architecture) for rung in rungs}
     aps = {rung.name: found.get(network_key(rung.architecture), []) for rung in rungs}
     trained = [rung for rung in rungs if aps[rung.name]]
-    if len(trained) < 2 or not aps["SpineNet-49"]:
-        raise UserError(f"{run.folder.path} has results for {len(trained)} rungs of the ladder; resume it")
+    if len(trained) < 2:
+        raise UserError(
+            f"{run.folder.path} has results for {len(trained)} rungs of the ladder, which has no order yet; "
+            "resume it, or see what failed by `spinenas leaderboard`"
+        )
     means = {rung.name: statistics.fmean(aps[rung.name]) for rung in trained}
     spread = pooled_spread(found.values())
     reversed_pairs = [
@@ -234,8 +241,12 @@ def ladder(run: Run) -> LadderResult:
         for worse in trained[index + 1 :]
         if spread is not None and spread.separates(aps[worse.name], aps[better.name])
     ]
+    order = kendall(np.array([rung.published_ap for rung in trained]), np.array([means[rung.name] for rung in trained]))
     randoms = [statistics.fmean(values) for key, values in found.items() if key not in known]
-    num_better = sum(mean > means["SpineNet-49"] for mean in randoms)
+    own = aps["SpineNet-49"]
+    if not own:
+        randoms = []
+    num_better, better_interval = _share_better(randoms, own, spread) if randoms else (0, (0.0, 1.0))
     return LadderResult(
         rows=[
             {
@@ -247,11 +258,23 @@ def ladder(run: Run) -> LadderResult:
             }
             for rung in rungs
         ],
-        order=kendall(
-            np.array([rung.published_ap for rung in trained]), np.array([means[rung.name] for rung in trained])
-        ),
+        order=None if np.isnan(order) else order,
         reversed_pairs=reversed_pairs,
         num_random=len(randoms),
         num_better=num_better,
-        better_interval=share_interval(num_better, len(randoms)),
+        better_interval=better_interval,
     )
+
+
+def _share_better(
+    means: Sequence[float], own: Sequence[float], spread: Spread | None
+) -> tuple[int, tuple[float, float]]:
+    """Return how many of some means are above one's own trainings', and the 95 % interval of the share that is."""
+    mean = statistics.fmean(own)
+    low, high = (mean, mean) if spread is None else spread.interval(mean, len(own))
+
+    def num_above(bound: float) -> int:
+        return sum(other > bound for other in means)
+
+    fewest, most = (share_interval(num_above(bound), len(means)) for bound in (high, low))
+    return num_above(mean), (fewest[0], most[1])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from spinenas.space.baseline import Architecture
 from spinenas.space.cost import MIN_IMAGE_SIZE, Cost, retinanet_cost
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.genotype import Genotype
@@ -50,9 +51,9 @@ class CostTarget:
             raise UserError(f"target {text!r} has images of {pixels} pixels; give at least {MIN_IMAGE_SIZE}")
         return cls(text, PUBLISHED[f"spinenet-{name.lower()}"].detector | {"image_size": int(pixels)})
 
-    def cost(self, genotype: Genotype) -> Cost:
+    def cost(self, architecture: Architecture) -> Cost:
         """Parameters and multiply-adds of the detector with this backbone."""
-        return retinanet_cost(genotype, **self.detector)
+        return retinanet_cost(architecture, **self.detector)
 
 
 @dataclass(frozen=True, slots=True)

@@ -299,7 +299,7 @@ def test_accelerator_hours_end_a_search_in_order_and_leave_a_share_for_replicate
     """Trials of six minutes with half an accelerator; two hours are forty of them."""
     from datetime import UTC, datetime, timedelta
 
-    from spinenas.search.loop import resume, run_search
+    from spinenas.search.loop import resume, run_search, search_or_resume
 
     moment = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -321,6 +321,14 @@ def test_accelerator_hours_end_a_search_in_order_and_leave_a_share_for_replicate
     longer = resume(tmp_path / "run", max_accelerator_hours=3.0, task=Slow())
     assert len(longer.records()) == 30
     assert resume(tmp_path / "run", task=Slow()).records() == longer.records(), "the limit is remembered"
+    with pytest.raises(KeyboardInterrupt):
+        run_search(configured(1000), out=tmp_path / "unlimited", task=Slow(interrupt_at=3))
+    limited = replace(config, budget=replace(config.budget, max_accelerator_hours=1.0))
+    assert len(search_or_resume(limited, out=tmp_path / "unlimited", task=Slow()).records()) == 9, (
+        "and the lost attempt"
+    )
+    again = search_or_resume(configured(1000), out=tmp_path / "unlimited", task=Slow())
+    assert len(again.records()) == 9, "a limit that was set stays"
 
 
 def test_a_folder_that_is_removed_or_cannot_be_written_ends_the_run_with_one_sentence(

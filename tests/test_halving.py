@@ -29,7 +29,9 @@ from spinenas.search.accelerator_time import AcceleratorTime
 from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
 from spinenas.search.display import LiveDisplay, PlainDisplay
 from spinenas.search.executor import Event, Finished, Job, Paused, run_job
+from spinenas.search.fidelities import halving_options
 from spinenas.search.loop import resume, run_search, search_or_resume
+from spinenas.search.measured_curves import measured_curves
 from spinenas.search.run import Run
 from spinenas.space import SearchSpace, UserError
 from spinenas.space.search_space import space_by_name
@@ -205,6 +207,8 @@ def test_the_leaderboard_ranks_whole_trainings_alone(tmp_path: Path) -> None:
     rows = leaderboard_rows(run_search(halved(), out=tmp_path / "run", task=fake()).records())
     assert {row["status"] for row in rows if row["objective"] is not None} == {"complete"}
     assert {row["status"] for row in rows if row["objective"] is None} == {"pruned"}
+    with pytest.raises(UserError, match="trainings early itself, so that the weak ones are missing"):
+        halving_options(measured_curves(tmp_path / "run"))
 
 
 @pytest.mark.parametrize("seed", range(3))

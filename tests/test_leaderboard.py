@@ -9,8 +9,10 @@ import pytest
 
 from spinenas.results.leaderboard import COLUMNS, leaderboard, leaderboard_rows, winner, winner_of, winner_words
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status, TrialRecord
+from spinenas.space.baseline import Baseline
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
+from spinenas.space.limits import CostTarget
 from spinenas.space.published import R0_SP53, SPINENET_49
 from spinenas.space.scaling import SCALINGS
 
@@ -54,6 +56,16 @@ def test_the_example_is_ranked_as_by_hand():
     assert [row["params"] for row in rows] == [16, 11, 10, None, None]
     assert [row["origin"] for row in rows] == ["", "", "random", "", ""]
     assert all(row["key"] == SPINENET_49.key for row in rows)
+
+
+def test_costs_are_counted_in_another_detector_for_baselines_too():
+    target = CostTarget.published("49@640")
+    baseline = replace(trial(1, "b", 0.25), genotype=None, architecture="r50-fpn")
+    rows = leaderboard_rows([trial(0, "a", 0.3), baseline, trial(2, "c")], target=target)
+    for row, architecture in zip(rows, (SPINENET_49, Baseline(50)), strict=False):
+        cost = target.cost(architecture)
+        assert (row["params"], row["madds"]) == (cost.params, cost.madds)
+    assert rows[2]["madds"] is None
 
 
 def test_the_winner_is_the_best_mean_among_replicated_networks():

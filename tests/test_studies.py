@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from fake_task import FakeTask
 
-from spinenas.results.record import Evaluation
+from spinenas.results.analysis import share_interval
+from spinenas.results.record import Evaluation, Failure, FailureKind, Status
 from spinenas.results.training_table import training_of, write_table
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
-from spinenas.search.fidelities import compare_fidelities, halving_options, late_starters, recommended
+from spinenas.search.fidelities import advice, compare_fidelities, halving_options, late_starters, recommended
 from spinenas.search.loop import resume, run_search
-from spinenas.search.measured_curves import measured_curves
+from spinenas.search.measured_curves import MeasuredCurve, MeasuredCurves, measured_curves
 from spinenas.search.presets import preset
 from spinenas.search.studies import (
     LADDER,
@@ -30,7 +31,7 @@ from spinenas.space.baseline import Baseline
 from spinenas.space.cost import backbone_cost
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import SPINENET_STEM, BlockKind, Genotype
-from spinenas.space.graph import dead_blocks, network_key
+from spinenas.space.graph import dead_blocks, depth, network_key
 from spinenas.space.published import R0_SP53, SPINENET_49
 from spinenas.space.random_streams import generator
 from spinenas.space.search_space import SearchSpace
@@ -98,6 +99,12 @@ def test_mutants_are_near_the_best_new_and_alive(tmp_path: Path) -> None:
     failed = run_study(CONFIG, many[:2], 2, out=tmp_path / "failed", task=task)
     with pytest.raises(UserError, match="has no result of a genotype"):
         mutants_of_best(failed.folder.path, 4, 0)
+
+
+def test_mutants_are_of_parents_of_the_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PAPER, network_key(damaged(R0_SP53, "short-range")), 0.9)  # one parent for each block
+    run = run_study(CONFIG, ladder_architectures(CONFIG, 10), 1, out=tmp_path / "run", task=KnownTask())
+    assert all(SPACE.contains(genotype) for genotype in mutants_of_best(run.folder.path, 12, 1))
 
 
 def test_a_study_trains_what_is_planned_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
@@ -204,6 +211,58 @@ def test_a_ladder_without_results_has_no_answer(tmp_path: Path) -> None:
         ladder(run)
 
 
+class SpineNetDivergesTask(KnownTask):
+    def evaluate(self, genotype: Any, **options: Any) -> Any:
+        if genotype == SPINENET_49:
+            return Failure(FailureKind.DIVERGED, "the loss is not finite")
+        return super().evaluate(genotype, **options)
+
+
+def test_a_ladder_without_spinenet_49_has_an_order_all_the_same(tmp_path: Path) -> None:
+    run = run_study(CONFIG, ladder_architectures(CONFIG, 3), 1, out=tmp_path / "run", task=SpineNetDivergesTask())
+    found = ladder(run)
+    assert found.order == pytest.approx(1)
+    assert (found.num_random, found.num_better, found.better_interval) == (0, 0, (0.0, 1.0))
+    assert next(row for row in found.rows if row["architecture"] == "SpineNet-49")["AP"] is None
+
+
+def test_a_ladder_of_equals_has_no_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in PAPER:
+        monkeypatch.setitem(PAPER, key, 0.3)
+    run = run_study(CONFIG, ladder_architectures(CONFIG, 0), 1, out=tmp_path / "run", task=KnownTask())
+    assert ladder(run).order is None
+
+
+def test_what_spinenet_49_itself_may_be_is_in_the_share_that_is_better(tmp_path: Path) -> None:
+    shares = []
+    for std in (0.0, 0.03):
+        run = run_study(CONFIG, ladder_architectures(CONFIG, 20), 2, out=tmp_path / str(std), task=KnownTask(noise=std))
+        found = ladder(run)
+        plain = share_interval(found.num_better, 20)
+        shares.append((found.better_interval, plain))
+    assert shares[0][0] == shares[0][1]
+    (low, high), (plain_low, plain_high) = shares[1]
+    assert low <= plain_low
+    assert high > plain_high
+
+
+class TooLargeOnceTask(FakeTask):
+    def evaluate(self, genotype: Any, *, folder: Path, attempt: int, **options: Any) -> Any:
+        if folder.name.endswith("1") and attempt == 0:
+            return Failure(FailureKind.OUT_OF_MEMORY, "out of memory")
+        return super().evaluate(genotype, folder=folder, attempt=attempt, **options)
+
+
+def test_trainings_with_smaller_batches_are_of_another_kind(tmp_path: Path) -> None:
+    config = replace(CONFIG, executor=replace(CONFIG.executor, out_of_memory_retries=1))
+    architectures = random_architectures(SPACE, 3, 0)
+    run = run_study(config, architectures, 1, out=tmp_path / "run", task=TooLargeOnceTask())
+    records = run.records()
+    assert [record.fidelity is None for record in records] == [True, False, True]
+    assert [record.status for record in records] == [Status.COMPLETE] * 3
+    assert len(measured_curves(run.folder.path).trainings) == 2
+
+
 def test_a_short_fidelity_is_compared_with_a_long_one(tmp_path: Path) -> None:
     architectures = random_architectures(SPACE, 24, 0)
     runs = {
@@ -231,6 +290,35 @@ def test_a_short_fidelity_is_compared_with_a_long_one(tmp_path: Path) -> None:
     assert chosen.agreement.kendall.value is not None
     assert chosen.agreement.kendall.value >= 0.9
     assert recommended(found, 1.01) is None
+    whole, early = advice(found, 0.9)
+    assert whole == "whole trainings: none reaches a Kendall's tau of 0.9"
+    assert early.startswith(f"stopping early: the cheapest that reaches 0.9 is {chosen.name}, ")
+
+
+def test_where_nothing_can_be_compared_it_is_said(tmp_path: Path) -> None:
+    architectures = random_architectures(SPACE, 5, 0)
+    run = run_study(CONFIG, architectures, 1, out=tmp_path / "run", task=KnownTask(num_epochs=1))
+    curves = measured_curves(run.folder.path)
+    with pytest.raises(UserError, match=r"nothing is there to compare .*run with"):
+        compare_fidelities(curves, [])
+    with pytest.raises(UserError, match="has no complete training"):
+        compare_fidelities(curves, [replace(curves, trainings=())])
+
+
+@pytest.mark.parametrize(("sign", "how"), [(1, "gain"), (-1, "lose"), (0, "")])
+def test_what_gains_and_loses_places_is_told_apart_from_chance(sign: int, how: str) -> None:
+    rng = generator(0, "places")
+    trainings = []
+    for number, genotype in enumerate(random_architectures(SPACE, 30, 0)):
+        early, late = rng.normal(), sign * depth(genotype) + 0.1 * rng.normal()
+        aps = {1: early, 2: late if sign else early + 0.01 * rng.normal()}
+        trainings.append(MeasuredCurve(network_key(genotype), genotype, 0, aps, aps[2], number % 3, 1.0))
+    lines = late_starters(MeasuredCurves(Path("study"), SPACE, {}, tuple(trainings)))
+    deeper = [line for line in lines if line.startswith("deeper ones")]
+    if sign:
+        assert [line.partition(" places")[0] for line in deeper] == [f"deeper ones {how}"]
+    else:
+        assert deeper == []
 
 
 def test_runs_that_share_no_architectures_or_data_are_not_compared(tmp_path: Path) -> None:
