@@ -57,9 +57,14 @@ def make_controller(
         raise UserError(f"controller {name!r} is unknown{nearest(name, CONTROLLERS)}")
     if tuple(objectives) != ("AP",):
         raise UserError(f"objectives are {tuple(objectives)}; this version searches for ('AP',) alone")
-    make = CONTROLLERS[name]
-    known = [option for option in inspect.signature(make).parameters if option not in ("space", "seed", "feasible")]
+    known = default_options(name)
     for option in options:
         if option not in known:
             raise UserError(f"controller {name!r} has no option {option!r}{nearest(option, known)}")
-    return make(space, seed=seed, feasible=feasible, **options)
+    return CONTROLLERS[name](space, seed=seed, feasible=feasible, **options)
+
+
+def default_options(name: str) -> dict[str, Any]:
+    """Return what a controller's options are where none is given."""
+    parameters = inspect.signature(CONTROLLERS[name]).parameters.values()
+    return {each.name: each.default for each in parameters if each.name not in ("space", "seed", "feasible")}

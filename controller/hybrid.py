@@ -84,7 +84,8 @@ class Hybrid(Ppo):
         with one_blas_thread():
             leaders = self._predictor.leaders(self._num_leaders)
             edited = self._edited(leaders, rng)
-            candidates = chain(self._samples([], rng, self._num_samples), islice(edited, self._num_edited))
+            sampled = self._samples([], rng, self._num_samples) if self._num_samples else iter(())
+            candidates = chain(sampled, islice(edited, self._num_edited))
             best = screened(candidates, self._predictor, optimism=self._optimism, rng=rng)
         return self._ledger.propose(iter(best), edited, self._random(rng), rng=rng)
 

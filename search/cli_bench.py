@@ -88,7 +88,14 @@ def bench_controllers(
     Nothing is trained. A comparison that was stopped goes on when it is given again.
     """
     from spinenas.results.controller_plot import controller_plot
-    from spinenas.search.controller_bench import COMPARED, cells, run_cells, summary, summary_by_family
+    from spinenas.search.controller_bench import (
+        COMPARED,
+        cells,
+        of_synthetic_families,
+        run_cells,
+        summary,
+        summary_by_family,
+    )
     from spinenas.search.controller_trials import checkpoints
     from spinenas.search.table_landscape import measured_fit
     from spinenas.space.search_space import space_by_name
@@ -120,10 +127,15 @@ def bench_controllers(
             wanted, out, processes=processes or os.cpu_count() or 1, note=lambda text: click.echo(text, err=True)
         )
     kind = "chosen" if single else "replicated"
-    rows = summary(outcomes, kind)
+    pooled = of_synthetic_families(outcomes)
+    if len(pooled) < len(outcomes):
+        click.echo("rows over all families are without the table's landscapes; --by-family has those as well", err=True)
+    rows = summary(pooled, kind)
     if plot is not None:
-        write_plot(controller_plot(rows, checkpoints(budget), landscapes).svg(), plot, force)
+        num_landscapes = len({(outcome["family"], outcome["landscape"]) for outcome in pooled})
+        write_plot(controller_plot(rows, checkpoints(budget), num_landscapes).svg(), plot, force)
     if by_family:
         rows = summary_by_family(outcomes, kind)
     texts = ("family", "controller", "reached at")
-    print_rows(rows, format, {name: "digits" for name in rows[0] if name not in texts})
+    is_text = [name in texts or name.startswith("ahead at ") for name in rows[0]]
+    print_rows(rows, format, {name: "digits" for name, text in zip(rows[0], is_text, strict=True) if not text})

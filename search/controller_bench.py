@@ -10,6 +10,8 @@ import multiprocessing
 import os
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ COMPARED = ("random", BY_MADDS, "local", "evolution", "screened", "reinforce", "
 NOISES = (0.15, 0.35, 0.6)
 TARGET = "reinforce"
 """Whose value at the end of the budget is what the others are to reach."""
+MOST_SEEDS = 1000
+"""Searches of a landscape."""
 GOAL_SHARE = 0.35
 """Of the budget, within which they are to reach it."""
 
@@ -40,16 +44,19 @@ def cells(
 ) -> list[Cell]:
     """Return the cells of a comparison. Raises UserError.
 
-    Landscapes take turns of the families, and of NOISES. With `rows`, the networks of the table are all there is, and
+    Landscapes take turns of the families, and of NOISES; each has seeds of its own, since landscapes on which the same
+    random networks come first would not be independent. With `rows`, the networks of the table are all there is, and
     each landscape is the same one with other seeds.
     """
+    if num_seeds > MOST_SEEDS:
+        raise UserError(f"{num_seeds} seeds were asked for; ask for {MOST_SEEDS} at most")
     for name in controllers:
         if name != BY_MADDS and (name not in CONTROLLERS or name == "plan"):
             known = {*CONTROLLERS, BY_MADDS} - {"plan"}
             raise UserError(f"controller {name!r} cannot be compared{nearest(name, known)}")
     if rows:
         return [
-            Cell(controller, ROWS, number, number * num_seeds + seed, workers, noise=0.0, budget=budget, table=table)
+            Cell(controller, ROWS, number, number * MOST_SEEDS + seed, workers, noise=0.0, budget=budget, table=table)
             for number, seed, controller in product(
                 range(first_landscape, first_landscape + num_landscapes), range(num_seeds), controllers
             )
@@ -60,7 +67,7 @@ def cells(
             controller=controller,
             family=families[number % len(families)],
             landscape=number,
-            seed=seed,
+            seed=number * MOST_SEEDS + seed,
             workers=workers,
             noise=NOISES[number // len(families) % len(NOISES)],
             budget=budget,
@@ -77,23 +84,46 @@ def run_cells(
 ) -> list[dict[str, Any]]:
     """Return the outcomes of cells in their order; those in the file are not run again, new ones are added to it.
 
-    Raises UserError if the file is not one of outcomes.
+    A cell that fails is told and left out of the file, and the others go on. Raises UserError at the end if any did,
+    when a process is killed, or if the file is not one of outcomes.
     """
     known = _read(path)
-    missing = [cell for cell in wanted if _name(cell.to_json()) not in known]
+    missing = [cell for cell in wanted if _name(cell.identity()) not in known]
     note(f"{len(wanted) - len(missing)} of {len(wanted)} searches are in {path}")
     if missing:
         path.parent.mkdir(parents=True, exist_ok=True)
         _end_line(path)
         os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # of the processes that are begun now
         context = multiprocessing.get_context("spawn")
-        with path.open("a") as file, context.Pool(min(processes, len(missing))) as pool:
-            for number, outcome in enumerate(pool.imap_unordered(run_cell, missing), start=1):
-                known[_name(outcome)] = outcome
-                file.write(json.dumps(outcome, allow_nan=False) + "\n")
-                file.flush()
-                note(f"{number} of {len(missing)}: {outcome['controller']} on {outcome['family']}")
-    return [known[_name(cell.to_json())] for cell in wanted]
+        failures = []
+        pool = ProcessPoolExecutor(min(processes, len(missing)), mp_context=context)
+        try:
+            running = {pool.submit(run_cell, cell): cell for cell in missing}
+            with path.open("a") as file:
+                for number, done in enumerate(as_completed(running), start=1):
+                    cell = running[done]
+                    try:
+                        outcome = done.result()
+                    except BrokenProcessPool as error:
+                        raise UserError(
+                            "a search's process was killed, perhaps for want of memory; give the command again to go "
+                            "on, with fewer --processes"
+                        ) from error
+                    except Exception as error:
+                        failures.append(
+                            f"{cell.controller} on {cell.family}-{cell.landscape}, seed {cell.seed}: {error!r}"
+                        )
+                        note(failures[-1])
+                        continue
+                    known[_name(outcome)] = outcome
+                    file.write(json.dumps(outcome, allow_nan=False) + "\n")
+                    file.flush()
+                    note(f"{number} of {len(missing)}: {outcome['controller']} on {outcome['family']}")
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        if failures:
+            raise UserError(f"{len(failures)} of {len(missing)} searches failed, the first one: {failures[0]}")
+    return [known[_name(cell.identity())] for cell in wanted]
 
 
 def summary(outcomes: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
@@ -104,8 +134,10 @@ def summary(outcomes: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any
         kind: "replicated", the winner after its leaders were trained again, or "chosen", the best single result.
 
     Each row has the median over landscapes of the true value at each checkpoint; the quartiles at the last; the first
-    checkpoint at which the median reaches TARGET's at the end; and "p at N", N the last checkpoint within GOAL_SHARE of
-    the budget: that its values there are not above TARGET's at the end, by Wilcoxon's signed rank, one-sided.
+    checkpoint at which the median reaches TARGET's at the end; and of the last checkpoint N within GOAL_SHARE of the
+    budget "ahead at N", on how many landscapes its value there is above TARGET's at the end, and "p at N", that these
+    values are not above, by Wilcoxon's signed rank, one-sided. The gains are ranked as shares of what TARGET has, so
+    that families whose values reach further do not count for more.
     """
     points = [str(point) for point in checkpoints(outcomes[0]["budget"])]
     values: dict[str, dict[str, dict[str, float]]] = {}
@@ -122,6 +154,7 @@ def summary(outcomes: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any
         row["duplicates"] = sum(outcome["duplicates"] for outcome in own)
         row["ms per ask"] = statistics.median(outcome["ask_milliseconds"] for outcome in own)
         row["ms p99"] = max(outcome["ask_milliseconds_p99"] for outcome in own)
+        row["ms per tell"] = statistics.median(outcome["tell_milliseconds"] for outcome in own)
         rows.append(row)
     return sorted(rows, key=lambda row: -row[points[-1]])
 
@@ -139,17 +172,25 @@ def _against(
     target: dict[str, dict[str, float]] | None, own: dict[str, dict[str, float]], points: Sequence[str]
 ) -> dict[str, Any]:
     at = [points[0], *(point for point in points if int(point) <= GOAL_SHARE * int(points[-1]))][-1]
+    ahead, p = f"ahead at {at}", f"p at {at}"
     if target is None or target is own:
-        return {"reached at": None, f"p at {at}": None}
+        return {"reached at": None, ahead: None, p: None}
     goal = target[points[-1]]
     median = statistics.median(goal.values())
     reached = next((point for point in points if statistics.median(own[point].values()) >= median), None)
-    gains = [own[at][landscape] - goal[landscape] for landscape in goal]
+    # A share of nothing, or of less than a random network, would say nothing: one standard deviation is the least.
+    gains = [(own[at][landscape] - goal[landscape]) / max(goal[landscape], 1.0) for landscape in goal]
+    found = {"reached at": reached, ahead: f"{sum(gain > 0 for gain in gains)}/{len(gains)}"}
     if not any(gains):
-        return {"reached at": reached, f"p at {at}": None}
+        return {**found, p: None}
     from scipy import stats
 
-    return {"reached at": reached, f"p at {at}": float(stats.wilcoxon(gains, alternative="greater").pvalue)}
+    return {**found, p: float(stats.wilcoxon(gains, alternative="greater").pvalue)}
+
+
+def of_synthetic_families(outcomes: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """Leave out landscapes learnt from a table where there are others: they are all alike, and no further evidence."""
+    return [outcome for outcome in outcomes if outcome["family"] != TABLE] or outcomes
 
 
 def _by_landscape(outcomes: Iterable[dict[str, Any]], kind: str, point: str) -> dict[str, float]:
@@ -172,7 +213,7 @@ def _quartiles(values: Iterable[float]) -> tuple[float, float, float]:
 def _name(outcome: dict[str, Any]) -> str:
     """What tells one cell from another."""
     fields = ("controller", "family", "landscape", "seed", "workers", "noise", "budget", "space", "table", "options")
-    return json.dumps([outcome[name] for name in fields], sort_keys=True)
+    return json.dumps([outcome[name] for name in (*fields, "protocol")], sort_keys=True)
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
@@ -192,6 +233,14 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _end_line(path: Path) -> None:
-    """Drop half a line that a killed comparison left."""
-    if path.exists() and (data := path.read_bytes()) and not data.endswith(b"\n"):
-        path.write_bytes(data[: data.rfind(b"\n") + 1])
+    """Drop half a line that a killed comparison left; a whole one without its end gets it."""
+    if not path.exists() or not (data := path.read_bytes()) or data.endswith(b"\n"):
+        return
+    begin = data.rfind(b"\n") + 1
+    try:
+        json.loads(data[begin:])
+    except ValueError:
+        os.truncate(path, begin)
+    else:
+        with path.open("ab") as file:
+            file.write(b"\n")

@@ -6,6 +6,8 @@ trained. Every random decision follows from the cell alone, so that a cell is th
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import heapq
 import statistics
 import time
@@ -15,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
-from spinenas.controller.choices import make_controller
+from spinenas.controller.choices import default_options, make_controller
 from spinenas.controller.replicates import ReplicateLeaders, num_replicates
 from spinenas.results.record import Evaluation, Failure
 from spinenas.search.landscapes import Landscape, make_landscape
 from spinenas.search.table_landscape import table_score
 from spinenas.search.table_rows import AskedForRows, TableRows
 from spinenas.space.cost import backbone_cost
+from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
 from spinenas.space.random_streams import generator
@@ -44,6 +47,10 @@ BY_MADDS = "random by madds"
 """The control that trains random networks and chooses the dearest of the backbones, whatever came out."""
 
 
+BENCH_PROTOCOL = 1
+"""Raised whenever the code changes what comes of a cell: outcomes from before are then not taken for new ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One search.
@@ -51,7 +58,7 @@ class Cell:
     Attributes:
         controller: a name of `CONTROLLERS`, or BY_MADDS.
         family, landscape: of the landscape; in the family "rows" all numbers are the same one.
-        seed: of the controller and the trainings.
+        seed: of the controller and the trainings; no two landscapes of a comparison share one.
         workers: trainings at a time.
         noise: of a training of a mean network, in standard deviations over random networks; rows have their own.
         budget: trainings in all.
@@ -71,8 +78,15 @@ class Cell:
     table: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "options": dict(self.options)}
+    def identity(self) -> dict[str, Any]:
+        """Return all that its outcome depends on: options in full, and what the table holds, wherever it is."""
+        name = "random" if self.controller == BY_MADDS else self.controller
+        return {
+            **asdict(self),
+            "options": default_options(name) | dict(self.options),
+            "table": None if self.table is None else _digest(self.table),
+            "protocol": BENCH_PROTOCOL,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +117,30 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     controller = make_controller("random" if by_madds else cell.controller, space, seed=cell.seed, **cell.options)
     if isinstance(landscape, TableRows):
         controller = AskedForRows(controller, landscape)
-    trials, ask_seconds = _search(controller, landscape, cell)
+    trials, ask_seconds, tell_seconds = _search(controller, landscape, cell)
     chosen, replicated = {}, {}
     for point in checkpoints(cell.budget):
         chosen[str(point)] = _value(landscape, _dearest(trials[:point]) if by_madds else _best(trials[:point]))
         replicated[str(point)] = chosen[str(point)] if by_madds else _replicated(trials, landscape, cell, point)
     keys = [trial.key for trial in trials]
     return {
-        **cell.to_json(),
+        **cell.identity(),
         "chosen": chosen,
         "replicated": replicated,
         "num_trials": len(trials),
         "duplicates": len(keys) - len(set(keys)),
         "ask_milliseconds": 1000 * statistics.fmean(ask_seconds),
         "ask_milliseconds_p99": 1000 * sorted(ask_seconds)[int(0.99 * (len(ask_seconds) - 1))],
+        "tell_milliseconds": 1000 * statistics.fmean(tell_seconds),
     }
+
+
+@functools.cache
+def _digest(table: str) -> str:
+    try:
+        return hashlib.sha256(Path(table).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"{table} is no table of trainings ({error}); name one that was made as such") from error
 
 
 def _landscape(cell: Cell, space: SearchSpace) -> Landscape | TableRows:
@@ -129,10 +152,13 @@ def _landscape(cell: Cell, space: SearchSpace) -> Landscape | TableRows:
     return Landscape(f"{TABLE}-{cell.landscape}", space, score)
 
 
-def _search(controller: Controller, landscape: Landscape | TableRows, cell: Cell) -> tuple[list[_Trial], list[float]]:
-    """Live a search; return its trials in the order they ended, and the processor seconds of each ask."""
+def _search(
+    controller: Controller, landscape: Landscape | TableRows, cell: Cell
+) -> tuple[list[_Trial], list[float], list[float]]:
+    """Live a search; return its trials in the order they ended, and the processor seconds of each ask and tell."""
     trials: list[_Trial] = []
-    ask_seconds = []
+    ask_seconds: list[float] = []
+    tell_seconds: list[float] = []
     busy: list[tuple[float, int, Proposal]] = []
     now, num_asked, exhausted = 0.0, 0, False
     while True:
@@ -149,10 +175,12 @@ def _search(controller: Controller, landscape: Landscape | TableRows, cell: Cell
             takes = generator(cell.seed, "bench/duration", proposal.number).lognormal(sigma=0.3)
             heapq.heappush(busy, (now + takes, proposal.number, proposal))
         if not busy:
-            return trials, ask_seconds
+            return trials, ask_seconds, tell_seconds
         now, _, proposal = heapq.heappop(busy)
         result = _train(proposal, landscape, cell)
+        started = time.thread_time()
         controller.tell(proposal.number, result)
+        tell_seconds.append(time.thread_time() - started)
         trials.append(_Trial(proposal, network_key(proposal.genotype), result))
 
 

@@ -25,12 +25,17 @@ from spinenas.search.measured_curves import measured_curves
 from spinenas.space.genotype import MAX_LEVEL, Genotype
 from spinenas.space.graph import built_graph
 from spinenas.space.random_streams import generator
+from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace
 
 Floats = NDArray[np.float64]
 
 RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 NUM_FOLDS = 10
+
+NUM_SPREAD = 100
+"""Random networks over which the random part gets the size it is to have: labels that all share make no difference."""
+
 _SIDE = MAX_LEVEL + 1
 
 
@@ -71,14 +76,19 @@ def table_score(path: Path, number: int, space: SearchSpace) -> Callable[[Genoty
     middle = float(means[kept].mean())
     dual = np.linalg.solve(rows @ rows.T + fit.ridge * np.eye(len(rows)), means[kept] - middle)
     weights = dual @ rows
-    random_part = Draws(f"table-{number}")
+    draws = Draws(f"table-{number}")
+
+    def random_part(genotype: Genotype) -> float:
+        labels = built_labels(genotype)
+        norm = math.sqrt(sum(count * count for count in labels.values()))
+        return sum(count * draws(label) for label, count in labels.items()) / norm
+
+    rng = generator(number, "landscape/table/spread")
+    spread = float(np.std([random_part(sample_without_dead_blocks(space, rng)) for _ in range(NUM_SPREAD)]))
 
     def score(genotype: Genotype) -> float:
         learnt = float(_walks([genotype])[0] @ weights)
-        labels = built_labels(genotype)
-        norm = math.sqrt(sum(count * count for count in labels.values()))
-        rugged = sum(count * random_part(label) for label, count in labels.items()) / norm
-        return middle + learnt + fit.error * rugged
+        return middle + learnt + fit.error * random_part(genotype) / spread
 
     return score
 

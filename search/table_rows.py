@@ -75,7 +75,8 @@ class AskedForRows:
         assert isinstance(wanted.genotype, Genotype), "a search proposes genotypes"
         labels = built_labels(wanted.genotype)
         nearest = max(self._left, key=lambda key: (labels & self._labels[key]).total())
-        proposal = replace(wanted, genotype=self._left[nearest])
+        # What is said of the proposal, such as its probability, is not true of the row.
+        proposal = replace(wanted, genotype=self._left[nearest], info={})
         self.replay_ask(proposal)
         return proposal
 

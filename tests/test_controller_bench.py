@@ -1,21 +1,27 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from spinenas.controller.base import SpaceExhausted
 from spinenas.controller.evolution import RegularizedEvolution
 from spinenas.search.cli import main
-from spinenas.search.controller_bench import NOISES, cells, run_cells, summary
+from spinenas.search.controller_bench import NOISES, cells, of_synthetic_families, run_cells, summary
 from spinenas.search.controller_trials import BY_MADDS, Cell, checkpoints, run_cell
 from spinenas.search.measured_curves import measured_curves
+from spinenas.search.table_landscape import measured_fit, table_score
 from spinenas.search.table_rows import AskedForRows, TableRows
 from spinenas.space.errors import UserError
 from spinenas.space.graph import network_key
+from spinenas.space.random_streams import generator
+from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace
 
 CELL = Cell("evolution", "nk", 1, seed=0, workers=4, noise=0.35, budget=60, options={"population_size": 16})
@@ -100,12 +106,13 @@ def made_up(controller: str, landscape: int, values: dict[str, float]):
         for point in checkpoints(budget)
     }
     return {
-        **replace(CELL, controller=controller, landscape=landscape, budget=budget).to_json(),
+        **replace(CELL, controller=controller, landscape=landscape, budget=budget, options={}).identity(),
         "chosen": values,
         "replicated": values,
         "duplicates": 1,
         "ask_milliseconds": 2.0,
         "ask_milliseconds_p99": 3.0 + landscape,
+        "tell_milliseconds": 1.0,
     }
 
 
@@ -120,6 +127,7 @@ def test_the_landscape_is_the_unit_and_the_target_is_what_reinforce_has_at_the_e
     hybrid, random = rows["hybrid"], rows["random"]
     assert (hybrid["50"], hybrid["100"]) == (pytest.approx(2.35), 4.0)
     assert hybrid["reached at"] == "10"
+    assert hybrid["ahead at 30"] == "7/8"
     assert hybrid["p at 30"] == pytest.approx(2**-7)  # seven landscapes are better, one is equal and left out
     assert (random["reached at"], random["p at 30"] > 0.99) == (None, True)
     assert rows["reinforce"]["p at 30"] is None
@@ -150,7 +158,7 @@ def test_rows_of_a_table_are_all_there_is():
         ["evolution", "screened"], num_landscapes=2, first_landscape=0, num_seeds=2, workers=3, budget=20,
         table=str(TABLE), rows=True,
     )  # fmt: skip
-    assert [cell.seed for cell in wanted[::2]] == [0, 1, 2, 3]
+    assert [cell.seed for cell in wanted[::2]] == [0, 1, 1000, 1001]
     table = TableRows(TABLE, SearchSpace.spinenet49())
     outcome = run_cell(wanted[0])
     assert untimed(run_cell(wanted[0])) == untimed(outcome)
@@ -192,3 +200,79 @@ def test_families_are_shown_by_themselves_and_drawn(tmp_path):
     again = CliRunner().invoke(main, arguments)
     assert again.exit_code != 0
     assert "plot.svg" in again.stderr
+
+
+def test_outcomes_are_told_apart_by_options_in_full_and_by_what_the_table_holds(tmp_path):
+    assert CELL.identity()["options"]["tournament_size"] == 16
+    assert replace(CELL, options={"population_size": 16, "max_edits": 1}).identity() == CELL.identity()
+    copy = tmp_path / "copy.csv.gz"
+    copy.write_bytes(TABLE.read_bytes())
+    of_copy, of_table = (replace(CELL, family="table", table=str(path)).identity() for path in (copy, TABLE))
+    assert of_copy == of_table
+    assert str(TABLE.parent) not in json.dumps(of_table)
+    with pytest.raises(UserError, match="is no table of trainings"):
+        replace(CELL, table=str(tmp_path / "nothing.csv.gz")).identity()
+
+
+def test_no_two_landscapes_share_a_seed_and_more_seeds_begin_with_the_same():
+    few, many = (
+        cells(["random"], num_landscapes=4, first_landscape=0, num_seeds=seeds, workers=1, budget=10)
+        for seeds in (2, 3)
+    )
+    assert len({cell.seed for cell in few}) == 8
+    assert set(map(str, few)) <= set(map(str, many))
+    with pytest.raises(UserError, match="1000 at most"):
+        cells(["random"], num_landscapes=1, first_landscape=0, num_seeds=1001, workers=1, budget=10)
+
+
+def test_a_search_that_fails_is_told_and_the_others_are_kept(tmp_path):
+    path, said = tmp_path / "out.jsonl", []
+    good = cells(["random"], num_landscapes=2, first_landscape=0, num_seeds=1, workers=2, budget=8)
+    bad = replace(good[0], controller="local", options={"num_parents": 0})
+    with pytest.raises(
+        UserError, match=r"1 of 3 searches failed, the first one: local on edges-0, seed 0: .*num_parents"
+    ):
+        run_cells([bad, *good], path, processes=1, note=said.append)
+    assert len(path.read_text().splitlines()) == 2
+    assert len(run_cells(good, path, processes=1, note=said.append)) == 2
+
+
+def killed(cell):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_ends_the_comparison_with_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr("spinenas.search.controller_bench.run_cell", killed)
+    wanted = cells(["random"], num_landscapes=2, first_landscape=0, num_seeds=1, workers=2, budget=8)
+    with pytest.raises(UserError, match="process was killed, perhaps for want of memory; give the command again"):
+        run_cells(wanted, tmp_path / "out.jsonl", processes=1, note=lambda text: None)
+
+
+def test_a_whole_last_line_without_its_end_is_kept(tmp_path):
+    path, said = tmp_path / "out.jsonl", []
+    wanted = cells(["random"], num_landscapes=2, first_landscape=0, num_seeds=1, workers=2, budget=8)
+    run_cells(wanted[:1], path, processes=1, note=said.append)
+    path.write_text(path.read_text().rstrip("\n"))
+    run_cells(wanted, path, processes=1, note=said.append)
+    assert len(run_cells(wanted, path, processes=1, note=said.append)) == 2
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_landscapes_of_one_table_are_no_further_evidence():
+    of_table = [{"family": "table"}]
+    assert of_synthetic_families([{"family": "nk"}, *of_table]) == [{"family": "nk"}]
+    assert of_synthetic_families(of_table) == of_table
+
+
+def test_the_random_part_of_a_table_landscape_is_as_large_as_the_error():
+    space = SearchSpace.spinenet49()
+    rng = generator(0, "test")
+    genotypes = [sample_without_dead_blocks(space, rng) for _ in range(150)]
+    one, other = (table_score(TABLE, number, space) for number in (1, 2))
+    apart = np.std([one(genotype) - other(genotype) for genotype in genotypes])
+    assert apart > measured_fit(TABLE, space).error * 2**0.5 * 0.85, "two random parts, and two resamples"
+
+
+def test_hybrid_does_without_a_policy():
+    outcome = run_cell(Cell("hybrid", "nk", 1, seed=0, workers=2, noise=0.3, budget=30, options={"policy_share": 0.0}))
+    assert outcome["num_trials"] == 30
