@@ -95,7 +95,7 @@ def run_cells(
         _end_line(path)
         os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # of the processes that are begun now
         context = multiprocessing.get_context("spawn")
-        failures = []
+        failures, others = [], set(multiprocessing.active_children())
         pool = ProcessPoolExecutor(min(processes, len(missing)), mp_context=context)
         try:
             running = {pool.submit(run_cell, cell): cell for cell in missing}
@@ -119,8 +119,12 @@ def run_cells(
                     file.write(json.dumps(outcome, allow_nan=False) + "\n")
                     file.flush()
                     note(f"{number} of {len(missing)}: {outcome['controller']} on {outcome['family']}")
-        finally:
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - others:  # each lives a search no one waits for
+                process.terminate()
+            raise
+        pool.shutdown()
         if failures:
             raise UserError(f"{len(failures)} of {len(missing)} searches failed, the first one: {failures[0]}")
     return [known[_name(cell.identity())] for cell in wanted]

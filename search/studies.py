@@ -96,14 +96,12 @@ def random_architectures(space: SearchSpace, count: int, seed: int) -> list[Geno
 def mutants_of_best(path: Path, count: int, seed: int) -> list[Genotype]:
     """Return edits of the best tenth of a run's or a table's networks, at least two, by mean AP: where searches end.
 
-    None has a dead block, is one of those with a result or one of the others; a larger count begins with the same ones.
-    Raises UserError.
+    Published networks of another space have no part in it. None has a dead block, is one of those with a result or one
+    of the others; a larger count begins with the same ones. Raises UserError.
     """
     trained = measured_curves(path)
     genotypes, aps = trained.genotypes(), trained.aps()
-    of_space = [
-        key for key, genotype in genotypes.items() if trained.space.contains(genotype)
-    ]  # published ones may not
+    of_space = [key for key, genotype in genotypes.items() if trained.space.contains(genotype)]
     ranked = sorted(of_space, key=lambda key: -statistics.fmean(aps[key]))
     parents = [genotypes[key] for key in ranked[: max(2, len(ranked) // 10)]]
     if not parents:
