@@ -111,3 +111,14 @@ def test_the_table_of_digits_is_what_its_card_says() -> None:
         assert len(aps) == count
         assert [round(value, 3) for value in (found.value, found.lower, found.upper)] == wanted
     assert "/" not in str(table.about["task"]["data"]), "where the data was is nobody's business"
+
+
+def test_the_table_of_longer_trainings_has_the_same_networks_and_seeds() -> None:
+    tables = Path(__file__).parents[1] / "benchmarks" / "tables"
+    long, short = (read_table(tables / f"{name}.csv.gz") for name in ("digits-20-epochs", "digits"))
+    assert long.about["task"]["train"] == short.about["task"]["train"] | {"epochs": 20}
+    assert long.about["data"] == short.about["data"]
+    assert len(long.trainings) == 18
+    known = {(training.network_key, training.seed) for training in short.trainings}
+    assert {(training.network_key, training.seed) for training in long.trainings} <= known
+    assert {len(training.ap_by_epoch) for training in long.trainings} == {20}
