@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +71,11 @@ def correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> Inte
 def kendall(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """Kendall's tau-b; not a number where either is constant."""
     return float(stats.kendalltau(first, second).statistic)
+
+
+def places(figures: Sequence[float]) -> NDArray[np.float64]:
+    """Return the place of each figure, 1 for the lowest; equal ones share the mean of theirs. (n,)."""
+    return np.asarray(stats.rankdata(figures), dtype=np.float64)
 
 
 def _weighted(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

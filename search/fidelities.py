@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from spinenas.results.halving_replay import replay_halving
-from spinenas.results.ranks import Agreement, agreement, correlation
+from spinenas.results.ranks import Agreement, agreement, correlation, places
 from spinenas.search.measured_curves import MeasuredCurves
 from spinenas.space.errors import UserError
 from spinenas.space.graph import built_graph, dead_blocks, depth, lost_levels, path_figures
@@ -130,7 +129,7 @@ def late_starters(study: MeasuredCurves) -> list[str]:
     first, last, genotypes = study.aps(begin), study.aps(end), study.genotypes()
     madds = {training.network_key: training.madds or 0 for training in study.trainings}
     keys = sorted(first.keys() & last.keys() & genotypes.keys())
-    early, late = (stats.rankdata([statistics.fmean(aps[key]) for key in keys]) for aps in (first, last))
+    early, late = (places([statistics.fmean(aps[key]) for key in keys]) for aps in (first, last))
     graphs = [built_graph(genotypes[key]) for key in keys]
     ways = [path_figures(graph) for graph in graphs]
     features = {

@@ -601,7 +601,7 @@ def test_a_ladder_prints_the_papers_order_beside_the_tasks(tmp_path: Path) -> No
     done = succeed(*command)
     assert [line.split()[0] for line in done.stdout.splitlines()[1:3]] == ["SpineNet-49", "R0-SP53"]
     assert "Kendall's tau with the paper's order" in done.stderr
-    assert "among 3 random genotypes of equal cost" in done.stderr
+    assert "of itself and 3 random genotypes of equal cost" in done.stderr
     rows = list(csv.DictReader(io.StringIO(succeed(*command, "--csv").stdout)))
     assert len(rows) == 7
     assert float(rows[0]["paper"]) == 40.8
@@ -615,9 +615,10 @@ def test_studies_of_two_fidelities_are_compared(tmp_path: Path, task: Replayable
         task.num_epochs = 8
     done = succeed("proxy", "rank", tmp_path / "long", tmp_path / "short")
     assert done.stdout.splitlines()[1].split()[-1] == "yes"
-    assert "the cheapest that reaches 0.7" in done.stderr
-    missed = succeed("proxy", "rank", tmp_path / "long", "--wanted", 0.9)
-    assert "none of them reaches" in missed.stderr
+    assert "whole trainings: the cheapest that reaches 0.7" in done.stderr
+    alone = spinenas("proxy", "rank", tmp_path / "long")
+    assert alone.exit_code == 1
+    assert "nothing is there to compare" in alone.stderr
 
 
 @pytest.mark.parametrize(
