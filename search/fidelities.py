@@ -54,11 +54,12 @@ def compare_fidelities(reference: MeasuredCurves, others: Sequence[MeasuredCurve
     The reference's own earlier epochs are compared with its end as well: they tell when to stop early, not what a
     shorter training would give, whose learning rate falls sooner. Raises UserError.
     """
-    final = reference.aps()
-    found = []
     for study in (reference, *others):
         if not study.trainings:
             raise UserError(f"{study.path} has no complete training; resume it")
+    final, seconds = reference.aps(), _median_seconds(reference)
+    found = []
+    for study in (reference, *others):
         if study.data != reference.data:
             raise UserError(f"{study.path} has other data than {reference.path}; compare studies of the same")
         epochs = study.epochs()
@@ -77,7 +78,7 @@ def compare_fidelities(reference: MeasuredCurves, others: Sequence[MeasuredCurve
                 CheaperFidelity(
                     name=str(study.path) if is_last else f"{study.path}, epoch {epoch}",
                     stops_early=not is_last,
-                    cost=_median_seconds(study) * epoch / epochs[-1] / _median_seconds(reference),
+                    cost=_median_seconds(study) * epoch / epochs[-1] / seconds,
                     num_seeds=int(statistics.median_low(len(aps[key]) for key in common)),
                     agreement=agreement(
                         np.array([statistics.fmean(aps[key]) for key in common]),
