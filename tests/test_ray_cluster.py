@@ -373,7 +373,7 @@ def test_a_worker_that_cannot_start_does_not_end_a_search_that_has_another(clust
     try:
         with RayExecutor(Once(), configured(), said.append) as executor:
             executor.submit(Job(0, 0, PUBLISHED["spinenet-49"].genotype, 0, None, tmp_path / "000000"))
-            while len(said) < 1 or not isinstance(events[-1], Finished):
+            while not said or not any(isinstance(event, Finished) for event in events):
                 executor.wait(events.append, 5)
     finally:
         cluster.remove_node(node)
