@@ -185,6 +185,8 @@ def _leaders(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> Markup:
         "First those trained more than once, best mean first; then single runs, which are no results: most of what "
         "puts them on top is luck. On a narrow screen a table moves sideways."
     )
+    if facts.cost_target is not None:
+        words += f" Parameters and multiply-adds are those of {facts.detector}."
     return section("Leaders", table(header, body), paragraph(words, "quiet"))
 
 

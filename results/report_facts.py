@@ -17,6 +17,7 @@ from spinenas.results.leaderboard import Worth, leaderboard_rows, winner_of
 from spinenas.results.record import Evaluation, Status, TrialRecord
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import built_graph, lost_levels
+from spinenas.space.limits import CostTarget
 
 FEWEST_NETWORKS = 12
 """Below so many networks with a result, quarters of them are compared with nothing."""
@@ -38,7 +39,8 @@ class RunFacts:
         config, info: config.json and run.json; empty where they cannot be read.
         num_trials: the budget; None where it is not known.
         price_per_hour: of an accelerator, as configured.
-        published: (name, parameters, multiply-adds) of published models as detectors of this task.
+        cost_target: the detector that the search counted costs in; None for the one that it trains.
+        published: (name, parameters, multiply-adds) of published models as that detector.
         validation: what `spinenas validate` found on val, if it was run.
         worth: of a genotype and an AP, by which the winner is chosen; None for AP itself.
         is_over: whether nobody works on it any more.
@@ -57,6 +59,7 @@ class RunFacts:
     info: Mapping[str, Any] = field(default_factory=dict)
     num_trials: int | None = None
     price_per_hour: float | None = None
+    cost_target: CostTarget | None = None
     published: tuple[tuple[str, int, int], ...] = ()
     validation: Mapping[str, Any] | None = None
     worth: Worth | None = None
@@ -68,9 +71,14 @@ class RunFacts:
         """What gives its numbers their meaning; "" before the first trial."""
         return self.records[0].task_key if self.records else ""
 
+    @property
+    def detector(self) -> str:
+        """What costs are counted in, in words."""
+        return "the detector" if self.cost_target is None else f"the detector at {self.cost_target.name}"
+
     def rows(self) -> list[dict[str, Any]]:
         """Its networks, as the leaderboard ranks them. Raises UserError for trials of different tasks."""
-        return leaderboard_rows(self.records)
+        return leaderboard_rows(self.records, target=self.cost_target)
 
     def winner_of(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         """Return which of its rows is the winner's."""

@@ -103,8 +103,8 @@ def front_figures(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> list[Figur
     return [
         figure
         for cost, label in (
-            ("madds", "multiply-adds of the detector, G"),
-            ("params", "parameters of the detector, M"),
+            ("madds", f"multiply-adds of {facts.detector}, G"),
+            ("params", f"parameters of {facts.detector}, M"),
         )
         if (figure := _front(facts, rows, cost, label)) is not None
     ]
@@ -138,8 +138,8 @@ def _front(facts: RunFacts, rows: Sequence[dict[str, Any]], cost: str, label: st
     )
     if shown:
         words += (
-            "Dashed lines: what published models cost as detectors of this very task; their AP on COCO is of another "
-            "task and would mean nothing here. "
+            "Dashed lines: what published models cost as this very detector; their AP on COCO is of another task and "
+            "would mean nothing here. "
         )
     if hidden:
         words += f"Far outside of this cost: {', '.join(hidden)}. "

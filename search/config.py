@@ -29,6 +29,7 @@ from spinenas.search.constraints import ConstraintsConfig
 from spinenas.search.controller_config import ControllerConfig
 from spinenas.search.objective import ObjectiveConfig
 from spinenas.space.errors import UserError, nearest
+from spinenas.space.limits import CostTarget
 from spinenas.space.search_space import space_by_name
 
 
@@ -306,6 +307,10 @@ class SearchConfig:
     def worth(self) -> Worth | None:
         """Return what an AP is worth at what its genotype costs; None for a search for AP, or for a front."""
         return self.objective.soft_cost(self.constraints.cost_target(self.task))
+
+    def cost_target(self) -> CostTarget | None:
+        """Return the detector that costs are counted in; None for the one that is trained."""
+        return None if self.constraints.target is None else self.constraints.cost_target(self.task)
 
     def resolved(self) -> SearchConfig:
         """Fill in what follows from other values, so that it stays when the budget is extended later.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from spinenas.results.run_folder import RunFolder
 from spinenas.search.accelerator_time import AcceleratorTime
 from spinenas.search.config import SearchConfig
 from spinenas.search.driver import now
-from spinenas.space.cost import retinanet_cost
 from spinenas.space.errors import UserError
 from spinenas.space.published import PUBLISHED
 
@@ -72,6 +72,7 @@ def read_facts(path: Path) -> RunFacts:
         info=_or_empty(folder.run_info),
         num_trials=budget.get("num_trials", config.budget.num_trials if config else None),
         price_per_hour=config.budget.price_per_accelerator_hour if config else None,
+        cost_target=config.cost_target() if config else None,
         published=_published(config, _or_empty(folder.run_info)),
         validation=_validation(path),
         worth=config.worth() if config else None,
@@ -97,24 +98,15 @@ def _config(folder: RunFolder) -> tuple[SearchConfig | None, dict[str, Any]]:
 
 
 def _published(config: SearchConfig | None, info: dict[str, Any]) -> tuple[tuple[str, int, int], ...]:
-    """What published architectures cost as detectors of the run's task."""
+    """What published architectures cost as the detector that the run counts costs in."""
     if config is None:
         return ()
-    task = config.task
     data = info.get("data")
     categories = data.get("categories") if isinstance(data, dict) else None
     num_categories = len(categories) if isinstance(categories, list | dict) else 90
-    found = []
-    for name in REFERENCES:
-        cost = retinanet_cost(
-            PUBLISHED[name].architecture,
-            task.scaling,
-            task.image_size_pixels,
-            class_channels=num_categories + 1,
-            **task.head.as_cost_arguments(),
-        )
-        found.append((name, cost.params, cost.madds))
-    return tuple(found)
+    target = replace(config.constraints, class_channels=num_categories + 1).cost_target(config.task)
+    costs = [(name, target.cost(PUBLISHED[name].architecture)) for name in REFERENCES]
+    return tuple((name, cost.params, cost.madds) for name, cost in costs)
 
 
 def _validation(path: Path) -> dict[str, Any] | None:

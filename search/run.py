@@ -51,8 +51,7 @@ class Run:
 
     def cost_target(self) -> CostTarget | None:
         """Return the detector that the search counted costs in, None for the one that it trains."""
-        config = SearchConfig.from_json(self.folder.config())
-        return None if config.constraints.target is None else config.constraints.cost_target(config.task)
+        return SearchConfig.from_json(self.folder.config()).cost_target()
 
     def winner(self) -> TrialRecord | None:
         """Return the first trial of the best network, None without a complete one."""

@@ -35,7 +35,8 @@ from spinenas.search.report_run import read_control, read_facts, watch_report, w
 from spinenas.search.run import Run
 from spinenas.search.studies import damaged
 from spinenas.space.errors import UserError
-from spinenas.space.published import R0_SP53, SPINENET_49
+from spinenas.space.limits import CostTarget
+from spinenas.space.published import PUBLISHED, R0_SP53, SPINENET_49
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'&<!--\x1b</svg></style>"
 
@@ -305,6 +306,22 @@ def test_a_watched_page_grows_with_the_journal_and_is_final_when_the_search_is_o
     last = page.read_text()
     assert "location.reload" not in last
     assert "The search is over" in last
+
+
+def test_costs_are_those_of_the_detector_that_the_search_counts_in(run: Path) -> None:
+    settings = json.loads((run / "config.json").read_text())
+    settings["constraints"]["target"] = "49@640"
+    (run / "config.json").write_text(json.dumps(settings))
+    facts = write_report(run, run / "report.html")
+    page = Page((run / "report.html").read_text())
+    assert "multiply-adds of the detector at 49@640, G" in page.text
+    assert "Parameters and multiply-adds are those of the detector at 49@640." in page.text
+    published = {name: (params, madds) for name, params, madds in facts.published}
+    assert published["spinenet-49"] == (28_543_383, PUBLISHED["spinenet-49"].cost().madds)
+    row = next(row for row in facts.rows() if row["n"] > 0)
+    genotype = facts.by_number()[row["number"]].genotype
+    assert genotype is not None
+    assert row["madds"] == CostTarget.published("49@640").cost(genotype).madds
 
 
 def test_figures_become_files_and_nothing_is_overwritten(run: Path, tmp_path: Path) -> None:
