@@ -13,6 +13,7 @@ Shapes: N results, C candidates, D features, G groups.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -88,12 +89,12 @@ class _Known:
 
 @dataclass(frozen=True, slots=True)
 class _Posterior:
-    """What predictions are computed from: weighted features (N, D), and the inverse of the covariance (N, N)."""
+    """What predictions are computed from: the inverse of the covariance (N, N); what of the known is expected (N,)."""
 
-    rows: Floats
     norms: Floats
     inverse: Floats
     weights: Floats
+    expected: Floats
     centre: float
     scale: float
     amplitude: float
@@ -122,9 +123,13 @@ class Predictor:
     _known: dict[str, _Known] = field(default_factory=dict)  # the oldest first
     _next_fit: float = FIRST_FIT
     _posterior: _Posterior | None = None
+    _rows: Floats = field(init=False)  # weighted features of what is known, in its order; with room for one too many
+    _products: Floats = field(init=False)  # their inner products
 
     def __post_init__(self) -> None:
         self._features = Features(self.space)
+        self._rows = np.empty((NUM_KEPT + 1, len(self._scales())))
+        self._products = np.empty((NUM_KEPT + 1, NUM_KEPT + 1))
 
     def add(self, genotype: Genotype, objective: float, number: int | None = None) -> None:
         """Learn from a result; one more of a network counts towards its mean."""
@@ -132,6 +137,7 @@ class Predictor:
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = _Known(self._features([genotype])[0], genotype, number)
+            self._weigh(len(self._known) - 1)
         known.total += objective
         known.count += 1
         self.num_results += 1
@@ -147,7 +153,8 @@ class Predictor:
         posterior = self._up_to_date()
         rows = self._features(genotypes) * self._scales()
         norms = (rows * rows).sum(axis=1)
-        covariance = self.kernel.of_products(posterior.rows @ rows.T, posterior.norms, norms)  # (N, C)
+        products = self._rows[: len(self._known)] @ rows.T
+        covariance = self.kernel.of_products(products, posterior.norms, norms)  # (N, C)
         mean = posterior.centre + posterior.scale * (posterior.weights @ covariance)
         prior = self.kernel.linear_share * norms + 1 - self.kernel.linear_share
         explained = (covariance * (posterior.inverse @ covariance)).sum(axis=0)
@@ -156,10 +163,7 @@ class Predictor:
 
     def leaders(self, count: int) -> list[Leader]:
         """Return the networks with results of which most is expected, best first."""
-        posterior = self._up_to_date()
-        products = posterior.rows @ posterior.rows.T
-        covariance = self.kernel.of_products(products, posterior.norms, posterior.norms)
-        expected = posterior.centre + posterior.scale * (posterior.weights @ covariance)
+        expected = self._up_to_date().expected
         known = list(self._known.values())
         best = np.argsort(-expected, kind="stable")[:count].tolist()
         return [Leader(known[place].genotype, known[place].number, float(expected[place])) for place in best]
@@ -167,8 +171,20 @@ class Predictor:
     def _forget(self) -> None:
         """Drop the oldest network that is not of the better half."""
         median = sorted(known.mean for known in self._known.values())[len(self._known) // 2]
-        worst = next((key for key, known in self._known.items() if known.mean < median), next(iter(self._known)))
-        del self._known[worst]
+        keys = list(self._known)
+        place = next((place for place, key in enumerate(keys) if self._known[key].mean < median), 0)
+        del self._known[keys[place]]
+        self._rows[place:-1] = self._rows[place + 1 :]
+        self._products[place:-1] = self._products[place + 1 :]
+        self._products[:, place:-1] = self._products[:, place + 1 :]
+
+    def _weigh(self, first: int) -> None:
+        """Weigh the features of what is known from a place on; what is done once need not be done at each proposal."""
+        count = len(self._known)
+        new = np.stack([known.features for known in islice(self._known.values(), first, None)])
+        self._rows[first:count] = new * self._scales()
+        self._products[first:count, :count] = self._rows[first:count] @ self._rows[:count].T
+        self._products[:first, first:count] = self._products[first:count, :first].T
 
     def _scales(self) -> Floats:
         """(D,), the square root of each feature's weight."""
@@ -187,16 +203,17 @@ class Predictor:
     def _up_to_date(self) -> _Posterior:
         if self._posterior is None:
             targets, centre, scale = self._targets()
-            counts = np.array([known.count for known in self._known.values()], dtype=np.float64)
-            rows = np.stack([known.features for known in self._known.values()]) * self._scales()
-            norms = (rows * rows).sum(axis=1)
-            covariance = self.kernel.of_products(rows @ rows.T, norms, norms)
-            covariance[np.diag_indices_from(covariance)] += self.kernel.noise / counts
+            noises = self.kernel.noise / np.array([known.count for known in self._known.values()])
+            products = self._products[: len(noises), : len(noises)]
+            norms = products.diagonal()
+            covariance = self.kernel.of_products(products, norms, norms)
+            covariance[np.diag_indices_from(covariance)] += noises
             inverse: Floats = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
             middle = float(inverse.sum(axis=0) @ targets / inverse.sum())  # generalised least squares
             weights: Floats = inverse @ (targets - middle)
             amplitude = np.sqrt(max(float((targets - middle) @ weights) / len(targets), 1e-12))
-            self._posterior = _Posterior(rows, norms, inverse, weights, centre + scale * middle, scale, amplitude)
+            expected = centre + scale * (targets - noises * weights)
+            self._posterior = _Posterior(norms, inverse, weights, expected, centre + scale * middle, scale, amplitude)
         return self._posterior
 
     def _fit(self) -> None:
@@ -219,6 +236,7 @@ class Predictor:
                 candidate = Kernel(shares, best[1].linear_share, best[1].squared_length)
                 best = max(best, _noise_fitted(candidate, products, targets), key=lambda found: found[0])
         self.kernel = best[1]
+        self._weigh(0)
 
 
 def _noise_fitted(kernel: Kernel, products: Floats, targets: Floats) -> tuple[float, Kernel]:
