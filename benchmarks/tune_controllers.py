@@ -31,14 +31,14 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
     ],
     "screened": [
         {},
-        {"num_random": 12},
+        {"num_random": 60},
         {"optimism": 0.2},
         {"optimism": 1.0},
         {"num_candidates": 400},
     ],
     "hybrid": [
         {},
-        {"num_random": 12},
+        {"max_edits": 1},
         {"optimism": 0.2},
         {"policy_share": 0.2},
         {"num_leaders": 4},
@@ -58,7 +58,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"batch_size": 10},
     ],
 }
-"""Options by controller; as many for each."""
+"""Options by controller, as many for each, and all different: fewer random networks than workers are no other setting."""
 
 FIRST_LANDSCAPE = 900
 
