@@ -58,7 +58,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"batch_size": 10},
     ],
 }
-"""Options by controller, as many for each, and all different: fewer random networks than workers are no other setting."""
+"""Options by controller, as many for each. All differ: fewer random networks than workers are the same search."""
 
 FIRST_LANDSCAPE = 900
 
