@@ -52,7 +52,7 @@ class RegularizedEvolution:
         space: SearchSpace,
         *,
         population_size: int = 64,
-        tournament_size: int = 16,
+        tournament_size: int = 32,
         max_edits: int = 1,
         seed: int = 0,
         feasible: Feasible | None = None,

@@ -54,7 +54,7 @@ class LocalSearch:
         self,
         space: SearchSpace,
         *,
-        num_parents: int = 4,
+        num_parents: int = 8,
         num_random: int = 16,
         seed: int = 0,
         feasible: Feasible | None = None,

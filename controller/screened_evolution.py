@@ -38,7 +38,7 @@ class ScreenedEvolution(RegularizedEvolution):
         population_size: int = 64,
         tournament_size: int = 16,
         max_edits: int = 3,
-        num_random: int = 20,
+        num_random: int = 60,
         num_candidates: int = 150,
         optimism: float = 0.5,
         seed: int = 0,

@@ -320,17 +320,17 @@ class SearchConfig:
         evolution = self.controller.evolution
         if self.controller.name == "evolution":
             population = evolution.population_size or min(64, max(2, self.budget.num_trials // 4))
-            tournament = evolution.tournament_size or min(population, max(2, population // 4))
+            tournament = evolution.tournament_size or min(population, max(2, population // 2))
             evolution = replace(evolution, population_size=population, tournament_size=tournament)
         local = self.controller.local
         if self.controller.name == "local" and local.num_random is None:
             local = replace(local, num_random=min(16, max(1, self.budget.num_trials // 4)))
         screened, hybrid = self.controller.screened, self.controller.hybrid
-        num_random = min(20, max(1, self.budget.num_trials // 4))
+        quarter = max(1, self.budget.num_trials // 4)
         if self.controller.name == "screened" and screened.num_random is None:
-            screened = replace(screened, num_random=num_random)
+            screened = replace(screened, num_random=min(60, quarter))
         if self.controller.name == "hybrid" and hybrid.num_random is None:
-            hybrid = replace(hybrid, num_random=num_random)
+            hybrid = replace(hybrid, num_random=min(20, quarter))
         return replace(
             self,
             controller=replace(self.controller, evolution=evolution, screened=screened, hybrid=hybrid, local=local),

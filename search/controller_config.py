@@ -19,7 +19,7 @@ class EvolutionConfig:
 
     Attributes:
         population_size: None for a quarter of the budget, at most 64.
-        tournament_size: None for a quarter of the population, at least 2.
+        tournament_size: None for half of the population, at least 2.
         max_edits: a child differs from its parent by 1 to so many edits.
     """
 
@@ -34,7 +34,7 @@ class ScreenedConfig:
 
     Attributes:
         population_size, tournament_size, max_edits: as of "evolution".
-        num_random: random proposals before anything is screened; None for a quarter of the budget, at most 20.
+        num_random: random proposals before anything is screened; None for a quarter of the budget, at most 60.
         num_candidates: children of each proposal, of which the predictor takes the best.
         optimism: how much uncertainty counts in their favour.
     """
@@ -96,7 +96,7 @@ class LocalConfig:
         num_random: random proposals before that; None for a quarter of the budget, at most 16.
     """
 
-    num_parents: int = 4
+    num_parents: int = 8
     num_random: int | None = None
 
 
