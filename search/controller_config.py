@@ -138,7 +138,7 @@ class PpoConfig:
 
     policy: PolicyKind = "factorised"
     learning_rate: float | None = None
-    batch_size: int = 20
+    batch_size: int = 10
     steps_per_batch: int = 4
     clip: float = 0.2
     entropy_weight: float = 1e-5

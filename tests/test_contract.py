@@ -19,7 +19,13 @@ SMALL = {"num_random": 5, "num_candidates": 20}
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("evolution", {"population_size": 16}), ("local", {}), ("screened", SMALL), ("hybrid", SMALL)]
+    ("name", "options"),
+    [
+        ("evolution", {"population_size": 16, "tournament_size": 4}),
+        ("local", {}),
+        ("screened", SMALL),
+        ("hybrid", SMALL),
+    ],
 )
 def test_ours_keep_to_it_in_another_process_too(name, options):
     check(partial(make_controller, name, **options), SearchSpace.spinenet49(), num_asks=30)
