@@ -91,7 +91,6 @@ class _Known:
 class _Posterior:
     """What predictions are computed from: the inverse of the covariance (N, N); what of the known is expected (N,)."""
 
-    norms: Floats
     inverse: Floats
     weights: Floats
     expected: Floats
@@ -153,8 +152,9 @@ class Predictor:
         posterior = self._up_to_date()
         rows = self._features(genotypes) * self._scales()
         norms = (rows * rows).sum(axis=1)
-        products = self._rows[: len(self._known)] @ rows.T
-        covariance = self.kernel.of_products(products, posterior.norms, norms)  # (N, C)
+        count = len(self._known)
+        products = self._rows[:count] @ rows.T
+        covariance = self.kernel.of_products(products, self._products.diagonal()[:count], norms)  # (N, C)
         mean = posterior.centre + posterior.scale * (posterior.weights @ covariance)
         prior = self.kernel.linear_share * norms + 1 - self.kernel.linear_share
         explained = (covariance * (posterior.inverse @ covariance)).sum(axis=0)
@@ -213,7 +213,7 @@ class Predictor:
             weights: Floats = inverse @ (targets - middle)
             amplitude = np.sqrt(max(float((targets - middle) @ weights) / len(targets), 1e-12))
             expected = centre + scale * (targets - noises * weights)
-            self._posterior = _Posterior(norms, inverse, weights, expected, centre + scale * middle, scale, amplitude)
+            self._posterior = _Posterior(inverse, weights, expected, centre + scale * middle, scale, amplitude)
         return self._posterior
 
     def _fit(self) -> None:

@@ -322,11 +322,10 @@ class SearchConfig:
             population = evolution.population_size or min(64, max(2, self.budget.num_trials // 4))
             tournament = evolution.tournament_size or min(population, max(2, population // 2))
             evolution = replace(evolution, population_size=population, tournament_size=tournament)
-        local = self.controller.local
-        if self.controller.name == "local" and local.num_random is None:
-            local = replace(local, num_random=min(16, max(1, self.budget.num_trials // 4)))
-        screened, hybrid = self.controller.screened, self.controller.hybrid
         quarter = max(1, self.budget.num_trials // 4)
+        local, screened, hybrid = self.controller.local, self.controller.screened, self.controller.hybrid
+        if self.controller.name == "local" and local.num_random is None:
+            local = replace(local, num_random=min(16, quarter))
         if self.controller.name == "screened" and screened.num_random is None:
             screened = replace(screened, num_random=min(60, quarter))
         if self.controller.name == "hybrid" and hybrid.num_random is None:
