@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spinenas.controller.base import Controller
-from spinenas.controller.choices import make_controller
+from spinenas.controller.choices import CONTROLLERS, make_controller
 from spinenas.results.journal import SCHEMA, Fold, Journal, RunState, read_events
 from spinenas.results.mirror import Mirror
 from spinenas.results.run_folder import RunFolder
@@ -307,9 +307,9 @@ def _check_same_search(path: Path, begun_with: SearchConfig, given: SearchConfig
     meaning = {"executor.ordered", "executor.threads_per_trial"}
     if begun_with.executor.ordered:
         meaning.add("executor.workers")
-    before.update((key, value) for key, value in after.items() if key.startswith("logging."))
+    unnamed = tuple(f"controller.{name}." for name in CONTROLLERS if name != begun_with.controller.name)
     for key in before | after:
-        if key in meaning or not key.startswith("executor."):
+        if key in meaning or not key.startswith(("executor.", "logging.", *unnamed)):
             _check_equal(path, key, before.get(key), after.get(key))
 
 

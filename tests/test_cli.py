@@ -511,6 +511,16 @@ def test_another_search_is_not_continued_in_its_place(tmp_path: Path) -> None:
     succeed(*command, "--set", "executor.max_attempts=9")
 
 
+def test_a_search_goes_on_whatever_the_options_of_controllers_it_does_not_name(tmp_path: Path) -> None:
+    """They mean nothing to it, and a later version may have other defaults for them."""
+    command = ("search", "quickstart", "--out", tmp_path / "run", "--trials", 3, "--or-resume", *SERIAL)
+    command = (*command, "--set", "controller.name=random")
+    succeed(*command, "--set", "controller.local.num_parents=3")
+    succeed(*command)
+    named = spinenas(*command, "--set", "controller.name=local")
+    assert "holds another search: its controller.name is 'random', not 'local'" in named.stderr
+
+
 def test_sigterm_ends_a_search_in_order(tmp_path: Path, task: ReplayableTask, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
     import signal
