@@ -11,6 +11,7 @@ from spinenas.controller.dedup import Feasible
 from spinenas.controller.evolution import RegularizedEvolution
 from spinenas.controller.hybrid import Hybrid
 from spinenas.controller.local_search import LocalSearch
+from spinenas.controller.objectives import Costs, RankedByFront
 from spinenas.controller.optuna_sampler import OptunaSearch
 from spinenas.controller.plan import PlannedTrials
 from spinenas.controller.ppo import Ppo
@@ -31,7 +32,8 @@ CONTROLLERS: dict[str, Callable[..., Controller]] = {
     "tpe": OptunaSearch,
     "plan": PlannedTrials,
 }
-"""What makes a controller, by name; its keyword arguments are its options."""
+"""What makes a controller, by name; its keyword arguments are its options, but for these."""
+NO_OPTIONS = ("space", "seed", "costs", "feasible")
 
 
 def make_controller(
@@ -40,6 +42,7 @@ def make_controller(
     *,
     seed: int = 0,
     objectives: tuple[str, ...] = ("AP",),
+    costs: Costs | None = None,
     feasible: Feasible | None = None,
     **options: Any,
 ) -> Controller:
@@ -49,22 +52,31 @@ def make_controller(
         name: one of CONTROLLERS.
         space: what to search.
         seed: of the run.
-        objectives: what is searched for; ("AP",) is all that is known yet.
+        objectives: ("AP",), which is what results tell.
+        costs: what shall be low beside it, so that the front of both is searched for: by the controller itself where it
+            knows several objectives, by the others as `RankedByFront` puts it.
         feasible: whether a genotype may be proposed.
         options: keyword arguments of the class behind the name.
     """
     if name not in CONTROLLERS:
         raise UserError(f"controller {name!r} is unknown{nearest(name, CONTROLLERS)}")
     if tuple(objectives) != ("AP",):
-        raise UserError(f"objectives are {tuple(objectives)}; this version searches for ('AP',) alone")
+        raise UserError(
+            f"objectives are {tuple(objectives)}; results tell ('AP',), and what is to be low beside it are costs"
+        )
     known = default_options(name)
     for option in options:
         if option not in known:
             raise UserError(f"controller {name!r} has no option {option!r}{nearest(option, known)}")
-    return CONTROLLERS[name](space, seed=seed, feasible=feasible, **options)
+    make, options = CONTROLLERS[name], options | {"seed": seed, "feasible": feasible}
+    if costs is None:
+        return make(space, **options)
+    if "costs" in inspect.signature(make).parameters:
+        return make(space, costs=costs, **options)
+    return RankedByFront(make(space, **options), costs)
 
 
 def default_options(name: str) -> dict[str, Any]:
     """Return what a controller's options are where none is given."""
     parameters = inspect.signature(CONTROLLERS[name]).parameters.values()
-    return {each.name: each.default for each in parameters if each.name not in ("space", "seed", "feasible")}
+    return {each.name: each.default for each in parameters if each.name not in NO_OPTIONS}

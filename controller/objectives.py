@@ -16,6 +16,9 @@ from spinenas.results.record import Evaluation, Failure
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 
+Costs = Callable[[Genotype], tuple[float, ...]]
+"""What a genotype costs, each figure better if lower."""
+
 
 @dataclass(frozen=True, slots=True)
 class SoftCost:
@@ -108,7 +111,7 @@ class RankedByFront(_Retold):
     age, and those of one time have ranks of one time.
     """
 
-    def __init__(self, controller: Controller, costs: Callable[[Genotype], tuple[float, ...]]) -> None:
+    def __init__(self, controller: Controller, costs: Costs) -> None:
         super().__init__(controller)
         self._costs = costs
         self._known: list[Figures] = []

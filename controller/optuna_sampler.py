@@ -2,8 +2,9 @@
 
 Sources: Bergstra et al., "Algorithms for Hyper-Parameter Optimization" (NeurIPS 2011), in Optuna's form: categorical
 decisions (permutations as Lehmer digits), one estimator for each decision or a joint one, trials in flight taken as bad
-ones (`constant_liar`). Only samplers fit whose state is the trials alone, since a replay brings back nothing else:
-not NSGA-II, CMA-ES and quasi-Monte Carlo, which keep theirs in attributes.
+ones (`constant_liar`). Several objectives: Ozaki et al., "Multiobjective Tree-Structured Parzen Estimator" (JAIR 2022).
+Only samplers fit whose state is the trials alone, since a replay brings back nothing else: not NSGA-II, CMA-ES and
+quasi-Monte Carlo, which keep theirs in attributes.
 
 A proposal takes a fresh sampler, seeded by the proposal's number, so that a study that is rebuilt from recorded
 proposals and results goes on the same. It takes a tenth of a second and more at 1,000 trials (docs/benchmarks.md).
@@ -13,12 +14,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from itertools import repeat
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from spinenas.controller.base import Proposal
 from spinenas.controller.dedup import Candidate, Feasible, Ledger
+from spinenas.controller.objectives import Costs
 from spinenas.controller.outcome import objective_of
 from spinenas.results.record import Evaluation, Failure, Stage
 from spinenas.space.errors import UserError, nearest
@@ -45,6 +48,7 @@ class OptunaSearch:
         sampler: "tpe", or "gp", whose proposals take seconds.
         multivariate: TPE with a joint estimator instead of one for each decision.
         num_random: results before the sampler begins; Optuna's default is 10.
+        costs: of a genotype, each better if lower: what is searched for is the front of the objective and these.
         seed: of the run.
         feasible: what else a proposal must satisfy.
 
@@ -59,6 +63,7 @@ class OptunaSearch:
         sampler: Sampler = "tpe",
         multivariate: bool = False,
         num_random: int = 10,
+        costs: Costs | None = None,
         seed: int = 0,
         feasible: Feasible | None = None,
     ) -> None:
@@ -76,6 +81,7 @@ class OptunaSearch:
         self._sampler = sampler
         self._multivariate = multivariate
         self._num_random = num_random
+        self._costs: Costs = costs or (lambda _: ())
         self._seed = seed
         self._ledger = Ledger(space, feasible)
         self._distributions = {
@@ -84,7 +90,9 @@ class OptunaSearch:
         }
         verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce the study
-        self._study = optuna.create_study(direction="maximize")
+        num_costs = len(self._costs(sample_without_dead_blocks(space, generator(seed, "controller/optuna/costs"))))
+        maximize, minimize = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+        self._study = optuna.create_study(directions=[maximize, *repeat(minimize, num_costs)])
         optuna.logging.set_verbosity(verbosity)
         self._num_trials = 0  # of the study, the refused ones with them
         self._trials: dict[int, int] = {}  # number in the study by number of the open proposal
@@ -101,15 +109,17 @@ class OptunaSearch:
 
     def tell(self, number: int, result: Evaluation | Failure) -> bool:
         """Add a result to the study."""
-        if self._ledger.finish(number) is None:
+        proposal = self._ledger.finish(number)
+        if proposal is None:
             return False
         trial = self._trials.pop(number, None)
         if trial is not None:
+            assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
             objective = objective_of(result)
             if objective is None:
                 self._drop(trial)
             else:
-                self._study.tell(trial, objective)
+                self._study.tell(trial, [objective, *self._costs(proposal.genotype)])
         return True
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
@@ -134,7 +144,7 @@ class OptunaSearch:
         names = [decision.name for decision in self._space.decisions]
         trial = create_trial(
             state=TrialState.RUNNING if objective is None else TrialState.COMPLETE,
-            value=objective,
+            values=None if objective is None else [objective, *self._costs(genotype)],
             params=dict(zip(names, self._space.encode(genotype), strict=True)),
             distributions=dict(self._distributions),
         )

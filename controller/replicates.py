@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
+from spinenas.controller.objectives import Costs
 from spinenas.results.pareto import front
 from spinenas.results.record import Evaluation, Failure, Fidelity, Stage
 from spinenas.space.errors import UserError
@@ -73,7 +74,7 @@ class ReplicateLeaders:
         num_trials: int,
         share: float = 0.1,
         worth: Callable[[Genotype, float], float] | None = None,
-        front_costs: Callable[[Genotype], tuple[float, ...]] | None = None,
+        front_costs: Costs | None = None,
     ) -> None:
         if not 0 <= share < 1:
             raise UserError(f"the share of replicates is {share}; it is 0 or more and below 1")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from spinenas.controller.objectives import SoftCost
+from spinenas.controller.objectives import Costs, SoftCost
 from spinenas.search.amount import Amount
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -42,7 +41,7 @@ class ObjectiveConfig:
         at = self.target_madds or target.cost(SPINENET_49).madds
         return SoftCost(lambda genotype: target.cost(genotype).madds, at, self.weight)
 
-    def front_costs(self, target: CostTarget) -> Callable[[Genotype], tuple[float, ...]] | None:
+    def front_costs(self, target: CostTarget) -> Costs | None:
         """Return what counts beside AP on the front: multiply-adds and parameters; None for another objective."""
         if self.kind != "front":
             return None

@@ -8,7 +8,7 @@ from typing import cast
 
 from spinenas.controller.base import Controller
 from spinenas.controller.choices import make_controller
-from spinenas.controller.objectives import RankedByFront, Softened
+from spinenas.controller.objectives import Softened
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.results.mirror import Mirror
 from spinenas.results.record import Stage
@@ -62,16 +62,16 @@ def search_controller(config: SearchConfig) -> Controller:
     """Make the controller of a search: who proposes, what results are worth, and replicates of leaders at the end."""
     space = space_by_name(config.space.name)
     limits = config.constraints.limits(config.task)
-    options = config.controller.options()
-    searcher = make_controller(config.controller.name, space, seed=config.seed, feasible=limits, **options)
     budget, target = config.budget, config.constraints.cost_target(config.task)
     soft_cost, front_costs = config.objective.soft_cost(target), config.objective.front_costs(target)
     if config.controller.name == "plan":
         soft_cost = front_costs = None
+    options = config.controller.options()
+    searcher = make_controller(
+        config.controller.name, space, seed=config.seed, costs=front_costs, feasible=limits, **options
+    )
     if soft_cost is not None:
         searcher = Softened(searcher, soft_cost)
-    if front_costs is not None:
-        searcher = RankedByFront(searcher, front_costs)
     return ReplicateLeaders(
         searcher,
         num_trials=budget.num_trials,

@@ -7,17 +7,20 @@ import subprocess
 import sys
 from collections import Counter
 from functools import cache
+from statistics import fmean
 
 import numpy as np
 import pytest
 from as_recorded import as_recorded
 
-from spinenas.controller import LocalSearch, OptunaSearch, Ppo, Proposal, RandomSearch, Reinforce
+from spinenas.controller import LocalSearch, OptunaSearch, Ppo, Proposal, RandomSearch, Reinforce, make_controller
 from spinenas.controller.base import Controller
 from spinenas.results.record import Evaluation, Failure, FailureKind, Stage
+from spinenas.space.cost import backbone_cost
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import dead_blocks
 from spinenas.space.published import SPINENET_49
+from spinenas.space.scaling import SCALINGS
 from spinenas.space.search_space import SearchSpace
 
 SPINENET49 = SearchSpace.spinenet49()
@@ -255,6 +258,26 @@ def test_what_is_in_flight_is_so_in_the_study_and_refused_samples_are_looked_pas
     states = Counter(trial.state.name for trial in controller._study.trials)
     assert (states["RUNNING"], states["COMPLETE"]) == (3, 1)
     assert states["FAIL"] >= 6
+
+
+def test_optuna_looks_for_a_front_itself() -> None:
+    def madds(genotype: Genotype) -> float:
+        return backbone_cost(genotype, SCALINGS["49"], 640).madds
+
+    def searched(**given: object) -> tuple[Controller, float]:
+        """A search where all have the same AP; the mean multiply-adds of its last twenty networks."""
+        controller, proposals = make_controller("tpe", SPINENET49, num_random=15, **given), []
+        for _ in range(60):
+            proposals.append(controller.ask())
+            controller.tell(proposals[-1].number, Evaluation(0.3))
+        controller.observe(SPINENET_49, Evaluation(0.4))
+        return controller, fmean(madds(proposal.genotype) for proposal in proposals[-20:])
+
+    (searcher, dear), (front_searcher, cheap) = searched(), searched(costs=lambda genotype: (madds(genotype),))
+    assert isinstance(front_searcher, OptunaSearch)
+    assert cheap < 0.95 * dear
+    assert searcher._study.trials[-1].values == [0.4]
+    assert front_searcher._study.trials[-1].values == [0.4, madds(SPINENET_49)]
 
 
 def test_gaussian_processes_fit_as_well() -> None:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from fake_task import FakeTask
 
 import spinenas.search.loop as loop
-from spinenas.controller import RandomSearch, ReplicateLeaders, SpaceExhausted
+from spinenas.controller import OptunaSearch, RandomSearch, ReplicateLeaders, SpaceExhausted, make_controller
 from spinenas.controller.objectives import RankedByFront, SoftCost, Softened
 from spinenas.results.pareto import front
 from spinenas.results.record import Evaluation, Failure, FailureKind, Stage
@@ -90,6 +90,13 @@ def test_a_front_ranks_by_how_many_are_better_in_all() -> None:
         assert proposal is not None
         controller.tell(proposal.number, Evaluation(objective))
     assert [result.objective for result in told.results if isinstance(result, Evaluation)] == [1, 1, 1 / 3, 1 / 2, 1]
+
+
+def test_who_knows_no_several_objectives_is_told_ranks() -> None:
+    searcher = make_controller("random", SPACE, costs=costs)
+    assert isinstance(searcher, RankedByFront)
+    assert not isinstance(make_controller("random", SPACE), RankedByFront)
+    assert isinstance(make_controller("tpe", SPACE, costs=costs), OptunaSearch)
 
 
 def searched(make: Callable[[], ReplicateLeaders], value: Callable[[Genotype], float]) -> dict[Genotype, int]:
