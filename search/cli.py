@@ -78,7 +78,7 @@ def main() -> None:
 @click.option(
     "--controller",
     metavar="NAME",
-    help="Who proposes: evolution, hybrid, screened, local, ppo, reinforce, tpe or random.",
+    help="Who proposes: screened, hybrid, evolution, local, ppo, reinforce, tpe or random.",
 )
 @data_option
 @click.option("--address", help='Ray cluster to run on, or "auto".')

@@ -190,7 +190,7 @@ class ControllerConfig:
             named are not used.
     """
 
-    name: str = "evolution"
+    name: str = "screened"
     evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
     screened: ScreenedConfig = field(default_factory=ScreenedConfig)
     hybrid: HybridConfig = field(default_factory=HybridConfig)

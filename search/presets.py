@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
-from spinenas.search.controller_config import ControllerConfig
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.scaling import Scaling
 
@@ -102,7 +101,6 @@ PRESETS = {
     "coco-small": SearchConfig(task=COCO_SMALL_TASK, budget=BudgetConfig(num_trials=24)),
     "spinenet49-proxy": SearchConfig(
         task=SPINENET49_PROXY_TASK,
-        controller=ControllerConfig(name="evolution"),
         budget=BudgetConfig(num_trials=1000),
         executor=ExecutorConfig(workers=8, cpus_per_worker=4, gpus_per_worker=1.0, threads_per_trial=4),
     ),

@@ -27,6 +27,7 @@ from spinenas.search.run import Run
 from spinenas.space import PUBLISHED, Genotype, network_key
 
 SERIAL = ("--set", "executor.kind=serial")
+EVOLVED = ("--controller", "evolution", *SERIAL)
 
 
 class ReplayableTask(FakeValTask):
@@ -145,7 +146,7 @@ def test_a_larger_budget_on_resume_goes_on(run: Path) -> None:
 
 def test_the_winner_is_named_as_best_has_it(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    succeed("search", "quickstart", "--out", run, "--trials", 9, "--seed", 4, *SERIAL)
+    succeed("search", "quickstart", "--out", run, "--trials", 9, "--seed", 4, *EVOLVED)
     rows = json.loads(succeed("leaderboard", run, "--json", "--top", 99).stdout)
     best = max((row for row in rows if row["n"] > 1), key=lambda row: row["objective"])
     assert best["number"] != rows[0]["number"], "else the test could not fail: a single run leads the table"
@@ -161,7 +162,7 @@ def test_the_winner_is_named_as_best_has_it(tmp_path: Path) -> None:
 def test_no_command_presents_the_highest_single_run_as_a_result(tmp_path: Path, trials: int) -> None:
     """It stands in tables with n = 1 and without an interval; and in the line of its own trial."""
     run = tmp_path / "run"
-    searched = succeed("search", "quickstart", "--out", run, "--trials", trials, "--seed", 4, *SERIAL)
+    searched = succeed("search", "quickstart", "--out", run, "--trials", trials, "--seed", 4, *EVOLVED)
     listed = succeed("leaderboard", run)
     rows = json.loads(succeed("leaderboard", run, "--json", "--top", 99).stdout)
     highest = rows[0]

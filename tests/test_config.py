@@ -22,11 +22,12 @@ def test_a_preset_survives_json(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
-def test_a_preset_gives_a_controller_whose_population_is_at_most_a_quarter_of_the_budget(name: str) -> None:
+def test_a_preset_gives_the_default_controller_which_is_random_for_at_most_a_quarter_of_the_budget(name: str) -> None:
     config = preset(name).resolved()
-    population = config.controller.evolution.population_size
-    assert population is not None
-    assert population <= max(2, config.budget.num_trials // 4)
+    assert config.controller.name == "screened"
+    num_random = config.controller.screened.num_random
+    assert num_random is not None
+    assert num_random <= config.budget.num_trials // 4
     space = space_by_name(config.space.name)
     assert make_controller(config.controller.name, space, **config.controller.options()).ask() is not None
 
@@ -50,6 +51,15 @@ def test_integers_serve_as_floats_and_lists_as_tuples() -> None:
     config = load_config({"task": {"train": {"learning_rate": 1, "scale_jitter": [1, 2]}}})
     assert config.task.train.learning_rate == 1.0
     assert config.task.train.scale_jitter == (1.0, 2.0)
+
+
+@pytest.mark.parametrize("num_trials", [1, 12, 60, 1000])
+def test_a_population_is_at_most_a_quarter_of_the_budget(num_trials: int) -> None:
+    config = load_config({"controller": {"name": "evolution"}, "budget": {"num_trials": num_trials}}).resolved()
+    population = config.controller.evolution.population_size
+    assert population is not None
+    assert population <= max(2, num_trials // 4)
+    assert make_controller("evolution", space_by_name("tiny"), **config.controller.options()).ask() is not None
 
 
 def test_the_resolved_population_does_not_change_when_it_is_given() -> None:

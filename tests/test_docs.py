@@ -97,7 +97,7 @@ def test_links_lead_to_files_that_exist(page: Path) -> None:
 def test_the_example_configuration_is_valid() -> None:
     config = SearchConfig.from_toml(REPOSITORY / "examples" / "own_images.toml")
     assert config.task.image_size_pixels == 384
-    assert config.controller.evolution.population_size == 32
+    assert config.budget.num_trials == 200
 
 
 def test_the_example_of_ask_and_tell_finds_better_ones(capsys: pytest.CaptureFixture[str]) -> None:

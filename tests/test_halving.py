@@ -27,6 +27,7 @@ from spinenas.results.leaderboard import leaderboard_rows
 from spinenas.results.record import Evaluation, FailureKind, Stage, Status, TrialRecord
 from spinenas.search.accelerator_time import AcceleratorTime
 from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
+from spinenas.search.controller_config import ControllerConfig
 from spinenas.search.display import LiveDisplay, PlainDisplay
 from spinenas.search.executor import Event, Finished, Job, Paused, run_job
 from spinenas.search.fidelities import halving_options
@@ -48,7 +49,8 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def halved(num_trials: int = 16, halving: HalvingConfig = RUNGS, **executor: Any) -> SearchConfig:
     """A search whose task has the epochs of the fake one that is used."""
     task = TaskConfig(train=TrainConfig(epochs=NUM_EPOCHS), eval=EvalConfig(every_epochs=1))
-    return replace(configured(num_trials, **executor), task=task, halving=halving)
+    controller = ControllerConfig("evolution")
+    return replace(configured(num_trials, **executor), controller=controller, task=task, halving=halving)
 
 
 def fake() -> FakeTask:

@@ -19,6 +19,7 @@ from spinenas.results.record import Evaluation, Failure, FailureKind, Stage
 from spinenas.search.cli import main
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
 from spinenas.search.constraints import ConstraintsConfig
+from spinenas.search.controller_config import ControllerConfig
 from spinenas.search.loop import resume, run_search
 from spinenas.search.objective import ObjectiveConfig
 from spinenas.search.run import Run
@@ -140,6 +141,7 @@ def test_the_leaders_of_a_front_are_its_members() -> None:
 
 def configured(kind: str, num_trials: int = 12) -> SearchConfig:
     return SearchConfig(
+        controller=ControllerConfig("evolution"),
         budget=BudgetConfig(num_trials, replicate_share=0.25),
         executor=ExecutorConfig(kind="serial"),
         constraints=ConstraintsConfig(target="49@640"),
