@@ -46,7 +46,7 @@ def _named(runs: Sequence[RunFacts]) -> dict[int, str]:
 
 def _task(runs: Sequence[RunFacts], named: dict[int, str], of_task: str) -> list[Markup]:
     names = [named[id(facts)] for facts in runs]
-    ranked = [facts.rows() for facts in runs]
+    ranked = [facts.rows for facts in runs]
     body = [_row(name, facts, rows) for name, facts, rows in zip(names, runs, ranked, strict=True)]
     header = ("run", "winner", "mean AP", "95 % interval", "n", "controller", "trials", "networks", "accelerator-hours")
     words = [paragraph(f"{name}: {status_words(facts)}", "quiet") for name, facts in zip(names, runs, strict=True)]
@@ -115,7 +115,7 @@ def comparison_figures(runs: Sequence[RunFacts], names: Sequence[str]) -> list[F
 
 
 def _winners(runs: Sequence[RunFacts]) -> list[Mark]:
-    found = [(index, facts.winner_of(facts.rows())) for index, facts in enumerate(runs)]
+    found = [(index, facts.winner_of(facts.rows)) for index, facts in enumerate(runs)]
     known = [(float(index), row) for index, row in found if row is not None and row["n"] > 1]
     if not known:
         return []

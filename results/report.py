@@ -27,13 +27,13 @@ MOST_ANCESTORS = 30
 
 def figures(facts: RunFacts, control: RunFacts | None = None) -> list[Figure]:
     """Return all charts of a report. Raises UserError for trials of different tasks."""
-    rows = facts.rows()
+    rows = facts.rows
     return [figure for _, of_section in _sections(facts, rows, control) for figure in of_section]
 
 
 def drawings(facts: RunFacts, most: int = 3) -> dict[str, str]:
     """Return the best architectures as SVG by name: the winner beside SpineNet-49, the next ones by themselves."""
-    rows = facts.rows()
+    rows = facts.rows
     records = facts.by_number()
     winner = facts.winner_of(rows)
     ranked = [row for row in rows if row["n"] > 1] or [row for row in rows if row["n"] > 0]
@@ -58,7 +58,7 @@ def report_page(facts: RunFacts, control: RunFacts | None = None, *, refresh_sec
         control: another run through the same task, such as a random search.
         refresh_seconds: how often the open page shall look for a newer one; None for a page that is final.
     """
-    rows = facts.rows()
+    rows = facts.rows
     content = [
         tag("h1", text(f"Search report: {facts.name}")),
         *_summary(facts, rows, control, refresh_seconds),

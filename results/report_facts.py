@@ -11,6 +11,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from spinenas.results.leaderboard import Worth, leaderboard_rows, winner_of
@@ -76,8 +77,9 @@ class RunFacts:
         """What costs are counted in, in words."""
         return "the detector" if self.cost_target is None else f"the detector at {self.cost_target.name}"
 
+    @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """Its networks, as the leaderboard ranks them. Raises UserError for trials of different tasks."""
+        """Its networks as the leaderboard ranks them, computed once. Raises UserError for trials of different tasks."""
         return leaderboard_rows(self.records, target=self.cost_target)
 
     def winner_of(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

@@ -318,7 +318,7 @@ def test_costs_are_those_of_the_detector_that_the_search_counts_in(run: Path) ->
     assert "Parameters and multiply-adds are those of the detector at 49@640." in page.text
     published = {name: (params, madds) for name, params, madds in facts.published}
     assert published["spinenet-49"] == (28_543_383, PUBLISHED["spinenet-49"].cost().madds)
-    row = next(row for row in facts.rows() if row["n"] > 0)
+    row = next(row for row in facts.rows if row["n"] > 0)
     genotype = facts.by_number()[row["number"]].genotype
     assert genotype is not None
     assert row["madds"] == CostTarget.published("49@640").cost(genotype).madds
@@ -341,8 +341,8 @@ def test_figures_become_files_and_nothing_is_overwritten(run: Path, tmp_path: Pa
 def test_a_control_run_is_drawn_beside_it_and_must_be_of_the_same_task(run: Path) -> None:
     facts = read_facts(run)
     own, other = facts_of(trial(0, "a", 0.3)), facts_of(trial(0, "a", 0.2))
-    assert "control, the same" in progress_figures(own, own.rows(), other)[0].chart.elements
-    assert "control, the same" not in progress_figures(own, own.rows(), None)[0].chart.elements
+    assert "control, the same" in progress_figures(own, own.rows, other)[0].chart.elements
+    assert "control, the same" not in progress_figures(own, own.rows, None)[0].chart.elements
     assert read_control(run, facts).records == facts.records
     different = facts_of(trial(0, "a", 0.3, task_key="another"))
     with pytest.raises(UserError, match="of another task"):
@@ -387,7 +387,7 @@ def test_the_front_is_what_no_other_beats() -> None:
 def test_published_models_stand_at_their_cost_where_that_is_near() -> None:
     records = [trial(number, f"{number}", 0.3, train_seconds=1.0) for number in range(3)]  # 10, 11, 12 parameters
     facts = facts_of(*records, published=(("near", 11, 20), ("far", 10**9, 10**12)))
-    by_madds, by_params = front_figures(facts, facts.rows())
+    by_madds, by_params = front_figures(facts, facts.rows)
     for figure in (by_madds, by_params):
         assert ">near</text>" in figure.chart.elements
         assert ">far</text>" not in figure.chart.elements
@@ -414,10 +414,10 @@ def test_what_is_counted_of_an_architecture_agrees_with_its_published_rows() -> 
 def test_quarters_are_compared_by_their_means() -> None:
     records = [trial(number, f"{number}", 0.5 - number / 100) for number in range(16)]
     facts = facts_of(*records)
-    (found,) = report_facts.contrasts(facts, facts.rows(), [report_facts.levels])
+    (found,) = report_facts.contrasts(facts, facts.rows, [report_facts.levels])
     assert all(contrast.best == contrast.worst and contrast.best_half == 0 for contrast in found)
     few = facts_of(*records[:8])
-    assert report_facts.contrasts(few, few.rows(), [report_facts.levels]) == []
+    assert report_facts.contrasts(few, few.rows, [report_facts.levels]) == []
 
 
 def test_progress_counts_what_failed_and_keeps_the_order_of_results() -> None:
@@ -469,7 +469,7 @@ def test_totals_add_up() -> None:
 
 def test_dots_of_single_runs_are_pale() -> None:
     facts = facts_of(*[trial(number, f"{number}", number / 10) for number in range(5)])
-    (figure,) = progress_figures(facts, facts.rows(), None)
+    (figure,) = progress_figures(facts, facts.rows, None)
     assert f'class="dots {Dots("", [], "quiet").colour}-stroke faint"' in figure.chart.elements
 
 
