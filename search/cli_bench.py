@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import click
@@ -63,7 +64,8 @@ def bench_proxy(
 @click.option("--rows", "only_rows", is_flag=True, help="The networks of the table are all there is.")
 @click.option("--processes", type=click.IntRange(min=1), help="Searches at a time; one for each core if not given.")
 @click.option("--single", is_flag=True, help="Choose by single results instead of training the leaders again.")
-@click.option("--by-family", is_flag=True, help="Rows for each family of landscapes by itself.")
+@click.option("--by-family", "each_family", is_flag=True, help="Rows for each family of landscapes by itself.")
+@click.option("--lead-of", metavar="NAME", help="Instead, how far this controller is ahead after as many trainings.")
 @plot_options
 @format_options
 def bench_controllers(
@@ -78,7 +80,8 @@ def bench_controllers(
     only_rows: bool,
     processes: int | None,
     single: bool,
-    by_family: bool,
+    each_family: bool,
+    lead_of: str | None,
     plot: Path | None,
     force: bool,
     format: str | None,
@@ -90,11 +93,12 @@ def bench_controllers(
     from spinenas.results.controller_plot import controller_plot
     from spinenas.search.controller_bench import (
         COMPARED,
+        by_family,
         cells,
+        lead,
         of_synthetic_families,
         run_cells,
         summary,
-        summary_by_family,
     )
     from spinenas.search.controller_trials import checkpoints
     from spinenas.search.table_landscape import measured_fit
@@ -104,6 +108,8 @@ def bench_controllers(
     if only_rows and table is None:
         raise click.UsageError("--rows is about the rows of a table; name it with --table")
     names = COMPARED if controllers is None else tuple(controllers.split(","))
+    if lead_of is not None and lead_of not in names:
+        raise click.UsageError(f"--lead-of {lead_of} is not among those compared: {', '.join(names)}")
     wanted = cells(
         names,
         num_landscapes=landscapes,
@@ -130,12 +136,11 @@ def bench_controllers(
     pooled = of_synthetic_families(outcomes)
     if len(pooled) < len(outcomes):
         click.echo("rows over all families are without the table's landscapes; --by-family has those as well", err=True)
-    rows = summary(pooled, kind)
     if plot is not None:
         num_landscapes = len({(outcome["family"], outcome["landscape"]) for outcome in pooled})
-        write_plot(controller_plot(rows, checkpoints(budget), num_landscapes).svg(), plot, force)
-    if by_family:
-        rows = summary_by_family(outcomes, kind)
+        write_plot(controller_plot(summary(pooled, kind), checkpoints(budget), num_landscapes).svg(), plot, force)
+    rows_of = partial(summary, kind=kind) if lead_of is None else partial(lead, kind=kind, name=lead_of)
+    rows = by_family(outcomes, rows_of) if each_family else rows_of(pooled)
     texts = ("family", "controller", "reached at")
-    is_text = [name in texts or name.startswith("ahead at ") for name in rows[0]]
+    is_text = [lead_of is not None or name in texts or name.startswith("ahead at ") for name in rows[0]]
     print_rows(rows, format, {name: "digits" for name, text in zip(rows[0], is_text, strict=True) if not text})

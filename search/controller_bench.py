@@ -144,10 +144,7 @@ def summary(outcomes: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any
     that families whose values reach further do not count for more.
     """
     points = [str(point) for point in checkpoints(outcomes[0]["budget"])]
-    values: dict[str, dict[str, dict[str, float]]] = {}
-    for name in dict.fromkeys(outcome["controller"] for outcome in outcomes):
-        own = [outcome for outcome in outcomes if outcome["controller"] == name]
-        values[name] = {point: _by_landscape(own, kind, point) for point in points}
+    values = _values(outcomes, kind, points)
     rows = []
     for name, by_point in values.items():
         own = [outcome for outcome in outcomes if outcome["controller"] == name]
@@ -163,13 +160,43 @@ def summary(outcomes: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any
     return sorted(rows, key=lambda row: -row[points[-1]])
 
 
-def summary_by_family(outcomes: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """Return the rows of `summary` for each family of landscapes by itself, which they name."""
+def lead(outcomes: Sequence[dict[str, Any]], kind: str, name: str) -> list[dict[str, Any]]:
+    """Return how far a controller is ahead of each other one, a row for each, after as many trainings.
+
+    Each checkpoint has on how many landscapes it is ahead, and the p that it is not, as in `summary`. The controller
+    must be among those of the outcomes.
+    """
+    points = [str(point) for point in checkpoints(outcomes[0]["budget"])]
+    values = _values(outcomes, kind, points)
+    rows = []
+    for other in values:
+        if other != name:
+            ahead = {point: _ahead(values[name][point], values[other][point]) for point in points}
+            words = {point: count if p is None else f"{count}, p {p:.1g}" for point, (count, p) in ahead.items()}
+            rows.append({"over": other, **words})
+    return rows
+
+
+def by_family(
+    outcomes: Sequence[dict[str, Any]], rows_of: Callable[[Sequence[dict[str, Any]]], list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Return rows for each family of landscapes by itself, which they name."""
     return [
         {"family": family, **row}
         for family in dict.fromkeys(outcome["family"] for outcome in outcomes)
-        for row in summary([outcome for outcome in outcomes if outcome["family"] == family], kind)
+        for row in rows_of([outcome for outcome in outcomes if outcome["family"] == family])
     ]
+
+
+def _values(
+    outcomes: Sequence[dict[str, Any]], kind: str, points: Sequence[str]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """By controller, checkpoint and landscape."""
+    found = {}
+    for name in dict.fromkeys(outcome["controller"] for outcome in outcomes):
+        own = [outcome for outcome in outcomes if outcome["controller"] == name]
+        found[name] = {point: _by_landscape(own, kind, point) for point in points}
+    return found
 
 
 def _against(
@@ -182,14 +209,20 @@ def _against(
     goal = target[points[-1]]
     median = statistics.median(goal.values())
     reached = next((point for point in points if statistics.median(own[point].values()) >= median), None)
+    count, probability = _ahead(own[at], goal)
+    return {"reached at": reached, ahead: count, p: probability}
+
+
+def _ahead(own: dict[str, float], other: dict[str, float]) -> tuple[str, float | None]:
+    """On how many landscapes one is above the other, and the p that it is not."""
     # A share of nothing, or of less than a random network, would say nothing: one standard deviation is the least.
-    gains = [(own[at][landscape] - goal[landscape]) / max(goal[landscape], 1.0) for landscape in goal]
-    found = {"reached at": reached, ahead: f"{sum(gain > 0 for gain in gains)}/{len(gains)}"}
+    gains = [(own[landscape] - other[landscape]) / max(other[landscape], 1.0) for landscape in other]
+    count = f"{sum(gain > 0 for gain in gains)}/{len(gains)}"
     if not any(gains):
-        return {**found, p: None}
+        return count, None
     from scipy import stats
 
-    return {**found, p: float(stats.wilcoxon(gains, alternative="greater").pvalue)}
+    return count, float(stats.wilcoxon(gains, alternative="greater").pvalue)
 
 
 def of_synthetic_families(outcomes: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from spinenas.controller.base import SpaceExhausted
 from spinenas.controller.evolution import RegularizedEvolution
 from spinenas.search.cli import main
-from spinenas.search.controller_bench import NOISES, cells, of_synthetic_families, run_cells, summary
+from spinenas.search.controller_bench import NOISES, cells, lead, of_synthetic_families, run_cells, summary
 from spinenas.search.controller_trials import BY_MADDS, Cell, checkpoints, run_cell
 from spinenas.search.measured_curves import measured_curves
 from spinenas.search.table_landscape import measured_fit, table_score
@@ -143,6 +143,19 @@ def test_the_landscape_is_the_unit_and_the_target_is_what_reinforce_has_at_the_e
     assert (hybrid["duplicates"], hybrid["ms p99"]) == (16, 10.0)
 
 
+def test_a_lead_is_over_the_others_after_as_many_trainings():
+    outcomes = []
+    for landscape in range(8):
+        outcomes.append(made_up("reinforce", landscape, {"50": 1.0, "100": 4.0}))
+        outcomes.append(made_up("hybrid", landscape, {"50": 2.0, "100": 3.0 + 0.25 * landscape}))
+        outcomes.append(made_up("random", landscape, {"50": 1.0, "100": 1.0}))
+    over_reinforce, over_random = lead(outcomes, "replicated", "hybrid")
+    assert (over_reinforce["over"], over_random["over"]) == ("reinforce", "random")
+    assert over_reinforce["50"] == over_random["100"] == "8/8, p 0.004"
+    assert over_reinforce["100"].startswith("3/8, p 0.")  # one of the five others is equal
+    assert lead(outcomes, "replicated", "random")[0]["50"] == "0/8"  # equal on all: nothing to test
+
+
 def test_the_command_prints_a_row_for_each_controller(tmp_path):
     arguments = ["bench", "controllers", "--out", str(tmp_path / "out.jsonl"), "--controllers", "random,local",
                  "--landscapes", "1", "--seeds", "1", "--budget", "8", "--processes", "1", "--csv"]  # fmt: skip
@@ -150,6 +163,12 @@ def test_the_command_prints_a_row_for_each_controller(tmp_path):
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[0].startswith("controller,8,lower quartile")
     assert {line.split(",")[0] for line in done.stdout.splitlines()[1:3]} == {"random", "local"}
+    (row,) = json.loads(CliRunner().invoke(main, [*arguments[:-1], "--lead-of", "local", "--json"]).stdout)
+    assert row["over"] == "random"
+    assert row["8"] in ("0/1, p 1", "1/1, p 0.5")
+    refused = CliRunner().invoke(main, [*arguments, "--lead-of", "hybrid"])
+    assert refused.exit_code == 2
+    assert "--lead-of hybrid is not among those compared: random, local" in refused.stderr
 
 
 def test_the_test_is_at_a_third_of_the_budget_whenever_the_target_is_reached():
