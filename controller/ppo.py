@@ -4,7 +4,8 @@ Sources: Schulman et al., "Proximal Policy Optimization Algorithms" (2017), equa
 search with it. Advantages are normalised in each batch. A result of an older policy is weighted by how likely it has
 become since, within bounds: the clipped importance weights of FNAS (2021). The ratio is clipped about the policy
 before the batch and not about the one that asked, which may be a hundred results old (Hilton et al., "Batch
-size-invariance for policy optimization", 2021).
+size-invariance for policy optimization", 2021). For bad networks the ratio has a bound as well (dual clip: Ye et al.,
+"Mastering Complex Control in MOBA Games with Deep Reinforcement Learning", AAAI 2020).
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ LEARNING_RATES: dict[str, float] = {"factorised": 0.1, "recurrent": 3e-3}
 MIN_IMPORTANCE = 0.5
 """With 100 in flight a result is easily a hundredfold less likely by the time it comes; without this bound much of
 what late results teach is lost (docs/experiment_log.md)."""
+
+MAX_RATIO = 20.0
+"""A bad network that becomes so much likelier within a batch is given up: nothing else bounds its slope, and results
+that the policy did not ask for, such as 100,000 of random networks, drive it to infinity. Searches stay below 10."""
 
 
 class Ppo(PolicySearch):
@@ -84,7 +89,8 @@ class Ppo(PolicySearch):
             if before is None:
                 before = likelihood.log_probs
                 advantages = advantages * importance(before, batch.log_probs)
-            slopes = clipped_slopes(np.exp(likelihood.log_probs - before), advantages, self._clip)
+            ratios = np.exp(np.minimum(likelihood.log_probs - before, 10.0))  # above any bound, and no overflow
+            slopes = clipped_slopes(ratios, advantages, self._clip)
             self._climb(self._policy.gradient(likelihood, slopes / size, self._entropy_weight / size))
 
 
@@ -102,6 +108,6 @@ def importance(now: Floats, then: Floats) -> Floats:
 
 
 def clipped_slopes(ratios: Floats, advantages: Floats, clip: float) -> Floats:
-    """Return the derivative of min(r A, clamp(r, 1 - clip, 1 + clip) A) by the log of each ratio r."""
-    is_clipped = np.where(advantages > 0, ratios > 1 + clip, ratios < 1 - clip)
+    """Return the derivative of min(r A, clamp(r, 1 - clip, 1 + clip) A) by the log of each ratio r below MAX_RATIO."""
+    is_clipped = np.where(advantages > 0, ratios > 1 + clip, (ratios < 1 - clip) | (ratios >= MAX_RATIO))
     return np.where(is_clipped, 0.0, ratios * advantages)

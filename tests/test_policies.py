@@ -10,8 +10,9 @@ import pytest
 
 from spinenas.controller.adam import Adam
 from spinenas.controller.choice_sequence import ChoiceSequence
-from spinenas.controller.policy import FactorisedPolicy, Policy, RecurrentPolicy, Squash, make_policy
-from spinenas.controller.ppo import clipped_slopes, importance, normalised
+from spinenas.controller.policy import FactorisedPolicy, Policy, PolicyKind, RecurrentPolicy, Squash, make_policy
+from spinenas.controller.ppo import MAX_RATIO, Ppo, clipped_slopes, importance, normalised
+from spinenas.results.record import Evaluation
 from spinenas.space.genotype import SPINENET_STEM, BlockKind, Genotype
 from spinenas.space.published import SPINENET_49
 from spinenas.space.search_space import SearchSpace
@@ -203,12 +204,25 @@ def test_a_result_counts_less_the_less_likely_it_has_become_within_bounds() -> N
 
 
 @pytest.mark.parametrize("advantage", [1.5, -1.5])
-@pytest.mark.parametrize("ratio", [0.5, 0.85, 1.0, 1.15, 1.9])
+@pytest.mark.parametrize("ratio", [0.5, 0.85, 1.0, 1.15, 1.9, 19.0, 21.0])
 def test_slopes_are_those_of_the_clipped_objective(advantage: float, ratio: float) -> None:
     def value(log_ratio: float) -> float:
         r = np.exp(log_ratio)
-        return min(r * advantage, float(np.clip(r, 0.8, 1.2)) * advantage)
+        clipped = min(r * advantage, float(np.clip(r, 0.8, 1.2)) * advantage)
+        return clipped if advantage > 0 else max(clipped, MAX_RATIO * advantage)
 
     at, step = np.log(ratio), 1e-6
     (slope,) = clipped_slopes(np.array([ratio]), np.array([advantage]), 0.2)
     assert slope == pytest.approx((value(at + step) - value(at - step)) / (2 * step), abs=1e-6)
+
+
+@pytest.mark.parametrize(("policy", "learning_rate"), [("factorised", 30.0), ("recurrent", 1.0)])
+def test_ppo_bears_results_that_it_did_not_ask_for(policy: PolicyKind, learning_rate: float) -> None:
+    """Of a warm start, say: each step of such a rate changes likelihoods by more than a float can hold."""
+    rng = np.random.default_rng(0)
+    controller = Ppo(SPINENET49, policy=policy, learning_rate=learning_rate, batch_size=10, steps_per_batch=20)
+    for _ in range(60):
+        controller.observe(SPINENET49.sample(rng), Evaluation(float(rng.random())))
+    proposal = controller.ask()
+    assert proposal is not None
+    assert np.isfinite(proposal.info["log_prob"])
