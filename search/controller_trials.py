@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
-from spinenas.controller.choices import default_options, make_controller
+from spinenas.controller.choices import make_controller
 from spinenas.controller.replicates import ReplicateLeaders, num_replicates
 from spinenas.results.record import Evaluation, Failure
+from spinenas.search.config import BudgetConfig, SearchConfig
+from spinenas.search.controller_config import ControllerConfig
 from spinenas.search.landscapes import Landscape, make_landscape
 from spinenas.search.table_landscape import table_score
 from spinenas.search.table_rows import AskedForRows, TableRows
@@ -64,7 +66,7 @@ class Cell:
         budget: trainings in all.
         space: name of the search space.
         table: file of trainings that landscapes of the family "table" are learnt from, and those of "rows" are.
-        options: of the controller.
+        options: of the controller; others are those of a search with this budget.
     """
 
     controller: str
@@ -78,12 +80,21 @@ class Cell:
     table: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def searcher(self) -> str:
+        """Who proposes."""
+        return "random" if self.controller == BY_MADDS else self.controller
+
+    def all_options(self) -> dict[str, Any]:
+        """Return the controller's options in full."""
+        config = SearchConfig(controller=ControllerConfig(self.searcher), budget=BudgetConfig(self.budget))
+        return config.resolved().controller.options() | dict(self.options)
+
     def identity(self) -> dict[str, Any]:
         """Return all that its outcome depends on: options in full, and what the table holds, wherever it is."""
-        name = "random" if self.controller == BY_MADDS else self.controller
         return {
             **asdict(self),
-            "options": default_options(name) | dict(self.options),
+            "options": self.all_options(),
             "table": None if self.table is None else _digest(self.table),
             "protocol": BENCH_PROTOCOL,
         }
@@ -114,7 +125,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     space = space_by_name(cell.space)
     landscape = _landscape(cell, space)
     by_madds = cell.controller == BY_MADDS
-    controller = make_controller("random" if by_madds else cell.controller, space, seed=cell.seed, **cell.options)
+    controller = make_controller(cell.searcher, space, seed=cell.seed, **cell.all_options())
     if isinstance(landscape, TableRows):
         controller = AskedForRows(controller, landscape)
     trials, ask_seconds, tell_seconds = _search(controller, landscape, cell)

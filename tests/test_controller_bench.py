@@ -232,6 +232,8 @@ def test_families_are_shown_by_themselves_and_drawn(tmp_path):
 
 def test_outcomes_are_told_apart_by_options_in_full_and_by_what_the_table_holds(tmp_path):
     assert CELL.identity()["options"]["max_edits"] == 1
+    screened = [replace(CELL, controller="screened", options={}, budget=budget) for budget in (40, 1000)]
+    assert [cell.identity()["options"]["num_random"] for cell in screened] == [10, 60]  # as in a search
     assert (
         replace(CELL, options={"tournament_size": 4, "population_size": 16, "max_edits": 1}).identity()
         == CELL.identity()
