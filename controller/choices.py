@@ -32,8 +32,10 @@ CONTROLLERS: dict[str, Callable[..., Controller]] = {
     "tpe": OptunaSearch,
     "plan": PlannedTrials,
 }
-"""What makes a controller, by name; its keyword arguments are its options, but for these."""
+"""What makes a controller, by name; its keyword arguments but for NO_OPTIONS are its options."""
+
 NO_OPTIONS = ("space", "seed", "costs", "feasible")
+"""What a search gives every controller, or each that takes it."""
 
 
 def make_controller(
