@@ -11,9 +11,13 @@ CheckpointConfig(checkpoint_at_end=False), or each of its trials ends in an erro
 
 `Tuner.restore` goes on from Tune's last snapshot. One is written every 10 s at most, and less often if writing takes
 more than a twentieth of the time. Trials that ended after it are run again, and those proposed after it are proposed
-again: the same ones, as far as the results before them come in the same order. Tune restores no scheduler. The
-searcher's own file there, searcher-state-*.pkl, is JSON whatever its name says, but Tune's others are pickles, so
-restore no experiment that you do not trust. A search of ours keeps more: its journal has every result.
+again: the same ones, as far as the results before them come in the same order. A snapshot is several files, and a crash
+may leave some of them older than others: what Tune says of a trial counts. Tune restores no scheduler. The searcher's
+own file there, searcher-state-*.pkl, is JSON whatever its name says, but Tune's others are pickles, so restore no
+experiment that you do not trust. A search of ours keeps more: its journal has every result.
+
+It limits the number of trials itself, by max_concurrent_trials or by a ConcurrencyLimiter around it, whose `batch` has
+no effect: results count as they come. (Tune's own count waits for ever for a trial that a crash made it forget.)
 """
 
 from __future__ import annotations
@@ -25,7 +29,10 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
+from ray.tune.utils import flatten_dict
 
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
 from spinenas.results.atomic_write import write_text_atomically
@@ -71,11 +78,15 @@ class ControllerSearcher(Searcher):
         self._events: list[dict[str, Any]] = []
         self._open: dict[str, int] = {}  # numbers of proposals without a result, by trial id
         self._num_asked = 0
+        self._max_concurrent: int | None = None
+        self._running: set[str] = set()  # of the open ones, those of the experiment that runs now
 
     def suggest(self, trial_id: str) -> Any:
         """Return the config of a new trial, None while results are awaited, FINISHED when no more will come."""
         if self._num_samples is not None and self._num_asked >= self._num_samples:
             return Searcher.FINISHED
+        if self._max_concurrent is not None and len(self._running) >= self._max_concurrent:
+            return None
         try:
             proposal = self._controller.ask()
         except SpaceExhausted as reason:
@@ -85,18 +96,28 @@ class ControllerSearcher(Searcher):
             return None
         self._events.append({"trial_id": trial_id, "asked": proposal.to_json()})
         self._open[trial_id] = proposal.number
+        self._running.add(trial_id)
         self._num_asked += 1
         return {"genotype": proposal.genotype.text, "number": proposal.number, "replicate": proposal.replicate}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the controller how a trial ended; of one that is unknown or was told before nothing is taken."""
+        self._end(trial_id, self._outcome(result, error))
+
+    def _end(self, trial_id: str, outcome: Evaluation | Failure) -> None:
+        self._running.discard(trial_id)
         number = self._open.pop(trial_id, None)
         if number is None:
             return
-        outcome = self._outcome(result, error)
         said = {"objective": outcome.objective} if isinstance(outcome, Evaluation) else {"failure": outcome.to_json()}
         self._events.append({"trial_id": trial_id, **said})
         self._controller.tell(number, outcome)
+
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Limit the trials from now on, which Tune asks for when an experiment begins; return that this does it."""
+        self._max_concurrent = max_concurrent
+        self._running = set()  # what another experiment has left open takes no place in this one
+        return True
 
     def save(self, checkpoint_path: str) -> None:
         """Write what has been asked and told as JSON."""
@@ -119,7 +140,23 @@ class ControllerSearcher(Searcher):
                 f"{checkpoint_path} has format, metric and mode {about}, this searcher {expected}; make both the same"
             )
         self._controller, self._events, self._open = controller, data["events"], open_
+        self._running = set(open_)
         self._num_asked = sum("asked" in event for event in self._events)
+
+    def restore_from_dir(self, checkpoint_dir: str) -> None:
+        """Become what Tune has saved in a folder, trials as Tune's own file there has them. Raises UserError."""
+        super().restore_from_dir(checkpoint_dir)
+        snapshots = list(Path(checkpoint_dir).glob(TuneController.CKPT_FILE_TMPL.format("*")))
+        if not snapshots:
+            return
+        trials = _trials(max(snapshots))
+        for trial_id in list(self._open):
+            if trial_id not in trials:
+                self._end(trial_id, Failure(FailureKind.WORKER_LOST, "the snapshot of Tune is older than this trial"))
+                continue
+            status, last_result = trials[trial_id]
+            if status in (Trial.TERMINATED, Trial.ERROR):
+                self.on_trial_complete(trial_id, last_result, error=status == Trial.ERROR)
 
     def _outcome(self, result: dict[str, Any] | None, error: bool) -> Evaluation | Failure:
         if error:
@@ -132,6 +169,15 @@ class ControllerSearcher(Searcher):
         if not math.isfinite(value):
             return Failure(FailureKind.DIVERGED, f"{self._objective} is {value}")
         return Evaluation(objective=value if self._better == "max" else -value)
+
+
+def _trials(snapshot: Path) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Read status and last report of each trial from Tune's file, by trial id."""
+    trials = {}
+    for trial_json, metadata_json in json.loads(snapshot.read_text(encoding="utf-8"))["trial_data"]:
+        trial, metadata = json.loads(trial_json), json.loads(metadata_json)
+        trials[trial["trial_id"]] = trial["status"], flatten_dict(metadata["last_result"])
+    return trials
 
 
 def _replay(events: list[dict[str, Any]], controller: Controller) -> dict[str, int]:

@@ -7,14 +7,18 @@ import json
 import math
 import pickle
 import runpy
+import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import ray
 from ray import tune
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from shared_fixtures import REPOSITORY
 
@@ -147,10 +151,19 @@ def test_the_concurrency_limiter_works_with_it(batch: bool) -> None:
     limiter = ConcurrencyLimiter(ControllerSearcher(controller, metric="AP"), max_concurrent=2, batch=batch)
     assert [limiter.suggest(trial_id) is None for trial_id in "abc"] == [False, False, True]
     limiter.on_trial_complete("a", {"AP": 0.1})
-    assert (limiter.suggest("d") is None) == batch, "a batch ends as a whole"
-    limiter.on_trial_complete("b", {"AP": 0.2})
-    assert limiter.suggest("e") is not None
-    assert controller.told == [(0, Evaluation(objective=0.1)), (1, Evaluation(objective=0.2))]
+    assert controller.told == [(0, Evaluation(objective=0.1))], "results count as they come, in a batch as well"
+    assert [limiter.suggest(trial_id) is None for trial_id in "de"] == [False, True]
+
+
+def test_what_one_experiment_left_open_takes_no_place_in_another(tmp_path: Path) -> None:
+    searcher = ControllerSearcher(evolution(), metric="AP")
+    for trial_id in "ab":
+        searcher.suggest(trial_id)
+    searcher.save_to_dir(str(tmp_path))
+    later = ControllerSearcher(evolution(), metric="AP")
+    later.restore_from_dir(str(tmp_path))
+    limiter = ConcurrencyLimiter(later, max_concurrent=1)
+    assert [limiter.suggest(trial_id) is None for trial_id in "cd"] == [False, True]
 
 
 def eventful(searcher: ControllerSearcher, steps: Iterator[int]) -> list[str]:
@@ -315,14 +328,14 @@ class TwoSteps(tune.Trainable):
 
 
 class Crash(tune.Callback):
-    """Ends the experiment when so many trials have ended well, once."""
+    """Ends the experiment when so many trials have ended well and another one runs, once."""
 
     def __init__(self, after: int, marker: Path):
         self._after, self._marker = after, marker
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        num_ended = sum(trial.status == "TERMINATED" for trial in trials)
-        if num_ended >= self._after and not self._marker.exists():
+        states = [trial.status for trial in trials]
+        if states.count("TERMINATED") >= self._after and "RUNNING" in states and not self._marker.exists():
             self._marker.touch()
             raise RuntimeError("the machine of the experiment was lost")
 
@@ -378,13 +391,35 @@ def test_an_experiment_is_led_by_the_controller_whatever_becomes_of_its_trials(s
     assert results.num_errors == 1, "a report without the metric, or with NaN, is no error of the experiment"
 
 
+def crashed_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Lose an experiment of one worker after six trials, its snapshot whole; return the searcher's file of it."""
+    checkpoint = TuneController.checkpoint
+    monkeypatch.setattr(TuneController, "checkpoint", lambda self, **_: checkpoint(self, force=True, wait=True))
+    with pytest.raises(Exception, match="lost"):
+        experiment(tmp_path, Crash(6, tmp_path / "crashed"), workers=1).fit()
+    return next((tmp_path / "experiment").glob("searcher-state-*"))
+
+
+@contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """Make a failure of what would wait for ever."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"not done after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_a_restored_experiment_goes_on_with_the_same_proposals(
     small_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "0")
-    with pytest.raises(Exception, match="lost"):
-        experiment(tmp_path, Crash(6, tmp_path / "crashed"), workers=1).fit()
-    state = next((tmp_path / "experiment").glob("searcher-state-*"))
+    state = crashed_experiment(tmp_path, monkeypatch)
     saved = json.loads(state.read_text())["events"]
     assert 3 <= sum("asked" in event for event in saved) < 10, "it was on its way"
     restored: list[ControllerSearcher] = []
@@ -413,6 +448,32 @@ def test_a_restored_experiment_goes_on_with_the_same_proposals(
         else:
             controller.tell(numbers[event["trial_id"]], Evaluation(objective=event["objective"]))
     assert asked == genotypes
+
+
+@pytest.mark.parametrize("tune_knows_it", [False, True])
+def test_a_snapshot_whose_files_are_of_different_moments_ends_as_well(
+    tune_knows_it: bool, small_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a crash leaves while Tune copies them: Tune has the end of a trial that runs, or not even its start."""
+    searcher_file = crashed_experiment(tmp_path, monkeypatch)
+    saved = json.loads(searcher_file.read_text())
+    *_, end, begin = saved["events"]
+    assert "objective" in end
+    assert "asked" in begin
+    if tune_knows_it:
+        saved["events"].remove(end)
+        searcher_file.write_text(json.dumps(saved))
+    else:
+        end = {"trial_id": begin["trial_id"], "failure": ANY}
+        tune_file = next((tmp_path / "experiment").glob("experiment_state-*"))
+        state = json.loads(tune_file.read_text())
+        assert json.loads(state["trial_data"].pop()[0])["trial_id"] == begin["trial_id"]
+        tune_file.write_text(json.dumps(state))
+    with at_most(120):
+        tune.Tuner.restore(str(tmp_path / "experiment"), trainable=TwoSteps, param_space={"ends": ENDS}).fit()
+    events = json.loads(max((tmp_path / "experiment").glob("searcher-state-*")).read_text())["events"]
+    assert end in events
+    assert len(events) == 20, "ten were asked, and all were told"
 
 
 def test_the_example_of_an_own_experiment_finds_a_light_one_and_can_be_called_again(
