@@ -66,19 +66,15 @@ def make_controller(
         raise UserError(
             f"objectives are {tuple(objectives)}; results tell ('AP',), and what is to be low beside it are costs"
         )
-    known = default_options(name)
+    make = CONTROLLERS[name]
+    parameters = inspect.signature(make).parameters
+    known = [parameter for parameter in parameters if parameter not in NO_OPTIONS]
     for option in options:
         if option not in known:
             raise UserError(f"controller {name!r} has no option {option!r}{nearest(option, known)}")
-    make, options = CONTROLLERS[name], options | {"seed": seed, "feasible": feasible}
+    options |= {"seed": seed, "feasible": feasible}
     if costs is None:
         return make(space, **options)
-    if "costs" in inspect.signature(make).parameters:
+    if "costs" in parameters:
         return make(space, costs=costs, **options)
     return RankedByFront(make(space, **options), costs)
-
-
-def default_options(name: str) -> dict[str, Any]:
-    """Return what a controller's options are where none is given."""
-    parameters = inspect.signature(CONTROLLERS[name]).parameters.values()
-    return {each.name: each.default for each in parameters if each.name not in NO_OPTIONS}
