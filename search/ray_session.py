@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import math
 import os
@@ -35,8 +36,6 @@ OBJECT_STORE_BYTES = 100 * 2**20
 
 ANSWER_SECONDS = 120.0
 """How long a machine may take to tell its GPU's memory: a process has to start there and load torch."""
-
-CODE_FOLDERS = ("search", "space", "space/network", "proxy_task", "controller", "results")
 
 
 @contextmanager
@@ -143,13 +142,19 @@ def is_remote(config: ExecutorConfig) -> bool:
 
 
 def _staged_code(stack: ExitStack) -> Path:
-    """Return a folder `spinenas` with this installation's code, as Ray ships it to workers."""
+    """Copy the installed spinenas into a temporary folder, in the form that Ray ships to workers.
+
+    The sub-packages are found by walking the installation, so that a new one needs no entry anywhere.
+
+    Returns:
+        The folder `spinenas`. It is removed when the stack is closed.
+    """
     root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="spinenas-code-"))) / "spinenas"
     source = Path(spinenas.search.__file__).parent.parent
-    for name in CODE_FOLDERS:
-        (root / name).mkdir(parents=True)
-        for path in (source / name).glob("*.py"):
-            shutil.copy(path, root / name)
+    for init in source.glob("*/__init__.py"):
+        # An editable installation lies in the repository, which has other folders too.
+        if importlib.util.find_spec(f"spinenas.{init.parent.name}") is not None:
+            shutil.copytree(init.parent, root / init.parent.name, ignore=shutil.ignore_patterns("__pycache__"))
     return root
 
 

@@ -18,6 +18,7 @@ import pytest
 import ray
 from fake_task import FakeTask
 from ray.cluster_utils import Cluster
+from shared_fixtures import REPOSITORY
 
 import spinenas.search.ray_actors as ray_actors
 import spinenas.search.ray_resources as ray_resources
@@ -344,18 +345,34 @@ def test_checks_are_made_often_enough_to_explain_in_time() -> None:
     assert ray_actors.EXPLAIN_SECONDS + 2 * ray_actors.CHECK_SECONDS < 10
 
 
-def test_the_code_that_is_sent_to_workers_is_whole_and_goes_before_an_installed_one(tmp_path: Path) -> None:
+IMPORT_EVERYTHING = """
+import importlib, pathlib, sys
+
+root = pathlib.Path(sys.argv[1])
+for path in sorted(root.rglob("*.py")):
+    parts = path.relative_to(root.parent).with_suffix("").parts
+    name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    if not name.endswith("__main__"):
+        module = importlib.import_module(name)
+        assert pathlib.Path(module.__file__) == path, f"{name} comes from {module.__file__}"
+        print(name)
+"""
+
+
+def test_every_module_can_be_imported_from_the_code_that_is_sent_to_workers(tmp_path: Path) -> None:
+    installed = {
+        ".".join(["spinenas", *path.relative_to(REPOSITORY).with_suffix("").parts]).removesuffix(".__init__")
+        for folder in ("space", "results", "controller", "proxy_task", "search")
+        for path in (REPOSITORY / folder).rglob("*.py")
+        if path.name != "__main__.py"
+    }
     with contextlib.ExitStack() as stack:
         staged = _staged_code(stack)
-        code = (
-            "import spinenas.search.loop, spinenas.proxy_task.task, spinenas.search.ray_actors\n"
-            "print(spinenas.search.loop.__file__, spinenas.proxy_task.task.__file__)"
-        )
-        environment = os.environ | {"PYTHONPATH": str(staged.parent)}  # as Ray has it
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
-        )
-        assert all(Path(path).is_relative_to(staged) for path in done.stdout.split())
+        environment = os.environ | {"PYTHONPATH": str(staged.parent)}  # as a Ray worker has it
+        command = [sys.executable, "-c", IMPORT_EVERYTHING, str(staged)]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert set(done.stdout.split()) == installed
     assert not staged.exists()
 
 
