@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from spinenas.controller import make_controller
-from spinenas.results.journal import SCHEMA, Journal, encode
 from spinenas.results.record import COCO_METRICS, Evaluation
+from spinenas.results.storage.journal import SCHEMA, Journal, encode
 from spinenas.space import SearchSpace
 from spinenas.space.graph import network_key
 
@@ -31,7 +31,8 @@ NUM_OPENINGS = 7
 OPEN = """
 import resource, sys, time
 from pathlib import Path
-from spinenas.results.journal import fold, read_events
+from spinenas.results.storage.journal import read_events
+from spinenas.results.storage.run_state import fold
 path = Path(sys.argv[1])
 began = time.perf_counter()
 state = fold(read_events(path, epochs=False))

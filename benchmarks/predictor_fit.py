@@ -20,8 +20,8 @@ import numpy as np
 
 from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.predictor import Predictor
-from spinenas.results.ranks import kendall
-from spinenas.results.spread import pooled_spread
+from spinenas.results.stats.intervals import pooled_spread
+from spinenas.results.stats.rank_correlation import kendall
 from spinenas.results.training_table import read_table
 from spinenas.space.genotype import Genotype
 from spinenas.space.random_streams import generator

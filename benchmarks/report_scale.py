@@ -26,9 +26,9 @@ from threading import Thread
 from typing import Any
 
 from spinenas.controller.base import Proposal
-from spinenas.results.journal import SCHEMA, encode
 from spinenas.results.record import COCO_METRICS, Evaluation, Failure, FailureKind, Stage
-from spinenas.results.run_folder import RunFolder
+from spinenas.results.storage.journal import SCHEMA, encode
+from spinenas.results.storage.run_folder import RunFolder
 from spinenas.search.config import BudgetConfig, SearchConfig
 from spinenas.space import SCALINGS, SearchSpace
 from spinenas.space.cost import retinanet_cost

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.results.record import Failure
-from spinenas.results.spread import pooled_spread
+from spinenas.results.stats.intervals import pooled_spread
 from spinenas.results.training_table import TrainingTable, read_table
 from spinenas.search.config import load_config
 from spinenas.space import Genotype

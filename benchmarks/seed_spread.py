@@ -22,8 +22,8 @@ import numpy as np
 
 from spinenas.proxy_task.config import TaskConfig
 from spinenas.proxy_task.task import ProxyTask
-from spinenas.results.analysis import intraclass_correlation
 from spinenas.results.record import Failure
+from spinenas.results.stats.intraclass import intraclass_correlation
 from spinenas.search.driver import trial_seed
 from spinenas.search.presets import preset
 from spinenas.search.run import Run

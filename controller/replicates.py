@@ -180,7 +180,7 @@ class ReplicateLeaders:
 
 def _contenders(leaders: list[_Network]) -> list[_Network]:
     """The best of some ranked networks and those that it is not separated from; all while no spread is known."""
-    from spinenas.results.spread import pooled_spread  # scipy
+    from spinenas.results.stats.intervals import pooled_spread  # scipy
 
     spread = pooled_spread([network.objectives for network in leaders])
     if spread is None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from spinenas.results.export import read_genotype
+from spinenas.results.export.architecture_files import read_genotype
 from spinenas.space import SCALINGS
 from spinenas.space.network import Backbone, build_backbone
 from spinenas.space.published import SPINENET_49

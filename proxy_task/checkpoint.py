@@ -22,7 +22,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from spinenas.proxy_task.train import TrainState
-from spinenas.results.atomic_write import write_bytes_atomically
+from spinenas.results.storage.atomic_write import write_bytes_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from scipy.optimize import nnls
 from spinenas.proxy_task.cache_folder import cache_root
 from spinenas.proxy_task.device import device_name
 from spinenas.proxy_task.task import Probe, ProxyTask, failure_kind
-from spinenas.results.atomic_write import write_text_atomically
 from spinenas.results.record import FailureKind, Fidelity
+from spinenas.results.storage.atomic_write import write_text_atomically
 from spinenas.space.baseline import Architecture
 from spinenas.space.cost import MIN_IMAGE_SIZE, Cost
 from spinenas.space.errors import UserError, first_line

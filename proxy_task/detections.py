@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spinenas.proxy_task.coco import Annotations
 from spinenas.proxy_task.image_cache import ImageCache
-from spinenas.results.atomic_write import write_bytes_atomically
+from spinenas.results.storage.atomic_write import write_bytes_atomically
 from spinenas.space.errors import UserError
 
 

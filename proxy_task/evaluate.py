@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from spinenas.proxy_task.coco import Annotations
 from spinenas.proxy_task.detections import Detections
-from spinenas.results.bootstrap import Matches
 from spinenas.results.record import COCO_METRICS
+from spinenas.results.stats.bootstrap import Matches
 
 MAX_DETECTIONS = 100
 """Per image and category, as in COCO."""

@@ -56,9 +56,9 @@ from spinenas.proxy_task.train import (
     train_detector,
 )
 from spinenas.proxy_task.weights_file import DetectorSpec, save_detector
-from spinenas.results.bootstrap import Matches
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
-from spinenas.results.run_folder import CHECKPOINT, VAL_DETECTIONS
+from spinenas.results.stats.bootstrap import Matches
+from spinenas.results.storage.run_folder import CHECKPOINT, VAL_DETECTIONS
 from spinenas.space.baseline import Architecture
 from spinenas.space.cost import Cost, retinanet_cost
 from spinenas.space.dialect import DIALECTS

@@ -21,7 +21,7 @@ from safetensors.torch import save
 from spinenas.proxy_task.coco_categories import COCO_CATEGORIES
 from spinenas.proxy_task.config import HeadConfig, is_image_size
 from spinenas.proxy_task.retinanet import RetinaNet, build_retinanet
-from spinenas.results.atomic_write import write_bytes_atomically
+from spinenas.results.storage.atomic_write import write_bytes_atomically
 from spinenas.space.baseline import architecture_from_text
 from spinenas.space.dialect import dialect_named
 from spinenas.space.errors import UserError

@@ -18,7 +18,7 @@ from spinenas.space.genotype import Genotype
 if TYPE_CHECKING:
     import pandas
 
-    from spinenas.results.spread import Spread
+    from spinenas.results.stats.intervals import Spread
     from spinenas.space.limits import CostTarget
 
 Worth = Callable[[Genotype, float], float]
@@ -186,7 +186,7 @@ def _spreads(groups: Iterable[list[TrialRecord]]) -> dict[Fidelity | None, Sprea
             objectives.setdefault(group[0].fidelity, []).append([evaluation.objective for evaluation in complete])
     if not objectives:
         return {}
-    from spinenas.results.spread import pooled_spread  # scipy
+    from spinenas.results.stats.intervals import pooled_spread  # scipy
 
     return {fidelity: pooled_spread(found) for fidelity, found in objectives.items()}
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from spinenas.results.atomic_write import write_bytes_atomically
 from spinenas.results.record import TrialRecord
+from spinenas.results.storage.atomic_write import write_bytes_atomically
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 

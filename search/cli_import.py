@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from spinenas.results.export import export_genotype, read_architecture
+from spinenas.results.export.architecture_files import export_genotype, read_architecture
 from spinenas.search.cli_parts import format_options, print_rows
 from spinenas.space.cost import retinanet_cost
 from spinenas.space.genotype import Genotype

@@ -58,7 +58,7 @@ target_argument = click.argument("target", metavar="RUN NUMBER | RUN best | NAME
 
 def check_plot(plot: Path | None, force: bool) -> None:
     """Refuse a plot that cannot be written before anything is worked out for it. Raises UserError."""
-    from spinenas.results.picture_file import check_picture_path
+    from spinenas.results.pictures.picture_file import check_picture_path
 
     if plot is not None:
         check_picture_path(plot, force=force)
@@ -68,7 +68,7 @@ def check_plot(plot: Path | None, force: bool) -> None:
 
 def write_plot(svg: str, plot: Path, force: bool) -> None:
     """Write a plot, and say where. Raises UserError."""
-    from spinenas.results.picture_file import write_picture
+    from spinenas.results.pictures.picture_file import write_picture
 
     write_picture(svg, plot, force=force)
     click.echo(f"drew it in {plot}", err=True)

@@ -186,7 +186,7 @@ def halving(study: Path, plot: Path | None, force: bool, format: str | None) -> 
     Replayed on the curves of a study with AP after each epoch (--set task.eval.every_epochs=1), or of a table of
     trainings, in 200 random orders. A search stops early by --set halving.rungs=[2,4] --set halving.reduction=3.
     """
-    from spinenas.results.halving_plot import halving_plot
+    from spinenas.results.pictures.halving_plot import halving_plot
     from spinenas.search.fidelities import halving_options
     from spinenas.search.measured_curves import measured_curves
 

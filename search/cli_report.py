@@ -67,7 +67,7 @@ def compare(runs: tuple[Path, ...], out: Path, force: bool) -> None:
 
     Runs of different tasks are shown apart: their figures mean different things.
     """
-    from spinenas.results.compare_runs import compare_page
+    from spinenas.results.report.comparison import compare_page
     from spinenas.search import report_run
 
     report_run.check_out(out, force=force)

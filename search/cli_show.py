@@ -50,8 +50,8 @@ def show(target: tuple[str, ...], draw: Path | None, beside: str | None, force: 
 
 def _draw(found: Target, path: Path, beside: str | None, force: bool) -> None:
     """Write the picture of an architecture, or of two."""
-    from spinenas.results.drawing import draw, draw_pair
-    from spinenas.results.picture_file import check_picture_path, write_picture
+    from spinenas.results.pictures.architecture import draw, draw_pair
+    from spinenas.results.pictures.picture_file import check_picture_path, write_picture
     from spinenas.search.target import find_target
 
     check_picture_path(path, force=force)

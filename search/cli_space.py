@@ -58,7 +58,7 @@ def sample(name: str, count: int, seed: int, format: str | None) -> None:
 @click.option("--space", "name", default="spinenet49", show_default=True, metavar="PRESET|SPACE", help="Whose rules.")
 def check(file: Path, name: str) -> None:
     """Check an exported genotype against the rules of a space."""
-    from spinenas.results.export import read_genotype
+    from spinenas.results.export.architecture_files import read_genotype
 
     chosen = _space(name)
     genotype = read_genotype(file)

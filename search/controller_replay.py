@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spinenas.controller.base import Controller, Proposal
-from spinenas.results.journal import FINISHED, RunState
 from spinenas.results.record import Evaluation, Failure, TrialRecord
+from spinenas.results.storage.run_state import FINISHED, RunState
 
 Result = Evaluation | Failure
 

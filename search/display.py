@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from spinenas.controller.base import Proposal
-from spinenas.results.journal import RunState
 from spinenas.results.record import Status
+from spinenas.results.storage.run_state import RunState
 from spinenas.search.forecast import Forecast, Workload
 
 REFRESHES_PER_SECOND = 4

@@ -12,16 +12,16 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from spinenas.controller.base import Controller, SpaceExhausted
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.results.halving import Halving
-from spinenas.results.journal import Journal, RunState
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status
-from spinenas.results.run_folder import RunFolder
-from spinenas.search.accelerator_time import AcceleratorTime
+from spinenas.results.storage.accelerator_time import AcceleratorTime
+from spinenas.results.storage.journal import Journal, now
+from spinenas.results.storage.run_folder import RunFolder
+from spinenas.results.storage.run_state import RunState
 from spinenas.search.config import SearchConfig
 from spinenas.search.controller_replay import Result, replay_into
 from spinenas.search.executor import ENDS, EpochDone, Event, Executor, Job, Paused, Started, Task
@@ -404,8 +404,3 @@ def _without_curve(evaluation: Evaluation) -> dict[str, Any]:
     data = evaluation.to_json()
     del data["curve"]
     return data
-
-
-def now() -> str:
-    """The time as events have it: UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spinenas.results.atomic_write import write_bytes_atomically
-from spinenas.results.export import FORMATS, export_genotype
-from spinenas.results.export_python import NetworkOptions, mmdet_files, python_module
+from spinenas.results.export.architecture_files import FORMATS, export_genotype
+from spinenas.results.export.python_source import NetworkOptions, mmdet_files, python_module
+from spinenas.results.storage.atomic_write import write_bytes_atomically
 from spinenas.search.target import Target
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.scaling import Scaling

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from spinenas.results.halving_replay import replay_halving
-from spinenas.results.ranks import Agreement, agreement, correlation, places
+from spinenas.results.stats.rank_correlation import Agreement, agreement, correlation, places
 from spinenas.search.measured_curves import MeasuredCurves
 from spinenas.space.errors import UserError
 from spinenas.space.graph import built_graph, dead_blocks, depth, lost_levels, path_figures

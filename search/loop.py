@@ -17,13 +17,14 @@ from typing import Any, Literal
 
 from spinenas.controller.base import Controller
 from spinenas.controller.choices import CONTROLLERS, make_controller
-from spinenas.results.journal import SCHEMA, Fold, Journal, RunState, read_events
-from spinenas.results.mirror import Mirror
-from spinenas.results.run_folder import RunFolder
-from spinenas.search.accelerator_time import AcceleratorTime
+from spinenas.results.storage.accelerator_time import AcceleratorTime
+from spinenas.results.storage.journal import SCHEMA, Journal, now, read_events
+from spinenas.results.storage.mirror import Mirror
+from spinenas.results.storage.run_folder import RunFolder
+from spinenas.results.storage.run_state import Fold, RunState
 from spinenas.search.config import ExecutorConfig, LoggingConfig, SearchConfig
 from spinenas.search.config_document import flattened
-from spinenas.search.driver import Display, Driver, now
+from spinenas.search.driver import Display, Driver
 from spinenas.search.executor import Task
 from spinenas.search.forecast import Forecast
 from spinenas.search.run import Run

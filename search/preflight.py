@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spinenas.results.mirror import Store
+from spinenas.results.storage.object_store import Store
 from spinenas.search.config import SearchConfig
 from spinenas.search.data_command import run_once_per_machine, this_session
 from spinenas.search.executor import Note

@@ -35,8 +35,8 @@ from ray.tune.search import Searcher
 from ray.tune.utils import flatten_dict
 
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
-from spinenas.results.atomic_write import write_text_atomically
 from spinenas.results.record import Evaluation, Failure, FailureKind
+from spinenas.results.storage.atomic_write import write_text_atomically
 from spinenas.space.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from spinenas.controller.base import Proposal, SpaceExhausted
 from spinenas.proxy_task.config import TaskConfig
 from spinenas.results.record import Evaluation, Failure, Fidelity
-from spinenas.results.run_folder import RunFolder
+from spinenas.results.storage.run_folder import RunFolder
 from spinenas.search.config import BudgetConfig, HalvingConfig, SearchConfig, StorageConfig
 from spinenas.search.constraints import ConstraintsConfig
 from spinenas.search.driver import Display

@@ -9,15 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spinenas.results.atomic_write import write_text_atomically
-from spinenas.results.journal import Fold, read_events
-from spinenas.results.lease import is_owned
-from spinenas.results.report import drawings, figures, report_page
-from spinenas.results.report_facts import RunFacts
-from spinenas.results.run_folder import RunFolder
-from spinenas.search.accelerator_time import AcceleratorTime
+from spinenas.results.report.facts import RunFacts
+from spinenas.results.report.page import drawings, figures, report_page
+from spinenas.results.storage.accelerator_time import AcceleratorTime
+from spinenas.results.storage.atomic_write import write_text_atomically
+from spinenas.results.storage.journal import now, read_events
+from spinenas.results.storage.lease import is_owned
+from spinenas.results.storage.run_folder import RunFolder
+from spinenas.results.storage.run_state import Fold
 from spinenas.search.config import SearchConfig
-from spinenas.search.driver import now
 from spinenas.space.errors import UserError
 from spinenas.space.published import PUBLISHED
 
@@ -199,7 +199,7 @@ def write_figures(
         format: svg or png; a PNG needs the extra `spinenas[draw]`.
         force: whether files that exist are replaced.
     """
-    from spinenas.results.picture_file import check_picture_path, write_picture
+    from spinenas.results.pictures.picture_file import check_picture_path, write_picture
 
     facts = read_facts(run)
     beside = None if control is None else read_control(control, facts)

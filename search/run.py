@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spinenas.results import leaderboard
-from spinenas.results.journal import RunState, fold, read_events
 from spinenas.results.leaderboard import Worth
 from spinenas.results.record import TrialRecord
-from spinenas.results.run_folder import RunFolder
+from spinenas.results.storage.journal import read_events
+from spinenas.results.storage.run_folder import RunFolder
+from spinenas.results.storage.run_state import RunState, fold
 from spinenas.search.config import SearchConfig
 from spinenas.space.limits import CostTarget
 

@@ -10,8 +10,8 @@ from spinenas.controller.base import Controller
 from spinenas.controller.choices import make_controller
 from spinenas.controller.objectives import Softened
 from spinenas.controller.replicates import ReplicateLeaders
-from spinenas.results.mirror import Mirror
 from spinenas.results.record import Stage
+from spinenas.results.storage.mirror import Mirror
 from spinenas.search.config import ExecutorConfig, SearchConfig
 from spinenas.search.data_command import run_once_per_machine, this_session
 from spinenas.search.driver import Display

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from spinenas.controller.base import Controller, SpaceExhausted
-from spinenas.results.atomic_write import write_bytes_atomically
-from spinenas.results.journal import SCHEMA, Fold, Journal, RunState, decode, encode
-from spinenas.results.mirror import Mirror
+from spinenas.results.storage.atomic_write import write_bytes_atomically
+from spinenas.results.storage.journal import SCHEMA, Journal, decode, encode
+from spinenas.results.storage.mirror import Mirror
+from spinenas.results.storage.run_state import Fold, RunState
 from spinenas.search.controller_replay import replay_into
 from spinenas.search.driver import trial_seed
 from spinenas.space.errors import UserError

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from spinenas.results.analysis import share_interval
-from spinenas.results.noise import Noise, noise_of
-from spinenas.results.ranks import kendall
 from spinenas.results.record import Stage
-from spinenas.results.spread import Spread, pooled_spread
+from spinenas.results.stats.intervals import Spread, pooled_spread
+from spinenas.results.stats.intraclass import share_interval
+from spinenas.results.stats.noise import Noise, noise_of
+from spinenas.results.stats.rank_correlation import kendall
 from spinenas.search.config import HalvingConfig, SearchConfig
 from spinenas.search.constraints import ConstraintsConfig
 from spinenas.search.controller_config import ControllerConfig, PlanConfig

@@ -105,7 +105,7 @@ def _learnt_from(path: Path, space: SearchSpace) -> tuple[Floats, Floats]:
 
 
 def _fit(rows: Floats, means: Floats) -> Fit:
-    from spinenas.results.ranks import kendall  # scipy
+    from spinenas.results.stats.rank_correlation import kendall  # scipy
 
     folds = generator(0, "landscape/folds").permutation(len(means)) % NUM_FOLDS
     best: tuple[float, float, Floats] | None = None

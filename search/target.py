@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spinenas.results.export import read_architecture
+from spinenas.results.export.architecture_files import read_architecture
 from spinenas.results.leaderboard import winner
 from spinenas.space.baseline import Architecture, architecture_from_text, genotype_of
 from spinenas.space.cost import Cost, cost_by_part, retinanet_cost
@@ -20,7 +20,7 @@ from spinenas.space.published import PUBLISHED, PublishedModel
 from spinenas.space.scaling import BASELINE_SCALING, SCALINGS, Scaling
 
 if TYPE_CHECKING:
-    from spinenas.results.drawing import Subject
+    from spinenas.results.pictures.architecture import Subject
     from spinenas.results.record import TrialRecord
     from spinenas.search.run import Run
 
@@ -84,7 +84,7 @@ class Target:
 
     def subject(self) -> Subject:
         """What a picture of it shows. Raises UserError for a baseline."""
-        from spinenas.results.drawing import Subject
+        from spinenas.results.pictures.architecture import Subject
 
         words = [self.cost_words()]
         if self.record is not None and self.record.evaluation is not None:

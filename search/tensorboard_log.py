@@ -19,7 +19,8 @@ from typing import Any
 
 import google_crc32c
 
-from spinenas.results.journal import RunState, read_events
+from spinenas.results.storage.journal import read_events
+from spinenas.results.storage.run_state import RunState
 from spinenas.search.display import Progress
 from spinenas.search.driver import Display
 from spinenas.search.forecast import Forecast

@@ -9,9 +9,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from spinenas.results.atomic_write import write_bytes_atomically
-from spinenas.results.mirror import Store
-from spinenas.results.run_folder import CHECKPOINT
+from spinenas.results.storage.atomic_write import write_bytes_atomically
+from spinenas.results.storage.object_store import Store
+from spinenas.results.storage.run_folder import CHECKPOINT
 from spinenas.space.errors import UserError
 
 

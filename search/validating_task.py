@@ -11,7 +11,7 @@ from spinenas.search.executor import Task
 from spinenas.space.baseline import Architecture
 
 if TYPE_CHECKING:
-    from spinenas.results.bootstrap import Matches
+    from spinenas.results.stats.bootstrap import Matches
 
 
 class ValTask(Task, Protocol):

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from spinenas.results.bootstrap import RESAMPLES, Difference, compare
 from spinenas.results.record import Stage, TrialRecord
-from spinenas.results.run_folder import RunFolder
+from spinenas.results.stats.bootstrap import RESAMPLES, Difference, compare
+from spinenas.results.storage.run_folder import RunFolder
 from spinenas.search.config import BudgetConfig, SearchConfig, StorageConfig
 from spinenas.search.driver import Display
 from spinenas.search.run import Run

@@ -6,9 +6,10 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from spinenas.results.journal import Observation, fold, read_events
 from spinenas.results.record import Evaluation, Status, TrialRecord
-from spinenas.results.run_folder import RunFolder
+from spinenas.results.storage.journal import read_events
+from spinenas.results.storage.run_folder import RunFolder
+from spinenas.results.storage.run_state import Observation, fold
 from spinenas.space.errors import UserError
 from spinenas.space.search_space import SearchSpace
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from spinenas.controller.base import Proposal
-from spinenas.results.journal import _asked
 from spinenas.results.record import TrialRecord
+from spinenas.results.storage.run_state import _asked
 
 
 def as_recorded(proposal: Proposal) -> Proposal:

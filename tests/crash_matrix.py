@@ -43,14 +43,14 @@ from fake_task import FakeTask
 from halving_reference import misjudged
 from shuffled_executor import ShuffledExecutor
 
-import spinenas.results.lease as lease
+import spinenas.results.storage.lease as lease
 import spinenas.search.loop as loop
 import spinenas.search.serial  # noqa: F401 (here, and not once in each child)
 from spinenas.controller.choices import make_controller
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
-from spinenas.results.journal import RunState
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
+from spinenas.results.storage.run_state import RunState
 from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
 from spinenas.search.controller_config import ControllerConfig
 from spinenas.search.executor import Event, Executor, Job

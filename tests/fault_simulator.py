@@ -31,9 +31,10 @@ from crash_matrix import lines_of, not_recomputed
 from fake_task import FakeTask
 
 import spinenas.search.loop as loop
-from spinenas.results.journal import SCHEMA, Journal, RunState, fold, read_events
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status
-from spinenas.results.run_folder import RunFolder
+from spinenas.results.storage.journal import SCHEMA, Journal, read_events
+from spinenas.results.storage.run_folder import RunFolder
+from spinenas.results.storage.run_state import RunState, fold
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
 from spinenas.search.driver import Driver
 from spinenas.search.executor import EpochDone, Event, Finished, Job, Started
@@ -563,7 +564,8 @@ def resident() -> int:
 OPENING = """
 import re, sys, time
 from pathlib import Path
-from spinenas.results.journal import fold, read_events
+from spinenas.results.storage.journal import read_events
+from spinenas.results.storage.run_state import fold
 began, began_processor = time.perf_counter(), time.process_time()
 state = fold(read_events(Path(sys.argv[1]), epochs=False))
 print(len(state.trials), time.perf_counter() - began, time.process_time() - began_processor, end=" ")

@@ -128,7 +128,7 @@ class Cluster:
 
 
 def journal_of(mirror: str) -> list[dict[str, Any]]:
-    from spinenas.results.mirror import Mirror
+    from spinenas.results.storage.mirror import Mirror
 
     return [json.loads(line) for line in Mirror(mirror).journal().splitlines()]
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from spinenas.results.analysis import intraclass_correlation, share_interval
+from spinenas.results.stats.intraclass import intraclass_correlation, share_interval
 
 
 def test_the_published_worked_example_is_reproduced() -> None:

@@ -15,7 +15,7 @@ from test_coco_evaluation import NONE_FOUND, everything_found, noisy_detections,
 from spinenas.proxy_task.coco import Annotations
 from spinenas.proxy_task.detections import Detections, load_detections, save_detections
 from spinenas.proxy_task.evaluate import CocoEvaluator
-from spinenas.results.bootstrap import Matches, compare
+from spinenas.results.stats.bootstrap import Matches, compare
 from spinenas.space.errors import UserError
 
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from spinenas.results.chart_scale import (
+from spinenas.results.pictures.chart_scale import (
     MOST_DOTS,
     Scale,
     bins,
@@ -20,7 +20,7 @@ from spinenas.results.chart_scale import (
     tick_labels,
     ticks,
 )
-from spinenas.results.charts import (
+from spinenas.results.pictures.charts import (
     WIDTH,
     Axis,
     Band,
@@ -35,7 +35,7 @@ from spinenas.results.charts import (
     chart,
     histogram,
 )
-from spinenas.results.picture_file import png_bytes
+from spinenas.results.pictures.picture_file import png_bytes
 
 SVG = "{http://www.w3.org/2000/svg}"
 NUMBER = r"-?\d+(?:\.\d+)?"

@@ -23,10 +23,10 @@ from spinenas.proxy_task import checkpoint
 from spinenas.proxy_task.config import EvalConfig, TaskConfig
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.train import TrainState
-from spinenas.results.atomic_write import write_bytes_atomically
-from spinenas.results.journal import read_events
 from spinenas.results.record import Evaluation, Failure, Status
-from spinenas.results.run_folder import CHECKPOINT, RunFolder
+from spinenas.results.storage.atomic_write import write_bytes_atomically
+from spinenas.results.storage.journal import read_events
+from spinenas.results.storage.run_folder import CHECKPOINT, RunFolder
 from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
 from spinenas.search.controller_config import ControllerConfig
 from spinenas.search.loop import resume, run_search

@@ -20,7 +20,7 @@ import spinenas.search.loop as loop
 import spinenas.search.replay as replay_module
 import spinenas.search.run_parts as run_parts
 import spinenas.search.validation as validation_module
-from spinenas.results.export import read_genotype
+from spinenas.results.export.architecture_files import read_genotype
 from spinenas.results.record import Evaluation, Failure
 from spinenas.search.cli import main
 from spinenas.search.run import Run
@@ -488,7 +488,7 @@ def test_the_same_command_starts_and_continues(tmp_path: Path, task: ReplayableT
 def test_a_search_that_dies_before_its_first_event_leaves_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from spinenas.results.journal import Journal
+    from spinenas.results.storage.journal import Journal
 
     command = ("search", "quickstart", "--out", tmp_path / "run", "--trials", 3, "--or-resume", *SERIAL)
 

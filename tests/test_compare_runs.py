@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from test_leaderboard import trial
 from test_report import HOSTILE, TAGS, Page, facts_of, searched
 
-from spinenas.results.compare_runs import MOST_RUNS, compare_page, comparison_figures
-from spinenas.results.report_facts import RunFacts
+from spinenas.results.report.comparison import MOST_RUNS, compare_page, comparison_figures
+from spinenas.results.report.facts import RunFacts
 from spinenas.search.cli import main
 from spinenas.space.errors import UserError
 

@@ -11,7 +11,7 @@ import pytest
 from fake_task import FakeTask
 from test_loop import configured, cut, events_of, outcome
 
-from spinenas.results.journal import read_events
+from spinenas.results.storage.journal import read_events
 from spinenas.search.loop import resume, run_search
 from spinenas.space import UserError
 

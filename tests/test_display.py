@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from spinenas.results.journal import RunState
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status, TrialRecord
+from spinenas.results.storage.run_state import RunState
 from spinenas.search.display import LiveDisplay, PlainDisplay, display_for
 
 

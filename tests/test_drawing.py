@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from shared_fixtures import REPOSITORY
 
-from spinenas.results.drawing import Subject, draw, draw_pair
-from spinenas.results.drawing_layout import Direction, Layout, Role, blocks_hit, lay_out, sampled
-from spinenas.results.picture_file import PNG_WIDTH_PIXELS, png_bytes, write_picture
+from spinenas.results.pictures.architecture import Subject, draw, draw_pair
+from spinenas.results.pictures.architecture_layout import Direction, Layout, Role, blocks_hit, lay_out, sampled
+from spinenas.results.pictures.picture_file import PNG_WIDTH_PIXELS, png_bytes, write_picture
 from spinenas.search.target import find_target
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -188,7 +188,7 @@ def test_architectures_of_other_lengths_and_levels_can_be_compared() -> None:
 
 def test_the_same_architecture_gives_the_same_bytes_in_another_process() -> None:
     code = (
-        "import sys; from spinenas.results.drawing import *; from spinenas.space.published import *\n"
+        "import sys; from spinenas.results.pictures.architecture import *; from spinenas.space.published import *\n"
         "svg = draw_pair(Subject('a', R0_SP53), Subject('b', MOBILE_49)); sys.stdout.buffer.write(svg.encode())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

@@ -15,9 +15,10 @@ from test_loop import configured
 
 import spinenas.search.driver as driver_module
 from spinenas.controller.random_search import RandomSearch
-from spinenas.results.journal import SCHEMA, Journal, fold, read_events
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status
-from spinenas.results.run_folder import RunFolder
+from spinenas.results.storage.journal import SCHEMA, Journal, read_events
+from spinenas.results.storage.run_folder import RunFolder
+from spinenas.results.storage.run_state import fold
 from spinenas.search.config import SearchConfig
 from spinenas.search.driver import Driver
 from spinenas.search.executor import ENDS, EpochDone, Event, Finished, Job, Started
@@ -409,7 +410,7 @@ def test_retries_for_memory_are_counted_over_a_crash(tmp_path: Path, monkeypatch
 def test_a_checkpoint_whose_driver_died_as_it_removed_it_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from spinenas.results.run_folder import CHECKPOINT
+    from spinenas.results.storage.run_folder import CHECKPOINT
     from spinenas.search.loop import resume, run_search
 
     monkeypatch.setattr("os.fsync", lambda descriptor: None)

@@ -21,8 +21,9 @@ from fake_task import FakeTask, FakeValTask
 from ray.exceptions import OutOfMemoryError, RayError, RaySystemError
 
 from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
-from spinenas.results.journal import RunState, read_events
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
+from spinenas.results.storage.journal import read_events
+from spinenas.results.storage.run_state import RunState
 from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
 from spinenas.search.executor import Event, Finished, Job
 from spinenas.search.loop import resume, run_search

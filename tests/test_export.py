@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from spinenas.results.export import FORMATS, export_genotype, read_architecture, read_genotype
+from spinenas.results.export.architecture_files import FORMATS, export_genotype, read_architecture, read_genotype
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import BlockSpec, Genotype, StemBlock
 from spinenas.space.published import PUBLISHED, SPINENET_49

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from spinenas.results.export_python import MMDET_BACKBONE, NetworkOptions, mmdet_files, python_module
+from spinenas.results.export.python_source import MMDET_BACKBONE, NetworkOptions, mmdet_files, python_module
 from spinenas.space.errors import GenotypeError
 from spinenas.space.genotype import BlockSpec, Genotype, StemBlock
 from spinenas.space.graph import dead_blocks

@@ -25,7 +25,7 @@ from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
 from spinenas.results.halving import Halving
 from spinenas.results.leaderboard import leaderboard_rows
 from spinenas.results.record import Evaluation, FailureKind, Stage, Status, TrialRecord
-from spinenas.search.accelerator_time import AcceleratorTime
+from spinenas.results.storage.accelerator_time import AcceleratorTime
 from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
 from spinenas.search.controller_config import ControllerConfig
 from spinenas.search.display import LiveDisplay, PlainDisplay

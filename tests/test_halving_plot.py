@@ -6,7 +6,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from spinenas.results.halving_plot import halving_plot
+from spinenas.results.pictures.halving_plot import halving_plot
 from spinenas.search.cli import main
 
 TABLE = Path(__file__).parents[1] / "benchmarks/tables/digits.csv.gz"

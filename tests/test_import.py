@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from spinenas.results.export import export_genotype, read_architecture
+from spinenas.results.export.architecture_files import export_genotype, read_architecture
 from spinenas.search.cli import main
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import BlockSpec, Genotype

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from spinenas.controller.base import Proposal
-from spinenas.results.journal import SCHEMA, Journal, _asked, encode, fold, next_status, read_events
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status, TrialRecord
+from spinenas.results.storage.journal import SCHEMA, Journal, encode, read_events
+from spinenas.results.storage.run_state import _asked, fold, next_status
 from spinenas.space.errors import UserError
 from spinenas.space.published import R0_SP53, SPINENET_49
 from spinenas.space.scaling import SCALINGS
@@ -145,7 +146,7 @@ def test_another_schema_is_refused(tmp_path):
 
 def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path):
     path = tmp_path / "journal.jsonl"
-    program = "import sys; from pathlib import Path; from spinenas.results.journal import Journal\n"
+    program = "import sys; from pathlib import Path; from spinenas.results.storage.journal import Journal\n"
     program += "Journal.open(Path(sys.argv[1]))"
     with Journal.create(path) as journal:
         journal.append(RUN_STARTED)
@@ -163,7 +164,7 @@ def test_a_full_disk_leaves_the_journal_readable(tmp_path):
     program = """
 import resource, sys
 from pathlib import Path
-from spinenas.results.journal import Journal
+from spinenas.results.storage.journal import Journal
 from spinenas.space.errors import UserError
 
 started = {"event": "run_started", "schema": "spinenas-journal/2", "at": "", "run": {}}
@@ -300,7 +301,7 @@ def test_a_line_that_is_not_waited_for_is_there_when_the_process_dies(tmp_path):
     program = """
 import os, signal, sys
 from pathlib import Path
-from spinenas.results.journal import Journal
+from spinenas.results.storage.journal import Journal
 journal = Journal.create(Path(sys.argv[1]))
 journal.append({"event": "run_started", "schema": "spinenas-journal/2", "at": "", "run": {}}, sync=False)
 os.kill(os.getpid(), signal.SIGKILL)

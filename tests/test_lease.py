@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-import spinenas.results.lease as lease_module
-from spinenas.results.lease import Lease, is_owned
+import spinenas.results.storage.lease as lease_module
+from spinenas.results.storage.lease import Lease, is_owned
 from spinenas.space.errors import UserError
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-import spinenas.results.lease as lease
+import spinenas.results.storage.lease as lease
 lease.HEARTBEAT_SECONDS = 0.05
 held = lease.Lease.acquire(Path(sys.argv[1]))
 print(held.fence, flush=True)

@@ -15,8 +15,8 @@ from shuffled_executor import ShuffledExecutor
 
 import spinenas.search.loop as loop
 import spinenas.search.run_identity as run_identity
-from spinenas.results.journal import read_events
 from spinenas.results.record import Failure, FailureKind, Status
+from spinenas.results.storage.journal import read_events
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig, SpaceConfig
 from spinenas.search.executor import Event, Finished
 from spinenas.search.loop import resume, run_search
@@ -457,7 +457,7 @@ def test_a_run_can_be_resumed_at_another_address_with_other_workers(
 
 
 def test_two_drivers_cannot_continue_one_run(tmp_path: Path) -> None:
-    from spinenas.results.journal import Journal
+    from spinenas.results.storage.journal import Journal
 
     whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())
     folder = cut(whole, 12, tmp_path / "cut")

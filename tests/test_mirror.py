@@ -15,10 +15,11 @@ import pytest
 from fake_task import FakeTask
 from test_loop import configured, events_of, outcome
 
-import spinenas.results.mirror as mirror_module
-from spinenas.results.journal import Journal, read_events
-from spinenas.results.mirror import Mirror, Store
-from spinenas.results.run_folder import CHECKPOINT
+import spinenas.results.storage.mirror as mirror_module
+from spinenas.results.storage.journal import Journal, read_events
+from spinenas.results.storage.mirror import Mirror
+from spinenas.results.storage.object_store import Store
+from spinenas.results.storage.run_folder import CHECKPOINT
 from spinenas.search.config import SearchConfig, StorageConfig
 from spinenas.search.loop import resume, run_search, search_or_resume
 from spinenas.space import UserError
@@ -152,9 +153,9 @@ def test_what_an_owner_writes_that_lost_the_run_is_replaced(uri: str) -> None:
 
 HOLDER = """
 import sys, time
-import spinenas.results.mirror as mirror
+import spinenas.results.storage.mirror as mirror
 mirror.SETTLE_SECONDS, mirror.HEARTBEAT_SECONDS = 0.0, 0.05
-from spinenas.results.journal import Journal
+from spinenas.results.storage.journal import Journal
 from pathlib import Path
 folder = Path(sys.argv[2])
 journal = Journal.open(folder / "journal.jsonl", mirror=mirror.Mirror(sys.argv[1]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spinenas.results.noise import MOST_REPLICATES, POOL, expected_maximum, noise_of
+from spinenas.results.stats.noise import MOST_REPLICATES, POOL, expected_maximum, noise_of
 from spinenas.space.errors import UserError
 
 

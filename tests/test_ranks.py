@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spinenas.results.ranks import agreement, kendall
+from spinenas.results.stats.rank_correlation import agreement, kendall
 
 
 def test_equal_and_opposite_orders() -> None:

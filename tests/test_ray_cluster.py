@@ -22,8 +22,8 @@ from shared_fixtures import REPOSITORY
 
 import spinenas.search.ray_actors as ray_actors
 import spinenas.search.ray_resources as ray_resources
-from spinenas.results.journal import read_events
 from spinenas.results.record import FailureKind, Status
+from spinenas.results.storage.journal import read_events
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
 from spinenas.search.executor import Event, Finished, Job
 from spinenas.search.loop import run_search

@@ -19,15 +19,15 @@ from fake_task import FakeTask
 from shared_fixtures import REPOSITORY
 from test_leaderboard import trial
 
-from spinenas.results import report_facts
-from spinenas.results.charts import Dots
-from spinenas.results.journal import decode, encode
 from spinenas.results.leaderboard import winner_words
-from spinenas.results.lease import Lease
+from spinenas.results.pictures.charts import Dots
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
-from spinenas.results.report import figures, report_page
-from spinenas.results.report_facts import RunFacts
-from spinenas.results.report_figures import front_figures, progress_figures
+from spinenas.results.report import facts as report_facts
+from spinenas.results.report.facts import RunFacts
+from spinenas.results.report.figures import front_figures, progress_figures
+from spinenas.results.report.page import figures, report_page
+from spinenas.results.storage.journal import decode, encode
+from spinenas.results.storage.lease import Lease
 from spinenas.search.cli import main
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
 from spinenas.search.loop import run_search

@@ -5,8 +5,8 @@ from functools import partial
 
 import pytest
 
-from spinenas.results.journal import Journal, read_events
-from spinenas.results.run_folder import RunFolder
+from spinenas.results.storage.journal import Journal, read_events
+from spinenas.results.storage.run_folder import RunFolder
 from spinenas.space.errors import UserError
 
 CONFIG = {"seed": 0, "space": {"name": "tiny"}}

@@ -10,7 +10,7 @@ from fake_task import FakeTask
 from test_halving import halved
 from test_loop import NUM_TRIALS, configured, cut, events_of, outcome, shuffled
 
-from spinenas.results.journal import read_events
+from spinenas.results.storage.journal import read_events
 from spinenas.search.loop import resume, run_search
 from spinenas.search.run import Run
 from spinenas.space import UserError

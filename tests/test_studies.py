@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from fake_task import FakeTask
 
-from spinenas.results.analysis import share_interval
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
+from spinenas.results.stats.intraclass import share_interval
 from spinenas.results.training_table import training_of, write_table
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
 from spinenas.search.fidelities import advice, compare_fidelities, halving_options, late_starters, recommended

@@ -16,8 +16,8 @@ from fake_task import FakeValTask, matches_of
 from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
 from spinenas.proxy_task.synthetic import generate_dataset
 from spinenas.proxy_task.task import ProxyTask
-from spinenas.results.bootstrap import Difference
 from spinenas.results.record import Evaluation, Failure, Stage
+from spinenas.results.stats.bootstrap import Difference
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig, SpaceConfig
 from spinenas.search.controller_config import PlanConfig
 from spinenas.search.loop import resume, run_search

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from fake_task import FakeTask
 
-from spinenas.results.journal import fold, read_events
+from spinenas.results.storage.journal import read_events
+from spinenas.results.storage.run_state import fold
 from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
 from spinenas.search.controller_config import ControllerConfig, EvolutionConfig
 from spinenas.search.loop import resume, run_search, search_or_resume

@@ -26,17 +26,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spinenas.results.atomic_write import write_bytes_atomically
-from spinenas.results.lease import boot_id, in_words
-from spinenas.space.errors import UserError, first_line
+from spinenas.results.storage.atomic_write import write_bytes_atomically
+from spinenas.results.storage.lease import boot_id, in_words
+from spinenas.results.storage.object_store import Store
+from spinenas.space.errors import UserError
 
 SCHEMA = "spinenas-mirror/1"
 
 MERGE_AFTER = 64
 """Pieces of a journal that are merged into one."""
 
-TRIES = 5
-"""How often something is written that fails; after 1, 2, 4 and 8 seconds."""
 
 HEARTBEAT_SECONDS = 10.0
 
@@ -46,91 +45,6 @@ SETTLE_SECONDS = 1.0
 """How long a new owner waits before it looks whether another one took the run at the same time."""
 
 RUN_FILES = ("config.toml", "config.json", "run.json")
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    offset: int
-    fence: int
-
-    @property
-    def name(self) -> str:
-        return f"journal/{self.offset:015d}.{self.fence:06d}.jsonl"
-
-
-class Store:
-    """Files by name under a URI, each written whole or not at all."""
-
-    def __init__(self, uri: str) -> None:
-        """Name the place; nothing is read or written yet. Raises UserError for a URI that pyarrow cannot open."""
-        from pyarrow import ArrowException
-        from pyarrow.fs import FileSystem
-
-        self.uri = uri
-        try:
-            self._system, self._root = FileSystem.from_uri(uri)
-        except (ArrowException, OSError, ValueError) as error:
-            raise UserError(
-                f"storage.mirror {uri!r} cannot be opened: {first_line(error)}; "
-                "give a URI such as s3://bucket/run, gs://bucket/run or file:///mnt/shared/run"
-            ) from error
-        self._is_local = self._system.type_name == "local"
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file, trying again for a while. Raises UserError."""
-        for wait in [*(2.0**n for n in range(TRIES - 1)), None]:
-            try:
-                self._write(f"{self._root}/{name}", data)
-                return
-            except OSError as error:
-                if wait is None:
-                    raise UserError(
-                        f"cannot write {self.uri}/{name}: {first_line(error)}; nothing that is not there "
-                        "counts; when it can be written again, resume the run"
-                    ) from error
-                time.sleep(wait)
-
-    def _write(self, path: str, data: bytes) -> None:
-        if self._is_local:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            write_bytes_atomically(Path(path), data)
-            return
-        with self._system.open_output_stream(path) as stream:  # an object appears when it is closed
-            stream.write(data)
-
-    def read(self, name: str) -> bytes | None:
-        """Return the bytes of a file, None if there is none. Raises UserError."""
-        try:
-            with self._system.open_input_stream(f"{self._root}/{name}") as stream:
-                return bytes(stream.read())
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise UserError(
-                f"cannot read {self.uri}/{name}: {first_line(error)}; try again when it can be reached"
-            ) from error
-
-    def names(self, folder: str) -> list[str]:
-        """Names of the files in a folder, all the way down, ascending. Raises UserError."""
-        from pyarrow.fs import FileSelector, FileType
-
-        try:
-            found = self._system.get_file_info(
-                FileSelector(f"{self._root}/{folder}", recursive=True, allow_not_found=True)
-            )
-        except OSError as error:
-            raise UserError(
-                f"cannot list {self.uri}/{folder}: {first_line(error)}; try again when it can be reached"
-            ) from error
-        start = len(self._root) + 1
-        # A writer to a plain path that was killed leaves a part of a file behind, whose name begins with a dot.
-        files = [info for info in found if info.type == FileType.File and not info.base_name.startswith(".")]
-        return sorted(info.path[start:] for info in files)
-
-    def remove(self, name: str) -> None:
-        """Remove a file that is not needed any more; it may be gone, and may stay."""
-        with contextlib.suppress(OSError):
-            self._system.delete_file(f"{self._root}/{name}")
 
 
 class Mirror:
@@ -350,3 +264,13 @@ def _is_dead_here(owner: dict[str, Any]) -> bool:
     except OSError:
         return False
     return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    offset: int
+    fence: int
+
+    @property
+    def name(self) -> str:
+        return f"journal/{self.offset:015d}.{self.fence:06d}.jsonl"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from spinenas.results import report_facts
-from spinenas.results.charts import COLOURS, STYLE, Axis, Chart, Colour, Dots, Line, Mark, Whiskers, box, chart
-from spinenas.results.html_text import Markup, page, paragraph, section, table, tag, text
 from spinenas.results.leaderboard import winner_words
-from spinenas.results.report import figure_grid, status_words
-from spinenas.results.report_facts import RunFacts
-from spinenas.results.report_figures import AP, Figure, risen
+from spinenas.results.pictures.charts import COLOURS, STYLE, Axis, Chart, Colour, Dots, Line, Mark, Whiskers, box, chart
+from spinenas.results.report import facts as report_facts
+from spinenas.results.report.facts import RunFacts
+from spinenas.results.report.figures import AP, Figure, risen
+from spinenas.results.report.html import Markup, page, paragraph, section, table, tag, text
+from spinenas.results.report.page import figure_grid, status_words
 from spinenas.space.errors import UserError
 
 MOST_RUNS = 2 * len(COLOURS)

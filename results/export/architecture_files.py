@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from spinenas.results.atomic_write import write_text_atomically
+from spinenas.results.storage.atomic_write import write_text_atomically
 from spinenas.space.errors import GenotypeError, UserError, nearest
 from spinenas.space.genotype import SCHEMA as GENOTYPE_SCHEMA
 from spinenas.space.genotype import Genotype

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spinenas.results.atomic_write import remove_partials, sync_folder, write_text_atomically
+from spinenas.results.storage.atomic_write import remove_partials, sync_folder, write_text_atomically
 from spinenas.space.errors import UserError
 
 CHECKPOINT = "checkpoint.safetensors"

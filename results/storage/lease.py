@@ -26,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from spinenas.results.atomic_write import sync_folder
+from spinenas.results.storage.atomic_write import sync_folder
 from spinenas.space.errors import UserError
 
 SCHEMA = "spinenas-lease/1"

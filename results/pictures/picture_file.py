@@ -6,7 +6,7 @@ import io
 import tempfile
 from pathlib import Path
 
-from spinenas.results.atomic_write import write_bytes_atomically
+from spinenas.results.storage.atomic_write import write_bytes_atomically
 from spinenas.space.errors import UserError
 
 PNG_WIDTH_PIXELS = 2400

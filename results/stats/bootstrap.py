@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from spinenas.results.spread import Spread, pooled_spread
+from spinenas.results.stats.intervals import Spread, pooled_spread
 
 RESAMPLES = 1000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spinenas.results.charts import COLOURS, Axis, Chart, Mark, chart, dots_on_line
+from spinenas.results.pictures.charts import COLOURS, Axis, Chart, Mark, chart, dots_on_line
 
 
 def halving_plot(rows: Sequence[Mapping[str, Any]]) -> Chart:

@@ -10,14 +10,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spinenas.results import report_facts, report_figures
-from spinenas.results.charts import STYLE as CHART_STYLE
-from spinenas.results.drawing import Subject, draw, draw_pair
-from spinenas.results.html_text import Markup, folded, page, paragraph, picture, section, table, tag, text
 from spinenas.results.leaderboard import winner_words
+from spinenas.results.pictures.architecture import Subject, draw, draw_pair
+from spinenas.results.pictures.charts import STYLE as CHART_STYLE
 from spinenas.results.record import Status
-from spinenas.results.report_facts import RunFacts
-from spinenas.results.report_figures import Figure
+from spinenas.results.report import facts as report_facts
+from spinenas.results.report import figures as report_figures
+from spinenas.results.report.facts import RunFacts
+from spinenas.results.report.figures import Figure
+from spinenas.results.report.html import Markup, folded, page, paragraph, picture, section, table, tag, text
 from spinenas.space.published import SPINENET_49
 
 TOP = 10

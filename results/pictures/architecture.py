@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from spinenas.results.drawing_layout import (
+from spinenas.results.pictures.architecture_layout import (
     COLUMN,
     ROW,
     Box,
@@ -22,8 +22,8 @@ from spinenas.results.drawing_layout import (
     lay_out,
     shown_levels,
 )
-from spinenas.results.svg_text import cut, escaped, style_sheet, text_width
-from spinenas.results.svg_text import short as _n
+from spinenas.results.pictures.svg import cut, escaped, style_sheet, text_width
+from spinenas.results.pictures.svg import short as _n
 from spinenas.space.genotype import BlockKind, Genotype
 
 _PAGE, _AXIS = 14.0, 66.0

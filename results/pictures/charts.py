@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from spinenas.results.chart_scale import (
+from spinenas.results.pictures.chart_scale import (
     Point,
     Scale,
     bins,
@@ -23,8 +23,8 @@ from spinenas.results.chart_scale import (
     tick_labels,
     ticks,
 )
-from spinenas.results.svg_text import cut, escaped, style_sheet, text_width
-from spinenas.results.svg_text import short as _n
+from spinenas.results.pictures.svg import cut, escaped, style_sheet, text_width
+from spinenas.results.pictures.svg import short as _n
 
 WIDTH = 440.0
 """Of every chart, in user units."""

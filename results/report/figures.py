@@ -6,9 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spinenas.results import report_facts
-from spinenas.results.charts import Axis, Band, Bars, Chart, Dots, Line, Mark, Rule, Whiskers, box, chart, histogram
-from spinenas.results.report_facts import Contrast, Progress, RunFacts
+from spinenas.results.pictures.charts import (
+    Axis,
+    Band,
+    Bars,
+    Chart,
+    Dots,
+    Line,
+    Mark,
+    Rule,
+    Whiskers,
+    box,
+    chart,
+    histogram,
+)
+from spinenas.results.report import facts as report_facts
+from spinenas.results.report.facts import Contrast, Progress, RunFacts
 
 MOST_LEADERS = 10
 MOST_ORIGINS = 10

@@ -1,0 +1,5 @@
+"""Architectures as files that other programs read, and reading them back."""
+
+from spinenas.results.export.architecture_files import export_genotype, read_genotype
+
+__all__ = ["export_genotype", "read_genotype"]

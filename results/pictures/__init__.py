@@ -1,0 +1,1 @@
+"""Drawings of architectures and charts, as SVG or PNG."""

@@ -1,0 +1,1 @@
+"""Statistics of trainings: intervals, noise between seeds, and rank correlation."""
