@@ -43,18 +43,18 @@ if "spinenas" not in sys.modules:  # from a checkout, installed or not
 
 from plain_training import PlainTraining  # noqa: E402
 
-from spinenas.proxy_task import compilation  # noqa: E402
-from spinenas.proxy_task.batches import device_batch, draw_batch, on_device  # noqa: E402
-from spinenas.proxy_task.coco import Annotations  # noqa: E402
-from spinenas.proxy_task.compilation import Mode, compile_seconds, prepare_compilation  # noqa: E402
 from spinenas.proxy_task.config import EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig  # noqa: E402
-from spinenas.proxy_task.detect import detect  # noqa: E402
-from spinenas.proxy_task.device import autocast, choose_device, peak_memory_bytes, reset_peak_memory  # noqa: E402
-from spinenas.proxy_task.image_cache import open_cache  # noqa: E402
-from spinenas.proxy_task.labelled_images import LabelledImages, labelled  # noqa: E402
-from spinenas.proxy_task.losses import detection_loss  # noqa: E402
-from spinenas.proxy_task.retinanet import RetinaNet, build_retinanet  # noqa: E402
-from spinenas.proxy_task.train import make_optimizer, train_detector  # noqa: E402
+from spinenas.proxy_task.data.annotations import Annotations  # noqa: E402
+from spinenas.proxy_task.data.image_cache import open_cache  # noqa: E402
+from spinenas.proxy_task.data.labelled_images import LabelledImages, labelled  # noqa: E402
+from spinenas.proxy_task.detector.losses import detection_loss  # noqa: E402
+from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet  # noqa: E402
+from spinenas.proxy_task.evaluation.detect import detect  # noqa: E402
+from spinenas.proxy_task.training import compilation  # noqa: E402
+from spinenas.proxy_task.training.batches import device_batch, draw_batch, on_device  # noqa: E402
+from spinenas.proxy_task.training.compilation import Mode, compile_seconds, prepare_compilation  # noqa: E402
+from spinenas.proxy_task.training.device import autocast, choose_device, peak_memory_bytes, reset_peak_memory  # noqa: E402
+from spinenas.proxy_task.training.train import make_optimizer, train_detector  # noqa: E402
 from spinenas.space.cost import retinanet_cost  # noqa: E402
 from spinenas.space.genotype import Genotype  # noqa: E402
 from spinenas.space.published import SPINENET_49  # noqa: E402

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import torch
 
-from spinenas.proxy_task import checkpoint
 from spinenas.proxy_task.config import TaskConfig
-from spinenas.proxy_task.retinanet import build_retinanet
-from spinenas.proxy_task.train import make_optimizer, state_of
+from spinenas.proxy_task.detector.retinanet import build_retinanet
+from spinenas.proxy_task.training import checkpoint
+from spinenas.proxy_task.training.train import make_optimizer, state_of
 from spinenas.results.storage.run_folder import CHECKPOINT
-from spinenas.search.presets import COCO_SMALL_TASK, QUICKSTART_TASK
+from spinenas.search.config.presets import COCO_SMALL_TASK, QUICKSTART_TASK
 from spinenas.space.published import SPINENET_49
 from spinenas.space.scaling import SCALINGS
 

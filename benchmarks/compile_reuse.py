@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from spinenas.proxy_task import compilation
-from spinenas.proxy_task.compilation import compile_network, prepare_compilation, regions
-from spinenas.proxy_task.retinanet import build_retinanet
-from spinenas.search.presets import SPINENET49_PROXY_TASK
+from spinenas.proxy_task.detector.retinanet import build_retinanet
+from spinenas.proxy_task.training import compilation
+from spinenas.proxy_task.training.compilation import compile_network, prepare_compilation, regions
+from spinenas.search.config.presets import SPINENET49_PROXY_TASK
 from spinenas.space import SearchSpace, sample_without_dead_blocks
 from spinenas.space.random_streams import generator
 

@@ -20,10 +20,10 @@ from importlib.metadata import version
 import numpy as np
 
 from spinenas.proxy_task.cost_model import load_model
-from spinenas.proxy_task.device import device_name
 from spinenas.proxy_task.task import Probe, ProxyTask
+from spinenas.proxy_task.training.device import device_name
 from spinenas.results.record import Fidelity
-from spinenas.search.config import load_config
+from spinenas.search.config.loading import load_config
 from spinenas.space.genotype import Genotype
 from spinenas.space.random_streams import generator
 from spinenas.space.search_space import space_by_name

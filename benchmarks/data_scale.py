@@ -30,10 +30,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from spinenas.proxy_task.annotation_cache import open_annotations
-from spinenas.proxy_task.coco import Annotations, find_split, read_annotations
 from spinenas.proxy_task.config import DataConfig
-from spinenas.proxy_task.image_cache import cache_path, letterbox_geometry, open_cache
+from spinenas.proxy_task.data.annotation_cache import open_annotations
+from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.image_cache import cache_path, letterbox_geometry, open_cache
+from spinenas.proxy_task.data.layout import find_split
 
 MEMORY = """
 import re
@@ -46,7 +47,7 @@ OPEN = (
     + """
 import sys, time
 from pathlib import Path
-from spinenas.proxy_task.annotation_cache import open_annotations
+from spinenas.proxy_task.data.annotation_cache import open_annotations
 path, root = map(Path, sys.argv[1:])
 began, cpu_began = time.perf_counter(), time.process_time()
 annotations = open_annotations(path, root, root)

@@ -29,9 +29,9 @@ from scipy.stats import kendalltau
 
 from spinenas.proxy_task.config import TaskConfig
 from spinenas.proxy_task.task import ProxyTask
-from spinenas.proxy_task.train import learning_rate_at, steps_per_epoch
+from spinenas.proxy_task.training.train import learning_rate_at, steps_per_epoch
 from spinenas.results.record import Failure
-from spinenas.search.presets import preset
+from spinenas.search.config.presets import preset
 from spinenas.space import Genotype, SearchSpace, sample_without_dead_blocks
 from spinenas.space.random_streams import generator, seed_for
 

@@ -25,13 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from spinenas.proxy_task.coco import Annotations
 from spinenas.proxy_task.config import DataConfig
-from spinenas.proxy_task.detections import Detections
-from spinenas.proxy_task.device import use_threads
-from spinenas.proxy_task.evaluate import CocoEvaluator
+from spinenas.proxy_task.data.annotations import Annotations
+from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
+from spinenas.proxy_task.evaluation.detections import Detections
 from spinenas.proxy_task.task import ProxyTask
-from spinenas.search.presets import COCO_SMALL_TASK
+from spinenas.proxy_task.training.device import use_threads
+from spinenas.search.config.presets import COCO_SMALL_TASK
 from spinenas.space.published import SPINENET_49
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))

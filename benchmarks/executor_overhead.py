@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from spinenas.results.record import Evaluation, Failure, Fidelity
-from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
-from spinenas.search.loop import run_search
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.parts import BudgetConfig
+from spinenas.search.run.lifecycle import run_search
 from spinenas.space import Genotype, Scaling
 
 NUM_EPOCHS = 5

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spinenas.proxy_task.augment import Window, augmented
-from spinenas.proxy_task.coco import find_split, read_annotations
 from spinenas.proxy_task.config import DataConfig
-from spinenas.proxy_task.image_cache import open_cache
+from spinenas.proxy_task.data.annotations import read_annotations
+from spinenas.proxy_task.data.image_cache import open_cache
+from spinenas.proxy_task.data.layout import find_split
+from spinenas.proxy_task.training.augment import Window, augmented
 
 SCALES = (1.125, 1.25, 1.5, 2.0)
 

@@ -16,7 +16,7 @@ from typing import Any
 from spinenas.proxy_task.config import BUILT_IN
 from spinenas.results.record import Status
 from spinenas.results.training_table import Training, read_table, training_of, write_table
-from spinenas.search.run import Run
+from spinenas.search.run.run import Run
 
 
 def main() -> None:

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from spinenas.proxy_task.augment import MEAN_RGB, STD_RGB
-from spinenas.proxy_task.boxes import decode, encode, iou_yxyx, yxyx_from_xywh
-from spinenas.proxy_task.coco import Annotations
 from spinenas.proxy_task.config import TaskConfig, TrainConfig
-from spinenas.proxy_task.retinanet import RetinaNet
+from spinenas.proxy_task.data.annotations import Annotations
+from spinenas.proxy_task.detector.boxes import decode, encode, iou_yxyx, yxyx_from_xywh
+from spinenas.proxy_task.detector.retinanet import RetinaNet
+from spinenas.proxy_task.training.augment import MEAN_RGB, STD_RGB
 
 Sample = tuple[Tensor, Tensor, Tensor, int]
 """Image (3, S, S), boxes yxyx (N, 4), labels (N,), row."""

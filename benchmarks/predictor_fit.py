@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from spinenas.controller.one_thread import one_blas_thread
-from spinenas.controller.predictor import Predictor
+from spinenas.controller.predictor.gaussian_process import Predictor
 from spinenas.results.stats.intervals import pooled_spread
 from spinenas.results.stats.rank_correlation import kendall
 from spinenas.results.training_table import read_table

@@ -33,12 +33,13 @@ from plain_training import PlainTraining, as_coco
 from step_parity import step
 from torch import nn
 
-from spinenas.proxy_task import batches, detect, train
-from spinenas.proxy_task.evaluate import CocoEvaluator
-from spinenas.proxy_task.retinanet import RetinaNet, build_retinanet
+from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet
+from spinenas.proxy_task.evaluation import detect
+from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
 from spinenas.proxy_task.task import ProxyTask
+from spinenas.proxy_task.training import batches, train
 from spinenas.results.record import Failure
-from spinenas.search.presets import preset
+from spinenas.search.config.presets import preset
 from spinenas.space.dialect import DIALECTS
 from spinenas.space.published import SPINENET_49
 from spinenas.space.random_streams import generator

@@ -29,11 +29,13 @@ from spinenas.controller.base import Proposal
 from spinenas.results.record import COCO_METRICS, Evaluation, Failure, FailureKind, Stage
 from spinenas.results.storage.journal import SCHEMA, encode
 from spinenas.results.storage.run_folder import RunFolder
-from spinenas.search.config import BudgetConfig, SearchConfig
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.parts import BudgetConfig
 from spinenas.space import SCALINGS, SearchSpace
 from spinenas.space.cost import retinanet_cost
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
+from spinenas.space.mutate import random_edit
 from spinenas.space.random_streams import generator
 
 NUM_EPOCHS = 5
@@ -67,7 +69,10 @@ def events_of(num_trials: int) -> Iterator[dict[str, Any]]:
             genotype, origin = space.sample(rng), "random:alive"
         else:
             parent = int(rng.integers(max(0, number - 64), number))
-            genotype, origin = space.mutate(genotypes[parent], rng), "mutation:" + ("swap", "kind", "level")[number % 3]
+            genotype, origin = (
+                random_edit(space, genotypes[parent], rng)[1],
+                "mutation:" + ("swap", "kind", "level")[number % 3],
+            )
         genotypes.append(genotype)
         proposal = Proposal(
             number,
@@ -132,7 +137,7 @@ def generated_run(path: Path, num_trials: int) -> None:
 
 def seconds_of(*words: str) -> tuple[float, float]:
     """How long a command of ours takes, and how long of that on a processor, which the load changes less."""
-    code = "from spinenas.search.cli import main; main()"
+    code = "from spinenas.search.cli.main import main; main()"
     before, began = os.times(), time.perf_counter()
     subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True)
     took, after = time.perf_counter() - began, os.times()

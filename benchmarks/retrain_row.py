@@ -18,7 +18,7 @@ from spinenas.proxy_task.task import ProxyTask
 from spinenas.results.record import Failure
 from spinenas.results.stats.intervals import pooled_spread
 from spinenas.results.training_table import TrainingTable, read_table
-from spinenas.search.config import load_config
+from spinenas.search.config.loading import load_config
 from spinenas.space import Genotype
 
 

@@ -24,8 +24,10 @@ from typing import Any
 import executor_overhead
 from ray import cloudpickle
 
-from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
-from spinenas.search.loop import run_search
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.parts import BudgetConfig
+from spinenas.search.run.lifecycle import run_search
 
 SETTLED_AFTER = 0.1
 """Share of the trials after which memory is first looked at: until then caches fill."""

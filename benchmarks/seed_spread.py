@@ -24,9 +24,9 @@ from spinenas.proxy_task.config import TaskConfig
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.results.record import Failure
 from spinenas.results.stats.intraclass import intraclass_correlation
-from spinenas.search.driver import trial_seed
-from spinenas.search.presets import preset
-from spinenas.search.run import Run
+from spinenas.search.config.presets import preset
+from spinenas.search.run.driver import trial_seed
+from spinenas.search.run.run import Run
 from spinenas.space import Genotype, SearchSpace, sample_without_dead_blocks
 from spinenas.space.random_streams import generator, seed_for
 

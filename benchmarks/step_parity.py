@@ -20,12 +20,12 @@ import torch
 from plain_training import PlainTraining
 from torch import Tensor
 
-from spinenas.proxy_task.batches import cpu_batch, device_batch, draw_batch
-from spinenas.proxy_task.device import autocast
-from spinenas.proxy_task.losses import detection_loss
-from spinenas.proxy_task.retinanet import RetinaNet, build_retinanet
+from spinenas.proxy_task.detector.losses import detection_loss
+from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet
 from spinenas.proxy_task.task import ProxyTask
-from spinenas.search.presets import preset
+from spinenas.proxy_task.training.batches import cpu_batch, device_batch, draw_batch
+from spinenas.proxy_task.training.device import autocast
+from spinenas.search.config.presets import preset
 from spinenas.space import SearchSpace, sample_without_dead_blocks
 from spinenas.space.baseline import Architecture
 from spinenas.space.published import SPINENET_49

@@ -18,7 +18,7 @@ import numpy as np
 
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.results.record import Failure
-from spinenas.search.presets import QUICKSTART_TASK
+from spinenas.search.config.presets import QUICKSTART_TASK
 from spinenas.space import SearchSpace, sample_without_dead_blocks
 from spinenas.space.random_streams import generator
 

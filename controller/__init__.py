@@ -1,17 +1,17 @@
 """What to try next: controllers that propose genotypes and learn from results."""
 
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
-from spinenas.controller.choices import CONTROLLERS, make_controller
 from spinenas.controller.evolution import RegularizedEvolution
-from spinenas.controller.hybrid import Hybrid
 from spinenas.controller.local_search import LocalSearch
 from spinenas.controller.optuna_sampler import OptunaSearch
 from spinenas.controller.plan import PlannedTrials
-from spinenas.controller.ppo import Ppo
+from spinenas.controller.policy.ppo import Ppo
+from spinenas.controller.policy.reinforce import Reinforce
+from spinenas.controller.predictor.hybrid import Hybrid
+from spinenas.controller.predictor.predictor_guided_evolution import ScreenedEvolution
 from spinenas.controller.random_search import MaddsBand, RandomSearch
-from spinenas.controller.reinforce import Reinforce
+from spinenas.controller.registry import CONTROLLERS, make_controller
 from spinenas.controller.replicates import ReplicateLeaders
-from spinenas.controller.screened_evolution import ScreenedEvolution
 
 __all__ = [
     "CONTROLLERS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from spinenas.results.record import Evaluation, Failure, Fidelity, Stage, TrialRecord
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, TrialRecord
 from spinenas.space.baseline import Architecture, architecture_from_text
 from spinenas.space.genotype import Genotype
 
@@ -107,3 +107,14 @@ class Controller(Protocol):
         Afterwards the state is the one that ask would have left, so that the next ask is the same as in the
         run that was recorded.
         """
+
+
+def objective_of(result: Evaluation | Failure) -> float | None:
+    """Return the objective; 0 for a network that diverged, and None for a failure that says nothing of its network.
+
+    0 is the AP of a detector that finds nothing. A worker that was lost or ran out of time is not the network's fault.
+    A training that was stopped early counts with what it had.
+    """
+    if isinstance(result, Evaluation):
+        return result.objective
+    return 0.0 if result.kind is FailureKind.DIVERGED else None

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from spinenas.controller.base import Proposal
-from spinenas.controller.dedup import Candidate, Feasible, Ledger
+from spinenas.controller.ledger import Candidate, Feasible, Ledger
 from spinenas.results.record import Evaluation, Failure, Stage
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype

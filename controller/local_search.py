@@ -14,9 +14,8 @@ from statistics import fmean
 
 import numpy as np
 
-from spinenas.controller.base import Proposal
-from spinenas.controller.dedup import Candidate, Feasible, Ledger
-from spinenas.controller.outcome import objective_of
+from spinenas.controller.base import Proposal, objective_of
+from spinenas.controller.ledger import Candidate, Feasible, Ledger
 from spinenas.results.record import Evaluation, Failure
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype

@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from spinenas.controller.base import Proposal
-from spinenas.controller.dedup import Candidate, Feasible, Ledger
+from spinenas.controller.base import Proposal, objective_of
+from spinenas.controller.ledger import Candidate, Feasible, Ledger
 from spinenas.controller.objectives import Costs
-from spinenas.controller.outcome import objective_of
 from spinenas.results.record import Evaluation, Failure, Stage
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.genotype import Genotype

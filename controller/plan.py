@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spinenas.controller.base import Proposal, SpaceExhausted
-from spinenas.controller.dedup import Feasible
+from spinenas.controller.ledger import Feasible
 from spinenas.results.record import Evaluation, Failure, Stage
 from spinenas.space.baseline import architecture_from_text
 from spinenas.space.errors import UserError

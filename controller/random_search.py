@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from spinenas.controller.base import Proposal
-from spinenas.controller.dedup import Candidate, Feasible, Ledger
+from spinenas.controller.ledger import Candidate, Feasible, Ledger
 from spinenas.results.record import Evaluation, Failure
 from spinenas.space.cost import backbone_cost
 from spinenas.space.errors import UserError, nearest

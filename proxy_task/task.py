@@ -20,42 +20,37 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spinenas.proxy_task import checkpoint
-from spinenas.proxy_task.annotation_cache import open_annotations
-from spinenas.proxy_task.batch_norm import estimate_batch_norms
-from spinenas.proxy_task.batches import on_device
-from spinenas.proxy_task.cache_folder import cache_root
-from spinenas.proxy_task.coco import (
-    Annotations,
-    Split,
-    check_same_categories,
-    find_split,
-    hold_out,
-    training_subset,
-)
-from spinenas.proxy_task.compilation import compile_seconds, prepare_compilation
 from spinenas.proxy_task.config import DataConfig, TaskConfig
-from spinenas.proxy_task.detect import detect
-from spinenas.proxy_task.detections import Detections, load_detections, on_originals, save_detections
-from spinenas.proxy_task.device import (
+from spinenas.proxy_task.data.annotation_cache import open_annotations
+from spinenas.proxy_task.data.annotations import Annotations
+from spinenas.proxy_task.data.cache_folder import cache_root
+from spinenas.proxy_task.data.image_cache import ImageCache, files_digest, open_cache
+from spinenas.proxy_task.data.labelled_images import LabelledImages, labelled
+from spinenas.proxy_task.data.layout import Split, find_split
+from spinenas.proxy_task.data.subsets import check_same_categories, hold_out, training_subset
+from spinenas.proxy_task.data.synthetic import with_built_in
+from spinenas.proxy_task.detector.retinanet import RetinaNet
+from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
+from spinenas.proxy_task.evaluation.detect import detect
+from spinenas.proxy_task.evaluation.detections import Detections, load_detections, on_originals, save_detections
+from spinenas.proxy_task.training import checkpoint
+from spinenas.proxy_task.training.batch_norm import estimate_batch_norms
+from spinenas.proxy_task.training.batches import on_device
+from spinenas.proxy_task.training.compilation import compile_seconds, prepare_compilation
+from spinenas.proxy_task.training.device import (
     choose_device,
     peak_memory_bytes,
     reset_peak_memory,
     use_threads,
 )
-from spinenas.proxy_task.evaluate import CocoEvaluator
-from spinenas.proxy_task.image_cache import ImageCache, files_digest, open_cache
-from spinenas.proxy_task.labelled_images import LabelledImages, labelled
-from spinenas.proxy_task.retinanet import RetinaNet
-from spinenas.proxy_task.synthetic import with_built_in
-from spinenas.proxy_task.train import (
+from spinenas.proxy_task.training.train import (
     Diverged,
     TrainState,
     bn_momentum_for,
     steps_per_epoch,
     train_detector,
 )
-from spinenas.proxy_task.weights_file import DetectorSpec, save_detector
+from spinenas.proxy_task.weights.weights_file import DetectorSpec, save_detector
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
 from spinenas.results.stats.bootstrap import Matches
 from spinenas.results.storage.run_folder import CHECKPOINT, VAL_DETECTIONS

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from spinenas.search.cli import main
+from spinenas.search.cli.main import main
 
 main(prog_name="spinenas")

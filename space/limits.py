@@ -14,6 +14,7 @@ from spinenas.space.cost import MIN_IMAGE_SIZE, Cost, retinanet_cost
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import dead_blocks
+from spinenas.space.mutate import random_edit
 from spinenas.space.published import PUBLISHED
 from spinenas.space.random_streams import generator
 from spinenas.space.sampling import sample_without_dead_blocks
@@ -97,9 +98,9 @@ class Limits:
         for _ in range(max_edits):
             if excess <= 1:
                 break
-            edited = space.mutate(genotype, rng)
+            edited = random_edit(space, genotype, rng)[1]
             if rng.integers(2):
-                edited = space.mutate(edited, rng)
+                edited = random_edit(space, edited, rng)[1]
             if (edited_excess := self.excess(edited)) < excess and len(dead_blocks(edited)) <= num_dead:
                 genotype, excess = edited, edited_excess
         return genotype

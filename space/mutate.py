@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spinenas.space.combinatorics import match_steps
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import BlockSpec, Genotype
-
-if TYPE_CHECKING:
-    from spinenas.space.search_space import SearchSpace
+from spinenas.space.search_space import SearchSpace
 
 MAX_DRAWS = 1000
 """An edit may come to nothing, such as a swap of equal blocks; so many draws in vain mean there is none."""

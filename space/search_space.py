@@ -34,7 +34,6 @@ from spinenas.space.genotype import (
     Genotype,
     StemBlock,
 )
-from spinenas.space.mutate import random_edit
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +213,6 @@ class SearchSpace:
         """Draw every decision uniformly, the published way; genotypes with several vectors are likelier."""
         vector: list[int] = rng.integers(self._num_options).tolist()
         return self.decode(vector)
-
-    def mutate(self, genotype: Genotype, rng: np.random.Generator) -> Genotype:
-        """Return another genotype of the space, one random edit away; `random_edit` also names the edit."""
-        return random_edit(self, genotype, rng)[1]
 
     def decode(self, vector: Sequence[int]) -> Genotype:
         """Return the genotype that a vector of one value for each of `decisions` stands for."""

@@ -44,18 +44,20 @@ from halving_reference import misjudged
 from shuffled_executor import ShuffledExecutor
 
 import spinenas.results.storage.lease as lease
-import spinenas.search.loop as loop
-import spinenas.search.serial  # noqa: F401 (here, and not once in each child)
-from spinenas.controller.choices import make_controller
+import spinenas.search.executors.serial  # noqa: F401 (here, and not once in each child)
+import spinenas.search.run.lifecycle as loop
+from spinenas.controller.registry import make_controller
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
 from spinenas.results.storage.run_state import RunState
-from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
-from spinenas.search.controller_config import ControllerConfig
-from spinenas.search.executor import Event, Executor, Job
-from spinenas.search.loop import resume, run_search
-from spinenas.search.run import Run
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.controllers import ControllerConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.parts import BudgetConfig, HalvingConfig
+from spinenas.search.executors.base import Event, Executor, Job
+from spinenas.search.run.lifecycle import resume, run_search
+from spinenas.search.run.run import Run
 from spinenas.space.genotype import Genotype
 from spinenas.space.search_space import space_by_name
 

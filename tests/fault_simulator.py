@@ -30,14 +30,16 @@ from unittest import mock
 from crash_matrix import lines_of, not_recomputed
 from fake_task import FakeTask
 
-import spinenas.search.loop as loop
+import spinenas.search.run.lifecycle as loop
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status
 from spinenas.results.storage.journal import SCHEMA, Journal, read_events
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import RunState, fold
-from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
-from spinenas.search.driver import Driver
-from spinenas.search.executor import EpochDone, Event, Finished, Job, Started
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.parts import BudgetConfig
+from spinenas.search.executors.base import EpochDone, Event, Finished, Job, Started
+from spinenas.search.run.driver import Driver
 
 MAX_ATTEMPTS, OUT_OF_MEMORY_RETRIES = 4, 2
 
@@ -513,7 +515,7 @@ def simulate(scale: Scale, seed: int, folder: Path) -> Outcome:
     clock, checks = Clock(), Checks(sorted(deaths))
     checks.cluster = Cluster(scale, seed, clock, checks)
     config, run = configured(scale, seed), RunFolder(folder)
-    with mock.patch("os.fsync"), mock.patch("spinenas.search.driver.now", clock.text):
+    with mock.patch("os.fsync"), mock.patch("spinenas.search.run.driver.now", clock.text):
         with Journal.create(run.journal_path) as journal:
             journal.append({"event": "run_started", "schema": SCHEMA, "at": clock.text(), "run": {}})
         num_sessions = 1

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from spinenas.search.config import HalvingConfig
+from spinenas.search.config.parts import HalvingConfig
 
 
 def judged(results: Iterable[float], reduction: float, min_results: int) -> bool:

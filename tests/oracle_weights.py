@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from spinenas.space.genotype import BlockKind, BlockSpec, Genotype, StemBlock
 from spinenas.space.network import build_backbone
 from spinenas.space.network.spinenet import SpineNet
-from spinenas.space.network.tf_weights import canonical_slots, load_variables
 from spinenas.space.scaling import Scaling
+from spinenas.space.tensorflow.weights import canonical_slots, load_variables
 
 MOBILE_STEM = (StemBlock(1, BlockKind.MBCONV), StemBlock(2, BlockKind.MBCONV))
 

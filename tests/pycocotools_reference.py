@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from spinenas.proxy_task.coco import Annotations
-from spinenas.proxy_task.detections import Detections
+from spinenas.proxy_task.data.annotations import Annotations
+from spinenas.proxy_task.evaluation.detections import Detections
 from spinenas.results.record import COCO_METRICS
 
 

@@ -139,7 +139,7 @@ def num_told(mirror: str) -> int:
 
 def run(place: Path, num_trials: int, kill_every: float) -> tuple[list[dict[str, Any]], int, float]:
     """Search until all trials are told; the journal, how many machines were killed, and how long it took."""
-    from spinenas.proxy_task.synthetic import generate_dataset
+    from spinenas.proxy_task.data.synthetic import generate_dataset
 
     generate_dataset(place / "data", num_train=120, num_val=8, image_size_pixels=96, seed=0)
     (place / "search.toml").write_text(CONFIG)
@@ -179,10 +179,10 @@ def epochs_done_again(events: list[dict[str, Any]]) -> int:
 def interrupted_trials_with_other_figures(place: Path, events: list[dict[str, Any]]) -> tuple[int, int]:
     """Of the trials that took several attempts: how many there are, and how many differ from one in a piece."""
     from spinenas.proxy_task.task import ProxyTask
-    from spinenas.search.config import SearchConfig
+    from spinenas.search.config.loading import load_config_file
     from spinenas.space import Genotype
 
-    config = SearchConfig.from_toml(place / "search.toml")
+    config = load_config_file(place / "search.toml")
     data = replace(config.task.data, folder=str(place / "data"))
     task = ProxyTask(replace(config.task, data=data))
     asked = {event["proposal"]["number"]: event for event in events if event["event"] == "asked"}

@@ -9,7 +9,8 @@ from typing import Self
 import numpy as np
 
 from spinenas.results.record import Failure, FailureKind
-from spinenas.search.executor import Event, Finished, Job, Task, run_job
+from spinenas.search.executors.base import Event, Finished, Job, Task
+from spinenas.search.executors.worker import run_job
 
 
 class ShuffledExecutor:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
-from spinenas.proxy_task.synthetic import generate_dataset
+from spinenas.proxy_task.data.synthetic import generate_dataset
 from spinenas.space.genotype import Genotype
 from spinenas.space.scaling import Scaling
 

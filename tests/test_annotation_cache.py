@@ -18,10 +18,13 @@ import numpy as np
 import pytest
 from shared_fixtures import shared_folder
 
-from spinenas.proxy_task import annotation_cache, coco
-from spinenas.proxy_task.annotation_cache import Names, open_annotations
-from spinenas.proxy_task.coco import Annotations, find_split, hold_out, read_annotations
 from spinenas.proxy_task.config import DataConfig
+from spinenas.proxy_task.data import annotation_cache
+from spinenas.proxy_task.data import annotations as coco
+from spinenas.proxy_task.data.annotation_cache import Names, open_annotations
+from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.layout import find_split
+from spinenas.proxy_task.data.subsets import hold_out
 from spinenas.space.errors import UserError
 
 DOCUMENT: dict[str, Any] = {
@@ -194,7 +197,7 @@ def test_a_builder_killed_at_any_step_leaves_nothing_that_is_taken_for_whole(tmp
         import os, signal
         from pathlib import Path
         import numpy as np
-        from spinenas.proxy_task.annotation_cache import open_annotations
+        from spinenas.proxy_task.data.annotation_cache import open_annotations
         steps = iter(range(17))
         def or_die(do):
             def step(*args, **options):

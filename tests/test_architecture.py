@@ -23,23 +23,23 @@ MAY_IMPORT = {
 HEAVY_ONLY_IN = {
     "torch": ("space/network/", "proxy_task/"),
     "ray": ("search/ray_",),
-    "hotcoco": ("proxy_task/evaluate.py",),
-    "click": ("search/cli", "search/target.py"),
-    "rich": ("search/display.py", "proxy_task/progress.py"),
-    "pandas": ("results/leaderboard.py", "search/run.py"),
+    "hotcoco": ("proxy_task/evaluation/coco_metrics.py",),
+    "click": ("search/cli", "search/cli/target.py"),
+    "rich": ("search/monitoring/display.py", "proxy_task/data/progress.py"),
+    "pandas": ("results/leaderboard.py", "search/run/run.py"),
     "scipy": (
         "results/stats/intraclass.py",
         "results/stats/noise.py",
         "results/stats/rank_correlation.py",
         "results/stats/intervals.py",
-        "search/controller_bench.py",
+        "search/controller_bench/comparison.py",
         "proxy_task/cost_model.py",
     ),
     "resvg_py": ("results/pictures/picture_file.py",),
-    "onnx": ("proxy_task/backbone_files.py",),
-    "onnxscript": ("proxy_task/backbone_files.py",),
-    "tensorboardX": ("search/tensorboard_log.py",),
-    "optuna": ("controller/optuna_sampler.py", "search/optuna_study.py"),
+    "onnx": ("proxy_task/weights/backbone_files.py",),
+    "onnxscript": ("proxy_task/weights/backbone_files.py",),
+    "tensorboardX": ("search/monitoring/tensorboard_log.py",),
+    "optuna": ("controller/optuna_sampler.py", "search/outputs/optuna_study.py"),
 }
 """Where a third-party package may be imported."""
 
@@ -84,15 +84,15 @@ def test_heavy_packages_are_imported_only_where_they_belong(path: Path) -> None:
 
 
 def test_the_check_of_layers_sees_an_import_from_above() -> None:
-    source = "def f():\n    from spinenas.search.config import SearchConfig\nimport space.genotype\n"
+    source = "def f():\n    from spinenas.search.config.config import SearchConfig\nimport space.genotype\n"
     assert sorted(layer_violations("results", source)) == [
         "space.genotype without spinenas",
-        "spinenas.search.config.SearchConfig",
+        "spinenas.search.config.config.SearchConfig",
     ]
 
 
 @pytest.mark.parametrize(
-    "module", ["spinenas.space", "spinenas.results.leaderboard", "spinenas.controller", "spinenas.search.loop"]
+    "module", ["spinenas.space", "spinenas.results.leaderboard", "spinenas.controller", "spinenas.search.run.lifecycle"]
 )
 def test_a_light_module_loads_neither_torch_nor_ray_nor_pandas(module: str) -> None:
     code = f"import sys, {module}; print(*sorted({{'torch', 'ray', 'pandas'}} & set(sys.modules)))"

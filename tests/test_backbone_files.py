@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load
 
-from spinenas.proxy_task.backbone_files import OPSET, backbone_of, onnx_bytes, safetensors_bytes
+from spinenas.proxy_task.weights.backbone_files import OPSET, backbone_of, onnx_bytes, safetensors_bytes
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.network import build_backbone
@@ -65,7 +65,7 @@ def test_safetensors_are_the_state_dict() -> None:
 
 
 def test_the_backbone_of_a_weights_file_has_its_weights(tmp_path: Path) -> None:
-    from spinenas.proxy_task.weights_file import published_detector, save_detector
+    from spinenas.proxy_task.weights.weights_file import published_detector, save_detector
     from spinenas.space.published import PUBLISHED
 
     model = PUBLISHED["spinenet-mobile-49xs"]

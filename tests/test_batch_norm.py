@@ -11,14 +11,14 @@ import torch
 from small_task import SMALL_GENOTYPE, small_dataset, small_task
 from torch import nn
 
-from spinenas.proxy_task.augment import letterboxed
-from spinenas.proxy_task.batch_norm import BATCH_IMAGES, estimate_batch_norms
-from spinenas.proxy_task.batches import pixels
 from spinenas.proxy_task.config import EvalConfig, TaskConfig
-from spinenas.proxy_task.evaluate_weights import evaluate_weights
-from spinenas.proxy_task.labelled_images import LabelledImages
+from spinenas.proxy_task.data.labelled_images import LabelledImages
+from spinenas.proxy_task.evaluation.evaluate_weights import evaluate_weights
 from spinenas.proxy_task.task import ProxyTask
-from spinenas.proxy_task.weights_file import load_detector
+from spinenas.proxy_task.training.augment import letterboxed
+from spinenas.proxy_task.training.batch_norm import BATCH_IMAGES, estimate_batch_norms
+from spinenas.proxy_task.training.batches import pixels
+from spinenas.proxy_task.weights.weights_file import load_detector
 from spinenas.results.record import COCO_METRICS, Evaluation
 
 GENOTYPE = SMALL_GENOTYPE
@@ -67,7 +67,7 @@ def test_norms_hold_the_statistics_of_evenly_spaced_images_and_nothing_else_chan
 def test_more_images_than_a_batch_are_averaged_over_batches(
     data: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spinenas.proxy_task.batch_norm.BATCH_IMAGES", 2)
+    monkeypatch.setattr("spinenas.proxy_task.training.batch_norm.BATCH_IMAGES", 2)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     estimate_batch_norms(network, data, np.arange(4), num_images=99, device=CPU, dtype="float32")
     with torch.no_grad():

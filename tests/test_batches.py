@@ -10,11 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from spinenas.proxy_task import batches as module
-from spinenas.proxy_task.anchors import anchor_boxes
-from spinenas.proxy_task.batches import batches, cpu_batch, device_batch, draw_batch, made_ahead, on_device, pixels
 from spinenas.proxy_task.config import TrainConfig
-from spinenas.proxy_task.labelled_images import LabelledImages
+from spinenas.proxy_task.data.labelled_images import LabelledImages
+from spinenas.proxy_task.detector.anchors import anchor_boxes
+from spinenas.proxy_task.training import batches as module
+from spinenas.proxy_task.training.batches import (
+    batches,
+    cpu_batch,
+    device_batch,
+    draw_batch,
+    made_ahead,
+    on_device,
+    pixels,
+)
 
 TRAIN = TrainConfig(batch_size=6, scale_jitter=(0.6, 1.6))
 

@@ -12,9 +12,9 @@ from fake_task import matches_of
 from numpy.typing import NDArray
 from test_coco_evaluation import NONE_FOUND, everything_found, noisy_detections, random_annotations
 
-from spinenas.proxy_task.coco import Annotations
-from spinenas.proxy_task.detections import Detections, load_detections, save_detections
-from spinenas.proxy_task.evaluate import CocoEvaluator
+from spinenas.proxy_task.data.annotations import Annotations
+from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
+from spinenas.proxy_task.evaluation.detections import Detections, load_detections, save_detections
 from spinenas.results.stats.bootstrap import Matches, compare
 from spinenas.space.errors import UserError
 

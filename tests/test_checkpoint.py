@@ -19,18 +19,20 @@ import torch
 from safetensors.torch import save_file
 from small_task import SMALL_GENOTYPE, small_dataset, small_task
 
-from spinenas.proxy_task import checkpoint
 from spinenas.proxy_task.config import EvalConfig, TaskConfig
 from spinenas.proxy_task.task import ProxyTask
-from spinenas.proxy_task.train import TrainState
+from spinenas.proxy_task.training import checkpoint
+from spinenas.proxy_task.training.train import TrainState
 from spinenas.results.record import Evaluation, Failure, Status
 from spinenas.results.storage.atomic_write import write_bytes_atomically
 from spinenas.results.storage.journal import read_events
 from spinenas.results.storage.run_folder import CHECKPOINT, RunFolder
-from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
-from spinenas.search.controller_config import ControllerConfig
-from spinenas.search.loop import resume, run_search
-from spinenas.search.run import Run
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.controllers import ControllerConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.parts import BudgetConfig, HalvingConfig
+from spinenas.search.run.lifecycle import resume, run_search
+from spinenas.search.run.run import Run
 
 GENOTYPE = SMALL_GENOTYPE
 FILE = CHECKPOINT

@@ -16,14 +16,14 @@ import pytest
 from click.testing import CliRunner, Result
 from fake_task import FakeTask, FakeValTask
 
-import spinenas.search.loop as loop
-import spinenas.search.replay as replay_module
-import spinenas.search.run_parts as run_parts
-import spinenas.search.validation as validation_module
+import spinenas.search.run.components as run_parts
+import spinenas.search.run.lifecycle as loop
+import spinenas.search.studies.replay as replay_module
+import spinenas.search.studies.validation as validation_module
 from spinenas.results.export.architecture_files import read_genotype
 from spinenas.results.record import Evaluation, Failure
-from spinenas.search.cli import main
-from spinenas.search.run import Run
+from spinenas.search.cli.main import main
+from spinenas.search.run.run import Run
 from spinenas.space import PUBLISHED, Genotype, network_key
 
 SERIAL = ("--set", "executor.kind=serial")
@@ -456,7 +456,7 @@ def test_a_genotype_of_another_space_is_refused_with_the_rule_it_breaks(tmp_path
 
 def test_the_command_starts_quickly_and_without_what_takes_long() -> None:
     code = (
-        "import sys; from spinenas.search.cli import main\n"
+        "import sys; from spinenas.search.cli.main import main\n"
         "try: main(['--help'], prog_name='spinenas')\n"
         "except SystemExit: print(*sorted({'torch', 'ray', 'pandas', 'rich'} & set(sys.modules)), file=sys.stderr)"
     )

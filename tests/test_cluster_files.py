@@ -23,8 +23,9 @@ import pytest
 import yaml
 from shared_fixtures import REPOSITORY
 
-from spinenas.search.cli import main
-from spinenas.search.config import SearchConfig, _dotted_keys
+from spinenas.search.cli.main import main
+from spinenas.search.config.checking import dotted_keys
+from spinenas.search.config.config import SearchConfig
 
 FOLDER = REPOSITORY / "examples" / "cluster"
 DOCKERFILES = [FOLDER / "Dockerfile.cpu", FOLDER / "Dockerfile.cuda"]
@@ -104,7 +105,7 @@ def test_configuration_keys_exist() -> None:
     assert len(keys) >= 10
     for path in FILES:
         keys |= keys_of(read(path))
-    assert keys - set(_dotted_keys(SearchConfig)) == set()
+    assert keys - set(dotted_keys(SearchConfig)) == set()
 
 
 def test_every_file_turns_tokens_on_and_holds_none() -> None:

@@ -12,15 +12,10 @@ import numpy as np
 import pytest
 from shared_fixtures import shared_folder
 
-from spinenas.proxy_task.coco import (
-    Annotations,
-    SplitPaths,
-    check_same_categories,
-    find_split,
-    hold_out,
-    read_annotations,
-)
 from spinenas.proxy_task.config import DataConfig
+from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.layout import SplitPaths, find_split
+from spinenas.proxy_task.data.subsets import check_same_categories, hold_out
 from spinenas.space.errors import UserError
 
 DOCUMENT: dict[str, Any] = {

@@ -11,7 +11,7 @@ from test_report import HOSTILE, TAGS, Page, facts_of, searched
 
 from spinenas.results.report.comparison import MOST_RUNS, compare_page, comparison_figures
 from spinenas.results.report.facts import RunFacts
-from spinenas.search.cli import main
+from spinenas.search.cli.main import main
 from spinenas.space.errors import UserError
 
 

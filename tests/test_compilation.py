@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from spinenas.proxy_task import compilation
-from spinenas.proxy_task.augment import augmented_batch, draw_window, letterboxed, stacked_windows
-from spinenas.proxy_task.compilation import compile_network, compile_seconds, prepare_compilation, regions
 from spinenas.proxy_task.config import EvalConfig, HeadConfig
-from spinenas.proxy_task.detect import postprocess
-from spinenas.proxy_task.losses import detection_loss
-from spinenas.proxy_task.matching import targets
-from spinenas.proxy_task.retinanet import RetinaNet, Tower, build_retinanet
+from spinenas.proxy_task.detector.losses import detection_loss
+from spinenas.proxy_task.detector.matching import targets
+from spinenas.proxy_task.detector.retinanet import RetinaNet, Tower, build_retinanet
+from spinenas.proxy_task.evaluation.detect import postprocess
+from spinenas.proxy_task.training import compilation
+from spinenas.proxy_task.training.augment import augmented_batch, draw_window, letterboxed, stacked_windows
+from spinenas.proxy_task.training.compilation import compile_network, compile_seconds, prepare_compilation, regions
 from spinenas.space import SearchSpace, sample_without_dead_blocks
 from spinenas.space.baseline import Architecture
 from spinenas.space.network.blocks import Bottleneck, ConvNorm, Residual

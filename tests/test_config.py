@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from spinenas.controller import make_controller
-from spinenas.search.config import SearchConfig, load_config
-from spinenas.search.config_document import parse_override, toml_text
-from spinenas.search.presets import PRESETS, preset
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.document import parse_override, toml_text
+from spinenas.search.config.loading import load_config, load_config_file
+from spinenas.search.config.presets import PRESETS, preset
 from spinenas.space import UserError, space_by_name
 
 
@@ -42,7 +43,7 @@ def test_the_paper_proxy_has_the_published_values() -> None:
 def test_a_file_starts_from_its_preset_and_overrides_win_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "search.toml"
     file.write_text('preset = "coco-small"\nseed = 3\n[task.train]\nepochs = 7\nbatch_size = 4\n')
-    config = SearchConfig.from_toml(file, {"task.train.epochs": 9})
+    config = load_config_file(file, {"task.train.epochs": 9})
     assert (config.seed, config.task.train.epochs, config.task.train.batch_size) == (3, 9, 4)
     assert config.task.train.learning_rate == preset("coco-small").task.train.learning_rate
 
@@ -194,15 +195,15 @@ def test_a_file_that_is_no_configuration_is_refused_in_one_sentence(
     else:
         file.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        SearchConfig.from_toml(file)
+        load_config_file(file)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.toml"):
-        SearchConfig.from_toml(tmp_path / "nowhere.toml")
+        load_config_file(tmp_path / "nowhere.toml")
     broken = tmp_path / "broken.toml"
     broken.write_text("seed = \n")
     with pytest.raises(UserError, match=r"broken\.toml is not TOML"):
-        SearchConfig.from_toml(broken)
+        load_config_file(broken)

@@ -12,12 +12,12 @@ from click.testing import CliRunner
 
 from spinenas.controller.base import SpaceExhausted
 from spinenas.controller.evolution import RegularizedEvolution
-from spinenas.search.cli import main
-from spinenas.search.controller_bench import NOISES, cells, lead, of_synthetic_families, run_cells, summary
-from spinenas.search.controller_trials import BY_MADDS, Cell, checkpoints, run_cell
-from spinenas.search.measured_curves import measured_curves
-from spinenas.search.table_landscape import measured_fit, table_score
-from spinenas.search.table_rows import AskedForRows, TableRows
+from spinenas.search.cli.main import main
+from spinenas.search.controller_bench.comparison import NOISES, cells, lead, of_synthetic_families, run_cells, summary
+from spinenas.search.controller_bench.learnt_landscape import measured_fit, table_score
+from spinenas.search.controller_bench.simulated_search import BY_MADDS, Cell, checkpoints, run_cell
+from spinenas.search.controller_bench.tabular import AskedForRows, TableRows
+from spinenas.search.studies.measured_curves import measured_curves
 from spinenas.space.errors import UserError
 from spinenas.space.graph import network_key
 from spinenas.space.random_streams import generator
@@ -275,7 +275,7 @@ def killed(cell):
 
 
 def test_a_process_that_is_killed_ends_the_comparison_with_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr("spinenas.search.controller_bench.run_cell", killed)
+    monkeypatch.setattr("spinenas.search.controller_bench.comparison.run_cell", killed)
     wanted = cells(["random"], num_landscapes=2, first_landscape=0, num_seeds=1, workers=2, budget=8)
     with pytest.raises(UserError, match="process was killed, perhaps for want of memory; give the command again"):
         run_cells(wanted, tmp_path / "out.jsonl", processes=1, note=lambda text: None)

@@ -24,8 +24,8 @@ from spinenas.controller import (
     contract,
     make_controller,
 )
-from spinenas.controller.choices import CONTROLLERS
 from spinenas.controller.contract import MINUTE, live, score
+from spinenas.controller.registry import CONTROLLERS
 from spinenas.controller.replicates import num_replicates
 from spinenas.results.record import Evaluation, Failure, FailureKind, Stage
 from spinenas.space.cost import backbone_cost

@@ -32,16 +32,16 @@ from spinenas.proxy_task.cost_model import (
     random_genotypes,
     save_model,
 )
-from spinenas.proxy_task.device import peak_memory_bytes, reset_peak_memory
-from spinenas.proxy_task.retinanet import build_retinanet
-from spinenas.proxy_task.synthetic import generate_dataset
+from spinenas.proxy_task.data.synthetic import generate_dataset
+from spinenas.proxy_task.detector.retinanet import build_retinanet
 from spinenas.proxy_task.task import Probe, ProxyTask
+from spinenas.proxy_task.training.device import peak_memory_bytes, reset_peak_memory
 from spinenas.results.record import Fidelity
-from spinenas.search import bench
-from spinenas.search.bench import MEMORY_MARGIN, packing
-from spinenas.search.cli import main
-from spinenas.search.config import SearchConfig
-from spinenas.search.ray_session import packed_share
+from spinenas.search.cli.main import main
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.executors.ray_session import packed_share
+from spinenas.search.planning import predicted_cost as bench
+from spinenas.search.planning.predicted_cost import MEMORY_MARGIN, packing
 from spinenas.space.cost import Cost, retinanet_cost
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype

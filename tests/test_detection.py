@@ -11,8 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spinenas.proxy_task.anchors import anchor_boxes
-from spinenas.proxy_task.augment import (
+from spinenas.proxy_task.config import EvalConfig, HeadConfig
+from spinenas.proxy_task.detector.anchors import anchor_boxes
+from spinenas.proxy_task.detector.boxes import decode, encode, iou_yxyx, xywh_from_yxyx, yxyx_from_xywh
+from spinenas.proxy_task.detector.losses import box_loss, detection_loss, focal_loss
+from spinenas.proxy_task.detector.matching import match, targets
+from spinenas.proxy_task.detector.nms import greedy_nms
+from spinenas.proxy_task.detector.retinanet import build_retinanet
+from spinenas.proxy_task.evaluation.detect import postprocess
+from spinenas.proxy_task.training.augment import (
     Window,
     augmented,
     augmented_batch,
@@ -21,13 +28,6 @@ from spinenas.proxy_task.augment import (
     normalize,
     stacked_windows,
 )
-from spinenas.proxy_task.boxes import decode, encode, iou_yxyx, xywh_from_yxyx, yxyx_from_xywh
-from spinenas.proxy_task.config import EvalConfig, HeadConfig
-from spinenas.proxy_task.detect import postprocess
-from spinenas.proxy_task.losses import box_loss, detection_loss, focal_loss
-from spinenas.proxy_task.matching import match, targets
-from spinenas.proxy_task.nms import greedy_nms
-from spinenas.proxy_task.retinanet import build_retinanet
 from spinenas.space.cost import retinanet_cost
 from spinenas.space.network import count_madds, num_parameters
 from spinenas.space.published import SPINENET_49

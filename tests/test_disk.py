@@ -12,7 +12,7 @@ from fake_task import FakeTask
 from test_loop import configured, cut, events_of, outcome
 
 from spinenas.results.storage.journal import read_events
-from spinenas.search.loop import resume, run_search
+from spinenas.search.run.lifecycle import resume, run_search
 from spinenas.space import UserError
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status, TrialRecord
 from spinenas.results.storage.run_state import RunState
-from spinenas.search.display import LiveDisplay, PlainDisplay, display_for
+from spinenas.search.monitoring.display import LiveDisplay, PlainDisplay, display_for
 
 
 def asked(number: int, key: str) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import click
 import pytest
 from shared_fixtures import REPOSITORY
 
-from spinenas.search.cli import main
-from spinenas.search.config import SearchConfig
-from spinenas.search.presets import PRESETS
-from spinenas.search.target import published_rows
+from spinenas.search.cli.main import main
+from spinenas.search.cli.target import published_rows
+from spinenas.search.config.loading import load_config_file
+from spinenas.search.config.presets import PRESETS
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -95,7 +95,7 @@ def test_links_lead_to_files_that_exist(page: Path) -> None:
 
 
 def test_the_example_configuration_is_valid() -> None:
-    config = SearchConfig.from_toml(REPOSITORY / "examples" / "own_images.toml")
+    config = load_config_file(REPOSITORY / "examples" / "own_images.toml")
     assert config.task.image_size_pixels == 384
     assert config.budget.num_trials == 200
 

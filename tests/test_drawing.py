@@ -17,7 +17,7 @@ from shared_fixtures import REPOSITORY
 from spinenas.results.pictures.architecture import Subject, draw, draw_pair
 from spinenas.results.pictures.architecture_layout import Direction, Layout, Role, blocks_hit, lay_out, sampled
 from spinenas.results.pictures.picture_file import PNG_WIDTH_PIXELS, png_bytes, write_picture
-from spinenas.search.target import find_target
+from spinenas.search.cli.target import find_target
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import built_graph, dead_blocks

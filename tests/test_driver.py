@@ -13,16 +13,16 @@ import pytest
 from fake_task import FakeTask, objective_of
 from test_loop import configured
 
-import spinenas.search.driver as driver_module
+import spinenas.search.run.driver as driver_module
 from spinenas.controller.random_search import RandomSearch
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status
 from spinenas.results.storage.journal import SCHEMA, Journal, read_events
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import fold
-from spinenas.search.config import SearchConfig
-from spinenas.search.driver import Driver
-from spinenas.search.executor import ENDS, EpochDone, Event, Finished, Job, Started
-from spinenas.search.failure_rules import RULES, pause_seconds
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.executors.base import ENDS, EpochDone, Event, Finished, Job, Started
+from spinenas.search.executors.failure_rules import RULES, pause_seconds
+from spinenas.search.run.driver import Driver
 from spinenas.space import UserError
 from spinenas.space.search_space import space_by_name
 
@@ -71,7 +71,7 @@ class EndOfScript(Exception):
     pass
 
 
-class Silent:
+class SilentDisplay:
     def begin(self, num_trials: int, past: object) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext()
 
@@ -108,7 +108,7 @@ class Play:
                 FakeTask(self.task_epochs),
                 controller,
                 self.executor,
-                Silent(),
+                SilentDisplay(),
                 window=self.window,
                 clock=lambda: self.clock,
             )
@@ -300,7 +300,7 @@ def test_accelerator_hours_end_a_search_in_order_and_leave_a_share_for_replicate
     """Trials of six minutes with half an accelerator; two hours are forty of them."""
     from datetime import UTC, datetime, timedelta
 
-    from spinenas.search.loop import resume, run_search, search_or_resume
+    from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
 
     moment = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -335,7 +335,7 @@ def test_accelerator_hours_end_a_search_in_order_and_leave_a_share_for_replicate
 def test_a_folder_that_is_removed_or_cannot_be_written_ends_the_run_with_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from spinenas.search.loop import resume, run_search
+    from spinenas.search.run.lifecycle import resume, run_search
 
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
@@ -378,7 +378,7 @@ def test_hours_count_trials_that_wait_for_their_start(tmp_path: Path, monkeypatc
 
 
 def test_retries_for_memory_are_counted_over_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from spinenas.search.loop import resume, run_search
+    from spinenas.search.run.lifecycle import resume, run_search
 
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
@@ -411,7 +411,7 @@ def test_a_checkpoint_whose_driver_died_as_it_removed_it_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from spinenas.results.storage.run_folder import CHECKPOINT
-    from spinenas.search.loop import resume, run_search
+    from spinenas.search.run.lifecycle import resume, run_search
 
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     run = run_search(configured(3), out=tmp_path / "run", task=FakeTask())

@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from pycocotools_reference import PycocotoolsEvaluator
 
-from spinenas.proxy_task.coco import Annotations
-from spinenas.proxy_task.detections import Detections
-from spinenas.proxy_task.evaluate import CocoEvaluator
+from spinenas.proxy_task.data.annotations import Annotations
+from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
+from spinenas.proxy_task.evaluation.detections import Detections
 
 Generator = np.random.Generator
 Figures = dict[str, float | None]

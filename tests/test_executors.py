@@ -24,14 +24,16 @@ from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
 from spinenas.results.storage.journal import read_events
 from spinenas.results.storage.run_state import RunState
-from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
-from spinenas.search.executor import Event, Finished, Job
-from spinenas.search.loop import resume, run_search
-from spinenas.search.ray_actors import RayExecutor
-from spinenas.search.ray_session import OBJECT_STORE_BYTES
-from spinenas.search.ray_tune import _EventCallback
-from spinenas.search.run import Run
-from spinenas.search.validation import validate
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.parts import BudgetConfig, HalvingConfig
+from spinenas.search.executors.base import Event, Finished, Job
+from spinenas.search.executors.ray_actors import RayExecutor
+from spinenas.search.executors.ray_session import OBJECT_STORE_BYTES
+from spinenas.search.executors.ray_tune import _EventCallback
+from spinenas.search.run.lifecycle import resume, run_search
+from spinenas.search.run.run import Run
+from spinenas.search.studies.validation import validate
 from spinenas.space import PUBLISHED, UserError
 
 SEED = 7
@@ -228,8 +230,8 @@ def test_an_interrupted_search_leaves_no_worker_behind_in_a_ray_that_goes_on(
 def test_without_an_address_ray_starts_anew_whatever_the_environment_names() -> None:
     code = (
         "import ray\n"
-        "from spinenas.search.config import ExecutorConfig\n"
-        "from spinenas.search.ray_session import ray_session\n"
+        "from spinenas.search.config.config import ExecutorConfig\n"
+        "from spinenas.search.executors.ray_session import ray_session\n"
         "with ray_session(ExecutorConfig(workers=3), print): print(ray.cluster_resources()['CPU'])"
     )
     environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}  # nobody answers there
@@ -243,9 +245,11 @@ sys.path.insert(0, sys.argv[2])
 import fake_task
 from ray import cloudpickle
 cloudpickle.register_pickle_by_value(fake_task)
-from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
-from spinenas.search.ray_session import OBJECT_STORE_BYTES
-from spinenas.search.loop import run_search
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.parts import BudgetConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.executors.ray_session import OBJECT_STORE_BYTES
+from spinenas.search.run.lifecycle import run_search
 executor = ExecutorConfig(kind="ray", workers=2, ordered=True)
 config = SearchConfig(budget=BudgetConfig(6), executor=executor, seed=7)
 run_search(config, out=sys.argv[1], task=fake_task.FakeTask(epoch_seconds=0.5))

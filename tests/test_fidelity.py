@@ -11,10 +11,12 @@ import pytest
 from small_task import SMALL_GENOTYPE, small_dataset
 
 import spinenas.proxy_task.task as task_module
-from spinenas.proxy_task.coco import Annotations, find_split, read_annotations, training_subset
 from spinenas.proxy_task.config import DataConfig, HeadConfig, TaskConfig, TrainConfig
+from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.layout import find_split
+from spinenas.proxy_task.data.subsets import training_subset
 from spinenas.proxy_task.task import ProxyTask
-from spinenas.search.presets import preset
+from spinenas.search.config.presets import preset
 from spinenas.space.errors import UserError
 from spinenas.space.scaling import Scaling
 

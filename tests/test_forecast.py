@@ -13,16 +13,18 @@ import pytest
 from fake_task import FakeTask
 from rich.console import Console
 
-import spinenas.search.loop as loop
-import spinenas.search.run_parts as run_parts
+import spinenas.search.run.components as run_parts
+import spinenas.search.run.lifecycle as loop
 from spinenas.controller.base import Proposal
 from spinenas.proxy_task.cost_model import Sample, fit_model, random_genotypes, save_model
 from spinenas.proxy_task.task import Probe, ProxyTask
 from spinenas.results.record import Evaluation, Fidelity, Status, TrialRecord
-from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
-from spinenas.search.display import LiveDisplay, PlainDisplay
-from spinenas.search.forecast import Forecast, Workload, forecast_for
-from spinenas.search.presets import preset
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.parts import BudgetConfig
+from spinenas.search.config.presets import preset
+from spinenas.search.monitoring.display import LiveDisplay, PlainDisplay
+from spinenas.search.monitoring.forecast import Forecast, Workload, forecast_for
 from spinenas.space import SearchSpace
 from spinenas.space.cost import Cost
 from spinenas.space.published import R0_SP53, SPINENET_49

@@ -18,22 +18,25 @@ from shuffled_executor import ShuffledExecutor
 from test_driver import Play, kinds, lost, started
 from test_loop import configured, cut, events_of, outcome, timeless
 
-import spinenas.search.loop as loop
-from spinenas.controller.choices import make_controller
+import spinenas.search.run.lifecycle as loop
+from spinenas.controller.registry import make_controller
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
-from spinenas.results.halving import Halving
 from spinenas.results.leaderboard import leaderboard_rows
 from spinenas.results.record import Evaluation, FailureKind, Stage, Status, TrialRecord
 from spinenas.results.storage.accelerator_time import AcceleratorTime
-from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
-from spinenas.search.controller_config import ControllerConfig
-from spinenas.search.display import LiveDisplay, PlainDisplay
-from spinenas.search.executor import Event, Finished, Job, Paused, run_job
-from spinenas.search.fidelities import halving_options
-from spinenas.search.loop import resume, run_search, search_or_resume
-from spinenas.search.measured_curves import measured_curves
-from spinenas.search.run import Run
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.controllers import ControllerConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.parts import BudgetConfig, HalvingConfig
+from spinenas.search.executors.base import Event, Finished, Job, Paused
+from spinenas.search.executors.worker import run_job
+from spinenas.search.monitoring.display import LiveDisplay, PlainDisplay
+from spinenas.search.run.halving import Halving
+from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
+from spinenas.search.run.run import Run
+from spinenas.search.studies.fidelities import halving_options
+from spinenas.search.studies.measured_curves import measured_curves
 from spinenas.space import SearchSpace, UserError
 from spinenas.space.search_space import space_by_name
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from spinenas.results.pictures.halving_plot import halving_plot
-from spinenas.search.cli import main
+from spinenas.results.pictures.plots import halving_plot
+from spinenas.search.cli.main import main
 
 TABLE = Path(__file__).parents[1] / "benchmarks/tables/digits.csv.gz"
 

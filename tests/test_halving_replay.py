@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from spinenas.results.halving import Halving
-from spinenas.results.halving_replay import HalvingReplay, replay_halving
+from spinenas.search.run.halving import Halving
+from spinenas.search.studies.halving_replay import HalvingReplay, replay_halving
 from spinenas.space import UserError
 from spinenas.space.random_streams import generator
 

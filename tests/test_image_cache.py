@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from shared_fixtures import shared_folder
 
-from spinenas.proxy_task import image_cache
-from spinenas.proxy_task.cache_folder import build_once, cache_root
-from spinenas.proxy_task.coco import Annotations, find_split, read_annotations
 from spinenas.proxy_task.config import DataConfig
-from spinenas.proxy_task.image_cache import letterbox_geometry, open_cache
+from spinenas.proxy_task.data import image_cache
+from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.cache_folder import build_once, cache_root
+from spinenas.proxy_task.data.image_cache import letterbox_geometry, open_cache
+from spinenas.proxy_task.data.layout import find_split
 from spinenas.space.errors import UserError
 
 RED, GREEN, BLUE, GREY = (200, 20, 30), (10, 180, 40), (20, 30, 220), (90, 90, 90)

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from spinenas.results.export.architecture_files import export_genotype, read_architecture
-from spinenas.search.cli import main
+from spinenas.search.cli.main import main
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import BlockSpec, Genotype
 from spinenas.space.published import MOBILE_49, PUBLISHED, SPINENET_49

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from spinenas.proxy_task.coco import Annotations
-from spinenas.proxy_task.image_cache import ImageCache, letterbox_geometry
-from spinenas.proxy_task.labelled_images import labelled
+from spinenas.proxy_task.data.annotations import Annotations
+from spinenas.proxy_task.data.image_cache import ImageCache, letterbox_geometry
+from spinenas.proxy_task.data.labelled_images import labelled
 
 ANNOTATIONS = Annotations(
     images_folder=Path(),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spinenas.results.record import Evaluation, FailureKind
-from spinenas.search.landscapes import FAMILIES, make_landscape, measured
+from spinenas.search.controller_bench.landscapes import FAMILIES, make_landscape, measured
 from spinenas.space.errors import UserError
 from spinenas.space.graph import network_key
 from spinenas.space.sampling import sample_without_dead_blocks

@@ -9,13 +9,16 @@ import pytest
 from fake_task import FakeTask
 
 from spinenas.controller import SpaceExhausted, make_controller
-from spinenas.controller.choices import CONTROLLERS
+from spinenas.controller.registry import CONTROLLERS
 from spinenas.results.record import Evaluation
-from spinenas.search.amount import amount
-from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig, load_config
-from spinenas.search.constraints import ConstraintsConfig
-from spinenas.search.estimate import estimate
-from spinenas.search.loop import resume, run_search, search_or_resume
+from spinenas.search.config.amount import amount
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.constraints import ConstraintsConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.loading import load_config
+from spinenas.search.config.parts import BudgetConfig
+from spinenas.search.planning.estimate import estimate
+from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
 from spinenas.space import SearchSpace
 from spinenas.space.cost import retinanet_cost
 from spinenas.space.errors import UserError

@@ -13,14 +13,16 @@ import pytest
 from fake_task import FakeTask
 from shuffled_executor import ShuffledExecutor
 
-import spinenas.search.loop as loop
-import spinenas.search.run_identity as run_identity
+import spinenas.search.run.identity as run_identity
+import spinenas.search.run.lifecycle as loop
 from spinenas.results.record import Failure, FailureKind, Status
 from spinenas.results.storage.journal import read_events
-from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig, SpaceConfig
-from spinenas.search.executor import Event, Finished
-from spinenas.search.loop import resume, run_search
-from spinenas.search.run import Run
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.parts import BudgetConfig, SpaceConfig
+from spinenas.search.executors.base import Event, Finished
+from spinenas.search.run.lifecycle import resume, run_search
+from spinenas.search.run.run import Run
 from spinenas.space import UserError
 
 NUM_TRIALS = 9
@@ -328,7 +330,7 @@ def test_attempts_before_a_crash_count_after_it(tmp_path: Path, shuffled: Callab
 def test_lost_machines_do_not_count_against_a_trial(
     tmp_path: Path, shuffled: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spinenas.search.driver.pause_seconds", lambda num_losses: 0.0)
+    monkeypatch.setattr("spinenas.search.run.driver.pause_seconds", lambda num_losses: 0.0)
     shuffled(0, lost={(2, attempt): FailureKind.PREEMPTED for attempt in range(9)})
     record = run_search(configured(), out=tmp_path / "run", task=FakeTask()).records()[2]
     assert (record.status, record.attempt) == (Status.COMPLETE, 9)

@@ -20,8 +20,9 @@ from spinenas.results.storage.journal import Journal, read_events
 from spinenas.results.storage.mirror import Mirror
 from spinenas.results.storage.object_store import Store
 from spinenas.results.storage.run_folder import CHECKPOINT
-from spinenas.search.config import SearchConfig, StorageConfig
-from spinenas.search.loop import resume, run_search, search_or_resume
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.parts import StorageConfig
+from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
 from spinenas.space import UserError
 
 

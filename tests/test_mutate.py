@@ -107,7 +107,7 @@ def test_edits_reach_every_genotype_of_a_small_space_from_any_start(space: Searc
     genotype = space.sample(rng)
     seen = {genotype}
     for _ in range(30 * space.size()):
-        genotype = space.mutate(genotype, rng)
+        genotype = random_edit(space, genotype, rng)[1]
         seen.add(genotype)
     assert len(seen) == space.size()
 

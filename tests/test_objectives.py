@@ -11,19 +11,21 @@ import pytest
 from click.testing import CliRunner
 from fake_task import FakeTask
 
-import spinenas.search.loop as loop
+import spinenas.search.run.lifecycle as loop
 from spinenas.controller import OptunaSearch, RandomSearch, ReplicateLeaders, SpaceExhausted, make_controller
 from spinenas.controller.objectives import RankedByFront, SoftCost, Softened
 from spinenas.results.pareto import front
 from spinenas.results.record import Evaluation, Failure, FailureKind, Stage
-from spinenas.search.cli import main
-from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
-from spinenas.search.constraints import ConstraintsConfig
-from spinenas.search.controller_config import ControllerConfig
-from spinenas.search.loop import resume, run_search
-from spinenas.search.objective import ObjectiveConfig
-from spinenas.search.run import Run
-from spinenas.search.studies import run_study
+from spinenas.search.cli.main import main
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.constraints import ConstraintsConfig
+from spinenas.search.config.controllers import ControllerConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.objective import ObjectiveConfig
+from spinenas.search.config.parts import BudgetConfig
+from spinenas.search.run.lifecycle import resume, run_search
+from spinenas.search.run.run import Run
+from spinenas.search.studies.study import run_study
 from spinenas.space import Genotype, SearchSpace, UserError
 from spinenas.space.limits import CostTarget
 from spinenas.space.published import SPINENET_49

@@ -11,10 +11,12 @@ import pytest
 from fake_task import FakeTask
 
 from spinenas.results.record import Status
-from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, SearchConfig
-from spinenas.search.loop import run_search
-from spinenas.search.optuna_study import write_optuna_study
-from spinenas.search.run import Run
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.parts import BudgetConfig, HalvingConfig
+from spinenas.search.outputs.optuna_study import write_optuna_study
+from spinenas.search.run.lifecycle import run_search
+from spinenas.search.run.run import Run
 from spinenas.space.errors import UserError
 from spinenas.space.search_space import SearchSpace
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spinenas.space.network import num_parameters
 from spinenas.space.network.spinenet import SpineNet
-from spinenas.space.network.tf_weights import canonical_slots
+from spinenas.space.tensorflow.weights import canonical_slots
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "backbones.json").read_text(encoding="utf-8"))
 TOLERANCE = 1e-5

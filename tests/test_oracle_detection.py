@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from shared_fixtures import shared_folder
 from torch import Tensor
 
-from spinenas.proxy_task.anchors import anchor_boxes
-from spinenas.proxy_task.boxes import MAX_LOG_SCALE, decode, encode
 from spinenas.proxy_task.config import EvalConfig, HeadConfig, LossConfig, TrainConfig
-from spinenas.proxy_task.detect import postprocess
-from spinenas.proxy_task.losses import box_loss, detection_loss, focal_loss
-from spinenas.proxy_task.matching import targets
-from spinenas.proxy_task.retinanet import RetinaNet, build_retinanet
-from spinenas.proxy_task.train import make_optimizer
+from spinenas.proxy_task.detector.anchors import anchor_boxes
+from spinenas.proxy_task.detector.boxes import MAX_LOG_SCALE, decode, encode
+from spinenas.proxy_task.detector.losses import box_loss, detection_loss, focal_loss
+from spinenas.proxy_task.detector.matching import targets
+from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet
+from spinenas.proxy_task.evaluation.detect import postprocess
+from spinenas.proxy_task.training.train import make_optimizer
 from spinenas.space.dialect import DIALECTS
-from spinenas.space.network.tf_weights import canonical_slots
 from spinenas.space.published import MOBILE_49, SPINENET_49
 from spinenas.space.scaling import SCALINGS
+from spinenas.space.tensorflow.weights import canonical_slots
 
 MODELS, TPU = DIALECTS["tensorflow/models"], DIALECTS["tensorflow/tpu"]
 LEVELS = (3, 4, 5, 6, 7)

@@ -8,10 +8,17 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from spinenas.controller.adam import Adam
-from spinenas.controller.choice_sequence import ChoiceSequence
-from spinenas.controller.policy import FactorisedPolicy, Policy, PolicyKind, RecurrentPolicy, Squash, make_policy
-from spinenas.controller.ppo import MAX_RATIO, Ppo, clipped_slopes, importance, normalised
+from spinenas.controller.policy.adam import Adam
+from spinenas.controller.policy.choice_sequence import ChoiceSequence
+from spinenas.controller.policy.policies import (
+    FactorisedPolicy,
+    Policy,
+    PolicyKind,
+    RecurrentPolicy,
+    Squash,
+    make_policy,
+)
+from spinenas.controller.policy.ppo import MAX_RATIO, Ppo, clipped_slopes, importance, normalised
 from spinenas.results.record import Evaluation
 from spinenas.space.genotype import SPINENET_STEM, BlockKind, Genotype
 from spinenas.space.published import SPINENET_49

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from spinenas.controller import predictor as module
-from spinenas.controller.dedup import Candidate
-from spinenas.controller.features import Features
-from spinenas.controller.predictor import Predictor
-from spinenas.controller.screening import screened
+from spinenas.controller.ledger import Candidate
+from spinenas.controller.predictor import gaussian_process as module
+from spinenas.controller.predictor.features import Features
+from spinenas.controller.predictor.gaussian_process import Predictor
+from spinenas.controller.predictor.screening import screened
 from spinenas.space.published import SPINENET_49
 from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace

@@ -13,16 +13,19 @@ import ray
 from click.testing import CliRunner
 from fake_task import FakeTask
 
-import spinenas.search.preflight as preflight_module
-import spinenas.search.ray_session as ray_session_module
+import spinenas.search.executors.ray_session as ray_session_module
+import spinenas.search.planning.preflight as preflight_module
 from spinenas.proxy_task.config import DataConfig, HeadConfig, TaskConfig, TrainConfig
-from spinenas.proxy_task.synthetic import generate_dataset
+from spinenas.proxy_task.data.synthetic import generate_dataset
 from spinenas.proxy_task.task import Probe, ProxyTask
-from spinenas.search.cli import main
-from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig, StorageConfig
-from spinenas.search.estimate import estimate
-from spinenas.search.preflight import Errand, examine, preflight, probe_genotype
-from spinenas.search.ray_session import packed_share
+from spinenas.search.cli.main import main
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.parts import BudgetConfig, StorageConfig
+from spinenas.search.executors.ray_session import packed_share
+from spinenas.search.planning.estimate import estimate
+from spinenas.search.planning.machine import Errand, examine, probe_genotype
+from spinenas.search.planning.preflight import preflight
 from spinenas.space import SCALINGS, UserError
 
 
@@ -128,7 +131,9 @@ def test_what_a_search_takes_is_reckoned_from_one_machine(
     probe = Probed().probe(None)
     machine = preflight_module.Machine("a machine", device="cpu", probe=probe)
     accelerators = config.executor.gpus_per_worker or 1.0
-    monkeypatch.setattr("spinenas.search.estimate.preflight", lambda config, out, note: ([machine], accelerators))
+    monkeypatch.setattr(
+        "spinenas.search.planning.estimate.preflight", lambda config, out, note: ([machine], accelerators)
+    )
     found = estimate(config, Path("run"), print)
     assert (
         found.num_trials,
@@ -172,12 +177,12 @@ def two_kinds() -> Iterator[None]:
 
 
 def test_one_machine_of_each_kind_is_tried(two_kinds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import spinenas.search.ray_preflight as ray_preflight
+    import spinenas.search.planning.ray_preflight as ray_preflight
 
     def stand_in(errand: Any, name: str, gpus: float) -> Any:
         import os
 
-        from spinenas.search.preflight import Machine
+        from spinenas.search.planning.machine import Machine
 
         return Machine(name, () if "2 CPU" in name else (f"process {os.getpid()} is not content",))
 

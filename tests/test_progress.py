@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from spinenas.proxy_task import progress as progress_module
-from spinenas.proxy_task.progress import progress
+from spinenas.proxy_task.data import progress as progress_module
+from spinenas.proxy_task.data.progress import progress
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_what_is_done_at_once_says_nothing(clock: list[float], capsys: pytest.Ca
 def test_on_a_terminal_there_is_a_bar_with_the_time_that_is_left() -> None:
     script = (
         "import time\n"
-        "from spinenas.proxy_task.progress import progress\n"
+        "from spinenas.proxy_task.data.progress import progress\n"
         "with progress('decoding images', 8, 2) as tell:\n"
         "    for done in range(3, 8):\n"
         "        tell(done)\n"

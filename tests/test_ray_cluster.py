@@ -20,16 +20,18 @@ from fake_task import FakeTask
 from ray.cluster_utils import Cluster
 from shared_fixtures import REPOSITORY
 
-import spinenas.search.ray_actors as ray_actors
-import spinenas.search.ray_resources as ray_resources
+import spinenas.search.executors.ray_actors as ray_actors
+import spinenas.search.executors.ray_resources as ray_resources
 from spinenas.results.record import FailureKind, Status
 from spinenas.results.storage.journal import read_events
-from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
-from spinenas.search.executor import Event, Finished, Job
-from spinenas.search.loop import run_search
-from spinenas.search.ray_actors import RayExecutor
-from spinenas.search.ray_resources import explain_waiting, fits_any
-from spinenas.search.ray_session import _staged_code, asks_for_token
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.parts import BudgetConfig
+from spinenas.search.executors.base import Event, Finished, Job
+from spinenas.search.executors.ray_actors import RayExecutor
+from spinenas.search.executors.ray_resources import explain_waiting, fits_any
+from spinenas.search.executors.ray_session import _staged_code, asks_for_token
+from spinenas.search.run.lifecycle import run_search
 from spinenas.space import PUBLISHED, UserError
 
 
@@ -267,8 +269,8 @@ def test_a_machine_fits_a_request_alone_and_whole() -> None:
 
 SEARCH = """
 import sys
-from spinenas.search.config import ExecutorConfig
-from spinenas.search.ray_session import ray_session
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.executors.ray_session import ray_session
 from spinenas.space import UserError
 try:
     with ray_session(ExecutorConfig(address=sys.argv[1], ship_code=False), print):

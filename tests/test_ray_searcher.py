@@ -24,8 +24,8 @@ from shared_fixtures import REPOSITORY
 
 from spinenas.controller import Controller, Proposal, ReplicateLeaders, SpaceExhausted, make_controller
 from spinenas.results.record import Evaluation, Failure, FailureKind, Stage
+from spinenas.search.executors.ray_session import OBJECT_STORE_BYTES
 from spinenas.search.ray_searcher import ControllerSearcher
-from spinenas.search.ray_session import OBJECT_STORE_BYTES
 from spinenas.space import Genotype, SearchSpace, UserError
 
 TINY = SearchSpace.tiny()

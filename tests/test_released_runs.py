@@ -11,9 +11,9 @@ from fake_task import FakeTask
 from shared_fixtures import REPOSITORY
 
 from spinenas.results.record import Status
-from spinenas.search.config import SearchConfig
-from spinenas.search.loop import resume
-from spinenas.search.run import Run
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.run.lifecycle import resume
+from spinenas.search.run.run import Run
 
 RUNS = sorted((Path(__file__).parent / "assets" / "runs").iterdir())
 

@@ -28,12 +28,14 @@ from spinenas.results.report.figures import front_figures, progress_figures
 from spinenas.results.report.page import figures, report_page
 from spinenas.results.storage.journal import decode, encode
 from spinenas.results.storage.lease import Lease
-from spinenas.search.cli import main
-from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
-from spinenas.search.loop import run_search
-from spinenas.search.report_run import read_control, read_facts, watch_report, write_figures, write_report
-from spinenas.search.run import Run
-from spinenas.search.studies import damaged
+from spinenas.search.cli.main import main
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.parts import BudgetConfig
+from spinenas.search.outputs.report import read_control, read_facts, watch_report, write_figures, write_report
+from spinenas.search.run.lifecycle import run_search
+from spinenas.search.run.run import Run
+from spinenas.search.studies.ladder import damaged
 from spinenas.space.errors import UserError
 from spinenas.space.limits import CostTarget
 from spinenas.space.published import PUBLISHED, R0_SP53, SPINENET_49

@@ -11,8 +11,8 @@ from test_halving import halved
 from test_loop import NUM_TRIALS, configured, cut, events_of, outcome, shuffled
 
 from spinenas.results.storage.journal import read_events
-from spinenas.search.loop import resume, run_search
-from spinenas.search.run import Run
+from spinenas.search.run.lifecycle import resume, run_search
+from spinenas.search.run.run import Run
 from spinenas.space import UserError
 
 __all__ = ["shuffled"]  # a fixture

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 import ray
 
-from spinenas.search.ray_session import _connect
-from spinenas.search.stop_signals import Terminated, sigterm_waits, stopped_by_sigterm
+from spinenas.search.executors.ray_session import _connect
+from spinenas.search.executors.stop_signals import Terminated, sigterm_waits, stopped_by_sigterm
 
 
 @pytest.fixture(autouse=True)

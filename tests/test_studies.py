@@ -12,21 +12,16 @@ from fake_task import FakeTask
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
 from spinenas.results.stats.intraclass import share_interval
 from spinenas.results.training_table import training_of, write_table
-from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
-from spinenas.search.fidelities import advice, compare_fidelities, halving_options, late_starters, recommended
-from spinenas.search.loop import resume, run_search
-from spinenas.search.measured_curves import MeasuredCurve, MeasuredCurves, measured_curves
-from spinenas.search.presets import preset
-from spinenas.search.studies import (
-    LADDER,
-    damaged,
-    ladder,
-    ladder_architectures,
-    mutants_of_best,
-    noise,
-    random_architectures,
-    run_study,
-)
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.parts import BudgetConfig
+from spinenas.search.config.presets import preset
+from spinenas.search.run.lifecycle import resume, run_search
+from spinenas.search.studies.fidelities import advice, compare_fidelities, halving_options, late_starters, recommended
+from spinenas.search.studies.ladder import LADDER, damaged, ladder_architectures, ladder_result
+from spinenas.search.studies.measured_curves import MeasuredCurve, MeasuredCurves, measured_curves
+from spinenas.search.studies.noise import measured_noise, mutants_of_best, random_architectures
+from spinenas.search.studies.study import run_study
 from spinenas.space.baseline import Baseline
 from spinenas.space.cost import backbone_cost
 from spinenas.space.errors import UserError
@@ -125,7 +120,7 @@ def test_a_study_trains_what_is_planned_and_goes_on_where_it_was_stopped(tmp_pat
 
 def test_the_noise_of_a_task_is_found(tmp_path: Path) -> None:
     run = run_study(CONFIG, random_architectures(SPACE, 60, 0), 3, out=tmp_path / "run", task=KnownTask(noise=0.02))
-    found = noise(run)
+    found = measured_noise(run)
     assert (found.num_architectures, found.num_seeds) == (60, 3)
     assert found.correlation.within_std == pytest.approx(0.02, rel=0.2)
     assert found.correlation.between_std == pytest.approx(0.05, rel=0.35)
@@ -134,13 +129,13 @@ def test_the_noise_of_a_task_is_found(tmp_path: Path) -> None:
 def test_architectures_without_all_results_are_left_out_of_the_noise(tmp_path: Path) -> None:
     task = FakeTask(fail={5: "diverged"})
     run = run_study(CONFIG, random_architectures(SPACE, 4, 0), 2, out=tmp_path / "run", task=task)
-    assert noise(run).num_architectures == 3
+    assert measured_noise(run).num_architectures == 3
 
 
 def test_a_search_is_no_study(tmp_path: Path) -> None:
     config = SearchConfig(budget=BudgetConfig(num_trials=2), executor=ExecutorConfig(kind="serial"))
     run = run_search(config, out=tmp_path / "run", task=FakeTask())
-    for answer in (noise, ladder):
+    for answer in (measured_noise, ladder_result):
         with pytest.raises(UserError, match="is a search, not a study"):
             answer(run)
 
@@ -168,7 +163,7 @@ def test_the_ladder_has_baselines_damaged_graphs_and_random_genotypes_of_equal_c
 
 def test_a_task_that_sees_what_the_paper_saw(tmp_path: Path) -> None:
     run = run_study(CONFIG, ladder_architectures(CONFIG, 10), 2, out=tmp_path / "run", task=KnownTask(noise=0.0))
-    found = ladder(run)
+    found = ladder_result(run)
     assert found.order == pytest.approx(1)
     assert found.reversed_pairs == []
     assert [row["architecture"] for row in found.rows][:2] == ["SpineNet-49", "R0-SP53"]
@@ -183,7 +178,7 @@ def test_a_task_that_sees_the_opposite_is_told_so(tmp_path: Path, monkeypatch: p
     for key, value in PAPER.items():
         monkeypatch.setitem(PAPER, key, 0.5 - value)
     run = run_study(CONFIG, ladder_architectures(CONFIG, 4), 2, out=tmp_path / "run", task=KnownTask(noise=1e-4))
-    found = ladder(run)
+    found = ladder_result(run)
     assert found.order == pytest.approx(-1)
     assert ("SpineNet-49", "R50-FPN") in found.reversed_pairs
     assert found.num_better == 4
@@ -201,14 +196,14 @@ class LuckyPairTask(FakeTask):
 
 def test_two_seeds_that_happen_to_agree_prove_no_order(tmp_path: Path) -> None:
     run = run_study(CONFIG, ladder_architectures(CONFIG, 10), 2, out=tmp_path / "run", task=LuckyPairTask())
-    assert ("SpineNet-49", "R0-SP53") not in ladder(run).reversed_pairs
+    assert ("SpineNet-49", "R0-SP53") not in ladder_result(run).reversed_pairs
 
 
 def test_a_ladder_without_results_has_no_answer(tmp_path: Path) -> None:
     task = FakeTask(fail=dict.fromkeys(range(8), "diverged"))
     run = run_study(CONFIG, ladder_architectures(CONFIG, 1), 1, out=tmp_path / "run", task=task)
     with pytest.raises(UserError, match="has results for 0 rungs"):
-        ladder(run)
+        ladder_result(run)
 
 
 class SpineNetDivergesTask(KnownTask):
@@ -220,7 +215,7 @@ class SpineNetDivergesTask(KnownTask):
 
 def test_a_ladder_without_spinenet_49_has_an_order_all_the_same(tmp_path: Path) -> None:
     run = run_study(CONFIG, ladder_architectures(CONFIG, 3), 1, out=tmp_path / "run", task=SpineNetDivergesTask())
-    found = ladder(run)
+    found = ladder_result(run)
     assert found.order == pytest.approx(1)
     assert (found.num_random, found.num_better, found.better_interval) == (0, 0, (0.0, 1.0))
     assert next(row for row in found.rows if row["architecture"] == "SpineNet-49")["AP"] is None
@@ -230,14 +225,14 @@ def test_a_ladder_of_equals_has_no_order(tmp_path: Path, monkeypatch: pytest.Mon
     for key in PAPER:
         monkeypatch.setitem(PAPER, key, 0.3)
     run = run_study(CONFIG, ladder_architectures(CONFIG, 0), 1, out=tmp_path / "run", task=KnownTask())
-    assert ladder(run).order is None
+    assert ladder_result(run).order is None
 
 
 def test_what_spinenet_49_itself_may_be_is_in_the_share_that_is_better(tmp_path: Path) -> None:
     shares = []
     for std in (0.0, 0.03):
         run = run_study(CONFIG, ladder_architectures(CONFIG, 20), 2, out=tmp_path / str(std), task=KnownTask(noise=std))
-        found = ladder(run)
+        found = ladder_result(run)
         plain = share_interval(found.num_better, 20)
         shares.append((found.better_interval, plain))
     assert shares[0][0] == shares[0][1]

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spinenas.proxy_task.coco import Annotations, find_split, read_annotations
 from spinenas.proxy_task.config import DataConfig
-from spinenas.proxy_task.synthetic import (
+from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.layout import find_split
+from spinenas.proxy_task.data.synthetic import (
     MAX_OVERLAP,
     SHAPES,
     draw_image,
@@ -20,6 +21,8 @@ from spinenas.proxy_task.synthetic import (
     generate_dataset,
 )
 from spinenas.space.random_streams import generator
+
+SYNTHETIC = "spinenas.proxy_task.data.synthetic"
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -90,12 +93,12 @@ def test_a_box_is_the_bounding_box_of_the_pixels_that_the_object_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On an even background an object that is 100 brighter shows how much of each pixel it covers."""
-    monkeypatch.setattr("spinenas.proxy_task.synthetic._background", lambda rng, side: np.full((side, side, 3), 99.0))
+    monkeypatch.setattr(f"{SYNTHETIC}._background", lambda rng, side: np.full((side, side, 3), 99.0))
     for number in range(20):
         with monkeypatch.context() as patch:
-            patch.setattr("spinenas.proxy_task.synthetic._fill", lambda rng, colour, size: np.full((*size, 3), 99.0))
+            patch.setattr(f"{SYNTHETIC}._fill", lambda rng, colour, size: np.full((*size, 3), 99.0))
             plain, objects = draw_image(generator(5, "test", number), 128)
-            patch.setattr("spinenas.proxy_task.synthetic._fill", lambda rng, colour, size: np.full((*size, 3), 199.0))
+            patch.setattr(f"{SYNTHETIC}._fill", lambda rng, colour, size: np.full((*size, 3), 199.0))
             drawn, _ = draw_image(generator(5, "test", number), 128)
         percent_covered = drawn[:, :, 0].astype(int) - plain[:, :, 0]
         changed = percent_covered > 0

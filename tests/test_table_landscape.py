@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spinenas.results.training_table import Training, write_table
-from spinenas.search.table_landscape import measured_fit, table_score
+from spinenas.search.controller_bench.learnt_landscape import measured_fit, table_score
 from spinenas.space.errors import UserError
 from spinenas.space.graph import built_graph, network_key, path_figures
 from spinenas.space.sampling import sample_without_dead_blocks

@@ -13,10 +13,12 @@ from fake_task import FakeTask
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from spinenas.results.record import Status
-from spinenas.search.config import BudgetConfig, ExecutorConfig, HalvingConfig, LoggingConfig, SearchConfig
-from spinenas.search.loop import resume, run_search, search_or_resume
-from spinenas.search.run import Run
-from spinenas.search.tensorboard_log import EventRecords, TensorBoardDisplay
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.parts import BudgetConfig, HalvingConfig, LoggingConfig
+from spinenas.search.monitoring.tensorboard_log import EventRecords, TensorBoardDisplay
+from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
+from spinenas.search.run.run import Run
 from spinenas.space.errors import UserError
 
 PLAIN = SearchConfig(

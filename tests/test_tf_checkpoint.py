@@ -31,7 +31,7 @@ from tf_checkpoint_writer import (
 )
 
 from spinenas.space.errors import UserError
-from spinenas.space.network.tf_checkpoint import read_checkpoint
+from spinenas.space.tensorflow.checkpoint import read_checkpoint
 
 TENSORFLOWS = REPOSITORY / "tests" / "golden" / "tensorflow_checkpoint"
 """Written by TensorFlow, with the script that is in it."""

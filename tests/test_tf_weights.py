@@ -16,18 +16,18 @@ from shared_fixtures import shared_folder
 from tf_checkpoint_writer import write_checkpoint
 
 from spinenas.proxy_task.config import HeadConfig
-from spinenas.proxy_task.retinanet import RetinaNet, build_retinanet
-from spinenas.proxy_task.weights_file import load_detector
-from spinenas.search.cli import main
+from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet
+from spinenas.proxy_task.weights.weights_file import load_detector
+from spinenas.search.cli.main import main
 from spinenas.space.baseline import Baseline
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import dead_blocks
 from spinenas.space.network import build_backbone, num_parameters
-from spinenas.space.network.tf_checkpoint import read_checkpoint
-from spinenas.space.network.tf_weights import canonical_slots, load_variables, tensorflow_tpu_name
 from spinenas.space.published import MOBILE_49, SPINENET_49
 from spinenas.space.scaling import SCALINGS, Scaling
+from spinenas.space.tensorflow.checkpoint import read_checkpoint
+from spinenas.space.tensorflow.weights import canonical_slots, load_variables, tensorflow_tpu_name
 
 Variables = dict[str, NDArray[Any]]
 

@@ -16,12 +16,12 @@ from shared_fixtures import REPOSITORY
 from small_task import SMALL_GENOTYPE, small_dataset, small_task
 
 from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
-from spinenas.proxy_task.device import choose_device, peak_memory_bytes, reset_peak_memory
-from spinenas.proxy_task.evaluate_weights import evaluate_weights
-from spinenas.proxy_task.losses import detection_loss
+from spinenas.proxy_task.detector.losses import detection_loss
+from spinenas.proxy_task.evaluation.evaluate_weights import evaluate_weights
 from spinenas.proxy_task.task import ProxyTask, failure_kind
-from spinenas.proxy_task.train import Diverged, bn_momentum_for, learning_rate_at, make_optimizer
-from spinenas.proxy_task.weights_file import load_detector
+from spinenas.proxy_task.training.device import choose_device, peak_memory_bytes, reset_peak_memory
+from spinenas.proxy_task.training.train import Diverged, bn_momentum_for, learning_rate_at, make_optimizer
+from spinenas.proxy_task.weights.weights_file import load_detector
 from spinenas.results.record import COCO_METRICS, Evaluation, Failure, FailureKind
 from spinenas.space.baseline import Architecture, Baseline
 from spinenas.space.cost import retinanet_cost
@@ -178,7 +178,7 @@ def test_a_training_ends_at_the_step_whose_loss_has_diverged(
         total, class_part, box_part = detection_loss(*args, **options)
         return total * (factor if len(steps) == 6 else 1.0), class_part, box_part
 
-    monkeypatch.setattr("spinenas.proxy_task.train.detection_loss", spoiled)
+    monkeypatch.setattr("spinenas.proxy_task.training.train.detection_loss", spoiled)
     result = ProxyTask(config).evaluate(SMALL_GENOTYPE, seed=0)
     assert isinstance(result, Failure)
     assert result.kind is FailureKind.DIVERGED
@@ -195,7 +195,7 @@ def test_a_large_loss_that_is_one_of_learning_ends_no_training(
         total, class_part, box_part = detection_loss(*args, **options)
         return total * 1000, class_part, box_part
 
-    monkeypatch.setattr("spinenas.proxy_task.train.detection_loss", spoiled)
+    monkeypatch.setattr("spinenas.proxy_task.training.train.detection_loss", spoiled)
     assert isinstance(ProxyTask(config).evaluate(SMALL_GENOTYPE, seed=0), Evaluation)
 
 

@@ -11,7 +11,7 @@ import pytest
 from spinenas.results.record import Evaluation, Status, TrialRecord
 from spinenas.results.stats.intraclass import intraclass_correlation
 from spinenas.results.training_table import Training, TrainingTable, read_table, training_of, write_table
-from spinenas.search.driver import trial_seed
+from spinenas.search.run.driver import trial_seed
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key

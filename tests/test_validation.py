@@ -14,17 +14,20 @@ import pytest
 from fake_task import FakeValTask, matches_of
 
 from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
-from spinenas.proxy_task.synthetic import generate_dataset
+from spinenas.proxy_task.data.synthetic import generate_dataset
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.results.record import Evaluation, Failure, Stage
 from spinenas.results.stats.bootstrap import Difference
-from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig, SpaceConfig
-from spinenas.search.controller_config import PlanConfig
-from spinenas.search.loop import resume, run_search
-from spinenas.search.run import Run
-from spinenas.search.studies import random_architectures, run_study
-from spinenas.search.validating_task import ValidatingTask
-from spinenas.search.validation import contenders, sentence, validate
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.controllers import PlanConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.parts import BudgetConfig, SpaceConfig
+from spinenas.search.run.lifecycle import resume, run_search
+from spinenas.search.run.run import Run
+from spinenas.search.run.val_task import ValidatingTask
+from spinenas.search.studies.noise import random_architectures
+from spinenas.search.studies.study import run_study
+from spinenas.search.studies.validation import contenders, sentence, validate
 from spinenas.space.errors import UserError
 from spinenas.space.graph import dead_blocks, network_key
 from spinenas.space.published import SPINENET_49
@@ -44,7 +47,7 @@ class Untouchable:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
-    monkeypatch.setattr("spinenas.search.validation.RESAMPLES", 100)
+    monkeypatch.setattr("spinenas.search.studies.validation.RESAMPLES", 100)
 
 
 @pytest.fixture

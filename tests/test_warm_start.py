@@ -13,11 +13,13 @@ from fake_task import FakeTask
 
 from spinenas.results.storage.journal import read_events
 from spinenas.results.storage.run_state import fold
-from spinenas.search.config import BudgetConfig, ExecutorConfig, SearchConfig
-from spinenas.search.controller_config import ControllerConfig, EvolutionConfig
-from spinenas.search.loop import resume, run_search, search_or_resume
-from spinenas.search.run import Run
-from spinenas.search.warm_start import known_results
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.controllers import ControllerConfig, EvolutionConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.parts import BudgetConfig
+from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
+from spinenas.search.run.run import Run
+from spinenas.search.run.warm_start import known_results
 from spinenas.space import SearchSpace, UserError
 
 EVOLUTION = ControllerConfig("evolution", evolution=EvolutionConfig(population_size=4, tournament_size=2))

@@ -14,10 +14,16 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig
-from spinenas.proxy_task.evaluate_weights import evaluate_weights
-from spinenas.proxy_task.synthetic import ensure_built_in
-from spinenas.proxy_task.weights_file import DetectorSpec, load_detector, published_detector, read_spec, save_detector
-from spinenas.search.cli import main
+from spinenas.proxy_task.data.synthetic import ensure_built_in
+from spinenas.proxy_task.evaluation.evaluate_weights import evaluate_weights
+from spinenas.proxy_task.weights.weights_file import (
+    DetectorSpec,
+    load_detector,
+    published_detector,
+    read_spec,
+    save_detector,
+)
+from spinenas.search.cli.main import main
 from spinenas.space.errors import UserError
 from spinenas.space.published import MOBILE_49, PUBLISHED, SPINENET_49
 from spinenas.space.scaling import Scaling

@@ -1,0 +1,153 @@
+"""What controllers with a policy have in common: proposing samples, and collecting results for it to learn from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from spinenas.controller.base import Proposal, objective_of
+from spinenas.controller.ledger import Candidate, Feasible, Ledger
+from spinenas.controller.one_thread import one_blas_thread
+from spinenas.controller.policy.adam import Adam
+from spinenas.controller.policy.choice_sequence import ChoiceSequence, Floats, Integers
+from spinenas.controller.policy.policies import PolicyKind, Squash, make_policy
+from spinenas.results.record import Evaluation, Failure, Stage
+from spinenas.space.errors import UserError
+from spinenas.space.genotype import Genotype
+from spinenas.space.mutate import random_edit
+from spinenas.space.random_streams import generator
+from spinenas.space.sampling import sample_without_dead_blocks
+from spinenas.space.search_space import SearchSpace
+
+NUM_SAMPLES = 6
+"""Drawn for one proposal. The first is mostly new; of an LSTM, six take hardly longer than one, some 5 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Results that a policy learns from together, B of them in the order they came.
+
+    Attributes:
+        options: (B, K).
+        log_priors: (K, B, O).
+        log_probs: (B,), of the policy that proposed each; NaN where none did.
+        objectives: (B,).
+    """
+
+    options: Integers
+    log_priors: Floats
+    log_probs: Floats
+    objectives: Floats
+
+
+class PolicySearch(ABC):
+    """Proposes samples of a policy that learns from every `batch_size` results.
+
+    Args:
+        space: what to search.
+        policy: "factorised" or "recurrent".
+        learning_rate: of Adam.
+        batch_size: results that the policy learns from at a time.
+        temperature, tanh_constant: see `Squash`.
+        seed: of the run.
+        feasible: what else a proposal must satisfy.
+
+    All learning is in `tell` and `observe`, in the order of their calls; a proposal depends on the policy and its
+    number alone. Results count when they come, however old the policy that asked for them. Where it only repeats
+    itself, edits of its samples are proposed, and after these random networks; they and observed networks are learnt
+    from as if the policy of that moment had drawn them. A network that diverged has objective 0; other failures teach
+    nothing, and neither do replicates, which were chosen for being good.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        policy: PolicyKind,
+        learning_rate: float,
+        batch_size: int,
+        temperature: float,
+        tanh_constant: float | None,
+        seed: int,
+        feasible: Feasible | None,
+    ) -> None:
+        if batch_size < 1 or not learning_rate > 0:
+            raise UserError(
+                f"batch_size is {batch_size} and learning_rate {learning_rate}; "
+                "the one is at least 1, the other above 0"
+            )
+        self._space = space
+        self._seed = seed
+        self._batch_size = batch_size
+        self._ledger = Ledger(space, feasible)
+        self._sequence = ChoiceSequence(space)
+        squash = Squash(temperature, tanh_constant)
+        self._policy = make_policy(policy, self._sequence, squash, generator(seed, "controller/policy/initial"))
+        self._adam = Adam(self._policy.parameters, learning_rate=learning_rate)
+        self._results: list[tuple[list[int], float, float]] = []  # options, log-probability, objective
+
+    def ask(self) -> Proposal | None:
+        """Return a sample of the policy. Raises SpaceExhausted."""
+        rng = generator(self._seed, "controller/policy", self._ledger.next_number)
+        with one_blas_thread():
+            drawn: list[Genotype] = []
+            sources = self._samples(drawn, rng), self._edits(drawn, rng), self._random(rng)
+            return self._ledger.propose(*sources, rng=rng)
+
+    def tell(self, number: int, result: Evaluation | Failure) -> bool:
+        """Learn, when the batch is full."""
+        proposal = self._ledger.finish(number)
+        if proposal is None:
+            return False
+        objective = objective_of(result)
+        if objective is not None and proposal.stage is Stage.SEARCH:
+            assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
+            self._add(proposal.genotype, proposal.info.get("log_prob", np.nan), objective)
+        return True
+
+    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
+        """Learn from an archived result, and never propose this network."""
+        self._ledger.observe(genotype)
+        self._add(genotype, np.nan, evaluation.objective)
+
+    def replay_ask(self, proposal: Proposal) -> None:
+        """Adopt a recorded proposal."""
+        self._ledger.adopt(proposal)
+
+    @abstractmethod
+    def _learn(self, batch: Batch) -> None:
+        """Take steps on the policy's parameters."""
+
+    def _climb(self, gradient: dict[str, Floats]) -> None:
+        """Take one step of Adam."""
+        self._adam.step(gradient)
+        self._policy.changed()
+
+    def _add(self, genotype: Genotype, log_prob: float, objective: float) -> None:
+        self._results.append((self._sequence.options(genotype), log_prob, objective))
+        if len(self._results) == self._batch_size:
+            options, log_probs, objectives = zip(*self._results, strict=True)
+            self._results.clear()
+            log_priors = np.stack([self._sequence.log_prior(row) for row in options], axis=1)
+            with one_blas_thread():
+                self._learn(Batch(np.array(options), log_priors, np.array(log_probs), np.array(objectives)))
+
+    def _samples(
+        self, drawn: list[Genotype], rng: np.random.Generator, num_samples: int = NUM_SAMPLES
+    ) -> Iterator[Candidate]:
+        options, log_probs = self._policy.sample(rng, num_samples)
+        for row, log_prob in zip(options.tolist(), log_probs.tolist(), strict=True):
+            drawn.append(self._sequence.genotype(row))
+            yield Candidate(drawn[-1], "policy", info={"log_prob": log_prob})
+
+    def _edits(self, drawn: list[Genotype], rng: np.random.Generator) -> Iterator[Candidate]:
+        while True:
+            edit, genotype = random_edit(self._space, drawn[rng.integers(len(drawn))], rng)
+            yield Candidate(genotype, f"policy+mutation:{edit}")
+
+    def _random(self, rng: np.random.Generator) -> Iterator[Candidate]:
+        while True:
+            yield Candidate(sample_without_dead_blocks(self._space, rng), "random:alive")

@@ -1,0 +1,113 @@
+"""PPO: several careful steps on each batch of results, which may come late and from older policies.
+
+Sources: Schulman et al., "Proximal Policy Optimization Algorithms" (2017), equation 7; NASNet, MnasNet and NAS-FPN
+search with it. Advantages are normalised in each batch. A result of an older policy is weighted by how likely it has
+become since, within bounds: the clipped importance weights of FNAS (2021). The ratio is clipped about the policy
+before the batch and not about the one that asked, which may be a hundred results old (Hilton et al., "Batch
+size-invariance for policy optimization", 2021). For bad networks the ratio has a bound as well (dual clip: Ye et al.,
+"Mastering Complex Control in MOBA Games with Deep Reinforcement Learning", AAAI 2020).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from spinenas.controller.ledger import Feasible
+from spinenas.controller.policy.choice_sequence import Floats
+from spinenas.controller.policy.policies import PolicyKind
+from spinenas.controller.policy.policy_search import Batch, PolicySearch
+from spinenas.space.errors import UserError
+from spinenas.space.search_space import SearchSpace
+
+LEARNING_RATES: dict[str, float] = {"factorised": 0.1, "recurrent": 3e-3}
+"""Where none is given: for a thousand trainings (docs/experiment_log.md)."""
+
+
+MIN_IMPORTANCE = 0.5
+"""With 100 in flight a result is easily a hundredfold less likely by the time it comes; without this bound much of
+what late results teach is lost (docs/experiment_log.md)."""
+
+MAX_RATIO = 20.0
+"""A bad network that becomes so much likelier within a batch is given up: nothing else bounds its slope, and results
+that the policy did not ask for, such as 100,000 of random networks, drive it to infinity. Searches stay below 10."""
+
+
+class Ppo(PolicySearch):
+    """Maximises the clipped objective of each batch in a few steps.
+
+    Args:
+        space, policy, batch_size, temperature, tanh_constant, seed, feasible: as in `PolicySearch`; NASNet's batches
+            have 20 networks.
+        learning_rate: of Adam; None for LEARNING_RATES.
+        steps_per_batch: of Adam, on each batch of results.
+        clip: how far from 1 the ratio of probabilities, after and before the batch, is rewarded.
+        entropy_weight: of the policy's entropy, in nats, beside advantages of variance 1.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        policy: PolicyKind = "factorised",
+        learning_rate: float | None = None,
+        batch_size: int = 10,
+        steps_per_batch: int = 4,
+        clip: float = 0.2,
+        entropy_weight: float = 1e-5,
+        temperature: float = 1.0,
+        tanh_constant: float | None = None,
+        seed: int = 0,
+        feasible: Feasible | None = None,
+    ) -> None:
+        if batch_size < 2 or steps_per_batch < 1 or not clip > 0:
+            raise UserError(
+                f"batch_size is {batch_size}, steps_per_batch {steps_per_batch} and clip {clip}; "
+                "PPO needs batches of 2 or more, a step or more, and a clip above 0"
+            )
+        super().__init__(
+            space,
+            policy=policy,
+            learning_rate=LEARNING_RATES.get(policy, 1.0) if learning_rate is None else learning_rate,
+            batch_size=batch_size,
+            temperature=temperature,
+            tanh_constant=tanh_constant,
+            seed=seed,
+            feasible=feasible,
+        )
+        self._steps_per_batch = steps_per_batch
+        self._clip = clip
+        self._entropy_weight = entropy_weight
+
+    def _learn(self, batch: Batch) -> None:
+        size = len(batch.objectives)
+        advantages = normalised(batch.objectives)
+        before: Floats | None = None
+        for _ in range(self._steps_per_batch):
+            likelihood = self._policy.likelihood(batch.options, batch.log_priors)
+            if before is None:
+                before = likelihood.log_probs
+                advantages = advantages * importance(before, batch.log_probs)
+            ratios = np.exp(np.minimum(likelihood.log_probs - before, 10.0))  # above any bound, and no overflow
+            slopes = clipped_slopes(ratios, advantages, self._clip)
+            self._climb(self._policy.gradient(likelihood, slopes / size, self._entropy_weight / size))
+
+
+def normalised(objectives: Floats) -> Floats:
+    """Return objectives with mean 0 and variance 1; 0 where all are equal."""
+    deviations = objectives - objectives.mean()
+    spread = float(deviations.std())
+    return deviations / spread if spread > 1e-12 else np.zeros_like(deviations)
+
+
+def importance(now: Floats, then: Floats) -> Floats:
+    """Return by what factor each result has become likelier since, within MIN_IMPORTANCE and 1; 1 for a NaN."""
+    ratios: Floats = np.exp(np.clip(now - np.where(np.isnan(then), now, then), math.log(MIN_IMPORTANCE), 0.0))
+    return ratios
+
+
+def clipped_slopes(ratios: Floats, advantages: Floats, clip: float) -> Floats:
+    """Return the derivative of min(r A, clamp(r, 1 - clip, 1 + clip) A) by the log of each ratio r below MAX_RATIO."""
+    is_clipped = np.where(advantages > 0, ratios > 1 + clip, (ratios < 1 - clip) | (ratios >= MAX_RATIO))
+    return np.where(is_clipped, 0.0, ratios * advantages)

@@ -1,0 +1,1 @@
+"""Predicting what a genotype is worth, and controllers guided by the prediction."""

@@ -1,0 +1,260 @@
+"""What an untrained genotype will be worth, and how sure that is: a Gaussian process on features of genotypes.
+
+The kernel is a * linear + (1 - a) * exp(-distance^2 / (2 l^2)) over groups of features that are weighted by what
+explains the results (maximum marginal likelihood). Source: Rasmussen and Williams, "Gaussian Processes for Machine
+Learning" (2006), chapters 2 and 5. numpy alone: a few hundred results are a matter of milliseconds.
+
+It keeps the better half and the latest of the results, NUM_KEPT in all, so that no cost grows with their number. It
+knows nothing of how candidates are found, and is deterministic in the order of its calls.
+
+Shapes: N results, C candidates, D features, G groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+
+from spinenas.controller.predictor.features import GROUPS, Features, Floats
+from spinenas.space.genotype import Genotype
+from spinenas.space.graph import network_key
+from spinenas.space.search_space import SearchSpace
+
+NUM_KEPT = 400
+"""Networks that predictions are made from."""
+
+NUM_FITTED = 200
+"""Of these, the latest so many decide on the kernel."""
+
+FIRST_FIT, FIT_GROWTH = 12, 1.5
+"""The kernel is fitted at 12 results, 18, 27, ...; what is known of the results themselves is always up to date."""
+
+LOWEST = -2.0
+"""Results further below the median, in robust standard deviations, count as so far: how bad is of no interest, and a
+diverged network has an objective of 0."""
+
+LINEAR_SHARES = (0.0, 0.3, 0.7, 1.0)
+SQUARED_LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
+NOISES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+"""Variance of a single result about its network's mean, over that of the means."""
+
+
+class Prediction(NamedTuple):
+    """Of C candidates: mean and standard deviation of the objective, (C,) each, noise of a training left out."""
+
+    mean: Floats
+    std: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """How alike two genotypes are taken to be.
+
+    Attributes:
+        weights: (G,), of the groups, summing to 1.
+        linear_share: of the linear part, 0 to 1.
+        squared_length: of the exponential part.
+        noise: variance of a single result over that of the means.
+    """
+
+    weights: tuple[float, ...] = (1 / len(GROUPS),) * len(GROUPS)
+    linear_share: float = 0.3
+    squared_length: float = 1.0
+    noise: float = 0.3
+
+    def of_products(self, products: Floats, first: Floats, second: Floats) -> Floats:
+        """Return (N, C) from inner products (N, C) of weighted features and their squared norms (N,) and (C,)."""
+        squared = np.maximum(first[:, None] + second[None] - 2 * products, 0.0)
+        smooth: Floats = np.exp(squared / (-2 * self.squared_length))
+        return self.linear_share * products + (1 - self.linear_share) * smooth
+
+
+@dataclass(slots=True)
+class _Known:
+    """A network with results."""
+
+    features: Floats
+    genotype: Genotype
+    number: int | None
+    total: float = 0.0
+    count: int = 0
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.count
+
+
+@dataclass(frozen=True, slots=True)
+class _Posterior:
+    """What predictions are computed from: the inverse of the covariance (N, N); what of the known is expected (N,)."""
+
+    inverse: Floats
+    weights: Floats
+    expected: Floats
+    centre: float
+    scale: float
+    amplitude: float
+
+
+class Leader(NamedTuple):
+    """A network with results, and the mean that is expected of it."""
+
+    genotype: Genotype
+    number: int | None
+    expected: float
+
+
+@dataclass(slots=True)
+class Predictor:
+    """Learns objectives of genotypes, and predicts those of others. Call it under `one_blas_thread`.
+
+    Args:
+        space: whose genotypes.
+    """
+
+    space: SearchSpace
+    kernel: Kernel = field(default_factory=Kernel)
+    num_results: int = 0
+    _features: Features = field(init=False)
+    _known: dict[str, _Known] = field(default_factory=dict)  # the oldest first
+    _next_fit: float = FIRST_FIT
+    _posterior: _Posterior | None = None
+    _rows: Floats = field(init=False)  # weighted features of what is known, in its order; with room for one too many
+    _products: Floats = field(init=False)  # their inner products
+
+    def __post_init__(self) -> None:
+        self._features = Features(self.space)
+        self._rows = np.empty((NUM_KEPT + 1, len(self._scales())))
+        self._products = np.empty((NUM_KEPT + 1, NUM_KEPT + 1))
+
+    def add(self, genotype: Genotype, objective: float, number: int | None = None) -> None:
+        """Learn from a result; one more of a network counts towards its mean."""
+        key = network_key(genotype)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = _Known(self._features([genotype])[0], genotype, number)
+            self._weigh(len(self._known) - 1)
+        known.total += objective
+        known.count += 1
+        self.num_results += 1
+        self._posterior = None
+        if len(self._known) > NUM_KEPT:
+            self._forget()
+        if self.num_results >= self._next_fit:
+            self._next_fit *= FIT_GROWTH
+            self._fit()
+
+    def predict(self, genotypes: list[Genotype]) -> Prediction:
+        """Return what is expected of genotypes, of which there must be one result at least to learn from."""
+        posterior = self._up_to_date()
+        rows = self._features(genotypes) * self._scales()
+        norms = (rows * rows).sum(axis=1)
+        count = len(self._known)
+        products = self._rows[:count] @ rows.T
+        covariance = self.kernel.of_products(products, self._products.diagonal()[:count], norms)  # (N, C)
+        mean = posterior.centre + posterior.scale * (posterior.weights @ covariance)
+        prior = self.kernel.linear_share * norms + 1 - self.kernel.linear_share
+        explained = (covariance * (posterior.inverse @ covariance)).sum(axis=0)
+        std = posterior.scale * posterior.amplitude * np.sqrt(np.maximum(prior - explained, 1e-12))
+        return Prediction(mean, std)
+
+    def leaders(self, count: int) -> list[Leader]:
+        """Return the networks with results of which most is expected, best first."""
+        expected = self._up_to_date().expected
+        known = list(self._known.values())
+        best = np.argsort(-expected, kind="stable")[:count].tolist()
+        return [Leader(known[place].genotype, known[place].number, float(expected[place])) for place in best]
+
+    def _forget(self) -> None:
+        """Drop the oldest network that is not of the better half."""
+        median = sorted(known.mean for known in self._known.values())[len(self._known) // 2]
+        keys = list(self._known)
+        place = next((place for place, key in enumerate(keys) if self._known[key].mean < median), 0)
+        del self._known[keys[place]]
+        self._rows[place:-1] = self._rows[place + 1 :]
+        self._products[place:-1] = self._products[place + 1 :]
+        self._products[:, place:-1] = self._products[:, place + 1 :]
+
+    def _weigh(self, first: int) -> None:
+        """Weigh the features of what is known from a place on; what is done once need not be done at each proposal."""
+        count = len(self._known)
+        new = np.stack([known.features for known in islice(self._known.values(), first, None)])
+        self._rows[first:count] = new * self._scales()
+        self._products[first:count, :count] = self._rows[first:count] @ self._rows[:count].T
+        self._products[:first, first:count] = self._products[first:count, :first].T
+
+    def _scales(self) -> Floats:
+        """(D,), the square root of each feature's weight."""
+        scales = np.empty(sum(where.stop - where.start for where in self._features.groups.values()))
+        for weight, where in zip(self.kernel.weights, self._features.groups.values(), strict=True):
+            scales[where] = np.sqrt(weight)
+        return scales
+
+    def _targets(self) -> tuple[Floats, float, float]:
+        """Return standardised means of the networks (N,), and the centre and scale they were standardised by."""
+        means = np.array([known.mean for known in self._known.values()])
+        centre = float(np.median(means))
+        scale = 1.4826 * float(np.median(np.abs(means - centre))) or float(means.std()) or 1.0
+        return np.maximum((means - centre) / scale, LOWEST), centre, scale
+
+    def _up_to_date(self) -> _Posterior:
+        if self._posterior is None:
+            targets, centre, scale = self._targets()
+            noises = self.kernel.noise / np.array([known.count for known in self._known.values()])
+            products = self._products[: len(noises), : len(noises)]
+            norms = products.diagonal()
+            covariance = self.kernel.of_products(products, norms, norms)
+            covariance[np.diag_indices_from(covariance)] += noises
+            inverse: Floats = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
+            middle = float(inverse.sum(axis=0) @ targets / inverse.sum())  # generalised least squares
+            weights: Floats = inverse @ (targets - middle)
+            amplitude = np.sqrt(max(float((targets - middle) @ weights) / len(targets), 1e-12))
+            expected = centre + scale * (targets - noises * weights)
+            self._posterior = _Posterior(inverse, weights, expected, centre + scale * middle, scale, amplitude)
+        return self._posterior
+
+    def _fit(self) -> None:
+        """Choose the kernel that explains the latest networks best, by turns of its parts."""
+        targets = self._targets()[0][-NUM_FITTED:]
+        rows = np.stack([known.features for known in self._known.values()][-NUM_FITTED:])
+        products = np.stack([rows[:, where] @ rows[:, where].T for where in self._features.groups.values()])
+        best = _noise_fitted(self.kernel, products, targets)
+        for linear_share in LINEAR_SHARES:
+            for squared_length in SQUARED_LENGTHS if linear_share < 1 else (self.kernel.squared_length,):
+                candidate = Kernel(self.kernel.weights, linear_share, squared_length)
+                best = max(best, _noise_fitted(candidate, products, targets), key=lambda found: found[0])
+        for group in range(len(GROUPS)):
+            for factor in (0.0, 0.4, 2.5):
+                weights = np.array(best[1].weights)
+                weights[group] = weights[group] * factor if factor < 1 else max(weights[group], 0.05) * factor
+                if weights.sum() < 1e-6:
+                    continue
+                shares = tuple((weights / weights.sum()).tolist())
+                candidate = Kernel(shares, best[1].linear_share, best[1].squared_length)
+                best = max(best, _noise_fitted(candidate, products, targets), key=lambda found: found[0])
+        self.kernel = best[1]
+        self._weigh(0)
+
+
+def _noise_fitted(kernel: Kernel, products: Floats, targets: Floats) -> tuple[float, Kernel]:
+    """Return the log marginal likelihood, amplitude and mean profiled out, of a kernel with the best of NOISES.
+
+    Args:
+        kernel: what of it is not noise.
+        products: (G, N, N), inner products by group.
+        targets: (N,).
+    """
+    weighted = np.tensordot(np.array(kernel.weights), products, axes=1)
+    norms = np.diagonal(weighted)
+    values, vectors = np.linalg.eigh(kernel.of_products(weighted, norms, norms))
+    along = vectors.T @ (targets - targets.mean())
+    found = []
+    for noise in NOISES:
+        spread = np.maximum(values, 0.0) + noise
+        variance = max(float(np.mean(along**2 / spread)), 1e-12)
+        likelihood = -0.5 * (len(targets) * np.log(variance) + float(np.log(spread).sum()))
+        found.append((likelihood, Kernel(kernel.weights, kernel.linear_share, kernel.squared_length, noise)))
+    return max(found, key=lambda each: each[0])

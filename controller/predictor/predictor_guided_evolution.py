@@ -1,0 +1,93 @@
+"""Regularized evolution whose children are many, of which a predictor lets the most promising one be trained.
+
+Source: Wei et al., "NPENAS: Neural Predictor Guided Evolution for Neural Architecture Search" (TNNLS 2022), with a
+Gaussian process in the place of the network.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from spinenas.controller.base import Proposal
+from spinenas.controller.evolution import RegularizedEvolution
+from spinenas.controller.ledger import Feasible
+from spinenas.controller.one_thread import one_blas_thread
+from spinenas.controller.predictor.gaussian_process import Predictor
+from spinenas.controller.predictor.screening import screened, teach
+from spinenas.results.record import Evaluation, Failure
+from spinenas.space.errors import UserError
+from spinenas.space.genotype import Genotype
+from spinenas.space.random_streams import generator
+from spinenas.space.search_space import SearchSpace
+
+
+class ScreenedEvolution(RegularizedEvolution):
+    """Proposes the best expected of `num_candidates` children of tournament winners.
+
+    Args:
+        space, population_size, tournament_size, max_edits, seed, feasible: as in `RegularizedEvolution`.
+        num_random: proposals before that, random and without dead blocks; observed networks count.
+        num_candidates: children of each proposal.
+        optimism: how much uncertainty counts in their favour, see `screened`.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        population_size: int = 64,
+        tournament_size: int = 16,
+        max_edits: int = 3,
+        num_random: int = 60,
+        num_candidates: int = 150,
+        optimism: float = 0.5,
+        seed: int = 0,
+        feasible: Feasible | None = None,
+    ) -> None:
+        super().__init__(
+            space,
+            population_size=population_size,
+            tournament_size=tournament_size,
+            max_edits=max_edits,
+            seed=seed,
+            feasible=feasible,
+        )
+        check_screening(num_random=num_random, num_candidates=num_candidates, optimism=optimism)
+        self._num_random = num_random
+        self._num_candidates = num_candidates
+        self._optimism = optimism
+        self._predictor = Predictor(space)
+
+    def ask(self) -> Proposal | None:
+        """Return a random network first, later the best expected child. Raises SpaceExhausted."""
+        rng = generator(self._seed, "controller/screened", self._ledger.next_number)
+        founders = self._ledger.next_number + self._num_observed
+        if founders < self._num_random or not self._population or not self._predictor.num_results:
+            return self._ledger.propose(self._random(rng), rng=rng)
+        with one_blas_thread():
+            children = islice(self._children(rng), self._num_candidates)
+            best = screened(children, self._predictor, optimism=self._optimism, rng=rng)
+        return self._ledger.propose(iter(best), self._children(rng), self._random(rng), rng=rng)
+
+    def tell(self, number: int, result: Evaluation | Failure) -> bool:
+        """Let a result into the population, and teach the predictor; a replicate does the latter alone."""
+        proposal = self._ledger.open_proposal(number)
+        if not super().tell(number, result):
+            return False
+        teach(self._predictor, proposal, result)
+        return True
+
+    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
+        """Let an archived result into the population, and teach the predictor."""
+        super().observe(genotype, evaluation)
+        with one_blas_thread():
+            self._predictor.add(genotype, evaluation.objective)
+
+
+def check_screening(*, num_random: int, num_candidates: int, optimism: float) -> None:
+    """Raise UserError unless these make sense."""
+    if num_random < 1 or num_candidates < 1 or not optimism >= 0:
+        raise UserError(
+            f"num_random is {num_random}, num_candidates {num_candidates} and optimism {optimism}; "
+            "the first two are at least 1, the last is 0 or more"
+        )

@@ -1,0 +1,1 @@
+"""Data sets: annotation files, layouts, subsets, caches, and the generated set."""

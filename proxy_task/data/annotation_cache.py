@@ -1,0 +1,150 @@
+"""Annotation files parsed and checked once per machine, and then mapped into memory by all processes of it.
+
+An entry is a folder: an .npy file for each array, `about.json` for the rest, and `sha256` over all of them. It is
+named after the content of the annotation file, so that neither its path nor the folder of its images counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinenas.proxy_task.data.annotations import Annotations, parse_annotations, tell_changes
+from spinenas.proxy_task.data.cache_folder import build_once
+from spinenas.space.errors import UserError
+
+FORMAT_VERSION = 1
+"""Part of every entry's name; raise it when the same file would give other arrays."""
+
+ARRAYS = (
+    "image_ids",
+    "widths",
+    "heights",
+    "category_ids",
+    "box_offsets",
+    "boxes_xywh",
+    "labels",
+    "areas",
+    "iscrowd",
+    "annotation_ids",
+)
+NAMES = ("file_names", "groups")
+"""What has a string for each image."""
+
+
+class Names(Sequence[str]):
+    """Strings as one array of their bytes, which costs a process nothing; its items are made when they are asked for.
+
+    Attributes:
+        utf8: all of them, one after the other.
+        offsets: (N + 1,); string i is utf8[offsets[i]:offsets[i + 1]].
+    """
+
+    def __init__(self, utf8: NDArray[np.uint8], offsets: NDArray[np.int64]):
+        self.utf8, self.offsets = utf8, offsets
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> Names:
+        encoded = [name.encode("utf-8", "surrogatepass") for name in names]  # JSON can hold half of a pair
+        offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        rows = range(len(self))[index]
+        if isinstance(rows, range):
+            return tuple(self[row] for row in rows)
+        span = slice(self.offsets[rows], self.offsets[rows + 1])
+        return self.utf8[span].tobytes().decode("utf-8", "surrogatepass")
+
+
+def open_annotations(path: Path, images_folder: Path, root: Path) -> Annotations:
+    """Return what `read_annotations` does and say what it says, from the cache in `root`.
+
+    An entry that is damaged is made anew. Raises UserError.
+    """
+    try:
+        with open(path, "rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    folder = root / f"annotations-{FORMAT_VERSION}-{sha256[:16]}"
+
+    def build(partial: Path) -> None:
+        annotations = parse_annotations(path, images_folder, sha256=sha256)
+        try:
+            _write(partial, annotations)
+        except OSError as error:
+            raise UserError(f"cannot write the annotations into the cache {root}: {error.strerror}") from error
+
+    build_once(folder, build, is_whole=_is_whole)
+    annotations = _read(folder, images_folder)
+    tell_changes(annotations, path)
+    return annotations
+
+
+def _write(folder: Path, annotations: Annotations) -> None:
+    folder.mkdir()
+    for name, array in _arrays(annotations).items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    about = {name: getattr(annotations, name) for name in ("category_names", "dropped", "num_clipped", "changes")}
+    (folder / "about.json").write_text(json.dumps(about), encoding="ascii")
+    (folder / "sha256").write_text(_digest(folder), encoding="ascii")
+
+
+def _read(folder: Path, images_folder: Path) -> Annotations:
+    def array(name: str) -> NDArray[Any]:
+        # A plain array over the mapped file: slices of a memmap object are slow.
+        return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+
+    about = json.loads((folder / "about.json").read_text(encoding="ascii"))
+    arrays: dict[str, Any] = {name: array(name) for name in ARRAYS}
+    names: dict[str, Any] = {name: Names(array(f"{name}_utf8"), array(f"{name}_offsets")) for name in NAMES}
+    return Annotations(
+        images_folder=images_folder,
+        **arrays,
+        **names,
+        category_names=tuple(about["category_names"]),
+        dropped=about["dropped"],
+        num_clipped=about["num_clipped"],
+        changes=tuple(about["changes"]),
+    )
+
+
+def _arrays(annotations: Annotations) -> dict[str, NDArray[Any]]:
+    """Return all that is kept as arrays, by file name."""
+    arrays = {name: getattr(annotations, name) for name in ARRAYS}
+    for name in NAMES:
+        names = Names.of(getattr(annotations, name))
+        arrays |= {f"{name}_utf8": names.utf8, f"{name}_offsets": names.offsets}
+    return arrays
+
+
+def _is_whole(folder: Path) -> bool:
+    """Say whether an entry is there and has not a bit that was not written."""
+    try:
+        return (folder / "sha256").read_bytes() == _digest(folder).encode()
+    except OSError:
+        return False
+
+
+def _digest(folder: Path) -> str:
+    """Return the SHA-256 over the names and contents of an entry's files."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.name != "sha256":
+            with open(path, "rb") as file:
+                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

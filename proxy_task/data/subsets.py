@@ -1,0 +1,80 @@
+"""Chooses images of an annotation file: those held out for the reward, and those trained on."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinenas.proxy_task.data.annotations import Annotations
+from spinenas.space.errors import UserError
+
+
+def check_same_categories(train: Annotations, val: Annotations) -> None:
+    """Refuse two files that do not list the same categories under the same ids."""
+    train_names = dict(zip(train.category_ids.tolist(), train.category_names, strict=True))
+    val_names = dict(zip(val.category_ids.tolist(), val.category_names, strict=True))
+    for category_id in sorted(train_names.keys() | val_names.keys()):
+        ours, theirs = train_names.get(category_id), val_names.get(category_id)
+        if ours != theirs:
+            raise UserError(
+                f"category {category_id} is {ours!r} in the train annotations and {theirs!r} in the val "
+                "annotations; both files must list the same categories"
+            )
+
+
+def hold_out(annotations: Annotations, count: int, fingerprint: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Part the images into (train, reward) indices, both ascending.
+
+    The choice depends on the fingerprint and the count alone. Groups are taken whole: one that no longer fits
+    is passed over, so that up to `count` images are held out, exactly `count` where every image stands alone.
+    """
+    # Sorted by hash, not shuffled by numpy, whose streams may change between versions.
+    hashes = (hashlib.sha256(f"{fingerprint}/{group}".encode()).digest() for group in annotations.groups)
+    words = np.fromiter(hashes, dtype="V32", count=len(annotations.groups)).view(">u8").reshape(-1, 4)
+    ranked = np.lexsort(words.T[::-1])  # images of a group stand together
+    is_first = np.append(True, (words[ranked[1:]] != words[ranked[:-1]]).any(axis=1))
+    starts = np.flatnonzero(is_first)
+    sizes = np.diff(starts, append=len(ranked))
+    reward: list[int] = []
+    for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
+        if len(reward) + size <= count:
+            reward.extend(ranked[start : start + size].tolist())
+    is_reward = np.zeros(len(annotations.image_ids), dtype=bool)
+    is_reward[reward] = True
+    has_object = np.zeros(len(annotations.image_ids), dtype=bool)
+    has_object[_image_of_box(annotations)[~annotations.iscrowd]] = True
+    for part, name in ((~is_reward, "training"), (is_reward, "held-out reward")):
+        if not np.any(has_object & part):
+            raise UserError(
+                f"holding out {count} of {len(is_reward)} images makes {np.count_nonzero(part)} {name} "
+                "images with no object in them; choose another task.data.held_out_images"
+            )
+    return np.flatnonzero(~is_reward), np.flatnonzero(is_reward)
+
+
+def training_subset(annotations: Annotations, rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return `count` of these rows, ascending; all of them if there are no more.
+
+    The choice depends on the fingerprint and the count alone, and a larger one contains the smaller ones.
+    """
+    if count >= len(rows):
+        return rows
+    fingerprint = annotations.fingerprint
+    ranked = sorted(
+        rows.tolist(),
+        key=lambda row: hashlib.sha256(f"{fingerprint}/train/{annotations.image_ids[row]}".encode()).digest(),
+    )
+    chosen = np.array(sorted(ranked[:count]), dtype=np.int64)
+    if not np.isin(chosen, _image_of_box(annotations)[~annotations.iscrowd]).any():
+        raise UserError(
+            f"none of the {count} images trained on, of {len(rows)}, has an object in it; "
+            "choose a larger task.train.image_fraction"
+        )
+    return chosen
+
+
+def _image_of_box(annotations: Annotations) -> NDArray[np.int64]:
+    """Return the image index of every box, (M,)."""
+    return np.repeat(np.arange(len(annotations.image_ids)), np.diff(annotations.box_offsets))

@@ -1,0 +1,1 @@
+"""RetinaNet: anchors, boxes, matching, losses, non-maximum suppression, and the module itself."""

@@ -1,0 +1,1 @@
+"""Detections of a trained network and their COCO metrics."""

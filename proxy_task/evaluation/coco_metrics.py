@@ -1,0 +1,170 @@
+"""Detections against annotations: pycocotools' box metrics, computed by hotcoco; it knows nothing of networks.
+
+Beside the twelve figures there is AP by terciles of the data set's own object sizes: COCO's small, medium and
+large are pixels of 640 px photographs and mean little elsewhere. Why hotcoco: docs/decisions/0007.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import numpy as np
+from hotcoco import COCO, COCOeval
+from numpy.typing import NDArray
+
+from spinenas.proxy_task.data.annotations import Annotations
+from spinenas.proxy_task.evaluation.detections import Detections
+from spinenas.results.record import COCO_METRICS
+from spinenas.results.stats.bootstrap import Matches
+
+MAX_DETECTIONS = 100
+"""Per image and category, as in COCO."""
+
+
+class CocoEvaluator:
+    """Evaluates any number of times against the same annotations.
+
+    Their index is built for each time and dropped: it takes hundredths of a second, and every worker would hold it.
+
+    To hotcoco an image is its rank among the ids and a category its class channel: those are small whatever the ids
+    are, and have their order, in which equal scores of different images are ranked.
+    """
+
+    def __init__(self, annotations: Annotations, *, sizes_of: Annotations | None = None) -> None:
+        """Evaluate against these annotations; the terciles of object sizes are those of `sizes_of`, if given."""
+        self._annotations = annotations
+        self._image_ids = np.sort(annotations.image_ids)
+        self._category_ids = annotations.category_ids
+        box_areas = _box_areas(annotations)
+        is_object = ~annotations.iscrowd
+        edges = _tercile_edges(sizes_of or annotations)
+        # A range includes both its ends: starting just above the last one, an object counts once.
+        starts = [0.0, *np.nextafter(edges, np.inf).tolist()]
+        self._tercile_areas = [list(area) for area in zip(starts, [*edges.tolist(), 1e10], strict=True)]
+        self._tercile_counts = [
+            int(np.count_nonzero(is_object & (box_areas >= low) & (box_areas <= high)))
+            for low, high in self._tercile_areas
+        ]
+
+    def evaluate(self, detections: Detections) -> dict[str, float | None]:
+        """Return COCO_METRICS, "AP_size1" to "AP_size3" (small to large) and "num_size1" to "num_size3".
+
+        The terciles are of sqrt(width x height), the counts are objects. A figure is None where no object is
+        there to be found; without detections the others are 0.
+        """
+        truth = _truth(self._annotations, self._annotations.areas)
+        found = self._found(truth, detections)
+        coco_eval = _run(truth, found)
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco_eval.summarize()
+        metrics = dict(zip(COCO_METRICS, map(_defined, np.asarray(coco_eval.stats).tolist()), strict=True))
+
+        truth = _truth(self._annotations, _box_areas(self._annotations))
+        by_size = _precision(_run(truth, found, area_ranges=self._tercile_areas))
+        for index, count in enumerate(self._tercile_counts):
+            metrics[f"AP_size{index + 1}"] = _mean(by_size[:, :, :, index, -1])
+            metrics[f"num_size{index + 1}"] = count
+        return metrics
+
+    def ap_per_category(self, detections: Detections) -> dict[int, float | None]:
+        """Return AP by category id; None for a category without an object."""
+        truth = _truth(self._annotations, self._annotations.areas)
+        precision = _precision(_run(truth, self._found(truth, detections)))
+        return {
+            category_id: _mean(precision[:, :, index, 0, -1])
+            for index, category_id in enumerate(self._category_ids.tolist())
+        }
+
+    def matches(self, detections: Detections) -> Matches:
+        """Return what each detection was matched with, from which AP follows for any choice of the images."""
+        truth = _truth(self._annotations, self._annotations.areas)
+        coco_eval = _run(truth, self._found(truth, detections), area_ranges=[[0.0, 1e10]])
+        num_thresholds = len(coco_eval.params.iou_thrs)
+        num_objects = np.zeros((len(self._image_ids), len(self._category_ids)), dtype=np.int64)
+        images, categories, scores = [], [], []
+        hits, ignored = [np.empty((num_thresholds, 0), dtype=bool)], [np.empty((num_thresholds, 0), dtype=bool)]
+        for cell in coco_eval.eval_imgs:
+            if cell is None:
+                continue
+            image, category, num_found = cell["image_id"], cell["category_id"] - 1, len(cell["dtScores"])
+            num_objects[image, category] = np.count_nonzero(~np.array(cell["gtIgnore"], dtype=bool))
+            images += [image] * num_found
+            categories += [category] * num_found
+            scores += cell["dtScores"]
+            ignored.append(np.array(cell["dtIgnore"], dtype=bool).reshape(num_thresholds, num_found))
+            hits.append(np.array(cell["dtMatched"], dtype=bool).reshape(num_thresholds, num_found) & ~ignored[-1])
+        return Matches(
+            images=np.array(images, dtype=np.int64),
+            categories=np.array(categories, dtype=np.int64),
+            scores=np.array(scores, dtype=np.float64),
+            hits=np.concatenate(hits, axis=1),
+            ignored=np.concatenate(ignored, axis=1),
+            num_objects=num_objects,
+        )
+
+    def _found(self, truth: COCO, detections: Detections) -> COCO:
+        unknown = np.setdiff1d(detections.image_ids, self._image_ids)
+        assert not len(unknown), f"detections of images that are not evaluated: {unknown[:5].tolist()}"
+        rows = np.column_stack(
+            [
+                np.searchsorted(self._image_ids, detections.image_ids),
+                detections.boxes_xywh,
+                detections.scores,
+                np.searchsorted(self._category_ids, detections.category_ids) + 1,
+            ]
+        )
+        # As pycocotools has it, a category without a place in the annotations is not evaluated.
+        is_known = np.isin(detections.category_ids, self._category_ids)
+        return truth.load_res(rows[is_known])
+
+
+def _tercile_edges(annotations: Annotations) -> NDArray[np.float64]:
+    """Return the two box areas that part the objects into thirds."""
+    objects = _box_areas(annotations)[~annotations.iscrowd]
+    return np.quantile(objects, [1 / 3, 2 / 3]) if len(objects) else np.zeros(2)
+
+
+def _box_areas(annotations: Annotations) -> NDArray[np.float64]:
+    areas: NDArray[np.float64] = annotations.boxes_xywh[:, 2] * annotations.boxes_xywh[:, 3]
+    return areas
+
+
+def _truth(annotations: Annotations, areas: NDArray[np.float64]) -> COCO:
+    image_of_box = np.repeat(annotations.image_ids, np.diff(annotations.box_offsets))
+    return COCO.from_arrays(
+        [{"id": rank} for rank in range(len(annotations.image_ids))],
+        [{"id": label, "name": str(label)} for label in range(1, len(annotations.category_ids) + 1)],
+        image_ids=np.searchsorted(np.sort(annotations.image_ids), image_of_box),
+        category_ids=annotations.labels,
+        boxes=annotations.boxes_xywh,
+        area=areas,
+        iscrowd=annotations.iscrowd,
+    )
+
+
+def _run(truth: COCO, found: COCO, *, area_ranges: list[list[float]] | None = None) -> COCOeval:
+    coco_eval = COCOeval(truth, found, "bbox")
+    if area_ranges is not None:
+        coco_eval.params.area_rng = area_ranges
+        coco_eval.params.max_dets = [MAX_DETECTIONS]
+    coco_eval.evaluate()
+    coco_eval.accumulate()
+    return coco_eval
+
+
+def _precision(coco_eval: COCOeval) -> NDArray[np.float64]:
+    """Return precision by (IoU, recall, category, area range, max detections)."""
+    assert coco_eval.eval is not None
+    precision: NDArray[np.float64] = coco_eval.eval["precision"]
+    return precision
+
+
+def _mean(precision: NDArray[np.float64]) -> float | None:
+    """Average what is defined; the rest is marked by -1."""
+    defined = precision[precision > -1]
+    return float(defined.mean()) if defined.size else None
+
+
+def _defined(value: float) -> float | None:
+    return None if value < 0 else value

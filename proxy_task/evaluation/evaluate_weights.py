@@ -1,0 +1,75 @@
+"""A detector from a weights file, measured on the val images of a COCO-format data set; nothing is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from spinenas.proxy_task.config import DataConfig, EvalConfig
+from spinenas.proxy_task.data.annotation_cache import open_annotations
+from spinenas.proxy_task.data.annotations import Annotations
+from spinenas.proxy_task.data.cache_folder import cache_root
+from spinenas.proxy_task.data.image_cache import open_cache
+from spinenas.proxy_task.data.labelled_images import labelled
+from spinenas.proxy_task.data.layout import find_split
+from spinenas.proxy_task.data.synthetic import with_built_in
+from spinenas.proxy_task.detector.retinanet import RetinaNet
+from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
+from spinenas.proxy_task.evaluation.detect import detect
+from spinenas.proxy_task.evaluation.detections import on_originals
+from spinenas.proxy_task.training.device import choose_device
+from spinenas.proxy_task.training.train import Diverged
+from spinenas.proxy_task.weights.weights_file import DetectorSpec
+from spinenas.space.errors import UserError
+
+
+def evaluate_weights(
+    network: RetinaNet, spec: DetectorSpec, data: DataConfig, config: EvalConfig
+) -> dict[str, float | None]:
+    """Return COCO's 12 metrics and the AP by size terciles of the data set itself.
+
+    Args:
+        network, spec: as `load_detector` returns them; size, number format and decoding are the spec's, float32.
+        data: whose val split.
+        config: thresholds.
+
+    Raises:
+        UserError: where the data has a category that the weights do not know, or cannot be read, or the weights
+            are no numbers.
+    """
+    paths = find_split(with_built_in(data, spec.image_size_pixels), "val")
+    root = cache_root(data.cache_folder)
+    annotations = open_annotations(paths.annotations, paths.images, root)
+    _check_categories(annotations, spec, str(paths.annotations))
+    cache = open_cache(annotations, spec.image_size_pixels, root)
+    device = choose_device()
+    try:
+        found = detect(
+            network.to(device),
+            labelled(annotations, cache),
+            np.arange(len(annotations.image_ids)),
+            device=device,
+            config=replace(config, plus_one_decoding=spec.plus_one_decoding),
+            dtype="float32",
+        )
+    except Diverged as error:
+        raise UserError(f"with these weights {error}; use others") from error
+    return CocoEvaluator(annotations).evaluate(on_originals(found, annotations, cache, np.array(spec.category_ids)))
+
+
+def _check_categories(annotations: Annotations, spec: DetectorSpec, file: str) -> None:
+    """Refuse data whose category ids mean something else than the weights' class channels."""
+    known = dict(zip(spec.category_ids, spec.category_names, strict=True))
+    for category_id, name in zip(annotations.category_ids.tolist(), annotations.category_names, strict=True):
+        if category_id not in known:
+            raise UserError(
+                f"{file} has category id {category_id}, which these weights have no channel for; "
+                f"they know {len(known)} categories: use data with the same ids"
+            )
+        theirs = known[category_id]
+        if theirs and name and theirs.casefold() != name.casefold():
+            raise UserError(
+                f"category id {category_id} is {name!r} in {file} and {theirs!r} to these weights; "
+                "use data with the same categories"
+            )

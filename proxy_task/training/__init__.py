@@ -1,0 +1,1 @@
+"""Training a detector: the loop, augmentation, batches, compilation, checkpoints, and the device."""

@@ -1,0 +1,1 @@
+"""Weights files: detectors as safetensors, backbones for other programs."""

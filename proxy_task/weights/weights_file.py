@@ -1,0 +1,196 @@
+"""A trained detector as one file: safetensors with all in it that is needed to build the network again.
+
+Tensors have the names of the network's state dict; one JSON text in the file's metadata says what the network is.
+Nothing in such a file is executed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from spinenas.proxy_task.config import HeadConfig, is_image_size
+from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet
+from spinenas.proxy_task.weights.coco_categories import COCO_CATEGORIES
+from spinenas.results.storage.atomic_write import write_bytes_atomically
+from spinenas.space.baseline import architecture_from_text
+from spinenas.space.dialect import dialect_named
+from spinenas.space.errors import UserError
+from spinenas.space.published import PublishedModel
+from spinenas.space.scaling import Scaling
+from spinenas.space.tensorflow.weights import mismatches
+
+SCHEMA = "spinenas-weights/1"
+_KEY = "spinenas"
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorSpec:
+    """What a detector is, without its weights.
+
+    Attributes:
+        name: what it is called.
+        architecture: text of a genotype or a baseline.
+        scaling: width, alpha and repeats.
+        head: towers and anchors.
+        category_ids: class channel i + 1 stands for the i-th of them; channel 0 is unused.
+        category_names: their names, "" where there is none.
+        image_size_pixels: side of the square input it was trained for.
+        dialect, activation, bn_momentum, bn_eps: as `build_backbone` takes them.
+        plus_one_decoding: whether its boxes are decoded in the "+1 pixel" convention.
+    """
+
+    name: str
+    architecture: str
+    scaling: Scaling
+    head: HeadConfig
+    category_ids: tuple[int, ...]
+    category_names: tuple[str, ...]
+    image_size_pixels: int
+    dialect: str = "tensorflow/tpu"
+    activation: str = "relu"
+    bn_momentum: float | None = None
+    bn_eps: float | None = None
+    plus_one_decoding: bool = False
+
+    def __post_init__(self) -> None:
+        dialect_named(self.dialect)
+        architecture_from_text(self.architecture)
+        if len(set(self.category_ids)) != len(self.category_ids) or len(self.category_names) != len(self.category_ids):
+            raise UserError("its category ids are not distinct, or there is not one name for each")
+        if not is_image_size(self.image_size_pixels):
+            raise UserError(f"its image size is {self.image_size_pixels}; a multiple of 32 of at least 96 is wanted")
+        if self.bn_eps is not None and not self.bn_eps > 0:
+            raise UserError(f"its bn_eps is {self.bn_eps}; a positive number is wanted")
+
+    def is_of(self, model: PublishedModel) -> bool:
+        """Whether this is the published detector, up to dialect and activation."""
+        published = published_detector(model, dialect=self.dialect, activation=self.activation)
+        return replace(published, name=self.name, bn_momentum=self.bn_momentum, bn_eps=self.bn_eps) == self
+
+    def build(self, *, stochastic_depth: float = 0.0, generator: torch.Generator | None = None) -> RetinaNet:
+        """Build the network with fresh weights, as `build_retinanet` does. Raises UserError."""
+        return build_retinanet(
+            architecture_from_text(self.architecture),
+            self.scaling,
+            self.head,
+            class_channels=len(self.category_ids) + 1,
+            dialect=self.dialect,
+            activation=self.activation,
+            bn_momentum=self.bn_momentum,
+            bn_eps=self.bn_eps,
+            stochastic_depth=stochastic_depth,
+            generator=generator,
+        )
+
+
+def published_detector(
+    model: PublishedModel, *, dialect: str, activation: str, bn_eps: float | None = None
+) -> DetectorSpec:
+    """What released weights of a published model belong to: 91 class channels, head and anchors as published.
+
+    A class channel is a COCO category id; ten of the ids 1 to 90 stand for no category.
+    """
+    rules = dialect_named(dialect)
+    head = HeadConfig(
+        num_convs=model.head_convs,
+        channels=model.head_channels,
+        anchor_scale=model.anchor_scale,
+        aspect_ratios=rules.aspect_ratios,
+        separable=model.separable_head,
+    )
+    return DetectorSpec(
+        model.name,
+        model.architecture.text,
+        model.scaling,
+        head,
+        tuple(range(1, 91)),
+        tuple(COCO_CATEGORIES.get(category_id, "") for category_id in range(1, 91)),
+        model.image_size_pixels,
+        dialect=dialect,
+        activation=activation,
+        bn_eps=bn_eps,
+        plus_one_decoding=rules.decode_plus_one,
+    )
+
+
+def save_detector(path: Path, network: RetinaNet, spec: DetectorSpec) -> None:
+    """Write a detector, whole or not at all. Raises UserError where that cannot be done."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    document = {"schema": SCHEMA, **asdict(spec)}
+    try:
+        write_bytes_atomically(path, save(tensors, {_KEY: json.dumps(document)}))
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another folder, or make room") from error
+
+
+def load_detector(path: Path) -> tuple[RetinaNet, DetectorSpec]:
+    """Read what `save_detector` wrote, in evaluation mode on the CPU. Raises UserError."""
+    spec = read_spec(path)
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        network = spec.build()
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    wanted, found = ({name: tuple(t.shape) for name, t in each.items()} for each in (network.state_dict(), tensors))
+    missing, extra, wrong = mismatches(wanted, found)
+    for what, names in (("has no", missing), ("has the unknown", extra), ("has another shape of", wrong)):
+        if names:
+            raise UserError(
+                f"{path} is not of the network that it names: it {what} {names[0]}"
+                f"{f' and {len(names) - 1} more' if len(names) > 1 else ''}; write it again"
+            )
+    network.load_state_dict(tensors)
+    return network.eval(), spec
+
+
+def read_spec(path: Path) -> DetectorSpec:
+    """Read what network a file's weights are of. Raises UserError."""
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+    return _spec_of(metadata, path)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {path}; name a weights file") from error
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is no whole safetensors file ({error}); name another, or fetch it again") from error
+
+
+def _spec_of(metadata: Mapping[str, str], path: Path) -> DetectorSpec:
+    try:
+        document: Any = json.loads(metadata.get(_KEY, "null"))
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
+        raise UserError(
+            f"{path} does not say what network its weights are of ({_KEY} of schema {SCHEMA} in its metadata); "
+            "name a file that spinenas has written"
+        )
+    unknown = document.keys() - {field.name for field in fields(DetectorSpec)}
+    if unknown:
+        raise UserError(
+            f"{path} describes its network with the unknown {min(unknown)!r}; read it with a newer spinenas"
+        )
+    try:
+        return pydantic.TypeAdapter(DetectorSpec).validate_python(document)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = "".join(f"{part}: " for part in first["loc"])
+        what = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{path} describes no network: {where}{what}; write it again") from error

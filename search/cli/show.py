@@ -1,0 +1,82 @@
+"""`spinenas show`: the blocks of an architecture as a table and as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from spinenas.search.cli.options import format_options, print_rows, target_argument
+
+if TYPE_CHECKING:
+    from spinenas.search.cli.target import Target
+
+
+@click.command()
+@target_argument
+@click.option("--draw", type=click.Path(path_type=Path), metavar="FILE", help="Draw it as well: FILE.svg or FILE.png.")
+@click.option(
+    "--beside", metavar="OTHER", help='Draw it with another, what differs marked: NAME, FILE or "RUN NUMBER".'
+)
+@click.option("--force", is_flag=True, help="Replace an existing picture.")
+@format_options
+def show(target: tuple[str, ...], draw: Path | None, beside: str | None, force: bool, format: str | None) -> None:
+    """Print the blocks of an architecture: a trial's, a published one's, or a file's, with their costs.
+
+    Of a published model it gives the published figures and their source beside ours; without a TARGET, a table of
+    all of them. Of a failed trial it says why; with --json, the traceback follows on stderr.
+
+    A picture has the blocks in order and by level, as the paper draws them; two are compared position by position.
+    """
+    from spinenas.search.cli.target import find_target, published_rows
+
+    if draw is None and (beside is not None or force):
+        raise click.UsageError("--beside and --force are about a picture; name its file with --draw")
+    if draw is not None and not target:
+        raise click.UsageError("a picture is of one architecture; name it before --draw")
+    if not target:
+        _print_published(published_rows(), format)
+        return
+    found = find_target(target)
+    if draw is not None:
+        _draw(found, draw, beside, force)
+    click.echo(f"{found.name}: {found.describe()}", err=format is not None)
+    failure = found.record and found.record.failure
+    if failure and failure.traceback and format == "json":
+        click.echo(failure.traceback.rstrip(), err=True)
+    print_rows(found.block_rows(), format, {"params": "millions", "madds": "billions"})
+
+
+def _draw(found: Target, path: Path, beside: str | None, force: bool) -> None:
+    """Write the picture of an architecture, or of two."""
+    from spinenas.results.pictures.architecture import draw, draw_pair
+    from spinenas.results.pictures.picture_file import check_picture_path, write_picture
+    from spinenas.search.cli.target import find_target
+
+    check_picture_path(path, force=force)
+    if beside is None:
+        svg = draw(found.subject())
+    else:
+        # A trial is named as a run and a number; the name of a file may have spaces.
+        words = (beside,) if Path(beside).exists() else tuple(beside.rsplit(" ", 1))
+        svg = draw_pair(found.subject(), find_target(words).subject())
+    write_picture(svg, path, force=force)
+    click.echo(f"drew {found.name} in {path}", err=True)
+
+
+def _print_published(rows: list[dict[str, Any]], format: str | None) -> None:
+    columns = {
+        "params": "millions",
+        "published_params": "millions",
+        "params_ratio": "figure",
+        "madds": "billions",
+        "published_madds": "billions",
+        "madds_ratio": "figure",
+        "baseline_ratio": "figure",
+        "published_ap": "figure",
+        "published_ap_test_dev": "figure",
+    }
+    if format is None:
+        rows = [{name: value for name, value in row.items() if name != "source"} for row in rows]
+    print_rows(rows, format, columns)

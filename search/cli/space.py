@@ -1,0 +1,74 @@
+"""`spinenas space`: looking at search spaces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from spinenas.search.cli.options import format_options, print_rows
+
+if TYPE_CHECKING:
+    from spinenas.space.search_space import SearchSpace
+
+
+@click.group()
+def space() -> None:
+    """Look at search spaces."""
+
+
+@space.command()
+@click.argument("name", metavar="PRESET|SPACE")
+@format_options
+def describe(name: str, format: str | None) -> None:
+    """Print the rules and the size of a space."""
+    chosen = _space(name)
+    rows: list[dict[str, Any]] = [
+        {"what": "name", "value": chosen.name},
+        {"what": "rules", "value": chosen.identity},
+        {"what": "decisions", "value": len(chosen.decisions)},
+        {"what": "decision vectors", "value": chosen.num_vectors()},
+        {"what": "genotypes", "value": chosen.size()},
+    ]
+    print_rows(rows, format, {})
+
+
+@space.command()
+@click.argument("name", metavar="PRESET|SPACE")
+@click.option("-n", "count", type=click.IntRange(min=1), default=5, show_default=True, help="How many.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@format_options
+def sample(name: str, count: int, seed: int, format: str | None) -> None:
+    """Print random genotypes, every decision drawn uniformly."""
+    from spinenas.space.graph import dead_blocks
+    from spinenas.space.random_streams import generator
+
+    chosen = _space(name)
+    rows = []
+    for number in range(count):
+        genotype = chosen.sample(generator(seed, "space/sample", number))
+        dead = " ".join(map(str, dead_blocks(genotype)))
+        rows.append({"key": genotype.key, "dead": dead or None, "genotype": genotype.text})
+    print_rows(rows, format, {})
+
+
+@space.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--space", "name", default="spinenet49", show_default=True, metavar="PRESET|SPACE", help="Whose rules.")
+def check(file: Path, name: str) -> None:
+    """Check an exported genotype against the rules of a space."""
+    from spinenas.results.export.architecture_files import read_genotype
+
+    chosen = _space(name)
+    genotype = read_genotype(file)
+    chosen.check(genotype)
+    click.echo(f"{genotype.key} is a genotype of {chosen.name}")
+
+
+def _space(name: str) -> SearchSpace:
+    """Return the space of a preset, or by its own name. Raises UserError."""
+    from spinenas.search.config.presets import PRESETS
+    from spinenas.space.search_space import space_by_name
+
+    return space_by_name(PRESETS[name].space.name if name in PRESETS else name)

@@ -1,0 +1,72 @@
+"""Checks plain data against configuration dataclasses, and says what is wrong in one sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from spinenas.space.errors import UserError, nearest
+
+T = TypeVar("T")
+
+
+@cache
+def _adapter(config: type[T]) -> TypeAdapter[tuple[T]]:
+    # The tuple makes TypeAdapter accept a configuration for plain dataclasses.
+    return TypeAdapter(tuple[config], config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))  # type: ignore[valid-type]
+
+
+def checked(config: type[T], data: Mapping[str, Any]) -> T:
+    """Make a configuration dataclass from plain data. Raises UserError naming the first key that is wrong."""
+    # Strict mode reads JSON text: tables become dataclasses and lists become tuples. Integers become floats where
+    # needed, and nothing else is converted.
+    try:
+        return _adapter(config).validate_json(json.dumps([data], default=str))[0]
+    except ValidationError as error:
+        raise UserError(_sentence(config, error)) from None
+
+
+def _sentence(config: type, error: ValidationError) -> str:
+    """Return the first problem as a sentence with its key, and how many more there are."""
+    problems = error.errors()
+    problem = problems[0]
+    path = tuple(str(part) for part in problem["loc"][1:])
+    key = ".".join(path)
+    if problem["type"] == "unexpected_keyword_argument":
+        text = f"configuration key {key!r} is unknown{_nearest_key(config, path)}"
+    elif problem["type"] == "missing":
+        text = f"configuration key {key!r} is missing; give it a value"
+    elif isinstance(cause := problem.get("ctx", {}).get("error"), UserError):
+        text = str(cause)
+    else:
+        rule = problem["msg"].replace("Input should", "it should")
+        text = f"configuration key {key!r} is {problem['input']!r}; {rule}"
+    return text + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+
+
+def _nearest_key(config: type, path: tuple[str, ...]) -> str:
+    keys = list(dotted_keys(config))
+    same_name = [key for key in keys if key.split(".")[-1] == path[-1]]
+    if same_name:
+        return f"; did you mean {' or '.join(map(repr, same_name))}?"
+    parent = ".".join(path[:-1])
+    return nearest(".".join(path), [key for key in keys if key.rpartition(".")[0] == parent])
+
+
+def dotted_keys(part: type, prefix: str = "") -> Iterator[str]:
+    """Every key of a configuration dataclass, those of its parts included."""
+    for name, hint in typing.get_type_hints(part).items():
+        yield prefix + name
+        for option in _alternatives(hint):
+            if isinstance(option, type) and dataclasses.is_dataclass(option):
+                yield from dotted_keys(option, f"{prefix}{name}.")
+
+
+def _alternatives(hint: Any) -> Iterable[Any]:
+    return [option for option in typing.get_args(hint) or (hint,) if isinstance(option, type)]

@@ -1,0 +1,1 @@
+"""Comparing controllers on objectives that cost microseconds."""

@@ -1,0 +1,283 @@
+"""Controllers compared on landscapes: many cells on all cores, kept as they end, and tables of what came out.
+
+The unit of every test is the landscape: seeds of one landscape are averaged first.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from spinenas.controller.registry import CONTROLLERS
+from spinenas.search.controller_bench.landscapes import FAMILIES
+from spinenas.search.controller_bench.simulated_search import BY_MADDS, ROWS, TABLE, Cell, checkpoints, run_cell
+from spinenas.space.errors import UserError, nearest
+
+COMPARED = ("random", BY_MADDS, "local", "evolution", "screened", "reinforce", "ppo", "hybrid")
+NOISES = (0.15, 0.35, 0.6)
+TARGET = "reinforce"
+"""Whose value at the end of the budget is what the others are to reach."""
+MOST_SEEDS = 1000
+"""Searches of a landscape."""
+GOAL_SHARE = 0.35
+"""Of the budget, within which they are to reach it."""
+
+
+def cells(
+    controllers: Sequence[str],
+    *,
+    num_landscapes: int,
+    first_landscape: int,
+    num_seeds: int,
+    workers: int,
+    budget: int,
+    table: str | None = None,
+    rows: bool = False,
+) -> list[Cell]:
+    """Return the cells of a comparison. Raises UserError.
+
+    Landscapes take turns of the families, and of NOISES; each has seeds of its own, since landscapes on which the same
+    random networks come first would not be independent. With `rows`, the networks of the table are all there is, and
+    each landscape is the same one with other seeds.
+    """
+    if num_seeds > MOST_SEEDS:
+        raise UserError(f"{num_seeds} seeds were asked for; ask for {MOST_SEEDS} at most")
+    for name in controllers:
+        if name != BY_MADDS and (name not in CONTROLLERS or name == "plan"):
+            known = {*CONTROLLERS, BY_MADDS} - {"plan"}
+            raise UserError(f"controller {name!r} cannot be compared{nearest(name, known)}")
+    if rows:
+        return [
+            Cell(controller, ROWS, number, number * MOST_SEEDS + seed, workers, noise=0.0, budget=budget, table=table)
+            for number, seed, controller in product(
+                range(first_landscape, first_landscape + num_landscapes), range(num_seeds), controllers
+            )
+        ]
+    families = [*FAMILIES, *([TABLE] if table else [])]
+    return [
+        Cell(
+            controller=controller,
+            family=families[number % len(families)],
+            landscape=number,
+            seed=number * MOST_SEEDS + seed,
+            workers=workers,
+            noise=NOISES[number // len(families) % len(NOISES)],
+            budget=budget,
+            table=table if families[number % len(families)] == TABLE else None,
+        )
+        for number, seed, controller in product(
+            range(first_landscape, first_landscape + num_landscapes), range(num_seeds), controllers
+        )
+    ]
+
+
+def run_cells(
+    wanted: Sequence[Cell], path: Path, *, processes: int, note: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Return the outcomes of cells in their order; those in the file are not run again, new ones are added to it.
+
+    A cell that fails is told and left out of the file, and the others go on. Raises UserError at the end if any did,
+    when a process is killed, or if the file is not one of outcomes.
+    """
+    known = _read(path)
+    missing = [cell for cell in wanted if _name(cell.identity()) not in known]
+    note(f"{len(wanted) - len(missing)} of {len(wanted)} searches are in {path}")
+    if missing:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _end_line(path)
+        os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # of the processes that are begun now
+        context = multiprocessing.get_context("spawn")
+        failures, others = [], set(multiprocessing.active_children())
+        pool = ProcessPoolExecutor(min(processes, len(missing)), mp_context=context)
+        try:
+            running = {pool.submit(run_cell, cell): cell for cell in missing}
+            with path.open("a") as file:
+                for number, done in enumerate(as_completed(running), start=1):
+                    cell = running[done]
+                    try:
+                        outcome = done.result()
+                    except BrokenProcessPool as error:
+                        raise UserError(
+                            "a search's process was killed, perhaps for want of memory; give the command again to go "
+                            "on, with fewer --processes"
+                        ) from error
+                    except Exception as error:
+                        failures.append(
+                            f"{cell.controller} on {cell.family}-{cell.landscape}, seed {cell.seed}: {error!r}"
+                        )
+                        note(failures[-1])
+                        continue
+                    known[_name(outcome)] = outcome
+                    file.write(json.dumps(outcome, allow_nan=False) + "\n")
+                    file.flush()
+                    note(f"{number} of {len(missing)}: {outcome['controller']} on {outcome['family']}")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(multiprocessing.active_children()) - others:  # each lives a search no one waits for
+                process.terminate()
+            raise
+        pool.shutdown()
+        if failures:
+            raise UserError(f"{len(failures)} of {len(missing)} searches failed, the first one: {failures[0]}")
+    return [known[_name(cell.identity())] for cell in wanted]
+
+
+def summary(outcomes: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Return a row for each controller, best first by the median at the end of the budget.
+
+    Args:
+        outcomes: of `run_cell`, all of one budget.
+        kind: "replicated", the winner after its leaders were trained again, or "chosen", the best single result.
+
+    Each row has the median over landscapes of the true value at each checkpoint; the quartiles at the last; the first
+    checkpoint at which the median reaches TARGET's at the end; and of the last checkpoint N within GOAL_SHARE of the
+    budget "ahead at N", on how many landscapes its value there is above TARGET's at the end, and "p at N", that these
+    values are not above, by Wilcoxon's signed rank, one-sided. The gains are ranked as shares of what TARGET has, so
+    that families whose values reach further do not count for more.
+    """
+    points = [str(point) for point in checkpoints(outcomes[0]["budget"])]
+    values = _values(outcomes, kind, points)
+    rows = []
+    for name, by_point in values.items():
+        own = [outcome for outcome in outcomes if outcome["controller"] == name]
+        medians = {point: statistics.median(by_point[point].values()) for point in points}
+        low, _, high = _quartiles(by_point[points[-1]].values())
+        row: dict[str, Any] = {"controller": name, **medians, "lower quartile": low, "upper quartile": high}
+        row |= _against(values.get(TARGET), by_point, points)
+        row["duplicates"] = sum(outcome["duplicates"] for outcome in own)
+        row["ms per ask"] = statistics.median(outcome["ask_milliseconds"] for outcome in own)
+        row["ms p99"] = max(outcome["ask_milliseconds_p99"] for outcome in own)
+        row["ms per tell"] = statistics.median(outcome["tell_milliseconds"] for outcome in own)
+        rows.append(row)
+    return sorted(rows, key=lambda row: -row[points[-1]])
+
+
+def lead(outcomes: Sequence[dict[str, Any]], kind: str, name: str) -> list[dict[str, Any]]:
+    """Return how far a controller is ahead of each other one, a row for each, after as many trainings.
+
+    Each checkpoint has on how many landscapes it is ahead, and the p that it is not, as in `summary`. The controller
+    must be among those of the outcomes.
+    """
+    points = [str(point) for point in checkpoints(outcomes[0]["budget"])]
+    values = _values(outcomes, kind, points)
+    rows = []
+    for other in values:
+        if other != name:
+            ahead = {point: _ahead(values[name][point], values[other][point]) for point in points}
+            words = {point: count if p is None else f"{count}, p {p:.1g}" for point, (count, p) in ahead.items()}
+            rows.append({"over": other, **words})
+    return rows
+
+
+def by_family(
+    outcomes: Sequence[dict[str, Any]], rows_of: Callable[[Sequence[dict[str, Any]]], list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Return rows for each family of landscapes by itself, which they name."""
+    return [
+        {"family": family, **row}
+        for family in dict.fromkeys(outcome["family"] for outcome in outcomes)
+        for row in rows_of([outcome for outcome in outcomes if outcome["family"] == family])
+    ]
+
+
+def _values(
+    outcomes: Sequence[dict[str, Any]], kind: str, points: Sequence[str]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """By controller, checkpoint and landscape."""
+    found = {}
+    for name in dict.fromkeys(outcome["controller"] for outcome in outcomes):
+        own = [outcome for outcome in outcomes if outcome["controller"] == name]
+        found[name] = {point: _by_landscape(own, kind, point) for point in points}
+    return found
+
+
+def _against(
+    target: dict[str, dict[str, float]] | None, own: dict[str, dict[str, float]], points: Sequence[str]
+) -> dict[str, Any]:
+    at = [points[0], *(point for point in points if int(point) <= GOAL_SHARE * int(points[-1]))][-1]
+    ahead, p = f"ahead at {at}", f"p at {at}"
+    if target is None or target is own:
+        return {"reached at": None, ahead: None, p: None}
+    goal = target[points[-1]]
+    median = statistics.median(goal.values())
+    reached = next((point for point in points if statistics.median(own[point].values()) >= median), None)
+    count, probability = _ahead(own[at], goal)
+    return {"reached at": reached, ahead: count, p: probability}
+
+
+def _ahead(own: dict[str, float], other: dict[str, float]) -> tuple[str, float | None]:
+    """On how many landscapes one is above the other, and the p that it is not."""
+    # A share of nothing, or of less than a random network, would say nothing: one standard deviation is the least.
+    gains = [(own[landscape] - other[landscape]) / max(other[landscape], 1.0) for landscape in other]
+    count = f"{sum(gain > 0 for gain in gains)}/{len(gains)}"
+    if not any(gains):
+        return count, None
+    from scipy import stats
+
+    return count, float(stats.wilcoxon(gains, alternative="greater").pvalue)
+
+
+def of_synthetic_families(outcomes: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """Leave out landscapes learnt from a table where there are others: they are all alike, and no further evidence."""
+    return [outcome for outcome in outcomes if outcome["family"] != TABLE] or outcomes
+
+
+def _by_landscape(outcomes: Iterable[dict[str, Any]], kind: str, point: str) -> dict[str, float]:
+    """Mean over seeds for each landscape; a search without any result is worth a random network, 0."""
+    found: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        value = outcome[kind][point]
+        found.setdefault(f"{outcome['family']}-{outcome['landscape']}", []).append(0.0 if value is None else value)
+    return {landscape: statistics.fmean(each) for landscape, each in found.items()}
+
+
+def _quartiles(values: Iterable[float]) -> tuple[float, float, float]:
+    listed = list(values)
+    if len(listed) == 1:
+        return listed[0], listed[0], listed[0]
+    low, middle, high = statistics.quantiles(listed, n=4, method="inclusive")
+    return low, middle, high
+
+
+def _name(outcome: dict[str, Any]) -> str:
+    """What tells one cell from another."""
+    fields = ("controller", "family", "landscape", "seed", "workers", "noise", "budget", "space", "table", "options")
+    return json.dumps([outcome[name] for name in (*fields, "protocol")], sort_keys=True)
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    if not path.exists():
+        return {}
+    known = {}
+    lines = path.read_text().split("\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line:
+                outcome = json.loads(line)
+                known[_name(outcome)] = outcome
+        except (ValueError, KeyError, TypeError) as error:
+            if number < len(lines):  # a killed comparison leaves half a line at the end
+                raise UserError(f"line {number} of {path} is no outcome of a search; name another file") from error
+    return known
+
+
+def _end_line(path: Path) -> None:
+    """Drop half a line that a killed comparison left; a whole one without its end gets it."""
+    if not path.exists() or not (data := path.read_bytes()) or data.endswith(b"\n"):
+        return
+    begin = data.rfind(b"\n") + 1
+    try:
+        json.loads(data[begin:])
+    except ValueError:
+        os.truncate(path, begin)
+    else:
+        with path.open("ab") as file:
+            file.write(b"\n")

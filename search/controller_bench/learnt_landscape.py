@@ -1,0 +1,152 @@
+"""A landscape learnt from a table of really trained genotypes, and how well it foretells what it has not seen.
+
+What is learnt is a kernel ridge regression on walks: from each output back to the stem, at each block to any of its
+inputs with equal chance; how probable each coarsest level on the way is, by output. The kernel is the cosine of these
+figures. A predictor's features know the best of all ways, not a mean of them.
+
+What the regression does not explain is there as well, as a random function that is as large as its error on networks
+left out: a figure for each Weisfeiler-Lehman label of the network that is built. So what is smooth in the landscape is
+what was measured to be, and the rest is rugged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinenas.search.controller_bench.landscapes import Draws
+from spinenas.search.controller_bench.wl_labels import built_labels
+from spinenas.search.studies.measured_curves import measured_curves
+from spinenas.space.genotype import MAX_LEVEL, Genotype
+from spinenas.space.graph import built_graph
+from spinenas.space.random_streams import generator
+from spinenas.space.sampling import sample_without_dead_blocks
+from spinenas.space.search_space import SearchSpace
+
+Floats = NDArray[np.float64]
+
+RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+NUM_FOLDS = 10
+
+NUM_SPREAD = 100
+"""Random networks over which the random part gets the size it is to have: labels that all share make no difference."""
+
+_SIDE = MAX_LEVEL + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How well networks left out are foretold, ten-fold: 1 is perfect, 0 no better than the mean.
+
+    Attributes:
+        num_networks: in the table.
+        r2: share of the variance of networks' means that is explained.
+        kendall: tau-b of their order.
+        ridge: of RIDGES, the one with the best r2.
+        error: root of the mean squared error, in AP; the noise of the means is part of it.
+    """
+
+    num_networks: int
+    r2: float
+    kendall: float
+    ridge: float
+    error: float
+
+
+def table_score(path: Path, number: int, space: SearchSpace) -> Callable[[Genotype], float]:
+    """Return what a genotype would be worth by a table, as an AP. Raises UserError.
+
+    Args:
+        path: of the table.
+        number: of the landscape; each but 0 learns from another resample of the table's networks, and each has another
+            random part.
+        space: whose genotypes the table must hold.
+    """
+    walks, means = _learnt_from(path, space)
+    fit = _fit(walks, means)
+    kept = np.arange(len(means))
+    if number:
+        kept = np.sort(generator(number, "landscape/table").integers(len(means), size=len(means)))
+    rows = walks[kept]
+    middle = float(means[kept].mean())
+    dual = np.linalg.solve(rows @ rows.T + fit.ridge * np.eye(len(rows)), means[kept] - middle)
+    weights = dual @ rows
+    draws = Draws(f"table-{number}")
+
+    def random_part(genotype: Genotype) -> float:
+        labels = built_labels(genotype)
+        norm = math.sqrt(sum(count * count for count in labels.values()))
+        return sum(count * draws(label) for label, count in labels.items()) / norm
+
+    rng = generator(number, "landscape/table/spread")
+    spread = float(np.std([random_part(sample_without_dead_blocks(space, rng)) for _ in range(NUM_SPREAD)]))
+
+    def score(genotype: Genotype) -> float:
+        learnt = float(_walks([genotype])[0] @ weights)
+        return middle + learnt + fit.error * random_part(genotype) / spread
+
+    return score
+
+
+def measured_fit(path: Path, space: SearchSpace) -> Fit:
+    """Return how well the regression foretells networks of the table that it was not given. Raises UserError."""
+    return _fit(*_learnt_from(path, space))
+
+
+def _learnt_from(path: Path, space: SearchSpace) -> tuple[Floats, Floats]:
+    """The walks of a table's networks, and the mean AP of each."""
+    networks = measured_curves(path).networks(space, use="a landscape is learnt from").values()
+    return _walks([genotype for genotype, _ in networks]), np.array([np.mean(aps) for _, aps in networks])
+
+
+def _fit(rows: Floats, means: Floats) -> Fit:
+    from spinenas.results.stats.rank_correlation import kendall  # scipy
+
+    folds = generator(0, "landscape/folds").permutation(len(means)) % NUM_FOLDS
+    best: tuple[float, float, Floats] | None = None
+    for ridge in RIDGES:
+        foretold = np.empty(len(means))
+        for fold in range(NUM_FOLDS):
+            out, kept = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+            middle = means[kept].mean()
+            inside = rows[kept] @ rows[kept].T + ridge * np.eye(len(kept))
+            foretold[out] = middle + rows[out] @ rows[kept].T @ np.linalg.solve(inside, means[kept] - middle)
+        error = float(((foretold - means) ** 2).mean())
+        if best is None or error < best[0]:
+            best = (error, ridge, foretold)
+    assert best is not None
+    error, ridge, foretold = best
+    return Fit(
+        len(means), 1 - error / max(float(means.var()), 1e-12), kendall(foretold, means), ridge, math.sqrt(error)
+    )
+
+
+def _walks(genotypes: Sequence[Genotype]) -> Floats:
+    """How probable each coarsest level is on a random way back from each output, (number of genotypes, figures).
+
+    Rows have length 1.
+    """
+    rows = np.zeros((len(genotypes), _SIDE, _SIDE))  # by level of the output and coarsest level
+    for row, genotype in zip(rows, genotypes, strict=True):
+        graph = built_graph(genotype)
+        chances: dict[int, Floats] = {}
+        for node in graph.nodes:
+            chance = chances[node.node] = np.zeros(_SIDE)
+            if node.node < graph.num_stem:
+                chance[node.level] = 1.0
+                continue
+            sources = (*node.parents, *node.merged)
+            for source in sources:
+                chance += chances[source] / len(sources)
+            chance[node.level] = chance[: node.level + 1].sum()
+            chance[: node.level] = 0.0
+            if node.is_output:
+                row[node.level] = chance
+    found = rows.reshape(len(genotypes), -1)
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    return found

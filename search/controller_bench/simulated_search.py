@@ -1,0 +1,281 @@
+"""One search of a landscape by a controller, with simulated workers: what would have been chosen, and what it cost.
+
+Workers take random times, so that results come late and in another order; a number of them are always busy. Nothing is
+trained. Every random decision follows from the cell alone, so that a cell is the same wherever and whenever it runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import heapq
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spinenas.controller.base import Controller, Proposal, SpaceExhausted
+from spinenas.controller.registry import make_controller
+from spinenas.controller.replicates import ReplicateLeaders, num_replicates
+from spinenas.results.record import Evaluation, Failure
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.controllers import ControllerConfig
+from spinenas.search.config.parts import BudgetConfig
+from spinenas.search.controller_bench.landscapes import Landscape, make_landscape
+from spinenas.search.controller_bench.learnt_landscape import table_score
+from spinenas.search.controller_bench.tabular import AskedForRows, TableRows
+from spinenas.space.cost import backbone_cost
+from spinenas.space.errors import UserError
+from spinenas.space.genotype import Genotype
+from spinenas.space.graph import network_key
+from spinenas.space.random_streams import generator
+from spinenas.space.scaling import SCALINGS
+from spinenas.space.search_space import SearchSpace, space_by_name
+
+CHECKPOINTS = (10, 20, 30, 50, 100, 200, 300, 350, 500, 1000)
+"""Budgets that are looked at, in trials; those from a twentieth of the cell's own, and that one itself."""
+
+REPLICATE_SHARE = 0.1
+"""Of a budget, as `budget.replicate_share` has it."""
+
+TABLE = "table"
+"""The family of landscapes that are learnt from a table."""
+
+ROWS = "rows"
+"""The family in which the networks of a table are all there is (`table_rows.py`)."""
+
+BY_MADDS = "random by madds"
+"""The control that trains random networks and chooses the dearest of the backbones, whatever came out."""
+
+
+BENCH_PROTOCOL = 1
+"""Raised whenever the code changes what comes of a cell: outcomes from before are then not taken for new ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One search.
+
+    Attributes:
+        controller: a name of `CONTROLLERS`, or BY_MADDS.
+        family, landscape: of the landscape; in the family "rows" all numbers are the same one.
+        seed: of the controller and the trainings; no two landscapes of a comparison share one.
+        workers: trainings at a time.
+        noise: of a training of a mean network, in standard deviations over random networks; rows have their own.
+        budget: trainings in all.
+        space: name of the search space.
+        table: file of trainings that landscapes of the family "table" are learnt from, and those of "rows" are.
+        options: of the controller; others are those of a search with this budget.
+    """
+
+    controller: str
+    family: str
+    landscape: int
+    seed: int
+    workers: int
+    noise: float
+    budget: int
+    space: str = "spinenet49"
+    table: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def searcher(self) -> str:
+        """Who proposes."""
+        return "random" if self.controller == BY_MADDS else self.controller
+
+    def all_options(self) -> dict[str, Any]:
+        """Return the controller's options in full."""
+        config = SearchConfig(controller=ControllerConfig(self.searcher), budget=BudgetConfig(self.budget))
+        return config.resolved().controller.options() | dict(self.options)
+
+    def identity(self) -> dict[str, Any]:
+        """Return all that its outcome depends on: options in full, and what the table holds, wherever it is."""
+        return {
+            **asdict(self),
+            "options": self.all_options(),
+            "table": None if self.table is None else _digest(self.table),
+            "protocol": BENCH_PROTOCOL,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A proposal, its network, what came out, and when."""
+
+    proposal: Proposal
+    key: str
+    result: Evaluation | Failure
+
+
+def checkpoints(budget: int) -> list[int]:
+    """Return the budgets that a cell of this one is looked at with."""
+    return sorted({point for point in CHECKPOINTS if budget / 20 <= point < budget} | {budget})
+
+
+def run_cell(cell: Cell) -> dict[str, Any]:
+    """Return the cell with what came of it, as plain data.
+
+    `chosen` and `replicated` hold the true value of the network that would have been chosen at each of `checkpoints`:
+    the best single result, and, of a search that ends a tenth earlier and trains its leaders again, the best mean among
+    those that were trained twice. Values are in standard deviations over random networks. `duplicates` counts
+    proposals of a network that was proposed before.
+    """
+    space = space_by_name(cell.space)
+    landscape = _landscape(cell, space)
+    by_madds = cell.controller == BY_MADDS
+    controller = make_controller(cell.searcher, space, seed=cell.seed, **cell.all_options())
+    if isinstance(landscape, TableRows):
+        controller = AskedForRows(controller, landscape)
+    trials, ask_seconds, tell_seconds = _search(controller, landscape, cell)
+    chosen, replicated = {}, {}
+    for point in checkpoints(cell.budget):
+        chosen[str(point)] = _value(landscape, _dearest(trials[:point]) if by_madds else _best(trials[:point]))
+        replicated[str(point)] = chosen[str(point)] if by_madds else _replicated(trials, landscape, cell, point)
+    keys = [trial.key for trial in trials]
+    return {
+        **cell.identity(),
+        "chosen": chosen,
+        "replicated": replicated,
+        "num_trials": len(trials),
+        "duplicates": len(keys) - len(set(keys)),
+        "ask_milliseconds": 1000 * statistics.fmean(ask_seconds),
+        "ask_milliseconds_p99": 1000 * sorted(ask_seconds)[int(0.99 * (len(ask_seconds) - 1))],
+        "tell_milliseconds": 1000 * statistics.fmean(tell_seconds),
+    }
+
+
+@functools.cache
+def _digest(table: str) -> str:
+    try:
+        return hashlib.sha256(Path(table).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"{table} is no table of trainings ({error}); name one that was made as such") from error
+
+
+def _landscape(cell: Cell, space: SearchSpace) -> Landscape | TableRows:
+    if cell.table is None:
+        return make_landscape(cell.family, cell.landscape, space)
+    if cell.family == ROWS:
+        return TableRows(Path(cell.table), space)
+    score = table_score(Path(cell.table), cell.landscape, space)
+    return Landscape(f"{TABLE}-{cell.landscape}", space, score)
+
+
+def _search(
+    controller: Controller, landscape: Landscape | TableRows, cell: Cell
+) -> tuple[list[_Trial], list[float], list[float]]:
+    """Live a search; return its trials in the order they ended, and the processor seconds of each ask and tell."""
+    trials: list[_Trial] = []
+    ask_seconds: list[float] = []
+    tell_seconds: list[float] = []
+    busy: list[tuple[float, int, Proposal]] = []
+    now, num_asked, exhausted = 0.0, 0, False
+    while True:
+        while len(busy) < cell.workers and num_asked < cell.budget and not exhausted:
+            started = time.thread_time()
+            try:
+                proposal = controller.ask()
+            except SpaceExhausted:
+                exhausted, proposal = True, None
+            ask_seconds.append(time.thread_time() - started)
+            if proposal is None:
+                break
+            num_asked += 1
+            takes = generator(cell.seed, "bench/duration", proposal.number).lognormal(sigma=0.3)
+            heapq.heappush(busy, (now + takes, proposal.number, proposal))
+        if not busy:
+            return trials, ask_seconds, tell_seconds
+        now, _, proposal = heapq.heappop(busy)
+        result = _train(proposal, landscape, cell)
+        started = time.thread_time()
+        controller.tell(proposal.number, result)
+        tell_seconds.append(time.thread_time() - started)
+        trials.append(_Trial(proposal, network_key(proposal.genotype), result))
+
+
+def _train(proposal: Proposal, landscape: Landscape | TableRows, cell: Cell) -> Evaluation | Failure:
+    assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
+    return landscape.train(proposal.genotype, proposal.replicate, seed=cell.seed, noise=cell.noise)
+
+
+def _best(trials: Sequence[_Trial]) -> Genotype | None:
+    """The network with the highest single result."""
+    found = [
+        (trial.result.objective, -place) for place, trial in enumerate(trials) if isinstance(trial.result, Evaluation)
+    ]
+    return trials[-max(found)[1]].proposal.genotype if found else None  # type: ignore[return-value]
+
+
+def _dearest(trials: Sequence[_Trial]) -> Genotype | None:
+    """The network with the most multiply-adds in its backbone."""
+    genotypes = [trial.proposal.genotype for trial in trials if isinstance(trial.proposal.genotype, Genotype)]
+    return max(genotypes, key=lambda g: backbone_cost(g, SCALINGS["49"], 640).madds, default=None)
+
+
+def _value(landscape: Landscape | TableRows, genotype: Genotype | None) -> float | None:
+    return None if genotype is None else landscape.value(genotype)
+
+
+def _replicated(trials: Sequence[_Trial], landscape: Landscape | TableRows, cell: Cell, budget: int) -> float | None:
+    """Return the true value of the winner of a budget of which the last part trains the leaders again."""
+    searched = trials[: budget - num_replicates(budget, REPLICATE_SHARE)]
+    controller = ReplicateLeaders(_Recorded(), num_trials=budget, share=REPLICATE_SHARE)
+    objectives: dict[str, list[float]] = {}
+    genotypes: dict[str, Genotype] = {}
+
+    def learn(number: int, trial: _Trial) -> None:
+        controller.tell(number, trial.result)
+        if isinstance(trial.result, Evaluation) and isinstance(trial.proposal.genotype, Genotype):
+            objectives.setdefault(trial.key, []).append(trial.result.objective)
+            genotypes[trial.key] = trial.proposal.genotype
+
+    for number, trial in enumerate(searched):
+        controller.replay_ask(Proposal(number, trial.proposal.genotype))
+        learn(number, trial)
+    waiting: list[Proposal] = []
+    num_asked = len(searched)
+    while num_asked < budget or waiting:
+        proposal = None
+        if num_asked < budget and len(waiting) < cell.workers:
+            try:
+                proposal = controller.ask()
+            except SpaceExhausted:
+                num_asked = budget
+        if proposal is not None:
+            waiting.append(proposal)
+            num_asked += 1
+        elif waiting:
+            done = waiting.pop(0)
+            learn(done.number, _Trial(done, network_key(done.genotype), _train(done, landscape, cell)))
+        elif num_asked < budget:
+            break
+    means = {key: statistics.fmean(found) for key, found in objectives.items()}
+    twice = {key: mean for key, mean in means.items() if len(objectives[key]) > 1}
+    if not means:
+        return None
+    best = max(twice or means, key=lambda key: means[key])
+    return landscape.value(genotypes[best])
+
+
+class _Recorded:
+    """A search that has ended: it takes results, and has nothing more to propose."""
+
+    def __init__(self) -> None:
+        self._open: set[int] = set()
+
+    def ask(self) -> Proposal | None:
+        raise SpaceExhausted("the recorded search has ended")
+
+    def tell(self, number: int, result: Evaluation | Failure) -> bool:
+        is_open = number in self._open
+        self._open.discard(number)
+        return is_open
+
+    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
+        """Nothing is learnt."""
+
+    def replay_ask(self, proposal: Proposal) -> None:
+        self._open.add(proposal.number)

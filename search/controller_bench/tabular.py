@@ -1,0 +1,94 @@
+"""A table of really trained genotypes as all there is: a controller may ask for its networks alone.
+
+What a controller proposes is replaced by the network of the table that is most like it and was not asked for yet: the
+one that shares most Weisfeiler-Lehman labels of the network that is built with it. The controller takes that for its
+own proposal. Results are the table's trainings, true values the means of all trainings of a network.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from spinenas.controller.base import Controller, Proposal, SpaceExhausted
+from spinenas.results.record import Evaluation, Failure
+from spinenas.search.controller_bench.wl_labels import built_labels
+from spinenas.search.studies.measured_curves import measured_curves
+from spinenas.space.genotype import Genotype
+from spinenas.space.graph import network_key
+from spinenas.space.random_streams import generator
+from spinenas.space.search_space import SearchSpace
+
+
+class TableRows:
+    """The networks of a table that are of a space, as a landscape. Reading them raises UserError.
+
+    Attributes:
+        genotypes: by network key.
+    """
+
+    def __init__(self, path: Path, space: SearchSpace) -> None:
+        networks = measured_curves(path).networks(space, use="searches are replayed on")
+        self.genotypes = {key: genotype for key, (genotype, _) in networks.items()}
+        self._aps = {key: aps for key, (_, aps) in networks.items()}
+        means = np.array([np.mean(aps) for aps in self._aps.values()])
+        self._mean, self._spread = float(means.mean()), float(means.std())
+
+    def value(self, genotype: Genotype) -> float:
+        """Return the mean of its trainings, in standard deviations above the mean of all rows."""
+        return (float(np.mean(self._aps[network_key(genotype)])) - self._mean) / self._spread
+
+    def train(self, genotype: Genotype, replicate: int, *, seed: int, noise: float) -> Evaluation:
+        """Return one of its trainings; which comes first follows from the seed, and after the last the first again.
+
+        They have the noise they have.
+        """
+        key = network_key(genotype)
+        aps = self._aps[key]
+        order = generator(seed, f"bench/rows/{key}").permutation(len(aps))
+        return Evaluation(aps[order[replicate % len(aps)]])
+
+
+class AskedForRows:
+    """A controller whose proposals are the rows most like what another one proposes, each once.
+
+    Args:
+        controller: who searches.
+        rows: all there is.
+    """
+
+    def __init__(self, controller: Controller, rows: TableRows) -> None:
+        self._controller = controller
+        self._left = dict(rows.genotypes)
+        self._labels = {key: built_labels(genotype) for key, genotype in self._left.items()}
+
+    def ask(self) -> Proposal | None:
+        """Return the row that is most like what the controller wants. Raises SpaceExhausted."""
+        if not self._left:
+            raise SpaceExhausted("every row was asked for")
+        wanted = copy.deepcopy(self._controller).ask()
+        if wanted is None:
+            return None
+        assert isinstance(wanted.genotype, Genotype), "a search proposes genotypes"
+        labels = built_labels(wanted.genotype)
+        nearest = max(self._left, key=lambda key: (labels & self._labels[key]).total())
+        # What is said of the proposal, such as its probability, is not true of the row.
+        proposal = replace(wanted, genotype=self._left[nearest], info={})
+        self.replay_ask(proposal)
+        return proposal
+
+    def tell(self, number: int, result: Evaluation | Failure) -> bool:
+        """Pass a result on."""
+        return self._controller.tell(number, result)
+
+    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
+        """Pass archived knowledge on."""
+        self._controller.observe(genotype, evaluation)
+
+    def replay_ask(self, proposal: Proposal) -> None:
+        """Adopt a recorded proposal."""
+        self._left.pop(network_key(proposal.genotype), None)
+        self._controller.replay_ask(proposal)

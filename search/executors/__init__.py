@@ -1,0 +1,1 @@
+"""Where trials run: in this process, in Ray actors, or under Ray Tune."""

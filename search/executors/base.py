@@ -1,0 +1,178 @@
+"""What the loop and those who run its trials say to each other; nothing of how either works.
+
+Figures and results travel as events. An event belongs to one attempt of one trial, so that what arrives late or
+twice can be told from what is awaited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from spinenas.results.record import Evaluation, Failure, Fidelity
+from spinenas.space.baseline import Architecture
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One attempt at one trial.
+
+    Attributes:
+        number, attempt: which one.
+        genotype: what is trained.
+        seed: what everything random in it is derived from.
+        fidelity: how much training; None for the task's own.
+        folder: the trial's own in the run.
+        mirror: URI of the run's other place, where its checkpoints are kept then.
+        until: the epoch after which it pauses, for another attempt to go on from there; None for its end.
+    """
+
+    number: int
+    attempt: int
+    genotype: Architecture
+    seed: int
+    fidelity: Fidelity | None
+    folder: Path
+    mirror: str | None = None
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker has begun, with so many accelerators (or a part of one; a worker on CPUs counts as one)."""
+
+    number: int
+    attempt: int
+    worker: str
+    device: str
+    dtype: str
+    accelerators: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EpochDone:
+    """An epoch, counted from 1, is over."""
+
+    number: int
+    attempt: int
+    epoch: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """An attempt has come to the epoch that its job named, and its worker is free again."""
+
+    number: int
+    attempt: int
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An attempt is over.
+
+    A Failure of kind worker_lost or preempted says that the worker, not the trial, came to an end.
+    """
+
+    number: int
+    attempt: int
+    result: Evaluation | Failure
+
+
+Event = Started | EpochDone | Paused | Finished
+
+ENDS = (Paused, Finished)
+"""The events after which a worker is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What a worker has noticed and a user should know; executors pass it on as a note, the loop never sees it."""
+
+    text: str
+
+
+Note = Callable[[str], None]
+"""Where an executor says what a user should know."""
+
+
+class Task(Protocol):
+    """What measures a genotype; `spinenas.proxy_task.task.ProxyTask` is one. It is pickled to reach workers."""
+
+    @property
+    def key(self) -> str:
+        """What gives its numbers their meaning."""
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What the data is."""
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """How much training a trial is."""
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    def prepare(self) -> None:
+        """Make the data ready, before any worker starts. Raises UserError."""
+
+    def evaluate(
+        self,
+        genotype: Architecture,
+        *,
+        seed: int,
+        fidelity: Fidelity | None,
+        attempt: int,
+        folder: Path,
+        report: Callable[[int, dict[str, float]], bool],
+        until: int | None,
+    ) -> Evaluation | Failure:
+        """Train and measure; never raises for what can go wrong in a trial.
+
+        An attempt may go on where the one before it was interrupted, and then reports only the epochs after that.
+
+        Args:
+            until: the epoch after which to pause: what is returned is as of that epoch, `stopped_after` it, and the
+                next attempt goes on from there to the result it would have had. None for the end.
+        """
+
+
+class Executor(Protocol):
+    """Runs jobs somewhere, a few at a time; a context manager, made by entering and stopped by leaving."""
+
+    @property
+    def num_free(self) -> int:
+        """How many jobs may be submitted now; workers come and go."""
+
+    def submit(self, job: Job) -> None:
+        """Begin a job; at most num_free."""
+
+    def cancel(self, number: int) -> None:
+        """Stop the job of that trial, if one runs; nothing more is heard of it."""
+
+    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+        """Hand over what has happened, or return when more jobs may be submitted; waits until one of the two.
+
+        A lost worker and a trial that exceeded its time are Finished as well.
+
+        Args:
+            on_event: called with each event.
+            timeout_seconds: after which to return in any case.
+        """
+
+    def release_idle(self) -> None:
+        """Give back what idle workers hold: no new trial will come, only second attempts at those that run."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,336 @@
+"""Trials in warm Ray actors: each holds the prepared task and does one job after the other.
+
+Our own loop drives them (rather than Ray Tune), so that the journal is written before anything is acted on; and
+an actor that lives on costs a trial some milliseconds, where a fresh process costs seconds. All workers are asked
+for at once, which makes an autoscaler grow the cluster; those that have found room get jobs, whether or not the
+others ever do, and one whose machine is lost is asked for again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from spinenas.results.record import Failure, FailureKind
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.executors.base import EpochDone, Event, Finished, Job, Note, Remark, Started, Task
+from spinenas.search.executors.data_command import this_session
+from spinenas.search.executors.failure_rules import pause_seconds
+from spinenas.search.executors.ray_resources import explain_waiting
+from spinenas.search.executors.ray_session import (
+    accelerators_of,
+    is_remote,
+    options_of,
+    prepare_worker,
+    ray_session,
+    request_of,
+)
+from spinenas.search.executors.stop_signals import sigterm_waits
+from spinenas.search.executors.worker import stream_job, timeout_failure
+from spinenas.space.errors import UserError, first_line
+
+CHECK_SECONDS = 1.0
+"""How often limits and missing workers are looked at while nothing happens."""
+
+EXPLAIN_SECONDS = 5.0
+"""How long workers may be missing, and all of them, before that is looked into."""
+
+REMIND_SECONDS = 300.0
+"""How long until it is said again that there are no workers."""
+
+MAX_FAILED_STARTS = 3
+"""So many starts of workers in a row, each failed on a living machine, end a search that has no other worker."""
+
+
+class _Worker:
+    """The actor: a task that stays, and one job at a time."""
+
+    def __init__(self, name: str, gpus: float, accelerators: float, config: ExecutorConfig, session: str, task: Task):
+        prepare_worker(config, gpus, session)
+        self._name, self._accelerators, self._task = name, accelerators, task
+        self._seconds = config.trial_seconds
+
+    def where(self) -> tuple[str, int]:
+        """Return the id of its node, and how many processes were ended there for want of memory so far."""
+        return str(ray.get_runtime_context().get_node_id()), oom_kills()
+
+    def run(self, job: Job) -> Iterator[Event | Remark]:
+        yield from stream_job(self._task, job, self._name, accelerators=self._accelerators, seconds=self._seconds)
+
+
+def oom_kills() -> int:
+    """How many processes the system has ended here for want of memory; 0 where it does not say."""
+    for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
+        try:
+            lines = Path(path).read_text().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+class _Slot:
+    """A place for a worker.
+
+    Attributes:
+        state: starting (asked for), idle, busy, pausing (before it is asked for again), or released for good.
+        actor, ready: its handle, and the reference that resolves when it runs.
+        node_id: where it runs, once it does.
+        job: the one it does.
+        began, heard: when the job began, and when it last said something, in seconds of the monotonic clock.
+        epoch: the last one it told of.
+        stall_noted: whether its silence was remarked on.
+        again_at: when a pausing one is asked for again.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self.state: Literal["starting", "idle", "busy", "pausing", "released"] = "pausing"
+        self.actor: Any = None
+        self.ready: Any = None
+        self.node_id: str | None = None
+        self.job: Job | None = None
+        self.began = self.heard = self.again_at = 0.0
+        self.epoch = 0
+        self.stall_noted = False
+
+
+class RayExecutor:
+    """Runs jobs in as many actors as there are workers, or as many of them as find room."""
+
+    def __init__(self, task: Task, config: ExecutorConfig, note: Note):
+        """Run trials of a prepared task; Ray starts when the executor is entered."""
+        self._task, self._config, self._note = task, config, note
+        self._slots = [_Slot(f"worker-{index}") for index in range(config.workers)]
+        self._streams: dict[Any, _Slot] = {}  # by the stream of a job's events
+        self._num_failed_starts = 0
+        self._said_of_starts: set[str] = set()
+        self._without_workers = 0.0  # since when, in seconds of the monotonic clock
+        self._explained = ""
+        self._explained_at = 0.0
+        self._oom_kills: dict[str, int] = {}  # by node id
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> RayExecutor:
+        with ExitStack() as stack:
+            self._gpus = stack.enter_context(ray_session(self._config, self._note))
+            stack.callback(self._kill_actors)
+            self._task_reference = ray.put(self._task)
+            for slot in self._slots:
+                self._start(slot)
+            self._without_workers = time.monotonic()
+            while self.num_free == 0:
+                with sigterm_waits():
+                    self._wait(lambda event: None, CHECK_SECONDS)
+            self._cleanup = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._cleanup.close()
+
+    @property
+    def num_free(self) -> int:
+        """Workers that run and have nothing to do."""
+        return sum(slot.state == "idle" for slot in self._slots)
+
+    def submit(self, job: Job) -> None:
+        """Give the job to an idle worker."""
+        slot = next(slot for slot in self._slots if slot.state == "idle")
+        slot.state, slot.job, slot.epoch, slot.stall_noted = "busy", job, 0, False
+        slot.began = slot.heard = time.monotonic()
+        self._streams[slot.actor.run.options(num_returns="streaming").remote(job)] = slot
+
+    def cancel(self, number: int) -> None:
+        """End the worker that has this trial, and ask for another."""
+        for slot in self._slots:
+            if slot.job is not None and slot.job.number == number:
+                self._replace(slot)
+
+    def release_idle(self) -> None:
+        """End the workers that have nothing to do, and those that have not begun."""
+        for slot in self._slots:
+            if slot.state != "busy" and slot.state != "released":
+                if slot.actor is not None:
+                    ray.kill(slot.actor)
+                slot.state, slot.actor = "released", None
+
+    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+        """Hand over the next event of each job that has one, waiting until one has or a worker is there."""
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while True:
+            left = CHECK_SECONDS if deadline is None else min(CHECK_SECONDS, deadline - time.monotonic())
+            with sigterm_waits():
+                happened = self._wait(on_event, max(0.0, left))
+            if happened or (deadline is not None and time.monotonic() >= deadline):
+                return
+
+    def _wait(self, on_event: Callable[[Event], None], seconds: float) -> bool:
+        """Wait so long at most, and say whether anything has happened."""
+        starting = {slot.ready: slot for slot in self._slots if slot.state == "starting"}
+        awaited = [*self._streams, *starting]
+        if awaited:
+            first, _ = ray.wait(awaited, num_returns=1, timeout=seconds)
+            ready, _ = ray.wait(awaited, num_returns=len(awaited), timeout=0)
+            ready = list(dict.fromkeys([*first, *ready]))
+        else:
+            time.sleep(seconds)
+            ready = []
+        happened = False
+        for reference in ready:
+            if reference in starting:
+                happened |= self._started(starting[reference])
+            elif reference in self._streams:  # an event handed over before may have cancelled it
+                self._next_event(reference, on_event)
+                happened = True
+        return self._look_after_workers(on_event) or happened
+
+    def _next_event(self, stream: Any, on_event: Callable[[Event], None]) -> None:
+        slot = self._streams[stream]
+        job = slot.job
+        assert job is not None
+        try:
+            event: Event | Remark = ray.get(next(stream))
+        except RayError as error:
+            event = Finished(job.number, job.attempt, self._loss(slot, error))
+            self._replace(slot)
+        slot.heard, slot.stall_noted = time.monotonic(), False
+        if isinstance(event, Remark):
+            self._note(event.text)
+            return
+        if isinstance(event, Started):
+            slot.began = slot.heard
+        elif isinstance(event, EpochDone):
+            slot.epoch = event.epoch
+        elif slot.state == "busy":
+            del self._streams[stream]
+            slot.state, slot.job = "idle", None
+        on_event(event)
+
+    def _start(self, slot: _Slot) -> None:
+        """Ask for a worker; it is there when its reference resolves."""
+        actor_class = ray.remote(_Worker).options(**options_of(self._config, self._gpus), max_restarts=0)
+        accelerators = accelerators_of(self._config, self._gpus)
+        slot.actor = actor_class.remote(
+            slot.name, self._gpus, accelerators, self._config, this_session(), self._task_reference
+        )
+        slot.ready, slot.node_id, slot.state = slot.actor.where.remote(), None, "starting"
+
+    def _started(self, slot: _Slot) -> bool:
+        """Take the worker that was asked for, and say whether it is there; one that failed is asked for again."""
+        try:
+            slot.node_id, kills = ray.get(slot.ready)
+        except RayError as error:
+            self._start_failed(slot, error)
+            return False
+        self._oom_kills[slot.node_id] = kills
+        slot.state = "idle"
+        self._num_failed_starts = 0
+        return True
+
+    def _start_failed(self, slot: _Slot, error: RayError) -> None:
+        slot.state = "pausing"
+        if _is_lost_node(error):
+            slot.again_at = time.monotonic()
+            return
+        self._num_failed_starts += 1
+        reason = str(error).strip().splitlines()[-1]
+        said = reason.removeprefix("spinenas.space.errors.UserError: ")
+        if said == reason:
+            said += "; install spinenas and what the task needs on every machine of the cluster"
+        is_alone = not any(other.state in ("idle", "busy") for other in self._slots)
+        if is_alone and self._num_failed_starts >= min(MAX_FAILED_STARTS, len(self._slots)):
+            raise UserError(f"no Ray worker can start: {said}") from error
+        if said not in self._said_of_starts:
+            self._said_of_starts.add(said)
+            self._note(f"{slot.name} cannot start, and is tried again: {said}")
+        slot.again_at = time.monotonic() + pause_seconds(self._num_failed_starts)
+
+    def _replace(self, slot: _Slot) -> None:
+        """End a worker, whether it lives or not, and ask for another in its place."""
+        for stream in [stream for stream, of in self._streams.items() if of is slot]:
+            del self._streams[stream]
+        ray.kill(slot.actor)
+        slot.job = None
+        self._start(slot)
+
+    def _look_after_workers(self, on_event: Callable[[Event], None]) -> bool:
+        """End trials that take too long, remark on silence, ask for workers again; say whether a trial ended."""
+        now = time.monotonic()
+        ended = False
+        limit = self._config.trial_seconds
+        for slot in self._slots:
+            job = slot.job
+            if slot.state == "pausing" and now >= slot.again_at:
+                self._start(slot)
+            elif job is not None and limit is not None and now - slot.began > limit:
+                self._replace(slot)
+                on_event(Finished(job.number, job.attempt, timeout_failure(limit)))
+                ended = True
+            elif job is not None and now - slot.heard > 60 * self._config.stall_minutes and not slot.stall_noted:
+                slot.stall_noted = True
+                self._note(
+                    f"{slot.name} has said nothing for {self._config.stall_minutes:g} min, trial {job.number} is after "
+                    f"epoch {slot.epoch}; executor.trial_minutes would end a trial that hangs"
+                )
+        if any(slot.state in ("idle", "busy", "released") for slot in self._slots):
+            self._without_workers = now
+        elif now - self._without_workers > EXPLAIN_SECONDS:
+            text = "the workers have not started yet; waiting"  # on a Ray of our own all find room
+            if is_remote(self._config):
+                text = explain_waiting(request_of(self._config, self._gpus))
+            if text != self._explained or now - self._explained_at > REMIND_SECONDS:
+                self._explained, self._explained_at = text, now
+                self._note(text)
+        return ended
+
+    def _loss(self, slot: _Slot, error: RayError) -> Failure:
+        """Say what became of a worker: too large, or its process or its whole machine gone."""
+        reason = first_line(error)
+        if isinstance(error, OutOfMemoryError):
+            # Ray's memory monitor chose it; tried again, the trial would fill the machine again.
+            return Failure(FailureKind.OUT_OF_MEMORY, f"{slot.name} was ended, its machine ran out of memory: {reason}")
+        if not isinstance(error, RayActorError):
+            return Failure(FailureKind.WORKER_LOST, f"{slot.name} failed ({type(error).__name__}): {reason}")
+        if _is_lost_node(error) or slot.node_id not in _living_nodes():
+            return Failure(FailureKind.PREEMPTED, f"the machine of {slot.name} was lost")
+        if self._was_out_of_memory(slot.node_id):
+            return Failure(FailureKind.OUT_OF_MEMORY, f"the system ended {slot.name}, its machine ran out of memory")
+        return Failure(FailureKind.WORKER_LOST, f"{slot.name} died: {reason}")
+
+    def _was_out_of_memory(self, node_id: str) -> bool:
+        """Whether the system of that machine has ended a process for want of memory since a worker started there."""
+        there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        count = ray.remote(oom_kills).options(num_cpus=0, scheduling_strategy=there)
+        try:
+            kills = ray.get(count.remote(), timeout=10)
+        except RayError:
+            return False
+        before = self._oom_kills.get(node_id, kills)
+        self._oom_kills[node_id] = kills
+        return bool(kills > before)
+
+    def _kill_actors(self) -> None:
+        for slot in self._slots:
+            if slot.actor is not None:
+                ray.kill(slot.actor)
+
+
+def _is_lost_node(error: RayError) -> bool:
+    """Whether the error of an actor says that its machine, rather than its process, is gone."""
+    return isinstance(error, RayActorError) and (error.preempted or "its node has died" in str(error))
+
+
+def _living_nodes() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]

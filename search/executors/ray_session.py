@@ -1,0 +1,256 @@
+"""Connecting to Ray, and what its cluster can hold; nothing of what runs on it."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import AuthenticationError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import spinenas.space
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.executors.base import Note
+from spinenas.search.executors.data_command import run_once_per_machine
+from spinenas.search.executors.stop_signals import Terminated
+from spinenas.space.errors import UserError, first_line
+
+LOCAL = "local"
+"""The address that means a Ray of our own on this machine, as Ray has it; no address means the same."""
+
+OBJECT_STORE_BYTES = 100 * 2**20
+"""Shared memory of a Ray started here. Only the task and small events pass through it; images do not."""
+
+ANSWER_SECONDS = 120.0
+"""How long a machine may take to tell its GPU's memory: a process has to start there and load torch."""
+
+
+@contextmanager
+def ray_session(config: ExecutorConfig, note: Note) -> Iterator[float]:
+    """Connect to Ray, or start one for this search and stop it afterwards. Raises UserError.
+
+    Yields:
+        GPUs of each worker.
+    """
+    with ExitStack() as stack:
+        if not ray.is_initialized():
+            _init(config, note, stack)
+            stack.callback(ray.shutdown)
+        yield _gpus_per_worker(config, note)
+
+
+def _init(config: ExecutorConfig, note: Note, stack: ExitStack) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Of the two behaviours for workers without GPUs, this is the coming default, and silences the notice of it.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if is_remote(config):
+        if config.ship_code:
+            quiet["runtime_env"] = {"py_modules": [str(_staged_code(stack))]}
+        try:
+            _connect(address=config.address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
+            raise _refused(config, error) from error
+        if asks_for_token(ray.get_runtime_context().gcs_address) is False:
+            note(
+                f"WARNING: the Ray cluster at {config.address} takes commands from everyone who can reach it, as it "
+                "was started without RAY_AUTH_MODE=token; see docs/cluster.md, Security"
+            )
+    else:
+        # A Ray of our own has as many logical CPUs as the workers need; how many are real is the user's choice.
+        num_cpus = math.ceil(config.workers * config.cpus_per_worker)
+        # Said aloud: without an address Ray would join the cluster of RAY_ADDRESS, or one that runs on this machine.
+        _connect(
+            address=LOCAL,
+            num_cpus=max(1, num_cpus),
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            **quiet,
+        )
+
+
+def _connect(**options: Any) -> None:
+    """Do what `ray.init` does, and keep this process's answer to SIGTERM, which Ray takes for itself."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**options)
+    except SystemExit as error:
+        raise Terminated from error  # Ray's answer, while it connects
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
+
+
+def _refused(config: ExecutorConfig, error: Exception) -> UserError:
+    """Say why a cluster could not be connected to."""
+    said = first_line(error)
+    if isinstance(error, AuthenticationError):
+        return UserError(
+            f"the token of the Ray cluster at {config.address!r} cannot be read here ({said}); put it into "
+            "~/.ray/auth_token or name its file in RAY_AUTH_TOKEN_PATH"
+        )
+    if "InvalidAuthToken" in str(error.__cause__):
+        return UserError(
+            f"the Ray cluster at {config.address!r} wants a token, and refuses what this process has; set "
+            "RAY_AUTH_MODE=token and name the file with the cluster's token in RAY_AUTH_TOKEN_PATH"
+        )
+    return UserError(
+        f"no Ray cluster answers at {config.address!r} ({said}); start one with `ray start --head`, or leave the "
+        "address out"
+    )
+
+
+_ASK_WITHOUT_TOKEN = """
+import sys
+from ray._raylet import GcsClient
+from ray.exceptions import AuthenticationError
+try:
+    GcsClient(address=sys.argv[1])
+except AuthenticationError:
+    sys.exit(3)
+"""
+
+
+def asks_for_token(gcs_address: str) -> bool | None:
+    """Whether a cluster refuses who has no token, tried in a process that has none; None if that does not show."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    command = [sys.executable, "-c", _ASK_WITHOUT_TOKEN, gcs_address]
+    try:
+        ended = subprocess.run(
+            command, env=environment | {"RAY_AUTH_MODE": "disabled"}, capture_output=True, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return {0: False, 3: True}.get(ended.returncode)
+
+
+def is_remote(config: ExecutorConfig) -> bool:
+    """Whether trials run on a cluster that others started."""
+    return config.address not in (None, LOCAL)
+
+
+def _staged_code(stack: ExitStack) -> Path:
+    """Copy the installed spinenas into a temporary folder, in the form that Ray ships to workers.
+
+    The sub-packages are found by walking the installation, so that a new one needs no entry anywhere.
+
+    Returns:
+        The folder `spinenas`. It is removed when the stack is closed.
+    """
+    root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="spinenas-code-"))) / "spinenas"
+    source = Path(spinenas.space.__file__).parent.parent
+    for init in source.glob("*/__init__.py"):
+        # An editable installation lies in the repository, which has other folders too.
+        if importlib.util.find_spec(f"spinenas.{init.parent.name}") is not None:
+            shutil.copytree(init.parent, root / init.parent.name, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+def _gpus_per_worker(config: ExecutorConfig, note: Note) -> float:
+    """Return each worker's share of the GPUs; on a Ray of our own all workers must fit, as it does not grow."""
+    present = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    share = config.gpus_per_worker
+    if config.gpu_memory_gib is not None:
+        share = packed_share(config.gpu_memory_gib, _gpu_memory_gib(config.gpu_memory_gib))
+    elif share is None:
+        share = 0.0 if config.tpus_per_worker else present.get("GPU", 0.0) / config.workers
+        # Ray takes whole GPUs or a part of one; rounded down, so that all workers fit.
+        share = float(math.floor(share)) if share >= 1 else math.floor(share * 100) / 100
+        if is_remote(config) and not share and not config.tpus_per_worker:
+            note(
+                "the cluster has no GPU now, so that trials run on CPUs; "
+                "set executor.gpus_per_worker if machines with GPUs are to come"
+            )
+    for name, wanted in request_of(config, share).items():
+        if config.workers * wanted > present.get(name, 0.0) and not is_remote(config):
+            raise UserError(
+                f"{config.workers} workers with {wanted:g} {name}s each need {config.workers * wanted:g}, and Ray has "
+                f"{present.get(name, 0.0):g}; set fewer executor.workers or less of executor.{name.lower()}s_per_worker"
+            )
+    return share
+
+
+def packed_share(trial_gib: float, gpu_gib: float) -> float:
+    """Return the part of a GPU that a trial needs by its memory, in whole hundredths, of which Ray takes no less.
+
+    Raises UserError if it needs more than all of it.
+    """
+    if trial_gib > gpu_gib:
+        raise UserError(
+            f"executor.gpu_memory_gib is {trial_gib:g}, and the cluster has a GPU with {gpu_gib:.1f} GiB; "
+            "set it lower, or train smaller batches"
+        )
+    return math.ceil(100 * trial_gib / gpu_gib) / 100
+
+
+def _gpu_memory_gib(wanted: float) -> float:
+    """Ask one GPU of each machine that has any; the smallest counts. Raises UserError if there is none."""
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]  # type: ignore[no-untyped-call]
+    if not nodes:
+        raise UserError(
+            f"executor.gpu_memory_gib is {wanted:g}, and the cluster has no GPU now; start one machine with GPUs, or "
+            "set executor.gpus_per_worker instead"
+        )
+    ask = ray.remote(_own_gpu_memory_gib)
+    there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+    # The least part of a GPU, as others may hold the rest.
+    asked = [ask.options(num_cpus=0, num_gpus=0.01, scheduling_strategy=node).remote() for node in there]
+    try:
+        return float(min(ray.get(asked, timeout=ANSWER_SECONDS)))
+    except RayError as error:
+        raise UserError(
+            f"the memory of the cluster's GPUs cannot be told ({first_line(error)}); set executor.gpus_per_worker "
+            "instead of executor.gpu_memory_gib"
+        ) from error
+
+
+def _own_gpu_memory_gib() -> float:
+    from spinenas.proxy_task.training.device import accelerator_memory_gib
+
+    return accelerator_memory_gib()
+
+
+def request_of(config: ExecutorConfig, gpus: float) -> dict[str, float]:
+    """What one worker asks Ray for, by resource."""
+    wanted = {"CPU": config.cpus_per_worker, "GPU": gpus, "TPU": float(config.tpus_per_worker)}
+    return {name: amount for name, amount in wanted.items() if amount}
+
+
+def options_of(config: ExecutorConfig, gpus: float) -> dict[str, Any]:
+    """What one worker asks Ray for, as the options of an actor or a task."""
+    request = request_of(config, gpus)
+    return {"num_cpus": request.pop("CPU", 0), "num_gpus": request.pop("GPU", 0), "resources": request}
+
+
+def accelerators_of(config: ExecutorConfig, gpus: float) -> float:
+    """How many accelerators a worker has, for the books; one on CPUs counts as one."""
+    return gpus or config.tpus_per_worker or 1.0
+
+
+def prepare_worker(config: ExecutorConfig, gpus: float, session: str) -> None:
+    """In a worker, before its task is opened: see the GPUs it has reserved, and have the data. Raises UserError.
+
+    Args:
+        gpus: what it has reserved.
+        session: of the driver, for the data command.
+    """
+    if gpus == 0:  # for which Ray leaves all of them visible
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if config.gpu_memory_gib is not None:
+        from spinenas.proxy_task.training.device import limit_accelerator_memory
+
+        limit_accelerator_memory(gpus)
+    if config.data_command is not None:
+        run_once_per_machine(config.data_command, session)

@@ -1,0 +1,276 @@
+"""Trials in Ray Tune, for its loggers, callbacks and cluster features; the loop, controller and task are ours.
+
+Tune's loop runs in a thread. Its searcher hands out the jobs that were submitted; its callback hands over what
+happened and waits until our loop has acted on it, so that the journal is ahead of Tune as it is of every
+executor. Tune's own files (a table and TensorBoard logs for each trial) are in the run's folder tune/, one
+session-NNN for each time it was started; nothing is ever restored from them. spinenas must be installed on every
+machine of a cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ray import tune
+from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, Stopper, Trainable, TuneConfig, Tuner
+from ray.tune.search import Searcher
+
+from spinenas.results.record import Evaluation, Failure, FailureKind
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.executors.base import ENDS, EpochDone, Event, Finished, Job, Note, Remark, Task
+from spinenas.search.executors.data_command import this_session
+from spinenas.search.executors.ray_session import accelerators_of, prepare_worker, ray_session, request_of
+from spinenas.search.executors.worker import stream_job
+from spinenas.space.errors import UserError
+
+
+class TuneExecutor:
+    """Runs jobs as trials of one Tune experiment that never ends by itself."""
+
+    def __init__(self, task: Task, config: ExecutorConfig, folder: Path, note: Note):
+        """Run trials of a prepared task; Ray starts when the executor is entered, Tune with the first job.
+
+        Args:
+            task: what measures a genotype.
+            config: workers and their resources.
+            folder: where Tune keeps its files, an absolute path; made with the first job.
+            note: where to say what a user should know.
+        """
+        self._task, self._config, self._folder, self._note = task, config, folder, note
+        self._num_free = config.workers
+        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
+        self._acted = threading.Semaphore(0)
+        self._stopping = threading.Event()
+        self._num_to_acknowledge = 0
+        self._thread: threading.Thread | None = None
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> TuneExecutor:
+        with ExitStack() as stack:
+            self._gpus = stack.enter_context(ray_session(self._config, self._note))
+            stack.callback(self._stop)
+            self._cleanup = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._cleanup.close()
+
+    @property
+    def num_free(self) -> int:
+        """Jobs that Tune may have beside those it has; it alone knows how many of them run."""
+        return self._num_free
+
+    def submit(self, job: Job) -> None:
+        """Let Tune have the job."""
+        self._num_free -= 1
+        self._jobs.put(job)
+        if self._thread is None:  # not before: a run that cannot start leaves no files
+            self._thread = threading.Thread(target=self._run_tune, daemon=True)
+            self._thread.start()
+
+    def cancel(self, number: int) -> None:
+        """Tune runs it to its end, on its worker; the loop refuses what it says."""
+
+    def release_idle(self) -> None:
+        """Tune gives back by itself what it does not need."""
+
+    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+        """Let Tune go on, and hand over the next event."""
+        if self._num_to_acknowledge:
+            self._num_to_acknowledge -= 1
+            self._acted.release()
+        try:
+            event = self._events.get(timeout=timeout_seconds)
+        except queue.Empty:
+            return
+        if isinstance(event, BaseException):
+            raise event
+        self._num_to_acknowledge += 1
+        self._num_free += isinstance(event, ENDS)
+        on_event(event)
+
+    def _hand_over(self, event: Event | Remark | UserError) -> None:
+        """Called in Tune's thread."""
+        if isinstance(event, Remark):
+            self._note(event.text)
+        elif not self._stopping.is_set():
+            self._events.put(event)
+            self._acted.acquire()
+
+    def _run_tune(self) -> None:
+        try:
+            self._tuner().fit()
+        except BaseException as error:
+            self._events.put(error)
+
+    def _tuner(self) -> Tuner:
+        # The newer reporter prints on stdout even when it is told to be silent.
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+        session = sum(1 for _ in self._folder.glob("session-*"))
+        trainable = tune.with_resources(
+            tune.with_parameters(
+                _TaskTrainable, task=self._task, gpus=self._gpus, config=self._config, session=this_session()
+            ),
+            request_of(self._config, self._gpus),
+        )
+        return Tuner(
+            trainable,
+            tune_config=TuneConfig(
+                search_alg=_JobSearcher(self._jobs),
+                num_samples=-1,
+                # Without a limit a custom searcher keeps a single trial pending.
+                max_concurrent_trials=self._config.workers,
+                reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+            ),
+            run_config=RunConfig(
+                name=f"session-{session:03d}",
+                storage_path=str(self._folder),
+                callbacks=[_EventCallback(self._hand_over)],
+                stop=_StopAll(self._stopping),
+                checkpoint_config=CheckpointConfig(checkpoint_at_end=False),  # trials have nothing to save
+                failure_config=FailureConfig(max_failures=0),  # our loop decides what is tried again
+                verbose=0,
+            ),
+        )
+
+    def _stop(self) -> None:
+        if self._thread is None:
+            return
+        self._stopping.set()
+        self._acted.release()  # to Tune's thread, should it wait for us
+        self._thread.join(timeout=STOP_SECONDS)
+
+
+STOP_SECONDS = 10.0
+"""How long Tune gets to end its trials and write its files; it kills what has not ended by then."""
+
+
+class _Unsaved:
+    """Something that Tune pickles with its state; empty, as nothing is ever restored from that."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _StopAll(_Unsaved, Stopper):
+    """Ends all trials, and the experiment, when we are leaving."""
+
+    def __init__(self, stopping: threading.Event):
+        self._stopping = stopping
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._stopping.is_set()
+
+
+class _JobSearcher(_Unsaved, Searcher):
+    """Suggests the submitted jobs."""
+
+    def __init__(self, jobs: queue.SimpleQueue[Job]):
+        super().__init__()
+        self._jobs = jobs
+
+    def suggest(self, trial_id: str) -> Any:
+        try:
+            return {"job": self._jobs.get_nowait()}
+        except queue.Empty:
+            return None
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The callback tells."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """There is nothing to save."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """There is nothing to restore."""
+
+
+class _TaskTrainable(Trainable):
+    """A warm worker: a task that stays, one job after the other, one event for each step."""
+
+    _task: Task
+    _events: Iterator[Event | Remark]
+
+    def setup(  # type: ignore[override]
+        self, tune_config: dict[str, Any], task: Task, gpus: float, config: ExecutorConfig, session: str
+    ) -> None:
+        prepare_worker(config, gpus, session)
+        self._task = task
+        self._accelerators = accelerators_of(config, gpus)
+        self._seconds = config.trial_seconds
+        self.reset_config(tune_config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._events = stream_job(
+            self._task,
+            new_config["job"],
+            f"tune-{self.trial_id}",
+            accelerators=self._accelerators,
+            seconds=self._seconds,
+        )
+        return True
+
+    def step(self) -> dict[str, Any]:
+        event = next(self._events)
+        figures: dict[str, Any] = {}
+        if isinstance(event, EpochDone):
+            figures = {"epoch": event.epoch, **event.metrics}
+        elif isinstance(event, Finished) and isinstance(event.result, Evaluation):
+            figures = {"objective": event.result.objective}
+        return {"event": event, "done": isinstance(event, ENDS), **figures}
+
+
+class _EventCallback(_Unsaved, Callback):
+    """Tells our loop, and waits for it."""
+
+    def __init__(self, hand_over: Callable[[Event | Remark | UserError], None]):
+        self._hand_over = hand_over
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        self._hand_over(result["event"])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        job = trial.config["job"]
+        # Tune hands on no error but its text, in a file; its get_error reads where that is copied to later.
+        error = Path(trial.error_file).read_text(encoding="utf-8").partition("\n")[2].strip()
+        if "in its creation task" in error:
+            reason = error.splitlines()[-1]
+            self._hand_over(
+                UserError(
+                    f"a worker of Tune cannot start ({reason}; see {trial.error_file}); "
+                    "install spinenas and what the task needs on every machine of the cluster, and resume the run"
+                )
+            )
+        else:
+            self._hand_over(Finished(job.number, job.attempt, _loss(error)))
+
+
+def _loss(error: str) -> Failure:
+    """Say what became of a worker, from what Ray says of it: too large, or its process or its whole machine gone."""
+    reason = next(iter(error.splitlines()), "for a reason unknown")
+    if "low on memory" in error:
+        return Failure(FailureKind.OUT_OF_MEMORY, f"the worker was ended, its machine ran out of memory: {reason}")
+    # A machine that is lost does not answer; that it is dead, Ray knows some seconds later.
+    if "is unavailable" in error or "its node has died" in error:
+        return Failure(FailureKind.PREEMPTED, f"the machine of the worker was lost: {reason}")
+    return Failure(FailureKind.WORKER_LOST, f"the worker died: {reason}", error)
+
+
+def _trial_name(trial: Any) -> str:
+    job = trial.config["job"]
+    return f"{job.number:06d}-{job.attempt}"

@@ -1,0 +1,61 @@
+"""Trials one after the other in this process: the executor for debugging and for machines without Ray."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.executors.base import Event, Job, Note, Remark, Task
+from spinenas.search.executors.worker import run_job
+
+
+class SerialExecutor:
+    """Runs the submitted job inside `wait`, from its start to its end."""
+
+    def __init__(self, task: Task, config: ExecutorConfig, note: Note):
+        """Run trials of a prepared task."""
+        self._task, self._note = task, note
+        self._seconds = config.trial_seconds
+        self._job: Job | None = None
+
+    @property
+    def num_free(self) -> int:
+        """One, until a job is submitted."""
+        return int(self._job is None)
+
+    def submit(self, job: Job) -> None:
+        """Keep the job for the next wait."""
+        assert self._job is None, "a serial executor takes one job at a time"
+        self._job = job
+
+    def cancel(self, number: int) -> None:
+        """Forget the job; the loop cannot ask for this while one runs."""
+        self._job = None
+
+    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+        """Do the job, handing over its events as they happen; without one, sleep."""
+        if self._job is None:
+            time.sleep(timeout_seconds or 0)
+            return
+        job, self._job = self._job, None
+
+        def hand_over(event: Event | Remark) -> None:
+            if isinstance(event, Remark):
+                self._note(event.text)
+            else:
+                on_event(event)
+
+        run_job(self._task, job, "serial", hand_over, seconds=self._seconds)
+
+    def release_idle(self) -> None:
+        """Nothing is held."""
+
+    def __enter__(self) -> SerialExecutor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Nothing to stop."""

@@ -1,0 +1,110 @@
+"""The worker's side of an executor: runs one job and reports its events."""
+
+from __future__ import annotations
+
+import queue
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from spinenas.results.record import Evaluation, Failure, FailureKind
+from spinenas.search.executors.base import ENDS, EpochDone, Event, Finished, Job, Paused, Remark, Started, Task
+from spinenas.search.executors.trial_storage import TrialStorage
+
+
+class _TimeIsUp(BaseException):
+    """A trial has exceeded its limit; passes through a task, which turns what it catches into failures."""
+
+
+def run_job(
+    task: Task,
+    job: Job,
+    worker: str,
+    on_event: Callable[[Event | Remark], None],
+    *,
+    accelerators: float = 1.0,
+    seconds: float | None = None,
+) -> None:
+    """Do a job in this thread; whatever the task raises against its promise is a Failure of kind bug.
+
+    Args:
+        accelerators: what the worker has, for the books.
+        seconds: the time limit, which is looked at after each epoch.
+    """
+    deadline = None if seconds is None else time.monotonic() + seconds
+    storage = TrialStorage(job.folder, job.mirror)
+
+    def remark(problem: str | None) -> None:
+        if problem is not None and not _remarked:
+            _remarked.append(problem)
+            on_event(
+                Remark(
+                    f"{worker} cannot keep checkpoints, {problem}; a trial that loses its worker there starts over; "
+                    "put the run on storage that all machines see under the same path, or give it a storage.mirror"
+                )
+            )
+
+    def report(epoch: int, metrics: dict[str, float]) -> bool:
+        remark(storage.keep())  # before the report: what was reported is not done again
+        on_event(EpochDone(job.number, job.attempt, epoch, metrics))
+        if deadline is not None and time.monotonic() > deadline:
+            raise _TimeIsUp
+        return True  # nothing stops a trial early yet
+
+    result: Evaluation | Failure
+    try:
+        on_event(Started(job.number, job.attempt, worker, task.device, task.dtype, accelerators))
+        remark(storage.open())
+        result = task.evaluate(
+            job.genotype,
+            seed=job.seed,
+            fidelity=job.fidelity,
+            attempt=job.attempt,
+            folder=storage.folder,
+            report=report,
+            until=job.until,
+        )
+    except _TimeIsUp:
+        result = timeout_failure(seconds or 0.0)
+    except Exception as error:
+        result = Failure(FailureKind.BUG, str(error) or type(error).__name__, traceback.format_exc())
+    storage.close()
+    if isinstance(result, Evaluation) and result.stopped_after is not None:
+        on_event(Paused(job.number, job.attempt, result))
+    else:
+        on_event(Finished(job.number, job.attempt, result))
+
+
+_remarked: list[str] = []
+"""What this process has said of its storage: once is enough."""
+
+
+def timeout_failure(seconds: float) -> Failure:
+    """What a trial comes to that takes longer than it may."""
+    return Failure(FailureKind.TIMEOUT, f"it took longer than executor.trial_minutes, {seconds / 60:g}, allows")
+
+
+# One thread for all jobs of a worker: a new one for each would get memory pools of its own, which glibc keeps.
+_job_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trial")
+
+
+def stream_job(
+    task: Task, job: Job, worker: str, *, accelerators: float = 1.0, seconds: float | None = None
+) -> Iterator[Event | Remark]:
+    """Do a job in another thread, always the same one, and yield its events as they happen."""
+    events: queue.SimpleQueue[Event | Remark | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            run_job(task, job, worker, events.put, accelerators=accelerators, seconds=seconds)
+        finally:
+            events.put(None)  # even if what it was left by is no Exception
+
+    _job_thread.submit(run)
+    event: Event | Remark | None = None
+    while not isinstance(event, ENDS):
+        event = events.get()
+        if event is None:
+            raise RuntimeError(f"trial {job.number} was left without a result")
+        yield event

@@ -1,0 +1,1 @@
+"""What a running search shows: the display, the forecast, TensorBoard."""

@@ -1,0 +1,136 @@
+"""What is left of a search, in predicted seconds of its trials; for the display alone, no decision depends on it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from spinenas.controller.base import Proposal
+from spinenas.results.record import Fidelity
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.executors.base import Task
+from spinenas.space.baseline import Architecture
+from spinenas.space.search_space import space_by_name
+
+NUM_SAMPLED = 32
+"""Random genotypes whose mean stands for a trial that is not asked yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What trials are predicted to take.
+
+    Attributes:
+        trial_seconds: of a genotype, at a fidelity or (None) the task's own.
+        mean_seconds: of a random genotype.
+        epochs: of a trial, unless its proposal says otherwise.
+        workers: trials at a time.
+        device: device type that was calibrated.
+    """
+
+    trial_seconds: Callable[[Architecture, Fidelity | None], float]
+    mean_seconds: float
+    epochs: int
+    workers: int
+    device: str
+
+
+def forecast_for(task: Task, config: SearchConfig) -> Forecast | None:
+    """Return the forecast of a search by the calibration that is stored for its task; None if there is none.
+
+    Args:
+        task: prepared.
+    """
+    from spinenas.proxy_task.task import ProxyTask  # torch
+
+    if not isinstance(task, ProxyTask):
+        return None
+    from spinenas.proxy_task.cost_model import load_model, random_genotypes
+
+    model = load_model(task)
+    if model is None:
+        return None
+
+    def trial_seconds(genotype: Architecture, fidelity: Fidelity | None) -> float:
+        return model.predict(task, genotype, fidelity).trial_seconds
+
+    genotypes = random_genotypes(space_by_name(config.space.name), NUM_SAMPLED)
+    return Forecast(
+        trial_seconds,
+        statistics.fmean(trial_seconds(genotype, None) for genotype in genotypes),
+        task.fidelity.epochs,
+        1 if config.executor.kind == "serial" else config.executor.workers,
+        task.device,
+    )
+
+
+@dataclass(slots=True)
+class _Trial:
+    """A trial without a result: what it is predicted to take, and how many of its epochs are done."""
+
+    seconds: float
+    epochs: int
+    done: int = 0
+
+    @property
+    def seconds_done(self) -> float:
+        return self.seconds * self.done / self.epochs
+
+
+@dataclass(slots=True)
+class Workload:
+    """Work done in this session and work left, in predicted seconds: a sum over the events it was given.
+
+    A trial counts by its own prediction, one that runs by its epochs.
+    """
+
+    forecast: Forecast
+    _open: dict[int, _Trial] = field(default_factory=dict)
+    _seconds_finished: float = 0.0
+    _has_finished: bool = False
+    _seconds_asked: float = 0.0
+    _num_asked: int = 0
+    _is_elsewhere: bool = False
+
+    def ask(self, proposal: Proposal) -> None:
+        """Take a trial that has no result yet."""
+        fidelity = proposal.fidelity
+        seconds = self.forecast.trial_seconds(proposal.genotype, fidelity)
+        self._open[proposal.number] = _Trial(seconds, fidelity.epochs if fidelity else self.forecast.epochs)
+        self._seconds_asked += seconds
+        self._num_asked += 1
+
+    def add(self, event: dict[str, Any]) -> None:
+        """Take the next event of the journal."""
+        kind = event["event"]
+        if kind == "asked":
+            self.ask(Proposal.from_json(event["proposal"]))
+        elif kind == "started":
+            self._is_elsewhere |= event["device"] != self.forecast.device
+        elif kind == "epoch":
+            self._open[event["number"]].done = event["epoch"]
+        elif kind == "requeued":
+            self._open[event["number"]].done = 0
+        elif kind == "told":
+            trial = self._open.pop(event["number"])
+            self._has_finished |= "evaluation" in event
+            self._seconds_finished += trial.seconds if "evaluation" in event else trial.seconds_done
+
+    def seconds_left(self, num_left: int, elapsed_seconds: float) -> float | None:
+        """Return the time until so many trials are finished; None while nothing is known of the devices they run on.
+
+        As predicted until a trial is finished, and from then on at the pace of this session.
+
+        Args:
+            num_left: trials without a result, those not asked yet among them.
+            elapsed_seconds: since the session began.
+        """
+        mean = self._seconds_asked / self._num_asked if self._num_asked else self.forecast.mean_seconds
+        running = sum(trial.seconds_done for trial in self._open.values())
+        left = sum(trial.seconds for trial in self._open.values()) - running
+        left += max(0, num_left - len(self._open)) * mean
+        if self._has_finished:
+            return left * elapsed_seconds / (self._seconds_finished + running)
+        return None if self._is_elsewhere else left / max(1, min(self.forecast.workers, num_left))

@@ -1,0 +1,164 @@
+"""A search as TensorBoard event files, written from the journal's events beside the journal.
+
+tensorboard/search/        `search/...` by the number of results so far: what came, the best mean and its number of runs
+tensorboard/trial-NNNNNN/  `epoch/...` by epoch: what each training said of itself
+
+Events of the journal alone decide what is in these files, byte for byte, the time included: each session writes them
+anew and goes on, so that a resumed run has no step twice, and an open TensorBoard just goes on reading.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+
+from spinenas.results.storage.journal import read_events
+from spinenas.results.storage.run_state import RunState
+from spinenas.search.monitoring.base import Display
+from spinenas.search.monitoring.display import Progress
+from spinenas.search.monitoring.forecast import Forecast
+from spinenas.space.errors import UserError, first_line
+
+
+class EventRecords:
+    """From events of a journal to records of event files; what was begun must be told in order."""
+
+    def __init__(self) -> None:
+        from tensorboardX.proto.event_pb2 import Event  # it loads torch
+
+        self._event = Event
+        self._progress = Progress(num_trials=0)
+        self._runs: dict[int, str] = {}  # by trial, where its epochs go
+        self._last_epochs: dict[str, int] = {}
+        self._known: set[str] = set()
+
+    def add(self, event: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+        """Yield what follows from the next event: the file below tensorboard/, and what is to be appended to it."""
+        kind, number = event["event"], event.get("number", -1)
+        if kind == "run_started":
+            self._name = f"events.out.tfevents.{int(_seconds(event))}.spinenas"
+        elif kind == "requeued" and "fidelity" in event:  # another training, whose epochs are not to be mixed
+            self._runs[number] = f"trial-{number:06d}-attempt-{event['attempt']}"
+        elif kind == "epoch":
+            run = self._runs.setdefault(number, f"trial-{number:06d}")
+            # An attempt that was lost may have said it already; the next one says the same.
+            if event["epoch"] > self._last_epochs.get(run, 0):
+                self._last_epochs[run] = event["epoch"]
+                figures = {f"epoch/{name}": value for name, value in event["metrics"].items() if name != "epoch"}
+                yield from self._records(run, event, event["epoch"], figures)
+        self._progress.add(event)
+        if kind == "told":
+            figures = {"search/failed": self._progress.num_failed}
+            if event["status"] == "complete":
+                figures["search/objective"] = event["evaluation"]["objective"]
+            leader = self._progress.leader()
+            if leader:
+                figures |= {"search/best_mean": sum(leader) / len(leader), "search/best_runs": len(leader)}
+            yield from self._records("search", event, self._progress.num_done, figures)
+
+    def _records(
+        self, run: str, event: dict[str, Any], step: int, figures: dict[str, Any]
+    ) -> Iterator[tuple[str, bytes]]:
+        file, seconds = f"{run}/{self._name}", _seconds(event)
+        if run not in self._known:
+            self._known.add(run)
+            yield file, _record(self._event(wall_time=seconds, file_version="brain.Event:2").SerializeToString())
+        values = [
+            {"tag": tag, "simple_value": value}
+            for tag, value in sorted(figures.items())
+            if isinstance(value, int | float)
+        ]
+        summary = self._event(wall_time=seconds, step=step, summary={"value": values})
+        yield file, _record(summary.SerializeToString())
+
+
+class TensorBoardDisplay:
+    """A display that keeps event files as well; when they cannot be written it says so once, and the search goes on."""
+
+    def __init__(self, inner: Display, run: Path) -> None:
+        """Watch for another display as well; nothing is written before `begin`. Raises UserError."""
+        try:
+            import tensorboardX  # noqa: F401
+        except ImportError as error:
+            raise UserError(
+                "logging.tensorboard needs tensorboardX; pip install tensorboardX, or leave it off"
+            ) from error
+        self._inner, self._run = inner, run
+        self._records: EventRecords | None = None
+
+    def expect(self, forecast: Forecast) -> None:
+        self._inner.expect(forecast)
+
+    @contextmanager
+    def begin(self, num_trials: int, past: RunState | None) -> Iterator[None]:
+        with self._inner.begin(num_trials, past):
+            self._try(self._rewrite)
+            yield
+
+    def show(self, event: dict[str, Any]) -> None:
+        self._inner.show(event)
+        if self._records is not None:
+            self._try(lambda: self._append(event))
+
+    def note(self, text: str) -> None:
+        self._inner.note(text)
+
+    def _rewrite(self) -> None:
+        """Bring the files to where the journal is: the same bytes as before, as far as they were from it."""
+        records, contents = EventRecords(), defaultdict[str, bytearray](bytearray)
+        for event in read_events(self._run / "journal.jsonl"):
+            for file, content in records.add(event):
+                contents[file] += content
+        for path in self._folder.glob("*/events.out.tfevents.*.spinenas"):
+            if path.relative_to(self._folder).as_posix() not in contents:
+                path.unlink()
+        for file, whole in contents.items():
+            (self._folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (self._folder / file).write_bytes(whole)
+        self._records = records
+
+    def _append(self, event: dict[str, Any]) -> None:
+        assert self._records is not None
+        contents = defaultdict[str, bytearray](bytearray)
+        for file, content in self._records.add(event):
+            contents[file] += content
+        for file, addition in contents.items():
+            path = self._folder / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "ab") as opened:  # not kept open: there may be thousands of trials
+                opened.write(addition)
+
+    @property
+    def _folder(self) -> Path:
+        return self._run / "tensorboard"
+
+    def _try(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:  # whatever it is: a search does not end for its log
+            self._records = None
+            self.note(
+                f"this session logs no more for TensorBoard, resuming the run writes all of it: {first_line(error)}"
+            )
+
+
+def _seconds(event: dict[str, Any]) -> float:
+    return datetime.fromisoformat(event["at"]).timestamp()
+
+
+def _record(data: bytes) -> bytes:
+    """A TFRecord: length, its checksum, data, its checksum."""
+    length = struct.pack("<Q", len(data))
+    return length + _masked_checksum(length) + data + _masked_checksum(data)
+
+
+def _masked_checksum(data: bytes) -> bytes:
+    crc: int = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)

@@ -1,0 +1,1 @@
+"""What is written from a finished run: reports, Optuna studies, converted weights."""

@@ -1,0 +1,114 @@
+"""A run as an Optuna study in an SQLite file, which optuna-dashboard and Optuna's own plots open."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spinenas.results.record import Status, TrialRecord
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.run.run import Run
+from spinenas.space.errors import UserError
+from spinenas.space.search_space import SearchSpace, space_by_name
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+
+def write_optuna_study(run: Run, path: Path, *, force: bool = False) -> None:
+    """Write all trials of a run, under their numbers, as a study of the run's name; whole or not at all.
+
+    Parameters are the space's flat decisions, the value is AP, intermediate values are APs by epoch. A trial that waits
+    at a rung is one that runs. What else is known of it, its parents, seeds and cost, stands in its user attributes.
+    Raises UserError, also without the extra `spinenas[optuna]`.
+    """
+    if path.exists() and not force:
+        raise UserError(f"{path} exists already; choose another file, or force its replacement")
+    try:
+        import optuna
+    except ImportError as error:
+        raise UserError(
+            "an Optuna study needs Optuna, which is not installed; pip install 'spinenas[optuna]'"
+        ) from error
+    space = space_by_name(SearchConfig.from_json(run.folder.config()).space.name)
+    trials = [_trial(record, run, space) for record in run.records()]
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce the study
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            file = Path(folder) / "study.db"
+            storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
+            study = optuna.create_study(storage=storage, study_name=run.folder.path.name, direction="maximize")
+            with warnings.catch_warnings(action="ignore"):  # that it is experimental
+                study.set_metric_names(["AP"])
+            study.add_trials(trials)
+            storage.engine.dispose()
+            os.replace(file, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose a place that can be written") from error
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+def _trial(record: TrialRecord, run: Run, space: SearchSpace) -> FrozenTrial:
+    from optuna.distributions import CategoricalDistribution
+    from optuna.trial import TrialState, create_trial
+
+    states = {
+        Status.ASKED: TrialState.WAITING,
+        Status.RUNNING: TrialState.RUNNING,
+        Status.PAUSED: TrialState.RUNNING,
+        Status.COMPLETE: TrialState.COMPLETE,
+        Status.PRUNED: TrialState.PRUNED,
+        Status.FAILED: TrialState.FAIL,
+    }
+    params = {}
+    if record.genotype is not None:
+        names = [decision.name for decision in space.decisions]
+        params = dict(zip(names, space.encode(record.genotype), strict=True))
+    evaluation = record.evaluation
+    curve = run.folder.read_curve(record.number)
+    trial = create_trial(
+        state=states[record.status],
+        value=evaluation.objective if evaluation is not None and record.status is Status.COMPLETE else None,
+        params=params,
+        distributions={
+            decision.name: CategoricalDistribution(range(decision.num_options))
+            for decision in (space.decisions if params else ())
+        },
+        user_attrs=_attributes(record),
+        intermediate_values={int(entry["epoch"]): entry["AP"] for entry in curve if "AP" in entry},
+    )
+    if record.status is not Status.ASKED:
+        trial.datetime_start = _local(record.started_at or record.asked_at)
+    if trial.state.is_finished():
+        trial.datetime_complete = _local(record.finished_at) or trial.datetime_start
+    return trial
+
+
+def _attributes(record: TrialRecord) -> dict[str, Any]:
+    """What a dashboard shows beside the parameters; nothing that is not known."""
+    evaluation, failure = record.evaluation, record.failure
+    known: dict[str, Any] = {
+        "architecture": record.genotype.text if record.genotype else record.architecture,
+        "network_key": record.network_key,
+        "replicate": record.replicate,
+        "stage": str(record.stage),
+        "origin": record.origin,
+        "parent": record.parent,
+        "seed": record.seed,
+        "params": evaluation and evaluation.params,
+        "madds": evaluation and evaluation.madds,
+        "train_seconds": evaluation and evaluation.train_seconds,
+        "failure": failure and f"{failure.kind}: {failure.message}",
+    }
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _local(time: str | None) -> datetime | None:
+    """Optuna's times are local ones without a zone."""
+    return None if time is None else datetime.fromisoformat(time).astimezone(UTC).astimezone().replace(tzinfo=None)

@@ -1,0 +1,216 @@
+"""Reading a run for its report, and keeping the report of a running search current."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from spinenas.results.report.facts import RunFacts
+from spinenas.results.report.page import drawings, figures, report_page
+from spinenas.results.storage.accelerator_time import AcceleratorTime
+from spinenas.results.storage.atomic_write import write_text_atomically
+from spinenas.results.storage.journal import now, read_events
+from spinenas.results.storage.lease import is_owned
+from spinenas.results.storage.run_folder import RunFolder
+from spinenas.results.storage.run_state import Fold
+from spinenas.search.config.config import SearchConfig
+from spinenas.space.errors import UserError
+from spinenas.space.published import PUBLISHED
+
+REFERENCES = ("spinenet-49", "r0-sp53", "r23-sp30")
+"""Published architectures whose costs are shown beside those of a run."""
+
+MOST_DAMAGE = 1000
+
+
+def read_facts(path: Path) -> RunFacts:
+    """Read a run, running or not, for its report; what of it is damaged is left out. Raises UserError."""
+    folder = RunFolder.open(path)
+    # Before the journal: a search that ends in between is looked at once more.
+    owned = is_owned(path / "lease")
+    fold, taken = Fold(gaps=True), AcceleratorTime()
+    hours: dict[int, float] = {}
+    refused: Counter[str] = Counter()
+    damage: list[str] = []
+    last = ""
+    budget: dict[str, Any] = {}
+    for event in read_events(folder.journal_path, epochs=False, on_damage=damage.append):
+        try:
+            fold.add(event)
+            taken.add(event)
+        except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
+            if len(damage) < MOST_DAMAGE:
+                damage.append(str(error))
+            continue
+        last = event.get("at", last)
+        if event["event"] == "told":
+            hours[event["number"]] = taken.hours(last)
+        elif event["event"] == "refused":
+            refused[str(event.get("reason"))] += 1
+        elif event["event"] == "resumed":
+            budget |= event["changes"]
+    if damage and not fold.is_begun:
+        raise UserError(
+            f"nothing of {folder.journal_path} can be read, its first line is damaged; restore it from a copy"
+        )
+    state = fold.state()
+    config, settings = _config(folder)
+    return RunFacts(
+        name=path.resolve().name,
+        records=tuple(state.trials.values()),
+        told=state.told,
+        hours=hours,
+        total_hours=taken.hours(now() if owned else last) if last else 0.0,
+        losses=Counter(str(kind) for of_trial in state.losses.values() for kind in of_trial.elements()),
+        refused=refused,
+        damage=tuple(damage),
+        config=settings,
+        info=_or_empty(folder.run_info),
+        num_trials=budget.get("num_trials", config.budget.num_trials if config else None),
+        price_per_hour=config.budget.price_per_accelerator_hour if config else None,
+        cost_target=config.cost_target() if config else None,
+        published=_published(config, _or_empty(folder.run_info)),
+        validation=_validation(path),
+        worth=config.worth() if config else None,
+        is_over=not owned,
+        read_at=now(),
+    )
+
+
+def _or_empty(read: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
+    try:
+        return read() or {}
+    except UserError:
+        return {}
+
+
+def _config(folder: RunFolder) -> tuple[SearchConfig | None, dict[str, Any]]:
+    """The configuration, if it is one of this version, and its text in any case."""
+    settings = _or_empty(folder.config)
+    try:
+        return SearchConfig.from_json(settings), settings
+    except UserError:
+        return None, settings
+
+
+def _published(config: SearchConfig | None, info: dict[str, Any]) -> tuple[tuple[str, int, int], ...]:
+    """What published architectures cost as the detector that the run counts costs in."""
+    if config is None:
+        return ()
+    data = info.get("data")
+    categories = data.get("categories") if isinstance(data, dict) else None
+    num_categories = len(categories) if isinstance(categories, list | dict) else 90
+    target = replace(config.constraints, class_channels=num_categories + 1).cost_target(config.task)
+    costs = [(name, target.cost(PUBLISHED[name].architecture)) for name in REFERENCES]
+    return tuple((name, cost.params, cost.madds) for name, cost in costs)
+
+
+def _validation(path: Path) -> dict[str, Any] | None:
+    folder = RunFolder(path / "validation")
+    return _or_empty(folder.read_validation) or None
+
+
+def read_control(path: Path, facts: RunFacts) -> RunFacts:
+    """Read a run that another one is to be seen beside. Raises UserError if they are of different tasks."""
+    control = read_facts(path)
+    if control.task_key and facts.task_key and control.task_key != facts.task_key:
+        raise UserError(
+            f"{path} is of another task than {facts.name} ({control.task_key!r}, not {facts.task_key!r}), and their "
+            "results mean different things; name a control run through the same task"
+        )
+    return control
+
+
+def check_out(path: Path, *, force: bool) -> None:
+    """Raise UserError if a page cannot be asked for at this path."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"{path} is no page's name; end it in .html")
+    if path.exists() and not force:
+        raise UserError(f"{path} exists already; choose another file, or force its replacement")
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page, whole or not at all. Raises UserError."""
+    try:
+        write_text_atomically(path, text)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; choose a file in a folder that can be written"
+        ) from error
+
+
+def write_report(
+    run: Path, out: Path, *, control: Path | None = None, refresh_seconds: float | None = None
+) -> RunFacts:
+    """Write the report of a run as it is now, and return what it is made of. Raises UserError.
+
+    Args:
+        run: its folder.
+        out: the page; what is there is replaced.
+        control: folder of a run to see beside it.
+        refresh_seconds: of a page that is going to be replaced; dropped where the run is over.
+    """
+    facts = read_facts(run)
+    beside = None if control is None else read_control(control, facts)
+    write_page(out, report_page(facts, beside, refresh_seconds=None if facts.is_over else refresh_seconds))
+    return facts
+
+
+def watch_report(
+    run: Path,
+    out: Path,
+    *,
+    control: Path | None = None,
+    every_seconds: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Write the report again whenever the run has gone on, until nobody works on it any more. Raises UserError.
+
+    The last page written is final: it does not load itself again.
+    """
+    seen: tuple[int, bool] | None = None
+    while True:
+        now_there = _length(run), is_owned(run / "lease")
+        if now_there != seen:
+            facts = write_report(run, out, control=control, refresh_seconds=every_seconds)
+            if facts.is_over:
+                return
+            seen = now_there
+        sleep(every_seconds)
+
+
+def _length(run: Path) -> int:
+    try:
+        return (run / "journal.jsonl").stat().st_size
+    except OSError as error:
+        raise UserError(f"cannot read the journal of {run}: {error.strerror}; is the run folder whole?") from error
+
+
+def write_figures(
+    run: Path, folder: Path, *, format: str, control: Path | None = None, force: bool = False
+) -> list[Path]:
+    """Write each figure of a report as a file of its own; return them. Raises UserError.
+
+    Args:
+        format: svg or png; a PNG needs the extra `spinenas[draw]`.
+        force: whether files that exist are replaced.
+    """
+    from spinenas.results.pictures.picture_file import check_picture_path, write_picture
+
+    facts = read_facts(run)
+    beside = None if control is None else read_control(control, facts)
+    pictures = {figure.name: figure.chart.svg() for figure in figures(facts, beside)} | drawings(facts)
+    paths = {name: folder / f"{name}.{format}" for name in pictures}
+    for path in paths.values():
+        check_picture_path(path, force=force)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}; choose another place") from error
+    for name, path in paths.items():
+        write_picture(pictures[name], path, force=force)
+    return list(paths.values())

@@ -1,0 +1,39 @@
+"""A released tensorflow/tpu checkpoint as a weights file of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spinenas.proxy_task.weights.weights_file import published_detector, save_detector
+from spinenas.space.errors import UserError
+from spinenas.space.published import published
+from spinenas.space.tensorflow.checkpoint import read_checkpoint
+from spinenas.space.tensorflow.weights import is_weight, load_variables
+
+
+def convert_checkpoint(
+    checkpoint: Path, name: str, out: Path, *, activation: str, bn_eps: float | None = None, force: bool = False
+) -> None:
+    """Read a checkpoint and write FILE.safetensors, whole or not at all. Raises UserError.
+
+    Args:
+        checkpoint: prefix, index file or folder.
+        name: the published model that it is of.
+        out: the file.
+        activation: what it was trained with, "relu" or "swish"; nothing in a checkpoint says so.
+        bn_eps: epsilon of its batch norms; None for the code base's own, 1e-4.
+        force: replace an existing file.
+    """
+    model = published(name)
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out is {out}; name a file that ends in .safetensors")
+    if out.exists() and not force:
+        raise UserError(f"{out} exists already; choose another file, or force its replacement")
+    variables = read_checkpoint(checkpoint, wanted=is_weight)
+    spec = published_detector(model, dialect="tensorflow/tpu", activation=activation, bn_eps=bn_eps)
+    network = spec.build()
+    try:
+        load_variables(network, variables, names="tensorflow/tpu")
+    except UserError as error:
+        raise UserError(f"{checkpoint} is not of {name}: {error}") from error
+    save_detector(out, network, spec)

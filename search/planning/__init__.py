@@ -1,0 +1,1 @@
+"""Before a search: does everything work, and what will it take?"""

@@ -1,0 +1,108 @@
+"""What a run is made of by its configuration: task, controller, executor, mirror; nothing of what they do together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from spinenas.controller.base import Controller
+from spinenas.controller.objectives import Softened
+from spinenas.controller.registry import make_controller
+from spinenas.controller.replicates import ReplicateLeaders
+from spinenas.results.record import Stage
+from spinenas.results.storage.mirror import Mirror
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.executors.base import Executor, Note, Task
+from spinenas.search.executors.data_command import run_once_per_machine, this_session
+from spinenas.search.monitoring.base import Display
+from spinenas.search.monitoring.forecast import forecast_for
+from spinenas.search.run.val_task import ValidatingTask, ValTask
+from spinenas.space.search_space import space_by_name
+
+
+def proxy_task(config: SearchConfig) -> Task:
+    """Make the task of a configuration."""
+    from spinenas.proxy_task.task import ProxyTask  # torch
+
+    return ProxyTask(config.task, threads=config.executor.threads_per_trial)
+
+
+def prepared_task(task: Task | None, config: SearchConfig, display: Display) -> Task:
+    """Prepare the given task or, where there is none, that of the configuration, and tell what is predicted of it.
+
+    No task of a run sees val, except where the run is there to look at it.
+    """
+    chosen = task or proxy_task(config)
+    if config.controller.name == "plan" and config.controller.plan.stage == Stage.VALIDATE:
+        chosen = ValidatingTask(cast(ValTask, chosen))
+    chosen.prepare()
+    forecast = forecast_for(chosen, config) if task is None else None
+    if forecast is not None:
+        display.expect(forecast)
+    return chosen
+
+
+def fetch_data(config: SearchConfig) -> None:
+    """Run the configuration's data command on this machine. Raises UserError."""
+    if config.executor.data_command is not None:
+        run_once_per_machine(config.executor.data_command, this_session())
+
+
+def with_class_channels(config: SearchConfig, task: Task) -> SearchConfig:
+    """Know the detector whose costs count, where it is the one that the task trains on its data."""
+    constraints = config.constraints
+    num = getattr(task, "class_channels", None)
+    if not config.counts_costs or constraints.target is not None or num is None:
+        return config
+    return replace(config, constraints=replace(constraints, class_channels=num))
+
+
+def search_controller(config: SearchConfig) -> Controller:
+    """Make the controller of a search: who proposes, what results are worth, and replicates of leaders at the end."""
+    space = space_by_name(config.space.name)
+    limits = config.constraints.limits(config.task)
+    budget, target = config.budget, config.constraints.cost_target(config.task)
+    soft_cost, front_costs = config.objective.soft_cost(target), config.objective.front_costs(target)
+    if config.controller.name == "plan":
+        soft_cost = front_costs = None
+    options = config.controller.options()
+    searcher = make_controller(
+        config.controller.name, space, seed=config.seed, costs=front_costs, feasible=limits, **options
+    )
+    if soft_cost is not None:
+        searcher = Softened(searcher, soft_cost)
+    return ReplicateLeaders(
+        searcher,
+        num_trials=budget.num_trials,
+        share=budget.replicate_share,
+        worth=soft_cost,
+        front_costs=front_costs,
+    )
+
+
+def make_executor(task: Task, config: ExecutorConfig, run: Path, note: Note) -> Executor:
+    """Make the executor of a run, whose folder need not exist yet."""
+    # Imported here: Ray takes seconds, and a serial search does without.
+    if config.kind == "serial":
+        from spinenas.search.executors.serial import SerialExecutor
+
+        return SerialExecutor(task, config, note)
+    if config.kind == "ray":
+        from spinenas.search.executors.ray_actors import RayExecutor
+
+        return RayExecutor(task, config, note)
+    from spinenas.search.executors.ray_tune import TuneExecutor
+
+    return TuneExecutor(task, config, run.absolute() / "tune", note)
+
+
+def ordered_window(executor: ExecutorConfig) -> int | None:
+    """How many trials an ordered run asks ahead; None for any other. A serial run is ordered by itself."""
+    return executor.workers if executor.ordered else None
+
+
+def mirror_of(config: SearchConfig) -> Mirror | None:
+    """Return where copies of the run go; None for nowhere."""
+    return None if config.storage.mirror is None else Mirror(config.storage.mirror)

@@ -1,0 +1,360 @@
+"""Starting and resuming runs; what happens in between is the driver's matter.
+
+What happened is in the journal alone, so that a killed search is continued by folding it: `resume` replays the
+controller and goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import platform
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from spinenas.controller.base import Controller
+from spinenas.controller.registry import CONTROLLERS, make_controller
+from spinenas.results.storage.accelerator_time import AcceleratorTime
+from spinenas.results.storage.journal import SCHEMA, Journal, now, read_events
+from spinenas.results.storage.mirror import Mirror
+from spinenas.results.storage.run_folder import RunFolder
+from spinenas.results.storage.run_state import Fold, RunState
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.document import flattened
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.parts import LoggingConfig
+from spinenas.search.executors.base import Task
+from spinenas.search.executors.stop_signals import Terminated, stopped_by_sigterm
+from spinenas.search.monitoring.base import Display, SilentDisplay
+from spinenas.search.run.components import (
+    fetch_data,
+    make_executor,
+    mirror_of,
+    ordered_window,
+    prepared_task,
+    search_controller,
+    with_class_channels,
+)
+from spinenas.search.run.driver import Driver
+from spinenas.search.run.identity import check_identity, identity_of, versions
+from spinenas.search.run.run import Run
+from spinenas.search.run.salvage import salvage
+from spinenas.search.run.warm_start import known_results
+from spinenas.space.errors import UserError
+from spinenas.space.search_space import space_by_name
+
+logger = logging.getLogger(__name__)
+
+CONFIGURED_IN_PYTHON = "# This run was configured in Python; config.json has every value.\n"
+
+
+def run_search(
+    config: SearchConfig,
+    *,
+    out: str | Path,
+    task: Task | None = None,
+    display: Display | None = None,
+    config_toml: str = CONFIGURED_IN_PYTHON,
+    warm_start: Sequence[Path] = (),
+) -> Run:
+    """Search from the start. Raises UserError before anything is written.
+
+    Args:
+        config: what to search, how.
+        out: the folder of the run, which must not hold one.
+        task: what measures a genotype; None for the proxy task of the configuration.
+        display: who watches.
+        config_toml: the configuration as given, to be kept.
+        warm_start: runs of the same task whose results the controller begins with; none of their networks is trained
+            again. They are kept in this run's journal and not needed any more.
+    """
+    for sentence in config.unused():
+        logger.warning("%s", sentence)
+    config = config.resolved()
+    # Tried before anything else: a wrong option is refused before data is read. What costs are counted in may follow
+    # from the data, and so the controller of the run is made after it.
+    make_controller(config.controller.name, space_by_name(config.space.name), **config.controller.options())
+    return start_run(
+        config,
+        out=out,
+        task=task,
+        display=display,
+        config_toml=config_toml,
+        controller_for=_limited_controller,
+        warm_start=warm_start,
+    )
+
+
+def start_run(
+    config: SearchConfig,
+    *,
+    out: str | Path,
+    task: Task | None,
+    display: Display | None,
+    config_toml: str,
+    controller_for: Callable[[SearchConfig, Task], Controller],
+    kind: Literal["search", "replay"] = "search",
+    warm_start: Sequence[Path] = (),
+) -> Run:
+    """Do what `run_search` does with any controller, made when the task is prepared. Raises UserError.
+
+    Only a run of kind "search" can be resumed.
+    """
+    RunFolder.check_free(Path(out))
+    display = _with_loggers(display or SilentDisplay(), config, Path(out))
+    with stopped_by_sigterm():
+        mirror = mirror_of(config)
+        if mirror is not None and mirror.holds_run():
+            raise UserError(
+                f"{mirror.store.uri} already holds a run; go on with it by --or-resume, or give another storage.mirror"
+            )
+        fetch_data(config)
+        task = prepared_task(task, config, display)
+        config = with_class_channels(config, task)
+        controller = controller_for(config, task)
+        known = known_results(warm_start, task_key=task.key, space=space_by_name(config.space.name))
+        for observation in known:
+            controller.observe(observation.genotype, observation.evaluation)
+        if warm_start:
+            num_trainings = sum(len(observation.sources) for observation in known)
+            display.note(
+                f"warm start: {len(known)} networks are known from {num_trainings} trainings in "
+                f"{', '.join(map(str, warm_start))}; none of them is proposed again"
+            )
+        about = {
+            "kind": kind,
+            "versions": versions(),
+            "platform": platform.platform(),
+            "device": task.device,
+            "data": task.fingerprint,
+            "warm_start": [str(path) for path in warm_start],
+        }
+        # The executor first: where the workers cannot start, no folder is left that refuses the corrected command.
+        with make_executor(task, config.executor, Path(out), display.note) as executor:
+            run = identity_of(task, config) | {"versions": versions()}
+            at = now()
+            started = [
+                {"event": "run_started", "schema": SCHEMA, "at": at, "run": run},
+                *({**observation.to_event(), "at": at} for observation in known),
+            ]
+            with _begun(Path(out), config, config_toml, about, started, mirror) as (folder, journal):
+                window = ordered_window(config.executor)
+                driver = Driver(config, folder, journal, task, controller, executor, display, window=window)
+                with display.begin(config.budget.num_trials, None):
+                    _drive(driver)
+    return Run(folder)
+
+
+def _limited_controller(config: SearchConfig, task: Task) -> Controller:
+    """Make a new run's controller. Raises UserError where nothing is known that its limits allow."""
+    config.check_constraints()
+    return search_controller(config)
+
+
+@contextlib.contextmanager
+def _begun(
+    out: Path,
+    config: SearchConfig,
+    config_toml: str,
+    about: dict[str, Any],
+    started: list[dict[str, Any]],
+    mirror: Mirror | None,
+) -> Iterator[tuple[RunFolder, Journal]]:
+    """Make the folder of a run whose journal has its first events: there is no run that was not begun."""
+    with contextlib.ExitStack() as stack:
+        opened: list[Journal] = []
+
+        def begin(folder: Path) -> None:
+            journal = stack.enter_context(Journal.create(folder / "journal.jsonl", mirror=mirror))
+            for event in started[:-1]:
+                journal.append(event, sync=False)
+            journal.append(started[-1])
+            opened.append(journal)
+
+        folder = RunFolder.create(out, config_toml, config.to_json(), about, begin=begin)
+        opened[0].moved_to(folder.journal_path)
+        yield folder, opened[0]
+
+
+def resume(
+    path: str | Path,
+    *,
+    num_trials: int | None = None,
+    max_accelerator_hours: float | None = None,
+    workers: int | None = None,
+    address: str | None = None,
+    executor: ExecutorConfig | None = None,
+    logging: LoggingConfig | None = None,
+    mend: bool = False,
+    task: Task | None = None,
+    display: Display | None = None,
+) -> Run:
+    """Finish a run that was stopped, or extend one; no finished trial is repeated. Raises UserError.
+
+    Args:
+        path: the folder of the run.
+        num_trials: a larger budget in all; None for what the run has.
+        max_accelerator_hours: another limit of accelerator time in all.
+        workers: trials at a time, if other than before.
+        address: of a Ray cluster, if another than before; "local" for none.
+        executor: where and how trials run, if otherwise than before; what an ordered run depends on stays.
+        logging: what else is written of it, if other than before.
+        mend: rewrite a journal that is damaged in the middle first, a copy of which is kept.
+        task: as given to `run_search`.
+        display: who watches.
+    """
+    folder = RunFolder.open(Path(path))
+    if folder.run_info().get("kind") == "replay":
+        raise UserError(
+            f"{path} is a replay, which starts over rather than being resumed; give its `spinenas replay` command "
+            "again, with another folder or with this one removed"
+        )
+    config = SearchConfig.from_json(folder.config())
+    config = replace(config, logging=logging or config.logging)
+    display = _with_loggers(display or SilentDisplay(), config, folder.path)
+    if mend:
+        mended = salvage(
+            folder.journal_path,
+            mirror=mirror_of(config),
+            seed=config.seed,
+            window=ordered_window(config.executor),
+            make_controller=lambda state: search_controller(_with_changes(config, state.resumes)),
+        )
+        display.note(str(mended or f"{folder.journal_path} is sound, there is nothing to salvage"))
+    opened = Journal.open(folder.journal_path, mirror=mirror_of(config), on_wait=display.note)
+    with opened as journal, stopped_by_sigterm():
+        state, time_taken = _read(folder.journal_path)
+        given = {"num_trials": num_trials, "max_accelerator_hours": max_accelerator_hours}
+        changes = {name: value for name, value in given.items() if value is not None}
+        before = _with_changes(config, state.resumes)
+        config = _with_changes(before, [changes])
+        if config.budget.num_trials < before.budget.num_trials:
+            raise UserError(
+                f"{path} has a budget of {before.budget.num_trials} trials; it can be extended, not cut to {num_trials}"
+            )
+        if not state.unfinished and len(state.trials) >= config.budget.num_trials:
+            return Run(folder)
+
+        fetch_data(config)
+        task = prepared_task(task, config, display)
+        check_identity(path, state.run, identity_of(task, config))
+        controller = search_controller(config)
+        window = ordered_window(config.executor)
+        executor = executor or config.executor
+        executor = replace(executor, workers=workers or executor.workers, address=address or executor.address)
+        config = replace(config, executor=executor)
+        # Nothing is appended before the workers stand.
+        with make_executor(task, executor, folder.path, display.note) as running:
+            driver = Driver(
+                config, folder, journal, task, controller, running, display, window=window, time_taken=time_taken
+            )
+            with display.begin(config.budget.num_trials, state):
+                driver.begin_again({"versions": versions(), **changes})
+                driver.replay(state)
+                _drive(driver)
+    return Run(folder)
+
+
+def search_or_resume(
+    config: SearchConfig,
+    *,
+    out: str | Path,
+    task: Task | None = None,
+    display: Display | None = None,
+    config_toml: str = CONFIGURED_IN_PYTHON,
+    warm_start: Sequence[Path] = (),
+) -> Run:
+    """Do what `run_search` does or, where the run was begun before, what `resume` does: a command to be repeated.
+
+    A run whose folder is gone is brought back from its mirror. The configuration must be the one it was begun with,
+    but for where and how it runs (`executor`), what is logged, and a larger budget; `warm_start` must name the runs it
+    was begun with, which need not be there any more. Raises UserError.
+    """
+    display = display or SilentDisplay()
+    path = Path(out)
+    mirror = mirror_of(config)
+    if not (path / "journal.jsonl").exists() and mirror is not None and mirror.holds_run():
+        display.note(f"bringing {path} back from {mirror.store.uri}")
+        mirror.restore(path)
+    if not (path / "journal.jsonl").exists():
+        return run_search(config, out=out, task=task, display=display, config_toml=config_toml, warm_start=warm_start)
+    folder = RunFolder.open(path)
+    begun_with = SearchConfig.from_json(folder.config())
+    budget = replace(begun_with.budget, replicate_share=config.budget.replicate_share)
+    constraints = replace(config.constraints, class_channels=begun_with.constraints.class_channels)
+    _check_same_search(path, begun_with, replace(config, budget=budget, constraints=constraints).resolved())
+    sources = [str(run) for run in warm_start]
+    # Runs begun before this was kept have it in their journal alone.
+    _check_equal(path, "warm start", folder.run_info().get("warm_start", sources), sources)
+    before = _with_changes(begun_with, Run(folder).state().resumes).budget
+    given = config.budget
+    hours, hours_before = given.max_accelerator_hours, before.max_accelerator_hours
+    return resume(
+        path,
+        # What was extended by a resumption since is not taken back.
+        num_trials=given.num_trials if given.num_trials > before.num_trials else None,
+        max_accelerator_hours=hours if hours and (hours_before is None or hours > hours_before) else None,
+        executor=config.executor,
+        logging=config.logging,
+        task=task,
+        display=display,
+    )
+
+
+def _check_same_search(path: Path, begun_with: SearchConfig, given: SearchConfig) -> None:
+    """Raise UserError naming the first difference that makes it another search."""
+    before, after = (dict(flattened(config.to_json())) for config in (begun_with, given))
+    meaning = {"executor.ordered", "executor.threads_per_trial"}
+    if begun_with.executor.ordered:
+        meaning.add("executor.workers")
+    unnamed = tuple(f"controller.{name}." for name in CONTROLLERS if name != begun_with.controller.name)
+    for key in before | after:
+        if key in meaning or not key.startswith(("executor.", "logging.", *unnamed)):
+            _check_equal(path, key, before.get(key), after.get(key))
+
+
+def _check_equal(path: Path, name: str, before: object, given: object) -> None:
+    if before != given:
+        raise UserError(
+            f"{path} holds another search: its {name} is {before!r}, not {given!r}; "
+            "give the command it was begun with, or another --out"
+        )
+
+
+def _read(path: Path) -> tuple[RunState, AcceleratorTime]:
+    """Read a journal once, for all that is made of it. Raises UserError."""
+    state, time_taken = Fold(), AcceleratorTime()
+    for event in read_events(path):
+        state.add(event)
+        time_taken.add(event)
+    return state.state(), time_taken
+
+
+def _with_changes(config: SearchConfig, changes: Iterable[dict[str, Any]]) -> SearchConfig:
+    """The configuration with the budget that was last asked for."""
+    budget = config.budget
+    for each in changes:
+        given = {name: each[name] for name in ("num_trials", "max_accelerator_hours") if name in each}
+        budget = replace(budget, **given)
+    return replace(config, budget=budget)
+
+
+def _with_loggers(display: Display, config: SearchConfig, run: Path) -> Display:
+    """What watches a run: a display, and the loggers of its configuration. Raises UserError where one is missing."""
+    if not config.logging.tensorboard:
+        return display
+    from spinenas.search.monitoring.tensorboard_log import TensorBoardDisplay  # rich
+
+    return TensorBoardDisplay(display, run)
+
+
+def _drive(driver: Driver) -> None:
+    """Run a driver; whatever ends it early is in the journal too, if that can still be written."""
+    try:
+        driver.run()
+    except (KeyboardInterrupt, Terminated, UserError) as reason:
+        with contextlib.suppress(UserError):
+            driver.note_stopped(str(reason) or "it was interrupted")
+        raise

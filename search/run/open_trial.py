@@ -1,0 +1,80 @@
+"""A trial that has no result yet, and which reports of it are taken: workers may say anything, late, twice or lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from spinenas.controller.base import Proposal
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status
+from spinenas.search.executors.base import EpochDone, Event, Finished, Started
+from spinenas.search.executors.failure_rules import RULES
+
+
+@dataclass(slots=True)
+class OpenTrial:
+    """A trial that has no result yet.
+
+    Attributes:
+        fidelity: of its next attempt; the proposal's, until it runs out of memory.
+        attempt: the one that runs or will run next.
+        status: ASKED until a worker has said that it runs.
+        epoch: the last one it told of in this attempt.
+        in_flight: whether an executor has it.
+        not_before: when the next attempt may be submitted, in seconds of the driver's clock.
+        losses: by kind of failure, how many attempts ended by it and were followed by another.
+        passed: the last rung after which it went on, 0 before the first.
+        paused: what it has, without its curve, while it waits at a rung.
+    """
+
+    proposal: Proposal
+    seed: int
+    fidelity: Fidelity | None
+    attempt: int = 0
+    status: Status = Status.ASKED
+    epoch: int = 0
+    in_flight: bool = False
+    not_before: float = 0.0
+    losses: Counter[FailureKind] = field(default_factory=Counter)
+    passed: int = 0
+    paused: Evaluation | None = None
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether it has rungs; a further training of a network is there for its mean, and goes to its end."""
+        return self.proposal.stage is Stage.SEARCH and self.proposal.replicate == 0
+
+
+def refusal(trial: OpenTrial | None, event: Event, *, num_asked: int) -> str | None:
+    """Say why a report is refused; None if it is taken.
+
+    Args:
+        trial: which it is of; None if that has its result, or never was.
+        event: the report.
+        num_asked: trials so far, which have the numbers below.
+    """
+    if trial is None:
+        if not 0 <= event.number < num_asked:
+            return "no such trial was asked"
+        return "the trial has its result already"
+    if event.attempt > trial.attempt or event.attempt < 0 or (event.attempt == trial.attempt and not trial.in_flight):
+        if event.attempt == trial.attempt and trial.paused:
+            return "the attempt is paused already"
+        return f"attempt {event.attempt} was never begun"
+    if event.attempt == trial.attempt:
+        if isinstance(event, Started) and trial.status is Status.RUNNING:
+            return "the start is known already"
+        if isinstance(event, EpochDone) and trial.status is not Status.RUNNING:
+            return "an epoch came before the start"
+        if isinstance(event, EpochDone) and event.epoch <= trial.epoch:
+            return "the epoch is over already"
+        return None
+    # An attempt that was given up. Its result is as good as the one that is awaited, since both are of the same
+    # network and seed; what else it has to say is of no interest any more.
+    if not isinstance(event, Finished):
+        return "the attempt was given up, or has gone on as another"
+    if isinstance(event.result, Failure) and RULES[event.result.kind].again != "never":
+        return f"the attempt was given up before it said {event.result.kind}"
+    if trial.fidelity != trial.proposal.fidelity:
+        return "the attempt was given up for one with a smaller batch"
+    return None

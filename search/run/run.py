@@ -1,0 +1,61 @@
+"""A run as it stands on disk: what was tried, and what came of it; nothing of how it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spinenas.results import leaderboard
+from spinenas.results.leaderboard import Worth
+from spinenas.results.record import TrialRecord
+from spinenas.results.storage.journal import read_events
+from spinenas.results.storage.run_folder import RunFolder
+from spinenas.results.storage.run_state import RunState, fold
+from spinenas.search.config.config import SearchConfig
+from spinenas.space.limits import CostTarget
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as it stands on disk.
+
+    Attributes:
+        folder: its files.
+    """
+
+    folder: RunFolder
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Open the folder of a run, finished or not. Raises UserError."""
+        return cls(RunFolder.open(Path(path)))
+
+    def state(self) -> RunState:
+        """Read the journal."""
+        return fold(read_events(self.folder.journal_path, epochs=False))
+
+    def records(self) -> list[TrialRecord]:
+        """All trials in the order of their numbers."""
+        return list(self.state().trials.values())
+
+    def leaderboard(self, top: int | None = None) -> pandas.DataFrame:
+        """Return the networks, best mean first."""
+        return leaderboard.leaderboard(self.records(), top)
+
+    def worth(self) -> Worth | None:
+        """Return what an AP is worth at what its genotype costs; None where the run is for AP, or for a front."""
+        return SearchConfig.from_json(self.folder.config()).worth()
+
+    def cost_target(self) -> CostTarget | None:
+        """Return the detector that the search counted costs in, None for the one that it trains."""
+        return SearchConfig.from_json(self.folder.config()).cost_target()
+
+    def winner(self) -> TrialRecord | None:
+        """Return the first trial of the best network, None without a complete one."""
+        records = self.records()
+        row = leaderboard.winner(records, self.worth())
+        return None if row is None else records[row["number"]]

@@ -1,0 +1,175 @@
+"""Mending a journal that is damaged in the middle: keep what is sound, work out again what can be, drop the rest."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spinenas.controller.base import Controller, SpaceExhausted
+from spinenas.results.storage.atomic_write import write_bytes_atomically
+from spinenas.results.storage.journal import SCHEMA, Journal, decode, encode
+from spinenas.results.storage.mirror import Mirror
+from spinenas.results.storage.run_state import Fold, RunState
+from spinenas.search.run.controller_replay import replay_into
+from spinenas.search.run.driver import trial_seed
+from spinenas.space.errors import UserError
+from spinenas.space.graph import network_key
+
+
+@dataclass(frozen=True, slots=True)
+class Salvage:
+    """What became of a damaged journal.
+
+    Attributes:
+        num_damaged: lines that could not be read.
+        num_dropped: lines that were sound and no longer fit, such as the rest of a trial whose proposal is lost.
+        num_recovered: lost proposals that the controller made again, the same as it had.
+        copy: where the damaged journal is kept.
+    """
+
+    num_damaged: int
+    num_dropped: int
+    num_recovered: int
+    copy: Path
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_damaged} damaged lines are gone, {self.num_recovered} lost proposals were made again, "
+            f"{self.num_dropped} sound lines no longer fitted; the damaged journal is kept as {self.copy}"
+        )
+
+
+def salvage(
+    path: Path,
+    *,
+    mirror: Mirror | None,
+    seed: int,
+    window: int | None,
+    make_controller: Callable[[RunState], Controller],
+) -> Salvage | None:
+    """Rewrite a journal without its damage; None if it has none. Raises UserError.
+
+    A lost result is trained again. A lost proposal is asked again of a controller that knows what is left of what it
+    knew then; a result of another network than the one it proposes now is lost with it.
+
+    Args:
+        path: the journal; nobody else may have the run open.
+        mirror: the run's second place, whose journal is taken where it is sound.
+        seed: of the run.
+        window: trials at a time of an ordered run; None for any other.
+        make_controller: makes the controller of a run of that state, which has seen nothing yet.
+    """
+    with Journal.open(path, mirror=mirror) as journal:
+        work = _Work(seed, window, make_controller)
+        for line in path.read_bytes().split(b"\n")[:-1]:
+            work.add(decode(line + b"\n", checked=work.checked))
+        if not work.num_damaged:
+            return None
+        if not work.kept:
+            raise UserError(f"nothing of {path} can be kept, its first line is damaged; restore it from a copy")
+        copy = path.with_name(f"{path.name}.damaged")
+        number = 1
+        while copy.exists():
+            number += 1
+            copy = path.with_name(f"{path.name}.damaged-{number}")
+        try:
+            shutil.copyfile(path, copy)
+            write_bytes_atomically(path, b"".join(encode(event, journal.fence) for event in work.kept))
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}; make room and try again") from error
+    return Salvage(work.num_damaged, work.num_dropped, work.num_recovered, copy)
+
+
+class _Work:
+    """The journal that is being made: the events kept so far, and what they add up to."""
+
+    def __init__(self, seed: int, window: int | None, make_controller: Callable[[RunState], Controller]):
+        self.kept: list[dict[str, Any]] = []
+        self.checked = False
+        self.num_damaged = self.num_dropped = self.num_recovered = 0
+        self._fold = Fold()
+        self._seed, self._window, self._make_controller = seed, window, make_controller
+        self._told: set[int] = set()
+        self._num_asked = 0
+        self._fence = 0
+        self._known_at_damage: int | None = None  # what a controller knew at the last damage, if there was any
+        self._recovered: dict[int, str] = {}  # network keys of the trials whose proposals were made again
+        self._task_key = ""
+
+    def add(self, event: dict[str, Any] | None) -> None:
+        """Take the event of the next line, None if it is damaged."""
+        if event is None:
+            self.num_damaged += 1
+            self._known_at_damage = self._num_known()
+            return
+        self.checked = event.pop("crc32", None) is not None
+        fence = event.pop("fence", 0)
+        if fence < self._fence:
+            return  # of a driver that had lost the run
+        self._fence = fence
+        number = event["proposal"]["number"] - 1 if event["event"] == "asked" else event.get("number", -1)
+        while number >= self._num_asked and self._recover(event):
+            pass
+        if event["event"] == "asked":
+            # Of the results it knew some may be lost.
+            event["num_told"] = min(event["num_told"], self._num_known())
+        key = self._recovered.get(number)
+        if event["event"] in ("paused", "told") and key and (event.get("evaluation") or {}).get("network_key") != key:
+            self.num_dropped += 1  # of the network that was proposed, which may not be the one that is now
+            return
+        self._keep(event)
+
+    def _keep(self, event: dict[str, Any]) -> None:
+        try:
+            self._fold.add(event)
+        except UserError:
+            self.num_dropped += 1
+            return
+        self.kept.append(event)
+        if event["event"] == "run_started":
+            event["schema"], self._task_key = SCHEMA, event["run"]["task_key"]
+        elif event["event"] == "asked":
+            self._num_asked += 1
+        elif event["event"] == "told":
+            self._told.add(event["number"])
+
+    def _num_known(self) -> int:
+        """How many results a controller can know now: in an ordered run those without a gap."""
+        if self._window is None:
+            return len(self._told)
+        return next(number for number in range(len(self._told) + 1) if number not in self._told)
+
+    def _recover(self, event: dict[str, Any]) -> bool:
+        """Make the first lost proposal again, if one can have been lost and can be made."""
+        if self._known_at_damage is None or not self._task_key:
+            return False
+        known = self._known_at_damage
+        state = self._fold.state()
+        if self._window is not None:
+            known = min(known, max(state.known[-1] if state.known else 0, self._num_asked - self._window + 1))
+        controller = self._make_controller(state)
+        replay_into(controller, state, ordered=self._window is not None, known=known)
+        try:
+            proposal = controller.ask()
+        except SpaceExhausted:
+            return False
+        if proposal is None:
+            return False
+        key = network_key(proposal.genotype)
+        self._recovered[proposal.number] = key
+        self._keep(
+            {
+                "event": "asked",
+                "at": event["at"],
+                "proposal": proposal.to_json(),
+                "network_key": key,
+                "seed": trial_seed(self._seed, key, proposal.replicate),
+                "task_key": self._task_key,
+                "num_told": known,
+            }
+        )
+        self.num_recovered += 1
+        return True

@@ -1,0 +1,1 @@
+"""Planned trainings and what they show: noise, ladder, fidelities, replay, validation."""

@@ -1,0 +1,192 @@
+"""What a cheaper training would say of what a dearer one ranks: `rank`, and `halving`, which stops weak ones early."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spinenas.results.stats.rank_correlation import Agreement, agreement, correlation, places
+from spinenas.search.studies.halving_replay import replay_halving
+from spinenas.search.studies.measured_curves import MeasuredCurves
+from spinenas.space.errors import UserError
+from spinenas.space.graph import built_graph, dead_blocks, depth, lost_levels, path_figures
+
+
+@dataclass(frozen=True, slots=True)
+class CheaperFidelity:
+    """How a cheaper training ranks what a dearer one ranks.
+
+    Attributes:
+        name: the run's folder or the table, and the epoch if it is not the last.
+        stops_early: whether it is an epoch before the last, at which the learning rate has not fallen yet.
+        cost: seconds of a training as a share of the reference's, medians.
+        num_seeds: trainings of each architecture that its mean is of, a median.
+        agreement: of the mean APs.
+    """
+
+    name: str
+    stops_early: bool
+    cost: float
+    num_seeds: int
+    agreement: Agreement
+
+    def row(self) -> dict[str, Any]:
+        """For a table."""
+        return {
+            "fidelity": self.name,
+            "cost": self.cost,
+            "n": self.agreement.num_architectures,
+            "seeds": self.num_seeds,
+            "kendall": str(self.agreement.kendall),
+            "weighted": str(self.agreement.weighted),
+            "best third": str(self.agreement.top_third),
+            "best kept": "yes" if self.agreement.best_kept else "no",
+        }
+
+
+def compare_fidelities(reference: MeasuredCurves, others: Sequence[MeasuredCurves]) -> list[CheaperFidelity]:
+    """Compare the order that studies give to the same architectures, by study and, where AP was measured, by epoch.
+
+    The reference's own earlier epochs are compared with its end as well: they tell when to stop early, not what a
+    shorter training would give, whose learning rate falls sooner. Raises UserError.
+    """
+    for study in (reference, *others):
+        if not study.trainings:
+            raise UserError(f"{study.path} has no complete training; resume it")
+    final, seconds = reference.aps(), _median_seconds(reference)
+    found = []
+    for study in (reference, *others):
+        if study.data != reference.data:
+            raise UserError(f"{study.path} has other data than {reference.path}; compare studies of the same")
+        epochs = study.epochs()
+        for epoch in epochs:
+            is_last = epoch == epochs[-1]
+            if study is reference and is_last:
+                continue
+            aps = study.aps(epoch)
+            common = sorted(aps.keys() & final.keys())
+            if len(common) < 3:
+                raise UserError(
+                    f"{study.path} and {reference.path} have {len(common)} architectures in common; "
+                    "make both with the same --seed and --genotypes"
+                )
+            found.append(
+                CheaperFidelity(
+                    name=str(study.path) if is_last else f"{study.path}, epoch {epoch}",
+                    stops_early=not is_last,
+                    cost=_median_seconds(study) * epoch / epochs[-1] / seconds,
+                    num_seeds=int(statistics.median_low(len(aps[key]) for key in common)),
+                    agreement=agreement(
+                        np.array([statistics.fmean(aps[key]) for key in common]),
+                        np.array([statistics.fmean(final[key]) for key in common]),
+                    ),
+                )
+            )
+    if not found:
+        raise UserError(
+            f"nothing is there to compare {reference.path} with; name a cheaper study as well, or make one with "
+            "--set task.eval.every_epochs=1"
+        )
+    return sorted(found, key=lambda fidelity: fidelity.cost)
+
+
+def recommended(fidelities: Sequence[CheaperFidelity], wanted: float) -> CheaperFidelity | None:
+    """The cheapest whose order agrees as well as wanted; None if none does."""
+    taus = [(fidelity, fidelity.agreement.kendall.value) for fidelity in fidelities]
+    return next((fidelity for fidelity, tau in taus if tau is not None and tau >= wanted), None)
+
+
+def advice(fidelities: Sequence[CheaperFidelity], wanted: float) -> list[str]:
+    """Say which whole training is the cheapest that agrees as well as wanted, and after which epoch one may stop."""
+    lines = []
+    for stops_early, what in ((False, "whole trainings"), (True, "stopping early")):
+        of_kind = [fidelity for fidelity in fidelities if fidelity.stops_early == stops_early]
+        chosen = recommended(of_kind, wanted)
+        if chosen is not None:
+            tau = chosen.agreement
+            lines.append(
+                f"{what}: the cheapest that reaches {wanted:g} is {chosen.name}, {chosen.cost:.0%} of the cost, "
+                f"tau {tau.kendall}, in the best third {tau.top_third}"
+            )
+        elif of_kind:
+            lines.append(f"{what}: none reaches a Kendall's tau of {wanted:g}")
+    return lines
+
+
+def late_starters(study: MeasuredCurves) -> list[str]:
+    """Say what gains or loses places between the first epoch with an AP and the last: the deep, large, coarse ones?
+
+    A task that stops early then prefers the others. What may as well be chance is left out; where AP was measured once,
+    there is nothing to say.
+    """
+    epochs = study.epochs()
+    if len(epochs) < 2:
+        return []
+    begin, end = epochs[0], epochs[-1]
+    first, last, genotypes = study.aps(begin), study.aps(end), study.genotypes()
+    madds = {training.network_key: training.madds or 0 for training in study.trainings}
+    keys = sorted(first.keys() & last.keys() & genotypes.keys())
+    early, late = (places([statistics.fmean(aps[key]) for key in keys]) for aps in (first, last))
+    graphs = [built_graph(genotypes[key]) for key in keys]
+    ways = [path_figures(graph) for graph in graphs]
+    features = {
+        "deeper ones": [depth(genotypes[key]) for key in keys],
+        "ones with a longer way to the finest output": [found[min(found)].blocks for found in ways],
+        "ones that lose more detail on the way to the outputs": [sum(lost_levels(graph).values()) for graph in graphs],
+        "ones with more dead blocks": [len(dead_blocks(genotypes[key])) for key in keys],
+        "ones with more multiply-adds": [madds[key] for key in keys],
+    }
+    lines = []
+    for name, values in features.items():
+        moved = correlation(np.array(values, dtype=np.float64), late - early)
+        if moved.lower is not None and moved.upper is not None and moved.lower * moved.upper > 0:
+            how = "gain" if moved.lower > 0 else "lose"
+            lines.append(f"{name} {how} places between epoch {begin} and {end}: tau {moved}")
+    return lines or [f"no kind of network is known to gain or lose places between epoch {begin} and {end}"]
+
+
+REDUCTIONS = (2.0, 3.0, 4.0)
+"""Of the trainings at a rung, one in so many goes on."""
+
+
+def halving_options(study: MeasuredCurves) -> list[dict[str, Any]]:
+    """Say what stopping at each epoch with an AP would have saved and lost, on the first training of each network.
+
+    Raises UserError.
+    """
+    if study.num_stopped:
+        raise UserError(
+            f"{study.path} has stopped {study.num_stopped} trainings early itself, so that the weak ones are missing; "
+            "give a run or study without halving.rungs"
+        )
+    curves = [training.ap_by_epoch for training in study.trainings if training.replicate == 0]
+    epochs = sorted(set.intersection(*map(set, curves))) if curves else []
+    if len(epochs) < 2:
+        raise UserError(
+            f"{study.path} has no trainings with an AP after an earlier epoch; make a study with "
+            "--set task.eval.every_epochs=1"
+        )
+    rows = []
+    for rungs in [(epoch,) for epoch in epochs[:-1]] + ([tuple(epochs[:-1])] if len(epochs) > 2 else []):
+        for reduction in REDUCTIONS:
+            found = replay_halving(curves, rungs, reduction=reduction)
+            rows.append(
+                {
+                    "rungs": " ".join(map(str, rungs)),
+                    "reduction": reduction,
+                    "epochs saved": found.saved_epochs,
+                    "best is stopped": found.best_stopped,
+                    "AP lost": found.loss,
+                    "AP lost, worst order": found.largest_loss,
+                    "n": found.num_trials,
+                }
+            )
+    return rows
+
+
+def _median_seconds(study: MeasuredCurves) -> float:
+    return statistics.median(training.seconds for training in study.trainings)
