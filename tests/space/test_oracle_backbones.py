@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import oracle_weights
 import pytest
 import torch
-from shared_fixtures import shared_folder
+from shared_fixtures import REPOSITORY, shared_folder
 from torch import Tensor
 
 from spinenas.space.network import num_parameters
 from spinenas.space.network.spinenet import SpineNet
 from spinenas.space.tensorflow.weights import canonical_slots
 
-GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "backbones.json").read_text(encoding="utf-8"))
+GOLDEN: dict[str, Any] = json.loads((REPOSITORY / "tests" / "golden" / "backbones.json").read_text(encoding="utf-8"))
 TOLERANCE = 1e-5
 """Of the largest value of a tensor."""
 

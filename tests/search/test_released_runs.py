@@ -15,7 +15,7 @@ from spinenas.search.config.config import SearchConfig
 from spinenas.search.run.lifecycle import resume
 from spinenas.search.run.run import Run
 
-RUNS = sorted((Path(__file__).parent / "assets" / "runs").iterdir())
+RUNS = sorted((REPOSITORY / "tests" / "assets" / "runs").iterdir())
 
 
 @pytest.fixture(params=RUNS, ids=lambda path: path.name)

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from shared_fixtures import shared_folder
+from shared_fixtures import REPOSITORY, shared_folder
 
 from spinenas.proxy_task.config import DataConfig
 from spinenas.proxy_task.data import image_cache
@@ -293,7 +293,7 @@ def test_a_builder_killed_half_way_leaves_nothing_that_is_taken_for_complete(tmp
     script = textwrap.dedent(f"""
         import sys
         from pathlib import Path
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        sys.path.insert(0, {str(REPOSITORY / "tests")!r})
         from test_image_cache import annotations_of, open_cache
         folder = Path({str(tmp_path)!r})
         open_cache(annotations_of(folder, {sizes!r}), 32, folder / "cache", workers=1)
@@ -344,7 +344,7 @@ def start_builder(
     script = textwrap.dedent(f"""
         import logging, sys, time
         from pathlib import Path
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        sys.path.insert(0, {str(REPOSITORY / "tests")!r})
         from test_image_cache import annotations_of, image_cache, open_cache
         read = image_cache._read_letterbox
         def read_until(annotations, index, size):

@@ -19,6 +19,7 @@ import pytest
 import ray
 from fake_task import FakeTask, FakeValTask
 from ray.exceptions import OutOfMemoryError, RayError, RaySystemError
+from shared_fixtures import REPOSITORY
 
 from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
@@ -261,7 +262,7 @@ def test_a_killed_driver_takes_its_workers_along_and_its_run_can_be_finished(
 ) -> None:
     out = tmp_path / "run"
     driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(out), str(Path(__file__).parent)], start_new_session=True
+        [sys.executable, "-c", DRIVER, str(out), str(REPOSITORY / "tests")], start_new_session=True
     )
     try:
         deadline = time.monotonic() + 60

@@ -4,11 +4,11 @@ import json
 import os
 import signal
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from shared_fixtures import REPOSITORY
 
 from spinenas.controller.base import SpaceExhausted
 from spinenas.controller.evolution import RegularizedEvolution
@@ -36,7 +36,7 @@ CELL = Cell(
 )
 
 
-TABLE = Path(__file__).parents[1] / "benchmarks/tables/digits.csv.gz"
+TABLE = REPOSITORY / "benchmarks/tables/digits.csv.gz"
 
 
 def untimed(outcome):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from shared_fixtures import REPOSITORY
 
 from spinenas.controller.base import Proposal
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status, TrialRecord
@@ -18,7 +19,7 @@ from spinenas.space.errors import UserError
 from spinenas.space.published import R0_SP53, SPINENET_49
 from spinenas.space.scaling import SCALINGS
 
-ASSETS = Path(__file__).parent / "assets" / "runs"
+ASSETS = REPOSITORY / "tests" / "assets" / "runs"
 
 RUN_STARTED = {"event": "run_started", "schema": SCHEMA, "at": "t0", "run": {"seed": 3}}
 

@@ -49,19 +49,6 @@ def test_commands_that_the_readme_shows_exist_with_their_options() -> None:
             assert option in options, f"{line}: {option}"
 
 
-def test_the_readme_has_every_module() -> None:
-    """A line names one module or a few; `network/` is listed whole."""
-    modules = {
-        path.name
-        for folder in ("space", "results", "controller", "proxy_task", "search")
-        for path in (REPOSITORY / folder).rglob("*.py")
-        if not path.name.startswith("__")
-    }
-    tree = README[README.index("## What is where") : README.index("## The state of things")]
-    assert modules - set(re.findall(r"[a-z_]+\.py", tree)) == set()
-    assert set(re.findall(r"[a-z_]+\.py", tree)) - modules == set()
-
-
 def test_the_readme_names_every_preset_and_no_other() -> None:
     table = re.findall(r"^\| `([a-z0-9-]+)` \|", README, flags=re.MULTILINE)
     assert sorted(name for name in table if "/" not in name) == sorted(PRESETS)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from click.testing import CliRunner
+from shared_fixtures import REPOSITORY
 
 from spinenas.results.pictures.plots import halving_plot
 from spinenas.search.cli.main import main
 
-TABLE = Path(__file__).parents[1] / "benchmarks/tables/digits.csv.gz"
+TABLE = REPOSITORY / "benchmarks/tables/digits.csv.gz"
 
 ROWS = [
     {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fake_task import FakeTask
+from shared_fixtures import REPOSITORY
 from test_halving import halved
 from test_loop import NUM_TRIALS, configured, cut, events_of, outcome, shuffled
 
@@ -123,7 +124,7 @@ def test_without_its_first_line_nothing_can_be_kept(tmp_path: Path) -> None:
 def test_a_journal_of_the_first_release_is_mended_into_one_with_checksums(tmp_path: Path) -> None:
     import shutil
 
-    shutil.copytree(Path(__file__).parent / "assets" / "runs" / "0.1.0", tmp_path / "run")
+    shutil.copytree(REPOSITORY / "tests" / "assets" / "runs" / "0.1.0", tmp_path / "run")
     path = tmp_path / "run" / "journal.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:8], b"#" + lines[8], *lines[9:]]))

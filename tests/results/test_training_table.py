@@ -7,6 +7,7 @@ import gzip
 from pathlib import Path
 
 import pytest
+from shared_fixtures import REPOSITORY
 
 from spinenas.results.record import Evaluation, Status, TrialRecord
 from spinenas.results.stats.intraclass import intraclass_correlation
@@ -92,7 +93,7 @@ def test_damage_anywhere_in_a_table_is_one_sentence(tmp_path: Path) -> None:
 
 def test_the_table_of_digits_is_what_its_card_says() -> None:
     figures = {"random": (60, 0.976, 0.963, 0.985), "mutants": (36, 0.516, 0.322, 0.691)}
-    table = read_table(Path(__file__).parents[1] / "benchmarks" / "tables" / "digits.csv.gz")
+    table = read_table(REPOSITORY / "benchmarks" / "tables" / "digits.csv.gz")
     assert table.about["task"]["eval"]["bn_images"] == 512
     by_network: dict[str, list[Training]] = {}
     for training in table.trainings:
@@ -114,7 +115,7 @@ def test_the_table_of_digits_is_what_its_card_says() -> None:
 
 
 def test_the_table_of_longer_trainings_has_the_same_networks_and_seeds() -> None:
-    tables = Path(__file__).parents[1] / "benchmarks" / "tables"
+    tables = REPOSITORY / "benchmarks" / "tables"
     long, short = (read_table(tables / f"{name}.csv.gz") for name in ("digits-20-epochs", "digits"))
     assert long.about["task"]["train"] == short.about["task"]["train"] | {"epochs": 20}
     assert long.about["data"] == short.about["data"]

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from shared_fixtures import REPOSITORY
 from small_task import SMALL_GENOTYPE, small_dataset, small_task
 
 from spinenas.proxy_task.config import EvalConfig, TaskConfig
@@ -143,7 +144,7 @@ def test_a_killed_process_leaves_a_whole_checkpoint(
     folder = RunFolder(tmp_path).trial_folder(3)
     (tmp_path / "task").write_bytes(pickle.dumps(ProxyTask(config)))
     command = [sys.executable, "-c", CHILD, str(tmp_path / "task"), str(folder), instant]
-    done = subprocess.run(command, cwd=Path(__file__).parent, check=False, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=(REPOSITORY / "tests"), check=False, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert len(list(folder.iterdir())) == num_files  # the half of one, if it was killed as it wrote
     assert finished(ProxyTask(config), folder) == (uninterrupted, left)

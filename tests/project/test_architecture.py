@@ -1,0 +1,208 @@
+"""The architecture: who may import whom, no circles, where third-party packages belong, and what loads quickly."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from shared_fixtures import REPOSITORY
+
+MAY_IMPORT = {
+    "space": {"space"},
+    "results": {"results", "space"},
+    "controller": {"controller", "results", "space"},
+    "proxy_task": {"proxy_task", "results", "space"},
+    "search": {"search", "controller", "proxy_task", "results", "space"},
+}
+"""Top-level folders by top-level folder."""
+
+SEARCH_LAYERS = (
+    {"cli"},
+    {"controller_bench"},
+    {"studies", "planning", "outputs"},
+    {"run"},
+    {"monitoring"},
+    {"executors"},
+    {"config"},
+)
+"""The sub-folders of search/ from the top down: each imports only from its own and lower layers."""
+
+HEAVY_ONLY_IN = {
+    "torch": ("space/network/", "space/tensorflow/", "proxy_task/", "controller/policy/"),
+    "ray": ("search/executors/ray_", "search/planning/ray_", "search/ray_searcher.py"),
+    "hotcoco": ("proxy_task/evaluation/coco_metrics.py",),
+    "click": ("search/cli/",),
+    "rich": ("search/monitoring/display.py", "proxy_task/data/progress.py"),
+    "pandas": ("results/leaderboard.py", "search/run/run.py"),
+    "scipy": ("results/stats/", "search/controller_bench/comparison.py", "proxy_task/cost_model.py"),
+    "resvg_py": ("results/pictures/picture_file.py",),
+    "onnx": ("proxy_task/weights/backbone_files.py",),
+    "onnxscript": ("proxy_task/weights/backbone_files.py",),
+    "tensorboardX": ("search/monitoring/tensorboard_log.py",),
+    "optuna": ("controller/optuna_sampler.py", "search/outputs/optuna_study.py"),
+}
+"""Where a third-party package may be imported."""
+
+
+def imports_of(source: str) -> Iterator[str]:
+    """Every name that a source imports: at the top, inside functions and under TYPE_CHECKING alike."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports make a second copy of each class"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def paths() -> list[Path]:
+    return [path for folder in MAY_IMPORT for path in sorted((REPOSITORY / folder).rglob("*.py"))]
+
+
+def name_of(path: Path) -> str:
+    """Dotted name of a module below spinenas."""
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_modules(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """For each module, the others of ours that it imports; `from folder import name` counts as its __init__."""
+    arrows: dict[str, set[str]] = {name: set() for name in sources}
+    for name, source in sources.items():
+        for imported in imports_of(source):
+            if imported.startswith("spinenas."):
+                target = imported.removeprefix("spinenas.")
+                while target and target not in sources:
+                    target = target.rpartition(".")[0]
+                if target and target != name:
+                    arrows[name].add(target)
+    return arrows
+
+
+def folder_of(module: str, *, is_init: bool) -> str:
+    """The room a module is in: its sub-folder, or the module itself directly below a top-level folder."""
+    parts = module.split(".")
+    return ".".join(parts[:2]) if len(parts) > 2 or (is_init and len(parts) == 2) else module
+
+
+def circles(arrows: Mapping[str, Iterable[str]]) -> list[list[str]]:
+    """Groups of names that reach each other (Tarjan's strongly connected components of more than one)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in sorted(arrows.get(name, ())):
+            if other not in index:
+                visit(other)
+                low[name] = min(low[name], low[other])
+            elif other in stack:
+                low[name] = min(low[name], index[other])
+        if low[name] == index[name]:
+            members = stack[stack.index(name) :]
+            del stack[stack.index(name) :]
+            if len(members) > 1:
+                found.append(sorted(members))
+
+    for name in sorted(arrows):
+        if name not in index:
+            visit(name)
+    return found
+
+
+@pytest.fixture(scope="module")
+def arrows() -> dict[str, set[str]]:
+    return imported_modules({name_of(path): path.read_text() for path in paths()})
+
+
+def layer_violations(folder: str, source: str) -> list[str]:
+    """Imports of a module in a top-level folder that its layer does not allow."""
+    found = []
+    for name in imports_of(source):
+        parts = name.split(".")
+        if parts[0] in MAY_IMPORT:
+            found.append(f"{name} without spinenas")
+        elif parts[0] == "spinenas" and parts[1] not in MAY_IMPORT[folder]:
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("path", paths(), ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_a_module_imports_only_from_layers_below_it(path: Path) -> None:
+    folder = path.relative_to(REPOSITORY).parts[0]
+    assert layer_violations(folder, path.read_text()) == []
+
+
+def test_the_sub_folders_of_search_import_only_downwards(arrows: dict[str, set[str]]) -> None:
+    layer = {folder: number for number, folders in enumerate(SEARCH_LAYERS) for folder in folders}
+    upward = []
+    for name, targets in arrows.items():
+        for target in targets:
+            if name.startswith("search.") and target.startswith("search."):
+                above, below = name.split(".")[1], target.split(".")[1]
+                if above in layer and below in layer and above != below and layer[above] >= layer[below]:
+                    upward.append(f"{name} imports {target}")
+    assert upward == []
+    folders = {path.parent.name for path in (REPOSITORY / "search").glob("*/__init__.py")}
+    assert folders == set(layer), "every sub-folder of search/ has a layer"
+
+
+def test_no_modules_import_each_other_in_a_circle(arrows: dict[str, set[str]]) -> None:
+    assert circles(arrows) == []
+
+
+def test_no_folders_import_each_other_in_a_circle(arrows: dict[str, set[str]]) -> None:
+    inits = {name_of(path) for path in paths() if path.name == "__init__.py"}
+    room = {name: folder_of(name, is_init=name in inits) for name in arrows}
+    between: dict[str, set[str]] = {}
+    for name, targets in arrows.items():
+        between.setdefault(room[name], set()).update(room[target] for target in targets if room[target] != room[name])
+    assert circles(between) == []
+
+
+def test_a_circle_is_seen_even_where_a_function_or_a_type_check_hides_it() -> None:
+    sources = {
+        "space.a": "def f():\n    from spinenas.space.b import g\n",
+        "space.b": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from spinenas.space.c import h\n",
+        "space.c": "import spinenas.space.a\n",
+        "space.d": "from spinenas.space import a\n",
+    }
+    assert circles(imported_modules(sources)) == [["space.a", "space.b", "space.c"]]
+
+
+@pytest.mark.parametrize("path", paths(), ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_heavy_packages_are_imported_only_where_they_belong(path: Path) -> None:
+    name = str(path.relative_to(REPOSITORY))
+    for package in {module.split(".")[0] for module in imports_of(path.read_text())} & set(HEAVY_ONLY_IN):
+        assert name.startswith(HEAVY_ONLY_IN[package]), f"{name} imports {package}"
+
+
+def test_the_check_of_layers_sees_an_import_from_above() -> None:
+    source = "def f():\n    from spinenas.search.config import SearchConfig\nimport space.genotype\n"
+    assert sorted(layer_violations("results", source)) == [
+        "space.genotype without spinenas",
+        "spinenas.search.config.SearchConfig",
+    ]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "spinenas.space",
+        "spinenas.results",
+        "spinenas.results.leaderboard",
+        "spinenas.controller",
+        "spinenas.search",
+        "spinenas.search.run.lifecycle",
+        "spinenas.search.cli",
+    ],
+)
+def test_a_light_module_loads_neither_torch_nor_ray_nor_pandas(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted({{'torch', 'ray', 'pandas'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    assert done.stdout.strip() == ""
