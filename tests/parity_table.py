@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import oracle_weights
 import torch
+from oracle_detector import anchors_of, batch_targets, fixture, from_formula, training_step
 from shared_fixtures import shared_folder
-from test_oracle_detection import anchors_of, batch_targets, fixture, from_formula, training_step
 
 from spinenas.proxy_task.config import EvalConfig, HeadConfig
 from spinenas.proxy_task.detector.anchors import anchor_boxes

@@ -118,7 +118,7 @@ def test_a_trial_interrupted_after_every_epoch_has_the_same_result(
 CHILD = """
 import os, pickle, signal, sys
 from pathlib import Path
-from test_checkpoint import GENOTYPE
+from small_task import SMALL_GENOTYPE
 task, folder = pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2])
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -133,7 +133,7 @@ def fsync(descriptor):  # of each checkpoint the file first, then its folder
         kill()
 if sys.argv[3] == "writing":
     os.fsync = fsync
-task.evaluate(GENOTYPE, seed=5, folder=folder, report=report)
+task.evaluate(SMALL_GENOTYPE, seed=5, folder=folder, report=report)
 """
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coco_examples import annotations_of
 from numpy.typing import NDArray
 from PIL import Image
 from shared_fixtures import REPOSITORY, shared_folder
@@ -30,28 +31,6 @@ from spinenas.proxy_task.data.layout import find_split
 from spinenas.space.errors import UserError
 
 RED, GREEN, BLUE, GREY = (200, 20, 30), (10, 180, 40), (20, 30, 220), (90, 90, 90)
-
-
-def annotations_of(folder: Path, sizes: dict[str, tuple[int, int]]) -> Annotations:
-    """Return annotations of files with these (width, height), a box on none of them."""
-    count = len(sizes)
-    widths, heights = np.array(list(sizes.values()), dtype=np.int64).T
-    return Annotations(
-        images_folder=folder,
-        image_ids=np.arange(count),
-        file_names=tuple(sizes),
-        groups=tuple(sizes),
-        widths=widths,
-        heights=heights,
-        category_ids=np.array([1]),
-        category_names=("thing",),
-        box_offsets=np.zeros(count + 1, dtype=np.int64),
-        boxes_xywh=np.empty((0, 4)),
-        labels=np.empty(0, dtype=np.int64),
-        areas=np.empty(0),
-        iscrowd=np.empty(0, dtype=bool),
-        annotation_ids=np.empty(0, dtype=np.int64),
-    )
 
 
 def quarters(width: int = 64, height: int = 48) -> Image.Image:
@@ -294,7 +273,8 @@ def test_a_builder_killed_half_way_leaves_nothing_that_is_taken_for_complete(tmp
         import sys
         from pathlib import Path
         sys.path.insert(0, {str(REPOSITORY / "tests")!r})
-        from test_image_cache import annotations_of, open_cache
+        from coco_examples import annotations_of
+        from spinenas.proxy_task.data.image_cache import open_cache
         folder = Path({str(tmp_path)!r})
         open_cache(annotations_of(folder, {sizes!r}), 32, folder / "cache", workers=1)
     """)
@@ -345,7 +325,9 @@ def start_builder(
         import logging, sys, time
         from pathlib import Path
         sys.path.insert(0, {str(REPOSITORY / "tests")!r})
-        from test_image_cache import annotations_of, image_cache, open_cache
+        from coco_examples import annotations_of
+        from spinenas.proxy_task.data import image_cache
+        from spinenas.proxy_task.data.image_cache import open_cache
         read = image_cache._read_letterbox
         def read_until(annotations, index, size):
             with open({str(log)!r}, "a") as file:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,46 +10,29 @@ import oracle_weights
 import pytest
 import torch
 from numpy.typing import NDArray
-from shared_fixtures import shared_folder
+from oracle_detector import (
+    LEVELS,
+    MODELS,
+    TPU,
+    anchors_of,
+    arrays,
+    batch_targets,
+    fixture,
+    from_formula,
+    training_step,
+)
 from torch import Tensor
 
-from spinenas.proxy_task.config import EvalConfig, HeadConfig, LossConfig, TrainConfig
+from spinenas.proxy_task.config import EvalConfig, HeadConfig, TrainConfig
 from spinenas.proxy_task.detector.anchors import anchor_boxes
 from spinenas.proxy_task.detector.boxes import MAX_LOG_SCALE, decode, encode
 from spinenas.proxy_task.detector.losses import box_loss, detection_loss, focal_loss
 from spinenas.proxy_task.detector.matching import targets
-from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet
+from spinenas.proxy_task.detector.retinanet import build_retinanet
 from spinenas.proxy_task.evaluation.detect import postprocess
 from spinenas.proxy_task.training.train import make_optimizer
-from spinenas.space.dialect import DIALECTS
 from spinenas.space.published import MOBILE_49, SPINENET_49
 from spinenas.space.scaling import SCALINGS
-from spinenas.space.tensorflow.weights import canonical_slots
-
-MODELS, TPU = DIALECTS["tensorflow/models"], DIALECTS["tensorflow/tpu"]
-LEVELS = (3, 4, 5, 6, 7)
-
-
-def fixture(name: str) -> Any:
-    return json.loads((shared_folder("oracle") / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def arrays(name: str) -> Any:
-    return np.load(shared_folder("oracle") / f"{name}.npz", allow_pickle=False)
-
-
-def anchors_of(size: int, ratios: tuple[float, ...] = MODELS.aspect_ratios, anchor_scale: float = 3.0) -> Tensor:
-    return anchor_boxes((size, size), LEVELS, anchor_scale=anchor_scale, num_scales=3, aspect_ratios=ratios)
-
-
-def from_formula(prefix: str, size: int, channels: int, factor: float, shift: float) -> Tensor:
-    """Predictions of all levels, made from a formula: (2, A, channels / 9)."""
-    parts = []
-    for level in LEVELS:
-        cells = -(-size // 2**level)
-        nhwc = factor * oracle_weights.uniform(f"{prefix}:L{level}", (2, cells, cells, channels)) + shift
-        parts.append(nhwc.astype(np.float32).reshape(2, -1, channels // 9))
-    return torch.from_numpy(np.concatenate(parts, axis=1))
 
 
 def by_level(predictions: Tensor, size: int) -> dict[int, NDArray[np.generic]]:
@@ -182,18 +163,6 @@ def test_a_target_of_zero_is_masked_in_tensorflow_tpu() -> None:
     assert float(masked) == pytest.approx(huber[2] / 4)
 
 
-def batch_targets(case: dict[str, Any], anchors: Tensor) -> tuple[Tensor, Tensor]:
-    each = [
-        targets(
-            anchors,
-            torch.tensor(image["gt_boxes_yxyx"], dtype=torch.float32),
-            torch.tensor(image["gt_classes"]),
-        )
-        for image in case["images"]
-    ]
-    return torch.stack([classes for classes, _ in each]), torch.stack([boxes for _, boxes in each])
-
-
 def test_total_loss_of_a_batch() -> None:
     case = fixture("retina_total_loss_128")
     classes, box_targets = batch_targets(case, anchors_of(128))
@@ -224,72 +193,6 @@ def test_detections_after_nms() -> None:
             np.testing.assert_array_equal(classes[image].numpy(), golden[f"{path}_detection_classes"][image])
             np.testing.assert_allclose(scores[image].numpy(), golden[f"{path}_detection_scores"][image], rtol=1e-5)
             np.testing.assert_allclose(boxes[image].numpy(), golden[f"{path}_detection_boxes"][image], atol=2e-3)
-
-
-def train_network(case: dict[str, Any]) -> RetinaNet:
-    network = build_retinanet(
-        SPINENET_49,
-        SCALINGS["49S-code"],
-        HeadConfig(channels=128),
-        class_channels=91,
-        dialect="tensorflow/models",
-        activation=case["activation"],
-    )
-    oracle_weights.fill_from_formulas(network)
-    with torch.no_grad():
-        for tower in network.head.values():
-            tower.predict.weight.mul_(0.01)
-        network.head["cls"].predict.bias.fill_(-math.log(99))
-    return network.train()
-
-
-@dataclass
-class Step:
-    """What one training step in float64 gave; arrays in TensorFlow's layout, flat."""
-
-    losses: dict[str, float]
-    gradients: dict[str, NDArray[np.float64]]
-    state: dict[str, NDArray[np.float64]]
-
-
-def training_step(case: dict[str, Any]) -> Step:
-    network = train_network(case).double()
-    classes, box_targets = batch_targets(case, anchors_of(256))
-    logits, deltas = network(oracle_weights.image_of(*case["input"]).double())
-    loss = LossConfig()
-    total, class_part, box_part = detection_loss(
-        logits,
-        deltas,
-        classes,
-        box_targets.double(),
-        alpha=loss.focal_alpha,
-        gamma=loss.focal_gamma,
-        delta=loss.huber_delta,
-        box_weight=loss.box_weight,
-    )
-    # What the optimiser decays is what the originals' L2 loss is of.
-    decayed = make_optimizer(network, TrainConfig()).param_groups[0]["params"]
-    l2 = case["l2_weight_decay"] / 2 * torch.stack([(p**2).sum() for p in decayed]).sum()
-    (total + l2).backward()  # type: ignore[no-untyped-call]
-    slots = canonical_slots(network)
-    parameters = dict(network.named_parameters())
-    gradients = {}
-    for name, slot in slots.items():
-        if slot.key in parameters:
-            gradient = parameters[slot.key].grad
-            assert gradient is not None, name
-            gradients[name] = gradient.numpy().transpose(np.argsort(slot.axes)).reshape(-1)
-    state = network.state_dict()
-    return Step(
-        {
-            "cls_loss": float(class_part.detach()),
-            "box_loss": float(box_part.detach()),
-            "model_loss": float(total.detach()),
-            "l2_loss": float(l2.detach()),
-        },
-        gradients,
-        {name: state[slot.key].numpy() for name, slot in slots.items()},
-    )
 
 
 @pytest.mark.parametrize("activation", ["swish", "relu"])

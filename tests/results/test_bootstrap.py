@@ -8,9 +8,9 @@ from typing import cast
 
 import numpy as np
 import pytest
+from coco_examples import NONE_FOUND, everything_found, noisy_detections, random_annotations
 from fake_task import matches_of
 from numpy.typing import NDArray
-from test_coco_evaluation import NONE_FOUND, everything_found, noisy_detections, random_annotations
 
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from test_leaderboard import trial
-from test_report import HOSTILE, TAGS, Page, facts_of, searched
+from report_pages import HOSTILE, TAGS, Page, facts_of, searched
+from trials import trial
 
 from spinenas.results.report.comparison import MOST_RUNS, compare_page, comparison_figures
 from spinenas.results.report.facts import RunFacts

@@ -6,25 +6,16 @@ import sys
 from dataclasses import replace
 
 import pytest
+from trials import trial
 
 from spinenas.results.leaderboard import COLUMNS, leaderboard, leaderboard_rows, winner, winner_of, winner_words
-from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status, TrialRecord
+from spinenas.results.record import Failure, FailureKind, Fidelity, Status
 from spinenas.space.baseline import Baseline
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.limits import CostTarget
 from spinenas.space.published import R0_SP53, SPINENET_49
 from spinenas.space.scaling import SCALINGS
-
-
-def trial(number: int, network: str, objective: float | None = None, **fields) -> TrialRecord:
-    """A complete trial if it has an objective."""
-    if objective is not None:
-        seconds = fields.pop("train_seconds", None)
-        fields["evaluation"] = Evaluation(objective, params=number + 10, madds=20, train_seconds=seconds)
-    fields = {"status": Status.COMPLETE if objective is not None else Status.ASKED, "task_key": "t"} | fields
-    return TrialRecord(number=number, genotype=SPINENET_49, network_key=network, **fields)
-
 
 EXAMPLE = [
     trial(0, "a", 0.30, train_seconds=10.0, origin="random"),

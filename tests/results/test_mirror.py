@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from fake_task import FakeTask
-from test_loop import configured, events_of, outcome
+from searches import configured, events_of, outcome
 
 import spinenas.results.storage.mirror as mirror_module
 from spinenas.results.storage.journal import Journal, read_events

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fake_task import FakeTask
-from test_loop import configured, cut, events_of, outcome
+from searches import configured, cut, events_of, outcome
 
 from spinenas.results.storage.journal import read_events
 from spinenas.search.run.lifecycle import resume, run_search

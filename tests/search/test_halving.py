@@ -14,20 +14,15 @@ import pytest
 from fake_task import FakeTask
 from halving_reference import judged, misjudged
 from rich.console import Console
-from shuffled_executor import ShuffledExecutor
-from test_driver import Play, kinds, lost, started
-from test_loop import configured, cut, events_of, outcome, timeless
+from scripted_driver import Play, kinds, lost, started
+from searches import NUM_EPOCHS, RUNGS, configured, cut, events_of, fake, halved, outcome, timeless
 
-import spinenas.search.run.lifecycle as loop
 from spinenas.controller.registry import make_controller
 from spinenas.controller.replicates import ReplicateLeaders
-from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
 from spinenas.results.leaderboard import leaderboard_rows
 from spinenas.results.record import Evaluation, FailureKind, Stage, Status, TrialRecord
 from spinenas.results.storage.accelerator_time import AcceleratorTime
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.config.controllers import ControllerConfig
-from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, HalvingConfig
 from spinenas.search.executors.base import Event, Finished, Job, Paused
 from spinenas.search.executors.worker import run_job
@@ -40,24 +35,10 @@ from spinenas.search.studies.measured_curves import measured_curves
 from spinenas.space import SearchSpace, UserError
 from spinenas.space.search_space import space_by_name
 
-NUM_EPOCHS = 4
-RUNGS = HalvingConfig((1, 2), reduction=2.0, min_results=2)
-
 
 @pytest.fixture(autouse=True)
 def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
-
-
-def halved(num_trials: int = 16, halving: HalvingConfig = RUNGS, **executor: Any) -> SearchConfig:
-    """A search whose task has the epochs of the fake one that is used."""
-    task = TaskConfig(train=TrainConfig(epochs=NUM_EPOCHS), eval=EvalConfig(every_epochs=1))
-    controller = ControllerConfig("evolution")
-    return replace(configured(num_trials, **executor), controller=controller, task=task, halving=halving)
-
-
-def fake() -> FakeTask:
-    return FakeTask(num_epochs=NUM_EPOCHS, measures_ap=True)
 
 
 # The rule
@@ -145,17 +126,6 @@ def test_other_rungs_are_another_search(tmp_path: Path) -> None:
 
 def statuses(run: Run) -> list[Status]:
     return [record.status for record in run.records()]
-
-
-@pytest.fixture
-def shuffled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    def use(seed: int, lost: dict[tuple[int, int], FailureKind] | None = None) -> None:
-        def make(task: Any, config: ExecutorConfig, folder: Any, note: Any) -> ShuffledExecutor:
-            return ShuffledExecutor(task, config.workers, seed, lost or {})
-
-        monkeypatch.setattr(loop, "make_executor", make)
-
-    return use
 
 
 def test_trials_pause_are_judged_and_go_on_or_end(tmp_path: Path) -> None:

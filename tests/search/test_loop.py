@@ -11,75 +11,23 @@ from typing import Any, Self
 
 import pytest
 from fake_task import FakeTask
+from searches import NUM_TRIALS, configured, cut, events_of, outcome, timeless
 from shuffled_executor import ShuffledExecutor
 
 import spinenas.search.run.identity as run_identity
 import spinenas.search.run.lifecycle as loop
 from spinenas.results.record import Failure, FailureKind, Status
-from spinenas.results.storage.journal import read_events
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, SpaceConfig
 from spinenas.search.executors.base import Event, Finished
 from spinenas.search.run.lifecycle import resume, run_search
-from spinenas.search.run.run import Run
 from spinenas.space import UserError
-
-NUM_TRIALS = 9
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
-
-
-def configured(num_trials: int = NUM_TRIALS, **executor: Any) -> SearchConfig:
-    options = {"kind": "serial", "workers": 3, **executor}
-    return SearchConfig(budget=BudgetConfig(num_trials), executor=ExecutorConfig(**options), seed=5)
-
-
-@pytest.fixture
-def shuffled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Make the loop use a ShuffledExecutor of that seed."""
-
-    def use(seed: int, lost: dict[tuple[int, int], FailureKind] | None = None) -> None:
-        def make(task: Any, config: ExecutorConfig, folder: Any, note: Any) -> ShuffledExecutor:
-            return ShuffledExecutor(task, config.workers, seed, lost or {})
-
-        monkeypatch.setattr(loop, "make_executor", make)
-
-    return use
-
-
-def events_of(run: Run) -> list[dict[str, Any]]:
-    return list(read_events(run.folder.journal_path))
-
-
-def timeless(events: list[dict[str, Any]], *kinds: str) -> list[dict[str, Any]]:
-    """Events of these kinds without times and attempts."""
-    return [
-        {key: value for key, value in event.items() if key not in ("at", "attempt")}
-        for event in events
-        if event["event"] in kinds
-    ]
-
-
-def outcome(run: Run) -> dict[int, Any]:
-    """What was tried and what came out, by number."""
-    return {
-        record.number: (record.genotype, record.replicate, record.seed, record.evaluation, record.failure)
-        for record in run.records()
-    }
-
-
-def cut(run: Run, num_events: int, folder: Path) -> Path:
-    """A copy of a run whose driver died after so many events."""
-    folder.mkdir()
-    for name in ("config.json", "run.json"):
-        (folder / name).write_bytes((run.folder.path / name).read_bytes())
-    lines = run.folder.journal_path.read_bytes().splitlines(keepends=True)
-    (folder / "journal.jsonl").write_bytes(b"".join(lines[:num_events]))
-    return folder
 
 
 def test_a_search_spends_its_budget_and_ranks_what_it_found(tmp_path: Path) -> None:

@@ -7,16 +7,13 @@ from pathlib import Path
 
 import pytest
 from fake_task import FakeTask
+from searches import NUM_TRIALS, configured, cut, events_of, halved, outcome
 from shared_fixtures import REPOSITORY
-from test_halving import halved
-from test_loop import NUM_TRIALS, configured, cut, events_of, outcome, shuffled
 
 from spinenas.results.storage.journal import read_events
 from spinenas.search.run.lifecycle import resume, run_search
 from spinenas.search.run.run import Run
 from spinenas.space import UserError
-
-__all__ = ["shuffled"]  # a fixture
 
 
 @pytest.fixture(autouse=True)
