@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 
@@ -65,5 +66,4 @@ def test_on_a_terminal_there_is_a_bar_with_the_time_that_is_left() -> None:
     os.close(terminal)
     assert "decoding images" in shown
     assert "7/8" in shown
-    assert "0:00:0" in shown
-    assert "left" in shown
+    assert re.search(r"\d:\d\d:\d\d\S* left", shown)

@@ -7,7 +7,6 @@ import io
 import json
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -454,16 +453,14 @@ def test_a_genotype_of_another_space_is_refused_with_the_rule_it_breaks(tmp_path
     assert "block" in result.stderr
 
 
-def test_the_command_starts_quickly_and_without_what_takes_long() -> None:
+def test_the_command_starts_without_the_packages_that_take_long_to_load() -> None:
     code = (
         "import sys; from spinenas.search.cli.main import main\n"
         "try: main(['--help'], prog_name='spinenas')\n"
         "except SystemExit: print(*sorted({'torch', 'ray', 'pandas', 'rich'} & set(sys.modules)), file=sys.stderr)"
     )
-    began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == ""
-    assert time.monotonic() - began < 5, "0.2 s on an idle machine"
 
 
 def test_the_module_is_the_command() -> None:

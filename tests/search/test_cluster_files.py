@@ -302,14 +302,14 @@ class Job:
 
     def tell(self) -> None:
         """What --signal=B:TERM does, once the driver runs."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while "-rw-------" not in self.calls():
             assert time.monotonic() < deadline, self.calls()
             time.sleep(0.02)
         self.process.send_signal(signal.SIGTERM)
 
     def status(self) -> int:
-        _, errors = self.process.communicate(timeout=20)
+        _, errors = self.process.communicate(timeout=120)
         assert errors == ""
         assert list(self.shared.iterdir()) == []  # the token is gone
         return self.process.returncode

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -93,12 +91,6 @@ def test_orders_come_from_the_seed() -> None:
     curves = random_curves(40, 4, noise=1.0)
     assert replay_halving(curves, [1, 2], seed=1) == replay_halving(curves, [1, 2], seed=1)
     assert replay_halving(curves, [1, 2], seed=1) != replay_halving(curves, [1, 2], seed=2)
-
-
-def test_three_hundred_trainings_in_two_hundred_orders_take_seconds() -> None:
-    began = time.monotonic()
-    replay_halving(random_curves(300, 30, noise=1.0), [3, 9, 18])
-    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize(
