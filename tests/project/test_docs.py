@@ -11,7 +11,7 @@ import pytest
 from shared_fixtures import REPOSITORY
 
 from spinenas.search.cli.main import main
-from spinenas.search.cli.target import published_rows
+from spinenas.search.cli.target import AP_COLUMNS, published_rows
 from spinenas.search.config.loading import load_config_file
 from spinenas.search.config.presets import PRESETS
 
@@ -87,11 +87,23 @@ def test_the_python_in_a_page_runs(page: Path) -> None:
 
 
 def test_the_page_on_parity_has_the_counts_of_show() -> None:
-    page = (REPOSITORY / "docs" / "parity.md").read_text(encoding="utf-8")
+    page = (DOCS / "parity.md").read_text(encoding="utf-8")
     table = re.findall(r"^\| `([a-z0-9-]+)` \| (\d+) \| ([\d,]+) \| .*? \| ([\d.]+) G \| ", page, flags=re.MULTILINE)
     rows = [
         (row["name"], str(row["pixels"]), f"{row['params']:,}", f"{row['madds'] / 1e9:.3f}") for row in published_rows()
     ]
+    assert table == rows
+
+
+def test_the_page_on_parity_has_the_published_aps_of_show() -> None:
+    page = (DOCS / "parity.md").read_text(encoding="utf-8")
+    header = "| model | px | A | B | C | mobile | C, test-dev |\n|---|---|---|---|---|---|---|\n"
+    table = page.partition(header)[2].partition("\n\n")[0].splitlines()
+    rows = []
+    for row in published_rows():
+        aps = ["-" if row[name] is None else f"{row[name] * 100:.1f}" for name in AP_COLUMNS]
+        if set(aps) != {"-"}:
+            rows.append(" | ".join([f"| `{row['name']}`", str(row["pixels"]), *aps]) + " |")
     assert table == rows
 
 
