@@ -1,6 +1,7 @@
-"""The published architectures and what their authors report of them, each figure with its source.
+"""The published architectures and the figures that their authors report, each AP with its training protocol and source.
 
-Sources: SpineNet (Du et al., CVPR 2020, arXiv 1912.05027) and the model zoo of tensorflow/tpu.
+Sources: SpineNet (Du et al., CVPR 2020, arXiv 1912.05027) and the model zoo of tensorflow/tpu. A figure that nobody
+published is None or absent.
 """
 
 from __future__ import annotations
@@ -37,22 +38,49 @@ MOBILE_49 = Genotype.from_text(
 """SpineNet-49's connections with MBConv blocks (SpineNet, appendix A; tensorflow/tpu `spinenet_mbconv.py`)."""
 
 
+PROTOCOLS = {
+    "A": "250 epochs, scale jitter 0.8 to 1.2, ReLU, DropBlock",
+    "B": "350 epochs, scale jitter 0.5 to 2.0, ReLU",
+    "C": "500 epochs (SpineNet-190: 400), scale jitter 0.5 to 2.0 (143 and 190: 0.1 to 1.9), swish, stochastic depth",
+    "mobile": "600 epochs, scale jitter 0.5 to 2.0, swish",
+}
+"""Training protocols of the published figures (SpineNet, section 4.1; configurations of tensorflow/tpu)."""
+
+VAL, TEST_DEV = "val2017", "test-dev"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedAP:
+    """A COCO box AP as printed.
+
+    Attributes:
+        ap: 0 to 1.
+        split: VAL or TEST_DEV.
+        protocol: one of PROTOCOLS. Only APs of one protocol and split can be compared.
+        source: where it is printed.
+    """
+
+    ap: float
+    split: str
+    protocol: str
+    source: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedModel:
     """A published RetinaNet on COCO: a genotype at a scaling, or a ResNet-FPN baseline.
 
     Attributes:
-        name: as on the command line.
-        architecture, scaling: its backbone.
+        name: name on the command line.
+        architecture, scaling: the backbone.
         image_size_pixels: side of the square input of the published figures.
-        head_convs, head_channels: of each tower of its head.
+        head_convs, head_channels: number of convolutions in each tower of the head, and their width.
         separable_head: whether these are depthwise and 1x1.
-        anchor_scale: side of its smallest anchor in strides (SpineNet, section 4.1).
-        params_millions, madds_billions: as printed; None where nothing is published for exactly this model.
-        ap: COCO box AP on val2017, 0 to 1; None where not published.
-        ap_test_dev: the same on test-dev.
+        anchor_scale: side of the smallest anchor in strides (SpineNet, section 4.1).
+        params_millions, madds_billions: figures as printed; None where nothing is published for exactly this model.
+        aps: published APs, by split and from the shortest protocol to the longest.
         baseline: name of the ResNet-FPN that the paper compares it with.
-        source: where the figures are from, the split and the training protocol.
+        source: source of the architecture and its size, with what is our own choice.
     """
 
     name: str
@@ -65,19 +93,23 @@ class PublishedModel:
     anchor_scale: float = 3.0
     params_millions: float | None = None
     madds_billions: float | None = None
-    ap: float | None = None
-    ap_test_dev: float | None = None
+    aps: tuple[PublishedAP, ...] = ()
     baseline: str | None = None
     source: str
 
     @property
     def genotype(self) -> Genotype:
-        """Its blocks. Raises UserError for a baseline."""
+        """The genotype. Raises UserError for a baseline."""
         return genotype_of(self.architecture, self.name)
 
     @property
+    def ap(self) -> float | None:
+        """AP on val2017 with the longest protocol; None where no AP on val2017 is published."""
+        return next((published.ap for published in reversed(self.aps) if published.split == VAL), None)
+
+    @property
     def detector(self) -> dict[str, Any]:
-        """Scaling, size and head as `cost_by_part` takes them."""
+        """Scaling, image size and head as arguments of `cost_by_part`."""
         return {
             "scaling": self.scaling,
             "image_size": self.image_size_pixels,
@@ -87,12 +119,30 @@ class PublishedModel:
         }
 
     def cost(self) -> Cost:
-        """Cost of the detector at the published resolution with 91 class channels."""
+        """Cost of the detector at the published image size with 91 class channels."""
         return retinanet_cost(self.architecture, **self.detector)
 
 
-_ZOO = "SpineNet, RetinaNet results on COCO test-dev, and model zoo of tensorflow/tpu on val2017; protocol C"
-_ABLATION = "SpineNet, Figure 4, RetinaNet on COCO val2017, protocol A"
+_PAPER = "SpineNet"
+_ZOO = "model zoo of tensorflow/tpu"
+_SIZES = f"{_PAPER}, RetinaNet results; {_ZOO}"
+
+
+def _aps(
+    *,
+    a: float | None = None,
+    b: float | None = None,
+    c: float | None = None,
+    c_test_dev: float | None = None,
+) -> tuple[PublishedAP, ...]:
+    """APs of the paper's protocols; those of protocol C on val2017 are from the model zoo."""
+    found = (
+        (a, VAL, "A", f"{_PAPER}, Figure 4"),
+        (b, VAL, "B", f"{_PAPER}, RetinaNet results on val2017"),
+        (c, VAL, "C", _ZOO),
+        (c_test_dev, TEST_DEV, "C", f"{_PAPER}, RetinaNet results on test-dev"),
+    )
+    return tuple(PublishedAP(ap, split, protocol, source) for ap, split, protocol, source in found if ap is not None)
 
 
 def _spinenet(key: str, size: int, **figures: Any) -> PublishedModel:
@@ -119,7 +169,7 @@ def _resnet_fpn(depth: int, size: int, **figures: Any) -> PublishedModel:
         scaling=BASELINE_SCALING,
         image_size_pixels=size,
         anchor_scale=4.0,
-        source="SpineNet, RetinaNet results on COCO val2017, protocol B",
+        source=f"{_PAPER}, RetinaNet results on val2017",
         **figures,
     )
 
@@ -133,25 +183,23 @@ PUBLISHED = {
             head_channels=128,
             params_millions=12.0,
             madds_billions=33.8,
-            ap=0.415,
-            ap_test_dev=0.415,
-            source=f"{_ZOO}; endpoints of 256 as in the released weights",
+            aps=_aps(c=0.415, c_test_dev=0.415),
+            source=f"{_SIZES}; endpoints of 256 channels as in the released weights",
         ),
         _spinenet(
             "49S-code",
             640,
             head_channels=128,
-            source="tensorflow/tpu `spinenet.py`: endpoints of 128, which is not what the released weights have",
+            source="tensorflow/tpu `spinenet.py`: endpoints of 128 channels, unlike the released weights",
         ),
         _spinenet(
             "49",
             640,
             params_millions=28.5,
             madds_billions=85.4,
-            ap=0.443,
-            ap_test_dev=0.443,
+            aps=_aps(a=0.408, b=0.428, c=0.443, c_test_dev=0.443),
             baseline="r50-fpn",
-            source=_ZOO,
+            source=_SIZES,
         ),
         _spinenet(
             "49",
@@ -159,19 +207,17 @@ PUBLISHED = {
             name="spinenet-49-896",
             params_millions=28.5,
             madds_billions=167.4,
-            ap=0.453,
-            ap_test_dev=0.467,
-            source="SpineNet, RetinaNet results: COCO test-dev with protocol C, val2017 with protocol B",
+            aps=_aps(b=0.453, c_test_dev=0.467),
+            source=_SIZES,
         ),
         _spinenet(
             "96",
             1024,
             params_millions=43.0,
             madds_billions=265.4,
-            ap=0.485,
-            ap_test_dev=0.486,
+            aps=_aps(b=0.471, c=0.485, c_test_dev=0.486),
             baseline="r101-fpn",
-            source=_ZOO,
+            source=_SIZES,
         ),
         _spinenet(
             "143",
@@ -179,10 +225,9 @@ PUBLISHED = {
             anchor_scale=4.0,
             params_millions=66.9,
             madds_billions=524.4,
-            ap=0.506,
-            ap_test_dev=0.507,
+            aps=_aps(b=0.481, c=0.506, c_test_dev=0.507),
             baseline="r152-fpn",
-            source=_ZOO,
+            source=_SIZES,
         ),
         _spinenet(
             "143L",
@@ -198,22 +243,21 @@ PUBLISHED = {
             anchor_scale=4.0,
             params_millions=163.6,
             madds_billions=1885.0,
-            ap=0.52,
-            ap_test_dev=0.521,
-            source=_ZOO,
+            aps=_aps(c=0.52, c_test_dev=0.521),
+            source=_SIZES,
         ),
         _mobile(
             "mobile-49XS",
             256,
             24,
-            source="tensorflow/models `spinenet_mobile.py`; size and head are of our choice",
+            source="tensorflow/models `spinenet_mobile.py`; image size and head are our choice",
         ),
         _mobile(
             "mobile-49S",
             384,
             40,
-            ap=0.235,
-            source="AP of tensorflow/models' configuration file, COCO val2017; the head is of our choice",
+            aps=(PublishedAP(0.235, VAL, "mobile", "configuration file of tensorflow/models"),),
+            source="tensorflow/models `spinenet_mobile.py`; the head is our choice",
         ),
         _mobile(
             "mobile-49",
@@ -221,30 +265,30 @@ PUBLISHED = {
             48,
             params_millions=2.34,
             madds_billions=1.0,
-            ap=0.286,
-            source="model zoo of tensorflow/tpu, COCO val2017",
+            aps=(PublishedAP(0.286, VAL, "mobile", _ZOO),),
+            source=_ZOO,
         ),
         PublishedModel(
             name="r0-sp53",
             architecture=R0_SP53,
             scaling=SCALINGS["49"],
             image_size_pixels=640,
-            ap=0.407,
+            aps=_aps(a=0.407),
             baseline="r50-fpn",
-            source=_ABLATION,
+            source=f"{_PAPER}, Figure 4",
         ),
         PublishedModel(
             name="r23-sp30",
             architecture=R23_SP30,
             scaling=SCALINGS["49"],
             image_size_pixels=640,
-            ap=0.396,
+            aps=_aps(a=0.396),
             baseline="r50-fpn",
-            source=f"{_ABLATION}; the width of its last stem block, 256 here, is not published",
+            source=f"{_PAPER}, Figure 4; the width of its last stem block, 256 here, is not published",
         ),
-        _resnet_fpn(50, 640, params_millions=34.0, madds_billions=97.0, ap=0.404),
-        _resnet_fpn(101, 1024, params_millions=53.1, madds_billions=325.9, ap=0.439),
-        _resnet_fpn(152, 1280, params_millions=68.7, madds_billions=630.5, ap=0.451),
+        _resnet_fpn(50, 640, params_millions=34.0, madds_billions=97.0, aps=_aps(a=0.378, b=0.404)),
+        _resnet_fpn(101, 1024, params_millions=53.1, madds_billions=325.9, aps=_aps(b=0.439)),
+        _resnet_fpn(152, 1280, params_millions=68.7, madds_billions=630.5, aps=_aps(b=0.451)),
     )
 }
 """Published models by name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,19 +24,20 @@ if TYPE_CHECKING:
 def show(target: tuple[str, ...], draw: Path | None, beside: str | None, force: bool, format: str | None) -> None:
     """Print the blocks of an architecture: a trial's, a published one's, or a file's, with their costs.
 
-    Of a published model it gives the published figures and their source beside ours; without a TARGET, a table of
-    all of them. Of a failed trial it says why; with --json, the traceback follows on stderr.
+    For a published model it prints the published figures beside ours, each AP with its training protocol and source;
+    without a TARGET, a table of all published models. For a failed trial it prints the reason; with --json, the
+    traceback follows on stderr.
 
-    A picture has the blocks in order and by level, as the paper draws them; two are compared position by position.
+    A picture shows the blocks in order and by level, as in the paper; two are compared position by position.
     """
-    from spinenas.search.cli.target import find_target, published_rows
+    from spinenas.search.cli.target import find_target
 
     if draw is None and (beside is not None or force):
         raise click.UsageError("--beside and --force are about a picture; name its file with --draw")
     if draw is not None and not target:
         raise click.UsageError("a picture is of one architecture; name it before --draw")
     if not target:
-        _print_published(published_rows(), format)
+        _print_published(format)
         return
     found = find_target(target)
     if draw is not None:
@@ -65,18 +66,25 @@ def _draw(found: Target, path: Path, beside: str | None, force: bool) -> None:
     click.echo(f"drew {found.name} in {path}", err=True)
 
 
-def _print_published(rows: list[dict[str, Any]], format: str | None) -> None:
+def _print_published(format: str | None) -> None:
+    """Print all published models; a table for people leaves out the sources and explains the protocols on stderr."""
+    from spinenas.search.cli.target import AP_COLUMNS, published_rows
+    from spinenas.space.published import PROTOCOLS
+
+    rows = published_rows()
     columns = {
         "params": "millions",
-        "published_params": "millions",
+        "published_params": "printed millions",
         "params_ratio": "figure",
         "madds": "billions",
-        "published_madds": "billions",
+        "published_madds": "printed billions",
         "madds_ratio": "figure",
         "baseline_ratio": "figure",
-        "published_ap": "figure",
-        "published_ap_test_dev": "figure",
+        **dict.fromkeys(AP_COLUMNS, "three decimals"),
     }
     if format is None:
-        rows = [{name: value for name, value in row.items() if name != "source"} for row in rows]
+        rows = [{name: value for name, value in row.items() if "source" not in name} for row in rows]
+        click.echo("published APs are on COCO val2017 unless named test_dev; training protocols:", err=True)
+        for name, words in PROTOCOLS.items():
+            click.echo(f"  {name}: {words}", err=True)
     print_rows(rows, format, columns)

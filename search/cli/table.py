@@ -16,6 +16,9 @@ STYLES: dict[str, Callable[[Any], str]] = {
     "millions": lambda value: f"{value / 1e6:.3f} M",
     "gibibytes": lambda value: f"{value / 2**30:.2f} GiB",
     "billions": lambda value: f"{value / 1e9:.3f} G",
+    "printed millions": lambda value: f"{value / 1e6} M",  # no digit that is not in the value
+    "printed billions": lambda value: f"{value / 1e9} G",
+    "three decimals": "{:.3f}".format,
 }
 """How a value is printed in a table."""
 

@@ -16,7 +16,7 @@ from spinenas.space.cost import Cost, cost_by_part, retinanet_cost
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import built_graph, dead_blocks
-from spinenas.space.published import PUBLISHED, PublishedModel
+from spinenas.space.published import PUBLISHED, TEST_DEV, VAL, PublishedModel
 from spinenas.space.scaling import BASELINE_SCALING, SCALINGS, Scaling
 
 if TYPE_CHECKING:
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from spinenas.search.run.run import Run
 
 WEIGHTS_SUFFIX = ".safetensors"
+
+AP_COLUMNS = {
+    "ap_a": (VAL, "A"),
+    "ap_b": (VAL, "B"),
+    "ap_c": (VAL, "C"),
+    "ap_mobile": (VAL, "mobile"),
+    "ap_c_test_dev": (TEST_DEV, "C"),
+}
+"""Columns of published APs: the split and training protocol of each."""
 
 
 @dataclass(frozen=True)
@@ -128,23 +137,23 @@ def _row(node: str, cost: Cost | None) -> dict[str, Any]:
 
 
 def published_words(model: PublishedModel) -> str:
-    """What is published of a model, and from where."""
-    figures = (
-        ("{:g} M parameters", model.params_millions),
-        ("{:g} G multiply-adds", model.madds_billions),
-        ("AP {:g} on val2017", model.ap),
-        ("{:g} on test-dev", model.ap_test_dev),
-    )
-    words = [text.format(figure) for text, figure in figures if figure is not None]
-    return f"published: {', '.join(words) or 'no figures'} ({model.source})"
+    """The published figures of a model, each with its source, and each AP with its protocol."""
+    sizes = (("{} M parameters", model.params_millions), ("{} G multiply-adds", model.madds_billions))
+    words = [text.format(figure) for text, figure in sizes if figure is not None]
+    aps = [f"AP {ap.ap:.3f} on {ap.split} with protocol {ap.protocol} ({ap.source})" for ap in model.aps]
+    return "; ".join([f"published: {', '.join(words) or 'no figures'} ({model.source})", *aps])
 
 
 def published_rows() -> list[dict[str, Any]]:
-    """One row for each published model: our counts, the published figures, their ratios, and the baseline's."""
+    """One row for each published model: our counts, the published figures, their ratios, and the baseline's.
+
+    Each published AP stands in the column of its split and protocol.
+    """
     rows = []
     for model in PUBLISHED.values():
         cost = model.cost()
         base = PUBLISHED[model.baseline].cost().madds if model.baseline else None
+        aps = {(ap.split, ap.protocol): ap.ap for ap in model.aps}
         rows.append(
             {
                 "name": model.name,
@@ -157,9 +166,9 @@ def published_rows() -> list[dict[str, Any]]:
                 "madds_ratio": model.madds_billions and cost.madds / (model.madds_billions * 1e9),
                 "baseline": model.baseline,
                 "baseline_ratio": base and cost.madds / base,
-                "published_ap": model.ap,
-                "published_ap_test_dev": model.ap_test_dev,
+                **{name: aps.get(key) for name, key in AP_COLUMNS.items()},
                 "source": model.source,
+                "ap_sources": [f"{ap.split} {ap.protocol}: {ap.source}" for ap in model.aps],
             }
         )
     return rows

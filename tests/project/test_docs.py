@@ -11,12 +11,16 @@ import pytest
 from shared_fixtures import REPOSITORY
 
 from spinenas.search.cli.main import main
-from spinenas.search.cli.target import published_rows
+from spinenas.search.cli.target import AP_COLUMNS, published_rows
 from spinenas.search.config.loading import load_config_file
 from spinenas.search.config.presets import PRESETS
 
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+DOCS = REPOSITORY / "docs"
+PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+FOLDERS = ("space", "results", "controller", "proxy_task", "search")
+USER_PAGES = [REPOSITORY / "README.md", *(DOCS / f"{name}.md" for name in ("searching", "results", "export"))]
+"""Pages whose indented commands are checked against the command line; test_cluster_files.py checks cluster.md."""
 
 
 def commands(group: click.Group, prefix: str = "spinenas") -> dict[str, click.Command]:
@@ -38,10 +42,11 @@ def test_every_command_has_help_and_every_option_says_what_it_does() -> None:
                 assert parameter.help, f"{name} {parameter.opts[0]}"
 
 
-def test_commands_that_the_readme_shows_exist_with_their_options() -> None:
+@pytest.mark.parametrize("page", USER_PAGES, ids=lambda page: page.name)
+def test_commands_that_a_page_shows_exist_with_their_options(page: Path) -> None:
     known = commands(main)
-    shown = re.findall(r"^    (spinenas .*?)(?:  +#.*)?$", README, flags=re.MULTILINE)
-    assert len(shown) >= 6
+    shown = re.findall(r"^    (spinenas .*?)(?:  +#.*)?$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert len(shown) >= 3
     for line in shown:
         name = next(name for name in known if line.startswith(name))
         options = {option for parameter in known[name].params for option in parameter.opts}
@@ -49,20 +54,40 @@ def test_commands_that_the_readme_shows_exist_with_their_options() -> None:
             assert option in options, f"{line}: {option}"
 
 
+def test_the_readme_has_at_most_150_lines() -> None:
+    assert len(README.splitlines()) <= 150
+
+
 def test_the_readme_names_every_preset_and_no_other() -> None:
     table = re.findall(r"^\| `([a-z0-9-]+)` \|", README, flags=re.MULTILINE)
-    assert sorted(name for name in table if "/" not in name) == sorted(PRESETS)
+    assert sorted(table) == sorted(PRESETS)
 
 
-def test_the_python_in_the_readme_runs() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    names: dict[str, object] = {}
-    exec(code, names)
-    assert type(names["backbone"]).__name__ == "SpineNet"
+def test_the_index_of_the_documentation_names_every_page() -> None:
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    for page in sorted(DOCS.glob("*.md")):
+        assert page.name == "README.md" or f"[{page.name}]({page.name})" in index, f"docs/README.md lacks {page.name}"
+
+
+def test_the_page_on_architecture_names_every_folder_and_modules_that_exist() -> None:
+    rows = re.findall(r"^\| `([a-z_/]+)/` \|.*\| (.*) \|$", (DOCS / "architecture.md").read_text(), flags=re.MULTILINE)
+    folders = {path.parent for name in FOLDERS for path in (REPOSITORY / name).rglob("*.py")}
+    assert {name for name, _ in rows} == {str(folder.relative_to(REPOSITORY)) for folder in folders} - {"search"}
+    for folder, modules in rows:
+        for module in re.findall(r"`([a-z_]+)`", modules):
+            assert (REPOSITORY / folder / f"{module}.py").exists(), f"{folder}/{module}.py"
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if "```python" in page.read_text()], ids=lambda page: page.name
+)
+def test_the_python_in_a_page_runs(page: Path) -> None:
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+        exec(code, {})
 
 
 def test_the_page_on_parity_has_the_counts_of_show() -> None:
-    page = (REPOSITORY / "docs" / "parity.md").read_text(encoding="utf-8")
+    page = (DOCS / "parity.md").read_text(encoding="utf-8")
     table = re.findall(r"^\| `([a-z0-9-]+)` \| (\d+) \| ([\d,]+) \| .*? \| ([\d.]+) G \| ", page, flags=re.MULTILINE)
     rows = [
         (row["name"], str(row["pixels"]), f"{row['params']:,}", f"{row['madds'] / 1e9:.3f}") for row in published_rows()
@@ -70,15 +95,32 @@ def test_the_page_on_parity_has_the_counts_of_show() -> None:
     assert table == rows
 
 
-def test_the_python_in_the_page_on_parity_runs() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "parity.md").read_text(), flags=re.DOTALL)
-    exec(code, {})
+def test_the_page_on_parity_has_the_published_aps_of_show() -> None:
+    page = (DOCS / "parity.md").read_text(encoding="utf-8")
+    header = "| model | px | A | B | C | mobile | C, test-dev |\n|---|---|---|---|---|---|---|\n"
+    table = page.partition(header)[2].partition("\n\n")[0].splitlines()
+    rows = []
+    for row in published_rows():
+        aps = ["-" if row[name] is None else f"{row[name] * 100:.1f}" for name in AP_COLUMNS]
+        if set(aps) != {"-"}:
+            rows.append(" | ".join([f"| `{row['name']}`", str(row["pixels"]), *aps]) + " |")
+    assert table == rows
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files_that_exist(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?://)([^)]+)", text) + re.findall(r'src="([^"]+)"', text):
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(file), f"{page.name} links to {target}"
 
 
 def test_the_example_configuration_is_valid() -> None:

@@ -234,9 +234,32 @@ def test_all_published_models_are_shown_beside_their_figures() -> None:
     assert "28.543 M" in succeed("show").stdout
 
 
+def test_each_published_ap_is_shown_with_its_split_protocol_and_source() -> None:
+    rows = {row["name"]: row for row in json.loads(succeed("show", "--json").stdout)}
+    columns = ("ap_a", "ap_b", "ap_c", "ap_mobile", "ap_c_test_dev")
+    assert [rows["spinenet-49-896"][name] for name in columns] == [None, 0.453, None, None, 0.467]
+    assert rows["spinenet-mobile-49"]["ap_sources"] == ["val2017 mobile: model zoo of tensorflow/tpu"]
+    for row in rows.values():
+        assert len(row["ap_sources"]) == sum(row[name] is not None for name in columns)
+    assert (
+        "AP 0.428 on val2017 with protocol B (SpineNet, RetinaNet results on val2017)"
+        in succeed("show", "spinenet-49").stdout
+    )
+    assert "B: 350 epochs" in succeed("show").stderr
+
+
+def test_published_figures_are_shown_without_a_digit_that_was_not_printed() -> None:
+    (line,) = [line for line in succeed("show").stdout.splitlines() if line.startswith("spinenet-190 ")]
+    assert " 163.6 M " in line
+    assert " 1885.0 G " in line
+    assert line.split()[-3:] == ["0.520", "-", "0.521"]
+
+
 def test_a_baseline_is_shown_and_replayed_but_has_no_genotype_to_export(tmp_path: Path) -> None:
     shown = succeed("show", "r50-fpn")
-    assert "34.09 M parameters, 96.88 G multiply-adds; published: 34 M parameters, 97 G multiply-adds" in shown.stdout
+    assert (
+        "34.09 M parameters, 96.88 G multiply-adds; published: 34.0 M parameters, 97.0 G multiply-adds" in shown.stdout
+    )
     assert "stage4" in shown.stdout
     succeed("replay", "r50-fpn", "--out", tmp_path / "replay")
     (row,) = json.loads(succeed("leaderboard", tmp_path / "replay", "--json").stdout)

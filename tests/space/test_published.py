@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from spinenas.space.baseline import Baseline, architecture_from_text
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import BlockKind
-from spinenas.space.published import PUBLISHED, R0_SP53, R23_SP30, SPINENET_49, PublishedModel, published
+from spinenas.space.published import PROTOCOLS, PUBLISHED, R0_SP53, R23_SP30, SPINENET_49, PublishedModel, published
 
 NAMES = ["spinenet-49s", "spinenet-49s-code", "spinenet-49", "spinenet-96", "spinenet-143", "spinenet-143l"]
 NAMES.insert(3, "spinenet-49-896")
@@ -24,7 +26,7 @@ def test_every_published_model_is_found_by_its_name() -> None:
     "model", [model for model in PUBLISHED.values() if model.params_millions], ids=lambda model: model.name
 )
 def test_printed_figures_are_ours_within_rounding_and_element_wise_work(model: PublishedModel) -> None:
-    """The paper's multiply-adds include element-wise operations, 0.1 to 0.3 %, and 49S is printed as 11.9 or 12.0 M."""
+    """The paper's multiply-adds include element-wise operations, 0.1 to 0.3 %; 49S is printed as 12.0 M."""
     assert model.params_millions is not None
     assert model.madds_billions is not None
     cost = model.cost()
@@ -32,6 +34,38 @@ def test_printed_figures_are_ours_within_rounding_and_element_wise_work(model: P
     # The mobile model's is printed with one digit: 1.0.
     rounding = 0.05 if model.madds_billions < 10 else 0
     assert cost.madds / 1e9 == pytest.approx(model.madds_billions, rel=0.003, abs=rounding)
+
+
+FACTS = """
+    val2017 A: r50-fpn 37.8, r23-sp30 39.6, r0-sp53 40.7, spinenet-49 40.8
+    val2017 B: r50-fpn 40.4, r101-fpn 43.9, r152-fpn 45.1, spinenet-49 42.8, spinenet-49-896 45.3, spinenet-96 47.1,
+               spinenet-143 48.1
+    val2017 C: spinenet-49s 41.5, spinenet-49 44.3, spinenet-96 48.5, spinenet-143 50.6, spinenet-190 52.0
+    val2017 mobile: spinenet-mobile-49 28.6, spinenet-mobile-49s 23.5
+    test-dev C: spinenet-49s 41.5, spinenet-49 44.3, spinenet-49-896 46.7, spinenet-96 48.6, spinenet-143 50.7,
+                spinenet-190 52.1
+"""
+"""All published APs of these models, by split and protocol."""
+
+
+def test_every_published_ap_has_the_split_and_protocol_it_was_printed_for() -> None:
+    printed = {
+        (name, split, protocol, float(ap))
+        for split, protocol, models in re.findall(r"(\S+) (\S+):((?:\s+\S+ [\d.]+,?)+)", FACTS)
+        for name, ap in re.findall(r"(\S+) ([\d.]+)", models)
+    }
+    ours = {
+        (model.name, ap.split, ap.protocol, round(ap.ap * 100, 1)) for model in PUBLISHED.values() for ap in model.aps
+    }
+    assert ours == printed
+    assert {ap.protocol for model in PUBLISHED.values() for ap in model.aps} == set(PROTOCOLS)
+    assert all(ap.source for model in PUBLISHED.values() for ap in model.aps)
+
+
+def test_the_ap_of_a_model_is_that_of_its_longest_training_on_val2017() -> None:
+    assert PUBLISHED["spinenet-49"].ap == 0.443
+    assert PUBLISHED["spinenet-49-896"].ap == 0.453
+    assert PUBLISHED["spinenet-143l"].ap is None
 
 
 @pytest.mark.parametrize(
