@@ -20,7 +20,7 @@ from spinenas.space.errors import UserError
 from spinenas.space.genotype import BlockKind, Genotype
 from spinenas.space.graph import network_key
 from spinenas.space.network import SpineNet, build_backbone, count_madds, num_parameters
-from spinenas.space.network.blocks import StochasticDepth, initialize, layers_of
+from spinenas.space.network.layers import StochasticDepth, initialize, layers_of
 from spinenas.space.network.resample import Resample, max_pool_same, single_pool
 from spinenas.space.published import MOBILE_49, PUBLISHED, R0_SP53, R23_SP30, SPINENET_49, PublishedModel
 from spinenas.space.scaling import SCALINGS, Scaling
