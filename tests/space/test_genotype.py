@@ -1,4 +1,4 @@
-"""Genotypes: both printed forms read back, identity is stable, and every refusal names what is wrong."""
+"""Genotypes: text and JSON read back, identity is stable, and every error names what is wrong."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ OUTPUT = BlockSpec(4, BlockKind.BOTTLENECK, (0, 1), True)
         ((), None, "no block is an output"),
     ],
 )
-def test_what_cannot_be_built_does_not_exist(
+def test_an_invalid_genotype_cannot_be_constructed(
     blocks: tuple[BlockSpec, ...], stem: tuple[StemBlock, ...] | None, message: str
 ) -> None:
     with pytest.raises(GenotypeError, match=message):
@@ -100,7 +100,7 @@ def test_what_cannot_be_built_does_not_exist(
         ("2b 2b / 4b0,1,2!", "block '4b0,1,2!' is not written"),
     ],
 )
-def test_text_that_cannot_be_read_is_refused_with_the_word(text: str, message: str) -> None:
+def test_invalid_text_is_refused_with_the_offending_word(text: str, message: str) -> None:
     with pytest.raises(GenotypeError) as error:
         Genotype.from_text(text)
     assert message in str(error.value)
@@ -138,9 +138,7 @@ def broken(path: tuple[Any, ...], value: Any) -> Any:
         (("blocks", 3, "parents"), [2, 40], "block 5 has parent 40; a parent is an earlier node, 0 to 4"),
     ],
 )
-def test_json_that_cannot_be_read_is_refused_with_block_and_field(
-    path: tuple[Any, ...], value: Any, message: str
-) -> None:
+def test_invalid_json_is_refused_with_block_and_field(path: tuple[Any, ...], value: Any, message: str) -> None:
     with pytest.raises(GenotypeError) as error:
         Genotype.from_json(broken(path, value))
     assert message in str(error.value)
