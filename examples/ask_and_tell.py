@@ -1,4 +1,4 @@
-"""Drive a controller by hand, with any objective of your own: here, the longest path for the fewest multiply-adds.
+"""Drives a controller by hand, with an objective of your own: here, a long path at few multiply-adds.
 
 python examples/ask_and_tell.py
 """
@@ -11,7 +11,7 @@ from spinenas.space import SCALINGS, Genotype, SearchSpace, backbone_cost, built
 
 
 def longest_path(genotype: Genotype) -> int:
-    """Blocks on the longest way from the image to an output."""
+    """Number of blocks on the longest path from the image to an output."""
     depth: dict[int, int] = {}
     for node in built_graph(genotype).nodes:
         depth[node.node] = 1 + max((depth[parent] for parent in (*node.parents, *node.merged)), default=0)

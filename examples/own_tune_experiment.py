@@ -1,8 +1,8 @@
-"""Lead a Ray Tune experiment of your own by one of our controllers: here, to the backbone of fewest multiply-adds.
+"""A Ray Tune experiment of your own, led by a controller: here, it looks for the backbone of fewest multiply-adds.
 
 python examples/own_tune_experiment.py
 
-Called again after it was interrupted, it goes on; `rm -r runs/own-tune-experiment` lets it start over.
+After an interruption the same command resumes it; `rm -r runs/own-tune-experiment` starts over.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NAME, STORAGE = "own-tune-experiment", Path("runs").absolute()
 
 
 class CountMultiplyAdds(tune.Trainable):
-    """Your training instead: an actor that stays, and does one genotype after the other."""
+    """Put your training here: an actor that stays alive and trains one genotype after the other."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self.reset_config(config)

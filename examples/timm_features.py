@@ -1,4 +1,4 @@
-"""A SpineNet as timm's `features_only` models are: a list of features, and `feature_info` that describes them.
+"""Registers a SpineNet as a `features_only` model of timm: a list of features with a `feature_info`.
 
 python examples/timm_features.py
 """
@@ -17,7 +17,7 @@ from spinenas.space.published import SPINENET_49
 
 
 class TimmFeatures(nn.Module):
-    """Maps images to a list of features, finest first; `feature_info` is timm's."""
+    """Maps images to a list of features, finest first; `feature_info` is a timm FeatureInfo."""
 
     def __init__(self, backbone: Backbone, out_indices: tuple[int, ...] | None = None) -> None:
         from timm.models import FeatureInfo
@@ -39,7 +39,7 @@ class TimmFeatures(nn.Module):
 
 
 def spinenet_49(pretrained: bool = False, **options: Any) -> TimmFeatures:
-    """What `timm.create_model("spinenet_49", features_only=True)` calls."""
+    """Entry point that `timm.create_model("spinenet_49", features_only=True)` calls."""
     if pretrained or not options.get("features_only"):
         raise ValueError("spinenet_49 has no pretrained weights and gives features only; pass features_only=True")
     return TimmFeatures(build_backbone(SPINENET_49, SCALINGS["49"]), options.get("out_indices"))

@@ -1,6 +1,6 @@
-"""A SpineNet as the backbone of torchvision's detectors: a step of training and a detection, on random images.
+"""Uses a SpineNet as the backbone of torchvision's detectors: one training step and one detection, on random images.
 
-python examples/torchvision_detector.py [FILE]      # FILE: what `spinenas export --format json` wrote
+python examples/torchvision_detector.py [FILE]      # FILE: written by `spinenas export --format json`
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from spinenas.results.export.architecture_files import read_genotype
+from spinenas.results.export import read_genotype
 from spinenas.space import SCALINGS
 from spinenas.space.network import Backbone, build_backbone
 from spinenas.space.published import SPINENET_49
 
 
 class TorchvisionBackbone(nn.Module):
-    """What torchvision's detectors want of a backbone: features by name, finest first, and `out_channels`."""
+    """The backbone interface of torchvision's detectors: features by name, finest first, and `out_channels`."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ def main() -> None:
     for detector_class in (RetinaNet, FasterRCNN):
         backbone = build_backbone(genotype, SCALINGS["49S"])
         outputs = backbone.feature_info
-        sides = tuple((3 * output.stride,) for output in outputs)  # an anchor's, SpineNet section 4.1
+        sides = tuple((3 * output.stride,) for output in outputs)  # of the smallest anchor (SpineNet, section 4.1)
         options = {}
         if detector_class is RetinaNet:
             options["anchor_generator"] = AnchorGenerator(sides, ((0.5, 1.0, 2.0),) * len(outputs))

@@ -1,4 +1,4 @@
-"""The paper's baselines as plain data: ResNets with a feature pyramid; no genotype (SpineNet, section 5.2)."""
+"""The paper's baselines as plain data: ResNets with a feature pyramid (SpineNet, section 5.2)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESNET_CHANNELS = (64, 128, 256, 512)
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A ResNet-FPN of levels 3 to 7. Raises UserError for a depth that is not known.
+    """A ResNet-FPN of levels 3 to 7. Raises UserError for an unknown depth.
 
     Attributes:
         depth: 50, 101 or 152.
@@ -31,28 +31,28 @@ class Baseline:
 
     @property
     def text(self) -> str:
-        """Its name, which `architecture_from_text` reads back."""
+        """Name such as "r50-fpn", which `architecture_from_text` reads back."""
         return f"r{self.depth}-fpn"
 
     @property
     def key(self) -> str:
-        """Identity, as a genotype has one: 16 hex digits."""
+        """Identity of the baseline: 16 hex digits, like the key of a genotype."""
         return hashlib.sha256(f"spinenas-baseline/1 {self.text}".encode()).hexdigest()[:16]
 
 
 Architecture = Genotype | Baseline
-"""Whatever a detector can be built on."""
+"""Anything a detector can be built on."""
 
 
 def genotype_of(architecture: Architecture, name: str) -> Genotype:
-    """Return an architecture's blocks; `name` is what it is called. Raises UserError for a baseline."""
+    """Return the genotype of an architecture; `name` is for the message. Raises UserError for a baseline."""
     if isinstance(architecture, Baseline):
         raise UserError(f"{name} is a ResNet-FPN, which has no genotype; name one of the SpineNets")
     return architecture
 
 
 def architecture_from_text(text: str) -> Architecture:
-    """Read what `text` of a genotype or a baseline printed. Raises UserError."""
+    """Read the `text` of a genotype or a baseline. Raises UserError."""
     if "/" in text:
         return Genotype.from_text(text)
     names = {Baseline(depth).text: depth for depth in RESNET_BLOCKS}

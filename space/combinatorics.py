@@ -1,4 +1,4 @@
-"""Counting and numbering of pairs, permutations and matchings of integers; it knows nothing of genotypes."""
+"""Counts and numbers pairs, permutations and matchings of integers."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from math import comb, isqrt
 
 
 def rank_pair(first: int, second: int) -> int:
-    """Return the place of the pair first < second in the order (0, 1), (0, 2), (1, 2), (0, 3), ..."""
+    """Return the index of the pair first < second in the order (0, 1), (0, 2), (1, 2), (0, 3), ..."""
     return second * (second - 1) // 2 + first
 
 
 def unrank_pair(rank: int) -> tuple[int, int]:
-    """Return the pair that `rank_pair` gives this number."""
+    """Return the pair of this rank; the inverse of `rank_pair`."""
     second = (1 + isqrt(1 + 8 * rank)) // 2
     return rank - second * (second - 1) // 2, second
 
 
 def lehmer_encode(arrangement: Sequence[int]) -> list[int]:
-    """Return for each position the index of its value among the values still left, sorted.
+    """Return for each position the index of its value among the sorted values that remain.
 
-    Of equal values the lowest index is taken, so the result is the smallest of all codes that `lehmer_decode`
-    to this arrangement.
+    Equal values take the lowest index, so the result is the smallest of all codes of this arrangement.
     """
     left = sorted(arrangement)
     digits = []
@@ -35,17 +34,17 @@ def lehmer_encode(arrangement: Sequence[int]) -> list[int]:
 
 
 def lehmer_decode(digits: Sequence[int], values: Sequence[int]) -> list[int]:
-    """Arrange the sorted values: digit i picks from those still left."""
+    """Arrange the sorted values; digit i picks one of those that remain."""
     left = list(values)
     return [left.pop(digit) for digit in digits]
 
 
 def match_steps(levels: Sequence[int], bases: Sequence[int], low: int, high: int) -> list[int] | None:
-    """Give every level a base of its own with low <= level - base <= high, or None where that cannot be.
+    """Match every level with a different base so that low <= level - base <= high; None if impossible.
 
-    Returns the base for each position, such that its Lehmer code is the smallest possible. All intervals of
-    allowed levels have one length, so a matching exists exactly if the sorted levels and the sorted bases
-    match in order; that makes each trial a look at the stretch between two removed elements.
+    Returns the base for each position, with the smallest possible Lehmer code. All intervals of allowed levels have
+    the same length, so a matching exists exactly if the sorted levels match the sorted bases in order. To test one
+    pair it is therefore enough to check the elements between the two removed ones.
     """
     left_levels, left_bases = sorted(levels), sorted(bases)
     if not _matches(left_levels, left_bases, low, high):
@@ -62,13 +61,13 @@ def match_steps(levels: Sequence[int], bases: Sequence[int], low: int, high: int
 
 
 def count_arrangements(bases: Sequence[int], low: int, high: int) -> int:
-    """Return how many sequences of levels `match_steps` can match with these bases."""
+    """Return the number of sequences of levels that `match_steps` can match with these bases."""
     bases = sorted(bases)
     total = len(bases)
 
     @cache
     def count(level: int, matched: int) -> int:
-        """Ways to fill the free positions with levels from `level` up, `matched` lowest bases being taken."""
+        """Ways to fill the free positions with levels from `level` up, when the `matched` lowest bases are taken."""
         if matched == total:
             return 1
         if level > bases[-1] + high:
@@ -90,7 +89,7 @@ def _matches(levels: Sequence[int], bases: Sequence[int], low: int, high: int) -
 def _matches_without(
     levels: Sequence[int], skipped_level: int, bases: Sequence[int], skipped_base: int, low: int, high: int
 ) -> bool:
-    """Whether matching sorted lists still match, and the skipped two with each other, without one of each."""
+    """Whether two sorted lists that match still do without the skipped pair, and the pair itself matches."""
     if not low <= levels[skipped_level] - bases[skipped_base] <= high:
         return False
     if skipped_base < skipped_level:

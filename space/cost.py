@@ -1,10 +1,10 @@
-"""Parameters and multiply-adds of a backbone and its RetinaNet, by arithmetic alone; nothing is built.
+"""Computes parameters and multiply-adds of a backbone and its RetinaNet by arithmetic, without building them.
 
 Parameters are the trainable ones: kernels, biases, gamma and beta of batch norms, not moving statistics.
-Multiply-adds are those of all convolutions for one image, the paper's "FLOPs" to 0.3 %. Blocks that reach no
-output cost nothing. f is the width of a ResNet block's 3x3 convolution; a bottleneck takes and gives 4 f channels.
-What time and memory follow beside those, the values that convolutions and resampling write and the number of
-convolutions, is counted along.
+Multiply-adds are those of all convolutions for one image; the paper's "FLOPs" agree to 0.3 %. Blocks that reach no
+output cost nothing. The number of convolutions, and of values that convolutions and resampling write, are counted as
+well: time and memory depend on them. f is the width of a ResNet block's 3x3 convolution; a bottleneck has 4 f
+channels at both ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spinenas.space.graph import built_graph, stem_strides
 from spinenas.space.scaling import EXPANSION, STEM_CHANNELS, Scaling, squeezed_channels
 
 MIN_IMAGE_SIZE = 96
-"""Pixels. Below, levels 6 and 7 have the same size, and the originals' dangling rule means something else."""
+"""Pixels. In smaller images levels 6 and 7 have the same size, and the original dangling rule merges other blocks."""
 
 _PYRAMID_LEVELS: tuple[int, ...] = (3, 4, 5, 6, 7)
 
@@ -29,13 +29,13 @@ ImageSize = int | tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a network costs; costs are equal where parameters and multiply-adds are.
+    """Cost of a network. Two costs are equal if parameters and multiply-adds are.
 
     Attributes:
         params: trainable parameters.
         madds: multiply-adds for one image.
         activations: values that convolutions and resampling write for one image.
-        convs: convolutions that are run for one batch; the head's once for each level.
+        convs: convolutions that run for one batch; those of the head count once per level.
     """
 
     params: int = 0
@@ -73,7 +73,7 @@ def retinanet_cost(
     num_anchors: int = 9,
     separable_head: bool = False,
 ) -> Cost:
-    """Return the cost of the whole detector; the head runs on the levels the architecture outputs."""
+    """Return the cost of the whole detector; the head runs on the output levels of the architecture."""
     return _total(
         cost_by_part(
             architecture,
@@ -101,8 +101,8 @@ def cost_by_part(
 ) -> dict[str, Cost]:
     """Return the detector's cost as {"stem", "node00", "node01", ..., "endpoints", "head"}, in this order.
 
-    "stem" is the first convolution alone; "node02" is a block with the connections that feed it. Nodes that are
-    not built are left out. A baseline has the parts {"stem", "stage2", ..., "stage5", "pyramid", "head"}.
+    "stem" is only the first convolution; "node02" is a block with the connections that feed it. Nodes that are not
+    built are absent. A baseline has the parts {"stem", "stage2", ..., "stage5", "pyramid", "head"}.
     """
     size = _height_width(image_size)
     parts = _backbone_parts(architecture, scaling, size)
@@ -183,25 +183,25 @@ def _cells(size: tuple[int, int], level: int) -> int:
 
 
 def _conv_norm(kernel_size: int, in_channels: int, out_channels: int, cells: int) -> Cost:
-    """A convolution without bias giving so many cells, and its batch norm (gamma and beta)."""
+    """A convolution without bias and its batch norm (gamma and beta); `cells` is the size of its output."""
     weights = kernel_size**2 * in_channels * out_channels
     return Cost(weights + 2 * out_channels, weights * cells, out_channels * cells, 1)
 
 
 def _depthwise_norm(channels: int, cells: int) -> Cost:
-    """A depthwise 3x3 convolution giving so many cells, and its batch norm."""
+    """A depthwise 3x3 convolution and its batch norm; `cells` is the size of its output."""
     return Cost(9 * channels + 2 * channels, 9 * channels * cells, channels * cells, 1)
 
 
 def _conv_bias(kernel_size: int, in_channels: int, out_channels: int, cells: int) -> Cost:
-    """A convolution with bias giving so many cells."""
+    """A convolution with bias; `cells` is the size of its output."""
     weights = kernel_size**2 * in_channels * out_channels
     return Cost(weights + out_channels, weights * cells, out_channels * cells, 1)
 
 
 @lru_cache(maxsize=1024)
 def _block(level: int, kind: BlockKind, in_channels: int, stride: int, scaling: Scaling, size: tuple[int, int]) -> Cost:
-    """All repeats of a block; the first one takes the given channels, at `stride` times the resolution."""
+    """All repeats of a block; the first one has `in_channels` and `stride`."""
     cost_of = {BlockKind.BOTTLENECK: _bottleneck, BlockKind.RESIDUAL: _residual, BlockKind.MBCONV: _mbconv}[kind]
     channels, width = scaling.channels(level, kind), scaling.width(level, kind)
     total = cost_of(in_channels, channels, stride, size, level)
@@ -211,7 +211,7 @@ def _block(level: int, kind: BlockKind, in_channels: int, stride: int, scaling: 
 
 
 def _bottleneck(in_channels: int, f: int, stride: int, size: tuple[int, int], level: int) -> Cost:
-    """The stride is in the 3x3; a projection where the input has another width or size than the output."""
+    """A bottleneck with its stride in the 3x3; it has a projection if width or size change."""
     cells = _cells(size, level)
     total = _conv_norm(1, in_channels, f, _cells(size, level - 1) if stride == 2 else cells)
     total += _conv_norm(3, f, f, cells) + _conv_norm(1, f, 4 * f, cells)
@@ -247,10 +247,10 @@ def _connection(
     scaling: Scaling,
     size: tuple[int, int],
 ) -> Cost:
-    """A resampling connection (SpineNet, Figure 5): 1x1, a strided 3x3 if it goes down in size, 1x1."""
+    """A resampling connection (SpineNet, Figure 5): 1x1, a strided 3x3 if it reduces the size, 1x1."""
     inner = scaling.connection_width(parent_level, parent_kind)
     cost = _conv_norm(1, scaling.width(parent_level, parent_kind), inner, _cells(size, parent_level))
-    if level > parent_level:  # one strided convolution; the rest of the way is max-pooling, without multiply-adds
+    if level > parent_level:  # one strided convolution; the rest is max-pooling, without multiply-adds
         cost += _conv_norm(3, inner, inner, _cells(size, parent_level + 1))
     if level not in (parent_level, parent_level + 1):
         cost += Cost(activations=inner * _cells(size, level))
@@ -287,7 +287,7 @@ def _head(
     num_anchors: int,
     separable: bool,
 ) -> Cost:
-    """Class and box towers and predictors: kernels and biases shared by levels, a batch norm per level."""
+    """Class and box towers with predictors: all levels share kernels and biases, each level has its batch norms."""
     cells = sum(_cells(size, level) for level in levels)
     again = Cost(convs=len(levels) - 1)
 

@@ -1,7 +1,7 @@
-"""The two public code bases of SpineNet, as the rules in which they differ; one name switches all of them.
+"""The rules in which the two public code bases of SpineNet differ, as one table; a name selects a set of rules.
 
-They compute different numbers from the same weights: endpoints of the two correlate by 0.77 to 0.98. Released weights
-and the paper's figures are those of tensorflow/tpu. Where both agree, the rule stands beside the code that has it.
+The code bases compute different numbers from the same weights: their endpoints correlate by 0.77 to 0.98. Released
+weights and the paper's figures belong to tensorflow/tpu. Rules that both share are documented beside the code.
 """
 
 from __future__ import annotations
@@ -16,23 +16,22 @@ class Dialect:
     """Rules of one code base.
 
     Attributes:
-        name: the code base.
-        bn_momentum: share of a batch in the running statistics (PyTorch's sense, 1 - TensorFlow's).
-        bn_eps: added to the variance.
-        same_padding: strided convolutions are padded as TensorFlow's SAME, more after than before; else by
-            (kernel - 1) / 2 on both sides, as PyTorch does.
-        repeated_pools: after a connection's strided convolution, 3x3 stride-2 max-pools until it is small enough; else
-            one pool, of size 3 up to a ratio of 4, and 5 beyond.
-        hard_squeeze: squeeze-excite of MBConv has ReLU and a hard sigmoid; else swish and a sigmoid.
-        glorot_resampling: depthwise kernels of mobile connections start Glorot-uniform; else by variance scaling.
-        glorot_pyramid: the same of a baseline's pyramid.
-        pyramid_relu: level 7 of a pyramid is made of level 6 after a ReLU, whatever the network's activation.
-        unused_blocks: rows of the ResNet-type block list beyond those that are built; they count in the
-            stochastic-depth rates.
-        decay_depthwise: weight decay acts on depthwise kernels too.
-        aspect_ratios: anchors' width / height in the order of the predictors' channels, in released weights.
-        decode_plus_one: boxes are decoded in the "+1 pixel" convention (and encoded without it).
-        mask_by_value: a box coordinate is learned where its target is not 0; else where its anchor is positive.
+        name: name of the code base.
+        bn_momentum: weight of a batch in the running statistics (PyTorch's sense: 1 - TensorFlow's momentum).
+        bn_eps: constant added to the variance.
+        same_padding: strided convolutions use TensorFlow's SAME padding, more after than before; else
+            (kernel - 1) / 2 on both sides, as in PyTorch.
+        repeated_pools: after its strided convolution, a connection repeats 3x3 stride-2 max-pools; else it has one
+            max-pool, of size 3 up to a ratio of 4, and 5 beyond.
+        hard_squeeze: squeeze-excite of MBConv uses ReLU and a hard sigmoid; else swish and a sigmoid.
+        glorot_resampling: depthwise kernels of mobile connections start Glorot-uniform; else with variance scaling.
+        glorot_pyramid: the convolutions of a baseline's pyramid start Glorot-uniform; else with variance scaling.
+        pyramid_relu: level 7 of a pyramid is computed from level 6 after a ReLU, whatever the network's activation.
+        unused_blocks: rows of the ResNet-type block list that are not built but count in the stochastic-depth rates.
+        decay_depthwise: weight decay also applies to depthwise kernels.
+        aspect_ratios: width / height of the anchors, in the order of the predictors' channels in released weights.
+        decode_plus_one: boxes are decoded in the "+1 pixel" convention, but encoded without it.
+        mask_by_value: the box loss covers coordinates whose target is not 0; else all coordinates of positive anchors.
     """
 
     name: str
@@ -80,7 +79,7 @@ DIALECTS = {
             glorot_resampling=True,
             glorot_pyramid=False,
             pyramid_relu=False,
-            unused_blocks=1,  # an output of level 2 that is not built when the levels start at 3
+            unused_blocks=1,  # an output of level 2, not built when the levels start at 3
             decay_depthwise=False,
             aspect_ratios=(0.5, 1.0, 2.0),
             decode_plus_one=False,
@@ -92,7 +91,7 @@ DIALECTS = {
 
 
 def dialect_named(name: str) -> Dialect:
-    """Return a dialect by name. Raises UserError, naming the nearest one."""
+    """Return a dialect by name. Raises UserError, naming the closest match."""
     if name not in DIALECTS:
         raise UserError(f"dialect is {name!r}; known are {', '.join(DIALECTS)}{nearest(name, DIALECTS)}")
     return DIALECTS[name]

@@ -1,6 +1,6 @@
-"""The one exception for everything a user gave that cannot be used; it knows nothing of what the rules are.
+"""The exception for invalid input, and helpers for its messages.
 
-The command line prints its sentence and exits with status 1 or 2; every other exception is a bug of ours.
+The command line prints the message and exits with status 1 or 2; every other exception is a bug of ours.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """A value from outside is wrong. The message is one sentence: the thing, the rule and the remedy."""
+    """Invalid input. The message is one sentence that names the thing, the rule and the remedy."""
 
 
 class GenotypeError(UserError):
@@ -18,12 +18,12 @@ class GenotypeError(UserError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or what it is if it says nothing."""
+    """Return the first line of an error's message, or the name of its type if the message is empty."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" or a list of the known names, to end an error message with."""
+    """Return the end of an error message: "; did you mean 'x'?" or a list of the known names."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:

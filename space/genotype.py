@@ -1,8 +1,8 @@
-"""What an architecture is: plain, frozen data with a printed form; it knows nothing of spaces or of torch.
+"""The genotype of an architecture: frozen plain data, with a one-line text and a JSON form.
 
-Node numbers, said once, here: node i of the graph is stem block i for i < len(stem), and block b of the
-scale-permuted part is node len(stem) + b. `parents` are node numbers. A block at level L has a feature map of
-1 / 2**L of the image (SpineNet, section 3.1).
+Node numbers are used everywhere: node i of the graph is stem block i for i < len(stem), and block b of the
+scale-permuted part is node len(stem) + b. `parents` are node numbers. The feature map of a block at level L is
+1 / 2**L the size of the image (SpineNet, section 3.1).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MIN_LEVEL, MAX_LEVEL = 1, 7
 
 
 class BlockKind(StrEnum):
-    """The three block types of the published models; members compare equal to their names."""
+    """The three block types of the published models; each member equals its name as a string."""
 
     RESIDUAL = "residual"
     BOTTLENECK = "bottleneck"
@@ -36,7 +36,7 @@ _NODE_TEXT = re.compile(r"(\d+)([a-z])(?:(\d+)(?:,(\d+))?(!?))?")
 
 @dataclass(frozen=True, slots=True)
 class StemBlock:
-    """A block of the fixed stem; each one is fed by the one before it.
+    """A block of the fixed stem; each block is fed by the one before it.
 
     Attributes:
         level: stride is 2**level.
@@ -54,8 +54,8 @@ class BlockSpec:
     Attributes:
         level: stride is 2**level.
         kind: block type.
-        parents: node numbers of its inputs, ascending; two, or one in the paper's ablations (section 5.2).
-        is_output: whether an endpoint of this level is built on it.
+        parents: node numbers of the inputs, ascending; two, or one in the paper's ablations (section 5.2).
+        is_output: whether the endpoint of this level is built on this block.
     """
 
     level: int
@@ -70,9 +70,9 @@ SPINENET_STEM = (StemBlock(2), StemBlock(2))
 
 @dataclass(frozen=True)
 class Genotype:
-    """An architecture: the stem and the blocks in order. Invalid ones raise `GenotypeError` and do not exist.
+    """An architecture: the stem and the blocks in order. Invalid data raises `GenotypeError` at construction.
 
-    Checked here is what makes any graph buildable; the rules of one search space are `SearchSpace.check`.
+    Checked here is that the graph can be built; `SearchSpace.check` checks the rules of one search space.
     """
 
     blocks: tuple[BlockSpec, ...]
@@ -110,17 +110,17 @@ class Genotype:
 
     @property
     def num_nodes(self) -> int:
-        """Stem blocks and blocks together."""
+        """Number of stem blocks and blocks together."""
         return len(self.stem) + len(self.blocks)
 
     @cached_property
     def key(self) -> str:
-        """Identity of this genotype: first 16 hex digits of SHA-256 over its printed canonical JSON."""
+        """Identity of this genotype: first 16 hex digits of SHA-256 over its canonical JSON."""
         return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()[:16]
 
     @cached_property
     def text(self) -> str:
-        """One compact line that `from_text` reads back: "2b 2b / 2b0,1 4r0,1 ... 4b5,10! ..." (! is an output)."""
+        """One line that `from_text` reads back: "2b 2b / 2b0,1 4r0,1 ... 4b5,10! ..."; ! marks an output."""
         stem = " ".join(f"{block.level}{_LETTERS[block.kind]}" for block in self.stem)
         blocks = " ".join(
             f"{block.level}{_LETTERS[block.kind]}{','.join(map(str, block.parents))}{'!' * block.is_output}"
@@ -130,7 +130,7 @@ class Genotype:
 
     @classmethod
     def from_text(cls, text: str) -> Genotype:
-        """Read what `text` printed. Raises GenotypeError."""
+        """Read the `text` of a genotype. Raises GenotypeError."""
         stem_text, slash, blocks_text = text.partition("/")
         if not slash:
             raise GenotypeError(f"genotype text {text[:60]!r} has no '/' between the stem and the blocks")
@@ -138,7 +138,7 @@ class Genotype:
         return cls(blocks=tuple(blocks), stem=_stem_from_text(stem_text.strip()))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for a JSON file; `from_json` reads it back."""
+        """Return plain data for a JSON file; `from_json` reads it back."""
         return {
             "schema": SCHEMA,
             "stem": [{"level": block.level, "kind": str(block.kind)} for block in self.stem],
@@ -155,7 +155,7 @@ class Genotype:
 
     @classmethod
     def from_json(cls, data: Any) -> Genotype:
-        """Build a genotype from plain data, whatever it holds. Raises GenotypeError, naming block and field."""
+        """Build a genotype from untrusted plain data. Raises GenotypeError, naming block and field."""
         if not isinstance(data, dict):
             raise GenotypeError("a genotype is a JSON object with the fields schema, stem and blocks")
         if data.get("schema") != SCHEMA:
@@ -173,22 +173,22 @@ class Genotype:
             level, kind = _integer(row, "level", name), _kind(row, name)
             parents = row.get("parents")
             if not isinstance(parents, list) or not all(type(parent) is int for parent in parents):
-                raise GenotypeError(f"{name} has parents {parents!r}; a list of node numbers is wanted")
+                raise GenotypeError(f"{name} has parents {parents!r}; it must be a list of node numbers")
             is_output = row.get("is_output", False)
             if type(is_output) is not bool:
-                raise GenotypeError(f"{name} has is_output {is_output!r}; true or false is wanted")
+                raise GenotypeError(f"{name} has is_output {is_output!r}; it must be true or false")
             blocks.append(BlockSpec(level, kind, tuple(parents), is_output))
         return cls(blocks=tuple(blocks), stem=stem)
 
 
 def canonical_json(data: Any) -> str:
-    """The one printed form that keys are hashed from: sorted names, no spaces, ASCII, no NaN."""
+    """Return the JSON text that keys are hashed from: sorted names, no spaces, ASCII, no NaN."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 @lru_cache(maxsize=64)
 def _stem_from_text(text: str) -> tuple[StemBlock, ...]:
-    """Read the part before the slash; all genotypes of a space have the same."""
+    """Read the part before the slash. Cached, because all genotypes of a space share their stem."""
     stem = []
     for word in text.split():
         match = _NODE_TEXT.fullmatch(word)
@@ -200,7 +200,7 @@ def _stem_from_text(text: str) -> tuple[StemBlock, ...]:
 
 @lru_cache(maxsize=4096)
 def _block_from_text(word: str) -> BlockSpec:
-    """Read one block; the few hundred different ones of a run are shared by all its genotypes."""
+    """Read one block. Cached, because the genotypes of a run share a few hundred different blocks."""
     match = _NODE_TEXT.fullmatch(word)
     if not match or not match[3] or match[2] not in _KINDS:
         raise GenotypeError(f"block {word!r} is not written as level, kind and parents, such as 4r0,1")
@@ -215,10 +215,10 @@ def _check_level(kind: str, node: int, level: int) -> None:
 
 def _integer(row: Any, field: str, name: str) -> int:
     if not isinstance(row, dict):
-        raise GenotypeError(f"{name} is {row!r}; an object with level and kind is wanted")
+        raise GenotypeError(f"{name} is {row!r}; it must be an object with level and kind")
     value = row.get(field)
     if type(value) is not int:
-        raise GenotypeError(f"{name} has {field} {value!r}; an integer is wanted")
+        raise GenotypeError(f"{name} has {field} {value!r}; it must be an integer")
     return value
 
 

@@ -1,7 +1,6 @@
-"""The network a genotype really becomes: dangling blocks merged, dead ones dropped, and its canonical form.
+"""The graph that is built from a genotype: dangling blocks merged, dead blocks dropped; and its canonical key.
 
-It knows nothing of widths, sizes or torch. What is said here is what the builder builds, what `cost` counts
-and what a duplicate is judged by.
+The network builder builds this graph, `cost` counts it, and duplicates are recognised by its key.
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ from spinenas.space.errors import GenotypeError
 from spinenas.space.genotype import BlockKind, Genotype
 
 Row = tuple[int, str, int, tuple[int, ...], tuple[int, ...]]
-"""A node in canonical numbers: level, kind, role, parents ascending, merged ascending."""
+"""A node with canonical numbers: level, kind, role, parents ascending, merged ascending."""
 
 _STEM, _INTERMEDIATE, _OUTPUT = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltNode:
-    """A node that is really built.
+    """A node that is built.
 
     Attributes:
-        node: its node number in the genotype.
+        node: node number in the genotype.
         level: stride is 2**level.
         kind: block type.
-        parents: nodes that feed it through a resampling connection, ascending; the previous node in the stem.
-        merged: dangling nodes added to its input directly, ascending.
-        is_output: whether an endpoint of its level is built on it.
+        parents: nodes that feed it through a resampling connection, ascending; for a stem block the previous node.
+        merged: dangling nodes added directly to its input, ascending.
+        is_output: whether the endpoint of its level is built on it.
     """
 
     node: int
@@ -44,11 +43,11 @@ class BuiltNode:
 
 @dataclass(frozen=True, slots=True)
 class BuiltGraph:
-    """The network that is really built.
+    """The network that is built.
 
     Attributes:
-        num_stem: stem blocks of the genotype; nodes below this number are stem blocks.
-        nodes: those that reach an output, ascending by node number.
+        num_stem: number of stem blocks of the genotype; nodes below this number are stem blocks.
+        nodes: nodes that reach an output, ascending by node number.
     """
 
     num_stem: int
@@ -56,7 +55,7 @@ class BuiltGraph:
 
 
 def built_graph(genotype: Genotype) -> BuiltGraph:
-    """Return what is built: dangling blocks merged into outputs, nodes that reach no output left out."""
+    """Merge dangling blocks into outputs, and drop nodes that reach no output."""
     num_stem = len(genotype.stem)
     merged = _merges(genotype)
     needed = [False] * genotype.num_nodes
@@ -69,7 +68,7 @@ def built_graph(genotype: Genotype) -> BuiltGraph:
                 needed[source] = True
             for source in merged.get(node, ()):
                 needed[source] = True
-    # Each stem block is fed by the one before it, so all up to the last needed one are built.
+    # Each stem block feeds the next one, so all up to the last needed one are built.
     num_built_stem = max((node + 1 for node in range(num_stem) if needed[node]), default=0)
     nodes = [
         BuiltNode(node, stem.level, stem.kind, (node - 1,) if node else (), (), False)
@@ -84,13 +83,13 @@ def built_graph(genotype: Genotype) -> BuiltGraph:
 
 
 def stem_strides(genotype: Genotype) -> tuple[int, ...]:
-    """Return the stride of each stem block, 1 or 2, the first one's relative to what the stem's convolution gives.
+    """Return the stride of each stem block, 1 or 2.
 
-    That is level 2 before ResNet blocks (a 7x7 convolution and a max-pool) and level 1 before MBConv blocks (a 3x3
-    convolution); each block stays at the level before it or goes one down (SpineNet, Table 1 and appendix A).
+    The stem's convolution ends at level 2 before ResNet blocks (7x7 and a max-pool) and at level 1 before MBConv
+    blocks (3x3). Each stem block keeps the level before it or goes one down (SpineNet, Table 1 and appendix A).
 
-    Raises GenotypeError where this does not hold, and where MBConv blocks are mixed with others: nothing published
-    says how they are connected.
+    Raises GenotypeError for any other stem, and if MBConv blocks are mixed with others, because nothing published
+    says how they would be connected.
     """
     mobile = genotype.stem[0].kind == BlockKind.MBCONV
     kinds = [block.kind for block in genotype.stem] + [block.kind for block in genotype.blocks]
@@ -119,13 +118,13 @@ def stem_strides(genotype: Genotype) -> tuple[int, ...]:
 
 
 def dead_blocks(genotype: Genotype) -> tuple[int, ...]:
-    """Return the nodes after the stem that reach no output even after merging: they are not built."""
+    """Return the nodes after the stem that reach no output even after merging; they are not built."""
     built = {node.node for node in built_graph(genotype).nodes}
     return tuple(node for node in range(len(genotype.stem), genotype.num_nodes) if node not in built)
 
 
 def depth(genotype: Genotype) -> int:
-    """Return the number of blocks on the longest way from the stem's first to an output, dead ones left out."""
+    """Return the number of blocks on the longest path from the first stem block to an output."""
     longest: dict[int, int] = {}
     for node in built_graph(genotype).nodes:
         longest[node.node] = 1 + max((longest[source] for source in (*node.parents, *node.merged)), default=0)
@@ -133,13 +132,13 @@ def depth(genotype: Genotype) -> int:
 
 
 class PathFigures(NamedTuple):
-    """Of all ways from the stem to an output, the least of each figure; not all need be the same way's.
+    """The minimum of each figure over all paths from the stem to an output; different paths may attain them.
 
     Attributes:
-        coarsest: level of the way's coarsest block; what it lost of the image, no later block gets back.
-        ascents: levels that it is up-sampled by, in all.
-        changes: resamplings of either kind.
-        blocks: that it passes after the stem.
+        coarsest: level of the coarsest block on the path. Detail lost there cannot be recovered later.
+        ascents: number of levels by which the path is upsampled, in total.
+        changes: number of resamplings, up or down.
+        blocks: number of blocks on the path after the stem.
     """
 
     coarsest: int
@@ -149,7 +148,7 @@ class PathFigures(NamedTuple):
 
 
 def path_figures(graph: BuiltGraph) -> dict[int, PathFigures]:
-    """Return how direct the way to the output of each level is; dangling blocks that are merged are ways as well."""
+    """Return the path figures of the output of each level; paths through merged dangling blocks count too."""
     found: dict[int, tuple[int, int, int, int]] = {}
     level_of: dict[int, int] = {}
     for node in graph.nodes:
@@ -157,7 +156,7 @@ def path_figures(graph: BuiltGraph) -> dict[int, PathFigures]:
         if node.node < graph.num_stem:
             found[node.node] = (level, 0, 0, 0)
             continue
-        coarsest = ascents = changes = blocks = 99  # above what any way has
+        coarsest = ascents = changes = blocks = 99  # above the figures of any path
         for source in (*node.parents, *node.merged):
             coarse, up, changed, passed = found[source]
             step = level_of[source] - level
@@ -165,7 +164,7 @@ def path_figures(graph: BuiltGraph) -> dict[int, PathFigures]:
                 up += step
             if step:
                 changed += 1
-            coarsest = coarse if coarse < coarsest else coarsest  # calls of `min` take five times as long
+            coarsest = coarse if coarse < coarsest else coarsest  # `min` takes five times as long
             ascents = up if up < ascents else ascents
             changes = changed if changed < changes else changes
             blocks = passed if passed < blocks else blocks
@@ -174,12 +173,12 @@ def path_figures(graph: BuiltGraph) -> dict[int, PathFigures]:
 
 
 def lost_levels(graph: BuiltGraph) -> dict[int, int]:
-    """Return by level of the outputs, ascending, how many levels coarser the least coarse way to it gets."""
+    """Return for each output level, ascending, how many levels coarser its finest path gets on the way."""
     return {level: figures.coarsest - level for level, figures in sorted(path_figures(graph).items())}
 
 
 def network_key(architecture: Architecture) -> str:
-    """Return the identity of the network that is built, without its scaling: 16 hex digits."""
+    """Return the identity of the network that is built, whatever its scaling: 16 hex digits."""
     if isinstance(architecture, Baseline):
         return architecture.key
     return canonical_key(built_graph(architecture))
@@ -188,8 +187,8 @@ def network_key(architecture: Architecture) -> str:
 def canonical_key(graph: BuiltGraph) -> str:
     """Return 16 hex digits that are equal for two graphs exactly if they are the same network.
 
-    Reordering independent blocks or writing parents in another order changes nothing; a block that is shared
-    differs from two equal blocks side by side, and a merge differs from a parent.
+    The order of independent blocks and of parents does not matter. A shared block differs from two equal blocks side
+    by side, and a merge differs from a parent.
     """
     stem = [node for node in graph.nodes if node.node < graph.num_stem]
     blocks = [node for node in graph.nodes if node.node >= graph.num_stem]
@@ -205,11 +204,11 @@ def canonical_key(graph: BuiltGraph) -> str:
 def _merges(genotype: Genotype) -> dict[int, tuple[int, ...]]:
     """Return for each output node the dangling nodes merged into it (tensorflow/tpu `spinenet.py`).
 
-    Blocks are built in order. At an output, after its own parents are counted, every earlier node without an
-    outgoing connection so far that has its level and kind (hence its size and channels) is added; as each
-    level has one output, none is added twice. Connections of blocks that turn out dead count as outgoing, and so
-    does the chain of the stem: R23-SP30's stem merges nowhere (SpineNet, Figure 4 b). The code does not count that
-    chain, which its stem of two level-2 blocks leaves open unless an output has level 2.
+    Blocks are built in order. An output block first counts its own parents. Then every earlier node of its level and
+    kind (hence its size and channels) that has no outgoing connection so far is added to it. Each level has one
+    output, so no node is added twice. Connections of dead blocks count as outgoing. So does the chain of the stem:
+    R23-SP30's stem merges nowhere (SpineNet, Figure 4 b). The original code does not count that chain, which makes a
+    difference for its stem of two level-2 blocks only if an output has level 2.
     """
     num_stem = len(genotype.stem)
     used = [node < num_stem - 1 for node in range(genotype.num_nodes)]
@@ -233,11 +232,11 @@ def _row(node: BuiltNode, numbers: Mapping[int, int], role: int) -> Row:
 
 
 def _smallest_rows(blocks: Sequence[BuiltNode], numbers: Mapping[int, int]) -> list[Row]:
-    """Number the blocks one by one, always a ready one with the smallest row, and return their rows in order.
+    """Number the blocks one by one, always a ready block with the smallest row, and return their rows in order.
 
-    Ready is a block all of whose inputs have numbers. Where several have the same row, what they feed decides
-    (`_least_tied`); where that leaves a choice, every choice is followed and the smallest outcome kept. So
-    the result depends on the network alone, and it determines the network: it lists every connection.
+    A block is ready if all its inputs have numbers. If several ready blocks have the same row, the blocks they feed
+    decide (`_least_tied`). If that leaves a choice, every choice is followed and the smallest outcome kept. The result
+    therefore depends only on the network, and it determines the network, because it lists every connection.
     """
     waiting = list(blocks)
     numbers = dict(numbers)
@@ -267,7 +266,7 @@ def _smallest_rows(blocks: Sequence[BuiltNode], numbers: Mapping[int, int]) -> l
 def _least_tied(tied: Sequence[BuiltNode], waiting: Sequence[BuiltNode], numbers: Mapping[int, int]) -> list[BuiltNode]:
     """Return the candidates among tied blocks: those of the smallest colour, one of each set of twins.
 
-    Twins have the same inputs (they are tied) and feed the same blocks the same way: interchangeable.
+    Twins are interchangeable: they have the same inputs (they are tied) and feed the same blocks in the same way.
     """
     children: dict[int, list[tuple[int, bool]]] = {block.node: [] for block in waiting}
     for block in waiting:
@@ -286,7 +285,7 @@ def _colours(
     numbers: Mapping[int, int],
     children: Mapping[int, Sequence[tuple[int, bool]]],
 ) -> dict[int, int]:
-    """Colour refinement of the unnumbered blocks: equal colours mean alike as far as neighbours can tell."""
+    """Colour refinement of the unnumbered blocks: blocks of equal colour have neighbours of equal colours."""
 
     def ranked(marks: Mapping[int, tuple[Any, ...]]) -> dict[int, int]:
         order = {mark: rank for rank, mark in enumerate(sorted(set(marks.values())))}

@@ -1,4 +1,4 @@
-"""What an architecture may cost, counted in the detector it is meant for; it knows nothing of how good anything is."""
+"""Limits on the cost of an architecture, computed for the detector that will be deployed."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ MAX_EDITS = 300
 """Edits tried to bring a proposal within its limits."""
 
 NUM_STARTS, EDITS_PER_START = 6, 3000
-"""Of the descents that look for the cheapest genotype."""
+"""Number and length of the descents that look for the cheapest genotype."""
 
 
 @dataclass(frozen=True, slots=True)
 class CostTarget:
-    """The detector that architectures are counted in.
+    """The detector in which the cost of an architecture is computed.
 
     Attributes:
-        name: what it is called, such as "49@640".
+        name: name of the detector, such as "49@640".
         detector: keyword arguments of `retinanet_cost`: scaling, image size and head.
     """
 
@@ -59,11 +59,11 @@ class CostTarget:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a detector may cost at most; calling it says whether one with a given backbone does not exceed that.
+    """Upper limits on the cost of a detector; calling it with a genotype tells whether the genotype is within them.
 
     Attributes:
-        target: what is counted.
-        max_params, max_madds: trainable parameters, and multiply-adds for one image; None for any number.
+        target: detector in which costs are computed.
+        max_params, max_madds: trainable parameters, and multiply-adds for one image; None for no limit.
     """
 
     target: CostTarget
@@ -77,11 +77,11 @@ class Limits:
                 raise UserError(f"{name} is {limit}; it is a number above 0")
 
     def __call__(self, genotype: Genotype) -> bool:
-        """Whether a genotype is within them."""
+        """Whether a genotype is within the limits."""
         return self.excess(genotype) <= 1
 
     def excess(self, genotype: Genotype) -> float:
-        """Return the larger of the costs, each as a multiple of its limit; 1 and below is within them."""
+        """Return the larger of the costs, each as a multiple of its limit; at most 1 if within the limits."""
         cost = self.target.cost(genotype)
         limits = ((cost.params, self.max_params), (cost.madds, self.max_madds))
         return max((value / limit for value, limit in limits if limit is not None), default=0.0)
@@ -89,10 +89,10 @@ class Limits:
     def fitted(
         self, space: SearchSpace, genotype: Genotype, rng: np.random.Generator, *, max_edits: int = MAX_EDITS
     ) -> Genotype:
-        """Return a genotype after random edits, one or two at a time, that brought it nearer to the limits.
+        """Edit a genotype at random, one or two edits at a time, keeping edits that bring it closer to the limits.
 
-        It stops within them, or after `max_edits` still outside. No edit may add a block without effect: it would cost
-        nothing, and be the cheapest way to anywhere.
+        It stops within the limits, or outside them after `max_edits`. No edit may add a dead block: dead blocks cost
+        nothing, so the descent would always produce them.
         """
         excess, num_dead = self.excess(genotype), len(dead_blocks(genotype))
         for _ in range(max_edits):
@@ -106,9 +106,9 @@ class Limits:
         return genotype
 
     def check(self, space: SearchSpace) -> None:
-        """Raise UserError, with what the cheapest known architecture costs, unless one is known within the limits.
+        """Raise UserError, with the cost of the cheapest known architecture, if none is known within the limits.
 
-        It is looked for among architectures without dead blocks, by descents from random ones, the same each time.
+        The search descends from random architectures without dead blocks, with the same seeds each time.
         """
         best: Genotype | None = None
         for start in range(NUM_STARTS):
@@ -125,7 +125,7 @@ class Limits:
         )
 
     def words(self) -> str:
-        """What they are, for people."""
+        """The limits in words, for messages."""
         limits = ((self.max_params, 1e6, "M parameters"), (self.max_madds, 1e9, "G multiply-adds"))
         said = [f"{limit / unit:.4g} {name}" for limit, unit, name in limits if limit is not None]
         return f"{' and '.join(said)} at {self.target.name}"

@@ -1,4 +1,4 @@
-"""Small random changes of a genotype that stay within its space; it knows nothing of which change is good."""
+"""Random edits of a genotype that stay within its search space."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from spinenas.space.genotype import BlockSpec, Genotype
 from spinenas.space.search_space import SearchSpace
 
 MAX_DRAWS = 1000
-"""An edit may come to nothing, such as a swap of equal blocks; so many draws in vain mean there is none."""
+"""Draws before giving up; an edit may change nothing, such as a swap of equal blocks."""
 
 
 def random_edit(space: SearchSpace, genotype: Genotype, rng: np.random.Generator) -> tuple[str, Genotype]:
-    """Return the name of a random edit and what it makes: a different genotype of the same space.
+    """Return the name of a random edit and its result: a different genotype of the same space.
 
     The kinds of edit are equally likely:
-        swap: two intermediate, or two output, blocks change places.
-        insert: a block moves to another place among its own sort.
-        reparent: one input of a block comes from another node.
-        level: an intermediate block goes one level up or down.
-        kind: a block becomes of another kind.
+        swap: two intermediate blocks, or two output blocks, change places.
+        insert: a block moves to another place among the intermediate blocks, or among the output blocks.
+        reparent: one parent of a block is replaced by another node.
+        level: the level of an intermediate block changes by one.
+        kind: the type of a block changes.
 
-    Connections follow a block that moves; one that its new place does not allow is drawn anew.
+    Connections follow a block that moves; a connection that the new place does not allow is drawn again.
     """
     edits: dict[str, Callable[[SearchSpace, Genotype, np.random.Generator], Genotype | None]] = {
         "swap": _swap,
@@ -96,14 +96,14 @@ def _any_block(space: SearchSpace, rng: np.random.Generator) -> int:
 
 
 def _group(space: SearchSpace, rng: np.random.Generator) -> range:
-    """The sort of a random block: blocks move among intermediate ones, or among outputs."""
+    """The nodes a random block may change places with: all intermediate blocks, or all output blocks."""
     if _any_block(space, rng) < space.first_output:
         return range(len(space.stem), space.first_output)
     return range(space.first_output, space.num_nodes)
 
 
 def _rearrange(space: SearchSpace, genotype: Genotype, order: Sequence[int], rng: np.random.Generator) -> Genotype:
-    """Put node order[i] at place i. Inputs from a later place or from outside the window are drawn anew."""
+    """Put node order[i] at place i. Parents at a later place or outside the window are drawn again."""
     place = {node: new for new, node in enumerate(order)}
     num_stem = len(space.stem)
     blocks = []

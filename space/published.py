@@ -42,9 +42,9 @@ PROTOCOLS = {
     "A": "250 epochs, scale jitter 0.8 to 1.2, ReLU, DropBlock",
     "B": "350 epochs, scale jitter 0.5 to 2.0, ReLU",
     "C": "500 epochs (SpineNet-190: 400), scale jitter 0.5 to 2.0 (143 and 190: 0.1 to 1.9), swish, stochastic depth",
-    "mobile": "600 epochs, scale jitter 0.5 to 2.0, swish",
+    "mobile": "600 epochs; tensorflow/tpu: scale jitter 0.5 to 2.0, swish; tensorflow/models: hard swish",
 }
-"""Training protocols of the published figures (SpineNet, section 4.1; configurations of tensorflow/tpu)."""
+"""Training protocols of the published figures (SpineNet, section 4.1; configurations of both code bases)."""
 
 VAL, TEST_DEV = "val2017", "test-dev"
 
@@ -56,7 +56,7 @@ class PublishedAP:
     Attributes:
         ap: 0 to 1.
         split: VAL or TEST_DEV.
-        protocol: one of PROTOCOLS. Only APs of one protocol and split can be compared.
+        protocol: a name in PROTOCOLS. Only APs of one protocol and split can be compared.
         source: where it is printed.
     """
 

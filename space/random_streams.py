@@ -1,7 +1,7 @@
-"""Random streams derived from (run seed, stream name, number); nothing here has state of its own.
+"""Random streams derived from (run seed, stream name, number), without any state.
 
-Every random decision of a run draws from a stream of its own, so that what one trial or one proposal draws never
-depends on which worker ran first. The derivation is SHA-256, never `hash()`, so it is the same in every process.
+Every random decision of a run has its own stream, so the draws of a trial or proposal never depend on which worker
+ran first. The derivation uses SHA-256, not `hash()`, so it is the same in every process.
 """
 
 from __future__ import annotations
@@ -18,5 +18,5 @@ def seed_for(seed: int, stream: str, number: int = 0) -> int:
 
 
 def generator(seed: int, stream: str, number: int = 0) -> np.random.Generator:
-    """Return a fresh numpy generator at the start of one stream."""
+    """Return a new numpy generator at the start of one stream."""
     return np.random.default_rng(seed_for(seed, stream, number))

@@ -1,7 +1,7 @@
-"""Honest random controls: what a search must beat is a random network without waste, or of the same cost.
+"""Fair random controls: random genotypes without dead blocks, or of a given cost.
 
-More than half of all uniform draws of the SpineNet-49 space have a block that reaches no output, and
-backbones differ 1.6-fold in multiply-adds; "better than random" means little unless both are equal.
+More than half of all uniform draws from the SpineNet-49 space have a block that reaches no output, and backbones
+differ 1.6-fold in multiply-adds. "Better than random" means little unless both are equal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from spinenas.space.scaling import Scaling
 from spinenas.space.search_space import SearchSpace
 
 MAX_DRAWS = 10_000
-"""Enough for anything that one draw in a thousand has; then it is an error, not an endless loop."""
+"""Draws before giving up; enough for a property that one draw in a thousand has."""
 
 
 def sample_without_dead_blocks(space: SearchSpace, rng: np.random.Generator) -> Genotype:

@@ -1,4 +1,4 @@
-"""Width, resampling and depth of a network built from a genotype: the published scalings and a proxy's own.
+"""Scalings: width, resampling and depth with which a genotype is built; the published ones by name.
 
 Sources: SpineNet, section 3.3, Table 2 and appendix A; the SCALING_MAPs of tensorflow/tpu `spinenet.py` and
 tensorflow/models `spinenet_mobile.py`.
@@ -15,30 +15,30 @@ BASE_CHANNELS = {1: 32, 2: 64, 3: 128, 4: 256, 5: 256, 6: 256, 7: 256}
 """Channels of a block's 3x3 convolution by level, before filter_scale (tensorflow/tpu `spinenet.py`)."""
 
 STEM_CHANNELS = 64
-"""Channels of the 7x7 stem convolution; not scaled (tensorflow/tpu)."""
+"""Channels of the 7x7 stem convolution; filter_scale does not apply (tensorflow/tpu)."""
 
 MOBILE_CHANNELS = {0: 8, 1: 16, 2: 24, 3: 40, 4: 80, 5: 112, 6: 112, 7: 112}
-"""Channels that an MBConv gives on by level, before filter_scale; 0 is the stem (tensorflow/tpu)."""
+"""Output channels of an MBConv by level, before filter_scale; 0 is the stem (tensorflow/tpu)."""
 
 EXPANSION = 6
-"""Factor of MBConv's first convolution (SpineNet, appendix A)."""
+"""Expansion factor of MBConv's first convolution (SpineNet, appendix A)."""
 
 
 def squeezed_channels(in_channels: int) -> int:
-    """Channels between the two convolutions of a squeeze-excite: a fifth of what the block takes in, truncated."""
+    """Channels between the two convolutions of a squeeze-excite: a fifth of the block's input channels, truncated."""
     return max(1, int(in_channels * 0.2))
 
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """How wide and deep a genotype is built.
+    """Width and depth of a network.
 
     Attributes:
-        name: what it is called in tables.
+        name: name in tables.
         filter_scale: factor on BASE_CHANNELS, MOBILE_CHANNELS or RESNET_CHANNELS; the product is truncated.
         endpoint_channels: channels of every endpoint P3..P7.
-        resample_alpha: factor on the channels inside a resampling connection; MBConv's connections have none.
-        block_repeats: how often each block is repeated in sequence.
+        resample_alpha: factor on the channels inside a resampling connection; connections of MBConv blocks ignore it.
+        block_repeats: number of times each block is repeated in sequence.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Scaling:
             )
 
     def channels(self, level: int, kind: BlockKind) -> int:
-        """Channels of the 3x3 convolution of a ResNet block, or that an MBConv gives on."""
+        """Channels of the 3x3 convolution of a ResNet block, or of an MBConv's output."""
         base = MOBILE_CHANNELS if kind == BlockKind.MBCONV else BASE_CHANNELS
         return self.scaled(base[level])
 
@@ -69,22 +69,22 @@ class Scaling:
         return max(1, int(channels * self.filter_scale))
 
     def width(self, level: int, kind: BlockKind) -> int:
-        """Channels that a block takes in and gives on."""
+        """Channels of a block's input and output."""
         return self.channels(level, kind) * (4 if kind == BlockKind.BOTTLENECK else 1)
 
     def connection_width(self, parent_level: int, parent_kind: BlockKind) -> int:
-        """Channels inside the connection from a ResNet block: alpha times those of its 3x3 convolution, truncated."""
+        """Channels inside a connection from a ResNet block: alpha times those of its 3x3 convolution, truncated."""
         return max(1, int(self.channels(parent_level, parent_kind) * self.resample_alpha))
 
     def stem_channels(self, kind: BlockKind) -> int:
-        """Channels of the convolution before the first stem block, which is of this kind."""
+        """Channels of the convolution before the first stem block; `kind` is the kind of that block."""
         return self.channels(0, kind) if kind == BlockKind.MBCONV else STEM_CHANNELS
 
 
 SCALINGS = {
     scaling.name: scaling
     for scaling in (
-        Scaling("49S", 0.65, 256, 0.5, 1),  # as released: reproduces 11.94 M parameters
+        Scaling("49S", 0.65, 256, 0.5, 1),  # as in the released weights: 11.94 M parameters
         Scaling("49S-code", 0.65, 128, 0.5, 1),  # as in the published code
         Scaling("49", 1.0, 256, 0.5, 1),
         Scaling("96", 1.0, 256, 0.5, 2),
@@ -99,4 +99,4 @@ SCALINGS = {
 """The published scalings by name; the mobile ones are meant for MBConv blocks."""
 
 BASELINE_SCALING = Scaling("resnet-fpn", 1.0, 256, 1.0, 1)
-"""What the baselines are built with: endpoint_channels is the width of their pyramid."""
+"""Scaling of the baselines; endpoint_channels is the width of their pyramid."""

@@ -1,9 +1,8 @@
-"""Which architectures exist: a space's rules, its exact size, and its one flat list of decisions.
+"""Search spaces: the rules of a space, its exact size, and its genotypes as one flat list of decisions.
 
-A space permutes intermediate blocks among themselves and output blocks among themselves, connects every block
-to two earlier ones, and lets levels step and kinds vary (SpineNet, section 3.2). It knows nothing of how good
-or how costly anything is. One rule holds throughout: `decode(encode(g)) == g`, and `encode` gives the
-smallest of all vectors that decode to g.
+A space permutes intermediate blocks among themselves and output blocks among themselves, connects every block to two
+earlier ones, and lets levels and kinds vary (SpineNet, section 3.2). `decode(encode(g)) == g` always holds, and
+`encode` returns the smallest of all vectors that decode to g.
 """
 
 from __future__ import annotations
@@ -49,13 +48,13 @@ class SearchSpace:
     """All genotypes of one kind. Every block has two distinct parents.
 
     Attributes:
-        name: what it is called; names the parent window.
-        stem: fixed blocks before the searched ones; candidates as parents.
-        intermediate_levels: base levels, ascending; the blocks come in any order, before the outputs.
-        output_levels: distinct, ascending; one output block each, in any order.
-        level_offsets: consecutive steps that an intermediate block's level may take from its base.
+        name: name of the space, which includes the parent window.
+        stem: fixed blocks before the searched ones; they may be parents.
+        intermediate_levels: base levels, ascending; these blocks come in any order, before the outputs.
+        output_levels: distinct levels, ascending; one output block each, in any order.
+        level_offsets: consecutive offsets that an intermediate block's level may have from its base level.
         kinds: block types that every block chooses from.
-        intermediate_window: an intermediate block's parents are among so many nodes before it; None for all.
+        intermediate_window: number of nodes before an intermediate block that may be its parents; None for all.
     """
 
     name: str
@@ -100,7 +99,7 @@ class SearchSpace:
 
     @classmethod
     def spinenet49(cls, window: int | None = 5) -> SearchSpace:
-        """The space SpineNet-49 was found in (SpineNet, sections 3.2 and 4; Table 1)."""
+        """The space in which SpineNet-49 was found (SpineNet, sections 3.2 and 4; Table 1)."""
         return cls(
             name=f"spinenet49-{_window_name(window)}",
             stem=SPINENET_STEM,
@@ -126,7 +125,7 @@ class SearchSpace:
 
     @classmethod
     def tiny(cls) -> SearchSpace:
-        """A space small enough to be listed, with every sort of decision, dangling blocks and dead ones."""
+        """A space small enough to enumerate, with every kind of decision and with dangling and dead blocks."""
         return cls(
             name="tiny",
             stem=SPINENET_STEM,
@@ -139,7 +138,7 @@ class SearchSpace:
 
     @cached_property
     def identity(self) -> str:
-        """One line with every rule of the space, whatever it is called; equal lines are the same space."""
+        """One line with every rule of the space but its name; two spaces are the same if their lines are equal."""
         return "; ".join(
             (
                 f"stem {_stem_text(self.stem)}",
@@ -158,23 +157,23 @@ class SearchSpace:
 
     @property
     def num_nodes(self) -> int:
-        """Stem blocks and blocks together."""
+        """Number of stem blocks and blocks together."""
         return self.first_output + len(self.output_levels)
 
     def parent_candidates(self, node: int) -> range:
-        """Nodes that may be parents of a block: those in the window before it, or all for an output block."""
+        """Nodes that may be parents of a block: the window before it, or all earlier nodes for an output block."""
         if self.intermediate_window is None or node >= self.first_output:
             return range(node)
         return range(max(0, node - self.intermediate_window), node)
 
     @cached_property
     def decisions(self) -> tuple[Decision, ...]:
-        """The choices that make a genotype; those with a single option are left out."""
+        """The choices that make a genotype, without those that have a single option."""
         return tuple(decision for decision in self._all_decisions if decision.num_options > 1)
 
     @cached_property
     def _all_decisions(self) -> tuple[Decision, ...]:
-        """Lehmer digits of both orders, then for each block its parents, level step and kind."""
+        """Lehmer digits of both orders, then for each block its parents, level offset and kind."""
         decisions = [
             Decision(f"{group} order {position}", len(levels) - position)
             for group, levels in (("intermediate", self.intermediate_levels), ("output", self.output_levels))
@@ -198,8 +197,8 @@ class SearchSpace:
     def size(self) -> int:
         """Return the exact number of distinct genotypes.
 
-        Base blocks of one level are interchangeable, and a level step can undo a swap; so sequences of levels
-        are counted, not permutations and steps.
+        Base blocks of one level are interchangeable, and a level offset can undo a swap. Sequences of levels are
+        therefore counted, not permutations and offsets.
         """
         low, high = self.level_offsets[0], self.level_offsets[-1]
         connections_and_kinds = math.prod(
@@ -210,12 +209,12 @@ class SearchSpace:
         return orders * connections_and_kinds
 
     def sample(self, rng: np.random.Generator) -> Genotype:
-        """Draw every decision uniformly, the published way; genotypes with several vectors are likelier."""
+        """Draw every decision uniformly, as published; genotypes with several vectors are more likely."""
         vector: list[int] = rng.integers(self._num_options).tolist()
         return self.decode(vector)
 
     def decode(self, vector: Sequence[int]) -> Genotype:
-        """Return the genotype that a vector of one value for each of `decisions` stands for."""
+        """Return the genotype of a vector with one value for each of `decisions`."""
         if len(vector) != len(self.decisions):
             raise UserError(f"the vector has {len(vector)} values; {self.name} has {len(self.decisions)} decisions")
         for decision, value in zip(self.decisions, vector, strict=True):
@@ -223,7 +222,7 @@ class SearchSpace:
                 raise UserError(
                     f"decision {decision.name!r} has the value {value}; it is 0 to {decision.num_options - 1}"
                 )
-        given = map(int, vector)  # numpy's integers would travel into the genotype
+        given = map(int, vector)  # keeps numpy integers out of the genotype
         values = iter([next(given) if decision.num_options > 1 else 0 for decision in self._all_decisions])
         levels = [
             level
@@ -242,7 +241,7 @@ class SearchSpace:
     def encode(self, genotype: Genotype) -> tuple[int, ...]:
         """Return the canonical vector: the lexicographically smallest that decodes to this genotype.
 
-        Raises GenotypeError if the genotype is not of this space.
+        Raises GenotypeError if the genotype is not in this space.
         """
         self.check(genotype)
         num_intermediate = len(self.intermediate_levels)
@@ -262,7 +261,7 @@ class SearchSpace:
         )
 
     def contains(self, genotype: Genotype) -> bool:
-        """Whether a genotype is one of this space."""
+        """Whether a genotype is in this space."""
         try:
             self.check(genotype)
         except GenotypeError:
@@ -270,7 +269,7 @@ class SearchSpace:
         return True
 
     def check(self, genotype: Genotype) -> None:
-        """Raise GenotypeError, naming the block and the rule, unless the genotype is one of this space."""
+        """Raise GenotypeError, naming the block and the rule, unless the genotype is in this space."""
         if genotype.stem != self.stem:
             raise GenotypeError(
                 f"the stem is {_stem_text(genotype.stem)}; in {self.name} it is {_stem_text(self.stem)}"
@@ -306,7 +305,7 @@ class SearchSpace:
         self._check_levels([block.level for block in genotype.blocks[: len(self.intermediate_levels)]])
 
     def _check_levels(self, levels: Sequence[int]) -> None:
-        """Each intermediate block takes one base block; sorted, they match in order or not at all."""
+        """Check that each intermediate block has its own base block; sorted levels match in order or not at all."""
         low, high = self.level_offsets[0], self.level_offsets[-1]
         order = sorted(range(len(levels)), key=levels.__getitem__)
         for position, base in zip(order, self.intermediate_levels, strict=True):
@@ -318,7 +317,7 @@ class SearchSpace:
                 )
 
     def enumerate(self) -> Iterator[Genotype]:
-        """Yield every genotype of the space once; for spaces as small as `tiny`."""
+        """Yield every genotype of the space once; only for spaces as small as `tiny`."""
         low, high = self.level_offsets[0], self.level_offsets[-1]
         reachable = sorted({base + step for base in self.intermediate_levels for step in self.level_offsets})
         sequences = itertools.product(reachable, repeat=len(self.intermediate_levels))
@@ -349,7 +348,7 @@ SPACES: dict[str, Callable[[], SearchSpace]] = {
 
 
 def space_by_name(name: str) -> SearchSpace:
-    """Return a space by name. Raises UserError, naming the nearest ones."""
+    """Return a space by name. Raises UserError, naming the closest match."""
     if name not in SPACES:
         raise UserError(f"no search space is called {name!r}{nearest(name, SPACES)}")
     return SPACES[name]()

@@ -13,7 +13,7 @@ from spinenas.proxy_task.detector.anchors import anchor_boxes
 from spinenas.proxy_task.detector.losses import at_least_float32
 from spinenas.space.baseline import Architecture
 from spinenas.space.network import Backbone, build_backbone
-from spinenas.space.network.blocks import Layers, conv, draw_glorot, layers_of
+from spinenas.space.network.layers import Layers, conv, draw_glorot, layers_of
 from spinenas.space.scaling import Scaling
 
 

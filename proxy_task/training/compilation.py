@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from spinenas.proxy_task.detector.retinanet import RetinaNet, Tower
-from spinenas.space.network.blocks import BLOCKS, ConvNorm
+from spinenas.space.network.blocks import BLOCKS
+from spinenas.space.network.layers import ConvNorm
 from spinenas.space.network.resample import MobileResample, Resample
 
 Mode = Literal["off", "blocks", "whole"]

@@ -22,7 +22,7 @@ from spinenas.proxy_task.detector.retinanet import RetinaNet
 from spinenas.proxy_task.training.batches import batches
 from spinenas.proxy_task.training.compilation import compile_network, maybe_compiled
 from spinenas.proxy_task.training.device import autocast
-from spinenas.space.network.blocks import StochasticDepth
+from spinenas.space.network.layers import StochasticDepth
 from spinenas.space.random_streams import generator, seed_for
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,16 +28,16 @@ def show(target: tuple[str, ...], draw: Path | None, beside: str | None, force: 
     without a TARGET, a table of all published models. For a failed trial it prints the reason; with --json, the
     traceback follows on stderr.
 
-    A picture shows the blocks in order and by level, as in the paper; two are compared position by position.
+    A picture has the blocks in order and by level, as the paper draws them; two are compared position by position.
     """
-    from spinenas.search.cli.target import find_target
+    from spinenas.search.cli.target import find_target, published_rows
 
     if draw is None and (beside is not None or force):
         raise click.UsageError("--beside and --force are about a picture; name its file with --draw")
     if draw is not None and not target:
         raise click.UsageError("a picture is of one architecture; name it before --draw")
     if not target:
-        _print_published(format)
+        _print_published(published_rows(), format)
         return
     found = find_target(target)
     if draw is not None:
@@ -66,12 +66,10 @@ def _draw(found: Target, path: Path, beside: str | None, force: bool) -> None:
     click.echo(f"drew {found.name} in {path}", err=True)
 
 
-def _print_published(format: str | None) -> None:
+def _print_published(rows: list[dict[str, Any]], format: str | None) -> None:
     """Print all published models; a table for people leaves out the sources and explains the protocols on stderr."""
-    from spinenas.search.cli.target import AP_COLUMNS, published_rows
     from spinenas.space.published import PROTOCOLS
 
-    rows = published_rows()
     columns = {
         "params": "millions",
         "published_params": "printed millions",
@@ -80,7 +78,7 @@ def _print_published(format: str | None) -> None:
         "published_madds": "printed billions",
         "madds_ratio": "figure",
         "baseline_ratio": "figure",
-        **dict.fromkeys(AP_COLUMNS, "three decimals"),
+        **{name: "three decimals" for name in rows[0] if name.startswith("ap_")},
     }
     if format is None:
         rows = [{name: value for name, value in row.items() if "source" not in name} for row in rows]

@@ -1,4 +1,4 @@
-"""A genotype, or a baseline, as a torch module."""
+"""Architectures as torch modules."""
 
 from spinenas.space.network.build import Backbone, build_backbone, count_madds, num_parameters
 from spinenas.space.network.resnet_fpn import ResNetFPN

@@ -1,4 +1,4 @@
-"""From plain data to a torch module with weights, and counting what is in one."""
+"""Builds a backbone with weights from plain data, and counts parameters and multiply-adds of a module."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from spinenas.space.baseline import Architecture, Baseline
-from spinenas.space.network.blocks import initialize, layers_of
+from spinenas.space.network.layers import initialize, layers_of
 from spinenas.space.network.resample import MobileResample
 from spinenas.space.network.resnet_fpn import ResNetFPN
 from spinenas.space.network.spinenet import SpineNet
 from spinenas.space.scaling import Scaling
 
 Backbone = SpineNet | ResNetFPN
-"""Has levels and channels; maps images (N, 3, H, W) to {level: (N, channels, H / 2**level, W / 2**level)}."""
+"""A module with `levels` and `channels` that maps images (N, 3, H, W) to {level: (N, channels, H / 2**level, ...)}."""
 
 
 def build_backbone(
@@ -34,21 +34,20 @@ def build_backbone(
     Args:
         architecture: a genotype of ResNet blocks on a level-2 stem or of MBConv blocks on a level-1 stem, or a
             baseline.
-        scaling: width, alpha and repeats; of a baseline, width alone.
-        dialect: whose padding, pooling, squeeze-excite and batch norm; "tensorflow/tpu" or "tensorflow/models".
+        scaling: width, alpha and repeats; a baseline uses only the width.
+        dialect: rules of padding, pooling, squeeze-excite and batch norm: "tensorflow/tpu" or "tensorflow/models".
         activation: "relu" or "swish".
-        bn_momentum, bn_eps: of every batch norm, in PyTorch's sense; None for the dialect's.
-        stochastic_depth: rate of the last block; block i of N drops its residual branches at a rate of
-            stochastic_depth * (i + 1) / N while training, the stem never (SpineNet, section 4.1, protocol C). A
-            baseline has none.
-        generator: draws the weights and seeds what is dropped; None for one seeded with 0.
+        bn_momentum, bn_eps: parameters of every batch norm, in PyTorch's sense; None for the dialect's values.
+        stochastic_depth: rate of the last block. While training, block i of N drops its residual branches at a rate
+            of stochastic_depth * (i + 1) / N; the stem and baselines drop nothing (SpineNet, section 4.1, protocol C).
+        generator: draws the weights and seeds stochastic depth; None for a generator seeded with 0.
 
     Returns:
         A module that maps images (N, 3, H, W) float to {3: (N, C, H/8, W/8), ..., 7: ...}.
 
     Raises:
-        UserError: for another dialect or activation.
-        GenotypeError: for a stem that is not built, or MBConv blocks mixed with others.
+        UserError: the dialect or activation is unknown.
+        GenotypeError: the stem cannot be built, or MBConv blocks are mixed with others.
     """
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
     layers = layers_of(dialect, activation, bn_momentum, bn_eps)
@@ -65,14 +64,14 @@ def build_backbone(
 
 
 def num_parameters(module: nn.Module) -> int:
-    """Trainable parameters."""
+    """Number of trainable parameters."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
 def count_madds(module: nn.Module, images: Tensor, forward: Callable[[Tensor], object] | None = None) -> int:
-    """Count the multiply-adds of all convolutions that really run on these images, per image.
+    """Count the multiply-adds per image of all convolutions that run on these images.
 
-    Run it on meta tensors to pay nothing: `count_madds(module.to("meta"), torch.empty(1, 3, 640, 640, device="meta"))`.
+    On meta tensors nothing is computed: `count_madds(module.to("meta"), torch.empty(1, 3, 640, 640, device="meta"))`.
     """
     total = 0
 

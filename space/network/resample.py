@@ -1,8 +1,8 @@
-"""Bringing a parent's feature map to the size and width of the block that takes it (SpineNet, Figure 5, appendix A).
+"""Connections: resample a parent's feature map to the size and width of the target block (SpineNet, Figure 5).
 
 Between ResNet blocks: 1x1 convolution to alpha times the parent's width, BN, act; then down by one strided 3x3
-convolution, BN, act and max-pooling for the rest, or up by nearest neighbours; then 1x1 to the target's width, BN, no
-activation. Between MBConv blocks the first 1x1 is left out, and each halving is a depthwise convolution.
+convolution, BN, act and max-pooling for the rest, or up by nearest neighbours; then 1x1 to the target's width and BN
+without activation. Between MBConv blocks there is no first 1x1, and each halving is a depthwise convolution.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spinenas.space.genotype import BlockKind
-from spinenas.space.network.blocks import ConvNorm, Layers, draw_glorot, same_padding
+from spinenas.space.network.layers import ConvNorm, Layers, draw_glorot, same_padding
 from spinenas.space.scaling import Scaling
 
 
 def max_pool_same(x: Tensor, kernel_size: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-    """TensorFlow's SAME max-pool: output ceil(n / stride); of an odd padding the larger half comes after."""
+    """TensorFlow's SAME max-pool: output ceil(n / stride); if the padding is odd, the larger half comes after."""
     sizes = x.shape[-2:]
     pads = [same_padding(*what) for what in zip(sizes, kernel_size, stride, strict=True)]
     before = [pad[0] for pad in pads]
-    # A window that reaches past the end by ceil_mode sees what padding with -inf would show it, without a copy.
+    # ceil_mode lets a window reach past the end, which equals padding with -inf, but without a copy.
     ceil_mode = any(first != last for first, last in pads)
     return functional.max_pool2d(x, kernel_size, stride, padding=before, ceil_mode=ceil_mode)
 
@@ -50,7 +50,7 @@ class Resample(nn.Module):
                 for _ in range(self.halvings - 1):
                     x = max_pool_same(x, (3, 3), (2, 2))
             else:
-                # Along an axis of ratio 2 nothing is pooled: one cell, one step.
+                # An axis of ratio 2 needs no pooling: kernel 1, stride 1.
                 pools = [single_pool(*sizes) for sizes in zip(parent_size, size, strict=True)]
                 kernel_size, stride = ((pools[0][i], pools[1][i]) for i in range(2))
                 if max(kernel_size) > 1:
@@ -76,7 +76,7 @@ class MobileResample(nn.Module):
         self.glorot = layers.dialect.glorot_resampling
 
     def initialize(self, generator: torch.Generator) -> None:
-        """Draw the depthwise kernels again where the dialect has another rule for them: Glorot-uniform."""
+        """Draw the depthwise kernels again if the dialect initialises them Glorot-uniform."""
         if self.glorot:
             for down in self.downs:
                 draw_glorot(down.conv, generator)
@@ -90,9 +90,9 @@ class MobileResample(nn.Module):
 
 
 def single_pool(parent_size: int, size: int) -> tuple[int, int]:
-    """Kernel and stride of tensorflow/tpu's one max-pool along an axis, after the strided convolution.
+    """Kernel and stride of tensorflow/tpu's single max-pool along an axis, after the strided convolution.
 
-    Where sizes do not divide, the stride is 2 whatever the ratio, and the resize that follows does the rest.
+    If the sizes do not divide, the stride is 2 whatever the ratio, and the resize that follows does the rest.
     """
     if parent_size // size <= 2:
         return 1, 1
@@ -100,5 +100,5 @@ def single_pool(parent_size: int, size: int) -> tuple[int, int]:
 
 
 def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """By nearest neighbours: cell i takes floor(i * in / out); repetition where sizes divide."""
+    """Resize by nearest neighbours: cell i takes floor(i * in / out)."""
     return x if x.shape[-2:] == size else functional.interpolate(x, size=size, mode="nearest")

@@ -1,4 +1,4 @@
-"""The paper's baseline: a ResNet with a feature pyramid of levels 3 to 7 (SpineNet, section 5.2).
+"""The torch module of the paper's baseline: a ResNet with a feature pyramid of levels 3 to 7 (SpineNet, section 5.2).
 
 ResNet v1 with the stride in the 3x3 convolution; the pyramid as both code bases build it (tensorflow/tpu `fpn.py`): 1x1
 with bias on levels 3 to 5, nearest upsampling and sums, 3x3 with bias, levels 6 and 7 by strided 3x3 convolutions
@@ -12,16 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spinenas.space.baseline import RESNET_BLOCKS, RESNET_CHANNELS, Baseline
-from spinenas.space.network.blocks import Bottleneck, ConvNorm, FeatureInfo, Layers, conv, draw_glorot, feature_info
+from spinenas.space.network.blocks import Bottleneck
+from spinenas.space.network.layers import ConvNorm, FeatureInfo, Layers, conv, draw_glorot, feature_info
 from spinenas.space.network.resample import max_pool_same
 from spinenas.space.scaling import STEM_CHANNELS, Scaling
 
 
 class ResNetFPN(nn.Module):
-    """A baseline as a torch module. Made by `build_backbone`.
+    """A ResNet-FPN; `build_backbone` creates it.
 
     Attributes:
-        baseline, scaling: what it was built from.
+        baseline, scaling: the data it was built from.
         levels: output levels, ascending.
         channels: channels of every level.
     """
@@ -57,7 +58,7 @@ class ResNetFPN(nn.Module):
 
     @property
     def feature_info(self) -> tuple[FeatureInfo, ...]:
-        """Level, stride and channels of each output, in the order in which they come."""
+        """Level, stride and channels of each output, levels ascending."""
         return feature_info(self.levels, self.channels)
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
@@ -73,20 +74,20 @@ class ResNetFPN(nn.Module):
             laterals[level] = laterals[level] + above
         features = {level: getattr(self, f"smooth{level}")(x) for level, x in laterals.items()}
         features[6] = getattr(self, "smooth6")(features[5])  # noqa: B009 (made by add_module, unknown to types)
-        # A copy, as the activation may work in place: level 6 itself is read again below.
+        # A copy, because the activation may work in place and level 6 is read again below.
         activation = functional.relu if self.dialect.pyramid_relu else self.activation
         features[7] = getattr(self, "smooth7")(activation(features[6].clone()))  # noqa: B009
         return {level: getattr(self, f"bn{level}")(x) for level, x in features.items()}
 
     def initialize(self, generator: torch.Generator) -> None:
-        """Draw the pyramid's kernels again where the dialect has another rule for them: Glorot-uniform."""
+        """Draw the pyramid's kernels again if the dialect initialises them Glorot-uniform."""
         if self.dialect.glorot_pyramid:
             for layer in self.children():
-                if isinstance(layer, nn.Conv2d):  # laterals and smoothing; the ResNet's own are deeper
+                if isinstance(layer, nn.Conv2d):  # laterals and smoothing; the ResNet's convolutions are nested deeper
                     draw_glorot(layer, generator)
 
     def network_key(self) -> str:
-        """Identity of what was built: of the blocks that there really are."""
+        """Identity of the blocks that were built."""
         repeats = tuple(len(stage) for stage in self.stages.values())
         depths = [depth for depth, blocks in RESNET_BLOCKS.items() if blocks == repeats]
         return Baseline(depths[0]).key

@@ -1,7 +1,7 @@
-"""A genotype as a torch module, in the dialect of either public code base.
+"""The torch module of a genotype, in the dialect of either public code base.
 
-Only blocks that reach an output are built. The input is NCHW; what comes out is one map per output level, after a
-1x1 convolution, BN and activation (SpineNet, section 3.1). Module names are the canonical weight names: `stem`,
+Only blocks that reach an output are built. The input is NCHW; the output is one map per output level, after a 1x1
+convolution, BN and activation (SpineNet, section 3.1). Module names are the canonical weight names: `stem`,
 `node02.in0.reduce`, `node02.rep0.conv1`, `end3`.
 """
 
@@ -12,25 +12,18 @@ from torch import Tensor, nn
 
 from spinenas.space.genotype import BlockKind, Genotype
 from spinenas.space.graph import BuiltGraph, BuiltNode, built_graph, canonical_key, stem_strides
-from spinenas.space.network.blocks import (
-    BLOCKS,
-    Block,
-    ConvNorm,
-    FeatureInfo,
-    Layers,
-    StochasticDepth,
-    feature_info,
-)
+from spinenas.space.network.blocks import BLOCKS, Block
+from spinenas.space.network.layers import ConvNorm, FeatureInfo, Layers, StochasticDepth, feature_info
 from spinenas.space.network.resample import MobileResample, Resample, max_pool_same
 from spinenas.space.random_streams import seed_for
 from spinenas.space.scaling import Scaling
 
 
 class Node(nn.Module):
-    """A block of the graph: its resampled parents are summed, activated, and sent through the repeats.
+    """A block of the graph: sums its resampled parents, activates, and runs the repeated blocks.
 
     Attributes:
-        node, level, parents, merged, is_output: as in `BuiltNode`; the forward pass goes by them.
+        node, level, parents, merged, is_output: as in `BuiltNode`; the forward pass uses them.
     """
 
     def __init__(
@@ -43,7 +36,7 @@ class Node(nn.Module):
         layers: Layers,
         depth: StochasticDepth | None,
     ):
-        """Build one node; `sources`: (level, kind) by node; `stem_input`: (channels, stride), of a stem block."""
+        """Build a node; `sources`: (level, kind) by node; `stem_input`: (channels, stride) of a stem block, or None."""
         super().__init__()
         self.node, self.level, self.is_output = spec.node, spec.level, spec.is_output
         self.parents, self.merged = spec.parents, spec.merged
@@ -71,7 +64,7 @@ class Node(nn.Module):
             self.repeats.append(block)
 
     def fuse(self, features: dict[int, Tensor], size: tuple[int, int]) -> Tensor:
-        """Sum the resampled parents and the merged dangling blocks, in this order, and activate."""
+        """Sum the resampled parents and then the merged dangling blocks, and apply the activation."""
         x: Tensor = self.inputs[0](features[self.parents[0]], size)
         for parent, connection in zip(self.parents[1:], self.inputs[1:], strict=True):
             x = x + connection(features[parent], size)
@@ -80,7 +73,7 @@ class Node(nn.Module):
         return self.activation(x)
 
     def forward(self, features: dict[int, Tensor], size: tuple[int, int]) -> Tensor:
-        """Map the features of earlier nodes, by node number, to this one's."""
+        """Compute the features of this node from those of earlier nodes, by node number."""
         x = self.fuse(features, size) if self.inputs else features[self.node - 1]
         for block in self.repeats:
             x = block(x)
@@ -88,10 +81,10 @@ class Node(nn.Module):
 
 
 class SpineNet(nn.Module):
-    """Scale-permuted backbone. Made by `build_backbone`.
+    """A scale-permuted backbone; `build_backbone` creates it.
 
     Attributes:
-        genotype, scaling: what it was built from.
+        genotype, scaling: the data it was built from.
         levels: output levels, ascending.
         channels: channels of every endpoint.
     """
@@ -105,7 +98,7 @@ class SpineNet(nn.Module):
         stochastic_depth: float,
         generator: torch.Generator,
     ):
-        """Build the modules; `generator` seeds what is dropped, if anything is."""
+        """Build the modules; `generator` seeds stochastic depth."""
         super().__init__()
         self.genotype, self.scaling = genotype, scaling
         strides = stem_strides(genotype)
@@ -148,7 +141,7 @@ class SpineNet(nn.Module):
 
     @property
     def feature_info(self) -> tuple[FeatureInfo, ...]:
-        """Level, stride and channels of each output, in the order in which they come."""
+        """Level, stride and channels of each output, levels ascending."""
         return feature_info(self.levels, self.channels)
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
@@ -166,7 +159,7 @@ class SpineNet(nn.Module):
         }
 
     def realised_graph(self) -> BuiltGraph:
-        """Read the graph back from the modules that the forward pass uses, not from the genotype."""
+        """Read the graph back from the modules of the forward pass, not from the genotype."""
         nodes = tuple(
             BuiltNode(
                 node=node.node,
@@ -181,5 +174,5 @@ class SpineNet(nn.Module):
         return BuiltGraph(num_stem=self.num_stem, nodes=nodes)
 
     def network_key(self) -> str:
-        """Identity of what was really built; equals `spinenas.space.graph.network_key` of the genotype."""
+        """Identity of the modules that were built; it equals `spinenas.space.graph.network_key` of the genotype."""
         return canonical_key(self.realised_graph())

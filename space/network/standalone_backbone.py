@@ -1,15 +1,15 @@
-"""A SpineNet backbone in one file that needs PyTorch alone (SpineNet, Du et al., CVPR 2020).
+"""A SpineNet backbone in one file that needs only PyTorch (SpineNet, Du et al., CVPR 2020).
 
     backbone = Backbone()
     features = backbone(images)    # (N, 3, H, W) -> {3: (N, 256, H/8, W/8), ..., 7: (N, 256, H/128, W/128)}
 
-Weights have the names that spinenas gives them: backbone.load_state_dict(safetensors.torch.load_file(FILE)).
+Weights have the names of spinenas: backbone.load_state_dict(safetensors.torch.load_file(FILE)).
 
-BLOCKS: level, kind, parents, blocks that are added without resampling, whether it is an output; the first ones, without
-parents, are the stem, each after the one before it; None is a block that reaches no output.
+BLOCKS: level, kind, parents, blocks that are added without resampling, whether it is an output. Blocks without parents
+are the stem; each is fed by the one before it. None is a block that reaches no output.
 SAME_PADDING: strided convolutions are padded as in TensorFlow, more after than before.
-REPEATED_POOLS: a connection halves by max-pools of stride 2, one after the other, not by a single one.
-HARD_SQUEEZE: squeeze-excite has ReLU and a hard sigmoid.
+REPEATED_POOLS: a connection halves by repeated max-pools of stride 2 instead of a single one.
+HARD_SQUEEZE: squeeze-excite uses ReLU and a hard sigmoid.
 """
 
 from __future__ import annotations
@@ -62,17 +62,17 @@ def activate(x: Tensor) -> Tensor:
 
 
 def channels(level: int, kind: str) -> int:
-    """Of a block's 3x3 convolution, or that an MBConv gives on."""
+    """Channels of a block's 3x3 convolution, or of an MBConv's output."""
     return max(1, int((MOBILE_WIDTHS if kind == "mbconv" else WIDTHS)[level] * FILTER_SCALE))
 
 
 def width(level: int, kind: str) -> int:
-    """Channels that a block takes in and gives on."""
+    """Channels of a block's input and output."""
     return channels(level, kind) * (4 if kind == "bottleneck" else 1)
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Cells before and after, so that the output has ceil(size / stride)."""
+    """Padding before and after, so that the output has ceil(size / stride) cells."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
@@ -80,14 +80,14 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 def max_pool(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
     """Max-pool with output ceil(size / stride)."""
     pads = [same_padding(x.shape[axis - 2], kernel[axis], stride[axis]) for axis in (0, 1)]
-    # A window that reaches past the end sees what padding with -inf would show it.
+    # A window that reaches past the end equals padding with -inf.
     return functional.max_pool2d(
         x, kernel, stride, padding=[before for before, _ in pads], ceil_mode=any(a != b for a, b in pads)
     )
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution without bias, padded as the architecture says."""
+    """A convolution without bias, with the padding of the architecture."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
@@ -121,7 +121,7 @@ class ConvNorm(nn.Module):
 
 
 class ResNetBlock(nn.Module):
-    """Bottleneck (1x1, 3x3, 1x1) or residual (3x3, 3x3) block, with a projection where size or width change."""
+    """Bottleneck (1x1, 3x3, 1x1) or residual (3x3, 3x3) block, with a projection if size or width change."""
 
     def __init__(self, kind: str, in_channels: int, num_channels: int, stride: int) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class ResNetBlock(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-    """Scales each channel by a gate computed from the means of all."""
+    """Scales each channel by a gate computed from the means of all channels."""
 
     def __init__(self, num_channels: int, squeezed: int) -> None:
         super().__init__()
@@ -178,7 +178,7 @@ class MBConv(nn.Module):
 
 
 class Resample(nn.Module):
-    """A connection: brings a parent's features to the size and width of the block that takes them."""
+    """A connection: resamples a parent's features to the size and width of the target block."""
 
     def __init__(self, parent: tuple[int, str], target: tuple[int, str]) -> None:
         super().__init__()
@@ -207,7 +207,7 @@ class Resample(nn.Module):
         return self.expand(nearest(x, size))
 
     def pooled(self, x: Tensor, parent_size: torch.Size, size: tuple[int, int]) -> Tensor:
-        """Max-pool what the strided convolution leaves to do."""
+        """Max-pool by the factor that remains after the strided convolution."""
         if REPEATED_POOLS:
             for _ in range(self.halvings - 1):
                 x = max_pool(x, (3, 3), (2, 2))
@@ -217,7 +217,7 @@ class Resample(nn.Module):
 
 
 def single_pool(parent_size: int, size: int) -> tuple[int, int]:
-    """Kernel and stride of the one max-pool along an axis."""
+    """Kernel and stride of the single max-pool along an axis."""
     if parent_size // size <= 2:
         return 1, 1
     return 3 if parent_size <= 4 * size else 5, 2 if parent_size % size else parent_size // size // 2
@@ -229,7 +229,7 @@ def nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class Node(nn.Module):
-    """A block: its resampled parents are summed, activated, and sent through the repeats."""
+    """A block: sums its resampled parents, applies the activation, and runs the repeated blocks."""
 
     def __init__(self, level: int, kind: str, in_channels: int, stride: int, parents: list[tuple[int, str]]) -> None:
         super().__init__()
@@ -258,7 +258,7 @@ class Node(nn.Module):
 
 
 class Backbone(nn.Module):
-    """The network. `out_levels`, `out_strides` and `out_channels` describe what comes out, finest level first."""
+    """The network. `out_levels`, `out_strides` and `out_channels` describe its outputs, finest level first."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""The variable names, layout and checkpoints of the two Google code bases."""
+"""Variable names, layout and checkpoints of the two Google code bases."""

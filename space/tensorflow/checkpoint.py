@@ -1,10 +1,10 @@
-"""Variables of a TensorFlow checkpoint as plain arrays; knows nothing of networks, and needs no TensorFlow.
+"""Reads the variables of a TensorFlow checkpoint as plain arrays, without TensorFlow and without a network.
 
 Format V2, the "tensor bundle" (tensorflow `core/util/tensor_bundle`): `PREFIX.index` says where each variable lies in
-the shards `PREFIX.data-00000-of-0000N`. The index is a LevelDB table (LevelDB `doc/table_format.md`) whose values are
-protocol buffers (`core/protobuf/tensor_bundle.proto`): a header under the empty key, one entry under each name.
+the shards `PREFIX.data-00000-of-0000N`. The index is a LevelDB table (`leveldb_table.py`) whose values are protocol
+buffers (`core/protobuf/tensor_bundle.proto`): a header under the empty key, one entry under each name.
 
-Files come from anywhere: every checksum is compared, and sizes are believed only as far as the files go.
+Files are untrusted: every checksum is compared, and no size is believed beyond the end of its file.
 """
 
 from __future__ import annotations
@@ -13,34 +13,29 @@ import functools
 import itertools
 import math
 import os
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import google_crc32c
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from spinenas.space.errors import UserError
-
-_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
-_FOOTER_BYTES, _TRAILER_BYTES = 48, 5
-"""The footer ends in the magic; a block's trailer is the kind of compression, and the checksum of block and kind."""
+from spinenas.space.tensorflow.leveldb_table import DAMAGED, masked_crc, read_table
 
 _BUNDLE_VERSION = 1
-"""kTensorBundleVersion of `tensor_bundle.cc`, the only one there has been."""
+"""kTensorBundleVersion of `tensor_bundle.cc`; there has been no other."""
 
-_MAX_INDEX_BYTES, _MAX_NAME_BYTES, _MAX_VALUE_BYTES = 2**23, 512, 2**16
-"""Bounds on what a made-up index can cost; SpineNet-49S with its optimizer has 68 kB, names up to 102, values of 30."""
+_MAX_INDEX_BYTES = 2**23
+"""Bound on what a forged index can cost; that of SpineNet-49S with its optimizer has 68 kB."""
 _MAX_STATE_BYTES = 2**20
 """The same for the file `checkpoint`."""
 _MAX_DIMENSIONS = 64
-"""numpy's."""
+"""numpy's limit."""
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _MESSAGES: dict[str, list[tuple[str, int, int | str]]] = {
@@ -59,14 +54,14 @@ _MESSAGES: dict[str, list[tuple[str, int, int | str]]] = {
         ("offset", 4, _FIELD.TYPE_INT64),
         ("size", 5, _FIELD.TYPE_INT64),
         ("crc32c", 6, _FIELD.TYPE_FIXED32),
-        # Messages, but all that matters here is whether there are any.
+        # These are messages, but only their presence matters here.
         ("slices*", 7, _FIELD.TYPE_BYTES),
     ],
     "CheckpointState": [("model_checkpoint_path", 1, _FIELD.TYPE_STRING)],
 }
-"""What is read of tensor_bundle.proto, tensor_shape.proto, versions.proto (enums as numbers), checkpoint_state.proto.
+"""The fields read from tensor_bundle, tensor_shape, versions (enums as numbers) and checkpoint_state.proto.
 
-A field has a name (with a star: repeated), a number, and a type or the name of a message.
+A field has a name (a star marks a repeated one), a number, and a type or the name of a message.
 """
 
 _BFLOAT16 = 14
@@ -78,7 +73,7 @@ _TYPES: dict[int, tuple[str, type[np.generic]]] = {
     5: ("<i2", np.int16),
     6: ("<i1", np.int8),
     9: ("<i8", np.int64),
-    # A byte that is neither 0 nor 1 is no numpy bool; casting makes it one.
+    # Read as bytes and cast, because a byte other than 0 and 1 is no valid numpy bool.
     10: ("<u1", np.bool_),
     _BFLOAT16: ("<u2", np.float32),
     17: ("<u2", np.uint16),
@@ -86,11 +81,9 @@ _TYPES: dict[int, tuple[str, type[np.generic]]] = {
     22: ("<u4", np.uint32),
     23: ("<u8", np.uint64),
 }
-"""numpy's type in the file and in memory by number in DataType of `core/framework/types.proto`."""
+"""numpy's type in the file and in memory, by the number of DataType in `core/framework/types.proto`."""
 
 _NOT_NUMBERS = {7: "string", 20: "resource", 21: "variant"}
-
-_DAMAGED = "the file is damaged: fetch it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +100,7 @@ class _Entry:
 
 
 def everything(name: str) -> bool:
-    """Return True."""
+    """Accept every variable."""
     return True
 
 
@@ -115,13 +108,13 @@ def read_checkpoint(path: Path, *, wanted: Callable[[str], bool] = everything) -
     """Read variables of a checkpoint in TensorFlow's format V2. Raises UserError.
 
     Args:
-        path: the prefix (`.../model.ckpt`), the `.index` file, or a folder with one `.index` file; if the folder has
-            several, its file `checkpoint` decides, of which only the last component of the path is used.
-        wanted: whether a variable is to be read; the bytes of others are left alone.
+        path: the prefix (`.../model.ckpt`), the `.index` file, or a folder with one `.index` file. If the folder has
+            several, its file `checkpoint` decides; only the last component of the path in it is used.
+        wanted: whether to read a variable; the bytes of other variables are not read.
 
     Returns:
-        Arrays by name, in the order of the names: shapes and number formats as stored (so NHWC and HWIO), the
-        machine's byte order, bfloat16 as float32. They can be written to.
+        Writable arrays by name, in the order of the names: shapes and number formats as stored (so NHWC and HWIO), in
+        the machine's byte order, with bfloat16 as float32.
     """
     index = _find_index(path)
     num_shards, entries = _read_index(index, wanted)
@@ -134,14 +127,14 @@ def read_checkpoint(path: Path, *, wanted: Callable[[str], bool] = everything) -
             reached = 0
             for entry in of_shard:
                 if entry.offset < reached:
-                    raise UserError(f"{index}: variable {entry.name!r} overlaps another one; {_DAMAGED}")
+                    raise UserError(f"{index}: variable {entry.name!r} overlaps another one; {DAMAGED}")
                 arrays[entry.name] = _read_array(shard, file, num_bytes, entry)
                 reached = entry.offset + entry.num_bytes
     return {entry.name: arrays[entry.name] for entry in entries}
 
 
 def _find_index(path: Path) -> Path:
-    """Return the index file that a user means by a path."""
+    """Return the index file for a prefix, an index file or a folder."""
     remedy = "name a prefix, an .index file, or a folder with one of these"
     index = _index_in(path) if os.path.isdir(path) else path
     if not index.name.endswith(".index"):
@@ -169,7 +162,7 @@ def _index_in(folder: Path) -> Path:
         text_format.Parse(text, message, allow_unknown_field=True)
     except (text_format.ParseError, ValueError, RecursionError) as error:
         raise UserError(f"{state} is not what TensorFlow writes; name one .index file in its folder") from error
-    # Often a path of the machine that trained; the files lie beside this one.
+    # Often an absolute path on the machine that trained; here the files lie beside this one.
     name = Path(message.model_checkpoint_path).name
     if not name:
         raise UserError(f"{state} has no line model_checkpoint_path; name one .index file in its folder")
@@ -178,8 +171,8 @@ def _index_in(folder: Path) -> Path:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """Open a file to read and give its size in bytes; an OSError, then or later, becomes a UserError."""
-    # A pipe would wait for ever.
+    """Open a file for reading and yield it with its size in bytes; every OSError inside becomes a UserError."""
+    # Refuses pipes, which would block.
     if not os.path.isfile(path):
         raise UserError(f"there is no file {path}; fetch all files of the checkpoint into one folder")
     try:
@@ -199,13 +192,13 @@ def _read_index(index: Path, wanted: Callable[[str], bool]) -> tuple[int, list[_
         data = file.read(num_bytes)
     entries = []
     try:
-        pairs = _table(data)
+        pairs = read_table(data)
         key, value = next(pairs, (b"-", b""))
         if key:
             raise UserError("it has no header; name the index of a checkpoint in format V2")
         num_shards = _num_shards(value)
         for key, value in pairs:
-            # Encoded names of slices of a variable, which has a name of its own as well.
+            # Encoded names of slices; the variable also has an entry under its plain name.
             if key.startswith(b"\0"):
                 continue
             name = _decoded(key)
@@ -220,12 +213,12 @@ def _decoded(key: bytes) -> str:
     try:
         return key.decode()
     except UnicodeDecodeError as error:
-        raise UserError(f"the name {key!r} is not UTF-8; {_DAMAGED}") from error
+        raise UserError(f"the name {key!r} is not UTF-8; {DAMAGED}") from error
 
 
 @functools.cache
 def _message_types() -> dict[str, Any]:
-    """Classes by the names of _MESSAGES, in a pool of their own: TensorFlow, if loaded, has its own as well."""
+    """Message classes by the names of _MESSAGES, in a separate pool, so that a loaded TensorFlow does not collide."""
     file = descriptor_pb2.FileDescriptorProto(name="tf_checkpoint.proto", syntax="proto3")
     for message_name, fields in _MESSAGES.items():
         message = file.message_type.add(name=message_name)
@@ -245,7 +238,7 @@ def _parse(type_name: str, value: bytes, what: str) -> Any:
     try:
         return _message_types()[type_name].FromString(value)
     except DecodeError as error:
-        raise UserError(f"{what} cannot be parsed; {_DAMAGED}") from error
+        raise UserError(f"{what} cannot be parsed; {DAMAGED}") from error
 
 
 def _num_shards(value: bytes) -> int:
@@ -256,12 +249,12 @@ def _num_shards(value: bytes) -> int:
     if header.version.min_consumer > _BUNDLE_VERSION or _BUNDLE_VERSION in header.version.bad_consumers:
         raise UserError(f"only version {_BUNDLE_VERSION} of the format is read; save it with another TensorFlow")
     if header.num_shards < 1:
-        raise UserError(f"the header claims {header.num_shards} shards; {_DAMAGED}")
+        raise UserError(f"the header claims {header.num_shards} shards; {DAMAGED}")
     return int(header.num_shards)
 
 
 def _entry(name: str, value: bytes, num_shards: int) -> _Entry:
-    """Check an entry in itself; whether the shard is that long is seen later."""
+    """Parse and check an entry; `_read_array` checks it against the length of the shard."""
     message = _parse("Entry", value, f"the entry of variable {name!r}")
     if message.slices:
         raise UserError(f"variable {name!r} is stored in slices; save it again without a partitioner")
@@ -270,131 +263,36 @@ def _entry(name: str, value: bytes, num_shards: int) -> _Entry:
         raise UserError(f"variable {name!r} is of TensorFlow's type {what}, which is not read; leave it out")
     dims = message.shape.dim
     if message.shape.unknown_rank or len(dims) > _MAX_DIMENSIONS or any(dim.size < 0 for dim in dims):
-        raise UserError(f"variable {name!r} has no shape of at most {_MAX_DIMENSIONS} sizes; {_DAMAGED}")
+        raise UserError(f"variable {name!r} has no shape of at most {_MAX_DIMENSIONS} sizes; {DAMAGED}")
     shape = tuple(int(dim.size) for dim in dims)
     num_bytes = math.prod(shape) * np.dtype(_TYPES[message.dtype][0]).itemsize
     if message.size != num_bytes:
-        raise UserError(f"variable {name!r} claims {message.size} bytes, its shape takes {num_bytes}; {_DAMAGED}")
+        raise UserError(f"variable {name!r} claims {message.size} bytes, its shape takes {num_bytes}; {DAMAGED}")
     if message.offset < 0 or not 0 <= message.shard_id < num_shards:
         raise UserError(
             f"variable {name!r} is said to lie at byte {message.offset} of shard {message.shard_id} "
-            f"(of {num_shards}); {_DAMAGED}"
+            f"(of {num_shards}); {DAMAGED}"
         )
     return _Entry(name, message.dtype, shape, message.shard_id, message.offset, num_bytes, message.crc32c)
 
 
 def _read_array(shard: Path, file: BinaryIO, file_bytes: int, entry: _Entry) -> NDArray[Any]:
-    """Read a variable from a shard, whose length is `file_bytes`."""
+    """Read a variable from an open shard of `file_bytes` bytes."""
     what = f"variable {entry.name!r}"
     if entry.offset + entry.num_bytes > file_bytes:
         end = entry.offset + entry.num_bytes
-        raise UserError(f"{shard}: {what} ends at byte {end}, the file at {file_bytes}; {_DAMAGED}")
+        raise UserError(f"{shard}: {what} ends at byte {end}, the file at {file_bytes}; {DAMAGED}")
     file.seek(entry.offset)
     data = file.read(entry.num_bytes)
-    if _masked_crc(data) != entry.crc:
-        raise UserError(f"{shard}: the checksum of {what} is wrong; {_DAMAGED}")
+    if masked_crc(data) != entry.crc:
+        raise UserError(f"{shard}: the checksum of {what} is wrong; {DAMAGED}")
     stored, in_memory = _TYPES[entry.dtype]
     try:
         array = np.frombuffer(data, stored).reshape(entry.shape)
     except ValueError as error:
-        # Sizes beyond numpy's, beside a size of 0.
-        raise UserError(f"{shard}: {what} cannot have the shape {entry.shape}; {_DAMAGED}") from error
+        # A size of 0 beside sizes beyond numpy's limits.
+        raise UserError(f"{shard}: {what} cannot have the shape {entry.shape}; {DAMAGED}") from error
     if entry.dtype == _BFLOAT16:
-        # The upper half of a float32.
+        # bfloat16 is the upper half of a float32.
         return np.asarray(array.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return array.astype(in_memory)
-
-
-def _masked_crc(data: bytes) -> int:
-    """CRC32C as LevelDB stores it: rotated, so that it is no CRC of bytes that contain it."""
-    crc: int = google_crc32c.value(data)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the pairs of a LevelDB table by ascending keys. Raises UserError, without the name of the file."""
-    if not data.endswith(_MAGIC):
-        raise UserError("it is cut off or no index of a checkpoint (format V2); fetch it again or name another")
-    body, handles = data[:-_FOOTER_BYTES], data[-_FOOTER_BYTES : -len(_MAGIC)]
-    meta_offset, meta_size, at = _handle(handles, 0)
-    offset, size, at = _handle(handles, at)
-    if any(handles[at:]):
-        raise UserError(f"the footer is not filled up with zeros; {_DAMAGED}")
-    # Empty in a checkpoint, but its bytes have a checksum like all others.
-    _block(body, meta_offset, meta_size)
-    reached, last_key = 0, None
-    for _, value in _pairs(_block(body, offset, size)):
-        offset, size, at = _handle(value, 0)
-        if at != len(value) or offset < reached:
-            raise UserError(f"the blocks do not lie one after the other; {_DAMAGED}")
-        for key, content in _pairs(_block(body, offset, size)):
-            if last_key is not None and key <= last_key:
-                raise UserError(f"the name {key!r} is out of order; {_DAMAGED}")
-            yield key, content
-            last_key = key
-        reached = offset + size
-
-
-def _block(body: bytes, offset: int, size: int) -> bytes:
-    """Return a block without its trailer, whose checksum is right."""
-    end = offset + size + _TRAILER_BYTES
-    if end > len(body):
-        raise UserError(f"a block ends at byte {end}, all blocks at {len(body)}; {_DAMAGED}")
-    kind, crc = struct.unpack_from("<BI", body, offset + size)
-    if _masked_crc(body[offset : offset + size + 1]) != crc:
-        raise UserError(f"the checksum of the block at byte {offset} is wrong; {_DAMAGED}")
-    if kind != 0:
-        raise UserError("it is compressed, which TensorFlow's own are not; save the checkpoint with TensorFlow")
-    return body[offset : offset + size]
-
-
-def _pairs(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the pairs of a block; a key shares its first bytes with the one before it.
-
-    The places where sharing starts anew, at the block's end, serve a search and are not needed here.
-    """
-    end = len(block) - 4
-    if end >= 0:
-        end -= 4 * int.from_bytes(block[-4:], "little")
-    if end < 0:
-        raise UserError(f"a block is shorter than its list of restarts; {_DAMAGED}")
-    block = block[:end]
-    key, at = b"", 0
-    while at < end:
-        num_shared, at = _varint(block, at)
-        num_new, at = _varint(block, at)
-        num_value, at = _varint(block, at)
-        value_at = at + num_new
-        if num_shared > len(key) or value_at + num_value > end:
-            raise UserError(f"a name in it does not fit in its block; {_DAMAGED}")
-        if num_shared + num_new > _MAX_NAME_BYTES:
-            raise UserError(f"a name in it has more than {_MAX_NAME_BYTES} bytes; save it with shorter names")
-        if num_value > _MAX_VALUE_BYTES:
-            raise UserError(f"an entry in it has more than {_MAX_VALUE_BYTES:,} bytes; {_DAMAGED}")
-        key = key[:num_shared] + block[at:value_at]
-        at = value_at + num_value
-        yield key, block[value_at:at]
-
-
-def _handle(data: bytes, at: int) -> tuple[int, int, int]:
-    """Return where a block lies, its size, and the place after these two numbers."""
-    offset, at = _varint(data, at)
-    size, at = _varint(data, at)
-    return offset, size, at
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return a number of 7 bits per byte, the lowest first, and the place after it."""
-    number = 0
-    for shift in range(0, 64, 7):
-        if at >= len(data):
-            break
-        byte = data[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            # A last byte of 0 adds nothing, and nobody writes it: it is a flipped bit in the byte before.
-            if byte == 0 and shift > 0:
-                break
-            return number, at
-    raise UserError(f"a number in it is malformed; {_DAMAGED}")

@@ -1,9 +1,9 @@
-"""Weights of the public TensorFlow code: their names, their layout, and loading them whole or not at all.
+"""Names and layout of the weights of the public TensorFlow code, and loading them: all variables or none.
 
 Variables come as {name: array} in TensorFlow's layout, kernels (height, width, in, out). Two sets of names are known:
 
-- "canonical": ours, of the module path: `node02.in0.reduce.conv.kernel`, `end3.bn.gamma`, `head.cls.predict.bias`;
-- "tensorflow/tpu": those of the released checkpoints: `spinenet/sub_policy0/...`, `retinanet/class_net/...`.
+- "canonical": our names, from the module path: `node02.in0.reduce.conv.kernel`, `end3.bn.gamma`;
+- "tensorflow/tpu": names of the released checkpoints: `spinenet/sub_policy0/...`, `retinanet/class_net/...`.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ NAMES = ("canonical", "tensorflow/tpu")
 _BN = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 
 _NOT_WEIGHTS = re.compile(r"(^|/)(global_step|Momentum|Adam(_1)?|ExponentialMovingAverage|beta[12]_power)$")
-"""What optimisers keep beside the weights."""
+"""Variables of optimisers and the step counter."""
 
 
 def is_weight(name: str) -> bool:
-    """Whether a variable of a checkpoint is a weight: no optimiser's slot, no step counter."""
+    """Whether a variable of a checkpoint is a weight, not an optimiser slot or a step counter."""
     return not _NOT_WEIGHTS.search(name)
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where a variable goes.
+    """The place of a variable in a network.
 
     Attributes:
-        key: in the network's state dict.
+        key: name in the network's state dict.
         axes: permutation from TensorFlow's layout to ours.
-        shape: in TensorFlow's layout.
+        shape: shape in TensorFlow's layout.
     """
 
     key: str
@@ -65,7 +65,7 @@ def canonical_slots(network: nn.Module) -> dict[str, Slot]:
             kernel, axes, shape = "kernel", (3, 2, 0, 1), (height, width, in_channels, out_channels)
             if module.groups > 1:
                 kernel, axes, shape = "depthwise_kernel", (2, 3, 0, 1), (height, width, out_channels, in_channels)
-            # A separable convolution is one layer there: conv0.depthwise_kernel, conv0.pointwise_kernel, conv0.bias.
+            # In TensorFlow a separable convolution is one layer: conv0.depthwise_kernel, .pointwise_kernel, .bias.
             layer, _, part = name.rpartition(".")
             if part == "pointwise":
                 kernel = "pointwise_kernel"
@@ -80,8 +80,8 @@ def canonical_slots(network: nn.Module) -> dict[str, Slot]:
 def tensorflow_tpu_name(canonical: str, genotype: Genotype, scaling: Scaling) -> str:
     """Return the name of a variable in a released tensorflow/tpu checkpoint.
 
-    There, layers are numbered within a scope in the order of their creation: `conv2d`, `conv2d_1`, ... The backbone's
-    scope holds the stem and then the endpoints; each connection and each block has one of its own.
+    TensorFlow numbers layers within a scope in the order of creation: `conv2d`, `conv2d_1`, ... The backbone's scope
+    holds the stem and then the endpoints; each connection and each block has its own scope.
     """
     path, _, variable = canonical.rpartition(".")
     words = path.split(".")
@@ -112,7 +112,7 @@ def tensorflow_tpu_name(canonical: str, genotype: Genotype, scaling: Scaling) ->
 
 
 def _stem_and_endpoint_layers(genotype: Genotype, scaling: Scaling) -> list[str]:
-    """Layers of the backbone's own scope in the order of creation, those of unused stem blocks included."""
+    """Layers of the backbone's scope in the order of creation, including those of unused stem blocks."""
     layers = ["stem.conv", "stem.bn"]
     channels = scaling.stem_channels(genotype.stem[0].kind)
     for node, (block, stride) in enumerate(zip(genotype.stem, stem_strides(genotype), strict=True)):
@@ -171,7 +171,7 @@ def _numbered(layers: Iterable[str]) -> dict[str, str]:
 
 
 def _head_name(words: list[str], variable: str) -> str:
-    """head.cls.bn0.L3 is class-0-3 there, head.box.conv0 is box-0, head.cls.predict is class-predict."""
+    """Map head.cls.bn0.L3 to class-0-3, head.box.conv0 to box-0, and head.cls.predict to class-predict."""
     tower = {"cls": "class", "box": "box"}[words[1]]
     layer = words[2]
     if layer.startswith("conv"):
@@ -185,14 +185,13 @@ def load_variables(network: nn.Module, variables: Mapping[str, NDArray[np.generi
     """Load weights into a backbone or a RetinaNet: all of them, or none.
 
     Args:
-        network: of the genotype and scaling that the weights were trained with.
-        variables: arrays in TensorFlow's layout by name. Optimiser slots and the step counter are skipped, and so
-            are the variables of blocks that reach no output (tensorflow/tpu keeps those), and a head's when the
-            network is a backbone alone.
+        network: a network of the genotype and scaling that the weights were trained with.
+        variables: arrays in TensorFlow's layout by name. Skipped are optimiser slots, the step counter, variables of
+            blocks that reach no output (tensorflow/tpu keeps them), and those of a head if `network` is a backbone.
         names: "canonical" or "tensorflow/tpu".
 
     Raises:
-        UserError: naming what is missing, of another shape, or not part of the network; nothing is loaded then.
+        UserError: variables are missing, have another shape, or are not part of the network; nothing is loaded.
     """
     if names not in NAMES:
         raise UserError(f"names is {names!r}; known are {', '.join(NAMES)}")
@@ -212,7 +211,7 @@ def load_variables(network: nn.Module, variables: Mapping[str, NDArray[np.generi
 
 
 def _skipped(network: nn.Module, backbone: nn.Module | None, names: str) -> re.Pattern[str]:
-    """What may be among the variables without being part of the network."""
+    """A pattern for variables that may be present without being part of the network."""
     prefixes = []
     if backbone is network:
         prefixes.append("head." if names == "canonical" else "retinanet/")
@@ -236,7 +235,7 @@ def _skipped(network: nn.Module, backbone: nn.Module | None, names: str) -> re.P
 def mismatches(
     wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
 ) -> tuple[list[str], list[str], list[str]]:
-    """Compare shapes by name; return the names that are missing, not wanted, and of another shape, in their order."""
+    """Compare shapes by name; return the missing names, the extra names, and those of another shape."""
     return (
         [name for name in wanted if name not in found],
         [name for name in found if name not in wanted],
@@ -245,7 +244,7 @@ def mismatches(
 
 
 def _check(slots: Mapping[str, Slot], variables: Mapping[str, NDArray[np.generic]], skipped: re.Pattern[str]) -> None:
-    """Raise UserError unless the variables are those of the slots."""
+    """Raise UserError unless the variables match the slots."""
     missing, extra, misshapen = mismatches(
         {name: slot.shape for name, slot in slots.items()}, {name: array.shape for name, array in variables.items()}
     )

@@ -12,6 +12,8 @@ from shared_fixtures import REPOSITORY
 
 from spinenas.search.cli.main import main
 from spinenas.search.cli.target import AP_COLUMNS, published_rows
+from spinenas.search.config.checking import dotted_keys
+from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.loading import load_config_file
 from spinenas.search.config.presets import PRESETS
 
@@ -19,8 +21,8 @@ DOCS = REPOSITORY / "docs"
 PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 FOLDERS = ("space", "results", "controller", "proxy_task", "search")
-USER_PAGES = [REPOSITORY / "README.md", *(DOCS / f"{name}.md" for name in ("searching", "results", "export"))]
-"""Pages whose indented commands are checked against the command line; test_cluster_files.py checks cluster.md."""
+COMMAND = re.compile(r"^    (spinenas .*?)(?:  +#.*)?$", flags=re.MULTILINE)
+"""A command that a page shows, without its comment."""
 
 
 def commands(group: click.Group, prefix: str = "spinenas") -> dict[str, click.Command]:
@@ -42,16 +44,28 @@ def test_every_command_has_help_and_every_option_says_what_it_does() -> None:
                 assert parameter.help, f"{name} {parameter.opts[0]}"
 
 
-@pytest.mark.parametrize("page", USER_PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if COMMAND.search(page.read_text())], ids=lambda page: page.name
+)
 def test_commands_that_a_page_shows_exist_with_their_options(page: Path) -> None:
     known = commands(main)
-    shown = re.findall(r"^    (spinenas .*?)(?:  +#.*)?$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert len(shown) >= 3
-    for line in shown:
+    for line in COMMAND.findall(page.read_text(encoding="utf-8")):
         name = next(name for name in known if line.startswith(name))
         options = {option for parameter in known[name].params for option in parameter.opts}
         for option in re.findall(r"(?<= )--[a-z-]+", line):
             assert option in options, f"{line}: {option}"
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != "experiment_log.md"], ids=lambda page: page.name
+)
+def test_files_and_configuration_keys_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(rf"(?<![\w/])((?:{'|'.join(FOLDERS)}|tests|benchmarks)/[\w/.-]+\.\w+)", text):
+        assert (REPOSITORY / name).exists(), f"{page.name} names {name}"
+    keys = set(dotted_keys(SearchConfig))
+    for key in re.findall(r"--set ([a-z_.]+)=|`([a-z]+\.[a-z_.]+) ?=", text):
+        assert "".join(key) in keys, f"{page.name} names {''.join(key)}"
 
 
 def test_the_readme_has_at_most_150_lines() -> None:
@@ -66,7 +80,7 @@ def test_the_readme_names_every_preset_and_no_other() -> None:
 def test_the_index_of_the_documentation_names_every_page() -> None:
     index = (DOCS / "README.md").read_text(encoding="utf-8")
     for page in sorted(DOCS.glob("*.md")):
-        assert page.name == "README.md" or f"[{page.name}]({page.name})" in index, f"docs/README.md lacks {page.name}"
+        assert page.name == "README.md" or page.name in index, f"docs/README.md lacks {page.name}"
 
 
 def test_the_page_on_architecture_names_every_folder_and_modules_that_exist() -> None:

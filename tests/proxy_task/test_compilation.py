@@ -22,7 +22,8 @@ from spinenas.proxy_task.training.augment import augmented_batch, draw_window, l
 from spinenas.proxy_task.training.compilation import compile_network, compile_seconds, prepare_compilation, regions
 from spinenas.space import SearchSpace, sample_without_dead_blocks
 from spinenas.space.baseline import Architecture
-from spinenas.space.network.blocks import Bottleneck, ConvNorm, Residual
+from spinenas.space.network.blocks import Bottleneck, Residual
+from spinenas.space.network.layers import ConvNorm
 from spinenas.space.network.resample import Resample
 from spinenas.space.published import SPINENET_49
 from spinenas.space.random_streams import generator

@@ -54,7 +54,7 @@ def test_spinenet_49_at_896_pixels_has_the_same_parameters_and_more_multiply_add
     assert round(backbone_cost(SPINENET_49, SCALINGS["49"], 896).madds / 1e9, 3) == 55.394
 
 
-def test_other_derived_figures_of_the_paper_are_met() -> None:
+def test_other_derived_figures_equal_the_counts() -> None:
     eighty = retinanet_cost(SPINENET_49, SCALINGS["49"], 640, class_channels=80)
     assert (round(eighty.params / 1e6, 2), round(eighty.madds / 1e9, 1)) == (28.32, 83.3)
     r0_sp53 = retinanet_cost(R0_SP53, SCALINGS["49"], 640)
@@ -150,7 +150,7 @@ def test_the_head_is_counted_on_the_levels_the_genotype_has() -> None:
     assert heads[1].params - heads[0].params == 2 * 4 * 2 * 8
 
 
-def test_level_size_is_halving_with_ceil_again_and_again() -> None:
+def test_level_size_equals_repeated_halving_with_ceil() -> None:
     for size in range(1, 700):
         halved = size
         for level in range(1, 8):
@@ -164,7 +164,7 @@ def test_multiply_adds_of_a_wide_image_are_those_of_its_cells() -> None:
     assert square == wide == backbone_cost(SPINENET_49, PROXY, (512, 128))
 
 
-def test_a_small_network_is_what_one_counts_by_hand() -> None:
+def test_the_cost_of_a_small_network_equals_a_count_by_hand() -> None:
     """Width 1/32: every block has f = 2 at level 2, 4 at level 3 and 8 at level 4; alpha 0.5 gives 1 and 2."""
     scaling = Scaling("by hand", 1 / 32, 5, 0.5, 1)
     parts = cost_by_part(Genotype.from_text("2b 2b / 4r0,1!"), scaling, 100, head_convs=0, class_channels=2)
@@ -186,7 +186,7 @@ def test_a_small_network_is_what_one_counts_by_hand() -> None:
 
 
 def test_a_residual_stem_has_a_projection_only_where_widths_differ() -> None:
-    """At width 1 a level-2 residual block takes the stem's 64 channels as they are; at width 0.5 it cannot."""
+    """At width 1 a level-2 residual block takes the stem's 64 channels unchanged; at width 0.5 it projects them."""
     genotype = Genotype.from_text("2r 2r / 4b0,1!")
     parts = cost_by_part(genotype, SCALINGS["49"], 256)
     assert parts["node00"] == parts["node01"]

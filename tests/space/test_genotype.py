@@ -1,4 +1,4 @@
-"""Genotypes: both printed forms read back, identity is stable, and every refusal names what is wrong."""
+"""Genotypes: text and JSON read back, identity is stable, and every error names what is wrong."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ OUTPUT = BlockSpec(4, BlockKind.BOTTLENECK, (0, 1), True)
         ((), None, "no block is an output"),
     ],
 )
-def test_what_cannot_be_built_does_not_exist(
+def test_an_invalid_genotype_cannot_be_constructed(
     blocks: tuple[BlockSpec, ...], stem: tuple[StemBlock, ...] | None, message: str
 ) -> None:
     with pytest.raises(GenotypeError, match=message):
@@ -100,7 +100,7 @@ def test_what_cannot_be_built_does_not_exist(
         ("2b 2b / 4b0,1,2!", "block '4b0,1,2!' is not written"),
     ],
 )
-def test_text_that_cannot_be_read_is_refused_with_the_word(text: str, message: str) -> None:
+def test_invalid_text_is_refused_with_the_offending_word(text: str, message: str) -> None:
     with pytest.raises(GenotypeError) as error:
         Genotype.from_text(text)
     assert message in str(error.value)
@@ -125,22 +125,20 @@ def broken(path: tuple[Any, ...], value: Any) -> Any:
         (("schema",), "spinenas-genotype/9", "genotype schema is 'spinenas-genotype/9'"),
         (("stem",), None, "a genotype needs the lists stem and blocks"),
         (("blocks",), {}, "a genotype needs the lists stem and blocks"),
-        (("stem", 1), 3, "stem block 1 is 3; an object with level and kind is wanted"),
-        (("stem", 0, "level"), "2", "stem block 0 has level '2'; an integer is wanted"),
-        (("blocks", 3), None, "block 5 is None; an object with level and kind is wanted"),
-        (("blocks", 3, "level"), 4.0, "block 5 has level 4.0; an integer is wanted"),
-        (("blocks", 3, "level"), True, "block 5 has level True; an integer is wanted"),
+        (("stem", 1), 3, "stem block 1 is 3; it must be an object with level and kind"),
+        (("stem", 0, "level"), "2", "stem block 0 has level '2'; it must be an integer"),
+        (("blocks", 3), None, "block 5 is None; it must be an object with level and kind"),
+        (("blocks", 3, "level"), 4.0, "block 5 has level 4.0; it must be an integer"),
+        (("blocks", 3, "level"), True, "block 5 has level True; it must be an integer"),
         (("blocks", 3, "kind"), "conv", "block 5 has kind 'conv'; known are residual, bottleneck, mbconv"),
         (("blocks", 3, "kind"), [], "block 5 has kind []; known are"),
-        (("blocks", 3, "parents"), "2,4", "block 5 has parents '2,4'; a list of node numbers is wanted"),
-        (("blocks", 3, "parents"), [2, "4"], "block 5 has parents [2, '4']; a list of node numbers is wanted"),
-        (("blocks", 3, "is_output"), 1, "block 5 has is_output 1; true or false is wanted"),
+        (("blocks", 3, "parents"), "2,4", "block 5 has parents '2,4'; it must be a list of node numbers"),
+        (("blocks", 3, "parents"), [2, "4"], "block 5 has parents [2, '4']; it must be a list of node numbers"),
+        (("blocks", 3, "is_output"), 1, "block 5 has is_output 1; it must be true or false"),
         (("blocks", 3, "parents"), [2, 40], "block 5 has parent 40; a parent is an earlier node, 0 to 4"),
     ],
 )
-def test_json_that_cannot_be_read_is_refused_with_block_and_field(
-    path: tuple[Any, ...], value: Any, message: str
-) -> None:
+def test_invalid_json_is_refused_with_block_and_field(path: tuple[Any, ...], value: Any, message: str) -> None:
     with pytest.raises(GenotypeError) as error:
         Genotype.from_json(broken(path, value))
     assert message in str(error.value)

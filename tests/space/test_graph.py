@@ -1,4 +1,4 @@
-"""What a genotype becomes, against a second reading of the rules, and what counts as the same network."""
+"""The built graph against a second implementation of the rules, and the canonical key against brute force."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from spinenas.space.search_space import SearchSpace
 
 
 def naive_built(genotype: Genotype) -> dict[int, tuple[set[int], set[int]]]:
-    """{node: (parents, merged)} of what is built; a second reading of the rules, with explicit edges."""
+    """{node: (parents, merged)} of the built nodes; a second implementation of the rules, with explicit edges."""
     everything = [*genotype.stem, *genotype.blocks]
     num_stem = len(genotype.stem)
     out_edges: list[tuple[int, int]] = []
@@ -84,7 +84,7 @@ def brute_force_form(graph: BuiltGraph) -> tuple:
 
 
 def reordered(graph: BuiltGraph, rng: np.random.Generator) -> BuiltGraph:
-    """The same graph, its blocks renumbered in a random topological order."""
+    """The same graph with its blocks renumbered in a random topological order."""
     number = {node.node: node.node for node in graph.nodes if node.node < graph.num_stem}
     waiting = [node for node in graph.nodes if node.node >= graph.num_stem]
     nodes = [node for node in graph.nodes if node.node < graph.num_stem]
@@ -107,7 +107,7 @@ def random_graphs(number: int, seed: int) -> list[Genotype]:
     return [random_genotype(rng) if i % 2 else space.sample(rng) for i in range(number)]
 
 
-def test_built_graph_equals_a_second_reading_of_the_rules() -> None:
+def test_built_graph_equals_a_second_implementation_of_the_rules() -> None:
     merges = dead = 0
     for genotype in random_graphs(2000, seed=1):
         graph = built_graph(genotype)
@@ -227,7 +227,7 @@ def test_a_merge_differs_from_a_parent() -> None:
         "2b 2b / 4b0,1 4b0,2! 5b0,1!",
     ],
 )
-def test_any_difference_of_what_is_built_changes_the_key(other: str) -> None:
+def test_any_difference_in_the_built_graph_changes_the_key(other: str) -> None:
     assert network_key(Genotype.from_text(other)) != network_key(Genotype.from_text("2b 2b / 4b0,1 4b0,2!"))
 
 
@@ -253,7 +253,7 @@ def rings(order: np.ndarray, lengths: tuple[int, ...]) -> Genotype:
 
 
 def test_blocks_that_look_alike_but_are_not_are_numbered_the_same_way_in_every_order() -> None:
-    """In a ring of three beside a ring of four every block has the same sort of neighbours at every distance."""
+    """In a ring of three beside a ring of four, every block has the same kinds of neighbours at every distance."""
     rng = np.random.default_rng(7)
     keys = {network_key(rings(rng.permutation(7), (3, 4))) for _ in range(8)}
     assert len(keys) == 1
@@ -283,7 +283,7 @@ def test_twins_that_feed_different_blocks_are_not_numbered_in_all_orders(monkeyp
     assert_few_orders_are_tried(f"2b 2b / {chains} {links} 3r0,15!", monkeypatch)
 
 
-def test_depth_counts_the_blocks_on_the_longest_way() -> None:
+def test_depth_counts_the_blocks_on_the_longest_path() -> None:
     assert depth(Genotype.from_text("2b 2b / 3b0,1 3b0,1! 4r1,2! 5r3,4!")) == 5  # 0, 1, 2, 4, 5
     sequential = Genotype.from_text("2b 2b / 3b1 3b2 4r3! 5r4!")
     assert depth(sequential) == 6
@@ -291,16 +291,16 @@ def test_depth_counts_the_blocks_on_the_longest_way() -> None:
     assert depth(wide) == 3
 
 
-def every_way(graph: BuiltGraph, node: int) -> list[tuple[int, ...]]:
-    """Levels of the nodes of each way from the stem to a node, from its end back to a stem node."""
+def every_path(graph: BuiltGraph, node: int) -> list[tuple[int, ...]]:
+    """Levels of the nodes on each path from the stem to a node, from its end back to a stem node."""
     nodes = {built.node: built for built in graph.nodes}
     if node < graph.num_stem:
         return [(nodes[node].level,)]
     sources = (*nodes[node].parents, *nodes[node].merged)
-    return [(nodes[node].level, *way) for source in sources for way in every_way(graph, source)]
+    return [(nodes[node].level, *way) for source in sources for way in every_path(graph, source)]
 
 
-def test_path_figures_are_the_least_of_every_way() -> None:
+def test_path_figures_are_the_minima_over_all_paths() -> None:
     space = SearchSpace.spinenet49()
     rng = np.random.default_rng(0)
     merged = 0
@@ -312,7 +312,7 @@ def test_path_figures_are_the_least_of_every_way() -> None:
             if not node.is_output:
                 continue
             merged += bool(node.merged)
-            ways = every_way(graph, node.node)
+            ways = every_path(graph, node.node)
             assert found[node.level] == PathFigures(
                 coarsest=min(max(way) for way in ways),
                 ascents=min(sum(max(0, before - after) for after, before in itertools.pairwise(way)) for way in ways),

@@ -1,4 +1,4 @@
-"""The torch network: equal to the published one, to the arithmetic, and to an independent reading of the rules."""
+"""The torch network against the arithmetic and against an independent implementation of the rules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from spinenas.space.errors import UserError
 from spinenas.space.genotype import BlockKind, Genotype
 from spinenas.space.graph import network_key
 from spinenas.space.network import SpineNet, build_backbone, count_madds, num_parameters
-from spinenas.space.network.blocks import StochasticDepth, initialize, layers_of
+from spinenas.space.network.layers import StochasticDepth, initialize, layers_of
 from spinenas.space.network.resample import Resample, max_pool_same, single_pool
 from spinenas.space.published import MOBILE_49, PUBLISHED, R0_SP53, R23_SP30, SPINENET_49, PublishedModel
 from spinenas.space.scaling import SCALINGS, Scaling
@@ -53,14 +53,14 @@ def test_the_network_built_has_the_key_of_its_genotype(number: int) -> None:
         assert network.network_key() == network_key(genotype)
 
 
-def test_the_key_is_read_off_the_modules_not_off_the_genotype() -> None:
+def test_the_key_is_read_from_the_modules_not_from_the_genotype() -> None:
     network = build_backbone(SPINENET_49, TINY)
     network.nodes[-1].parents = (network.nodes[-1].parents[0] - 1, network.nodes[-1].parents[1])
     assert network.network_key() != network_key(SPINENET_49)
 
 
 def reference_forward(network: Any, images: Tensor) -> dict[int, Tensor]:
-    """Read the rules again, straight from the genotype, with the network's weights (nodes as plain recursion)."""
+    """A second implementation of the rules, directly from the genotype and by recursion, with the network's weights."""
     genotype: Genotype = network.genotype
     num_stem = len(genotype.stem)
     levels = [block.level for block in (*genotype.stem, *genotype.blocks)]
@@ -128,7 +128,7 @@ def reference_forward(network: Any, images: Tensor) -> dict[int, Tensor]:
     }
 
 
-def test_random_genotypes_compute_what_an_independent_reading_of_the_rules_computes() -> None:
+def test_random_genotypes_compute_the_same_as_an_independent_implementation() -> None:
     rng = np.random.default_rng(2)
     space = SearchSpace.spinenet49()
     images = torch.from_numpy(rng.standard_normal((1, 3, 128, 128))).float()
@@ -177,7 +177,7 @@ def test_kernels_start_with_variance_one_over_fan_in() -> None:
     assert float(kernel.detach().std()) == pytest.approx((9 * 128) ** -0.5, rel=0.02)
 
 
-def test_what_cannot_be_built_is_refused_in_one_sentence() -> None:
+def test_a_genotype_that_cannot_be_built_is_refused_in_one_sentence() -> None:
     with pytest.raises(UserError, match="dialect is 'caffe'; known are tensorflow/tpu, tensorflow/models"):
         build_backbone(SPINENET_49, TINY, dialect="caffe")
     with pytest.raises(UserError, match="activation is 'gelu'; known are relu, swish"):
@@ -221,7 +221,7 @@ def test_a_damaged_variant_with_one_parent_a_block_is_built() -> None:
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("activation", ["relu", "swish"])
 def test_a_baseline_adds_upsampled_levels_and_ends_in_batch_norms(dialect: str, activation: str) -> None:
-    """The pyramid read again, step by step (tensorflow/tpu and tensorflow/models `fpn.py`)."""
+    """The pyramid computed again, step by step (tensorflow/tpu and tensorflow/models `fpn.py`)."""
     network = build_backbone(
         Baseline(50), Scaling("test", 0.125, 8, 1.0, 1), dialect=dialect, activation=activation
     ).eval()
@@ -267,7 +267,7 @@ def test_the_one_pool_of_tensorflow_tpu(parent_size: int, size: int, kernel_size
 
 
 def test_each_axis_is_pooled_by_its_own_ratio() -> None:
-    """From 10 x 6 cells to 2 x 1: the axes do not see each other."""
+    """From 10 x 6 cells to 2 x 1: the axes are independent."""
     generator = torch.Generator().manual_seed(0)
     parent, target = (4, BlockKind.RESIDUAL), (7, BlockKind.RESIDUAL)
     connection = Resample(parent, target, TINY, layers_of("tensorflow/tpu", "relu", None, None)).eval()
@@ -313,7 +313,7 @@ def test_a_dropped_branch_leaves_the_shortcut_and_a_kept_one_is_scaled() -> None
     assert depth.train()(torch.ones(4, 2, 3, 3)).reshape(4, -1).std(dim=1).max() == 0, "a sample is dropped as a whole"
 
 
-def test_stochastic_depth_is_the_generators_and_starts_the_same_weights() -> None:
+def test_stochastic_depth_follows_the_generator_and_leaves_the_initial_weights_alone() -> None:
     images = torch.randn(8, 3, 128, 128, generator=torch.Generator().manual_seed(0))
 
     def trained(seed: int, rate: float) -> Tensor:

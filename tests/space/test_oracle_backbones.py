@@ -18,7 +18,7 @@ from spinenas.space.tensorflow.weights import canonical_slots
 
 GOLDEN: dict[str, Any] = json.loads((REPOSITORY / "tests" / "golden" / "backbones.json").read_text(encoding="utf-8"))
 TOLERANCE = 1e-5
-"""Of the largest value of a tensor."""
+"""Tolerance relative to the largest value of a tensor."""
 
 FIXTURES = [
     "tf1_143_relu_1x128x128",
@@ -46,7 +46,7 @@ FIXTURES = [
 
 
 def run_with_taps(network: SpineNet, images: Tensor) -> dict[str, Tensor]:
-    """Run a network and return what stands at every place that the fixtures know, in the order of computation."""
+    """Run a network and return the tensor at every place that the fixtures cover, in the order of computation."""
     taps: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
@@ -68,7 +68,7 @@ def run_with_taps(network: SpineNet, images: Tensor) -> dict[str, Tensor]:
 
 
 def first_deviation(taps: dict[str, Tensor], golden: dict[str, dict[str, float]]) -> str:
-    """Name the first place whose statistics are not the golden ones, or return ""."""
+    """Return the name of the first place whose statistics differ from the golden ones, or ""."""
     for name, tensor in taps.items():
         for statistic, value in oracle_weights.statistics(tensor).items():
             if not abs(value - golden[name][statistic]) <= TOLERANCE * golden[name]["abs_max"]:  # NaN is a deviation

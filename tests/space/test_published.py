@@ -1,4 +1,4 @@
-"""The published models say what the authors printed, and are found by name."""
+"""The published models have the printed figures, each AP with its protocol, and are found by name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_every_published_model_is_found_by_its_name() -> None:
 @pytest.mark.parametrize(
     "model", [model for model in PUBLISHED.values() if model.params_millions], ids=lambda model: model.name
 )
-def test_printed_figures_are_ours_within_rounding_and_element_wise_work(model: PublishedModel) -> None:
+def test_printed_sizes_equal_ours_up_to_rounding_and_element_wise_operations(model: PublishedModel) -> None:
     """The paper's multiply-adds include element-wise operations, 0.1 to 0.3 %; 49S is printed as 12.0 M."""
     assert model.params_millions is not None
     assert model.madds_billions is not None

@@ -1,4 +1,4 @@
-"""The honest random controls keep what they promise, and end when they cannot."""
+"""The random controls have the promised properties, and end with an error if they cannot."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_more_than_half_of_uniform_draws_have_a_dead_block_and_the_control_none(
         assert dead_blocks(genotype) == ()
 
 
-def test_draws_within_the_band_cost_what_spinenet_49_does_and_waste_nothing() -> None:
+def test_draws_within_the_band_cost_as_much_as_spinenet_49_and_have_no_dead_blocks() -> None:
     scaling, rng = SCALINGS["49"], np.random.default_rng(1)
     centre = backbone_cost(SPINENET_49, scaling, 640).madds
     for _ in range(50):
@@ -40,7 +40,7 @@ def test_draws_within_the_band_cost_what_spinenet_49_does_and_waste_nothing() ->
         assert dead_blocks(genotype) == ()
 
 
-def test_a_band_that_nothing_is_in_ends_with_where_the_draws_were(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_band_is_refused_with_the_range_of_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "MAX_DRAWS", 100)
     with pytest.raises(UserError, match=r"none of 100 draws .* of 1 to 2 multiply-adds; they had .*e\+10 to .*e\+10"):
         sample_in_madds_band(SPACE, np.random.default_rng(2), scaling=SCALINGS["49"], image_size=640, low=1, high=2)
@@ -51,7 +51,7 @@ def test_a_band_written_backwards_is_refused() -> None:
         sample_in_madds_band(SPACE, np.random.default_rng(3), scaling=SCALINGS["49"], image_size=640, low=2, high=1)
 
 
-def test_a_space_that_hardly_ever_draws_without_dead_blocks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_space_that_rarely_draws_without_dead_blocks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forty level-7 blocks that may all read from anywhere before, and one output with two inputs."""
     monkeypatch.setattr(sampling, "MAX_DRAWS", 20)
     space = SearchSpace("forty", SPINENET_STEM, (7,) * 40, (3,), (0,), (BlockKind.BOTTLENECK,), None)

@@ -1,4 +1,4 @@
-"""Spaces against brute force: size, encoding, check, sampling; and every sentence of `check`."""
+"""Search spaces against brute force: size, encoding, check, sampling; and every message of `check`."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_size_encode_check_and_enumerate_agree_with_listing_every_vector(space: 
     assert set(listed) == set(smallest)
 
 
-def test_check_accepts_of_a_wider_space_exactly_the_genotypes_of_the_narrower() -> None:
+def test_check_accepts_exactly_the_genotypes_of_the_narrower_space() -> None:
     narrow = small_space((3, 4), (3, 4), offsets=(0, 1), window=2)
     wide = small_space((3, 3), (3, 4), offsets=(-1, 0, 1, 2), window=None, kinds=(BOTTLENECK,))
     members = set(narrow.enumerate())
@@ -166,7 +166,7 @@ def test_sampling_draws_every_vector_equally_often() -> None:
     assert abs(chi2 - degrees) < 5 * math.sqrt(2 * degrees)
 
 
-def test_sampling_is_decided_by_the_generator_alone() -> None:
+def test_sampling_depends_only_on_the_generator() -> None:
     space = SearchSpace.spinenet49()
     first, second = (space.sample(np.random.default_rng(7)).key for _ in range(2))
     assert first == second == "34381a47cd689cd6"
@@ -179,7 +179,7 @@ def test_decisions_have_distinct_names_and_at_least_two_options() -> None:
         assert all(decision.num_options >= 2 for decision in space.decisions)
 
 
-def test_decode_makes_plain_integers_of_numpy_ones() -> None:
+def test_decode_converts_numpy_integers_to_plain_ones() -> None:
     space = SearchSpace.tiny()
     vector = np.array([decision.num_options - 1 for decision in space.decisions])
     genotype = space.decode(vector)  # type: ignore[arg-type]
@@ -281,7 +281,7 @@ def test_check_names_a_block_whose_level_has_no_base_left() -> None:
         ({"window": 1}, "a window of at least 2 nodes"),
     ],
 )
-def test_a_space_that_makes_no_sense_is_refused(arguments: dict[str, object], rule: str) -> None:
+def test_an_inconsistent_space_is_refused(arguments: dict[str, object], rule: str) -> None:
     defaults: dict[str, object] = {"intermediate": (3,), "outputs": (3,)}
     with pytest.raises(UserError, match=f"the search space 'small' .*{rule}"):
         small_space(**{**defaults, **arguments})
@@ -312,7 +312,7 @@ def test_spaces_are_found_by_name_and_say_their_window() -> None:
         space_by_name("spinenet-49")
 
 
-def test_the_tiny_space_is_small_and_has_every_sort_of_decision() -> None:
+def test_the_tiny_space_is_small_and_has_every_kind_of_decision() -> None:
     space = SearchSpace.tiny()
     assert 1_000 <= space.size() <= 20_000
     sorts = {decision.name.split()[-1] if decision.name[0] == "b" else "order" for decision in space.decisions}

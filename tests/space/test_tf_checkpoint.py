@@ -1,4 +1,4 @@
-"""Reading checkpoints: TensorFlow's own, those of an independent writer, and everything that is wrong with a file."""
+"""Reading checkpoints: those of TensorFlow, those of an independent writer, and damaged ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from spinenas.space.errors import UserError
 from spinenas.space.tensorflow.checkpoint import read_checkpoint
 
 TENSORFLOWS = REPOSITORY / "tests" / "golden" / "tensorflow_checkpoint"
-"""Written by TensorFlow, with the script that is in it."""
+"""A checkpoint written by TensorFlow, with the script that wrote it."""
 
 SMALL = {"b/bias": np.arange(3, dtype=np.float32), "b/kernel": np.ones((2, 3)), "step": np.array(7)}
 
@@ -48,7 +48,7 @@ def assert_same(read: dict[str, NDArray[Any]], written: dict[str, NDArray[Any]])
 
 
 def refused(path: Path) -> str:
-    """The one sentence that a path is refused with."""
+    """The message with which a path is refused."""
     with pytest.raises(UserError) as caught:
         read_checkpoint(path)
     message = str(caught.value)
@@ -96,7 +96,7 @@ def test_a_checkpoint_without_variables_is_read(tmp_path):
 
 
 def golden_values(name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """What the script beside the golden checkpoint says is in it; exact in every one of these formats."""
+    """The values that the script of the golden checkpoint writes; exact in each of these formats."""
     numbers = [zlib.crc32(name.encode()) % 100 + index for index in range(int(np.prod(shape)))]
     if dtype == "bool":
         numbers = [number % 2 for number in numbers]
@@ -105,7 +105,7 @@ def golden_values(name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]
     return np.array(numbers, dtype).reshape(shape)
 
 
-def test_what_tensorflow_wrote_is_read():
+def test_a_checkpoint_that_tensorflow_wrote_is_read():
     written = {
         name: golden_values(name, dtype, shape)
         for name, dtype, shape in [
@@ -145,7 +145,7 @@ def test_a_relative_path_is_accepted(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("named", ["model.ckpt-2", "/another/machine/model.ckpt-2", r"model\056ckpt-2"])
-def test_of_several_the_file_checkpoint_decides(tmp_path, named):
+def test_the_file_checkpoint_decides_between_several_indexes(tmp_path, named):
     for step in (1, 2):
         write_checkpoint(tmp_path / f"model.ckpt-{step}", {"step": np.array(step)})
     (tmp_path / "checkpoint").write_text(
@@ -175,7 +175,7 @@ def test_the_file_checkpoint_that_tensorflow_wrote_is_read(tmp_path):
         (b"a{" * 100_000, "checkpoint is not what TensorFlow writes"),
     ],
 )
-def test_several_without_a_usable_file_checkpoint_are_refused(tmp_path, content, message):
+def test_several_indexes_without_a_usable_file_checkpoint_are_refused(tmp_path, content, message):
     write_checkpoint(tmp_path / "a", SMALL)
     write_checkpoint(tmp_path / "b", SMALL)
     if content is not None:
@@ -201,7 +201,7 @@ def test_a_folder_or_a_pipe_is_no_file(tmp_path):
     assert "there is no file" in refused(tmp_path / "c")
 
 
-def test_only_what_is_wanted_is_read(tmp_path):
+def test_only_wanted_variables_are_read(tmp_path):
     variables = {name: np.array(number) for number, name in enumerate("abcd")}
     write_checkpoint(tmp_path / "m", variables, num_shards=2)
     (tmp_path / "m.data-00001-of-00002").unlink()
@@ -212,7 +212,7 @@ def test_only_what_is_wanted_is_read(tmp_path):
     assert asked == ["a", "b", "c", "d"]
 
 
-def test_what_is_not_wanted_is_skipped(tmp_path):
+def test_unwanted_variables_are_skipped(tmp_path):
     variables = many_variables()
     write_checkpoint(tmp_path / "m", variables, num_shards=2)
     some = dict(list(variables.items())[1::3])
@@ -330,7 +330,7 @@ def test_a_table_with_right_checksums_and_wrong_content_is_refused(tmp_path, pai
 
 
 def table_of(*blocks: bytes, handles: list[bytes] | None = None) -> bytes:
-    """A table whose data blocks are given as they are; handles of blocks that are not there may be given instead."""
+    """A table of the given data blocks; handles of missing blocks may be given instead."""
     file = bytearray()
     own = [append_block(file, content) for content in blocks]
     pairs = [(b"%d" % number, handle) for number, handle in enumerate(own if handles is None else handles)]
@@ -385,7 +385,7 @@ def test_an_index_of_absurd_size_is_not_read(tmp_path):
 
 
 def read_or_refuse(folder: Path, index: bytes) -> None:
-    """Whatever is in an index, it is read or refused by a UserError that names it."""
+    """Any index is either read or refused by a UserError that names it."""
     (folder / "m.index").write_bytes(index)
     (folder / "m.data-00000-of-00001").write_bytes(DATA)
     message = str(folder / "m.")

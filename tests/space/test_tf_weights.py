@@ -76,7 +76,7 @@ def test_layers_of_repeated_blocks_are_numbered_on() -> None:
 
 
 @pytest.mark.parametrize("names", ["canonical", "tensorflow/tpu"])
-def test_every_variable_lands_where_its_name_says(names: str) -> None:
+def test_every_variable_is_loaded_into_the_module_of_its_name(names: str) -> None:
     network = tiny_detector()
     variables = random_variables(network)
     load_variables(
@@ -110,7 +110,7 @@ def damaged(variables: Variables, how: str) -> Variables:
         ("shape", r"of another shape: node05.in0.reduce.conv.kernel is \[1, 1, 16, 1\] instead of \[1, 1, 16, 2\]"),
     ],
 )
-def test_what_does_not_fit_is_named_and_nothing_is_loaded(how: str, sentence: str) -> None:
+def test_variables_that_do_not_fit_are_named_and_nothing_is_loaded(how: str, sentence: str) -> None:
     network = tiny_detector()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with pytest.raises(UserError, match=f"nothing was loaded.*{sentence}"):
@@ -159,7 +159,7 @@ def test_a_baseline_is_loaded_by_canonical_names_alone() -> None:
 
 
 def test_a_projection_is_numbered_only_where_there_is_one() -> None:
-    """At a quarter of the width the first stem block takes and gives 64 channels."""
+    """At a quarter of the width the first stem block has 64 channels at both ends."""
     quarter = Scaling("quarter", 0.25, 8, 0.5, 1)
     assert tensorflow_tpu_name("node00.rep0.conv1.kernel", SPINENET_49, SCALINGS["49"]) == "spinenet/conv2d_2/kernel"
     assert tensorflow_tpu_name("node00.rep0.conv1.kernel", SPINENET_49, quarter) == "spinenet/conv2d_1/kernel"
@@ -168,7 +168,7 @@ def test_a_projection_is_numbered_only_where_there_is_one() -> None:
 
 
 @pytest.mark.parametrize("names", ["canonical", "tensorflow/tpu"])
-def test_a_stem_block_that_nothing_takes_is_skipped(names: str) -> None:
+def test_an_unused_stem_block_is_skipped(names: str) -> None:
     whole, without = (Genotype.from_text(f"2b 2b / 4b{parents}!") for parents in ("0,1", "0"))
     network = build_backbone(without, TINY)
     variables = random_variables(network)
