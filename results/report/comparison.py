@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from spinenas.results.leaderboard import winner_words
-from spinenas.results.pictures.charts import COLOURS, STYLE, Axis, Chart, Colour, Dots, Line, Mark, Whiskers, box, chart
+from spinenas.results.pictures.charts import COLOURS, Axis, Chart, Colour, Dots, Line, Mark, Whiskers, box, chart
 from spinenas.results.report import facts as report_facts
 from spinenas.results.report.facts import RunFacts
 from spinenas.results.report.figures import AP, Figure, risen
-from spinenas.results.report.html import Markup, page, paragraph, section, table, tag, text
-from spinenas.results.report.page import figure_grid, status_words
+from spinenas.results.report.page import status_words
+from spinenas.results.report.render import render
 from spinenas.space.errors import UserError
 
 MOST_RUNS = 2 * len(COLOURS)
@@ -26,13 +26,7 @@ def compare_page(runs: Sequence[RunFacts]) -> str:
     tasks: dict[str, list[RunFacts]] = {}
     for facts in runs:
         tasks.setdefault(facts.task_key, []).append(facts)
-    content = [tag("h1", text("Runs compared"))]
-    if len(tasks) > 1:
-        words = f"These runs are of {len(tasks)} different tasks. What they found is never compared across tasks."
-        content.append(paragraph(words, "warn"))
-    for index, of_task in enumerate(tasks.values(), start=1):
-        content += _task(of_task, named, f" of task {index}" if len(tasks) > 1 else "")
-    return page("runs compared", *content, style=STYLE)
+    return render("comparison.html.j2", tasks=[_task(of_task, named) for of_task in tasks.values()])
 
 
 def _named(runs: Sequence[RunFacts]) -> dict[int, str]:
@@ -44,19 +38,17 @@ def _named(runs: Sequence[RunFacts]) -> dict[int, str]:
     return names
 
 
-def _task(runs: Sequence[RunFacts], named: dict[int, str], of_task: str) -> list[Markup]:
+def _task(runs: Sequence[RunFacts], named: dict[int, str]) -> dict[str, Any]:
     names = [named[id(facts)] for facts in runs]
-    ranked = [facts.rows for facts in runs]
-    body = [_row(name, facts, rows) for name, facts, rows in zip(names, runs, ranked, strict=True)]
-    header = ("run", "winner", "mean AP", "95 % interval", "n", "controller", "trials", "networks", "accelerator-hours")
-    words = [paragraph(f"{name}: {status_words(facts)}", "quiet") for name, facts in zip(names, runs, strict=True)]
-    for name, facts in zip(names, runs, strict=True):
-        words += [paragraph(f"{name}: {sentence}.") for sentence in winner_words(facts.records, facts.worth)[:1]]
-    figures = comparison_figures(runs, names)
-    return [
-        section(f"Winners{of_task}", table(header, body), *words),
-        section(f"How they went{of_task}", figure_grid(figures)) if figures else paragraph("No results yet."),
-    ]
+    pairs = list(zip(names, runs, strict=True))
+    return {
+        "rows": [_row(name, facts, facts.rows) for name, facts in pairs],
+        "status": [f"{name}: {status_words(facts)}" for name, facts in pairs],
+        "winners": [
+            f"{name}: {words}." for name, facts in pairs for words in winner_words(facts.records, facts.worth)[:1]
+        ],
+        "figures": comparison_figures(runs, names),
+    }
 
 
 def _row(name: str, facts: RunFacts, rows: Sequence[dict[str, Any]]) -> tuple[object, ...]:

@@ -12,18 +12,18 @@ from typing import Any
 
 from spinenas.results.leaderboard import winner_words
 from spinenas.results.pictures.architecture import Subject, draw, draw_pair
-from spinenas.results.pictures.charts import STYLE as CHART_STYLE
 from spinenas.results.record import Status
 from spinenas.results.report import facts as report_facts
 from spinenas.results.report import figures as report_figures
 from spinenas.results.report.facts import RunFacts
 from spinenas.results.report.figures import Figure
-from spinenas.results.report.html import Markup, folded, page, paragraph, picture, section, table, tag, text
+from spinenas.results.report.render import render
 from spinenas.space.published import SPINENET_49
 
 TOP = 10
 MOST_ANCESTORS = 30
 """Of a long lineage the latest, and the first."""
+MOST_REASONS = 20
 
 
 def figures(facts: RunFacts, control: RunFacts | None = None) -> list[Figure]:
@@ -60,27 +60,25 @@ def report_page(facts: RunFacts, control: RunFacts | None = None, *, refresh_sec
         refresh_seconds: how often the open page shall look for a newer one; None for a page that is final.
     """
     rows = facts.rows
-    content = [
-        tag("h1", text(f"Search report: {facts.name}")),
-        *_summary(facts, rows, control, refresh_seconds),
-        _leaders(facts, rows),
-    ]
-    for title, of_section in _sections(facts, rows, control):
-        if of_section:
-            content.append(section(title, figure_grid(of_section)))
-    content += [_validation(facts), _drawings(facts), _lineage(facts, rows), _cost(facts), _about(facts)]
-    return page(f"{facts.name}: search report", *content, style=CHART_STYLE, refresh_seconds=refresh_seconds)
-
-
-def figure_grid(of_section: Sequence[Figure]) -> Markup:
-    """Return figures side by side where there is room, their words below them."""
-    return tag(
-        "div",
-        *(
-            tag("figure", Markup(figure.chart.svg(styled=False)), tag("figcaption", text(figure.words)))
-            for figure in of_section
-        ),
-        css="figures",
+    return render(
+        "report.html.j2",
+        refresh_seconds=refresh_seconds,
+        facts=facts,
+        winner=[f"{words[0].upper()}{words[1:]}." for words in winner_words(facts.records, facts.worth)],
+        status=status_words(facts),
+        num_networks=sum(row["n"] > 0 for row in rows),
+        num_replicated=sum(row["n"] > 1 for row in rows),
+        control=control,
+        control_status=None if control is None else status_words(control),
+        leaders=_leaders(facts, rows),
+        sections=_sections(facts, rows, control),
+        validation=_validation(facts),
+        drawings=drawings(facts),
+        lineage=_lineage(facts, rows),
+        costs=_costs(facts),
+        refusals=sorted(facts.refused.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_REASONS],
+        about=_about(facts),
+        configuration=json.dumps(facts.config, indent=1),
     )
 
 
@@ -119,57 +117,14 @@ def status_words(facts: RunFacts) -> str:
     return f"{state}: {len(facts.told)}{budget} trials are finished ({', '.join(words)})."
 
 
-def _summary(
-    facts: RunFacts, rows: Sequence[dict[str, Any]], control: RunFacts | None, refresh_seconds: float | None
-) -> list[Markup]:
-    found = [
-        paragraph(sentence[0].upper() + sentence[1:] + ".", "result")
-        for sentence in winner_words(facts.records, facts.worth)
-    ]
-    if not found:
-        found.append(paragraph("No training has come to its end yet.", "result"))
-    found.append(paragraph(status_words(facts)))
-    networks = sum(row["n"] > 0 for row in rows)
-    found.append(
-        paragraph(
-            f"{networks} networks have a result, {sum(row['n'] > 1 for row in rows)} of them from more than one "
-            f"training. It took {facts.total_hours:.4g} accelerator-hours. Single trainings are shown pale or hollow: "
-            "the best of many is mostly the luckiest."
-        )
-    )
-    if control is not None:
-        found.append(paragraph(f"The control is {control.name}: {status_words(control)}"))
-    if refresh_seconds is not None:
-        found.append(
-            paragraph(
-                f"As of {facts.read_at}; this page loads itself again every {refresh_seconds:g} s while the search "
-                "goes on.",
-                "quiet",
-            )
-        )
-    if facts.damage:
-        found.append(
-            paragraph(
-                f"The journal is damaged: {len(facts.damage)} lines could not be read or no longer fit, and what they "
-                "said is missing here. spinenas resume --salvage mends it.",
-                "warn",
-            )
-        )
-        found.append(folded("which lines", *(paragraph(words, "quiet") for words in facts.damage[:20])))
-    return found
-
-
-def _leaders(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> Markup:
+def _leaders(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> list[tuple[object, ...]]:
     """The networks as the leaderboard has them, and what each figure is worth."""
-    complete = [row for row in rows if row["n"] > 0]
-    if not complete:
-        return section("Leaders", paragraph("None yet."))
     winner = facts.winner_of(rows)
-    replicated = [row for row in complete if row["n"] > 1]
-    shown = replicated[:TOP] + [row for row in complete if row["n"] == 1][: max(0, TOP - len(replicated))]
-    body = [
+    replicated = [row for row in rows if row["n"] > 1]
+    shown = replicated[:TOP] + [row for row in rows if row["n"] == 1][: max(0, TOP - len(replicated))]
+    return [
         (
-            f"{row['number']}",
+            row["number"],
             f"{row['objective']:.4f}",
             _standing(row, winner),
             row["n"],
@@ -181,14 +136,6 @@ def _leaders(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> Markup:
         )
         for row in shown
     ]
-    header = ("trial", "mean AP", "standing", "n", "95 % interval", "params", "madds", "origin", "key")
-    words = (
-        "First those trained more than once, best mean first; then single runs, which are no results: most of what "
-        "puts them on top is luck. On a narrow screen a table moves sideways."
-    )
-    if facts.cost_target is not None:
-        words += f" Parameters and multiply-adds are those of {facts.detector}."
-    return section("Leaders", table(header, body), paragraph(words, "quiet"))
 
 
 def _standing(row: Mapping[str, Any], winner: Mapping[str, Any] | None) -> str:
@@ -207,15 +154,17 @@ def _scaled(value: float | None, unit: float, suffix: str) -> str | None:
     return None if value is None else f"{value / unit:.3f} {suffix}"
 
 
-def _validation(facts: RunFacts) -> Markup:
+def _validation(facts: RunFacts) -> dict[str, Any] | None:
     """What was found on val, as `spinenas validate` says it."""
     found = facts.validation
     if not found:
-        return Markup("")
+        return None
     columns = ("architecture", "origin", "reward_AP", "n", "val_AP", "lower", "upper")
-    rows = [[_figure(row.get(name)) for name in columns] for row in _objects(found.get("architectures"))]
-    sentences = [paragraph(str(pair.get("sentence", ""))) for pair in _objects(found.get("comparisons"))]
-    return section("On val, trained anew", table(columns, rows), *sentences)
+    return {
+        "columns": columns,
+        "rows": [[_figure(row.get(name)) for name in columns] for row in _objects(found.get("architectures"))],
+        "sentences": [pair.get("sentence", "") for pair in _objects(found.get("comparisons"))],
+    }
 
 
 def _objects(value: Any) -> list[Mapping[str, Any]]:
@@ -227,26 +176,15 @@ def _figure(value: Any) -> Any:
     return f"{value:.4f}" if isinstance(value, float) else value
 
 
-def _drawings(facts: RunFacts) -> Markup:
-    shown = [picture(svg, name.replace("-", " ")) for name, svg in drawings(facts).items()]
-    if not shown:
-        return Markup("")
-    words = (
-        "Blocks stand in order from left to right, level 2 on top. The winner is compared with SpineNet-49 position by "
-        "position; the next ones stand by themselves. On a narrow screen a drawing moves sideways."
-    )
-    return section("The best architectures", *shown, paragraph(words, "quiet"))
-
-
-def _lineage(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> Markup:
+def _lineage(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Where the winner is from, the latest step first."""
     record = report_facts.winner_record(facts, rows)
     if record is None:
-        return Markup("")
+        return None
     by_network = {number: row for row in rows for number in row["numbers"]}
     steps = report_facts.lineage(facts, record.number)
     shown = steps if len(steps) <= MOST_ANCESTORS else [*steps[: MOST_ANCESTORS - 1], steps[-1]]
-    body = []
+    found = []
     for step in shown:
         row = by_network[step.number]
         parent = facts.by_number().get(step.parent) if step.parent is not None else None
@@ -254,17 +192,11 @@ def _lineage(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> Markup:
         if parent is not None and parent.genotype is not None and step.genotype is not None:
             changed = report_facts.changes(step.genotype, parent.genotype)
         mean = None if row["objective"] is None else f"{row['objective']:.4f}"
-        body.append((f"{step.number}", step.origin, mean, row["n"], changed))
-    words = (
-        f"The winner and what it was derived from, {len(steps)} network{'' if len(steps) == 1 else 's'}"
-        + (f", of which {len(shown)} are shown" if len(shown) < len(steps) else "")
-        + ". AP is the mean of a network's own trainings, n how many there were; one is no result."
-    )
-    header = ("trial", "origin", "mean AP", "n", "what changed")
-    return section("Where the winner is from", table(header, body), paragraph(words, "quiet"))
+        found.append((step.number, step.origin, mean, row["n"], changed))
+    return {"length": len(steps), "rows": found}
 
 
-def _cost(facts: RunFacts) -> Markup:
+def _costs(facts: RunFacts) -> list[tuple[str, object]]:
     """Time, memory, money, repeats and refusals."""
     found = report_facts.totals(facts)
     rows: list[tuple[str, object]] = [
@@ -282,30 +214,18 @@ def _cost(facts: RunFacts) -> Markup:
         ("trainings that repeat another exactly", report_facts.num_duplicates(facts)),
         ("reports refused as late or senseless", sum(facts.refused.values())),
     ]
-    parts = [table(("what", "how much"), rows)]
-    if facts.refused:
-        ranked = sorted(facts.refused.items(), key=lambda pair: (-pair[1], pair[0]))
-        parts.append(folded("which reports were refused", table(("reason", "how often"), ranked[:20])))
-    parts.append(
-        paragraph(
-            "Candidates that were proposed before are refused before they are asked, and no journal counts them; a "
-            "training that repeats another one exactly would be one that slipped through.",
-            "quiet",
-        )
-    )
-    return section("What it took", *parts)
+    return rows
 
 
-def _about(facts: RunFacts) -> Markup:
-    """Configuration, data and versions, as the run's own files have them."""
+def _about(facts: RunFacts) -> list[tuple[str, str | None]]:
+    """Data and versions, as the run's own files have them."""
     info = dict(facts.info)
     rows: list[tuple[str, str | None]] = []
     rows += [(name, _shown(info[name])) for name in ("kind", "platform", "device") if name in info]
     rows += [(f"version of {name}", _shown(value)) for name, value in _items(info.get("versions"))]
     rows += [(f"data: {name}", _shown(value)) for name, value in _items(info.get("data"))]
     rows.append(("task key", facts.task_key or None))
-    settings = tag("pre", text(json.dumps(facts.config, indent=1)), css="wide")
-    return section("Data, versions, configuration", table(("what", "value"), rows), folded("configuration", settings))
+    return rows
 
 
 def _items(value: Any) -> list[tuple[str, Any]]:
