@@ -1,4 +1,4 @@
-"""Axes of charts and what is done to data before it is drawn on them: plain numbers; it knows nothing of SVG."""
+"""Axes: their range, ticks and labels, and the scale from values to lengths."""
 
 from __future__ import annotations
 
@@ -6,13 +6,29 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-Point = tuple[float, float]
-
-MOST_DOTS = 2000
-"""Dots of one series; more say no more on a chart of this size."""
+from spinenas.results.pictures.charts.style import TEXT_SIZE, WIDTH, room_for, text_element
+from spinenas.results.pictures.svg import cut, short
 
 _LARGEST = 1e300
 """Beyond it a difference of two values may be no number any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis.
+
+    Attributes:
+        label: what it shows, with its unit.
+        include: values that are shown whatever the data; there is no room beyond them.
+        whole: whether there is nothing between whole numbers.
+        categories: names of the values 0, 1, 2, ...; on the y axis the first is on top; on the x axis
+            they are short.
+    """
+
+    label: str
+    include: tuple[float, ...] = ()
+    whole: bool = False
+    categories: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,49 +89,32 @@ def tick_labels(values: Sequence[float]) -> list[str]:
     return [f"{value + 0.0:,.{decimals}f}" for value in values]
 
 
-def thinned_dots(points: Sequence[Point], cell: Point) -> list[Point]:
-    """Return at most MOST_DOTS of some points, those left out next to one that stays.
-
-    Args:
-        cell: width and height within which two points look like one; doubled until few enough are left.
-    """
-    width, height = cell
-    # In an order that has nothing to do with theirs: of a series in time the first of each cell would stand in columns.
-    kept = [points[index] for index in sorted(range(len(points)), key=lambda index: index * 2654435761 % 2**32)]
-    while True:
-        kept = list({(x // width, y // height): (x, y) for x, y in kept}.values())
-        if len(kept) <= MOST_DOTS:
-            return kept
-        width, height = 2 * width, 2 * height
+def axis_range(axis: Axis, values: Iterable[float]) -> tuple[float, float]:
+    """Return both ends of an axis that shows these values."""
+    if axis.categories:
+        return -0.5, len(axis.categories) - 0.5
+    return bounds(values, axis.include)
 
 
-def thinned_line(points: Sequence[Point], width: float) -> list[Point]:
-    """Return the points that a line needs: of each strip of this width the first, lowest, highest and last one."""
-    strips: dict[float, list[Point]] = {}
-    for point in points:
-        strips.setdefault(point[0] // width, []).append(point)
-    kept: list[Point] = []
-    for strip in strips.values():
-        lowest = min(range(len(strip)), key=lambda index: strip[index][1])
-        highest = max(range(len(strip)), key=lambda index: strip[index][1])
-        kept += [strip[index] for index in sorted({0, lowest, highest, len(strip) - 1})]
-    return kept
-
-
-def bins(values: Sequence[float], low: float, high: float, count: int) -> list[tuple[float, float, int]]:
-    """Return (start, end, number of values) of bins of equal width from low to high."""
-    numbers = [0] * count
-    for value in values:
-        # Halved first: the difference of two numbers may be none any more.
-        share = (value / 2 - low / 2) / (high / 2 - low / 2)
-        numbers[min(int(share * count), count - 1)] += 1
-    edges = [low * (1 - index / count) + high * (index / count) for index in range(count + 1)]
-    return list(zip(edges, edges[1:], numbers, strict=False))
-
-
-def quantile(ascending: Sequence[float], share: float) -> float:
-    """Return a quantile of ascending values, by linear interpolation."""
-    place = share * (len(ascending) - 1)
-    below = math.floor(place)
-    above = min(below + 1, len(ascending) - 1)
-    return ascending[below] + (place - below) * (ascending[above] - ascending[below])
+def x_axis_elements(x: Axis, across: Scale, bottom: float) -> list[str]:
+    """The axis with its numbers or categories, as many as there is room for."""
+    room = across.end - across.start
+    if x.categories:
+        values = [float(index) for index in range(len(x.categories))]
+        names = [cut(name, room / len(values), TEXT_SIZE) for name in x.categories]
+    else:
+        most = 7
+        while True:
+            values = ticks(across.low, across.high, most, whole=x.whole)
+            names = tick_labels(values)
+            if most == 1 or sum(room_for(name) + 14 for name in names) <= room:
+                break
+            most -= 1
+    line = f"M{short(across.start)} {short(bottom)}H{short(across.end)}"
+    line += "".join(f"M{short(across.at(value))} {short(bottom)}v4" for value in values)
+    found = [f'<path class="axis" d="{line}"/>']
+    for value, name in zip(values, names, strict=True):
+        half = room_for(name) / 2
+        place = min(across.at(value), WIDTH - 2 - half)  # the last one stays on the page
+        found.append(text_element(place, bottom + 18, name, "middle"))
+    return found

@@ -1,7 +1,4 @@
-"""Where the blocks of a drawn architecture stand and how its connections run: plain numbers; it knows nothing of SVG.
-
-Node i stands in column i, in the row of its level, level 1 or 2 on top, so that down-sampling runs down the page.
-Lengths are in user units, from the top left corner of the plot; y grows downwards, as in SVG.
+"""Routes the connections of a drawn architecture.
 
 A connection takes the cheapest of about a thousand curves: simple arcs, and ways along a lane between the rows. None
 of the published models' runs through a block; of random genotypes' one in two hundred does, mostly grazing a corner.
@@ -10,27 +7,16 @@ of the published models' runs through a block; of random genotypes' one in two h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spinenas.space.genotype import BlockKind, Genotype
-from spinenas.space.graph import built_graph
-from spinenas.space.scaling import SCALINGS
+from spinenas.results.pictures.architecture.parts import COLUMN, Box, Direction, Floats, Points, Role, Wire
+from spinenas.space.genotype import BlockKind
 
-COLUMN, ROW = 46.0, 76.0
-"""Distance of neighbouring columns and rows."""
-
-BLOCK_WIDTH = 28.0
-SMALLEST_HEIGHT, LARGEST_HEIGHT = 24.0, 52.0
 LABEL_WIDTH, LABEL_HEIGHT = 24.0, 15.0
 """Room for the name of an output, above its block."""
-
-_SCALING = SCALINGS["49"]
-"""Full width; for mbconv the same as mobile-49."""
 
 _CLEARANCE = 4.0
 _STEP = 7.0
@@ -38,185 +24,8 @@ _STEP = 7.0
 _CELL = 3.0
 """Side of the squares in which it is kept where curves run already."""
 
-Points = tuple[tuple[float, float], ...]
-Floats = NDArray[np.float64]
 
-
-class Role(StrEnum):
-    """What a connection is: an input, a dangling block merged into an output, or one that is not built."""
-
-    PARENT = "parent"
-    MERGE = "merge"
-    GHOST = "ghost"
-
-
-class Direction(StrEnum):
-    """What happens to the feature map on its way."""
-
-    DOWN = "down"
-    UP = "up"
-    SAME = "same"
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A block as drawn.
-
-    Attributes:
-        node, level, kind, is_output: as in the genotype.
-        is_stem: whether it is a stem block.
-        is_built: whether it reaches an output.
-        channels: that it gives on at full width.
-        x, y: its centre.
-        width, height: of its shape; the height grows with the root of its channels.
-    """
-
-    node: int
-    level: int
-    kind: BlockKind
-    is_output: bool
-    is_stem: bool
-    is_built: bool
-    channels: int
-    x: float
-    y: float
-    width: float
-    height: float
-
-    def side(self, y: float) -> float:
-        """Half of the shape's width at a height y within it: a residual block is a diamond."""
-        if self.kind != BlockKind.RESIDUAL:
-            return self.width / 2
-        return self.width / 2 * (1 - abs(y - self.y) / (self.height / 2))
-
-    def holds(self, points: Floats, margin: float) -> NDArray[np.bool_]:
-        """Which points (..., 2) are inside its shape, made larger by a margin or smaller by a negative one."""
-        across, down = np.abs(points[..., 0] - self.x), np.abs(points[..., 1] - self.y)
-        half_width, half_height = self.width / 2 + margin, self.height / 2 + margin
-        if self.kind == BlockKind.RESIDUAL:
-            return across / half_width + down / half_height < 1
-        return (across < half_width) & (down < half_height)
-
-
-@dataclass(frozen=True, slots=True)
-class Wire:
-    """A connection as drawn.
-
-    Attributes:
-        source, target: node numbers.
-        role, direction: what it is.
-        points: a start, then three points for each cubic Bezier piece.
-    """
-
-    source: int
-    target: int
-    role: Role
-    direction: Direction
-    points: Points
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """An architecture as drawn.
-
-    Attributes:
-        boxes: one for each node, in order.
-        wires: one for each connection, by target.
-        levels: its rows from the top.
-    """
-
-    boxes: tuple[Box, ...]
-    wires: tuple[Wire, ...]
-    levels: tuple[int, ...]
-
-    @property
-    def width(self) -> float:
-        """Of all columns."""
-        return COLUMN * len(self.boxes)
-
-    @property
-    def height(self) -> float:
-        """Of all rows."""
-        return ROW * len(self.levels)
-
-
-def lay_out(genotype: Genotype, levels: Sequence[int] | None = None) -> Layout:
-    """Place blocks and connections.
-
-    Args:
-        genotype: the architecture.
-        levels: rows to show, ascending; those from its least to its greatest level if not given.
-    """
-    levels = tuple(levels or shown_levels(genotype))
-    boxes = _boxes(genotype, levels)
-    links = _links(genotype, boxes)
-    return Layout(boxes, _wires(links, boxes, ROW * len(levels)), levels)
-
-
-def shown_levels(*genotypes: Genotype) -> range:
-    """The levels from the least to the greatest that some architectures have."""
-    used = [block.level for genotype in genotypes for block in genotype.blocks]
-    used += [block.level for genotype in genotypes for block in genotype.stem]
-    return range(min(used), max(used) + 1)
-
-
-def sampled(points: Points, count: int = 100) -> Floats:
-    """Points on a curve, (count x pieces, 2)."""
-    curve: Floats = _sampled(np.array([points]), [count] * (len(points) // 3))[0]
-    return curve
-
-
-def blocks_hit(layout: Layout, wire: Wire) -> tuple[int, ...]:
-    """Nodes whose block a connection runs through, its two ends left out."""
-    curve = sampled(wire.points)
-    others = (box for box in layout.boxes if box.node not in (wire.source, wire.target))
-    return tuple(box.node for box in others if box.holds(curve, 0.0).any())
-
-
-def _boxes(genotype: Genotype, levels: Sequence[int]) -> tuple[Box, ...]:
-    built = {node.node for node in built_graph(genotype).nodes}
-    stem = [(block.level, block.kind, False) for block in genotype.stem]
-    nodes = stem + [(block.level, block.kind, block.is_output) for block in genotype.blocks]
-    boxes = []
-    for node, (level, kind, is_output) in enumerate(nodes):
-        # mbconv has a scale of its own: its widest is a ninth of a bottleneck's.
-        widest = BlockKind.MBCONV if kind == BlockKind.MBCONV else BlockKind.BOTTLENECK
-        share = _SCALING.width(level, kind) / _SCALING.width(7, widest)
-        boxes.append(
-            Box(
-                node=node,
-                level=level,
-                kind=kind,
-                is_output=is_output,
-                is_stem=node < len(stem),
-                is_built=node in built,
-                channels=_SCALING.width(level, kind),
-                x=COLUMN * (node + 0.5),
-                y=ROW * (levels.index(level) + 0.5),
-                width=BLOCK_WIDTH + 8 * (kind == BlockKind.RESIDUAL),  # a diamond has room at its middle only
-                height=SMALLEST_HEIGHT + (LARGEST_HEIGHT - SMALLEST_HEIGHT) * share**0.5,
-            )
-        )
-    return tuple(boxes)
-
-
-def _links(genotype: Genotype, boxes: Sequence[Box]) -> list[tuple[int, int, Role]]:
-    """Source, target and role of each connection, those of unbuilt blocks included."""
-    built = {node.node: node for node in built_graph(genotype).nodes}
-    num_stem = len(genotype.stem)
-    links = []
-    for box in boxes:
-        if box.node in built:
-            links += [(source, box.node, Role.PARENT) for source in built[box.node].parents]
-            links += [(source, box.node, Role.MERGE) for source in built[box.node].merged]
-        elif box.is_stem:
-            links += [(box.node - 1, box.node, Role.GHOST)] if box.node else []
-        else:
-            links += [(source, box.node, Role.GHOST) for source in genotype.blocks[box.node - num_stem].parents]
-    return links
-
-
-def _wires(links: Sequence[tuple[int, int, Role]], boxes: Sequence[Box], height: float) -> tuple[Wire, ...]:
+def wires(links: Sequence[tuple[int, int, Role]], boxes: Sequence[Box], height: float) -> tuple[Wire, ...]:
     """Route every connection, short ones first: they have the least choice. What is not built comes last."""
     starts = _ports(links, boxes, of_source=True)
     ends = _ports(links, boxes, of_source=False)
@@ -233,12 +42,12 @@ def _wires(links: Sequence[tuple[int, int, Role]], boxes: Sequence[Box], height:
         across, down = _cells(curve, taken.shape)
         for step in (-1, 0, 1):
             taken[across, np.clip(down + step, 0, taken.shape[1] - 1)] = True
-    wires = []
+    found = []
     for source, target, role in links:
         step = boxes[target].level - boxes[source].level
         direction = Direction.DOWN if step > 0 else Direction.UP if step < 0 else Direction.SAME
-        wires.append(Wire(source, target, role, direction, routed[source, target]))
-    return tuple(wires)
+        found.append(Wire(source, target, role, direction, routed[source, target]))
+    return tuple(found)
 
 
 def _ports(
@@ -277,7 +86,7 @@ def _route(
     pools = [(_arcs(start, end), [across]), (_lanes(start, end, height), [16, across // 2, 16])]
     found = []
     for controls, counts in pools:
-        curves = _sampled(controls, counts)
+        curves = sampled(controls, counts)
         cost = _cost(curves, ends, boxes, taken, height)
         best = int(np.argmin(np.round(cost, 3)))  # rounded: the same choice on every processor
         found.append((float(cost[best]), controls[best], curves[best]))
@@ -326,7 +135,7 @@ def _lanes(start: tuple[float, float], end: tuple[float, float], height: float) 
     return np.array(found).reshape(-1, 10, 2) if found else np.array([[*_arcs(start, end)[0], *[end] * 6]])
 
 
-def _sampled(controls: Floats, counts: Sequence[int]) -> Floats:
+def sampled(controls: Floats, counts: Sequence[int]) -> Floats:
     """Points on curves, (n, 1 + 3 pieces, 2) to (n, sum of counts, 2), closer together at both ends of a piece."""
     pieces = []
     for piece, count in enumerate(counts):
