@@ -9,8 +9,9 @@ from spinenas.results.leaderboard import winner_words
 from spinenas.results.pictures.charts import COLOURS, Axis, Chart, Colour, Dots, Line, Mark, Whiskers, box, chart
 from spinenas.results.report import facts as report_facts
 from spinenas.results.report.facts import RunFacts
-from spinenas.results.report.figures import AP, Figure, risen
+from spinenas.results.report.figure import AP, Figure
 from spinenas.results.report.page import status_words
+from spinenas.results.report.progress_figures import risen
 from spinenas.results.report.render import render
 from spinenas.space.errors import UserError
 

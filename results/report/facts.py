@@ -6,22 +6,16 @@ leaderboard's, and what is best so far among single trainings is called that.
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from spinenas.results import pareto
 from spinenas.results.leaderboard import Worth, leaderboard_rows, winner_of
 from spinenas.results.record import Evaluation, Status, TrialRecord
-from spinenas.space.genotype import Genotype
-from spinenas.space.graph import built_graph, lost_levels
 from spinenas.space.limits import CostTarget
-
-FEWEST_NETWORKS = 12
-"""Below so many networks with a result, quarters of them are compared with nothing."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +129,7 @@ def front(rows: Sequence[dict[str, Any]], cost: str) -> list[dict[str, Any]]:
     """
     known = [row for row in rows if row["n"] > 0 and row[cost] is not None]
     chosen = [row for row in known if row["n"] > 1] or known
-    found: list[dict[str, Any]] = []
-    for row in sorted(chosen, key=lambda row: (row[cost], -row["objective"], row["number"])):
-        if not found or row["objective"] > found[-1]["objective"]:
-            found.append(row)
-    return found
+    return pareto.front(chosen, [(row["objective"], row[cost]) for row in chosen])[::-1]
 
 
 def failures(facts: RunFacts) -> dict[str, tuple[int, int]]:
@@ -153,82 +143,6 @@ def num_duplicates(facts: RunFacts) -> int:
     """How many trials repeat (network, fidelity, replicate) of an earlier one; a controller proposes none."""
     keys = [(record.network_key, record.fidelity, record.replicate) for record in facts.records]
     return len(keys) - len(set(keys))
-
-
-Feature = Callable[[Genotype], Counter[Any]]
-
-
-def levels(genotype: Genotype) -> Counter[int]:
-    """How many blocks that are built each level has; the stem, which is the same for all, left out."""
-    graph = built_graph(genotype)
-    return Counter(node.level for node in graph.nodes if node.node >= graph.num_stem)
-
-
-def kinds(genotype: Genotype) -> Counter[str]:
-    """How many blocks of each type are built, the stem left out."""
-    graph = built_graph(genotype)
-    return Counter(str(node.kind) for node in graph.nodes if node.node >= graph.num_stem)
-
-
-def spans(genotype: Genotype) -> Counter[int]:
-    """How many inputs of built blocks come from how many levels away; +2 is down-sampling to a quarter of the side."""
-    graph = built_graph(genotype)
-    level = {node.node: node.level for node in graph.nodes}
-    return Counter(
-        node.level - level[parent] for node in graph.nodes if node.node >= graph.num_stem for parent in node.parents
-    )
-
-
-def detail_lost(genotype: Genotype) -> Counter[int]:
-    """By level of the outputs: how many levels coarser the least coarse way from the image to it gets."""
-    return Counter(lost_levels(built_graph(genotype)))
-
-
-@dataclass(frozen=True, slots=True)
-class Contrast:
-    """A count in the best and in the worst quarter of the networks.
-
-    Attributes:
-        category: what is counted.
-        best, worst: mean number in a network of that quarter.
-        best_half, worst_half: half the width of the 95 % interval of either mean.
-    """
-
-    category: Any
-    best: float
-    worst: float
-    best_half: float
-    worst_half: float
-
-
-def contrasts(facts: RunFacts, rows: Sequence[dict[str, Any]], features: Sequence[Feature]) -> list[list[Contrast]]:
-    """Compare the networks of the best quarter by mean AP with those of the worst, feature by feature.
-
-    Empty for fewer than FEWEST_NETWORKS networks with a genotype and a result.
-    """
-    records = facts.by_number()
-    genotypes = [records[row["number"]].genotype for row in rows if row["n"] > 0]
-    known = [genotype for genotype in genotypes if genotype is not None]  # best first
-    if len(known) < FEWEST_NETWORKS:
-        return []
-    quarter = len(known) // 4
-    return [
-        _contrast([feature(g) for g in known[:quarter]], [feature(g) for g in known[-quarter:]]) for feature in features
-    ]
-
-
-def _contrast(best: Sequence[Counter[Any]], worst: Sequence[Counter[Any]]) -> list[Contrast]:
-    found = []
-    for category in sorted({category for counts in (*best, *worst) for category in counts}):
-        of_best, of_worst = ([counts[category] for counts in group] for group in (best, worst))
-        found.append(
-            Contrast(category, statistics.fmean(of_best), statistics.fmean(of_worst), _half(of_best), _half(of_worst))
-        )
-    return found
-
-
-def _half(counts: Sequence[int]) -> float:
-    return 1.96 * statistics.stdev(counts) / math.sqrt(len(counts)) if len(counts) > 1 else 0.0
 
 
 def by_origin(facts: RunFacts, most: int) -> dict[str, list[float]]:
@@ -246,45 +160,6 @@ def by_origin(facts: RunFacts, most: int) -> dict[str, list[float]]:
             found.setdefault(origin, []).append(objective)
     ranked = sorted(found, key=lambda origin: (-len(found[origin]), origin))
     return {origin: found[origin] for origin in ranked[:most]}
-
-
-def lineage(facts: RunFacts, number: int) -> list[TrialRecord]:
-    """Return a trial, the one it was derived from, and so on to the first; each trial once, whatever a journal says."""
-    records = facts.by_number()
-    found: list[TrialRecord] = []
-    seen: set[int] = set()
-    current: int | None = number
-    while current is not None and current in records and current not in seen:
-        seen.add(current)
-        found.append(records[current])
-        current = records[current].parent
-    return found
-
-
-def changes(child: Genotype, parent: Genotype) -> str:
-    """Say how a network differs from the one it was derived from, block by block."""
-    if len(child.blocks) != len(parent.blocks) or child.stem != parent.stem:
-        return f"{len(parent.blocks)} blocks became {len(child.blocks)}"
-    words = []
-    for index, (new, old) in enumerate(zip(child.blocks, parent.blocks, strict=True), start=len(child.stem)):
-        found = []
-        if new.level != old.level:
-            found.append(f"level {old.level} to {new.level}")
-        if new.kind != old.kind:
-            found.append(f"{old.kind} to {new.kind}")
-        if new.parents != old.parents:
-            found.append(f"inputs {_listed(old.parents)} to {_listed(new.parents)}")
-        if new.is_output != old.is_output:
-            found.append("an output now" if new.is_output else "no output now")
-        if found:
-            words.append(f"block {index}: {', '.join(found)}")
-    if len(words) > 4:
-        return f"{len(words)} blocks differ"
-    return "; ".join(words) or "the same blocks"
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return "+".join(map(str, numbers))
 
 
 @dataclass(frozen=True, slots=True)

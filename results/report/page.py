@@ -14,9 +14,13 @@ from spinenas.results.leaderboard import winner_words
 from spinenas.results.pictures.architecture import Subject, draw, draw_pair
 from spinenas.results.record import Status
 from spinenas.results.report import facts as report_facts
-from spinenas.results.report import figures as report_figures
+from spinenas.results.report.contrast_figures import contrast_figures
 from spinenas.results.report.facts import RunFacts
-from spinenas.results.report.figures import Figure
+from spinenas.results.report.figure import Figure
+from spinenas.results.report.front_figures import front_figures
+from spinenas.results.report.lineage import changes, lineage
+from spinenas.results.report.outcome_figures import outcome_figures
+from spinenas.results.report.progress_figures import leader_figures, progress_figures
 from spinenas.results.report.render import render
 from spinenas.space.published import SPINENET_49
 
@@ -86,11 +90,11 @@ def _sections(
     facts: RunFacts, rows: Sequence[dict[str, Any]], control: RunFacts | None
 ) -> list[tuple[str, list[Figure]]]:
     return [
-        ("How sure the order is", report_figures.leader_figures(facts, rows)),
-        ("How it went", report_figures.progress_figures(facts, rows, control)),
-        ("What it costs", report_figures.front_figures(facts, rows)),
-        ("What came out", report_figures.outcome_figures(facts, control)),
-        ("What good networks have in common", report_figures.contrast_figures(facts, rows)),
+        ("How sure the order is", leader_figures(facts, rows)),
+        ("How it went", progress_figures(facts, rows, control)),
+        ("What it costs", front_figures(facts, rows)),
+        ("What came out", outcome_figures(facts, control)),
+        ("What good networks have in common", contrast_figures(facts, rows)),
     ]
 
 
@@ -182,7 +186,7 @@ def _lineage(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> dict[str, Any] 
     if record is None:
         return None
     by_network = {number: row for row in rows for number in row["numbers"]}
-    steps = report_facts.lineage(facts, record.number)
+    steps = lineage(facts, record.number)
     shown = steps if len(steps) <= MOST_ANCESTORS else [*steps[: MOST_ANCESTORS - 1], steps[-1]]
     found = []
     for step in shown:
@@ -190,7 +194,7 @@ def _lineage(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> dict[str, Any] 
         parent = facts.by_number().get(step.parent) if step.parent is not None else None
         changed = None
         if parent is not None and parent.genotype is not None and step.genotype is not None:
-            changed = report_facts.changes(step.genotype, parent.genotype)
+            changed = changes(step.genotype, parent.genotype)
         mean = None if row["objective"] is None else f"{row['objective']:.4f}"
         found.append((step.number, step.origin, mean, row["n"], changed))
     return {"length": len(steps), "rows": found}

@@ -22,17 +22,21 @@ from test_leaderboard import trial
 from spinenas.results.leaderboard import winner_words
 from spinenas.results.pictures.charts import Dots
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
+from spinenas.results.report import contrast
 from spinenas.results.report import facts as report_facts
 from spinenas.results.report.facts import RunFacts
-from spinenas.results.report.figures import front_figures, progress_figures
+from spinenas.results.report.front_figures import front_figures
+from spinenas.results.report.lineage import changes, lineage
 from spinenas.results.report.page import figures, report_page
+from spinenas.results.report.progress_figures import progress_figures
 from spinenas.results.storage.journal import decode, encode
 from spinenas.results.storage.lease import Lease
 from spinenas.search.cli.main import main
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
-from spinenas.search.outputs.report import read_control, read_facts, watch_report, write_figures, write_report
+from spinenas.search.outputs.report_files import watch_report, write_figures, write_report
+from spinenas.search.outputs.run_facts import read_control, read_facts
 from spinenas.search.run.lifecycle import run_search
 from spinenas.search.run.run import Run
 from spinenas.search.studies.ladder import damaged
@@ -399,27 +403,27 @@ def test_published_models_stand_at_their_cost_where_that_is_near() -> None:
 
 def test_what_is_counted_of_an_architecture_agrees_with_its_published_rows() -> None:
     # Figure 4 d of the paper: 15 blocks after the stem, two inputs each.
-    assert sum(report_facts.levels(SPINENET_49).values()) == 15
-    assert report_facts.levels(SPINENET_49) == Counter({2: 1, 3: 2, 4: 4, 5: 4, 6: 2, 7: 2})
-    assert sum(report_facts.spans(SPINENET_49).values()) == 30
+    assert sum(contrast.levels(SPINENET_49).values()) == 15
+    assert contrast.levels(SPINENET_49) == Counter({2: 1, 3: 2, 4: 4, 5: 4, 6: 2, 7: 2})
+    assert sum(contrast.spans(SPINENET_49).values()) == 30
     by_hand = Counter()
     level = [block.level for block in (*SPINENET_49.stem, *SPINENET_49.blocks)]
     for block in SPINENET_49.blocks:
         by_hand.update(block.level - level[parent] for parent in block.parents)
-    assert report_facts.spans(SPINENET_49) == by_hand
-    assert report_facts.kinds(R0_SP53) == Counter({"bottleneck": 15})
-    assert report_facts.detail_lost(SPINENET_49) == Counter({3: 0, 4: 0, 5: 0, 6: 0, 7: 0})
+    assert contrast.spans(SPINENET_49) == by_hand
+    assert contrast.kinds(R0_SP53) == Counter({"bottleneck": 15})
+    assert contrast.detail_lost(SPINENET_49) == Counter({3: 0, 4: 0, 5: 0, 6: 0, 7: 0})
     sequential = damaged(R0_SP53, "sequential")
-    assert report_facts.detail_lost(sequential) == Counter({3: 2, 4: 1, 5: 0, 6: 1, 7: 0})
+    assert contrast.detail_lost(sequential) == Counter({3: 2, 4: 1, 5: 0, 6: 1, 7: 0})
 
 
 def test_quarters_are_compared_by_their_means() -> None:
     records = [trial(number, f"{number}", 0.5 - number / 100) for number in range(16)]
     facts = facts_of(*records)
-    (found,) = report_facts.contrasts(facts, facts.rows, [report_facts.levels])
-    assert all(contrast.best == contrast.worst and contrast.best_half == 0 for contrast in found)
+    (found,) = contrast.contrasts(facts, facts.rows, [contrast.levels])
+    assert all(each.best == each.worst and each.best_half == 0 for each in found)
     few = facts_of(*records[:8])
-    assert report_facts.contrasts(few, few.rows, [report_facts.levels]) == []
+    assert contrast.contrasts(few, few.rows, [contrast.levels]) == []
 
 
 def test_progress_counts_what_failed_and_keeps_the_order_of_results() -> None:
@@ -438,15 +442,15 @@ def test_a_lineage_ends_even_where_a_journal_goes_in_circles() -> None:
         trial(3, "d", 0.1),
     ]
     facts = facts_of(*records)
-    assert [record.number for record in report_facts.lineage(facts, 2)] == [2, 1, 0]
-    assert [record.number for record in report_facts.lineage(facts, 3)] == [3]
+    assert [record.number for record in lineage(facts, 2)] == [2, 1, 0]
+    assert [record.number for record in lineage(facts, 3)] == [3]
 
 
 def test_what_changed_is_said_block_by_block() -> None:
-    assert report_facts.changes(SPINENET_49, SPINENET_49) == "the same blocks"
+    assert changes(SPINENET_49, SPINENET_49) == "the same blocks"
     other = SPINENET_49.from_text(SPINENET_49.text.replace("4r0,1", "5b0,1", 1))
-    assert report_facts.changes(other, SPINENET_49) == "block 3: level 4 to 5, residual to bottleneck"
-    assert report_facts.changes(R0_SP53, SPINENET_49).endswith("blocks differ")
+    assert changes(other, SPINENET_49) == "block 3: level 4 to 5, residual to bottleneck"
+    assert changes(R0_SP53, SPINENET_49).endswith("blocks differ")
 
 
 def test_failures_and_repeats_are_counted() -> None:
