@@ -1,4 +1,4 @@
-"""Contrasts the best networks of a run with its worst: levels, spans, types and lost detail of their blocks."""
+"""Compares the best quarter of a run's networks with the worst: levels, spans, types and lost detail of blocks."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from spinenas.space.genotype import Genotype
 from spinenas.space.graph import built_graph, lost_levels
 
 FEWEST_NETWORKS = 12
-"""Below so many networks with a result, quarters of them are compared with nothing."""
+"""Quarters are compared from this many networks with a result."""
 
 Feature = Callable[[Genotype], Counter[Any]]
 
 
 def levels(genotype: Genotype) -> Counter[int]:
-    """How many blocks that are built each level has; the stem, which is the same for all, left out."""
+    """Count built blocks by level, without the stem, which all networks share."""
     graph = built_graph(genotype)
     return Counter(node.level for node in graph.nodes if node.node >= graph.num_stem)
 
 
 def kinds(genotype: Genotype) -> Counter[str]:
-    """How many blocks of each type are built, the stem left out."""
+    """Count built blocks by type, without the stem."""
     graph = built_graph(genotype)
     return Counter(str(node.kind) for node in graph.nodes if node.node >= graph.num_stem)
 
 
 def spans(genotype: Genotype) -> Counter[int]:
-    """How many inputs of built blocks come from how many levels away; +2 is down-sampling to a quarter of the side."""
+    """Count inputs of built blocks by level difference; +2 downsamples to a quarter of the side length."""
     graph = built_graph(genotype)
     level = {node.node: node.level for node in graph.nodes}
     return Counter(
@@ -41,18 +41,18 @@ def spans(genotype: Genotype) -> Counter[int]:
 
 
 def detail_lost(genotype: Genotype) -> Counter[int]:
-    """By level of the outputs: how many levels coarser the least coarse way from the image to it gets."""
+    """Return, by output level, how many levels coarser the finest path from the image to that output gets."""
     return Counter(lost_levels(built_graph(genotype)))
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """A count in the best and in the worst quarter of the networks.
+    """Mean count of one category in the best and the worst quarter of the networks.
 
     Attributes:
-        category: what is counted.
-        best, worst: mean number in a network of that quarter.
-        best_half, worst_half: half the width of the 95 % interval of either mean.
+        category: the level, type or span that is counted.
+        best, worst: mean count per network.
+        best_half, worst_half: half the width of each mean's 95 % interval.
     """
 
     category: Any
@@ -62,13 +62,12 @@ class Contrast:
     worst_half: float
 
 
-def contrasts(facts: RunFacts, rows: Sequence[dict[str, Any]], features: Sequence[Feature]) -> list[list[Contrast]]:
-    """Compare the networks of the best quarter by mean AP with those of the worst, feature by feature.
+def contrasts(facts: RunFacts, features: Sequence[Feature]) -> list[list[Contrast]]:
+    """Compare the best quarter of the networks, by mean AP, with the worst, feature by feature.
 
-    Empty for fewer than FEWEST_NETWORKS networks with a genotype and a result.
+    The result is empty for fewer than FEWEST_NETWORKS networks with a genotype and a result.
     """
-    records = facts.by_number()
-    genotypes = [records[row["number"]].genotype for row in rows if row["n"] > 0]
+    genotypes = [facts.by_number[row["number"]].genotype for row in facts.rows if row["n"] > 0]
     known = [genotype for genotype in genotypes if genotype is not None]  # best first
     if len(known) < FEWEST_NETWORKS:
         return []

@@ -1,9 +1,8 @@
-"""Charts of what the best networks have in common, and the worst have not."""
+"""Charts that compare the best quarter of the networks with the worst."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from spinenas.results.pictures.charts import Axis, Bars, Mark, Whiskers, chart
 from spinenas.results.report import contrast
@@ -12,44 +11,43 @@ from spinenas.results.report.facts import RunFacts
 from spinenas.results.report.figure import Figure
 
 
-def contrast_figures(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> list[Figure]:
-    """What the best quarter of the networks has more or less of than the worst."""
+def contrast_figures(facts: RunFacts) -> list[Figure]:
+    """Return charts of levels, spans, types and lost detail in the best and the worst quarter."""
     features: list[contrast.Feature] = [
         contrast.levels,
         contrast.spans,
         contrast.kinds,
         contrast.detail_lost,
     ]
-    found = contrast.contrasts(facts, rows, features)
+    found = contrast.contrasts(facts, features)
     if not found:
         return []
     by_level, by_span, by_kind, by_output = found
     words = (
-        "Mean over the quarter of the networks with the best AP and over the quarter with the worst; lines are 95 % "
-        "intervals of either mean. What goes along with a good result need not be what makes it: a search tries more "
-        "of what did well."
+        "Means over the quarter of the networks with the best AP and the quarter with the worst, with 95 % intervals. "
+        "Correlation is not causation here: a search proposes more of what scored well."
     )
     return [
-        _contrast("levels", "Blocks by level", "level", "blocks that are built", by_level, "L{}", words),
+        _contrast("levels", "Blocks by level", "level", "built blocks", by_level, "L{}", words),
         _contrast(
             "spans",
             "Connections by span",
-            "levels from input to block",
+            "level of the block minus level of its input",
             "connections",
             by_span,
             "{:+d}",
-            f"+1 halves the side of the feature map, -1 doubles it. {words}",
+            f"+1 halves the side length of the feature map, -1 doubles it. {words}",
         ),
-        _contrast("kinds", "Blocks by type", "type", "blocks that are built", by_kind, "{}", words),
+        _contrast("kinds", "Blocks by type", "type", "built blocks", by_kind, "{}", words),
         _contrast(
             "detail-lost",
-            "Detail lost on the way to each output",
+            "Detail lost on the path to each output",
             "output",
             "levels",
             by_output,
             "P{}",
-            "How many levels coarser than the output the least coarse way from the image to it gets: what is lost "
-            f"there, no later block gets back. {words}",
+            "How many levels coarser than the output the finest path from the image to it gets. No later block "
+            f"recovers detail that was lost there. {words}",
         ),
     ]
 

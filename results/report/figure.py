@@ -1,4 +1,4 @@
-"""A chart of a report under a name."""
+"""One chart of a report."""
 
 from __future__ import annotations
 
@@ -11,17 +11,12 @@ AP = "AP on the reward images"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A chart of a report.
+    """A chart with its name.
 
     Attributes:
-        name: of its file, without a suffix.
-        chart: what is drawn.
+        name: file name without suffix.
+        chart: the drawing, with its title and description.
     """
 
     name: str
     chart: Chart
-
-    @property
-    def words(self) -> str:
-        """What it shows, for below it."""
-        return self.chart.description

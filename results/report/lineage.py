@@ -1,4 +1,4 @@
-"""Traces a network back to its first ancestor, and describes each change on the way."""
+"""Traces a network back to its first ancestor and describes each change on the way."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from spinenas.space.genotype import Genotype
 
 
 def lineage(facts: RunFacts, number: int) -> list[TrialRecord]:
-    """Return a trial, the one it was derived from, and so on to the first; each trial once, whatever a journal says."""
-    records = facts.by_number()
+    """Return a trial, its parent, and so on to the first ancestor; a circle in a damaged journal ends the list."""
+    records = facts.by_number
     found: list[TrialRecord] = []
     seen: set[int] = set()
     current: int | None = number
@@ -23,7 +23,7 @@ def lineage(facts: RunFacts, number: int) -> list[TrialRecord]:
 
 
 def changes(child: Genotype, parent: Genotype) -> str:
-    """Say how a network differs from the one it was derived from, block by block."""
+    """Describe how a network differs from its parent, block by block."""
     if len(child.blocks) != len(parent.blocks) or child.stem != parent.stem:
         return f"{len(parent.blocks)} blocks became {len(child.blocks)}"
     words = []
@@ -36,7 +36,7 @@ def changes(child: Genotype, parent: Genotype) -> str:
         if new.parents != old.parents:
             found.append(f"inputs {_listed(old.parents)} to {_listed(new.parents)}")
         if new.is_output != old.is_output:
-            found.append("an output now" if new.is_output else "no output now")
+            found.append("now an output" if new.is_output else "no longer an output")
         if found:
             words.append(f"block {index}: {', '.join(found)}")
     if len(words) > 4:

@@ -1,4 +1,4 @@
-"""Charts of all trainings of a run: their APs, the origins of their networks, and their failures."""
+"""Charts of all trainings of a run: AP, origins of the networks, and failures."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ NUM_BINS = 30
 
 
 def outcome_figures(facts: RunFacts, control: RunFacts | None) -> list[Figure]:
-    """How results are distributed, where they are from, and what failed."""
+    """Return charts of the distribution of AP, of AP by origin, and of failures."""
     figures = []
     own = report_facts.progress(facts).objectives
     other = report_facts.progress(control).objectives if control is not None else []
     if own and max(own) > min(own):
         low, high = min([*own, *other]), max([*own, *other])
         marks: list[Mark] = [histogram("this run", own, low, high, NUM_BINS, "first")]
-        words = "How many single trainings ended with which AP."
+        words = "Number of trainings by AP."
         if control is not None and other:
             marks.append(histogram("control", other, low, high, NUM_BINS, "second"))
-            words += f" The control is {control.name}; where both are, the colours mix."
+            words += f" The control is {control.name}; overlapping bars mix their colours."
         figures.append(
             Figure(
                 "distribution",
@@ -40,26 +40,26 @@ def outcome_figures(facts: RunFacts, control: RunFacts | None) -> list[Figure]:
         boxes = [mark for index, values in enumerate(origins.values()) for mark in box(values, float(index))]
         names = tuple(f"{origin} ({len(values)})" for origin, values in origins.items())
         words = (
-            "AP of single trainings by how their networks came about, with how many there are. Boxes are the middle "
-            "halves with the median, lines reach from the worst to the best single run; few trainings are dots."
+            "AP of single trainings by the origin of their networks, with the number of trainings. Boxes show the "
+            "quartiles, and lines reach from the worst to the best single run. Small groups are shown as dots."
         )
         figures.append(
             Figure(
                 "origins",
-                chart(boxes, Axis(AP), Axis("", categories=names), title="Where results are from", description=words),
+                chart(boxes, Axis(AP), Axis("", categories=names), title="AP by origin", description=words),
             )
         )
     failed = report_facts.failures(facts)
     if failed:
         bars: list[Mark] = [
-            Bars("trials without a result", [(0, i - 0.3, n, i) for i, (n, _) in enumerate(failed.values())], "second"),
+            Bars("failed trials", [(0, i - 0.3, n, i) for i, (n, _) in enumerate(failed.values())], "second"),
             Bars(
-                "attempts that another one followed",
+                "retried attempts",
                 [(0, i, n, i + 0.3) for i, (_, n) in enumerate(failed.values())],
                 "quiet",
             ),
         ]
-        words = "Why trainings failed. A lost attempt does not count against its trial, which was tried again."
+        words = "Failures by cause. A retried attempt is not a failure of its trial."
         figures.append(
             Figure(
                 "failures",

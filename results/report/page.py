@@ -1,13 +1,13 @@
-"""The report of a run: one page that needs no network, from its facts alone; it writes no file.
+"""Turns the facts of a run into its report: one HTML page that loads nothing else.
 
-The winner is named as the leaderboard names it, confirmed by further trainings or called unconfirmed; a single training
-is never given as a result.
+The text of the page is in templates/report.html.j2; this module computes the figures that it shows. A winner with a
+single training is always marked unconfirmed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from spinenas.results.leaderboard import winner_words
@@ -24,31 +24,28 @@ from spinenas.results.report.progress_figures import leader_figures, progress_fi
 from spinenas.results.report.render import render
 from spinenas.space.published import SPINENET_49
 
-TOP = 10
+MOST_LEADERS = 10
+MOST_DRAWINGS = 3
 MOST_ANCESTORS = 30
-"""Of a long lineage the latest, and the first."""
+"""A longer lineage shows its latest steps and its first one."""
 MOST_REASONS = 20
 
 
 def figures(facts: RunFacts, control: RunFacts | None = None) -> list[Figure]:
     """Return all charts of a report. Raises UserError for trials of different tasks."""
-    rows = facts.rows
-    return [figure for _, of_section in _sections(facts, rows, control) for figure in of_section]
+    return [figure for _, of_section in _sections(facts, control) for figure in of_section]
 
 
-def drawings(facts: RunFacts, most: int = 3) -> dict[str, str]:
-    """Return the best architectures as SVG by name: the winner beside SpineNet-49, the next ones by themselves."""
-    rows = facts.rows
-    records = facts.by_number()
-    winner = facts.winner_of(rows)
-    ranked = [row for row in rows if row["n"] > 1] or [row for row in rows if row["n"] > 0]
+def drawings(facts: RunFacts) -> dict[str, str]:
+    """Return drawings of the best architectures as SVG by name: the winner with SpineNet-49, the next ones alone."""
+    ranked = [row for row in facts.rows if row["n"] > 1] or [row for row in facts.rows if row["n"] > 0]
     found = {}
-    for row in ranked[:most]:
-        genotype = records[row["number"]].genotype
+    for row in ranked[:MOST_DRAWINGS]:
+        genotype = facts.by_number[row["number"]].genotype
         if genotype is None:
             continue
         subject = Subject(f"trial {row['number']}", genotype, _result_words(row))
-        if row is winner:
+        if row is facts.winner:
             found["winner-and-spinenet-49"] = draw_pair(subject, Subject("SpineNet-49", SPINENET_49, "published"))
         else:
             found[f"trial-{row['number']}"] = draw(subject)
@@ -59,26 +56,25 @@ def report_page(facts: RunFacts, control: RunFacts | None = None, *, refresh_sec
     """Return the report as HTML. Raises UserError for trials of different tasks.
 
     Args:
-        facts: of the run.
-        control: another run through the same task, such as a random search.
-        refresh_seconds: how often the open page shall look for a newer one; None for a page that is final.
+        facts: facts of the run.
+        control: facts of another run of the same task, such as a random search.
+        refresh_seconds: interval at which the open page reloads itself; None for a final page.
     """
-    rows = facts.rows
     return render(
         "report.html.j2",
         refresh_seconds=refresh_seconds,
         facts=facts,
         winner=[f"{words[0].upper()}{words[1:]}." for words in winner_words(facts.records, facts.worth)],
         status=status_words(facts),
-        num_networks=sum(row["n"] > 0 for row in rows),
-        num_replicated=sum(row["n"] > 1 for row in rows),
+        num_networks=sum(row["n"] > 0 for row in facts.rows),
+        num_replicated=sum(row["n"] > 1 for row in facts.rows),
         control=control,
         control_status=None if control is None else status_words(control),
-        leaders=_leaders(facts, rows),
-        sections=_sections(facts, rows, control),
+        leaders=_leaders(facts),
+        sections=_sections(facts, control),
         validation=_validation(facts),
         drawings=drawings(facts),
-        lineage=_lineage(facts, rows),
+        lineage=_lineage(facts),
         costs=_costs(facts),
         refusals=sorted(facts.refused.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_REASONS],
         about=_about(facts),
@@ -86,27 +82,26 @@ def report_page(facts: RunFacts, control: RunFacts | None = None, *, refresh_sec
     )
 
 
-def _sections(
-    facts: RunFacts, rows: Sequence[dict[str, Any]], control: RunFacts | None
-) -> list[tuple[str, list[Figure]]]:
+def _sections(facts: RunFacts, control: RunFacts | None) -> list[tuple[str, list[Figure]]]:
+    """Return the charts of each section by its title."""
     return [
-        ("How sure the order is", leader_figures(facts, rows)),
-        ("How it went", progress_figures(facts, rows, control)),
-        ("What it costs", front_figures(facts, rows)),
-        ("What came out", outcome_figures(facts, control)),
-        ("What good networks have in common", contrast_figures(facts, rows)),
+        ("How certain the order is", leader_figures(facts)),
+        ("Progress", progress_figures(facts, control)),
+        ("AP and cost", front_figures(facts)),
+        ("All trainings", outcome_figures(facts, control)),
+        ("What good networks have in common", contrast_figures(facts)),
     ]
 
 
 def status_words(facts: RunFacts) -> str:
-    """How far a run is, in one sentence."""
+    """Describe the state of a run in one sentence."""
     counts = {status: sum(record.status is status for record in facts.records) for status in Status}
     words = [f"{counts[Status.COMPLETE]} complete"]
     words += [
         f"{counts[status]} {word}"
         for status, word in (
-            (Status.PRUNED, "stopped early"),
-            (Status.FAILED, "without a result"),
+            (Status.PRUNED, "pruned"),
+            (Status.FAILED, "failed"),
             (Status.RUNNING, "running"),
             (Status.PAUSED, "paused at a rung"),
             (Status.ASKED, "waiting"),
@@ -115,22 +110,22 @@ def status_words(facts: RunFacts) -> str:
     ]
     unfinished = counts[Status.RUNNING] + counts[Status.PAUSED] + counts[Status.ASKED]
     budget = f" of {facts.num_trials}" if facts.num_trials is not None else ""
-    state = "The search is going on" if not facts.is_over else "The search is over"
+    state = "The search is running" if not facts.is_over else "The search is over"
     if facts.is_over and unfinished:
         state = "The search was stopped before its end"
     return f"{state}: {len(facts.told)}{budget} trials are finished ({', '.join(words)})."
 
 
-def _leaders(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> list[tuple[object, ...]]:
-    """The networks as the leaderboard has them, and what each figure is worth."""
-    winner = facts.winner_of(rows)
-    replicated = [row for row in rows if row["n"] > 1]
-    shown = replicated[:TOP] + [row for row in rows if row["n"] == 1][: max(0, TOP - len(replicated))]
+def _leaders(facts: RunFacts) -> list[tuple[object, ...]]:
+    """Return the table of leaders: replicated networks first, then single runs."""
+    replicated = [row for row in facts.rows if row["n"] > 1]
+    single = [row for row in facts.rows if row["n"] == 1]
+    shown = [*replicated, *single][:MOST_LEADERS]
     return [
         (
             row["number"],
             f"{row['objective']:.4f}",
-            _standing(row, winner),
+            _standing(row, facts.winner),
             row["n"],
             f"{row['lower']:.4f}\u00a0to\u00a0{row['upper']:.4f}" if row["n"] > 1 else None,
             _scaled(row["params"], 1e6, "M"),
@@ -144,13 +139,13 @@ def _leaders(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> list[tuple[obje
 
 def _standing(row: Mapping[str, Any], winner: Mapping[str, Any] | None) -> str:
     if row["n"] == 1:
-        return "winner, unconfirmed (single run)" if row is winner else "single run, no result"
-    return "winner" if row is winner else "trained again"
+        return "winner, unconfirmed (single run)" if row is winner else "unconfirmed (single run)"
+    return "winner" if row is winner else "replicated"
 
 
 def _result_words(row: Mapping[str, Any]) -> str:
     if row["n"] == 1:
-        return f"a single run with AP {row['objective']:.4f}, which is no result"
+        return f"AP {row['objective']:.4f} in a single run, unconfirmed"
     return f"mean AP {row['objective']:.4f} over {row['n']} runs, 95 %: {row['lower']:.4f} to {row['upper']:.4f}"
 
 
@@ -159,7 +154,7 @@ def _scaled(value: float | None, unit: float, suffix: str) -> str | None:
 
 
 def _validation(facts: RunFacts) -> dict[str, Any] | None:
-    """What was found on val, as `spinenas validate` says it."""
+    """Return the tables and sentences of `spinenas validate`; None if it has not run."""
     found = facts.validation
     if not found:
         return None
@@ -172,7 +167,7 @@ def _validation(facts: RunFacts) -> dict[str, Any] | None:
 
 
 def _objects(value: Any) -> list[Mapping[str, Any]]:
-    """Those of a list that are objects; a file can hold anything."""
+    """Return the objects of a list; a damaged file can hold anything."""
     return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
 
 
@@ -180,18 +175,17 @@ def _figure(value: Any) -> Any:
     return f"{value:.4f}" if isinstance(value, float) else value
 
 
-def _lineage(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Where the winner is from, the latest step first."""
-    record = report_facts.winner_record(facts, rows)
-    if record is None:
+def _lineage(facts: RunFacts) -> dict[str, Any] | None:
+    """Return the ancestry of the winner, the latest step first; None without a winner."""
+    if facts.winner is None:
         return None
-    by_network = {number: row for row in rows for number in row["numbers"]}
-    steps = lineage(facts, record.number)
+    by_network = {number: row for row in facts.rows for number in row["numbers"]}
+    steps = lineage(facts, facts.winner["number"])
     shown = steps if len(steps) <= MOST_ANCESTORS else [*steps[: MOST_ANCESTORS - 1], steps[-1]]
     found = []
     for step in shown:
         row = by_network[step.number]
-        parent = facts.by_number().get(step.parent) if step.parent is not None else None
+        parent = facts.by_number.get(step.parent) if step.parent is not None else None
         changed = None
         if parent is not None and parent.genotype is not None and step.genotype is not None:
             changed = changes(step.genotype, parent.genotype)
@@ -201,28 +195,28 @@ def _lineage(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> dict[str, Any] 
 
 
 def _costs(facts: RunFacts) -> list[tuple[str, object]]:
-    """Time, memory, money, repeats and refusals."""
+    """Return time, memory, money, repeated trainings and refused reports."""
     found = report_facts.totals(facts)
     rows: list[tuple[str, object]] = [
         ("accelerator-hours", f"{facts.total_hours:.4g}"),
-        ("hours in training", f"{found.train_seconds / 3600:.4g}"),
-        ("hours in evaluation", f"{found.eval_seconds / 3600:.4g}"),
+        ("hours of training", f"{found.train_seconds / 3600:.4g}"),
+        ("hours of evaluation", f"{found.eval_seconds / 3600:.4g}"),
     ]
     if found.largest_memory_bytes is not None:
-        rows.append(("largest memory of a trial", f"{found.largest_memory_bytes / 2**30:.2f} GiB"))
+        rows.append(("peak memory of a trial", f"{found.largest_memory_bytes / 2**30:.2f} GiB"))
     if facts.price_per_hour is not None:
         rows.append(("cost, at the configured price", f"{facts.total_hours * facts.price_per_hour:.2f}"))
     rows += [(f"trials on {device}", count) for device, count in found.devices.most_common(10)]
     rows += [
         ("networks", len({record.network_key for record in facts.records})),
-        ("trainings that repeat another exactly", report_facts.num_duplicates(facts)),
-        ("reports refused as late or senseless", sum(facts.refused.values())),
+        ("exactly repeated trainings", report_facts.num_duplicates(facts)),
+        ("stale or invalid worker reports (ignored)", sum(facts.refused.values())),
     ]
     return rows
 
 
 def _about(facts: RunFacts) -> list[tuple[str, str | None]]:
-    """Data and versions, as the run's own files have them."""
+    """Return platform, versions and data from run.json, and the task key."""
     info = dict(facts.info)
     rows: list[tuple[str, str | None]] = []
     rows += [(name, _shown(info[name])) for name in ("kind", "platform", "device") if name in info]

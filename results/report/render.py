@@ -1,4 +1,4 @@
-"""Renders the templates of this folder as pages in one file each; every value is escaped."""
+"""Renders the templates of this folder as self-contained HTML pages. Every value is escaped."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import jinja2
 from spinenas.results.pictures.charts import STYLE
 
 _NOT_TEXT = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that a page cannot hold."""
+"""Characters that are not allowed in HTML."""
 
 
 def render(template: str, *, refresh_seconds: float | None = None, **values: object) -> str:
-    """Return a page.
+    """Return a page as HTML.
 
     Args:
-        template: name of one that extends page.html.j2.
+        template: file name of a template that extends page.html.j2.
         refresh_seconds: interval at which the open page reloads itself and keeps its scroll position; None for never.
-        values: what the template shows.
+        values: variables of the template.
     """
     environment = _environment()
     script = ""
@@ -53,7 +53,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _as_text(value: object) -> object:
-    """Replace characters that a page cannot hold; what a template has marked as HTML stays."""
+    """Replace characters that are not allowed in HTML. Text that a template has marked as HTML is kept."""
     return value if hasattr(value, "__html__") else _NOT_TEXT.sub("\ufffd", str(value))
 
 
