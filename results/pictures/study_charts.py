@@ -1,4 +1,4 @@
-"""Charts of studies: controllers compared on landscapes, and what halving saves and loses."""
+"""Charts of studies: controllers on landscapes, and the savings and losses of successive halving."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from spinenas.results.pictures.charts import COLOURS, Axis, Chart, Mark, chart, 
 
 
 def controller_plot(rows: Sequence[Mapping[str, Any]], points: Sequence[int], num_landscapes: int) -> Chart:
-    """Return the chart of some controllers, a line each.
+    """Return the chart of a controller comparison, one line per controller.
 
     Args:
-        rows: at least one, with "controller" and, under each of the points as text, a median.
+        rows: at least one, each with "controller" and a median under every point as text.
         points: numbers of trainings.
-        num_landscapes: that the medians are over.
+        num_landscapes: number of landscapes behind each median.
     """
     marks: list[Mark] = []
     for index, row in enumerate(rows):
@@ -22,19 +22,19 @@ def controller_plot(rows: Sequence[Mapping[str, Any]], points: Sequence[int], nu
         colour, dashed = COLOURS[index % len(COLOURS)], index >= len(COLOURS)
         marks += dots_on_line(row["controller"], values, colour, dashed=dashed)
     words = (
-        f"Medians over {num_landscapes} landscapes. What is shown is the true value of the network that a search with "
-        "so many trainings would end with, in standard deviations over random networks."
+        f"Medians over {num_landscapes} landscapes: the true value of the network that a search of this many trainings "
+        "would choose, in standard deviations over random networks."
     )
-    axes = Axis("trainings", include=(0,)), Axis("true value of the chosen one, sd", include=(0,))
-    return chart(marks, *axes, title="What controllers choose", description=words)
+    axes = Axis("trainings", include=(0,)), Axis("true value of the chosen network, sd", include=(0,))
+    return chart(marks, *axes, title="Value of the chosen network", description=words)
 
 
 def halving_plot(rows: Sequence[Mapping[str, Any]]) -> Chart:
-    """Return the chart of some settings, a line for each choice of rungs, its points by reduction.
+    """Return the chart of halving settings: one line per choice of rungs, one point per reduction.
 
     Args:
-        rows: at least one, with "rungs", "reduction", "epochs saved" and "best is stopped", shares from 0 to 1, and "n"
-            trainings.
+        rows: at least one, each with "rungs", "reduction", the shares "epochs saved" and "best is stopped" from 0 to
+            1, and "n" trainings.
     """
     by_rungs: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -47,9 +47,9 @@ def halving_plot(rows: Sequence[Mapping[str, Any]]) -> Chart:
         marks += dots_on_line(name, points, colour, dashed=dashed)
     reductions = ", ".join(f"{value:g}" for value in sorted({row["reduction"] for row in rows}))
     words = (
-        f"{rows[0]['n']} trainings, all trained to their end, judged in random orders. Further right, more epochs are "
-        "saved; further up, the best training is lost more often. Along a line the share that goes on at each rung "
-        f"changes: 1 of {reductions}."
+        f"{rows[0]['n']} complete trainings, replayed in random orders. Points further right save more epochs; points "
+        "further up stop the best training more often. The points of a line differ in reduction: 1 of "
+        f"{reductions} trainings continues at each rung."
     )
-    axes = Axis("epochs saved, %", include=(0,)), Axis("orders in which the best is stopped, %", include=(0,))
-    return chart(marks, *axes, title="What stopping early saves and loses", description=words)
+    axes = Axis("epochs saved, %", include=(0,)), Axis("orders that stop the best training, %", include=(0,))
+    return chart(marks, *axes, title="Savings and losses of early stopping", description=words)

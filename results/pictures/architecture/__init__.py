@@ -1,4 +1,4 @@
-"""Architectures as pictures, one or two compared."""
+"""Drawings of architectures as SVG: one alone, or two compared."""
 
 from spinenas.results.pictures.architecture.drawing import Subject, draw, draw_pair
 

@@ -1,4 +1,4 @@
-"""Compares two drawn architectures by position: a block inserted early makes all that follow it differ."""
+"""Compares two drawn architectures by position, so an inserted block makes all later blocks differ."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from spinenas.results.pictures.architecture.parts import Layout, Role
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How two architectures differ, by position.
+    """Differences of two architectures by position.
 
     Attributes:
-        words: what differs, by node; nodes that only one has included.
-        common: connections (source, target, role) that both have.
+        words: properties that differ, by node; ("only",) for nodes of just one architecture.
+        common: connections (source, target, role) of both architectures.
     """
 
     words: dict[int, tuple[str, ...]]
@@ -22,6 +22,7 @@ class Difference:
 
 
 def difference_of(first: Layout, second: Layout) -> Difference:
+    """Compare two architectures."""
     words: dict[int, tuple[str, ...]] = {}
     for node in range(max(len(first.boxes), len(second.boxes))):
         if node >= min(len(first.boxes), len(second.boxes)):
@@ -43,7 +44,7 @@ def difference_of(first: Layout, second: Layout) -> Difference:
 
 
 def _inputs(layout: Layout, node: int) -> set[tuple[int, bool]]:
-    """Sources of a node, and whether they are merged."""
+    """Return the sources of a node, each with whether it is merged."""
     return {(wire.source, wire.role == Role.MERGE) for wire in layout.wires if wire.target == node}
 
 
@@ -52,6 +53,7 @@ def _keys(layout: Layout) -> set[tuple[int, int, Role]]:
 
 
 def difference_summary(difference: Difference, layouts: Sequence[Layout]) -> str:
+    """Return the number of different positions and connections in words."""
     if not difference.words:
         return "No difference."
     total = max(len(layout.boxes) for layout in layouts)

@@ -1,9 +1,9 @@
-"""Architectures as pictures, one or two compared: plain SVG text; it knows nothing of files or of runs.
+"""Draws one architecture, or two compared, as SVG text.
 
-Drawn as in SpineNet, Figure 4: a block is a rectangle if it is a bottleneck and a diamond if it is residual, and an
-output has a strong border. Blocks stand in order from left to right. Level 2 is on top, so that down-sampling runs
-down the page; the axis names level and stride. The same architecture and names give the same bytes. A viewer's dark
-mode changes the colours; every text is escaped.
+The drawing follows SpineNet, Figure 4: a bottleneck block is a rectangle, a residual block is a diamond, and an output
+has a strong border. Blocks stand in order from left to right. Level 2 is on top, so downsampling runs down the page.
+The axis names level and stride. The same architecture and names give the same bytes. Colours follow the viewer's dark
+mode, and all text is escaped.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from spinenas.results.pictures.svg import cut, escaped, short
 from spinenas.space.genotype import Genotype
 
 _PAGE, _AXIS = 14.0, 66.0
-"""Margin of the page, and room for the names of the rows."""
+"""Margin of the page, and width of the row labels."""
 _SMALLEST_PLOT = 560.0
-"""Room for titles and the legend where there are few blocks."""
+"""Minimum width, which titles and the legend need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Subject:
     """An architecture to draw.
 
     Attributes:
-        name: its title.
-        genotype: its blocks.
-        note: a line below the title.
+        name: title.
+        genotype: the blocks.
+        note: line below the title.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Subject:
 
 
 def draw(subject: Subject) -> str:
-    """Return the picture of an architecture as SVG."""
+    """Return the drawing of an architecture as SVG."""
     layout = lay_out(subject.genotype)
     width = _page_width([layout])
     panel, bottom = _panel(subject, layout, 0.0, width, None)
@@ -50,7 +50,7 @@ def draw(subject: Subject) -> str:
 
 
 def draw_pair(first: Subject, second: Subject) -> str:
-    """Return the picture of two architectures, one below the other and column by column, what differs marked.
+    """Return two architectures as SVG, one below the other with columns aligned and differences marked.
 
     Compared is by position: a block inserted early makes all that follow it differ.
     """
@@ -80,7 +80,7 @@ def _page_width(layouts: Sequence[Layout]) -> float:
 def _panel(
     subject: Subject, layout: Layout, top: float, page_width: float, difference: Difference | None
 ) -> tuple[list[str], float]:
-    """Return the elements of one architecture with its title, and where they end."""
+    """Return the elements of one architecture with its title, and their bottom y."""
     title_room = page_width - 2 * _PAGE
     found = [_text(_PAGE, top + 32, subject.name, "title", title_room)]
     if subject.note:
@@ -90,10 +90,10 @@ def _panel(
     changed = difference.words if difference else {}
     common = difference.common if difference else frozenset()
     plot = _grid(layout, changed)
-    # Short ones on top: what passes over them would make dashes of them.
+    # Short ones on top: long ones that cross them would break them into dashes.
     wires = sorted(layout.wires, key=lambda wire: wire.source - wire.target)
     drawn = [wire_elements(wire, (wire.source, wire.target, wire.role) in common) for wire in wires]
-    plot += [line for line, _ in drawn] + [head for _, head in drawn if head]  # no line runs over a head
+    plot += [line for line, _ in drawn] + [head for _, head in drawn if head]  # heads on top of all lines
     plot += [element for box in layout.boxes for element in block_elements(box)]
     found += [f'<g transform="translate({short(x)} {short(y)})">', *plot, "</g>"]
     caption = y + layout.height + 17
@@ -107,7 +107,7 @@ def _panel(
 
 
 def _grid(layout: Layout, changed: Collection[int]) -> list[str]:
-    """Rows with their names, the band of the stem, and columns that differ."""
+    """Return the rows with their labels, the stem's band, and highlighted columns."""
     num_stem = sum(box.is_stem for box in layout.boxes)
     found = [
         f'<rect class="band" width="{short(num_stem * COLUMN)}" y="-20" height="{short(layout.height + 20)}" rx="6"/>',
@@ -130,7 +130,7 @@ def _grid(layout: Layout, changed: Collection[int]) -> list[str]:
 
 
 def _words(difference: Difference, top: float) -> list[str]:
-    """What differs, below each column of the upper panel."""
+    """Return the words that name the differences, below each column of the upper panel."""
     left = _PAGE + _AXIS + COLUMN / 2
     return [
         f'<text class="word" x="{short(left + COLUMN * node)}" y="{short(top + 13 * (line + 1))}">{word}</text>'
@@ -155,6 +155,6 @@ def _document(elements: Sequence[str], width: float, height: float, title: str, 
 
 
 def _text(x: float, y: float, text: str, classes: str, room: float) -> str:
-    """A line of text, cut in its middle if there is no room for all of it."""
+    """Return a line of text; text that is too long loses its middle."""
     text = cut(text, room, 22 if "title" in classes else 14)
     return f'<text class="{classes}" x="{short(x)}" y="{short(y)}">{escaped(text)}</text>'

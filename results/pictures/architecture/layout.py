@@ -1,4 +1,4 @@
-"""Places the blocks of an architecture: node i in column i, in the row of its level, level 1 or 2 on top."""
+"""Places the blocks of an architecture: node i in column i, and in the row of its level, lowest level on top."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ BLOCK_WIDTH = 28.0
 SMALLEST_HEIGHT, LARGEST_HEIGHT = 24.0, 52.0
 
 _SCALING = SCALINGS["49"]
-"""Full width; for mbconv the same as mobile-49."""
+"""Full width; mobile-49 has the same widths for mbconv."""
 
 
 def lay_out(genotype: Genotype, levels: Sequence[int] | None = None) -> Layout:
-    """Place blocks and connections.
+    """Return the layout of an architecture.
 
     Args:
         genotype: the architecture.
-        levels: rows to show, ascending; those from its least to its greatest level if not given.
+        levels: rows to show, ascending; None for the lowest to the highest level of its blocks.
     """
     levels = tuple(levels or shown_levels(genotype))
     boxes = _boxes(genotype, levels)
@@ -31,7 +31,7 @@ def lay_out(genotype: Genotype, levels: Sequence[int] | None = None) -> Layout:
 
 
 def shown_levels(*genotypes: Genotype) -> range:
-    """The levels from the least to the greatest that some architectures have."""
+    """Return the range from the lowest to the highest level of some architectures."""
     used = [block.level for genotype in genotypes for block in genotype.blocks]
     used += [block.level for genotype in genotypes for block in genotype.stem]
     return range(min(used), max(used) + 1)
@@ -43,7 +43,7 @@ def _boxes(genotype: Genotype, levels: Sequence[int]) -> tuple[Box, ...]:
     nodes = stem + [(block.level, block.kind, block.is_output) for block in genotype.blocks]
     boxes = []
     for node, (level, kind, is_output) in enumerate(nodes):
-        # mbconv has a scale of its own: its widest is a ninth of a bottleneck's.
+        # mbconv has its own scale: its widest block has a ninth of a bottleneck's channels.
         widest = BlockKind.MBCONV if kind == BlockKind.MBCONV else BlockKind.BOTTLENECK
         share = _SCALING.width(level, kind) / _SCALING.width(7, widest)
         boxes.append(
@@ -57,7 +57,7 @@ def _boxes(genotype: Genotype, levels: Sequence[int]) -> tuple[Box, ...]:
                 channels=_SCALING.width(level, kind),
                 x=COLUMN * (node + 0.5),
                 y=ROW * (levels.index(level) + 0.5),
-                width=BLOCK_WIDTH + 8 * (kind == BlockKind.RESIDUAL),  # a diamond has room at its middle only
+                width=BLOCK_WIDTH + 8 * (kind == BlockKind.RESIDUAL),  # a diamond has room for text only in its middle
                 height=SMALLEST_HEIGHT + (LARGEST_HEIGHT - SMALLEST_HEIGHT) * share**0.5,
             )
         )
@@ -65,7 +65,7 @@ def _boxes(genotype: Genotype, levels: Sequence[int]) -> tuple[Box, ...]:
 
 
 def _links(genotype: Genotype, boxes: Sequence[Box]) -> list[tuple[int, int, Role]]:
-    """Source, target and role of each connection, those of unbuilt blocks included."""
+    """Return source, target and role of each connection, those of unbuilt blocks included."""
     built = {node.node: node for node in built_graph(genotype).nodes}
     num_stem = len(genotype.stem)
     links = []

@@ -1,4 +1,4 @@
-"""The legend of a drawn architecture: only what the drawing shows."""
+"""Legend of a drawn architecture; it lists only what the drawing contains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spinenas.space.genotype import BlockKind
 def legend(
     layouts: Sequence[Layout], top: float, width: float, *, margin: float, compared: bool
 ) -> tuple[list[str], float]:
-    """Return the legend of what is there, in as many lines as it takes, and where the page ends."""
+    """Return the legend, in as many lines as it needs, and the bottom y of the page."""
     boxes = [box for layout in layouts for box in layout.boxes]
     wires = [wire for layout in layouts for wire in layout.wires]
     items = []

@@ -1,6 +1,6 @@
-"""Parts of a drawn architecture, as plain numbers: blocks, connections and the whole layout.
+"""Blocks, connections and layout of a drawn architecture, as plain numbers.
 
-Lengths are in user units, from the top left corner of the plot; y grows downwards, as in SVG.
+Lengths are in SVG user units from the top left corner of the plot; y grows downwards.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from spinenas.space.genotype import BlockKind
 
 COLUMN, ROW = 46.0, 76.0
-"""Distance of neighbouring columns and rows."""
+"""Distance between neighbouring columns and rows."""
 
 Points = tuple[tuple[float, float], ...]
 Floats = NDArray[np.float64]
 
 
 class Role(StrEnum):
-    """What a connection is: an input, a dangling block merged into an output, or one that is not built."""
+    """Role of a connection: input, dangling block merged into an output, or connection that is not built."""
 
     PARENT = "parent"
     MERGE = "merge"
@@ -29,7 +29,7 @@ class Role(StrEnum):
 
 
 class Direction(StrEnum):
-    """What happens to the feature map on its way."""
+    """Resampling on a connection: downsampling, upsampling or neither."""
 
     DOWN = "down"
     UP = "up"
@@ -38,15 +38,15 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A block as drawn.
+    """A drawn block.
 
     Attributes:
         node, level, kind, is_output: as in the genotype.
-        is_stem: whether it is a stem block.
+        is_stem: whether it belongs to the stem.
         is_built: whether it reaches an output.
-        channels: that it gives on at full width.
-        x, y: its centre.
-        width, height: of its shape; the height grows with the root of its channels.
+        channels: output channels at full width.
+        x, y: centre.
+        width, height: size of the shape; the height grows with the square root of the channels.
     """
 
     node: int
@@ -62,13 +62,13 @@ class Box:
     height: float
 
     def side(self, y: float) -> float:
-        """Half of the shape's width at a height y within it: a residual block is a diamond."""
+        """Return half the shape's width at height y; a residual block is a diamond."""
         if self.kind != BlockKind.RESIDUAL:
             return self.width / 2
         return self.width / 2 * (1 - abs(y - self.y) / (self.height / 2))
 
     def holds(self, points: Floats, margin: float) -> NDArray[np.bool_]:
-        """Which points (..., 2) are inside its shape, made larger by a margin or smaller by a negative one."""
+        """Return which points (..., 2) lie inside the shape, enlarged by a margin or shrunk by a negative one."""
         across, down = np.abs(points[..., 0] - self.x), np.abs(points[..., 1] - self.y)
         half_width, half_height = self.width / 2 + margin, self.height / 2 + margin
         if self.kind == BlockKind.RESIDUAL:
@@ -78,12 +78,12 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A connection as drawn.
+    """A drawn connection.
 
     Attributes:
         source, target: node numbers.
-        role, direction: what it is.
-        points: a start, then three points for each cubic Bezier piece.
+        role, direction: kind of connection.
+        points: start, then three control points for each cubic Bézier piece.
     """
 
     source: int
@@ -95,12 +95,12 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """An architecture as drawn.
+    """A drawn architecture.
 
     Attributes:
-        boxes: one for each node, in order.
-        wires: one for each connection, by target.
-        levels: its rows from the top.
+        boxes: one per node, in order.
+        wires: one per connection, by target.
+        levels: level of each row from the top.
     """
 
     boxes: tuple[Box, ...]
@@ -109,10 +109,10 @@ class Layout:
 
     @property
     def width(self) -> float:
-        """Of all columns."""
+        """Width of all columns."""
         return COLUMN * len(self.boxes)
 
     @property
     def height(self) -> float:
-        """Of all rows."""
+        """Height of all rows."""
         return ROW * len(self.levels)

@@ -1,7 +1,8 @@
-"""Routes the connections of a drawn architecture.
+"""Routes the connections of a drawn architecture as curves.
 
-A connection takes the cheapest of about a thousand curves: simple arcs, and ways along a lane between the rows. None
-of the published models' runs through a block; of random genotypes' one in two hundred does, mostly grazing a corner.
+Each connection takes the cheapest of about a thousand candidates: simple arcs, and paths along a lane between the rows.
+No connection of a published model runs through a block. Of random genotypes' connections one in two hundred does, and
+most of these only graze a corner.
 """
 
 from __future__ import annotations
@@ -16,23 +17,23 @@ from spinenas.results.pictures.architecture.parts import COLUMN, Box, Direction,
 from spinenas.space.genotype import BlockKind
 
 LABEL_WIDTH, LABEL_HEIGHT = 24.0, 15.0
-"""Room for the name of an output, above its block."""
+"""Room above a block for the name of an output."""
 
 _CLEARANCE = 4.0
 _STEP = 7.0
-"""How far apart, at most, the points are at which a candidate is looked at, as for its width."""
+"""Maximum horizontal distance of the points at which a candidate's cost is sampled."""
 _CELL = 3.0
-"""Side of the squares in which it is kept where curves run already."""
+"""Side of the grid squares that record where curves run already."""
 
 
 def wires(links: Sequence[tuple[int, int, Role]], boxes: Sequence[Box], height: float) -> tuple[Wire, ...]:
-    """Route every connection, short ones first: they have the least choice. What is not built comes last."""
+    """Route all connections. Short ones come first, as they have the least choice, and unbuilt ones last."""
     starts = _ports(links, boxes, of_source=True)
     ends = _ports(links, boxes, of_source=False)
     order = sorted(links, key=lambda link: (link[2] == Role.GHOST, link[1] - link[0], link[1], link[0]))
     routed: dict[tuple[int, int], Points] = {}
     taken = np.zeros((int(COLUMN * len(boxes) / _CELL) + 1, int(height / _CELL) + 1), dtype=bool)
-    for x, y in ends.values():  # heads are to be seen
+    for x, y in ends.values():  # keeps arrow heads visible
         left, right, top, bottom = (int(value / _CELL) for value in (x - 9, x, y - 4, y + 4))
         taken[left : right + 1, top : bottom + 1] = True
     for source, target, _ in order:
@@ -53,7 +54,10 @@ def wires(links: Sequence[tuple[int, int, Role]], boxes: Sequence[Box], height: 
 def _ports(
     links: Sequence[tuple[int, int, Role]], boxes: Sequence[Box], *, of_source: bool
 ) -> dict[tuple[int, int], tuple[float, float]]:
-    """Where each connection leaves its source or meets its target: spread over a side, in the order of the far ends."""
+    """Return where each connection leaves its source or meets its target.
+
+    The ports of a block are spread over one side, in the order of their far ends.
+    """
     ports = {}
     for box in boxes:
         mine = [(source, target) for source, target, _ in links if (source if of_source else target) == box.node]
@@ -64,8 +68,8 @@ def _ports(
 
         mine.sort(key=lambda link: (slope(link), link))
         level_links = [place for place, link in enumerate(mine) if slope(link) == 0] or range(len(mine))
-        middle = sum(level_links) / max(1, len(level_links))  # what goes straight on has the middle
-        room = box.height * (0.2 if box.kind == BlockKind.RESIDUAL else 0.36)  # a diamond's side is a corner
+        middle = sum(level_links) / max(1, len(level_links))  # a level connection takes the middle
+        room = box.height * (0.2 if box.kind == BlockKind.RESIDUAL else 0.36)  # a diamond has a corner on this side
         gap = min(11.0 if of_source else 16.0, room / max(1.0, middle, len(mine) - 1 - middle))
         for place, link in enumerate(mine):
             y = box.y + gap * (place - middle)
@@ -81,21 +85,21 @@ def _route(
     taken: NDArray[np.bool_],
     height: float,
 ) -> tuple[Points, Floats]:
-    """Return the cheapest candidate as control points, and as samples."""
+    """Return the cheapest candidate as control points and as sampled points."""
     across = max(24, int((end[0] - start[0]) / _STEP))
     pools = [(_arcs(start, end), [across]), (_lanes(start, end, height), [16, across // 2, 16])]
     found = []
     for controls, counts in pools:
         curves = sampled(controls, counts)
         cost = _cost(curves, ends, boxes, taken, height)
-        best = int(np.argmin(np.round(cost, 3)))  # rounded: the same choice on every processor
+        best = int(np.argmin(np.round(cost, 3)))  # rounding gives the same choice on every processor
         found.append((float(cost[best]), controls[best], curves[best]))
     _, points, curve = min(found, key=lambda item: round(item[0], 3))
     return tuple((float(x), float(y)) for x, y in points), curve
 
 
 def _arcs(start: tuple[float, float], end: tuple[float, float]) -> Floats:
-    """Single cubics, (n, 4, 2): leaving and arriving level, or along the straight line, and bent from there."""
+    """Return single cubics, (n, 4, 2): horizontal at both ends or along the straight line, then bent."""
     (x0, y0), (x1, y1) = start, end
     width, height = x1 - x0, y1 - y0
     bends = [0.0, *(sign * bend for bend in (14, 30, 50, 75, 105, 150) for sign in (1, -1))]
@@ -109,7 +113,7 @@ def _arcs(start: tuple[float, float], end: tuple[float, float]) -> Floats:
 
 
 def _lanes(start: tuple[float, float], end: tuple[float, float], height: float) -> Floats:
-    """Ways along a lane, (n, 10, 2): a bend into it, a straight piece, and a bend out of it."""
+    """Return paths along a lane, (n, 10, 2): a bend into it, a straight piece, and a bend out of it."""
     (x0, y0), (x1, y1) = start, end
     found = []
     for lane, first, second in product(np.arange(4.0, height, 8.0), (0.3, 0.7, 1.5), (0.3, 0.7, 1.5)):
@@ -136,7 +140,7 @@ def _lanes(start: tuple[float, float], end: tuple[float, float], height: float) 
 
 
 def sampled(controls: Floats, counts: Sequence[int]) -> Floats:
-    """Points on curves, (n, 1 + 3 pieces, 2) to (n, sum of counts, 2), closer together at both ends of a piece."""
+    """Sample curves, (n, 1 + 3 pieces, 2) to (n, sum of counts, 2), more densely at both ends of each piece."""
     pieces = []
     for piece, count in enumerate(counts):
         t = ((1 - np.cos(np.linspace(0.0, np.pi, count))) / 2)[None, :, None]
@@ -146,7 +150,7 @@ def sampled(controls: Floats, counts: Sequence[int]) -> Floats:
 
 
 def _cells(points: Floats, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Column and row of the square that each point is in."""
+    """Return column and row of each point's grid square."""
     cells = (points / _CELL).astype(np.intp)
     return np.clip(cells[..., 0], 0, shape[0] - 1), np.clip(cells[..., 1], 0, shape[1] - 1)
 
@@ -154,7 +158,7 @@ def _cells(points: Floats, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], ND
 def _cost(
     curves: Floats, ends: tuple[Box, Box], boxes: Sequence[Box], taken: NDArray[np.bool_], height: float
 ) -> Floats:
-    """What each candidate costs: blocks it runs through above all, then other curves, then length and bending."""
+    """Return the cost of each candidate: above all blocks that it crosses, then other curves, length and bends."""
     x, y = curves[..., 0], curves[..., 1]
     steps = np.diff(curves, axis=1)
     lengths = np.hypot(steps[..., 0], steps[..., 1])
@@ -162,8 +166,8 @@ def _cost(
     cost: Floats = lengths.sum(axis=1) + 22.0 * turns.sum(axis=1) ** 1.5 + 120.0 * turns.max(axis=1)
     cost += 60.0 * np.maximum(0.0, -steps[..., 0]).sum(axis=1)  # back to the left
     cost += 400.0 * ((y < 3) | (y > height - 3)).sum(axis=1)  # off the plot
-    share = np.pad(lengths, ((0, 0), (0, 1)))  # the length that a point stands for
-    for box in boxes[ends[0].node : ends[1].node + 1]:  # no curve goes far beyond its ends
+    share = np.pad(lengths, ((0, 0), (0, 1)))  # curve length that each point represents
+    for box in boxes[ends[0].node : ends[1].node + 1]:  # curves stay between their ends
         inside = box.holds(curves, -1.0 if box in ends else _CLEARANCE)
         cost += 500.0 * inside.any(axis=1) + 40.0 * (inside * share).sum(axis=1)
         if box.is_output:

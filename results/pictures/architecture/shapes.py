@@ -1,4 +1,4 @@
-"""Blocks and connections of a drawn architecture as SVG elements, and the colours and style rules that they need."""
+"""SVG elements for the blocks and connections of a drawn architecture, with their colours and style rules."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ STYLE = style_sheet(_RULES, _COLOURS)
 
 
 def wire_elements(wire: Wire, is_common: bool) -> tuple[str, str]:
-    """A connection's line and its head; up-sampling has an open one, and what is not built has none."""
+    """Return a connection's line and head. Upsampling has an open head, and an unbuilt connection has none."""
     classes = f"edge {wire.direction} {wire.role}" + " common" * is_common
     ends = f'data-from="{wire.source}" data-to="{wire.target}"'
     if wire.role == Role.GHOST:
@@ -73,29 +73,29 @@ def wire_elements(wire: Wire, is_common: bool) -> tuple[str, str]:
     (x2, y2), (x, y) = wire.points[-2:]
     length = ((x - x2) ** 2 + (y - y2) ** 2) ** 0.5 or 1.0
     across, down = (x - x2) / length, (y - y2) / length
-    path = _path((*wire.points[:-1], (x - 7 * across, y - 7 * down)))  # the line ends where the head begins
-    # Below it a broad one in the paper's colour: of two that cross, one is seen to be on top.
+    path = _path((*wire.points[:-1], (x - 7 * across, y - 7 * down)))  # the line ends at the base of the head
+    # A wide line in the paper's colour below it shows which of two crossing lines is on top.
     casing = "" if is_common else f'<path class="casing" d="{path}"/>'
     head = f'<path class="head {wire.direction}{" common" * is_common}" d="{arrow_head(x, y, across, down)}"/>'
     return f'{casing}<path class="{classes}" {ends} d="{path}"/>', head
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
-    """A start and cubic pieces, as SVG has them."""
+    """Return a start and cubic pieces as an SVG path."""
     words = [f"{short(x)} {short(y)}" for x, y in points]
     return f"M{words[0]}" + "".join(f"C{' '.join(words[i : i + 3])}" for i in range(1, len(words), 3))
 
 
 def arrow_head(x: float, y: float, across: float, down: float) -> str:
-    """An arrow's head with its tip at a point, by the direction it has there."""
-    x, y = x - across, y - down  # room for its border
+    """Return the path of an arrow head with its tip at (x, y), pointing along (across, down)."""
+    x, y = x - across, y - down  # room for the border
     back_x, back_y = x - 8 * across, y - 8 * down
     points = ((x, y), (back_x - 4 * down, back_y + 4 * across), (back_x + 4 * down, back_y - 4 * across))
     return "M" + "L".join(f"{short(a)} {short(b)}" for a, b in points) + "Z"
 
 
 def block_elements(box: Box) -> list[str]:
-    """A block with its number, and its name if it is an output."""
+    """Return a block with its number, and its name if it is an output."""
     ghost = "" if box.is_built else " ghost"
     output = " output" if box.is_output else ""
     found = [
@@ -111,7 +111,7 @@ def block_elements(box: Box) -> list[str]:
 
 
 def block_shape(kind: BlockKind, x: float, y: float, width: float, height: float, classes: str) -> str:
-    """Bottleneck: rectangle; residual: diamond; mbconv: rounded."""
+    """Return the shape of a block: rectangle (bottleneck), diamond (residual) or rounded rectangle (mbconv)."""
     classes = f'class="shape {kind}{classes}"'
     if kind == BlockKind.RESIDUAL:
         half, rise = short(width / 2), short(height / 2)
@@ -124,6 +124,6 @@ def block_shape(kind: BlockKind, x: float, y: float, width: float, height: float
 
 
 def sample_wire(classes: str, direction: Direction | None) -> str:
-    """A short connection for the legend."""
+    """Return a short connection for the legend."""
     head = f'<path class="head {direction}" d="{arrow_head(34, 0, 1.0, 0.0)}"/>' if direction else ""
     return f'<path class="edge {classes}" d="M2 0H{27 if direction else 34}"/>{head}'

@@ -1,4 +1,4 @@
-"""Small charts as SVG text."""
+"""Charts as SVG text: dots, lines, bands, bars, whiskers and rules on two axes."""
 
 from spinenas.results.pictures.charts.axes import Axis
 from spinenas.results.pictures.charts.chart import Chart, chart

@@ -1,4 +1,4 @@
-"""Axes: their range, ticks and labels, and the scale from values to lengths."""
+"""Axes of a chart: range, ticks, labels, and the scale from values to lengths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spinenas.results.pictures.charts.style import TEXT_SIZE, WIDTH, room_for, t
 from spinenas.results.pictures.svg import cut, short
 
 _LARGEST = 1e300
-"""Beyond it a difference of two values may be no number any more."""
+"""Larger values are clipped, because their difference could overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +18,11 @@ class Axis:
     """One axis.
 
     Attributes:
-        label: what it shows, with its unit.
-        include: values that are shown whatever the data; there is no room beyond them.
-        whole: whether there is nothing between whole numbers.
-        categories: names of the values 0, 1, 2, ...; on the y axis the first is on top; on the x axis
-            they are short.
+        label: quantity and unit.
+        include: values that the axis always covers; no margin is added beyond them.
+        whole: whether only whole numbers get ticks.
+        categories: names of the values 0, 1, 2, ...; the y axis has the first on top, the x axis needs short
+            ones.
     """
 
     label: str
@@ -33,11 +33,11 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A straight line from values to lengths.
+    """Linear map from values to lengths.
 
     Attributes:
-        low, high: the smallest and largest value shown, apart.
-        start, end: where they stand; an axis that grows upwards has its end above.
+        low, high: smallest and largest value shown; they differ.
+        start, end: their positions; an axis that grows upwards has start > end.
     """
 
     low: float
@@ -46,13 +46,13 @@ class Scale:
     end: float
 
     def at(self, value: float) -> float:
-        """Where a value stands; one that is not shown, at the end it lies beyond."""
+        """Return the position of a value; values outside the range are clipped to its ends."""
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)
 
 
 def bounds(values: Iterable[float], include: Sequence[float] = ()) -> tuple[float, float]:
-    """Return the ends of an axis for some values: a little room beyond them, none beyond those to include."""
+    """Return the range of an axis for some values, with a small margin except at values to include."""
     known = [min(max(value, -_LARGEST), _LARGEST) for value in (*values, *include) if not math.isnan(value)]
     low, high = min(known, default=0.0), max(known, default=1.0)
     if high - low <= 1e-12 * max(abs(low), abs(high)):
@@ -63,10 +63,10 @@ def bounds(values: Iterable[float], include: Sequence[float] = ()) -> tuple[floa
 
 
 def ticks(low: float, high: float, most: int, *, whole: bool = False) -> list[float]:
-    """Return round values between the ends of an axis, about as many as asked for and no more than that.
+    """Return round values between the ends of an axis, at most about as many as asked for.
 
     Args:
-        whole: whether there is nothing between whole numbers.
+        whole: whether only whole numbers are allowed.
     """
     raw = (high - low) / max(most, 1)
     power = 10.0 ** math.floor(math.log10(raw))
@@ -78,7 +78,7 @@ def ticks(low: float, high: float, most: int, *, whole: bool = False) -> list[fl
 
 
 def tick_labels(values: Sequence[float]) -> list[str]:
-    """Return values of one axis as text, all with as many decimals as their distance needs."""
+    """Return the ticks of one axis as text, all with as many decimals as their distance needs."""
     if not values:
         return []
     step = values[1] - values[0] if len(values) > 1 else abs(values[0]) or 1.0
@@ -97,7 +97,7 @@ def axis_range(axis: Axis, values: Iterable[float]) -> tuple[float, float]:
 
 
 def x_axis_elements(x: Axis, across: Scale, bottom: float) -> list[str]:
-    """The axis with its numbers or categories, as many as there is room for."""
+    """Return the x axis with as many numbers or categories as fit."""
     room = across.end - across.start
     if x.categories:
         values = [float(index) for index in range(len(x.categories))]
@@ -115,6 +115,6 @@ def x_axis_elements(x: Axis, across: Scale, bottom: float) -> list[str]:
     found = [f'<path class="axis" d="{line}"/>']
     for value, name in zip(values, names, strict=True):
         half = room_for(name) / 2
-        place = min(across.at(value), WIDTH - 2 - half)  # the last one stays on the page
+        place = min(across.at(value), WIDTH - 2 - half)  # keeps the last label on the page
         found.append(text_element(place, bottom + 18, name, "middle"))
     return found

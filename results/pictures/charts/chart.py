@@ -1,9 +1,9 @@
-"""Small charts as SVG text: dots, lines, bands, bars and whiskers on two axes; it knows nothing of files or of runs.
+"""Assembles a chart as SVG text from marks and two axes.
 
-A chart is made for a width of 440 units and is read at 330 pixels, on a phone, as well as at 600: its text is large,
-its legend takes as many lines as it needs above the plot, and long names are cut in the middle. However many points are
-given, a bounded number is drawn. A viewer's dark mode changes the colours; every text is escaped. The same data give
-the same bytes.
+A chart is 440 units wide and stays readable at 330 pixels, on a phone, as well as at 600. Text is large, the legend
+takes as many lines as it needs above the plot, and long names lose their middle. The number of drawn elements is
+bounded, however many points are given. Colours follow the viewer's dark mode, and all text is escaped. The same data
+give the same bytes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Chart:
     """A finished chart.
 
     Attributes:
-        title, description: what it is, and what it shows in plain words.
-        elements: its SVG, without the document.
-        height: in user units; the width is WIDTH.
+        title, description: heading, and what the chart shows in words.
+        elements: SVG elements without the enclosing document.
+        height: height in user units; the width is WIDTH.
     """
 
     title: str
@@ -38,7 +38,7 @@ class Chart:
     height: float
 
     def svg(self, *, styled: bool = True) -> str:
-        """Return it as a document or, with `styled` False, for a page that has STYLE."""
+        """Return an SVG document; with `styled` False, one for a page that contains STYLE."""
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {short(WIDTH)} {short(self.height)}" '
             f'width="{short(WIDTH)}" height="{short(self.height)}" role="img">\n'
@@ -49,11 +49,11 @@ class Chart:
 
 
 def chart(marks: Sequence[Mark], x: Axis, y: Axis, *, title: str, description: str) -> Chart:
-    """Return a chart of some marks, the first one lowest.
+    """Return a chart of some marks; later marks cover earlier ones.
 
     Args:
-        marks: in units of the axes; a category is a value, half a unit wide on either side.
-        x, y: axes; categories on the y axis set the height of the plot.
+        marks: marks in units of the axes; category i reaches from i - 0.5 to i + 0.5.
+        x, y: axes; the number of categories on the y axis sets the plot's height.
     """
     points = [point for mark in marks for point in extent(mark)]
     y_low, y_high = axis_range(y, (value for _, value in points))

@@ -1,4 +1,4 @@
-"""Reduces data before it is drawn: fewer dots, shorter lines, bins and quantiles."""
+"""Reduces data before drawing: thinned dots and lines, bins and quantiles."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Sequence
 Point = tuple[float, float]
 
 MOST_DOTS = 2000
-"""Dots of one series; more say no more on a chart of this size."""
+"""Maximum number of dots per series; more are not visible at this size."""
 
 
 def thinned_dots(points: Sequence[Point], cell: Point) -> list[Point]:
-    """Return at most MOST_DOTS of some points, those left out next to one that stays.
+    """Return at most MOST_DOTS points; each point left out lies near a kept one.
 
     Args:
-        cell: width and height within which two points look like one; doubled until few enough are left.
+        cell: width and height within which points look like one; doubled until few enough are left.
     """
     width, height = cell
-    # In an order that has nothing to do with theirs: of a series in time the first of each cell would stand in columns.
+    # In pseudo-random order: the first point of each cell in a time series would make visible columns.
     kept = [points[index] for index in sorted(range(len(points)), key=lambda index: index * 2654435761 % 2**32)]
     while True:
         kept = list({(x // width, y // height): (x, y) for x, y in kept}.values())
@@ -28,7 +28,7 @@ def thinned_dots(points: Sequence[Point], cell: Point) -> list[Point]:
 
 
 def thinned_line(points: Sequence[Point], width: float) -> list[Point]:
-    """Return the points that a line needs: of each strip of this width the first, lowest, highest and last one."""
+    """Return the first, lowest, highest and last point of each strip of this width."""
     strips: dict[float, list[Point]] = {}
     for point in points:
         strips.setdefault(point[0] // width, []).append(point)
@@ -44,7 +44,7 @@ def bins(values: Sequence[float], low: float, high: float, count: int) -> list[t
     """Return (start, end, number of values) of bins of equal width from low to high."""
     numbers = [0] * count
     for value in values:
-        # Halved first: the difference of two numbers may be none any more.
+        # Halved first, because the difference of two large numbers could overflow.
         share = (value / 2 - low / 2) / (high / 2 - low / 2)
         numbers[min(int(share * count), count - 1)] += 1
     edges = [low * (1 - index / count) + high * (index / count) for index in range(count + 1)]

@@ -1,4 +1,4 @@
-"""What names the marks of a chart: its legend, and the names of its rules."""
+"""Legend of a chart, and names of its rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spinenas.results.pictures.svg import cut
 
 
 def legend(marks: Sequence[Mark], top: float) -> tuple[list[str], float]:
-    """Return one entry for each name, in as many lines as they take, and where they end."""
+    """Return one entry per name, in as many lines as needed, and the bottom y."""
     found: list[str] = []
     x, y = MARGIN, top
     seen = set()
@@ -31,7 +31,7 @@ def legend(marks: Sequence[Mark], top: float) -> tuple[list[str], float]:
 
 
 def _sample(mark: Mark, x: float, y: float) -> str:
-    """What a mark looks like, 18 wide."""
+    """Return a sample of a mark, 18 units wide."""
     across, down = Scale(0, 1, x, x + 18), Scale(0, 1, y + 5, y - 5)
     match mark:
         case Dots():
@@ -49,15 +49,15 @@ def _sample(mark: Mark, x: float, y: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RuleElements:
-    """Lines as (x, where they start) and their names, none over another."""
+    """Rules as (x, top y), and their names, which do not overlap."""
 
     lines: list[Point]
     names: list[str]
 
 
 def rule_elements(rules: Sequence[Rule], across: Scale, top: float) -> tuple[RuleElements, float]:
-    """Return the rules, their names in as many lines as it takes, and where these end."""
-    rows: list[float] = []  # where the last name of each row ends
+    """Return the rules, with names in as many lines as needed, and the bottom y of the names."""
+    rows: list[float] = []  # right end of the last name in each row
     placed = []
     for rule in sorted(rules, key=lambda rule: rule.x):
         name = cut(rule.name, 160, TEXT_SIZE)

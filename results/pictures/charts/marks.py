@@ -1,4 +1,4 @@
-"""Marks of a chart: dots, lines, bands, bars, whiskers and rules, in the units of its axes, and their SVG."""
+"""Marks of a chart in units of its axes, and their SVG: dots, lines, bands, bars, whiskers and rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spinenas.results.pictures.svg import short
 
 @dataclass(frozen=True, slots=True)
 class Dots:
-    """Points, as full dots, small faint ones, or rings. A name of "" is in no legend, here and below."""
+    """Points as full dots, small faint dots, or rings. For all marks, an empty name means no legend entry."""
 
     name: str
     points: Sequence[Point]
@@ -24,7 +24,7 @@ class Dots:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Points connected in their order; `stepped` keeps each value until the next one."""
+    """Points connected in order; `stepped` keeps each value until the next point."""
 
     name: str
     points: Sequence[Point]
@@ -35,7 +35,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """What lies between two values, by x: (x, low, high)."""
+    """Area between two curves: (x, low, high)."""
 
     name: str
     points: Sequence[tuple[float, float, float]]
@@ -53,7 +53,7 @@ class Bars:
 
 @dataclass(frozen=True, slots=True)
 class Whiskers:
-    """Straight pieces (x0, y0, x1, y1), such as intervals."""
+    """Straight segments (x0, y0, x1, y1), such as intervals."""
 
     name: str
     pieces: Sequence[tuple[float, float, float, float]]
@@ -62,7 +62,7 @@ class Whiskers:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A value on the x axis with its name above the plot."""
+    """Vertical line at an x value, with its name above the plot."""
 
     name: str
     x: float
@@ -72,14 +72,14 @@ Mark = Dots | Line | Band | Bars | Whiskers | Rule
 
 
 def histogram(name: str, values: Sequence[float], low: float, high: float, count: int, colour: Colour) -> Bars:
-    """Return bars of how many values lie in each of some bins of equal width."""
+    """Return the histogram of some values in bins of equal width."""
     return Bars(name, [(start, 0.0, end, number) for start, end, number in bins(values, low, high, count)], colour)
 
 
 def box(values: Sequence[float], at: float, colour: Colour = "first") -> list[Mark]:
-    """Return the quartiles of values as a box, from the lowest to the highest as a line, on a category of the y axis.
+    """Return a box plot on a category of the y axis: quartiles as a box, lowest to highest value as a line.
 
-    Up to eight values are dots: there are no quartiles of so few.
+    Up to eight values are shown as dots, since they are too few for quartiles.
     """
     ascending = sorted(values)
     if len(ascending) <= 8:
@@ -93,12 +93,12 @@ def box(values: Sequence[float], at: float, colour: Colour = "first") -> list[Ma
 
 
 def dots_on_line(name: str, points: Sequence[Point], colour: Colour, *, dashed: bool = False) -> list[Mark]:
-    """Return few points and a line through them, under one name."""
+    """Return points and a line through them, under one name."""
     return [Line(name, points, colour, dashed=dashed), Dots("", points, colour)]
 
 
 def extent(mark: Mark) -> Iterable[Point]:
-    """Points that the axes have to hold."""
+    """Return points that the axes must cover."""
     match mark:
         case Dots() | Line():
             return mark.points

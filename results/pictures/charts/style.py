@@ -1,4 +1,4 @@
-"""Sizes, colours and style rules that all charts share, and text in their font."""
+"""Sizes, colours, style rules and text elements of all charts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 from spinenas.results.pictures.svg import escaped, short, style_sheet, text_width
 
 WIDTH = 440.0
-"""Of every chart, in user units."""
+"""Width of every chart in user units."""
 
 MARGIN, TEXT_SIZE, TITLE_SIZE = 10.0, 12.5, 16.5
 LINE_HEIGHT = 17.0
@@ -15,7 +15,7 @@ LINE_HEIGHT = 17.0
 Colour = Literal["first", "second", "third", "fourth", "quiet"]
 
 COLOURS: tuple[Colour, ...] = ("first", "second", "third", "fourth")
-"""Of series, in the order in which they are used; told apart by the colour-blind, and in both modes."""
+"""Colours of series in order of use, distinct for colour-blind readers in light and dark mode."""
 
 _PAINT = {
     # light, dark
@@ -54,11 +54,11 @@ _RULES = """
 )
 
 STYLE = style_sheet(_RULES, _PAINT)
-"""The rules that charts need; a page with several has them once."""
+"""Style rules of all charts; a page with several charts contains them once."""
 
 
 def room_for(text: str) -> float:
-    """Width of a text, on the safe side: digits, of which axes are full, are wide in some fonts."""
+    """Return a safe estimate of the width of a text; digits are wide in some fonts."""
     return 1.2 * text_width(text, TEXT_SIZE)
 
 
