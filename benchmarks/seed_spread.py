@@ -23,7 +23,7 @@ import numpy as np
 from spinenas.proxy_task.config import TaskConfig
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.results.record import Failure
-from spinenas.results.stats.intraclass import intraclass_correlation
+from spinenas.results.stats.intraclass_correlation import intraclass_correlation
 from spinenas.search.config.presets import preset
 from spinenas.search.run.driver import trial_seed
 from spinenas.search.run.run import Run

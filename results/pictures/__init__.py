@@ -1,1 +1,1 @@
-"""Drawings of architectures and charts, as SVG or PNG."""
+"""Drawings of architectures, and charts, as SVG or PNG."""

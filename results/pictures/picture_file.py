@@ -1,4 +1,4 @@
-"""Writing a drawing as a file, SVG or PNG; knows nothing of what is drawn."""
+"""Writes SVG text as an SVG or PNG file."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from spinenas.results.storage.atomic_write import write_bytes_atomically
 from spinenas.space.errors import UserError
 
 PNG_WIDTH_PIXELS = 2400
-"""Enough for a page in print: 300 dots per inch at 20 cm."""
+"""300 dots per inch at 20 cm, enough for print."""
 
 
 def check_picture_path(path: Path, *, force: bool = False) -> None:
-    """Raise UserError if a picture cannot be asked for at this path."""
+    """Raise UserError for a path with another suffix, or an existing file that may not be replaced."""
     if path.suffix.lower() not in (".svg", ".png"):
-        raise UserError(f"{path} is no picture's name; end it in .svg or .png")
+        raise UserError(f"{path} is not the name of a picture; end it in .svg or .png")
     if path.exists() and not force:
         raise UserError(f"{path} exists already; choose another file, or force its replacement")
 
 
 def write_picture(svg: str, path: Path, *, force: bool = False) -> None:
-    """Write SVG text to FILE.svg, or as pixels to FILE.png, whole or not at all. Raises UserError."""
+    """Write SVG text atomically, as FILE.svg or rendered as FILE.png. Raises UserError."""
     check_picture_path(path, force=force)
     data = svg.encode() if path.suffix.lower() == ".svg" else png_bytes(svg)
     try:
@@ -34,7 +34,7 @@ def write_picture(svg: str, path: Path, *, force: bool = False) -> None:
 
 
 def png_bytes(svg: str, width_pixels: int = PNG_WIDTH_PIXELS) -> bytes:
-    """Return a drawing as PNG in its light colours. Raises UserError where resvg is not installed."""
+    """Render SVG as PNG in light colours. Raises UserError if resvg is not installed."""
     try:
         import resvg_py
     except ImportError as error:
@@ -43,7 +43,7 @@ def png_bytes(svg: str, width_pixels: int = PNG_WIDTH_PIXELS) -> bytes:
         ) from error
     from PIL import ImageFont
 
-    # Pillow's own font, so that a PNG is the same on every machine and has text on one without fonts.
+    # Pillow's own font gives the same PNG on every machine, even on one without fonts.
     font = ImageFont.load_default(10)
     assert isinstance(font, ImageFont.FreeTypeFont)
     assert isinstance(font.path, io.BytesIO)

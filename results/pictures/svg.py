@@ -1,4 +1,4 @@
-"""Text and numbers in SVG, and rules in two sets of colours; knows nothing of what is drawn."""
+"""Text, numbers and style sheets for SVG."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from xml.sax.saxutils import escape
 
 
 def escaped(text: str) -> str:
-    """Text for XML, characters that it cannot hold replaced."""
+    """Escape text for XML, and replace characters that XML does not allow."""
     return escape(re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text))
 
 
 def text_width(text: str, size: float) -> float:
-    """About the width of a line in user units; on the safe side, as the viewer's font is not known."""
+    """Return a safe estimate of a line's width in user units; the viewer's font is unknown."""
     return 0.53 * size * len(text)
 
 
 def cut(text: str, room: float, size: float) -> str:
-    """Return a line of text without its middle if there is no room for all of it."""
+    """Return a line of text, without its middle if it does not fit."""
     most = max(8, int(room / text_width("n", size)))
     if len(text) <= most:
         return text
@@ -26,16 +26,16 @@ def cut(text: str, room: float, size: float) -> str:
 
 
 def short(value: float) -> str:
-    """A length in a tenth of a unit, as short as it goes."""
+    """Format a length to a tenth of a unit, as short as possible."""
     return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0")
 
 
 def style_sheet(rules: str, colours: Mapping[str, tuple[str, str]]) -> str:
-    """Return rules in light colours and, where the viewer is dark, in dark ones.
+    """Return style rules with light colours, and dark ones for viewers in dark mode.
 
     Args:
-        rules: one rule a line, in which @name stands for a colour.
-        colours: light and dark, by name.
+        rules: one rule per line; @name stands for a colour.
+        colours: (light, dark) by name.
     """
     light, dark = ({name: pair[place] for name, pair in colours.items()} for place in (0, 1))
     dark_rules = "\n".join(rule for rule in rules.strip().splitlines() if "@" in rule)

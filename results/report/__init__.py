@@ -1,1 +1,1 @@
-"""The report of a run: facts, figures, the page, and several runs compared on one page."""
+"""Report of a run as one page: facts, charts, templates, and the comparison of several runs."""

@@ -55,3 +55,13 @@ def pooled_spread(groups: Iterable[Sequence[float]]) -> Spread | None:
         return None
     squares = sum((len(group) - 1) * statistics.variance(group) for group in replicated)
     return Spread(math.sqrt(squares / freedom), freedom)
+
+
+def share_interval(count: int, of: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Clopper and Pearson, Biometrika 26, 1934); all there is for none of none."""
+    from scipy import stats  # a second to load, and the leaderboard does not need it
+
+    if of == 0:
+        return 0.0, 1.0
+    interval = stats.binomtest(count, of).proportion_ci(method="exact")
+    return float(interval.low), float(interval.high)

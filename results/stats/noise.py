@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import integrate, stats
 
-from spinenas.results.stats.intraclass import IntraclassCorrelation, intraclass_correlation
+from spinenas.results.stats.intraclass_correlation import IntraclassCorrelation, intraclass_correlation
 from spinenas.space.errors import UserError
 from spinenas.space.random_streams import generator
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -87,16 +88,25 @@ def _with_interval(
     first: NDArray[np.float64],
     second: NDArray[np.float64],
 ) -> Interval:
-    """The figure, and its bootstrap over architectures; a pair of one with itself is a tie, which does not count."""
+    """The figure and its percentile bootstrap over architectures.
+
+    An architecture drawn twice is a tie with itself. A resample in which one side is constant has no correlation, and
+    is left out.
+    """
     value = measure(first, second) if np.ptp(first) and np.ptp(second) else np.nan
     if np.isnan(value):
         return Interval(None, None, None)
     if len(first) < 5:
         return Interval(value, None, None)
-    rng = generator(0, "ranks")
-    found = []
-    for _ in range(RESAMPLES):
-        rows = rng.integers(len(first), size=len(first))
-        found.append(measure(first[rows], second[rows]))
-    lower, upper = np.nanquantile(found, [0.025, 0.975])
+    with warnings.catch_warnings(action="ignore", category=stats.DegenerateDataWarning):  # resamples without a figure
+        found = stats.bootstrap(
+            (first, second),
+            measure,
+            paired=True,
+            vectorized=False,
+            n_resamples=RESAMPLES,
+            method="percentile",
+            rng=generator(0, "ranks"),
+        )
+    lower, upper = np.nanquantile(found.bootstrap_distribution, [0.025, 0.975])
     return Interval(value, float(lower), float(upper))

@@ -90,7 +90,7 @@ def bench_controllers(
 
     Nothing is trained. A comparison that was stopped goes on when it is given again.
     """
-    from spinenas.results.pictures.plots import controller_plot
+    from spinenas.results.pictures.study_charts import controller_plot
     from spinenas.search.controller_bench.comparison import (
         COMPARED,
         by_family,

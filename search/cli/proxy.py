@@ -186,7 +186,7 @@ def halving(study: Path, plot: Path | None, force: bool, format: str | None) -> 
     Replayed on the curves of a study with AP after each epoch (--set task.eval.every_epochs=1), or of a table of
     trainings, in 200 random orders. A search stops early by --set halving.rungs=[2,4] --set halving.reduction=3.
     """
-    from spinenas.results.pictures.plots import halving_plot
+    from spinenas.results.pictures.study_charts import halving_plot
     from spinenas.search.studies.fidelities import halving_options
     from spinenas.search.studies.measured_curves import measured_curves
 

@@ -38,23 +38,23 @@ def report(
     loads itself again in the browser; it may be begun before or after the search, and ends with it. The report in
     the run's own folder is replaced without --force.
     """
-    from spinenas.search.outputs import report as report_run
+    from spinenas.search.outputs import report_files
 
     if every is not None and not watch:
         raise click.UsageError("--every is how often --watch looks; give both")
     if watch and figures is not None:
         raise click.UsageError("--figures are of a run as it is, and --watch goes on; give one of them")
     page = out or run / "report.html"
-    report_run.check_out(page, force=force or out is None)
+    report_files.check_out(page, force=force or out is None)
     if figures is not None:
-        written = report_run.write_figures(run, figures, format=figure_format, control=control, force=force)
+        written = report_files.write_figures(run, figures, format=figure_format, control=control, force=force)
         click.echo(f"wrote {len(written)} figures to {figures}", err=True)
     if watch:
         click.echo(f"the page is {page}, current every {every or 10:g} s until the search is over", err=True)
         with watched(lambda: f"the page is {page} as it was"):
-            report_run.watch_report(run, page, control=control, every_seconds=every or 10.0)
+            report_files.watch_report(run, page, control=control, every_seconds=every or 10.0)
     else:
-        report_run.write_report(run, page, control=control)
+        report_files.write_report(run, page, control=control)
     click.echo(f"wrote {page}", err=True)
 
 
@@ -68,8 +68,9 @@ def compare(runs: tuple[Path, ...], out: Path, force: bool) -> None:
     Runs of different tasks are shown apart: their figures mean different things.
     """
     from spinenas.results.report.comparison import compare_page
-    from spinenas.search.outputs import report as report_run
+    from spinenas.search.outputs import report_files
+    from spinenas.search.outputs.run_facts import read_facts
 
-    report_run.check_out(out, force=force)
-    report_run.write_page(out, compare_page([report_run.read_facts(run) for run in runs]))
+    report_files.check_out(out, force=force)
+    report_files.write_page(out, compare_page([read_facts(run) for run in runs]))
     click.echo(f"wrote {out}", err=True)

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from spinenas.results.stats.intervals import Spread, pooled_spread
-from spinenas.results.stats.intraclass import share_interval
+from spinenas.results.stats.intervals import Spread, pooled_spread, share_interval
 from spinenas.results.stats.rank_correlation import kendall
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.run.run import Run

@@ -27,6 +27,19 @@ def test_every_package_is_typed_and_has_an_init() -> None:
             assert (path.parent / "__init__.py").is_file()
 
 
+def test_every_data_file_of_a_package_is_declared() -> None:
+    declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    covered = {
+        path
+        for package, patterns in declared.items()
+        for folder in (FOLDERS if package == "*" else [package.removeprefix("spinenas.").replace(".", "/")])
+        for pattern in patterns
+        for path in (REPOSITORY / folder).glob(pattern)
+    }
+    files = {path for folder in FOLDERS for path in (REPOSITORY / folder).rglob("*") if path.is_file()}
+    assert {path for path in files if path.suffix not in (".py", ".pyc")} == covered
+
+
 def test_the_version_installed_is_the_one_declared() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert importlib.metadata.version("spinenas") == project["version"]

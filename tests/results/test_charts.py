@@ -9,17 +9,6 @@ from xml.etree import ElementTree
 
 import pytest
 
-from spinenas.results.pictures.chart_scale import (
-    MOST_DOTS,
-    Scale,
-    bins,
-    bounds,
-    quantile,
-    thinned_dots,
-    thinned_line,
-    tick_labels,
-    ticks,
-)
 from spinenas.results.pictures.charts import (
     WIDTH,
     Axis,
@@ -35,6 +24,8 @@ from spinenas.results.pictures.charts import (
     chart,
     histogram,
 )
+from spinenas.results.pictures.charts.axes import Scale, bounds, tick_labels, ticks
+from spinenas.results.pictures.charts.data_reduction import MOST_DOTS, bins, quantile, thinned_dots, thinned_line
 from spinenas.results.pictures.picture_file import png_bytes
 
 SVG = "{http://www.w3.org/2000/svg}"

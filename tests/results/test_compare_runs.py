@@ -31,7 +31,7 @@ def test_winners_are_those_of_the_leaderboard_and_single_runs_no_results() -> No
     assert "trial 0, unconfirmed" in single
     for figure in ("0.9876", "0.4321"):
         assert figure not in page.text
-    assert "so that its height is no result" in page.text
+    assert "so its height is not a result" in page.text
 
 
 def test_runs_of_different_tasks_are_shown_apart() -> None:

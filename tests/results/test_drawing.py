@@ -15,7 +15,9 @@ from PIL import Image
 from shared_fixtures import REPOSITORY
 
 from spinenas.results.pictures.architecture import Subject, draw, draw_pair
-from spinenas.results.pictures.architecture_layout import Direction, Layout, Role, blocks_hit, lay_out, sampled
+from spinenas.results.pictures.architecture.layout import lay_out
+from spinenas.results.pictures.architecture.parts import Direction, Floats, Layout, Points, Role, Wire
+from spinenas.results.pictures.architecture.routing import sampled
 from spinenas.results.pictures.picture_file import PNG_WIDTH_PIXELS, png_bytes, write_picture
 from spinenas.search.cli.target import find_target
 from spinenas.space.errors import UserError
@@ -90,6 +92,19 @@ def test_directions_are_those_of_the_levels() -> None:
     assert directions[4, 13] == Direction.SAME
 
 
+def points_on(points: Points) -> Floats:
+    """Points on a curve, (100 x pieces, 2)."""
+    curve: Floats = sampled(np.array([points]), [100] * (len(points) // 3))[0]
+    return curve
+
+
+def blocks_hit(layout: Layout, wire: Wire) -> tuple[int, ...]:
+    """Nodes whose block a connection runs through, its two ends left out."""
+    curve = points_on(wire.points)
+    others = (box for box in layout.boxes if box.node not in (wire.source, wire.target))
+    return tuple(box.node for box in others if box.holds(curve, 0.0).any())
+
+
 def check_geometry(layout: Layout) -> int:
     """What holds for every layout; returns how many connections run through a block."""
     for first, second in combinations(layout.boxes, 2):
@@ -97,7 +112,7 @@ def check_geometry(layout: Layout) -> int:
     through = 0
     for wire in layout.wires:
         source, target = layout.boxes[wire.source], layout.boxes[wire.target]
-        curve = sampled(wire.points)
+        curve = points_on(wire.points)
         assert source.x < curve[0, 0] <= source.x + source.width / 2
         assert target.x - target.width / 2 <= curve[-1, 0] < target.x
         assert (curve >= 0).all()

@@ -21,14 +21,18 @@ from trials import trial
 from spinenas.results.leaderboard import winner_words
 from spinenas.results.pictures.charts import Dots
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
+from spinenas.results.report import contrast
 from spinenas.results.report import facts as report_facts
 from spinenas.results.report.facts import RunFacts
-from spinenas.results.report.figures import front_figures, progress_figures
+from spinenas.results.report.front_figures import front_figures
+from spinenas.results.report.lineage import changes, lineage
 from spinenas.results.report.page import figures, report_page
+from spinenas.results.report.progress_figures import progress_figures
 from spinenas.results.storage.journal import decode, encode
 from spinenas.results.storage.lease import Lease
 from spinenas.search.cli.main import main
-from spinenas.search.outputs.report import read_control, read_facts, watch_report, write_figures, write_report
+from spinenas.search.outputs.report_files import watch_report, write_figures, write_report
+from spinenas.search.outputs.run_facts import read_control, read_facts
 from spinenas.search.run.run import Run
 from spinenas.search.studies.ladder import damaged
 from spinenas.space.errors import UserError
@@ -68,7 +72,7 @@ def test_the_report_names_the_winner_as_the_leaderboard_does(run: Path) -> None:
     for sentence in winner_words(Run.open(run).records()):
         assert sentence[1:] in page.text
     assert f"{len(facts.told)} of 30 trials are finished" in page.text
-    assert "2 without a result" in page.text
+    assert "2 failed" in page.text
     assert "The search is over" in page.text
 
 
@@ -85,10 +89,10 @@ def test_the_page_is_one_file_that_loads_and_runs_nothing(run: Path) -> None:
     assert "prefers-color-scheme: dark" in source
 
 
-def test_every_figure_has_a_title_labels_and_words(run: Path) -> None:
+def test_every_figure_has_a_title_labels_and_a_description(run: Path) -> None:
     for figure in figures(read_facts(run)):
         assert figure.chart.title
-        assert len(figure.words) > 20
+        assert len(figure.chart.description) > 20
         assert 'class="label middle"' in figure.chart.elements
 
 
@@ -97,10 +101,10 @@ def test_the_best_single_run_is_never_a_result() -> None:
     page = Page(report_page(facts_of(*records)))
     assert "mean AP 0.5100 over 2 runs" in page.text
     assert [row for row in page.rows if "0.9876" in row] == [
-        row for row in page.rows if "single run, no result" in row
+        row for row in page.rows if "unconfirmed (single run)" in row
     ][:1]
     assert page.text.count("0.9876") == 1
-    assert "best single run so far (no result)" in page.text
+    assert "best single run so far (unconfirmed)" in page.text
 
 
 def test_a_winner_of_a_single_run_is_called_unconfirmed() -> None:
@@ -108,7 +112,7 @@ def test_a_winner_of_a_single_run_is_called_unconfirmed() -> None:
     assert "Winner, unconfirmed: trial 0" in page.text
     (row,) = [row for row in page.rows if "0.4000" in row and "unconfirmed" in row]
     assert "winner, unconfirmed (single run)" in row
-    assert "front of single runs, unconfirmed" in page.text
+    assert "front of single runs (unconfirmed)" in page.text
     assert "confirmed " not in page.text.replace("unconfirmed ", "")
 
 
@@ -185,7 +189,7 @@ def test_a_half_written_end_is_no_damage_and_a_lost_beginning_is_said(run: Path)
 
 
 def test_runs_with_nothing_or_little_in_them_have_a_report(tmp_path: Path, run: Path) -> None:
-    assert "No training has come to its end yet" in Page(report_page(facts_of())).text
+    assert "No training is complete yet" in Page(report_page(facts_of())).text
     failed = trial(0, "a", status=Status.FAILED, failure=Failure(FailureKind.BUG, "m"))
     assert "bug" in report_page(facts_of(failed))
     assert "trial 0" in report_page(facts_of(trial(0, "a", 0.3)))
@@ -236,7 +240,7 @@ def test_a_watched_page_grows_with_the_journal_and_is_final_when_the_search_is_o
     first, second, third = seen
     assert "location.reload" in first
     assert "location.reload" in second
-    assert "The search is going on" in first
+    assert "The search is running" in first
     assert second == third, "it is written only when there is something new"
     assert len(Page(second).text) > len(Page(first).text)
     last = page.read_text()
@@ -251,11 +255,11 @@ def test_costs_are_those_of_the_detector_that_the_search_counts_in(run: Path) ->
     facts = write_report(run, run / "report.html")
     page = Page((run / "report.html").read_text())
     assert "multiply-adds of the detector at 49@640, G" in page.text
-    assert "Parameters and multiply-adds are those of the detector at 49@640." in page.text
+    assert "Parameters and multiply-adds are counted in the detector at 49@640." in page.text
     published = {name: (params, madds) for name, params, madds in facts.published}
     assert published["spinenet-49"] == (28_543_383, PUBLISHED["spinenet-49"].cost().madds)
     row = next(row for row in facts.rows if row["n"] > 0)
-    genotype = facts.by_number()[row["number"]].genotype
+    genotype = facts.by_number[row["number"]].genotype
     assert genotype is not None
     assert row["madds"] == CostTarget.published("49@640").cost(genotype).madds
 
@@ -277,8 +281,8 @@ def test_figures_become_files_and_nothing_is_overwritten(run: Path, tmp_path: Pa
 def test_a_control_run_is_drawn_beside_it_and_must_be_of_the_same_task(run: Path) -> None:
     facts = read_facts(run)
     own, other = facts_of(trial(0, "a", 0.3)), facts_of(trial(0, "a", 0.2))
-    assert "control, the same" in progress_figures(own, own.rows, other)[0].chart.elements
-    assert "control, the same" not in progress_figures(own, own.rows, None)[0].chart.elements
+    assert "control, best single run" in progress_figures(own, other)[0].chart.elements
+    assert "control, best single run" not in progress_figures(own, None)[0].chart.elements
     assert read_control(run, facts).records == facts.records
     different = facts_of(trial(0, "a", 0.3, task_key="another"))
     with pytest.raises(UserError, match="of another task"):
@@ -323,37 +327,37 @@ def test_the_front_is_what_no_other_beats() -> None:
 def test_published_models_stand_at_their_cost_where_that_is_near() -> None:
     records = [trial(number, f"{number}", 0.3, train_seconds=1.0) for number in range(3)]  # 10, 11, 12 parameters
     facts = facts_of(*records, published=(("near", 11, 20), ("far", 10**9, 10**12)))
-    by_madds, by_params = front_figures(facts, facts.rows)
+    by_madds, by_params = front_figures(facts)
     for figure in (by_madds, by_params):
         assert ">near</text>" in figure.chart.elements
         assert ">far</text>" not in figure.chart.elements
-        assert "Far outside of this cost: far (" in figure.words
-        assert "their AP on COCO is of another task" in figure.words
+        assert "Published models far outside this range: far (" in figure.chart.description
+        assert "belongs to another task" in figure.chart.description
 
 
 def test_what_is_counted_of_an_architecture_agrees_with_its_published_rows() -> None:
     # Figure 4 d of the paper: 15 blocks after the stem, two inputs each.
-    assert sum(report_facts.levels(SPINENET_49).values()) == 15
-    assert report_facts.levels(SPINENET_49) == Counter({2: 1, 3: 2, 4: 4, 5: 4, 6: 2, 7: 2})
-    assert sum(report_facts.spans(SPINENET_49).values()) == 30
+    assert sum(contrast.levels(SPINENET_49).values()) == 15
+    assert contrast.levels(SPINENET_49) == Counter({2: 1, 3: 2, 4: 4, 5: 4, 6: 2, 7: 2})
+    assert sum(contrast.spans(SPINENET_49).values()) == 30
     by_hand = Counter()
     level = [block.level for block in (*SPINENET_49.stem, *SPINENET_49.blocks)]
     for block in SPINENET_49.blocks:
         by_hand.update(block.level - level[parent] for parent in block.parents)
-    assert report_facts.spans(SPINENET_49) == by_hand
-    assert report_facts.kinds(R0_SP53) == Counter({"bottleneck": 15})
-    assert report_facts.detail_lost(SPINENET_49) == Counter({3: 0, 4: 0, 5: 0, 6: 0, 7: 0})
+    assert contrast.spans(SPINENET_49) == by_hand
+    assert contrast.kinds(R0_SP53) == Counter({"bottleneck": 15})
+    assert contrast.detail_lost(SPINENET_49) == Counter({3: 0, 4: 0, 5: 0, 6: 0, 7: 0})
     sequential = damaged(R0_SP53, "sequential")
-    assert report_facts.detail_lost(sequential) == Counter({3: 2, 4: 1, 5: 0, 6: 1, 7: 0})
+    assert contrast.detail_lost(sequential) == Counter({3: 2, 4: 1, 5: 0, 6: 1, 7: 0})
 
 
 def test_quarters_are_compared_by_their_means() -> None:
     records = [trial(number, f"{number}", 0.5 - number / 100) for number in range(16)]
     facts = facts_of(*records)
-    (found,) = report_facts.contrasts(facts, facts.rows, [report_facts.levels])
-    assert all(contrast.best == contrast.worst and contrast.best_half == 0 for contrast in found)
+    (found,) = contrast.contrasts(facts, [contrast.levels])
+    assert all(each.best == each.worst and each.best_half == 0 for each in found)
     few = facts_of(*records[:8])
-    assert report_facts.contrasts(few, few.rows, [report_facts.levels]) == []
+    assert contrast.contrasts(few, [contrast.levels]) == []
 
 
 def test_progress_counts_what_failed_and_keeps_the_order_of_results() -> None:
@@ -372,15 +376,15 @@ def test_a_lineage_ends_even_where_a_journal_goes_in_circles() -> None:
         trial(3, "d", 0.1),
     ]
     facts = facts_of(*records)
-    assert [record.number for record in report_facts.lineage(facts, 2)] == [2, 1, 0]
-    assert [record.number for record in report_facts.lineage(facts, 3)] == [3]
+    assert [record.number for record in lineage(facts, 2)] == [2, 1, 0]
+    assert [record.number for record in lineage(facts, 3)] == [3]
 
 
 def test_what_changed_is_said_block_by_block() -> None:
-    assert report_facts.changes(SPINENET_49, SPINENET_49) == "the same blocks"
+    assert changes(SPINENET_49, SPINENET_49) == "the same blocks"
     other = SPINENET_49.from_text(SPINENET_49.text.replace("4r0,1", "5b0,1", 1))
-    assert report_facts.changes(other, SPINENET_49) == "block 3: level 4 to 5, residual to bottleneck"
-    assert report_facts.changes(R0_SP53, SPINENET_49).endswith("blocks differ")
+    assert changes(other, SPINENET_49) == "block 3: level 4 to 5, residual to bottleneck"
+    assert changes(R0_SP53, SPINENET_49).endswith("blocks differ")
 
 
 def test_failures_and_repeats_are_counted() -> None:
@@ -405,7 +409,7 @@ def test_totals_add_up() -> None:
 
 def test_dots_of_single_runs_are_pale() -> None:
     facts = facts_of(*[trial(number, f"{number}", number / 10) for number in range(5)])
-    (figure,) = progress_figures(facts, facts.rows, None)
+    (figure,) = progress_figures(facts, None)
     assert f'class="dots {Dots("", [], "quiet").colour}-stroke faint"' in figure.chart.elements
 
 
@@ -414,5 +418,5 @@ def test_several_edits_are_one_origin_by_their_number() -> None:
     records = [replace(trial(number, f"{number}", 0.1), origin=origin) for number, origin in enumerate(origins)]
     found = report_facts.by_origin(facts_of(*records), 9)
     assert {origin: len(aps) for origin, aps in found.items()} == {
-        "2 edits": 2, "3 edits": 1, "swap": 1, "not said": 1, "random:alive": 1
+        "2 edits": 2, "3 edits": 1, "swap": 1, "unknown": 1, "random:alive": 1
     }  # fmt: skip

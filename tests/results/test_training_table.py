@@ -10,7 +10,7 @@ import pytest
 from shared_fixtures import REPOSITORY
 
 from spinenas.results.record import Evaluation, Status, TrialRecord
-from spinenas.results.stats.intraclass import intraclass_correlation
+from spinenas.results.stats.intraclass_correlation import intraclass_correlation
 from spinenas.results.training_table import Training, TrainingTable, read_table, training_of, write_table
 from spinenas.search.run.driver import trial_seed
 from spinenas.space.errors import UserError

@@ -10,7 +10,7 @@ import pytest
 from fake_task import FakeTask
 
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
-from spinenas.results.stats.intraclass import share_interval
+from spinenas.results.stats.intervals import share_interval
 from spinenas.results.training_table import training_of, write_table
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig

@@ -56,11 +56,3 @@ def intraclass_correlation(runs: Sequence[Sequence[float]]) -> IntraclassCorrela
 
 def _icc(variance_ratio: float, num_seeds: int) -> float:
     return float((variance_ratio - 1) / (variance_ratio + num_seeds - 1))
-
-
-def share_interval(count: int, of: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Clopper and Pearson, Biometrika 26, 1934); all there is for none of none."""
-    if of == 0:
-        return 0.0, 1.0
-    interval = stats.binomtest(count, of).proportion_ci(method="exact")
-    return float(interval.low), float(interval.high)

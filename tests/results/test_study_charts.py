@@ -1,4 +1,4 @@
-"""The chart of what stopping early saves and loses."""
+"""The chart of the savings and losses of early stopping."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from click.testing import CliRunner
 from shared_fixtures import REPOSITORY
 
-from spinenas.results.pictures.plots import halving_plot
+from spinenas.results.pictures.study_charts import halving_plot
 from spinenas.search.cli.main import main
 
 TABLE = REPOSITORY / "benchmarks/tables/digits.csv.gz"
@@ -30,7 +30,7 @@ def test_each_choice_of_rungs_is_named_and_has_its_points() -> None:
     picture = halving_plot(ROWS)
     assert "after epoch 1<" in picture.elements
     assert "after epochs 1 2<" in picture.elements
-    assert "12 trainings" in picture.description
+    assert "12 complete trainings" in picture.description
     assert "1 of 2, 3" in picture.description
     assert [line.count("h0") for line in picture.elements.splitlines() if 'class="dots' in line][:2] == [2, 1]
 

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from spinenas.results.stats.intraclass import intraclass_correlation, share_interval
+from spinenas.results.stats.intervals import share_interval
+from spinenas.results.stats.intraclass_correlation import intraclass_correlation
 
 
 def test_the_published_worked_example_is_reproduced() -> None:

@@ -1,0 +1,105 @@
+"""Writes the report of a run as files, and keeps the report of a running search current."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from spinenas.results.report.facts import RunFacts
+from spinenas.results.report.page import drawings, figures, report_page
+from spinenas.results.storage.atomic_write import write_text_atomically
+from spinenas.results.storage.lease import is_owned
+from spinenas.search.outputs.run_facts import read_control, read_facts
+from spinenas.space.errors import UserError
+
+
+def check_out(path: Path, *, force: bool) -> None:
+    """Raise UserError if a page cannot be asked for at this path."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"{path} is no page's name; end it in .html")
+    if path.exists() and not force:
+        raise UserError(f"{path} exists already; choose another file, or force its replacement")
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page, whole or not at all. Raises UserError."""
+    try:
+        write_text_atomically(path, text)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; choose a file in a folder that can be written"
+        ) from error
+
+
+def write_report(
+    run: Path, out: Path, *, control: Path | None = None, refresh_seconds: float | None = None
+) -> RunFacts:
+    """Write the report of a run as it is now, and return what it is made of. Raises UserError.
+
+    Args:
+        run: its folder.
+        out: the page; what is there is replaced.
+        control: folder of a run to see beside it.
+        refresh_seconds: of a page that is going to be replaced; dropped where the run is over.
+    """
+    facts = read_facts(run)
+    beside = None if control is None else read_control(control, facts)
+    write_page(out, report_page(facts, beside, refresh_seconds=None if facts.is_over else refresh_seconds))
+    return facts
+
+
+def watch_report(
+    run: Path,
+    out: Path,
+    *,
+    control: Path | None = None,
+    every_seconds: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Write the report again whenever the run has gone on, until nobody works on it any more. Raises UserError.
+
+    The last page written is final: it does not load itself again.
+    """
+    seen: tuple[int, bool] | None = None
+    while True:
+        now_there = _length(run), is_owned(run / "lease")
+        if now_there != seen:
+            facts = write_report(run, out, control=control, refresh_seconds=every_seconds)
+            if facts.is_over:
+                return
+            seen = now_there
+        sleep(every_seconds)
+
+
+def _length(run: Path) -> int:
+    try:
+        return (run / "journal.jsonl").stat().st_size
+    except OSError as error:
+        raise UserError(f"cannot read the journal of {run}: {error.strerror}; is the run folder whole?") from error
+
+
+def write_figures(
+    run: Path, folder: Path, *, format: str, control: Path | None = None, force: bool = False
+) -> list[Path]:
+    """Write each figure of a report as a file of its own; return them. Raises UserError.
+
+    Args:
+        format: svg or png; a PNG needs the extra `spinenas[draw]`.
+        force: whether files that exist are replaced.
+    """
+    from spinenas.results.pictures.picture_file import check_picture_path, write_picture
+
+    facts = read_facts(run)
+    beside = None if control is None else read_control(control, facts)
+    pictures = {figure.name: figure.chart.svg() for figure in figures(facts, beside)} | drawings(facts)
+    paths = {name: folder / f"{name}.{format}" for name in pictures}
+    for path in paths.values():
+        check_picture_path(path, force=force)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}; choose another place") from error
+    for name, path in paths.items():
+        write_picture(pictures[name], path, force=force)
+    return list(paths.values())
