@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Protocol
 
+from spinenas.results.storage.events import Event
 from spinenas.results.storage.run_state import RunState
 from spinenas.search.monitoring.forecast import Forecast
 
@@ -18,7 +19,7 @@ class Display(Protocol):
     def begin(self, num_trials: int, past: RunState | None) -> AbstractContextManager[object]:
         """Start watching; a run that is resumed has a past."""
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         """Take the next event."""
 
     def note(self, text: str) -> None:
@@ -34,7 +35,7 @@ class SilentDisplay:
     def begin(self, num_trials: int, past: RunState | None) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         pass
 
     def note(self, text: str) -> None:

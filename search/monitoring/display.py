@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -17,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from spinenas.controller.base import Proposal
-from spinenas.results.record import Status
+from spinenas.results.record import Failure, Status
+from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, Paused, Promoted, Requeued, Started
 from spinenas.results.storage.run_state import RunState
 from spinenas.search.monitoring.forecast import Forecast, Workload
 
@@ -55,29 +56,28 @@ class Progress:
     _best_single: float | None = None
     _replicated: set[str] = field(default_factory=set)
 
-    def add(self, event: dict[str, Any]) -> None:
+    def add(self, event: Event) -> None:
         """Take the next event of the journal."""
-        kind, number = event["event"], event.get("number", -1)
         if self.workload is not None:
             self.workload.add(event)
-        if kind == "asked":
-            self.networks[event["proposal"]["number"]] = event["network_key"]
-        elif kind == "started":
-            self.running[number] = 0
-        elif kind == "epoch":
-            self.running[number] = event["epoch"]
-        elif kind in ("requeued", "paused"):
-            self.running.pop(number, None)
-        elif kind == "told":
-            self.running.pop(number, None)
-            self.num_timed += 1
-            if event.get("status") == Status.PRUNED:
-                self.num_stopped += 1
-            elif "evaluation" in event:
-                objective = event["evaluation"]["objective"]
-                self._count(self.networks[number], objective)
-            else:
-                self.num_failed += 1
+        match event:
+            case Asked():
+                self.networks[event.number] = event.network_key
+            case Started(number):
+                self.running[number] = 0
+            case EpochDone(number):
+                self.running[number] = event.epoch
+            case Requeued(number) | Paused(number):
+                self.running.pop(number, None)
+            case Finished(number, _, result):
+                self.running.pop(number, None)
+                self.num_timed += 1
+                if isinstance(result, Failure):
+                    self.num_failed += 1
+                elif result.stopped_after is not None:
+                    self.num_stopped += 1
+                else:
+                    self._count(self.networks[number], result.objective)
 
     @property
     def num_complete(self) -> int:
@@ -167,41 +167,41 @@ class PlainDisplay:
             self.note(f"{self._progress.time_left()} predicted, by the calibration of this machine")
         yield
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         self._progress.add(event)
-        kind, number = event["event"], event.get("number")
-        if kind == "epoch":
-            self._epoch(event)
-        elif kind == "started":
-            self._heard_of[event["number"]] = time.monotonic()
-            self.note(f"trial {number} started on {event['worker']} ({event['device']})")
-        elif kind == "requeued":
-            self.note(f"trial {number} is tried again: {event['reason']}")
-        elif kind == "promoted":
-            self.note(f"trial {number} goes on after epoch {event['epoch']}, with AP {event['objective']:.4f}")
-        elif kind == "told":
-            self.note(self._told(event))
+        match event:
+            case EpochDone():
+                self._epoch(event)
+            case Started(number):
+                self._heard_of[number] = time.monotonic()
+                self.note(f"trial {number} started on {event.worker} ({event.device})")
+            case Requeued():
+                self.note(f"trial {event.number} is tried again: {event.reason}")
+            case Promoted():
+                self.note(f"trial {event.number} goes on after epoch {event.epoch}, with AP {event.objective:.4f}")
+            case Finished():
+                self.note(self._finished(event))
 
     def note(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
 
-    def _epoch(self, event: dict[str, Any]) -> None:
+    def _epoch(self, event: EpochDone) -> None:
         now = time.monotonic()
-        if now - self._heard_of[event["number"]] >= QUIET_SECONDS:
-            self._heard_of[event["number"]] = now
-            figures = "".join(f", {name} {value:.4g}" for name, value in event["metrics"].items())
-            self.note(f"trial {event['number']} epoch {event['epoch']}{figures}")
+        if now - self._heard_of[event.number] >= QUIET_SECONDS:
+            self._heard_of[event.number] = now
+            figures = "".join(f", {name} {value:.4g}" for name, value in event.metrics.items())
+            self.note(f"trial {event.number} epoch {event.epoch}{figures}")
 
-    def _told(self, event: dict[str, Any]) -> str:
-        progress = self._progress
-        if "evaluation" in event:
-            outcome = f"AP {event['evaluation']['objective']:.4f}"
-            if event.get("status") == Status.PRUNED:
-                outcome = f"stopped after epoch {event['evaluation']['stopped_after']} with {outcome}"
+    def _finished(self, event: Finished) -> str:
+        progress, result = self._progress, event.result
+        if isinstance(result, Failure):
+            outcome = f"failed ({result.kind}): {result.message}"
         else:
-            outcome = f"failed ({event['failure']['kind']}): {event['failure']['message']}"
+            outcome = f"AP {result.objective:.4f}"
+            if result.stopped_after is not None:
+                outcome = f"stopped after epoch {result.stopped_after} with {outcome}"
         return (
-            f"trial {event['number']} {outcome}; {progress.num_done}/{progress.num_trials} done, "
+            f"trial {event.number} {outcome}; {progress.num_done}/{progress.num_trials} done, "
             f"best {progress.best()}, {progress.time_left()} left"
         )
 
@@ -222,12 +222,13 @@ class LiveDisplay:
         with Live(console=self._console, get_renderable=self._draw, refresh_per_second=REFRESHES_PER_SECOND):
             yield
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         self._progress.add(event)
-        if event["event"] == "requeued":
-            self.note(f"trial {event['number']} is tried again: {event['reason']}")
-        elif "failure" in event:
-            self.note(f"trial {event['number']} failed ({event['failure']['kind']}): {event['failure']['message']}")
+        match event:
+            case Requeued():
+                self.note(f"trial {event.number} is tried again: {event.reason}")
+            case Finished(number, _, Failure() as failure):
+                self.note(f"trial {number} failed ({failure.kind}): {failure.message}")
 
     def note(self, text: str) -> None:
         self._console.print(Text(text))

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 from fake_task import FakeTask
+from journal_lines import json_events
 from test_loop import configured, events_of, outcome
 
 import spinenas.results.storage.mirror as mirror_module
-from spinenas.results.storage.journal import Journal, read_events
+from spinenas.results.storage.events import Stopped
+from spinenas.results.storage.journal import Journal
 from spinenas.results.storage.mirror import Mirror
 from spinenas.results.storage.object_store import Store
 from spinenas.results.storage.run_folder import CHECKPOINT
@@ -198,16 +200,16 @@ def test_an_owner_that_was_only_stalled_writes_nothing_that_counts(tmp_path: Pat
     owner = json.loads(Store(uri).read("owner.json") or b"{}")
     Store(uri).write("owner.json", json.dumps(owner | {"host": "another-host"}).encode())
     with Journal.open(tmp_path / "copy" / "journal.jsonl", mirror=Mirror(uri)) as successor:
-        successor.append({"event": "stopped", "at": "t", "reason": "by the successor"})
-        journal.append({"event": "stopped", "at": "t", "reason": "by the one that lost it"})
+        successor.append(Stopped("by the successor", "t"))
+        journal.append(Stopped("by the one that lost it", "t"))
         (tmp_path / "back").mkdir()
         (tmp_path / "back" / "journal.jsonl").write_bytes(Mirror(uri).journal())
-        last = list(read_events(tmp_path / "back" / "journal.jsonl"))[-1]
+        last = json_events(tmp_path / "back" / "journal.jsonl")[-1]
         assert last["reason"] == "by the successor"
     stalled._stop.clear()
     stalled._beat()  # its heartbeat goes on, and sees
     with pytest.raises(UserError, match="taken over by process"):
-        journal.append({"event": "stopped", "at": "t", "reason": "too late"})
+        journal.append(Stopped("too late", "t"))
 
 
 def test_a_copy_that_cannot_be_written_stops_the_run_before_a_result_counts(
@@ -313,4 +315,4 @@ def test_of_two_owners_with_one_number_the_one_that_is_not_named_stops(tmp_path:
         assert journal._mirror is not None
         journal._mirror._beat()
         with pytest.raises(UserError, match="taken over by process 1"):
-            journal.append({"event": "stopped", "at": "t", "reason": "too late"})
+            journal.append(Stopped("too late", "t"))

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import pytest
 from rich.console import Console
 
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status, TrialRecord
+from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, Started
 from spinenas.results.storage.run_state import RunState
 from spinenas.search.monitoring.display import LiveDisplay, PlainDisplay, display_for
 
 
-def asked(number: int, key: str) -> dict[str, Any]:
-    return {"event": "asked", "proposal": {"number": number}, "network_key": key}
+def asked(number: int, key: str) -> Event:
+    return Asked({"number": number}, key, 0, "", 0)
 
 
-def started(number: int) -> dict[str, Any]:
-    return {"event": "started", "number": number, "worker": "worker-0", "device": "cpu"}
+def started(number: int) -> Event:
+    return Started(number, 0, "worker-0", "cpu", "float32")
 
 
-def told(number: int, objective: float | None) -> dict[str, Any]:
+def told(number: int, objective: float | None) -> Event:
     if objective is None:
-        return {"event": "told", "number": number, "failure": {"kind": "diverged", "message": "loss is NaN"}}
-    return {"event": "told", "number": number, "evaluation": {"objective": objective}}
+        return Finished(number, 0, Failure(FailureKind.DIVERGED, "loss is NaN"))
+    return Finished(number, 0, Evaluation(objective))
 
 
 EVENTS = [
@@ -71,7 +71,7 @@ def test_plain_lines_tell_of_epochs_only_after_a_while_of_silence(monkeypatch: p
             display.show(event)
         for epoch, seconds in enumerate([10, 19, 1, 29, 31], start=1):
             now += seconds
-            display.show({"event": "epoch", "number": 0, "epoch": epoch, "metrics": {"loss": 0.5 / epoch, "AP": 0.1}})
+            display.show(EpochDone(0, 0, epoch, {"loss": 0.5 / epoch, "AP": 0.1}))
     lines = stream.getvalue().splitlines()[2:]
     assert lines == ["trial 0 epoch 3, loss 0.1667, AP 0.1", "trial 0 epoch 5, loss 0.1, AP 0.1"]
 
@@ -101,7 +101,7 @@ def test_a_terminal_gets_a_table_with_all_that_matters() -> None:
     with display.begin(8, None):
         for event in EVENTS[:-1]:
             display.show(event)
-        display.show({"event": "epoch", "number": 3, "epoch": 2})
+        display.show(EpochDone(3, 0, 2, {}))
         with console.capture() as drawn:
             console.print(display._draw())
     for words in ("3 of 8, 0 failed", "3 (epoch 2)", "0.4000 ± 0.2828 (n=2)", "trials per hour"):

@@ -11,16 +11,18 @@ from typing import Any
 
 import pytest
 from fake_task import FakeTask, objective_of
+from journal_lines import json_events
 from test_loop import configured
 
 import spinenas.search.run.driver as driver_module
 from spinenas.controller.random_search import RandomSearch
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status
+from spinenas.results.storage.events import EpochDone, Event, Finished, RunStarted, Started
 from spinenas.results.storage.journal import SCHEMA, Journal, read_events
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import fold
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.executors.base import ENDS, EpochDone, Event, Finished, Job, Started
+from spinenas.search.executors.base import ENDS, Job, WorkerEvent
 from spinenas.search.executors.failure_rules import RULES, pause_seconds
 from spinenas.search.run.driver import Driver
 from spinenas.space import UserError
@@ -32,7 +34,7 @@ Script = Callable[["ScriptedExecutor"], None]
 class ScriptedExecutor:
     """Hands over what a test says, a list of events for each wait."""
 
-    def __init__(self, num_slots: int, script: list[list[Event]]):
+    def __init__(self, num_slots: int, script: list[list[WorkerEvent]]):
         self._num_slots, self._script = num_slots, script
         self.jobs: list[Job] = []
         self.open: dict[int, Job] = {}
@@ -55,7 +57,7 @@ class ScriptedExecutor:
     def release_idle(self) -> None:
         self.is_released = True
 
-    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+    def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
         self.timeouts.append(timeout_seconds)
         if not self._script:
             raise EndOfScript
@@ -75,7 +77,7 @@ class SilentDisplay:
     def begin(self, num_trials: int, past: object) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext()
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         pass
 
     def note(self, text: str) -> None:
@@ -88,7 +90,7 @@ notes: list[str] = []
 class Play:
     """A driver with a scripted executor, and its journal."""
 
-    def __init__(self, tmp_path: Path, script: list[list[Event]], *, num_slots: int = 1, config: SearchConfig):
+    def __init__(self, tmp_path: Path, script: list[list[WorkerEvent]], *, num_slots: int = 1, config: SearchConfig):
         self.folder = RunFolder.create(tmp_path / "run", "", config.to_json(), {})
         self.executor = ScriptedExecutor(num_slots, script)
         self.clock = 100.0
@@ -99,7 +101,7 @@ class Play:
     def run(self) -> list[dict[str, Any]]:
         """Play the script; the events that were recorded."""
         with Journal.create(self.folder.journal_path) as journal:
-            journal.append({"event": "run_started", "schema": SCHEMA, "at": driver_module.now(), "run": {}})
+            journal.append(RunStarted(SCHEMA, {}, driver_module.now()))
             controller = RandomSearch(space_by_name("tiny"), seed=0)
             self.driver = Driver(
                 self._config,
@@ -114,8 +116,8 @@ class Play:
             )
             with contextlib.suppress(EndOfScript):
                 self.driver.run()
-        events = list(read_events(self.folder.journal_path))
-        fold(events)
+        events = json_events(self.folder.journal_path)
+        fold(read_events(self.folder.journal_path))
         return events[1:]
 
 
@@ -124,7 +126,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Play]
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     notes.clear()
 
-    def make(*script: list[Event], num_trials: int = 1, num_slots: int = 1, **executor: Any) -> Play:
+    def make(*script: list[WorkerEvent], num_trials: int = 1, num_slots: int = 1, **executor: Any) -> Play:
         config = configured(num_trials, **executor)
         return Play(tmp_path, list(script), num_slots=num_slots, config=config)
 
@@ -177,7 +179,7 @@ def test_a_trial_is_tried_again_as_its_failure_says(
 
 
 def test_a_lost_machine_is_never_held_against_a_trial_and_the_pauses_grow(play: Callable[..., Play]) -> None:
-    script: list[list[Event]] = []
+    script: list[list[WorkerEvent]] = []
     for attempt in range(20):
         script += [[started(0, attempt), lost(0, attempt, FailureKind.PREEMPTED)], []]
     played = play(*script, [started(0, 20), Finished(0, 20, GOOD)], max_attempts=1)
@@ -218,7 +220,7 @@ def test_memory_that_ran_out_is_remembered_and_the_batch_halved(play: Callable[.
 
 
 def test_a_bug_stops_the_run_after_so_many_with_its_traceback_in_the_journal(play: Callable[..., Play]) -> None:
-    def bug(number: int) -> list[Event]:
+    def bug(number: int) -> list[WorkerEvent]:
         return [started(number), Finished(number, 0, Failure(FailureKind.BUG, "division by zero", "Traceback ..."))]
 
     played = play(*(bug(number) for number in range(3)), num_trials=9, max_errors=2)
@@ -226,7 +228,7 @@ def test_a_bug_stops_the_run_after_so_many_with_its_traceback_in_the_journal(pla
         UserError, match=r"2 trials failed .* the last one, 1, by a bug: division by zero; see `spinenas"
     ):
         played.run()
-    events = list(read_events(played.folder.journal_path))
+    events = json_events(played.folder.journal_path)
     assert [event["failure"]["traceback"] for event in events if event["event"] == "told"] == ["Traceback ..."] * 2
 
 
@@ -249,7 +251,7 @@ def test_a_report_of_no_use_is_refused_with_a_reason(report: Finished, reason: s
 
 
 @pytest.mark.parametrize("event", [started(0), EpochDone(0, 0, 1, {}), EpochDone(1, 0, 1, {}), started(5)])
-def test_a_step_of_no_use_changes_nothing(event: Event, play: Callable[..., Play]) -> None:
+def test_a_step_of_no_use_changes_nothing(event: WorkerEvent, play: Callable[..., Play]) -> None:
     played = play([started(0), Finished(0, 0, GOOD)], [event], [started(1), Finished(1, 0, GOOD)], num_trials=2)
     assert kinds(played.run()) == ["asked", "started", "told", "asked", "started", "told"]
 

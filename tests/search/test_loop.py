@@ -11,16 +11,17 @@ from typing import Any, Self
 
 import pytest
 from fake_task import FakeTask
+from journal_lines import json_events
 from shuffled_executor import ShuffledExecutor
 
 import spinenas.search.run.identity as run_identity
 import spinenas.search.run.lifecycle as loop
 from spinenas.results.record import Failure, FailureKind, Status
-from spinenas.results.storage.journal import read_events
+from spinenas.results.storage.events import Finished
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, SpaceConfig
-from spinenas.search.executors.base import Event, Finished
+from spinenas.search.executors.base import WorkerEvent
 from spinenas.search.run.lifecycle import resume, run_search
 from spinenas.search.run.run import Run
 from spinenas.space import UserError
@@ -52,7 +53,7 @@ def shuffled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def events_of(run: Run) -> list[dict[str, Any]]:
-    return list(read_events(run.folder.journal_path))
+    return json_events(run.folder.journal_path)
 
 
 def timeless(events: list[dict[str, Any]], *kinds: str) -> list[dict[str, Any]]:
@@ -340,8 +341,8 @@ def test_late_and_repeated_reports_are_dropped(tmp_path: Path, monkeypatch: pyte
     class Noisy(ShuffledExecutor):
         """Says everything twice, and what is long over once more."""
 
-        def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
-            said: list[Event] = []
+        def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
+            said: list[WorkerEvent] = []
             super().wait(said.append, timeout_seconds)
             for event in said:
                 on_event(Finished(event.number, event.attempt + 1, Failure(FailureKind.BUG, "of another attempt")))
