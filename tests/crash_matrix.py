@@ -43,7 +43,7 @@ from fake_task import FakeTask
 from halving_reference import misjudged
 from shuffled_executor import ShuffledExecutor
 
-import spinenas.results.storage.lease as lease
+import spinenas.results.storage.ownership as ownership
 import spinenas.search.executors.serial  # noqa: F401 (here, and not once in each child)
 import spinenas.search.run.lifecycle as loop
 from spinenas.controller.registry import make_controller
@@ -368,7 +368,7 @@ def search_or_resume(configuration: Configuration, place: Path, *, session: int,
     plain_tell = ReplicateLeaders.tell
     ReplicateLeaders.tell = tell  # type: ignore[method-assign]
     loop.make_executor = make_executor
-    lease.EXPIRY_SECONDS = 0.05  # of an owner who died before it could say on which host it was
+    ownership.EXPIRY_SECONDS = 0.05  # of an owner who died before it could say on which host it was
     os.getpid = lambda: 1
     steps.watch_files()
     task, display = LoggingTask(num_epochs=configuration.num_epochs, say=say), SayingDisplay(say)
