@@ -330,7 +330,7 @@ class SayingDisplay:
     def __init__(self, say: Callable[..., None]) -> None:
         self._say = say
 
-    def begin(self, num_trials: int, past: RunState | None) -> AbstractContextManager[object]:
+    def begin(self, num_trials: int, past: RunState | None, scalarize: object = None) -> AbstractContextManager[object]:
         return nullcontext()
 
     def show(self, event: Event) -> None:

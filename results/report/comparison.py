@@ -51,7 +51,7 @@ def _task(runs: Sequence[RunFacts], named: dict[int, str], of_task: str) -> list
     header = ("run", "winner", "mean AP", "95 % interval", "n", "controller", "trials", "networks", "accelerator-hours")
     words = [paragraph(f"{name}: {status_words(facts)}", "quiet") for name, facts in zip(names, runs, strict=True)]
     for name, facts in zip(names, runs, strict=True):
-        words += [paragraph(f"{name}: {sentence}.") for sentence in winner_words(facts.records, facts.worth)[:1]]
+        words += [paragraph(f"{name}: {sentence}.") for sentence in winner_words(facts.records, facts.scalarize)[:1]]
     figures = comparison_figures(runs, names)
     return [
         section(f"Winners{of_task}", table(header, body), *words),
@@ -61,7 +61,7 @@ def _task(runs: Sequence[RunFacts], named: dict[int, str], of_task: str) -> list
 
 def _row(name: str, facts: RunFacts, rows: Sequence[dict[str, Any]]) -> tuple[object, ...]:
     controller = facts.config.get("controller")
-    winner = facts.winner_of(rows)
+    winner = facts.winner
     about = (
         controller.get("name") if isinstance(controller, dict) else None,
         len(facts.told),
@@ -115,7 +115,7 @@ def comparison_figures(runs: Sequence[RunFacts], names: Sequence[str]) -> list[F
 
 
 def _winners(runs: Sequence[RunFacts]) -> list[Mark]:
-    found = [(index, facts.winner_of(facts.rows)) for index, facts in enumerate(runs)]
+    found = [(index, facts.winner) for index, facts in enumerate(runs)]
     known = [(float(index), row) for index, row in found if row is not None and row["n"] > 1]
     if not known:
         return []

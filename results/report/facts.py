@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from spinenas.results.leaderboard import Worth, leaderboard_rows, winner_of
+from spinenas.results.leaderboard import ScalarizedObjective, leaderboard_rows, winner
 from spinenas.results.record import Evaluation, Status, TrialRecord
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import built_graph, lost_levels
@@ -43,7 +43,7 @@ class RunFacts:
         cost_target: the detector that the search counted costs in; None for the one that it trains.
         published: (name, parameters, multiply-adds) of published models as that detector.
         validation: what `spinenas validate` found on val, if it was run.
-        worth: of a genotype and an AP, by which the winner is chosen; None for AP itself.
+        scalarize: the objective that chooses the winner; None for AP itself.
         is_over: whether nobody works on it any more.
         read_at: when the journal was read; UTC, ISO 8601.
     """
@@ -63,7 +63,7 @@ class RunFacts:
     cost_target: CostTarget | None = None
     published: tuple[tuple[str, int, int], ...] = ()
     validation: Mapping[str, Any] | None = None
-    worth: Worth | None = None
+    scalarize: ScalarizedObjective | None = None
     is_over: bool = True
     read_at: str = ""
 
@@ -82,9 +82,11 @@ class RunFacts:
         """Its networks as the leaderboard ranks them, computed once. Raises UserError for trials of different tasks."""
         return leaderboard_rows(self.records, target=self.cost_target)
 
-    def winner_of(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-        """Return which of its rows is the winner's."""
-        return winner_of(rows, None if self.worth is None else self.by_number(), self.worth)
+    @cached_property
+    def winner(self) -> dict[str, Any] | None:
+        """The winner's row; None without a complete run."""
+        found = winner(self.records, self.scalarize)
+        return None if found is None else next(row for row in self.rows if row["number"] == found["number"])
 
     def by_number(self) -> dict[int, TrialRecord]:
         """Its trials; of a journal with damage some are missing."""
@@ -317,5 +319,5 @@ def totals(facts: RunFacts) -> Totals:
 
 def winner_record(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> TrialRecord | None:
     """Return the first trial of the winner."""
-    row = facts.winner_of(rows)
+    row = facts.winner
     return None if row is None else facts.by_number()[row["number"]]

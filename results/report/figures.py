@@ -62,7 +62,7 @@ def progress_figures(facts: RunFacts, rows: Sequence[dict[str, Any]], control: R
         "Each dot is one training. The line is the best single training so far; it can only rise, and rises by luck as "
         "well, so that its height is no result."
     )
-    winner = facts.winner_of(rows)
+    winner = facts.winner
     if winner is not None and winner["n"] > 1:
         words += (
             f" The band is the winner's 95 % interval, from {winner['n']} trainings: where it lies below the line, the "

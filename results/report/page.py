@@ -36,7 +36,7 @@ def drawings(facts: RunFacts, most: int = 3) -> dict[str, str]:
     """Return the best architectures as SVG by name: the winner beside SpineNet-49, the next ones by themselves."""
     rows = facts.rows
     records = facts.by_number()
-    winner = facts.winner_of(rows)
+    winner = facts.winner
     ranked = [row for row in rows if row["n"] > 1] or [row for row in rows if row["n"] > 0]
     found = {}
     for row in ranked[:most]:
@@ -124,7 +124,7 @@ def _summary(
 ) -> list[Markup]:
     found = [
         paragraph(sentence[0].upper() + sentence[1:] + ".", "result")
-        for sentence in winner_words(facts.records, facts.worth)
+        for sentence in winner_words(facts.records, facts.scalarize)
     ]
     if not found:
         found.append(paragraph("No training has come to its end yet.", "result"))
@@ -164,7 +164,7 @@ def _leaders(facts: RunFacts, rows: Sequence[dict[str, Any]]) -> Markup:
     complete = [row for row in rows if row["n"] > 0]
     if not complete:
         return section("Leaders", paragraph("None yet."))
-    winner = facts.winner_of(rows)
+    winner = facts.winner
     replicated = [row for row in complete if row["n"] > 1]
     shown = replicated[:TOP] + [row for row in complete if row["n"] == 1][: max(0, TOP - len(replicated))]
     body = [

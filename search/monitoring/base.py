@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
+from spinenas.results.leaderboard import ScalarizedObjective
 from spinenas.results.storage.events import Event
 from spinenas.results.storage.run_state import RunState
 from spinenas.search.monitoring.forecast import Forecast
@@ -16,8 +17,15 @@ class Display(Protocol):
     def expect(self, forecast: Forecast) -> None:
         """Take what trials are predicted to take, before `begin`; never called where nothing is predicted."""
 
-    def begin(self, num_trials: int, past: RunState | None) -> AbstractContextManager[object]:
-        """Start watching; a run that is resumed has a past."""
+    def begin(
+        self, num_trials: int, past: RunState | None, scalarize: ScalarizedObjective | None = None
+    ) -> AbstractContextManager[object]:
+        """Start watching.
+
+        Args:
+            past: state of a run that is resumed.
+            scalarize: the objective by which networks are compared; None for AP itself.
+        """
 
     def show(self, event: Event) -> None:
         """Take the next event."""
@@ -32,7 +40,9 @@ class SilentDisplay:
     def expect(self, forecast: Forecast) -> None:
         pass
 
-    def begin(self, num_trials: int, past: RunState | None) -> AbstractContextManager[object]:
+    def begin(
+        self, num_trials: int, past: RunState | None, scalarize: ScalarizedObjective | None = None
+    ) -> AbstractContextManager[object]:
         return nullcontext()
 
     def show(self, event: Event) -> None:

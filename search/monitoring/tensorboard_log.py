@@ -19,6 +19,7 @@ from typing import Any
 
 import google_crc32c
 
+from spinenas.results.leaderboard import ScalarizedObjective
 from spinenas.results.record import Evaluation
 from spinenas.results.storage.events import EpochDone, Event, Finished, Requeued, RunStarted, Skipped
 from spinenas.results.storage.journal import read_events
@@ -32,11 +33,11 @@ from spinenas.space.errors import UserError, first_line
 class EventRecords:
     """From events of a journal to records of event files; what was begun must be told in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, scalarize: ScalarizedObjective | None = None) -> None:
         from tensorboardX.proto.event_pb2 import Event  # it loads torch
 
         self._event = Event
-        self._progress = Progress(num_trials=0)
+        self._progress = Progress(num_trials=0, scalarize=scalarize)
         self._runs: dict[int, str] = {}  # by trial, where its epochs go
         self._last_epochs: dict[str, int] = {}
         self._known: set[str] = set()
@@ -61,8 +62,8 @@ class EventRecords:
             if isinstance(event.result, Evaluation) and event.result.stopped_after is None:
                 figures["search/objective"] = event.result.objective
             leader = self._progress.leader()
-            if leader:
-                figures |= {"search/best_mean": sum(leader) / len(leader), "search/best_runs": len(leader)}
+            if leader is not None:
+                figures |= {"search/best_mean": leader.mean, "search/best_runs": len(leader.objectives)}
             yield from self._records("search", event, self._progress.num_done, figures)
 
     def _records(self, run: str, event: Event, step: int, figures: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
@@ -97,8 +98,11 @@ class TensorBoardDisplay:
         self._inner.expect(forecast)
 
     @contextmanager
-    def begin(self, num_trials: int, past: RunState | None) -> Iterator[None]:
-        with self._inner.begin(num_trials, past):
+    def begin(
+        self, num_trials: int, past: RunState | None, scalarize: ScalarizedObjective | None = None
+    ) -> Iterator[None]:
+        self._scalarize = scalarize
+        with self._inner.begin(num_trials, past, scalarize):
             self._try(self._rewrite)
             yield
 
@@ -112,7 +116,7 @@ class TensorBoardDisplay:
 
     def _rewrite(self) -> None:
         """Bring the files to where the journal is: the same bytes as before, as far as they were from it."""
-        records, contents = EventRecords(), defaultdict[str, bytearray](bytearray)
+        records, contents = EventRecords(self._scalarize), defaultdict[str, bytearray](bytearray)
         for event in read_events(self._run / "journal.jsonl"):
             if not isinstance(event, Skipped):
                 for file, content in records.add(event):

@@ -77,7 +77,7 @@ def read_facts(path: Path) -> RunFacts:
         cost_target=config.cost_target() if config else None,
         published=_published(config, _or_empty(folder.run_info)),
         validation=_validation(path),
-        worth=config.worth() if config else None,
+        scalarize=config.scalarized_objective() if config else None,
         is_over=not owned,
         read_at=now(),
     )

@@ -143,7 +143,7 @@ def start_run(
             with _begun(Path(out), config, config_toml, about, started, mirror) as (folder, journal):
                 window = ordered_window(config.executor)
                 driver = Driver(config, folder, journal, task, controller, executor, display, window=window)
-                with display.begin(config.budget.num_trials, None):
+                with display.begin(config.budget.num_trials, None, config.scalarized_objective()):
                     _drive(driver)
     return Run(folder)
 
@@ -251,7 +251,7 @@ def resume(
             driver = Driver(
                 config, folder, journal, task, controller, running, display, window=window, time_taken=time_taken
             )
-            with display.begin(config.budget.num_trials, state):
+            with display.begin(config.budget.num_trials, state, config.scalarized_objective()):
                 driver.begin_again({"versions": versions(), **changes})
                 driver.replay(state)
                 _drive(driver)

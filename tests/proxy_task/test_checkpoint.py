@@ -394,7 +394,7 @@ class _InterruptsAfter:
     def __init__(self, epoch: int | None):
         self._epoch = epoch
 
-    def begin(self, num_trials: int, past_events: list[dict[str, Any]]) -> _InterruptsAfter:
+    def begin(self, num_trials: int, past_events: list[dict[str, Any]], scalarize: object = None) -> _InterruptsAfter:
         return self
 
     def __enter__(self) -> None:

@@ -74,7 +74,9 @@ class EndOfScript(Exception):
 
 
 class SilentDisplay:
-    def begin(self, num_trials: int, past: object) -> contextlib.AbstractContextManager[object]:
+    def begin(
+        self, num_trials: int, past: object, scalarize: object = None
+    ) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext()
 
     def show(self, event: Event) -> None:

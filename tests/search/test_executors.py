@@ -207,7 +207,9 @@ def told_of_error(text: str, folder: Path) -> WorkerEvent | UserError:
 class Interrupting:
     """A display that interrupts the search at its first epoch."""
 
-    def begin(self, num_trials: int, past: RunState | None) -> contextlib.AbstractContextManager[object]:
+    def begin(
+        self, num_trials: int, past: RunState | None, scalarize: object = None
+    ) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext()
 
     def show(self, event: Event) -> None:

@@ -19,6 +19,7 @@ from test_driver import Play, kinds, lost, started
 from test_loop import configured, cut, events_of, outcome, timeless
 
 import spinenas.search.run.lifecycle as loop
+from spinenas.controller.base import Proposal
 from spinenas.controller.registry import make_controller
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
@@ -39,6 +40,7 @@ from spinenas.search.run.run import Run
 from spinenas.search.studies.fidelities import halving_options
 from spinenas.search.studies.measured_curves import measured_curves
 from spinenas.space import SearchSpace, UserError
+from spinenas.space.published import SPINENET_49
 from spinenas.space.search_space import space_by_name
 
 NUM_EPOCHS = 4
@@ -433,7 +435,7 @@ def test_a_display_tells_stopped_trials_from_whole_ones() -> None:
     plain, live = PlainDisplay(stream), LiveDisplay(Console(file=io.StringIO(), force_terminal=True, width=100))
     evaluation = Evaluation(0.9, stopped_after=2)
     events: list[Event] = [
-        Asked({"number": 0}, "a", 0, "", 0),
+        Asked(Proposal(0, SPINENET_49).to_json(), "a", 0, "", 0),
         Started(0, 0, "w", "cpu", "float32"),
         Paused(0, 0, evaluation),
         Promoted(0, 1, 1, 0.4),

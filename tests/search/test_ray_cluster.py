@@ -64,7 +64,9 @@ class ComesAndGoes:
         self._workers: list[str] = []
         self.removed = False
 
-    def begin(self, num_trials: int, past: object) -> contextlib.AbstractContextManager[object]:
+    def begin(
+        self, num_trials: int, past: object, scalarize: object = None
+    ) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext()
 
     def note(self, text: str) -> None:

@@ -12,8 +12,9 @@ import pytest
 from fake_task import FakeTask
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from spinenas.controller.base import Proposal
 from spinenas.results.record import Status
-from spinenas.results.storage.events import EpochDone, Event, Requeued, RunStarted
+from spinenas.results.storage.events import Asked, EpochDone, Event, Requeued, RunStarted
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, HalvingConfig, LoggingConfig
@@ -21,6 +22,7 @@ from spinenas.search.monitoring.tensorboard_log import EventRecords, TensorBoard
 from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
 from spinenas.search.run.run import Run
 from spinenas.space.errors import UserError
+from spinenas.space.published import SPINENET_49
 
 PLAIN = SearchConfig(
     budget=BudgetConfig(num_trials=14, replicate_share=0.2), executor=ExecutorConfig(kind="serial"), seed=3
@@ -37,7 +39,7 @@ class Notes:
     def expect(self, forecast: Any) -> None:
         pass
 
-    def begin(self, num_trials: int, past: Any) -> Any:
+    def begin(self, num_trials: int, past: Any, scalarize: object = None) -> Any:
         return nullcontext()
 
     def show(self, event: Event) -> None:
@@ -116,6 +118,7 @@ def test_an_attempt_with_another_fidelity_has_a_curve_of_its_own_and_one_that_wa
     at = "2026-01-01T00:00:00.000+00:00"
     records = EventRecords()
     list(records.add(RunStarted("", {}, at)))
+    list(records.add(Asked(Proposal(3, SPINENET_49).to_json(), "", 0, "", 0, at)))
 
     def runs(event: Event) -> list[str]:
         return [file.partition("/")[0] for file, _ in records.add(replace(event, at=at))]
