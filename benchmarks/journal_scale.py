@@ -16,11 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from spinenas.controller import make_controller
 from spinenas.results.record import COCO_METRICS, Evaluation
+from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, RunStarted, Started
 from spinenas.results.storage.journal import SCHEMA, Journal, encode
 from spinenas.space import SearchSpace
 from spinenas.space.graph import network_key
@@ -47,29 +48,20 @@ print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_m
 """
 
 
-def events_of(num_trials: int) -> Any:
+def events_of(num_trials: int) -> Iterator[Event]:
     """Yield what a search of so many trials writes."""
     at = "2026-01-01T00:00:00.000+00:00"
     controller = make_controller("random", SearchSpace.spinenet49(), seed=0)
-    yield {"event": "run_started", "schema": SCHEMA, "at": at, "run": {}}
+    yield RunStarted(SCHEMA, {}, at)
     for number in range(num_trials):
         proposal = controller.ask()
         assert proposal is not None, "random search always has one"
         key = network_key(proposal.genotype)
-        yield {
-            "event": "asked",
-            "at": at,
-            "proposal": proposal.to_json(),
-            "network_key": key,
-            "seed": 2**62 + number,
-            "task_key": "0123456789abcdef",
-            "num_told": number,
-        }
-        about = {"at": at, "number": number, "attempt": 0}
-        yield {"event": "started", **about, "worker": "worker-0", "device": "cuda", "dtype": "bfloat16"}
+        yield Asked(proposal.to_json(), key, 2**62 + number, "0123456789abcdef", number, at)
+        yield Started(number, 0, "worker-0", "cuda", "bfloat16", at=at)
         for epoch in range(1, NUM_EPOCHS + 1):
             losses = {name: 0.123456789012 for name in ("loss", "class_loss", "box_loss", "learning_rate")}
-            yield {"event": "epoch", **about, "epoch": epoch, "metrics": losses}
+            yield EpochDone(number, 0, epoch, losses, at)
         evaluation = Evaluation(
             0.123456789012,
             metrics=dict.fromkeys(COCO_METRICS, 0.123456789012),
@@ -80,9 +72,7 @@ def events_of(num_trials: int) -> Any:
             eval_seconds=12.345678,
             peak_memory_bytes=2**33,
         )
-        data = evaluation.to_json()
-        del data["curve"]
-        yield {"event": "told", **about, "status": "complete", "evaluation": data}
+        yield Finished(number, 0, evaluation, at)
 
 
 def opened(program: str, path: Path) -> tuple[float, float]:
@@ -116,7 +106,7 @@ def main() -> None:
         folder = Path(name)
         path = folder / "long.jsonl"
         with open(path, "wb") as file:
-            num_lines = sum(1 for event in events_of(options.trials) if file.write(encode(event, 1)))
+            num_lines = sum(1 for event in events_of(options.trials) if file.write(encode(event.to_json(), 1)))
         print(f"{options.trials} trials: {num_lines} lines, {path.stat().st_size / 1e6:.1f} MB")
         ours, ours_mb = opened(OPEN, path)
         peers, peers_mb = opened(PEER, path)

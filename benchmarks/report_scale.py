@@ -27,6 +27,7 @@ from typing import Any
 
 from spinenas.controller.base import Proposal
 from spinenas.results.record import COCO_METRICS, Evaluation, Failure, FailureKind, Stage
+from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, RunStarted, Started
 from spinenas.results.storage.journal import SCHEMA, encode
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.search.config.config import SearchConfig
@@ -53,7 +54,7 @@ new PerformanceObserver(function (list) {
 """
 
 
-def events_of(num_trials: int) -> Iterator[dict[str, Any]]:
+def events_of(num_trials: int) -> Iterator[Event]:
     """Yield what a search of so many trials writes, without its first event."""
     space = SearchSpace.spinenet49()
     rng = generator(0, "report-scale")
@@ -83,25 +84,16 @@ def events_of(num_trials: int) -> Iterator[dict[str, Any]]:
             origin=origin,
         )
         key = network_key(genotype)
-        about = {"at": clock.isoformat(timespec="milliseconds"), "number": number, "attempt": 0}
-        at = about["at"]
-        yield {
-            "event": "asked",
-            "at": at,
-            "proposal": proposal.to_json(),
-            "network_key": key,
-            "seed": number,
-            "task_key": "t",
-            "num_told": number,
-        }
-        yield {"event": "started", **about, "worker": "w", "device": "cuda", "dtype": "bfloat16", "accelerators": 1}
+        at = clock.isoformat(timespec="milliseconds")
+        yield Asked(proposal.to_json(), key, number, "t", number, at)
+        yield Started(number, 0, "w", "cuda", "bfloat16", 1, at)
         for epoch in range(1, NUM_EPOCHS + 1):
-            yield {"event": "epoch", **about, "epoch": epoch, "metrics": {"loss": 0.5, "learning_rate": 0.01}}
+            yield EpochDone(number, 0, epoch, {"loss": 0.5, "learning_rate": 0.01}, at)
         clock += timedelta(seconds=60)
-        about["at"] = clock.isoformat(timespec="milliseconds")
+        at = clock.isoformat(timespec="milliseconds")
         if number % 50 == 7 and replicate < 0:
             failure = Failure(FailureKind.DIVERGED, "the loss is not finite")
-            yield {"event": "told", **about, "status": "failed", "failure": failure.to_json()}
+            yield Finished(number, 0, failure, at)
             continue
         cost = retinanet_cost(genotype, SCALINGS["49"], 512)
         objective = 0.2 + 0.1 * number / num_trials + 0.03 * float(rng.standard_normal())
@@ -115,9 +107,7 @@ def events_of(num_trials: int) -> Iterator[dict[str, Any]]:
             eval_seconds=5.0,
             peak_memory_bytes=2**33,
         )
-        data = evaluation.to_json()
-        del data["curve"]
-        yield {"event": "told", **about, "status": "complete", "evaluation": data}
+        yield Finished(number, 0, evaluation, at)
 
 
 def generated_run(path: Path, num_trials: int) -> None:
@@ -125,11 +115,11 @@ def generated_run(path: Path, num_trials: int) -> None:
     config = SearchConfig(budget=BudgetConfig(num_trials=num_trials)).resolved()
 
     def begin(folder: Path) -> None:
-        first = {"event": "run_started", "schema": SCHEMA, "at": "2026-01-01T00:00:00.000+00:00", "run": {}}
+        first = RunStarted(SCHEMA, {}, "2026-01-01T00:00:00.000+00:00")
         with open(folder / "journal.jsonl", "wb") as file:
-            file.write(encode(first, 1))
+            file.write(encode(first.to_json(), 1))
             for event in events_of(num_trials):
-                file.write(encode(event, 1))
+                file.write(encode(event.to_json(), 1))
 
     about = {"kind": "search", "versions": {}, "platform": "generated", "device": "cuda", "data": {}}
     RunFolder.create(path, "", config.to_json(), about, begin=begin)

@@ -19,11 +19,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import executor_overhead
 from ray import cloudpickle
 
+from spinenas.results.storage.events import Event, Finished, Started
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
@@ -46,15 +46,15 @@ class Watch:
     num_counted: int = 0
     memory_kb: list[int] = field(default_factory=list)
 
-    def begin(self, num_trials: int, past: object) -> AbstractContextManager[object]:
+    def begin(self, num_trials: int, past: object, scalarize: object = None) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def show(self, event: dict[str, Any]) -> None:
-        if event["event"] == "started":
-            self.seen.add(event["worker"])
+    def show(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self.seen.add(event.worker)
             if len(self.seen) == self.workers and self.began is None:
                 self.began = time.perf_counter()
-        if event["event"] == "told":
+        if isinstance(event, Finished):
             self.num_told += 1
             self.num_counted += self.began is not None
             self.ended = time.perf_counter()

@@ -7,7 +7,8 @@ mean over its complete runs, and the spread stands beside it: a table of single 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from spinenas.results.record import Evaluation, Fidelity, Status, TrialRecord
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from spinenas.results.stats.intervals import Spread
     from spinenas.space.limits import CostTarget
 
-Worth = Callable[[Genotype, float], float]
-"""What a mean AP is worth at what its genotype costs: where it is given, winners are chosen by it."""
+ScalarizedObjective = Callable[[Genotype, float], float]
+"""Combines a mean AP with the costs of its genotype into one number, higher is better; it then chooses the winner."""
 
 COLUMNS = (
     "number",
@@ -86,37 +87,62 @@ def leaderboard(records: Iterable[TrialRecord], top: int | None = None) -> panda
     return pandas.DataFrame(leaderboard_rows(records, top), columns=list(COLUMNS))
 
 
-def winner(records: Iterable[TrialRecord], worth: Worth | None = None) -> dict[str, Any] | None:
-    """Return the row of the best network, or None without a complete run.
+@dataclass(slots=True)
+class NetworkRuns:
+    """The complete runs of one network at one fidelity.
+
+    Attributes:
+        number: of its first trial.
+        genotype: None for a baseline without one.
+        objectives: one per complete run.
+    """
+
+    number: int
+    genotype: Genotype | None
+    objectives: list[float] = field(default_factory=list)
+
+    @property
+    def mean(self) -> float:
+        return self.objectives[0] if len(self.objectives) == 1 else statistics.fmean(self.objectives)
+
+
+def leader(networks: Iterable[NetworkRuns], scalarize: ScalarizedObjective | None = None) -> NetworkRuns | None:
+    """Return the network that wins, or None without a complete run. Only this function decides who wins.
+
+    Once any network was trained twice, only those that were can win: among many single runs the best is mostly the
+    luckiest. Of equal networks the one with the higher mean wins, then the earlier one.
+
+    Args:
+        scalarize: the objective by which networks are compared; None for the mean AP itself.
+    """
+    complete = [network for network in networks if network.objectives]
+    candidates = [network for network in complete if len(network.objectives) > 1] or complete
+
+    def value(network: NetworkRuns) -> tuple[float, float, int]:
+        mean = network.mean
+        scalar = mean if scalarize is None or network.genotype is None else scalarize(network.genotype, mean)
+        return scalar, mean, -network.number
+
+    return max(candidates, key=value, default=None)
+
+
+def winner(records: Iterable[TrialRecord], scalarize: ScalarizedObjective | None = None) -> dict[str, Any] | None:
+    """Return the row of the network that `leader` names, or None without a complete run.
 
     Args:
         records: trials in the order of their numbers.
-        worth: of a genotype and its mean AP, by which networks are compared; None for the mean AP itself.
-
-    Once any network was trained twice, only those that were can win: among many single runs the best is
-    mostly the luckiest.
+        scalarize: as in `leader`.
     """
-    return _winner(_ranked(records), worth)
+    return _winner_row(_ranked(records), scalarize)
 
 
-def winner_of(
-    rows: Sequence[dict[str, Any]], records: Mapping[int, TrialRecord] | None = None, worth: Worth | None = None
-) -> dict[str, Any] | None:
-    """Return which of all rows is the winner's, as `winner` names it; with `worth` the records by number are needed."""
-    complete = [row for row in rows if row["n"] > 0]
-    candidates = [row for row in complete if row["n"] > 1] or complete
-    if worth is not None and records is not None:
-        candidates.sort(key=lambda row: -_value(records[row["number"]], row["objective"], worth))
-    return next(iter(candidates), None)
-
-
-def winner_words(records: Iterable[TrialRecord], worth: Worth | None = None) -> tuple[str, ...]:
+def winner_words(records: Iterable[TrialRecord], scalarize: ScalarizedObjective | None = None) -> tuple[str, ...]:
     """Say which network is the winner, and how far that is known; nothing without a complete run.
 
     It is not always the first of the leaderboard, which may owe its place to a single run.
     """
     ranked = _ranked(records)
-    row = _winner(ranked, worth)
+    row = _winner_row(ranked, scalarize)
     if row is None:
         return ()
     if row["n"] == 1:
@@ -132,22 +158,19 @@ def winner_words(records: Iterable[TrialRecord], worth: Worth | None = None) -> 
     return (words,)
 
 
-def _winner(ranked: Sequence[list[TrialRecord]], worth: Worth | None) -> dict[str, Any] | None:
-    complete = [group for group in ranked if _complete(group)]
-    candidates = [group for group in complete if len(_complete(group)) > 1] or complete
-    if worth is not None:
-        candidates.sort(key=lambda group: -_value(group[0], _mean(group), worth))
-    for group in candidates[:1]:
-        return _row(group, _spreads(ranked).get(group[0].fidelity))
-    return None
-
-
-def _value(record: TrialRecord, mean: float, worth: Worth) -> float:
-    return mean if record.genotype is None else worth(record.genotype, mean)
-
-
-def _mean(group: list[TrialRecord]) -> float:
-    return statistics.fmean(evaluation.objective for evaluation in _complete(group))
+def _winner_row(ranked: Sequence[list[TrialRecord]], scalarize: ScalarizedObjective | None) -> dict[str, Any] | None:
+    groups = {group[0].number: group for group in ranked}
+    found = leader(
+        (
+            NetworkRuns(number, group[0].genotype, [evaluation.objective for evaluation in _complete(group)])
+            for number, group in groups.items()
+        ),
+        scalarize,
+    )
+    if found is None:
+        return None
+    group = groups[found.number]
+    return _row(group, _spreads(ranked).get(group[0].fidelity))
 
 
 def _ranked(records: Iterable[TrialRecord]) -> list[list[TrialRecord]]:

@@ -41,7 +41,7 @@ class Stage(StrEnum):
 
 
 class Status(StrEnum):
-    """Where a trial stands; `journal.next_status` decides which moves are legal."""
+    """Where a trial stands; `run_state.next_status` decides which moves are legal."""
 
     ASKED = "asked"
     RUNNING = "running"

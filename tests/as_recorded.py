@@ -6,9 +6,11 @@ import json
 
 from spinenas.controller.base import Proposal
 from spinenas.results.record import TrialRecord
-from spinenas.results.storage.run_state import _asked
+from spinenas.results.storage.events import Asked, event_from_json
+from spinenas.results.storage.run_state import asked_fields
 
 
 def as_recorded(proposal: Proposal) -> Proposal:
-    event = {"event": "asked", "at": "", "proposal": proposal.to_json(), "network_key": "", "seed": 0, "task_key": ""}
-    return Proposal.of_record(TrialRecord(**_asked(json.loads(json.dumps(event)))))
+    event = event_from_json(json.loads(json.dumps(Asked(proposal.to_json(), "", 0, "", 0).to_json())))
+    assert isinstance(event, Asked)
+    return Proposal.of_record(TrialRecord(**asked_fields(event)))

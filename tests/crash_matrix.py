@@ -43,19 +43,20 @@ from fake_task import FakeTask
 from halving_reference import misjudged
 from shuffled_executor import ShuffledExecutor
 
-import spinenas.results.storage.lease as lease
+import spinenas.results.storage.ownership as ownership
 import spinenas.search.executors.serial  # noqa: F401 (here, and not once in each child)
 import spinenas.search.run.lifecycle as loop
 from spinenas.controller.registry import make_controller
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
+from spinenas.results.storage.events import Event
 from spinenas.results.storage.run_state import RunState
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.controllers import ControllerConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, HalvingConfig
-from spinenas.search.executors.base import Event, Executor, Job
+from spinenas.search.executors.base import Executor, Job, WorkerEvent
 from spinenas.search.run.lifecycle import resume, run_search
 from spinenas.search.run.run import Run
 from spinenas.space.genotype import Genotype
@@ -304,8 +305,8 @@ class WatchedExecutor:
     def release_idle(self) -> None:
         self._executor.release_idle()
 
-    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
-        def hand_over(event: Event) -> None:
+    def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
+        def hand_over(event: WorkerEvent) -> None:
             self._steps.take(f"hand over {type(event).__name__}", lambda: on_event(event), acts=True)
 
         self._executor.wait(hand_over, timeout_seconds)
@@ -329,11 +330,11 @@ class SayingDisplay:
     def __init__(self, say: Callable[..., None]) -> None:
         self._say = say
 
-    def begin(self, num_trials: int, past: RunState | None) -> AbstractContextManager[object]:
+    def begin(self, num_trials: int, past: RunState | None, scalarize: object = None) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def show(self, event: dict[str, Any]) -> None:
-        self._say("shown", event=event)
+    def show(self, event: Event) -> None:
+        self._say("shown", event=event.to_json())
 
     def note(self, text: str) -> None:
         pass
@@ -367,7 +368,7 @@ def search_or_resume(configuration: Configuration, place: Path, *, session: int,
     plain_tell = ReplicateLeaders.tell
     ReplicateLeaders.tell = tell  # type: ignore[method-assign]
     loop.make_executor = make_executor
-    lease.EXPIRY_SECONDS = 0.05  # of an owner who died before it could say on which host it was
+    ownership.EXPIRY_SECONDS = 0.05  # of an owner who died before it could say on which host it was
     os.getpid = lambda: 1
     steps.watch_files()
     task, display = LoggingTask(num_epochs=configuration.num_epochs, say=say), SayingDisplay(say)

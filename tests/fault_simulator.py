@@ -32,13 +32,14 @@ from fake_task import FakeTask
 
 import spinenas.search.run.lifecycle as loop
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status
+from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, Refused, Requeued, RunStarted, Started
 from spinenas.results.storage.journal import SCHEMA, Journal, read_events
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import RunState, fold
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
-from spinenas.search.executors.base import EpochDone, Event, Finished, Job, Started
+from spinenas.search.executors.base import Job, WorkerEvent
 from spinenas.search.run.driver import Driver
 
 MAX_ATTEMPTS, OUT_OF_MEMORY_RETRIES = 4, 2
@@ -127,7 +128,7 @@ class Report:
         ends: the attempt that is over with it.
     """
 
-    event: Event
+    event: WorkerEvent
     bad: str = ""
     ends: Attempt | None = None
 
@@ -166,7 +167,7 @@ class Cluster:
         rng = self._rng
         start = rng.uniform(1, 5)
         seconds = EPOCH_SECONDS * rng.uniform(0.5, 1.5) * (10 if rng.random() < STRAGGLERS else 1)
-        events: list[Event] = [Started(job.number, job.attempt, f"worker-{worker}", "cpu", "float32")]
+        events: list[WorkerEvent] = [Started(job.number, job.attempt, f"worker-{worker}", "cpu", "float32")]
         events += [EpochDone(job.number, job.attempt, epoch, {"loss": 1 / epoch}) for epoch in range(1, NUM_EPOCHS + 1)]
         if self._is(KILLERS, "kills", job.number) or rng.random() < WORKER_DEATHS:
             self._plan(start + rng.uniform(0, NUM_EPOCHS * seconds), self._lose, attempt, FailureKind.WORKER_LOST)
@@ -192,7 +193,7 @@ class Cluster:
     def release_idle(self) -> None:
         self._idle.clear()
 
-    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+    def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
         """Let time pass until something is reported or a worker is free."""
         deadline = float("inf") if timeout_seconds is None else self._clock.now + timeout_seconds
         num_free = self.num_free
@@ -239,7 +240,7 @@ class Cluster:
             return Failure(FailureKind.OUT_OF_MEMORY, f"batches of {batch_size} are too large")
         return Evaluation(random.Random(f"quality {job.seed}").random(), metrics={"AP50": batch_size / 100})
 
-    def _report(self, attempt: Attempt, event: Event) -> None:
+    def _report(self, attempt: Attempt, event: WorkerEvent) -> None:
         """Let an attempt say something, and much else be said."""
         if not (attempt.lives or attempt.is_ghost):
             return
@@ -260,7 +261,7 @@ class Cluster:
         if self._rng.random() < BAD_REPORTS:
             self._plan(self._rng.expovariate(1 / 600), self._inbox.append, Report(event, "repeated later"))
 
-    def _false_reports(self, event: Event) -> Iterator[tuple[str, Event]]:
+    def _false_reports(self, event: WorkerEvent) -> Iterator[tuple[str, WorkerEvent]]:
         """What is said beside an event of the attempt that runs, and is never true."""
         number, attempt, ahead = event.number, event.attempt, self._rng.choice((1, 1, 2, 50))
         false = self._rng.choice((event, Finished(number, attempt, Evaluation(1.0))))
@@ -351,42 +352,42 @@ class Checks:
         self._trainings: set[tuple[str, str, int]] = set()
         self._known: set[tuple[Any, ...]] = set()  # reports that were taken
         self._losses: Counter[tuple[int, FailureKind]] = Counter()
-        self._shown: list[dict[str, Any]] = []
+        self._shown: list[Event] = []
 
     # A display
 
-    def begin(self, num_trials: int, past: RunState | None) -> AbstractContextManager[object]:
+    def begin(self, num_trials: int, past: RunState | None, scalarize: object = None) -> AbstractContextManager[object]:
         return nullcontext()
 
     def note(self, text: str) -> None:
         pass
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         """Take what was written."""
         self.num_events += 1
         self._shown.append(event)
-        kind, number = event["event"], event.get("number")
-        if kind == "asked":
-            proposal = event["proposal"]
-            assert proposal["number"] == len(self._attempts), "numbers have no gaps"
-            training = event["network_key"], str(proposal["fidelity"]), proposal["replicate"]
-            assert training not in self._trainings, "no training is asked for twice"
-            self._trainings.add(training)
-            self._attempts.append(0)
-        elif kind in ("started", "epoch"):
-            assert number not in self._finished
-            assert event["attempt"] == self._attempts[number] == self.cluster_attempt(number)
-        elif kind == "told":
-            assert number not in self._finished, "a trial has one outcome"
-            assert 0 <= event["attempt"] <= self._attempts[number]
-            self._finished.add(number)
-            self.told.append(number)
-        elif kind == "requeued":
-            assert number not in self._finished
-            self._attempts[number] += 1
-            assert event["attempt"] == self._attempts[number]
-        elif kind == "refused":
-            assert event["reason"]
+        match event:
+            case Asked():
+                proposal = event.proposal
+                assert event.number == len(self._attempts), "numbers have no gaps"
+                training = event.network_key, str(proposal["fidelity"]), proposal["replicate"]
+                assert training not in self._trainings, "no training is asked for twice"
+                self._trainings.add(training)
+                self._attempts.append(0)
+            case Started(number, attempt) | EpochDone(number, attempt):
+                assert number not in self._finished
+                assert attempt == self._attempts[number] == self.cluster_attempt(number)
+            case Finished(number, attempt):
+                assert number not in self._finished, "a trial has one outcome"
+                assert 0 <= attempt <= self._attempts[number]
+                self._finished.add(number)
+                self.told.append(number)
+            case Requeued(number, attempt):
+                assert number not in self._finished
+                self._attempts[number] += 1
+                assert attempt == self._attempts[number]
+            case Refused():
+                assert event.reason
 
     def cluster_attempt(self, number: int) -> int | None:
         """The attempt at a trial that runs, or has just said that it is over."""
@@ -399,12 +400,12 @@ class Checks:
         assert job.number not in self._finished, "no finished trial is trained again"
         assert job.attempt == self._attempts[job.number]
 
-    def hand_over(self, report: Report, on_event: Callable[[Event], None]) -> None:
+    def hand_over(self, report: Report, on_event: Callable[[WorkerEvent], None]) -> None:
         """Give the driver a report, and see what it does."""
         self._shown.clear()
         on_event(report.event)
         event, shown = report.event, self._shown
-        was_taken = bool(shown) and shown[0]["event"] != "refused"
+        was_taken = bool(shown) and not isinstance(shown[0], Refused)
         assert len(shown) <= 1, "a report changes one thing"
         assert shown or not isinstance(event, Finished), "a result is taken or refused with a reason"
         if was_taken:
@@ -422,7 +423,7 @@ class Checks:
             del self.die_at[0]
             raise DriverDied
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: WorkerEvent) -> None:
         # An attempt can come to two ends: its worker is lost, and has a result all the same.
         kind = event.result.kind if isinstance(event, Finished) and isinstance(event.result, Failure) else None
         known = type(event), event.number, event.attempt, getattr(event, "epoch", None), kind
@@ -517,7 +518,7 @@ def simulate(scale: Scale, seed: int, folder: Path) -> Outcome:
     config, run = configured(scale, seed), RunFolder(folder)
     with mock.patch("os.fsync"), mock.patch("spinenas.search.run.driver.now", clock.text):
         with Journal.create(run.journal_path) as journal:
-            journal.append({"event": "run_started", "schema": SCHEMA, "at": clock.text(), "run": {}})
+            journal.append(RunStarted(SCHEMA, {}, clock.text()))
         num_sessions = 1
         while not session(config, run, clock, checks):
             num_sessions += 1

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from fake_task import FakeTask
+from journal_lines import json_events
 
 import spinenas.search.run.driver as driver_module
 from spinenas.controller.random_search import RandomSearch
 from spinenas.results.record import Failure, FailureKind
+from spinenas.results.storage.events import Event, Finished, RunStarted, Started
 from spinenas.results.storage.journal import SCHEMA, Journal, read_events
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import fold
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.executors.base import ENDS, Event, Finished, Job, Started
+from spinenas.search.executors.base import ENDS, Job, WorkerEvent
 from spinenas.search.run.driver import Driver
 from spinenas.space.search_space import space_by_name
 
@@ -24,7 +26,7 @@ from spinenas.space.search_space import space_by_name
 class ScriptedExecutor:
     """Hands over what a test says, a list of events for each wait."""
 
-    def __init__(self, num_slots: int, script: list[list[Event]]):
+    def __init__(self, num_slots: int, script: list[list[WorkerEvent]]):
         self._num_slots, self._script = num_slots, script
         self.jobs: list[Job] = []
         self.open: dict[int, Job] = {}
@@ -47,7 +49,7 @@ class ScriptedExecutor:
     def release_idle(self) -> None:
         self.is_released = True
 
-    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+    def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
         self.timeouts.append(timeout_seconds)
         if not self._script:
             raise EndOfScript
@@ -64,10 +66,12 @@ class EndOfScript(Exception):
 
 
 class SilentDisplay:
-    def begin(self, num_trials: int, past: object) -> contextlib.AbstractContextManager[object]:
+    def begin(
+        self, num_trials: int, past: object, scalarize: object = None
+    ) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext()
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         pass
 
     def note(self, text: str) -> None:
@@ -80,7 +84,7 @@ notes: list[str] = []
 class Play:
     """A driver with a scripted executor, and its journal."""
 
-    def __init__(self, tmp_path: Path, script: list[list[Event]], *, num_slots: int = 1, config: SearchConfig):
+    def __init__(self, tmp_path: Path, script: list[list[WorkerEvent]], *, num_slots: int = 1, config: SearchConfig):
         self.folder = RunFolder.create(tmp_path / "run", "", config.to_json(), {})
         self.executor = ScriptedExecutor(num_slots, script)
         self.clock = 100.0
@@ -91,7 +95,7 @@ class Play:
     def run(self) -> list[dict[str, Any]]:
         """Play the script; the events that were recorded."""
         with Journal.create(self.folder.journal_path) as journal:
-            journal.append({"event": "run_started", "schema": SCHEMA, "at": driver_module.now(), "run": {}})
+            journal.append(RunStarted(SCHEMA, {}, driver_module.now()))
             controller = RandomSearch(space_by_name("tiny"), seed=0)
             self.driver = Driver(
                 self._config,
@@ -106,8 +110,8 @@ class Play:
             )
             with contextlib.suppress(EndOfScript):
                 self.driver.run()
-        events = list(read_events(self.folder.journal_path))
-        fold(events)
+        events = json_events(self.folder.journal_path)
+        fold(read_events(self.folder.journal_path))
         return events[1:]
 
 

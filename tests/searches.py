@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fake_task import FakeTask
+from journal_lines import json_events
 
 from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
-from spinenas.results.storage.journal import read_events
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.controllers import ControllerConfig
 from spinenas.search.config.executor import ExecutorConfig
@@ -29,7 +29,7 @@ def configured(num_trials: int = NUM_TRIALS, **executor: Any) -> SearchConfig:
 
 def events_of(run: Run) -> list[dict[str, Any]]:
     """Return the events of a run's journal."""
-    return list(read_events(run.folder.journal_path))
+    return json_events(run.folder.journal_path)
 
 
 def timeless(events: list[dict[str, Any]], *kinds: str) -> list[dict[str, Any]]:

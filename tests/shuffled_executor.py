@@ -9,7 +9,8 @@ from typing import Self
 import numpy as np
 
 from spinenas.results.record import Failure, FailureKind
-from spinenas.search.executors.base import Event, Finished, Job, Task
+from spinenas.results.storage.events import Finished
+from spinenas.search.executors.base import Job, Task, WorkerEvent
 from spinenas.search.executors.worker import run_job
 
 
@@ -21,14 +22,14 @@ class ShuffledExecutor:
         self.note: Callable[[str], None] | None = None
         self._task, self._lost = task, lost
         self._rng = np.random.default_rng(seed)
-        self._queues: list[deque[Event]] = []
+        self._queues: list[deque[WorkerEvent]] = []
 
     @property
     def num_free(self) -> int:
         return self.num_slots - len(self._queues)
 
     def submit(self, job: Job) -> None:
-        events: deque[Event] = deque()
+        events: deque[WorkerEvent] = deque()
         run_job(self._task, job, "shuffled", events.append)
         kind = self._lost.get((job.number, job.attempt))
         if kind is not None:
@@ -42,7 +43,7 @@ class ShuffledExecutor:
     def release_idle(self) -> None:
         pass
 
-    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+    def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
         if not self._queues:
             assert timeout_seconds is not None, "else the loop waits for nothing"
             return

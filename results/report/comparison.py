@@ -47,7 +47,7 @@ def _task(runs: Sequence[RunFacts], named: dict[int, str]) -> dict[str, Any]:
         "rows": [_row(name, facts) for name, facts in pairs],
         "status": [f"{name}: {status_words(facts)}" for name, facts in pairs],
         "winners": [
-            f"{name}: {words}." for name, facts in pairs for words in winner_words(facts.records, facts.worth)[:1]
+            f"{name}: {words}." for name, facts in pairs for words in winner_words(facts.records, facts.scalarize)[:1]
         ],
         "figures": comparison_figures(runs, names),
     }

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from spinenas.results import pareto
-from spinenas.results.leaderboard import Worth, leaderboard_rows, winner_of
+from spinenas.results.leaderboard import ScalarizedObjective, leaderboard_rows, winner
 from spinenas.results.record import Evaluation, Status, TrialRecord
 from spinenas.space.limits import CostTarget
 
@@ -36,7 +36,7 @@ class RunFacts:
         cost_target: detector in which costs are counted; None for the one that is trained.
         published: (name, parameters, multiply-adds) of published models in that detector.
         validation: contents of validation.json; None if `spinenas validate` has not run.
-        worth: scalarized objective of a genotype and its AP, which chooses the winner; None for AP itself.
+        scalarize: the objective that chooses the winner; None for AP itself.
         is_over: whether no process is working on the run.
         read_at: when the journal was read; UTC, ISO 8601.
     """
@@ -56,7 +56,7 @@ class RunFacts:
     cost_target: CostTarget | None = None
     published: tuple[tuple[str, int, int], ...] = ()
     validation: Mapping[str, Any] | None = None
-    worth: Worth | None = None
+    scalarize: ScalarizedObjective | None = None
     is_over: bool = True
     read_at: str = ""
 
@@ -78,7 +78,8 @@ class RunFacts:
     @cached_property
     def winner(self) -> dict[str, Any] | None:
         """Leaderboard row of the winner; None before the first result."""
-        return winner_of(self.rows, None if self.worth is None else self.by_number, self.worth)
+        found = winner(self.records, self.scalarize)
+        return None if found is None else next(row for row in self.rows if row["number"] == found["number"])
 
     @cached_property
     def by_number(self) -> dict[int, TrialRecord]:

@@ -64,7 +64,7 @@ def report_page(facts: RunFacts, control: RunFacts | None = None, *, refresh_sec
         "report.html.j2",
         refresh_seconds=refresh_seconds,
         facts=facts,
-        winner=[f"{words[0].upper()}{words[1:]}." for words in winner_words(facts.records, facts.worth)],
+        winner=[f"{words[0].upper()}{words[1:]}." for words in winner_words(facts.records, facts.scalarize)],
         status=status_words(facts),
         num_networks=sum(row["n"] > 0 for row in facts.rows),
         num_replicated=sum(row["n"] > 1 for row in facts.rows),

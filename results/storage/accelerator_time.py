@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+
+from spinenas.results.storage.events import Event, Finished, Paused, Requeued, Resumed, Skipped, Started
 
 
 class AcceleratorTime:
@@ -20,24 +21,24 @@ class AcceleratorTime:
         self._num_trials = 0
         self._last = ""
 
-    def add(self, event: dict[str, Any]) -> None:
+    def add(self, event: Event | Skipped) -> None:
         """Take the next event of the journal."""
-        kind = event["event"]
-        if kind == "started":
-            self._running[event["number"]] = event["at"], event.get("accelerators", 1.0)
-        elif kind in ("told", "requeued", "paused"):
-            seconds = self._end(event["number"], event["at"])
-            if kind == "paused":
-                self._until_rung[event["number"]] = self._until_rung.get(event["number"], 0.0) + seconds
-            elif kind == "told":
-                seconds += self._until_rung.pop(event["number"], 0.0)
-            if kind == "told" and seconds:
-                self._trial_seconds += seconds
-                self._num_trials += 1
-        elif kind == "resumed":
-            for number in list(self._running):
-                self._end(number, self._last)
-        self._last = event.get("at", self._last)
+        match event:
+            case Started(number):
+                self._running[number] = event.at, event.accelerators
+            case Requeued(number):
+                self._end(number, event.at)
+            case Paused(number):
+                self._until_rung[number] = self._until_rung.get(number, 0.0) + self._end(number, event.at)
+            case Finished(number):
+                seconds = self._end(number, event.at) + self._until_rung.pop(number, 0.0)
+                if seconds:
+                    self._trial_seconds += seconds
+                    self._num_trials += 1
+            case Resumed():
+                for number in list(self._running):
+                    self._end(number, self._last)
+        self._last = event.at or self._last
 
     def hours(self, now: str) -> float:
         """What was taken up to now (UTC, ISO 8601), by the attempts that run as well."""

@@ -1,29 +1,14 @@
-"""The journal: one append-only file of events, and the state they add up to; nothing of how trials are run.
+"""The journal of a run: one append-only file of events.
 
-Each line is a JSON object `{"event": kind, ...}`, written by the driver alone as things happen:
+Each line is the JSON of an event (`events.py`), and ends with `"fence"`, the number of the driver's lease, and
+`"crc32"`, the checksum of everything before it. The driver alone writes lines, as things happen.
 
-| event | fields beside `at` (UTC, ISO 8601) |
-|---|---|
-| run_started | `schema`, `run`: what the run is |
-| observed | `genotype`, `evaluation`, `sources`: what an earlier run knew, before anything is asked |
-| asked | `proposal` (its JSON), `network_key`, `seed`, `task_key`, `num_told`: how many results its controller knew |
-| started | `number`, `attempt`, `worker`, `device`, `dtype`, `accelerators`: how many, or the part of one, it uses |
-| epoch | `number`, `attempt`, `epoch`, `metrics` |
-| paused | `number`, `attempt`, `evaluation` without its curve: as it stands after a rung of halving |
-| promoted | `number`, `attempt` (the new one), `epoch`, `objective`: it goes on after that rung |
-| told | `number`, `attempt`, `status`, and `evaluation` without its curve, or `failure` |
-| requeued | `number`, `attempt` (the new one), `reason`, `kind` of the failure, if one, `fidelity`, if another |
-| refused | `number`, `attempt`, `reason`: a report that came too late or made no sense, and changed nothing |
-| resumed | `changes`: what the run was continued with |
-| stopped | `reason`: why the driver left before the end |
+The journal is the checkpoint: the state of a run is `fold(read_events(path))` and nothing else. A line counts once
+its newline is written; bytes after the last valid line are discarded. A line with a lower fence than an earlier one
+was written by a driver that had lost the run, and does not count. Schema 1 (spinenas 0.1.0) had neither fence nor
+checksum; its journals are read and continued.
 
-and ends with `"fence"`, the number of the driver's lease, and `"crc32"` of all that stands before it, so that any
-damage is seen. The journal is the checkpoint: the state of a run is `fold(read_events(path))` and nothing else. A
-line counts from its newline on; what stands behind the last sound line was half-written when the machine died, and
-never was. A line of a lower fence than an earlier line's is of a driver that had lost the run, and never was
-either. Schema 1 (spinenas 0.1.0) had neither fence nor checksum; its journals are read and continued.
-
-Who continues a run opens the journal first, which makes it its owner (`lease.py`), and reads it then.
+To continue a run, open the journal first, which makes this process the owner (`lease.py`), and then read it.
 """
 
 from __future__ import annotations
@@ -43,6 +28,7 @@ from typing import Any
 
 import orjson
 
+from spinenas.results.storage.events import Event, Skipped, event_from_json
 from spinenas.results.storage.lease import Lease
 from spinenas.results.storage.mirror import Mirror
 from spinenas.space.errors import UserError
@@ -117,7 +103,7 @@ class Journal:
             undo.pop_all()
         return journal
 
-    def append(self, event: dict[str, Any], *, sync: bool = True) -> None:
+    def append(self, event: Event, *, sync: bool = True) -> None:
         """Write one event and wait until it is on the disk.
 
         Args:
@@ -127,7 +113,7 @@ class Journal:
         Raises UserError when it cannot be written (the journal then ends as before) or the run has another owner,
         ValueError for NaN.
         """
-        line = encode(event, self.fence)
+        line = encode(event.to_json(), self.fence)
         self._lease.check()
         try:
             written = 0
@@ -204,27 +190,28 @@ def encode(event: dict[str, Any], fence: int) -> bytes:
 
 def read_events(
     path: Path, *, epochs: bool = True, on_damage: Callable[[str], None] | None = None
-) -> Iterator[dict[str, Any]]:
-    """Yield all events in order; event i stands in line i + 1. None for a run that never wrote one.
+) -> Iterator[Event | Skipped]:
+    """Yield all events in order; event i is line i + 1. Nothing is yielded for a run that wrote none.
 
-    A line that never was, because its driver had lost the run, comes as an event "stale". May be called while a
+    Lines that do not count, because their driver had lost the run, are yielded as Skipped. May be called while a
     driver writes. Raises UserError naming file, line and offset.
 
     Args:
-        epochs: False to check the lines of epochs and read no further into them, which come as "unread": most lines
-            are, and `fold` does without them.
-        on_damage: told of each broken line, which is then passed over: for looking at a run, not for going on with it.
+        epochs: False to check the lines of epochs and yield them as Skipped: most lines are epochs, and `fold` does
+            not need them.
+        on_damage: called for each broken line, which is then left out: for inspecting a run, not for continuing it.
     """
     with _open(path, os.O_RDONLY) as file:
         offset = fence = 0
         checked = False
+        skipped = Skipped()
         for number, line in enumerate(io.BufferedReader(file, 2**20), start=1):
             if checked and not epochs and line.startswith(b'{"event":"epoch"') and _has_checksum(line):
-                yield {"event": "unread"}
+                yield skipped
                 offset += len(line)
                 continue
-            event = decode(line, checked=checked)
-            if event is None:
+            data = decode(line, checked=checked)
+            if data is None:
                 # Without a newline it may still grow, and then others may follow while this looks for them.
                 if not line.endswith(b"\n") or not _any_sound(path, offset + len(line)):
                     return  # a half-written end
@@ -236,21 +223,26 @@ def read_events(
                     f"{path} line {number}, at byte {offset}, is broken: {line[:60].decode(errors='replace')!r}; "
                     f"restore the file from a copy, or keep what can be kept: spinenas resume {path.parent} --salvage"
                 )
-            if number == 1 and (event["event"], event.get("schema")) not in [
-                ("run_started", name) for name in READABLE
-            ]:
+            if number == 1 and (data["event"], data.get("schema")) not in [("run_started", name) for name in READABLE]:
                 raise UserError(
-                    f"{path} line 1 has schema {event.get('schema')!r}; this version reads journals of "
+                    f"{path} line 1 has schema {data.get('schema')!r}; this version reads journals of "
                     f"{' and '.join(map(repr, READABLE))}; use the version that wrote it"
                 )
-            checked = event.pop("crc32", None) is not None
-            of_driver = event.pop("fence", 0)
-            if of_driver >= fence:
-                fence = of_driver
-                yield event
-            else:
-                yield {"event": "stale"}
+            checked = "crc32" in data
+            of_driver = data.get("fence", 0)
             offset += len(line)
+            if of_driver < fence:
+                yield skipped
+                continue
+            fence = of_driver
+            try:
+                event = event_from_json(data)
+            except UserError as error:
+                if on_damage is None:
+                    raise UserError(f"line {number} of the journal does not fit: {error}") from error
+                on_damage(f"line {number} of the journal does not fit: {error}")
+                continue
+            yield event
 
 
 def decode(line: bytes, *, checked: bool) -> dict[str, Any] | None:

@@ -1,16 +1,11 @@
-"""Who may write a run: one driver at a time, on whatever host; nothing of what is written.
+"""The lease of a run's folder: only its holder may write the run.
 
-The folder lease/ of a run holds one small file for each owner there was, numbered: the fencing number. The highest
-number owns the run. An owner rewrites its file every HEARTBEAT_SECONDS with a growing count, so that others see it
-alive without comparing clocks; who wants the run takes the next number, by creating a file that must not exist yet,
-when the owner
+The folder lease/ holds one small file per owner, named by its fencing number. The highest number owns the run. A new
+owner takes the next number by creating a file that must not exist yet, once the last owner has ended
+(`ownership.py`). On this machine, the lock on the file shows at once whether its owner is alive.
 
-- has let go (`released`), or
-- ran on this host and is dead, which the lock on its file tells at once, or
-- ran elsewhere, and its count stood still for EXPIRY_SECONDS.
-
-An owner that was only stalled finds the higher number before its next write, and what it may have written meanwhile
-carries its lower number, by which readers of the journal leave it out.
+An owner that was only stalled finds the higher number before its next write. What it may have written meanwhile
+carries its lower number, and readers of the journal leave it out.
 """
 
 from __future__ import annotations
@@ -19,29 +14,24 @@ import contextlib
 import fcntl
 import json
 import os
-import socket
-import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from spinenas.results.storage import ownership
 from spinenas.results.storage.atomic_write import sync_folder
+from spinenas.results.storage.ownership import Heartbeat, Owner, held, lost, owner_record, parse_owner, was_here
 from spinenas.space.errors import UserError
 
 SCHEMA = "spinenas-lease/1"
 
-HEARTBEAT_SECONDS = 10.0
-
-EXPIRY_SECONDS = 60.0
-"""How long a count on another host must stand still; six missed heartbeats."""
-
 _FILE_BYTES = 512
-"""Every version of a file is padded to this, so that one write replaces it whole."""
+"""Every version of a file is padded to this length, so that one write replaces it whole."""
 
 
 class Lease:
-    """An owned run, made by `acquire`; keeps itself alive in a thread until it is released.
+    """An owned run, made by `acquire`; a thread keeps it alive until it is released.
 
     Attributes:
         fence: the fencing number, 1 for the first owner of a run.
@@ -52,37 +42,35 @@ class Lease:
         self.fence = fence
         self._folder, self._descriptor = folder, descriptor
         self._count = 0
-        self._stop = threading.Event()
         self._write(released=False)
-        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
-        self._thread.start()
+        self._heartbeat = Heartbeat("lease", self._beat)
 
     @classmethod
     def acquire(cls, folder: Path, *, above: int = 0, on_wait: Callable[[str], None] = lambda text: None) -> Lease:
-        """Become the owner of the run that `folder` belongs to, made if need be. Raises UserError.
+        """Become the owner of the run that `folder` belongs to; make the folder if needed. Raises UserError.
 
         Args:
             folder: the lease/ of the run.
-            above: numbers up to this one were used, whether or not their files are there.
+            above: numbers up to this one were used, whether or not their files exist.
             on_wait: told why this takes up to EXPIRY_SECONDS, if it does.
         """
         try:
             folder.mkdir(exist_ok=True)
             fence = _highest(folder)
             if fence:
-                _wait_for_end(folder, fence, on_wait)
+                ownership.wait_for_end(_LeaseFile(folder, fence), on_wait=on_wait, poll_seconds=1.0)
             lease = cls._create(folder, max(fence, above) + 1)
         except FileExistsError as error:
-            raise _held(folder, _read(_path(folder, max(fence, above) + 1))) from error
+            raise held(str(folder.parent), _read(_path(folder, max(fence, above) + 1))) from error
         except OSError as error:
             raise UserError(
                 f"cannot write {folder}: {error.strerror}; make the run's folder writable, with room on its disk"
             ) from error
-        # Files of earlier owners are removed below; a very slow rival may have taken a number from under us.
+        # Files of earlier owners are removed below, so a very slow rival may have created a number that was free.
         highest = _highest(folder)
         if highest > lease.fence:
             lease.release()
-            raise _held(folder, _read(_path(folder, highest)))
+            raise held(str(folder.parent), _read(_path(folder, highest)))
         for number in _numbers(folder):
             if number < lease.fence:
                 _path(folder, number).unlink(missing_ok=True)
@@ -91,10 +79,10 @@ class Lease:
 
     @classmethod
     def _create(cls, folder: Path, fence: int) -> Lease:
-        """Take a number, whole or not at all. Raises OSError, FileExistsError if another one has it."""
+        """Take a number, whole or not at all. Raises OSError; FileExistsError if another process has it."""
         path = _path(folder, fence)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        with contextlib.suppress(OSError):  # a file system without locks: the heartbeat alone tells
+        with contextlib.suppress(OSError):  # a file system without locks: only the heartbeat shows a living owner
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             return cls(folder, fence, descriptor)
@@ -110,56 +98,62 @@ class Lease:
         except OSError as error:
             owner = _read(_path(self._folder, _highest(self._folder)))
             if owner:
-                raise self._lost(owner) from error
+                raise lost(str(self._folder.parent), owner) from error
             raise UserError(
                 f"{self._folder.parent} is gone or cannot be read ({error.strerror}); "
                 "what was running is stopped; bring the folder back and resume the run"
             ) from error
         owner = _read(_path(self._folder, self.fence + 1))
         if owner:
-            raise self._lost(owner)
+            raise lost(str(self._folder.parent), owner)
 
     def moved_to(self, folder: Path) -> None:
-        """Know that the run was moved, and this file with it."""
+        """Follow the run to another folder, where this lease's file is now."""
         self._folder = folder
 
     def release(self) -> None:
-        """Let go; another may take the run at once. May be called twice."""
-        if self._stop.is_set():
+        """Release the run; another process may take it at once. May be called twice."""
+        if self._heartbeat.is_stopped:
             return
-        self._stop.set()
-        self._thread.join()
+        self._heartbeat.stop()
         with contextlib.suppress(OSError):
             self._write(released=True)
         os.close(self._descriptor)
 
-    def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT_SECONDS):
-            self._count += 1
-            with contextlib.suppress(OSError):  # the journal's own write will say what is wrong
-                self._write(released=False)
+    def _beat(self, count: int) -> None:
+        self._count = count
+        with contextlib.suppress(OSError):  # the journal's own write will say what is wrong
+            self._write(released=False)
 
     def _write(self, *, released: bool) -> None:
-        owner = {
-            "schema": SCHEMA,
-            "host": socket.gethostname(),
-            "boot": boot_id(),
-            "pid": os.getpid(),
-            "count": self._count,
-            "released": released,
-        }
+        owner = owner_record(SCHEMA, count=self._count, released=released)
         os.pwrite(self._descriptor, json.dumps(owner).encode().ljust(_FILE_BYTES - 1) + b"\n", 0)
-        os.fsync(self._descriptor)  # other hosts see it then, not when the system gets round to it
+        os.fsync(self._descriptor)  # so that other hosts see it now
 
-    def _lost(self, owner: dict[str, Any]) -> UserError:
-        return UserError(f"{self._folder.parent} was taken over by {in_words(owner)}; this process leaves it alone")
+
+@dataclass(frozen=True, slots=True)
+class _LeaseFile:
+    """The file of one owner, as an `OwnedPlace`."""
+
+    folder: Path
+    fence: int
+
+    @property
+    def place(self) -> str:
+        return str(self.folder.parent)
+
+    def read_owner(self) -> Owner:
+        return _read(_path(self.folder, self.fence))
+
+    def lives_here(self, owner: Owner) -> bool | None:
+        return _is_locked(_path(self.folder, self.fence))
 
 
 def is_owned(folder: Path) -> bool:
-    """Whether somebody writes the run that `folder`, its lease/, belongs to; nothing is changed or waited for.
+    """Whether a process writes the run that `folder`, its lease/, belongs to; changes nothing and does not wait.
 
-    An owner that did not let go counts until its file was not written for two heartbeats, and on another host, where
-    nobody can see whether it lives, for EXPIRY_SECONDS.
+    An owner that did not release the run counts until two heartbeats after its last write. On another host, where
+    its process cannot be seen, it counts for EXPIRY_SECONDS.
     """
     path = _path(folder, _highest(folder))
     owner = _read(path)
@@ -169,44 +163,18 @@ def is_owned(folder: Path) -> bool:
         age_seconds = time.time() - path.stat().st_mtime
     except OSError:
         return False
-    # Not asked of a fresh file: the question takes the lock for a moment, in which its owner might want it.
-    if age_seconds < 2 * HEARTBEAT_SECONDS:
+    # The lock of a fresh file is not tried: trying takes it for a moment, in which its owner may need it.
+    if age_seconds < 2 * ownership.HEARTBEAT_SECONDS:
         return True
-    if (owner.get("host"), owner.get("boot")) == (socket.gethostname(), boot_id()):
+    if was_here(owner):
         locked = _is_locked(path)
         if locked is not None:
             return locked
-    return age_seconds < EXPIRY_SECONDS
-
-
-def _wait_for_end(folder: Path, fence: int, on_wait: Callable[[str], None]) -> None:
-    """Return once the owner of that number is known to have ended; raise UserError if it lives."""
-    path = _path(folder, fence)
-    owner = _read(path)
-    if owner.get("released"):
-        return
-    if (owner.get("host"), owner.get("boot")) == (socket.gethostname(), boot_id()):
-        locked = _is_locked(path)
-        if locked is False:
-            return
-        if locked:
-            raise _held(folder, owner)
-    on_wait(
-        f"{folder.parent} was last written by {in_words(owner)}, which did not let go of it; "
-        f"waiting {EXPIRY_SECONDS:.0f} s for a sign of life"
-    )
-    deadline = time.monotonic() + EXPIRY_SECONDS
-    while time.monotonic() < deadline:
-        time.sleep(min(1.0, EXPIRY_SECONDS / 10))
-        now = _read(path)
-        if now.get("released"):
-            return
-        if now != owner:
-            raise _held(folder, now)
+    return age_seconds < ownership.EXPIRY_SECONDS
 
 
 def _is_locked(path: Path) -> bool | None:
-    """Whether a living process of this host has the file locked; None if the file system cannot say."""
+    """Whether a living process of this host holds the lock of the file; None if the file system cannot say."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except OSError:
@@ -220,15 +188,6 @@ def _is_locked(path: Path) -> bool | None:
     finally:
         os.close(descriptor)
     return False
-
-
-def _held(folder: Path, owner: dict[str, Any]) -> UserError:
-    return UserError(f"{folder.parent} is being written by {in_words(owner)}; wait for it or stop it first")
-
-
-def in_words(owner: dict[str, Any]) -> str:
-    """Name an owner by what it says of itself."""
-    return f"process {owner.get('pid', 'unknown')} on host {owner.get('host', 'unknown')}"
 
 
 def _path(folder: Path, fence: int) -> Path:
@@ -246,18 +205,10 @@ def _highest(folder: Path) -> int:
     return max(_numbers(folder), default=0)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """What an owner says of itself; empty if there is none, or if it died while creating the file."""
+def _read(path: Path) -> Owner:
+    """Read an owner's record; empty if there is no file, only the schema if its owner died while creating it."""
     try:
-        owner = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {"schema": SCHEMA} if path.exists() else {}
-    return owner if isinstance(owner, dict) else {}
-
-
-def boot_id() -> str:
-    """Identity of this boot of this machine; empty where the system has none."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        data = path.read_bytes()
     except OSError:
-        return ""
+        data = b""
+    return parse_owner(data) or ({"schema": SCHEMA} if path.exists() else {})

@@ -17,29 +17,22 @@ import json
 import os
 import secrets
 import shutil
-import socket
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from spinenas.results.storage import ownership
 from spinenas.results.storage.atomic_write import write_bytes_atomically
-from spinenas.results.storage.lease import boot_id, in_words
 from spinenas.results.storage.object_store import Store
+from spinenas.results.storage.ownership import Heartbeat, Owner, held, lost, owner_record, parse_owner
 from spinenas.space.errors import UserError
 
 SCHEMA = "spinenas-mirror/1"
 
 MERGE_AFTER = 64
 """Pieces of a journal that are merged into one."""
-
-
-HEARTBEAT_SECONDS = 10.0
-
-EXPIRY_SECONDS = 60.0
 
 SETTLE_SECONDS = 1.0
 """How long a new owner waits before it looks whether another one took the run at the same time."""
@@ -59,8 +52,7 @@ class Mirror:
         self._pieces: list[tuple[_Piece, bytes]] = []  # of this owner, since they were last merged
         self._count = 0
         self._lost: UserError | None = None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._heartbeat: Heartbeat | None = None
 
     def holds_run(self) -> bool:
         """Whether a run with a journal is there. Raises UserError."""
@@ -127,25 +119,12 @@ class Mirror:
         Args:
             on_wait: told why this takes up to EXPIRY_SECONDS, if it does.
         """
-        owner = self._owner()
-        if owner and not owner.get("released") and not _is_dead_here(owner):
-            on_wait(
-                f"{self.store.uri} was last written by {in_words(owner)}, which did not let go of it; "
-                f"waiting {EXPIRY_SECONDS:.0f} s for a sign of life"
-            )
-            deadline = time.monotonic() + EXPIRY_SECONDS
-            while time.monotonic() < deadline:
-                time.sleep(min(2.0, EXPIRY_SECONDS / 10))
-                seen = self._owner()
-                if seen.get("released"):
-                    break
-                if seen != owner:
-                    raise self._held(seen)
-        self._fence = self._owner().get("fence", 0) + 1  # another may have come and gone meanwhile
+        ownership.wait_for_end(self, on_wait=on_wait, poll_seconds=2.0)
+        self._fence = self.read_owner().get("fence", 0) + 1  # another may have come and gone meanwhile
         self._write_owner(released=False)
         time.sleep(SETTLE_SECONDS)
-        if (seen := self._owner()) != self._says(released=False):
-            raise self._held(seen)
+        if (seen := self.read_owner()) != self._record(released=False):
+            raise held(self.place, seen)
         return self._fence
 
     def catch_up(self, journal_path: Path, fence: int) -> None:
@@ -187,8 +166,7 @@ class Mirror:
             self._length = len(there) if here.startswith(there) else 0
             self.push(here[self._length :])
         self._length = len(here)
-        self._thread = threading.Thread(target=self._beat, name="mirror", daemon=True)
-        self._thread.start()
+        self._heartbeat = Heartbeat("mirror", self._beat)
 
     def push(self, data: bytes) -> None:
         """Write the next bytes of the journal; they are there when it returns. Raises UserError."""
@@ -207,63 +185,48 @@ class Mirror:
 
     def release(self) -> None:
         """Let go; another may take the run at once."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
         if self._lost is None and self._fence:
             with contextlib.suppress(UserError):
                 self._write_owner(released=True)
 
-    def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT_SECONDS):
-            self._count += 1
-            with contextlib.suppress(UserError):  # a push will say what is wrong
-                owner = self._owner()
-                ours = self._says(released=False)
-                is_ours = all(owner.get(name) == ours[name] for name in ("host", "boot", "pid"))
-                if owner.get("fence", 0) > self._fence or (owner.get("fence") == self._fence and not is_ours):
-                    self._lost = UserError(
-                        f"{self.store.uri} was taken over by {in_words(owner)}; this process leaves it alone"
-                    )
-                    return
-                self._write_owner(released=False)
+    @property
+    def place(self) -> str:
+        """URI of the mirror."""
+        return self.store.uri
 
-    def _owner(self) -> dict[str, Any]:
+    def read_owner(self) -> Owner:
+        """Read the record of the last owner; empty if there is none. Raises UserError."""
+        return parse_owner(self.store.read("owner.json") or b"{}")
+
+    def lives_here(self, owner: Owner) -> bool | None:
+        """False if the owner's process is gone; None otherwise, as another process may have its id by now."""
         try:
-            owner = json.loads(self.store.read("owner.json") or b"{}")
-        except ValueError:
-            return {}
-        return owner if isinstance(owner, dict) else {}
+            os.kill(owner["pid"], 0)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            return None
+        return None
 
-    def _says(self, *, released: bool) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "fence": self._fence,
-            "host": socket.gethostname(),
-            "boot": boot_id(),
-            "pid": os.getpid(),
-            "count": self._count,
-            "released": released,
-        }
+    def _beat(self, count: int) -> None:
+        if self._lost is not None:
+            return
+        self._count = count
+        with contextlib.suppress(UserError):  # a push will say what is wrong
+            owner, own = self.read_owner(), self._record(released=False)
+            is_own = all(owner.get(name) == own[name] for name in ("host", "boot", "pid"))
+            if owner.get("fence", 0) > self._fence or (owner.get("fence") == self._fence and not is_own):
+                self._lost = lost(self.place, owner)
+                return
+            self._write_owner(released=False)
+
+    def _record(self, *, released: bool) -> Owner:
+        return owner_record(SCHEMA, fence=self._fence, count=self._count, released=released)
 
     def _write_owner(self, *, released: bool) -> None:
-        self.store.write("owner.json", json.dumps(self._says(released=released)).encode())
-
-    def _held(self, owner: dict[str, Any]) -> UserError:
-        return UserError(f"{self.store.uri} is being written by {in_words(owner)}; wait for it or stop it first")
-
-
-def _is_dead_here(owner: dict[str, Any]) -> bool:
-    """Whether the owner was a process of this host that is gone."""
-    if (owner.get("host"), owner.get("boot")) != (socket.gethostname(), boot_id()):
-        return False
-    try:
-        os.kill(owner["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
+        self.store.write("owner.json", json.dumps(self._record(released=released)).encode())
 
 
 @dataclass(frozen=True, slots=True)

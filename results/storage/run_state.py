@@ -9,6 +9,22 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status, TrialRecord
+from spinenas.results.storage.events import (
+    Asked,
+    EpochDone,
+    Event,
+    Finished,
+    Observed,
+    Paused,
+    Promoted,
+    Refused,
+    Requeued,
+    Resumed,
+    RunStarted,
+    Skipped,
+    Started,
+    Stopped,
+)
 from spinenas.space.baseline import architecture_from_text
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -16,33 +32,35 @@ from spinenas.space.genotype import Genotype
 FINISHED = (Status.COMPLETE, Status.PRUNED, Status.FAILED)
 
 
-_MOVES = {
-    (None, "asked"): (Status.ASKED,),
-    (Status.ASKED, "started"): (Status.RUNNING,),
-    (Status.RUNNING, "epoch"): (Status.RUNNING,),
-    (Status.RUNNING, "told"): FINISHED,
-    (Status.RUNNING, "requeued"): (Status.ASKED,),
-    (Status.RUNNING, "paused"): (Status.PAUSED,),
-    (Status.PAUSED, "promoted"): (Status.ASKED,),
-    (Status.PAUSED, "told"): FINISHED,
+_TrialEvent = Asked | Started | EpochDone | Paused | Promoted | Finished | Requeued
+
+_MOVES: dict[tuple[Status | None, type[_TrialEvent]], tuple[Status, ...]] = {
+    (None, Asked): (Status.ASKED,),
+    (Status.ASKED, Started): (Status.RUNNING,),
+    (Status.RUNNING, EpochDone): (Status.RUNNING,),
+    (Status.RUNNING, Finished): FINISHED,
+    (Status.RUNNING, Requeued): (Status.ASKED,),
+    (Status.RUNNING, Paused): (Status.PAUSED,),
+    (Status.PAUSED, Promoted): (Status.ASKED,),
+    (Status.PAUSED, Finished): FINISHED,
     # A worker can be lost before its start was seen, and an attempt that was given up can still bring its result.
-    (Status.ASKED, "requeued"): (Status.ASKED,),
-    (Status.ASKED, "paused"): (Status.PAUSED,),
-    (Status.ASKED, "told"): FINISHED,
+    (Status.ASKED, Requeued): (Status.ASKED,),
+    (Status.ASKED, Paused): (Status.PAUSED,),
+    (Status.ASKED, Finished): FINISHED,
 }
 
 
-def next_status(current: Status | None, event: dict[str, Any]) -> Status:
-    """Where a trial stands after an event; the one place that says which moves are legal. Raises UserError.
+def next_status(current: Status | None, event: _TrialEvent) -> Status:
+    """Return the status of a trial after an event; this alone decides which moves are legal. Raises UserError.
 
     Args:
-        current: where it stood; None for a trial that does not exist yet.
-        event: an event that concerns a trial.
+        current: status before the event; None for a trial that does not exist yet.
+        event: an event of the trial.
     """
-    targets = _MOVES.get((current, event["event"]), ())
-    target = Status(event["status"]) if event["event"] == "told" else next(iter(targets), None)
+    targets = _MOVES.get((current, type(event)), ())
+    target = event.status if isinstance(event, Finished) else next(iter(targets), None)
     if target is None or target not in targets:
-        word = f"{event['event']} {target}" if target else event["event"]
+        word = f"{event.kind} {target}" if target else event.kind
         raise UserError(f"a trial that is {current or 'unknown'} cannot be {word}")
     return target
 
@@ -53,31 +71,6 @@ class RungResult(NamedTuple):
     number: int
     epoch: int
     objective: float
-
-
-class Observation(NamedTuple):
-    """A result of earlier runs, the mean of some trainings of a network; each source is a run's folder and a number."""
-
-    genotype: Genotype
-    evaluation: Evaluation
-    sources: tuple[str, ...]
-
-    def to_event(self) -> dict[str, Any]:
-        """Return it as the journal has it, but for the time."""
-        evaluation = self.evaluation.to_json()
-        del evaluation["curve"]
-        return {
-            "event": "observed",
-            "genotype": self.genotype.text,
-            "evaluation": evaluation,
-            "sources": list(self.sources),
-        }
-
-    @classmethod
-    def of_event(cls, event: dict[str, Any]) -> Observation:
-        """Read what `to_event` gave."""
-        genotype = Genotype.from_text(event["genotype"])
-        return cls(genotype, Evaluation.from_json(event["evaluation"]), tuple(event["sources"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +88,7 @@ class RunState:
         rung_results: in the order in which they came.
         passed: of trials that went on after a rung, the last one.
         paused: by number, what the trials have that wait at a rung, without curves.
-        observed: what was known of earlier runs when it began.
+        observed: what is known of earlier runs when it began.
     """
 
     run: dict[str, Any]
@@ -108,7 +101,7 @@ class RunState:
     rung_results: tuple[RungResult, ...] = ()
     passed: dict[int, int] = field(default_factory=dict)
     paused: dict[int, Evaluation] = field(default_factory=dict)
-    observed: tuple[Observation, ...] = ()
+    observed: tuple[Observed, ...] = ()
 
     @property
     def unfinished(self) -> list[TrialRecord]:
@@ -116,7 +109,7 @@ class RunState:
         return [record for record in self.trials.values() if record.status not in FINISHED]
 
 
-def fold(events: Iterable[dict[str, Any]]) -> RunState:
+def fold(events: Iterable[Event | Skipped]) -> RunState:
     """Add events up to the state of the run. Raises UserError naming the line that cannot follow."""
     sum_of = Fold()
     was_enabled = gc.isenabled()
@@ -151,72 +144,74 @@ class Fold:
         self._rung_results: list[RungResult] = []
         self._passed: dict[int, int] = {}
         self._paused: dict[int, Evaluation] = {}
-        self._observed: list[Observation] = []
+        self._observed: list[Observed] = []
 
-    def add(self, event: dict[str, Any]) -> None:
+    def add(self, event: Event | Skipped) -> None:
         """Take the next event. Raises UserError, and is as before, if it cannot follow."""
-        kind = event["event"]
         try:
-            self._add(kind, event)
+            self._add(event)
         except UserError as error:
             raise UserError(f"line {self._line + 1} of the journal does not fit: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(
-                f"line {self._line + 1} of the journal is no valid {kind} event: {type(error).__name__} {error}"
+                f"line {self._line + 1} of the journal is no valid event: {type(error).__name__} {error}"
             ) from error
         self._line += 1
 
-    def _add(self, kind: str, event: dict[str, Any]) -> None:
-        if (kind == "run_started") != (self._line == 0):
+    def _add(self, event: Event | Skipped) -> None:
+        if isinstance(event, RunStarted) != (self._line == 0):
             raise UserError("a journal has one run_started, its first event")
-        if kind == "epoch":  # most lines are, and they change nothing
-            trial = self._trials.get(event["number"], {})
-            if trial.get("status") is not Status.RUNNING or trial["attempt"] != event["attempt"]:
+        match event:
+            case Skipped() | Refused() | Stopped():
+                pass
+            case EpochDone(number, attempt):  # most lines are, and they change nothing
+                trial = self._trials.get(number, {})
+                if trial.get("status") is not Status.RUNNING or trial["attempt"] != attempt:
+                    _advance(trial, event)
+            case Started(number):
+                _advance(self._trials.get(number, {}), event)
+            case Finished(number):
+                _advance(self._trials.get(number, {}), event)
+                self._told.append(number)
+                self._paused.pop(number, None)
+            case Requeued(number):
+                trial = self._trials.get(number, {})
+                fidelity = trial.get("fidelity")
                 _advance(trial, event)
-        elif kind in ("started", "told", "requeued"):
-            trial = self._trials.get(event["number"], {})
-            fidelity = trial.get("fidelity")
-            failure = FailureKind(event["kind"]) if "kind" in event else None
-            _advance(trial, event)
-            if kind == "told":
-                self._told.append(event["number"])
-                self._paused.pop(event["number"], None)
-            if "fidelity" in event:
-                self._proposed_fidelities.setdefault(event["number"], fidelity)
-            if failure is not None:
-                self._losses.setdefault(event["number"], Counter())[failure] += 1
-        elif kind == "paused":
-            evaluation = Evaluation.from_json(event["evaluation"])
-            if evaluation.stopped_after is None:
-                raise UserError(f"trial {event['number']} is paused after no epoch")
-            _advance(self._trials.get(event["number"], {}), event)
-            self._paused[event["number"]] = evaluation
-            self._rung_results.append(RungResult(event["number"], evaluation.stopped_after, evaluation.objective))
-        elif kind == "promoted":
-            epoch = event["epoch"]
-            _advance(self._trials.get(event["number"], {}), event)
-            self._passed[event["number"]] = epoch
-            del self._paused[event["number"]]
-        elif kind == "asked":
-            trial = _asked(event)
-            number = trial["number"]
-            if number != len(self._trials) and (not self._gaps or number in self._trials):
-                raise UserError(f"trial {number} is asked after {len(self._trials)} trials; numbers have no gaps")
-            known = event["num_told"]
-            if not 0 <= known <= len(self._told) and not self._gaps:
-                raise UserError(f"trial {number} was asked knowing {known} results of {len(self._told)}")
-            self._trials[number] = trial
-            self._known.append(known)
-        elif kind == "run_started":
-            self._run = event["run"]
-        elif kind == "observed":
-            if self._trials:
-                raise UserError("what earlier runs knew is observed after a trial was asked")
-            self._observed.append(Observation.of_event(event))
-        elif kind == "resumed":
-            self._resumes.append(event["changes"])
-        elif kind not in ("stale", "unread", "refused", "stopped"):
-            raise UserError(f"{kind!r} is no event this version knows")
+                if event.fidelity is not None:
+                    self._proposed_fidelities.setdefault(number, fidelity)
+                if event.failure_kind is not None:
+                    self._losses.setdefault(number, Counter())[event.failure_kind] += 1
+            case Paused(number, _, evaluation):
+                if evaluation.stopped_after is None:
+                    raise UserError(f"trial {number} is paused after no epoch")
+                _advance(self._trials.get(number, {}), event)
+                self._paused[number] = evaluation
+                self._rung_results.append(RungResult(number, evaluation.stopped_after, evaluation.objective))
+            case Promoted(number):
+                _advance(self._trials.get(number, {}), event)
+                self._passed[number] = event.epoch
+                del self._paused[number]
+            case Asked():
+                self._ask(event)
+            case RunStarted():
+                self._run = event.run
+            case Observed():
+                if self._trials:
+                    raise UserError("a result of earlier runs is observed after a trial was asked")
+                self._observed.append(event)
+            case Resumed():
+                self._resumes.append(event.changes)
+
+    def _ask(self, event: Asked) -> None:
+        trial, num_trials, known = asked_fields(event), len(self._trials), event.num_told
+        number = trial["number"]
+        if number != num_trials and (not self._gaps or number in self._trials):
+            raise UserError(f"trial {number} is asked after {num_trials} trials; numbers have no gaps")
+        if not 0 <= known <= len(self._told) and not self._gaps:
+            raise UserError(f"trial {number} was asked knowing {known} results of {len(self._told)}")
+        self._trials[number] = trial
+        self._known.append(known)
 
     @property
     def is_begun(self) -> bool:
@@ -244,16 +239,16 @@ class Fold:
         )
 
 
-def _asked(event: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a fresh TrialRecord from an asked event."""
-    proposal = event["proposal"]
+def asked_fields(event: Asked) -> dict[str, Any]:
+    """Return the fields of the TrialRecord that an asked event begins."""
+    proposal = event.proposal
     fidelity = proposal["fidelity"]
     architecture = architecture_from_text(proposal["genotype"])
     is_genotype = isinstance(architecture, Genotype)
     return {
         "number": proposal["number"],
         "genotype": architecture if is_genotype else None,
-        "network_key": event["network_key"],
+        "network_key": event.network_key,
         "status": next_status(None, event),
         "architecture": "genotype" if is_genotype else architecture.text,
         "fidelity": None if fidelity is None else Fidelity.from_json(fidelity),
@@ -263,29 +258,26 @@ def _asked(event: dict[str, Any]) -> dict[str, Any]:
         "parent": proposal["parent"],
         "origin": proposal["origin"],
         "info": proposal["info"],
-        "seed": event["seed"],
+        "seed": event.seed,
         "attempt": 0,
-        "task_key": event["task_key"],
-        "asked_at": event["at"],
+        "task_key": event.task_key,
+        "asked_at": event.at,
     }
 
 
-def _advance(trial: dict[str, Any], event: dict[str, Any]) -> None:
-    """Change the fields of a trial as an event about it says."""
-    kind, attempt = event["event"], event["attempt"]
+def _advance(trial: dict[str, Any], event: Started | EpochDone | Paused | Promoted | Finished | Requeued) -> None:
+    """Apply an event to the fields of its trial."""
+    attempt = event.attempt
     status = next_status(trial.get("status"), event)
-    late = kind == "told" and 0 <= attempt < trial["attempt"]
-    if not late and attempt != trial["attempt"] + (kind in ("requeued", "promoted")):
-        raise UserError(f"trial {trial['number']} is in attempt {trial['attempt']}, {kind} names {attempt}")
+    late = isinstance(event, Finished) and 0 <= attempt < trial["attempt"]
+    if not late and attempt != trial["attempt"] + isinstance(event, Requeued | Promoted):
+        raise UserError(f"trial {trial['number']} is in attempt {trial['attempt']}, {event.kind} names {attempt}")
     trial["status"], trial["attempt"] = status, attempt
-    if kind == "started":
-        trial.update(started_at=event["at"], worker=event["worker"], device=event["device"], dtype=event["dtype"])
-    elif kind == "requeued":
-        if "fidelity" in event:
-            trial["fidelity"] = Fidelity.from_json(event["fidelity"])
-    elif kind == "told":
-        trial["finished_at"] = event["at"]
-        if status is Status.FAILED:
-            trial["failure"] = Failure.from_json(event["failure"])
-        else:
-            trial["evaluation"] = Evaluation.from_json(event["evaluation"])
+    match event:
+        case Started():
+            trial.update(started_at=event.at, worker=event.worker, device=event.device, dtype=event.dtype)
+        case Requeued() if event.fidelity is not None:
+            trial["fidelity"] = event.fidelity
+        case Finished():
+            trial["finished_at"] = event.at
+            trial["failure" if isinstance(event.result, Failure) else "evaluation"] = event.result

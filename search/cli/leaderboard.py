@@ -62,5 +62,5 @@ def print_leaderboard(
     print_rows(rows, format, columns)
     if counted_in is not None:
         click.echo(f"parameters and multiply-adds are those at {counted_in.name}", err=True)
-    for sentence in winner_words(records, run.worth()):
+    for sentence in winner_words(records, run.scalarized_objective()):
         click.echo(sentence, err=True)

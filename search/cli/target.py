@@ -219,7 +219,7 @@ def _trial(folder: str, number: str) -> Target:
     run = Run.open(folder)
     records = run.records()
     if number == "best":
-        row = winner(records, run.worth())
+        row = winner(records, run.scalarized_objective())
         if row is None:
             raise UserError(f"{folder} has no complete trial yet; wait for one, or resume the run")
         record = records[row["number"]]

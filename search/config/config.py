@@ -20,7 +20,7 @@ from typing import Any
 
 from spinenas.controller.registry import CONTROLLERS
 from spinenas.proxy_task.config import BUILT_IN, DataConfig, TaskConfig
-from spinenas.results.leaderboard import Worth
+from spinenas.results.leaderboard import ScalarizedObjective
 from spinenas.search.config.checking import checked
 from spinenas.search.config.constraints import ConstraintsConfig
 from spinenas.search.config.controllers import ControllerConfig
@@ -123,8 +123,8 @@ class SearchConfig:
         """Whether anything depends on what architectures cost."""
         return self.constraints.are_any or self.objective.kind != "ap"
 
-    def worth(self) -> Worth | None:
-        """Return what an AP is worth at what its genotype costs; None for a search for AP, or for a front."""
+    def scalarized_objective(self) -> ScalarizedObjective | None:
+        """Return how AP and cost become one number; None for a search for AP alone, or for a front."""
         return self.objective.soft_cost(self.constraints.cost_target(self.task))
 
     def cost_target(self) -> CostTarget | None:

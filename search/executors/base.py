@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from spinenas.results.record import Evaluation, Failure, Fidelity
+from spinenas.results.storage.events import EpochDone, Finished, Paused, Started
 from spinenas.space.baseline import Architecture
 
 
@@ -40,50 +41,8 @@ class Job:
     until: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A worker has begun, with so many accelerators (or a part of one; a worker on CPUs counts as one)."""
-
-    number: int
-    attempt: int
-    worker: str
-    device: str
-    dtype: str
-    accelerators: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class EpochDone:
-    """An epoch, counted from 1, is over."""
-
-    number: int
-    attempt: int
-    epoch: int
-    metrics: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Paused:
-    """An attempt has come to the epoch that its job named, and its worker is free again."""
-
-    number: int
-    attempt: int
-    evaluation: Evaluation
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """An attempt is over.
-
-    A Failure of kind worker_lost or preempted says that the worker, not the trial, came to an end.
-    """
-
-    number: int
-    attempt: int
-    result: Evaluation | Failure
-
-
-Event = Started | EpochDone | Paused | Finished
+WorkerEvent = Started | EpochDone | Paused | Finished
+"""What workers report; the driver stamps the time."""
 
 ENDS = (Paused, Finished)
 """The events after which a worker is free."""
@@ -158,7 +117,7 @@ class Executor(Protocol):
     def cancel(self, number: int) -> None:
         """Stop the job of that trial, if one runs; nothing more is heard of it."""
 
-    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+    def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
         """Hand over what has happened, or return when more jobs may be submitted; waits until one of the two.
 
         A lost worker and a trial that exceeded its time are Finished as well.

@@ -20,8 +20,9 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from spinenas.results.record import Failure, FailureKind
+from spinenas.results.storage.events import EpochDone, Finished, Started
 from spinenas.search.config.executor import ExecutorConfig
-from spinenas.search.executors.base import EpochDone, Event, Finished, Job, Note, Remark, Started, Task
+from spinenas.search.executors.base import Job, Note, Remark, Task, WorkerEvent
 from spinenas.search.executors.data_command import this_session
 from spinenas.search.executors.failure_rules import pause_seconds
 from spinenas.search.executors.ray_resources import explain_waiting
@@ -62,7 +63,7 @@ class _Worker:
         """Return the id of its node, and how many processes were ended there for want of memory so far."""
         return str(ray.get_runtime_context().get_node_id()), oom_kills()
 
-    def run(self, job: Job) -> Iterator[Event | Remark]:
+    def run(self, job: Job) -> Iterator[WorkerEvent | Remark]:
         yield from stream_job(self._task, job, self._name, accelerators=self._accelerators, seconds=self._seconds)
 
 
@@ -166,7 +167,7 @@ class RayExecutor:
                     ray.kill(slot.actor)
                 slot.state, slot.actor = "released", None
 
-    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+    def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
         """Hand over the next event of each job that has one, waiting until one has or a worker is there."""
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         while True:
@@ -176,7 +177,7 @@ class RayExecutor:
             if happened or (deadline is not None and time.monotonic() >= deadline):
                 return
 
-    def _wait(self, on_event: Callable[[Event], None], seconds: float) -> bool:
+    def _wait(self, on_event: Callable[[WorkerEvent], None], seconds: float) -> bool:
         """Wait so long at most, and say whether anything has happened."""
         starting = {slot.ready: slot for slot in self._slots if slot.state == "starting"}
         awaited = [*self._streams, *starting]
@@ -196,12 +197,12 @@ class RayExecutor:
                 happened = True
         return self._look_after_workers(on_event) or happened
 
-    def _next_event(self, stream: Any, on_event: Callable[[Event], None]) -> None:
+    def _next_event(self, stream: Any, on_event: Callable[[WorkerEvent], None]) -> None:
         slot = self._streams[stream]
         job = slot.job
         assert job is not None
         try:
-            event: Event | Remark = ray.get(next(stream))
+            event: WorkerEvent | Remark = ray.get(next(stream))
         except RayError as error:
             event = Finished(job.number, job.attempt, self._loss(slot, error))
             self._replace(slot)
@@ -265,7 +266,7 @@ class RayExecutor:
         slot.job = None
         self._start(slot)
 
-    def _look_after_workers(self, on_event: Callable[[Event], None]) -> bool:
+    def _look_after_workers(self, on_event: Callable[[WorkerEvent], None]) -> bool:
         """End trials that take too long, remark on silence, ask for workers again; say whether a trial ended."""
         now = time.monotonic()
         ended = False

@@ -23,8 +23,9 @@ from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, Stopp
 from ray.tune.search import Searcher
 
 from spinenas.results.record import Evaluation, Failure, FailureKind
+from spinenas.results.storage.events import EpochDone, Finished
 from spinenas.search.config.executor import ExecutorConfig
-from spinenas.search.executors.base import ENDS, EpochDone, Event, Finished, Job, Note, Remark, Task
+from spinenas.search.executors.base import ENDS, Job, Note, Remark, Task, WorkerEvent
 from spinenas.search.executors.data_command import this_session
 from spinenas.search.executors.ray_session import accelerators_of, prepare_worker, ray_session, request_of
 from spinenas.search.executors.worker import stream_job
@@ -46,7 +47,7 @@ class TuneExecutor:
         self._task, self._config, self._folder, self._note = task, config, folder, note
         self._num_free = config.workers
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        self._events: queue.SimpleQueue[Event | BaseException] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[WorkerEvent | BaseException] = queue.SimpleQueue()
         self._acted = threading.Semaphore(0)
         self._stopping = threading.Event()
         self._num_to_acknowledge = 0
@@ -84,7 +85,7 @@ class TuneExecutor:
     def release_idle(self) -> None:
         """Tune gives back by itself what it does not need."""
 
-    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+    def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
         """Let Tune go on, and hand over the next event."""
         if self._num_to_acknowledge:
             self._num_to_acknowledge -= 1
@@ -99,7 +100,7 @@ class TuneExecutor:
         self._num_free += isinstance(event, ENDS)
         on_event(event)
 
-    def _hand_over(self, event: Event | Remark | UserError) -> None:
+    def _hand_over(self, event: WorkerEvent | Remark | UserError) -> None:
         """Called in Tune's thread."""
         if isinstance(event, Remark):
             self._note(event.text)
@@ -204,7 +205,7 @@ class _TaskTrainable(Trainable):
     """A warm worker: a task that stays, one job after the other, one event for each step."""
 
     _task: Task
-    _events: Iterator[Event | Remark]
+    _events: Iterator[WorkerEvent | Remark]
 
     def setup(  # type: ignore[override]
         self, tune_config: dict[str, Any], task: Task, gpus: float, config: ExecutorConfig, session: str
@@ -238,7 +239,7 @@ class _TaskTrainable(Trainable):
 class _EventCallback(_Unsaved, Callback):
     """Tells our loop, and waits for it."""
 
-    def __init__(self, hand_over: Callable[[Event | Remark | UserError], None]):
+    def __init__(self, hand_over: Callable[[WorkerEvent | Remark | UserError], None]):
         self._hand_over = hand_over
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from spinenas.search.config.executor import ExecutorConfig
-from spinenas.search.executors.base import Event, Job, Note, Remark, Task
+from spinenas.search.executors.base import Job, Note, Remark, Task, WorkerEvent
 from spinenas.search.executors.worker import run_job
 
 
@@ -34,14 +34,14 @@ class SerialExecutor:
         """Forget the job; the loop cannot ask for this while one runs."""
         self._job = None
 
-    def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
+    def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
         """Do the job, handing over its events as they happen; without one, sleep."""
         if self._job is None:
             time.sleep(timeout_seconds or 0)
             return
         job, self._job = self._job, None
 
-        def hand_over(event: Event | Remark) -> None:
+        def hand_over(event: WorkerEvent | Remark) -> None:
             if isinstance(event, Remark):
                 self._note(event.text)
             else:

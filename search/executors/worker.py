@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from spinenas.results.record import Evaluation, Failure, FailureKind
-from spinenas.search.executors.base import ENDS, EpochDone, Event, Finished, Job, Paused, Remark, Started, Task
+from spinenas.results.storage.events import EpochDone, Finished, Paused, Started
+from spinenas.search.executors.base import ENDS, Job, Remark, Task, WorkerEvent
 from spinenas.search.executors.trial_storage import TrialStorage
 
 
@@ -21,7 +22,7 @@ def run_job(
     task: Task,
     job: Job,
     worker: str,
-    on_event: Callable[[Event | Remark], None],
+    on_event: Callable[[WorkerEvent | Remark], None],
     *,
     accelerators: float = 1.0,
     seconds: float | None = None,
@@ -91,9 +92,9 @@ _job_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trial")
 
 def stream_job(
     task: Task, job: Job, worker: str, *, accelerators: float = 1.0, seconds: float | None = None
-) -> Iterator[Event | Remark]:
+) -> Iterator[WorkerEvent | Remark]:
     """Do a job in another thread, always the same one, and yield its events as they happen."""
-    events: queue.SimpleQueue[Event | Remark | None] = queue.SimpleQueue()
+    events: queue.SimpleQueue[WorkerEvent | Remark | None] = queue.SimpleQueue()
 
     def run() -> None:
         try:
@@ -102,7 +103,7 @@ def stream_job(
             events.put(None)  # even if what it was left by is no Exception
 
     _job_thread.submit(run)
-    event: Event | Remark | None = None
+    event: WorkerEvent | Remark | None = None
     while not isinstance(event, ENDS):
         event = events.get()
         if event is None:

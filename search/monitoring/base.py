@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Protocol
 
+from spinenas.results.leaderboard import ScalarizedObjective
+from spinenas.results.storage.events import Event
 from spinenas.results.storage.run_state import RunState
 from spinenas.search.monitoring.forecast import Forecast
 
@@ -15,10 +17,17 @@ class Display(Protocol):
     def expect(self, forecast: Forecast) -> None:
         """Take what trials are predicted to take, before `begin`; never called where nothing is predicted."""
 
-    def begin(self, num_trials: int, past: RunState | None) -> AbstractContextManager[object]:
-        """Start watching; a run that is resumed has a past."""
+    def begin(
+        self, num_trials: int, past: RunState | None, scalarize: ScalarizedObjective | None = None
+    ) -> AbstractContextManager[object]:
+        """Start watching.
 
-    def show(self, event: dict[str, Any]) -> None:
+        Args:
+            past: state of a run that is resumed.
+            scalarize: the objective by which networks are compared; None for AP itself.
+        """
+
+    def show(self, event: Event) -> None:
         """Take the next event."""
 
     def note(self, text: str) -> None:
@@ -31,10 +40,12 @@ class SilentDisplay:
     def expect(self, forecast: Forecast) -> None:
         pass
 
-    def begin(self, num_trials: int, past: RunState | None) -> AbstractContextManager[object]:
+    def begin(
+        self, num_trials: int, past: RunState | None, scalarize: ScalarizedObjective | None = None
+    ) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         pass
 
     def note(self, text: str) -> None:

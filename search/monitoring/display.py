@@ -7,8 +7,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, TextIO
+from dataclasses import dataclass, field, replace
+from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -17,8 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from spinenas.controller.base import Proposal
-from spinenas.results.record import Status
-from spinenas.results.storage.run_state import RunState
+from spinenas.results.leaderboard import NetworkRuns, ScalarizedObjective, leader
+from spinenas.results.record import Failure, Fidelity, Status, TrialRecord
+from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, Paused, Promoted, Requeued, Started
+from spinenas.results.storage.run_state import FINISHED, RunState, asked_fields
 from spinenas.search.monitoring.forecast import Forecast, Workload
 
 REFRESHES_PER_SECOND = 4
@@ -34,8 +36,7 @@ class Progress:
     Attributes:
         num_trials: the budget.
         running: by trial number, the last epoch that is done.
-        networks: by trial number, the network key.
-        objectives: by network key, those of its complete trials.
+        scalarize: the objective by which networks are compared; None for AP itself.
         num_failed: trials without a result.
         num_stopped: trials that halving has stopped.
         num_timed: trials that were finished in this session, from which its pace follows.
@@ -45,72 +46,84 @@ class Progress:
 
     num_trials: int
     running: dict[int, int] = field(default_factory=dict)
-    objectives: dict[str, list[float]] = field(default_factory=dict)
+    scalarize: ScalarizedObjective | None = None
+    num_complete: int = 0
     num_failed: int = 0
     num_stopped: int = 0
     num_timed: int = 0
     began: float = field(default_factory=time.monotonic)
-    networks: dict[int, str] = field(default_factory=dict)
     workload: Workload | None = None
-    _best_single: float | None = None
-    _replicated: set[str] = field(default_factory=set)
+    _trials: dict[int, TrialRecord] = field(default_factory=dict)  # without a result
+    _networks: dict[tuple[str, Fidelity | None], NetworkRuns] = field(default_factory=dict)
+    _best_single: NetworkRuns | None = None
+    _replicated: dict[tuple[str, Fidelity | None], NetworkRuns] = field(default_factory=dict)
 
-    def add(self, event: dict[str, Any]) -> None:
+    def add(self, event: Event) -> None:
         """Take the next event of the journal."""
-        kind, number = event["event"], event.get("number", -1)
         if self.workload is not None:
             self.workload.add(event)
-        if kind == "asked":
-            self.networks[event["proposal"]["number"]] = event["network_key"]
-        elif kind == "started":
-            self.running[number] = 0
-        elif kind == "epoch":
-            self.running[number] = event["epoch"]
-        elif kind in ("requeued", "paused"):
-            self.running.pop(number, None)
-        elif kind == "told":
-            self.running.pop(number, None)
-            self.num_timed += 1
-            if event.get("status") == Status.PRUNED:
-                self.num_stopped += 1
-            elif "evaluation" in event:
-                objective = event["evaluation"]["objective"]
-                self._count(self.networks[number], objective)
-            else:
-                self.num_failed += 1
-
-    @property
-    def num_complete(self) -> int:
-        return sum(map(len, self.objectives.values()))
+        match event:
+            case Asked():
+                self._trials[event.number] = TrialRecord(**asked_fields(event))
+            case Started(number):
+                self.running[number] = 0
+            case EpochDone(number):
+                self.running[number] = event.epoch
+            case Requeued(number) | Paused(number):
+                self.running.pop(number, None)
+                if isinstance(event, Requeued) and event.fidelity is not None:
+                    self._trials[number] = replace(self._trials[number], fidelity=event.fidelity)
+            case Finished(number, _, result):
+                self.running.pop(number, None)
+                self.num_timed += 1
+                trial = self._trials.pop(number)
+                if isinstance(result, Failure):
+                    self.num_failed += 1
+                elif result.stopped_after is not None:
+                    self.num_stopped += 1
+                else:
+                    self._count(trial, result.objective)
 
     @property
     def num_done(self) -> int:
         """Complete, stopped and failed trials together."""
         return self.num_complete + self.num_stopped + self.num_failed
 
+    def resume(self, past: RunState) -> None:
+        """Count the trials of earlier sessions; none of them counts for the pace."""
+        for record in past.trials.values():
+            if record.evaluation and record.status is Status.COMPLETE:
+                self._count(record, record.evaluation.objective)
+            elif record.status not in FINISHED:
+                self._trials[record.number] = record
+            self.num_stopped += record.status is Status.PRUNED
+            self.num_failed += record.failure is not None
+
     def best(self) -> str:
-        """The mean objective of the network that would win now, with its spread where there is one."""
-        leader = self.leader()
-        if not leader:
+        """Mean AP of the network that would win now, with its spread where there is one."""
+        network = self.leader()
+        if network is None:
             return "none yet"
-        if len(leader) == 1:
-            return f"{leader[0]:.4f} (one run)"
-        return f"{statistics.fmean(leader):.4f} ± {statistics.stdev(leader):.4f} (n={len(leader)})"
+        objectives = network.objectives
+        if len(objectives) == 1:
+            return f"{objectives[0]:.4f} (one run)"
+        return f"{network.mean:.4f} ± {statistics.stdev(objectives):.4f} (n={len(objectives)})"
 
-    def leader(self) -> list[float]:
-        """The objectives of the network that would win now; none before the first."""
-        # As results.leaderboard.winner has it: among single runs the best is mostly the luckiest.
-        if self._replicated:
-            return max((self.objectives[key] for key in self._replicated), key=statistics.fmean)
-        return [] if self._best_single is None else [self._best_single]
+    def leader(self) -> NetworkRuns | None:
+        """The network that would win now; None before the first result."""
+        return leader(self._replicated.values(), self.scalarize) if self._replicated else self._best_single
 
-    def _count(self, key: str, objective: float) -> None:
-        """Take the objective of a complete trial; in a long run there are too many to look at all of them each time."""
-        objectives = self.objectives.setdefault(key, [])
-        objectives.append(objective)
-        self._best_single = max(objective, self._best_single if self._best_single is not None else objective)
-        if len(objectives) > 1:
-            self._replicated.add(key)
+    def _count(self, trial: TrialRecord, objective: float) -> None:
+        """Count a complete trial. A long run has too many networks to compare all of them each time."""
+        self.num_complete += 1
+        key = trial.network_key, trial.fidelity
+        network = self._networks.setdefault(key, NetworkRuns(trial.number, trial.genotype))
+        network.number = min(network.number, trial.number)
+        network.objectives.append(objective)
+        if len(network.objectives) > 1:
+            self._replicated[key] = network
+        elif not self._replicated:
+            self._best_single = leader(filter(None, (self._best_single, network)), self.scalarize)
 
     def trials_per_hour(self) -> float | None:
         """The pace of this session; None before its first result."""
@@ -131,19 +144,17 @@ class Progress:
         return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def _progress(num_trials: int, past: RunState | None, forecast: Forecast | None) -> Progress:
+def _progress(
+    num_trials: int, past: RunState | None, scalarize: ScalarizedObjective | None, forecast: Forecast | None
+) -> Progress:
     workload = None
     if forecast is not None:
         workload = Workload(forecast)
         for record in past.unfinished if past else ():
             workload.ask(Proposal.of_record(record))
-    progress = Progress(num_trials, workload=workload)
-    for record in past.trials.values() if past else ():
-        progress.networks[record.number] = record.network_key
-        if record.evaluation and record.status is Status.COMPLETE:
-            progress._count(record.network_key, record.evaluation.objective)
-        progress.num_stopped += record.status is Status.PRUNED
-        progress.num_failed += record.failure is not None
+    progress = Progress(num_trials, scalarize=scalarize, workload=workload)
+    if past:
+        progress.resume(past)
     return progress
 
 
@@ -159,49 +170,51 @@ class PlainDisplay:
         self._forecast = forecast
 
     @contextmanager
-    def begin(self, num_trials: int, past: RunState | None) -> Iterator[None]:
-        self._progress = _progress(num_trials, past, self._forecast)
+    def begin(
+        self, num_trials: int, past: RunState | None, scalarize: ScalarizedObjective | None = None
+    ) -> Iterator[None]:
+        self._progress = _progress(num_trials, past, scalarize, self._forecast)
         if past:
             self.note(f"resumed with {self._progress.num_done} of {num_trials} trials done")
         if self._forecast:
             self.note(f"{self._progress.time_left()} predicted, by the calibration of this machine")
         yield
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         self._progress.add(event)
-        kind, number = event["event"], event.get("number")
-        if kind == "epoch":
-            self._epoch(event)
-        elif kind == "started":
-            self._heard_of[event["number"]] = time.monotonic()
-            self.note(f"trial {number} started on {event['worker']} ({event['device']})")
-        elif kind == "requeued":
-            self.note(f"trial {number} is tried again: {event['reason']}")
-        elif kind == "promoted":
-            self.note(f"trial {number} goes on after epoch {event['epoch']}, with AP {event['objective']:.4f}")
-        elif kind == "told":
-            self.note(self._told(event))
+        match event:
+            case EpochDone():
+                self._epoch(event)
+            case Started(number):
+                self._heard_of[number] = time.monotonic()
+                self.note(f"trial {number} started on {event.worker} ({event.device})")
+            case Requeued():
+                self.note(f"trial {event.number} is tried again: {event.reason}")
+            case Promoted():
+                self.note(f"trial {event.number} goes on after epoch {event.epoch}, with AP {event.objective:.4f}")
+            case Finished():
+                self.note(self._finished(event))
 
     def note(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
 
-    def _epoch(self, event: dict[str, Any]) -> None:
+    def _epoch(self, event: EpochDone) -> None:
         now = time.monotonic()
-        if now - self._heard_of[event["number"]] >= QUIET_SECONDS:
-            self._heard_of[event["number"]] = now
-            figures = "".join(f", {name} {value:.4g}" for name, value in event["metrics"].items())
-            self.note(f"trial {event['number']} epoch {event['epoch']}{figures}")
+        if now - self._heard_of[event.number] >= QUIET_SECONDS:
+            self._heard_of[event.number] = now
+            figures = "".join(f", {name} {value:.4g}" for name, value in event.metrics.items())
+            self.note(f"trial {event.number} epoch {event.epoch}{figures}")
 
-    def _told(self, event: dict[str, Any]) -> str:
-        progress = self._progress
-        if "evaluation" in event:
-            outcome = f"AP {event['evaluation']['objective']:.4f}"
-            if event.get("status") == Status.PRUNED:
-                outcome = f"stopped after epoch {event['evaluation']['stopped_after']} with {outcome}"
+    def _finished(self, event: Finished) -> str:
+        progress, result = self._progress, event.result
+        if isinstance(result, Failure):
+            outcome = f"failed ({result.kind}): {result.message}"
         else:
-            outcome = f"failed ({event['failure']['kind']}): {event['failure']['message']}"
+            outcome = f"AP {result.objective:.4f}"
+            if result.stopped_after is not None:
+                outcome = f"stopped after epoch {result.stopped_after} with {outcome}"
         return (
-            f"trial {event['number']} {outcome}; {progress.num_done}/{progress.num_trials} done, "
+            f"trial {event.number} {outcome}; {progress.num_done}/{progress.num_trials} done, "
             f"best {progress.best()}, {progress.time_left()} left"
         )
 
@@ -217,17 +230,20 @@ class LiveDisplay:
         self._forecast = forecast
 
     @contextmanager
-    def begin(self, num_trials: int, past: RunState | None) -> Iterator[None]:
-        self._progress = _progress(num_trials, past, self._forecast)
+    def begin(
+        self, num_trials: int, past: RunState | None, scalarize: ScalarizedObjective | None = None
+    ) -> Iterator[None]:
+        self._progress = _progress(num_trials, past, scalarize, self._forecast)
         with Live(console=self._console, get_renderable=self._draw, refresh_per_second=REFRESHES_PER_SECOND):
             yield
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         self._progress.add(event)
-        if event["event"] == "requeued":
-            self.note(f"trial {event['number']} is tried again: {event['reason']}")
-        elif "failure" in event:
-            self.note(f"trial {event['number']} failed ({event['failure']['kind']}): {event['failure']['message']}")
+        match event:
+            case Requeued():
+                self.note(f"trial {event.number} is tried again: {event.reason}")
+            case Finished(number, _, Failure() as failure):
+                self.note(f"trial {number} failed ({failure.kind}): {failure.message}")
 
     def note(self, text: str) -> None:
         self._console.print(Text(text))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from spinenas.controller.base import Proposal
-from spinenas.results.record import Fidelity
+from spinenas.results.record import Evaluation, Fidelity
+from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, Requeued, Started
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.executors.base import Task
 from spinenas.space.baseline import Architecture
@@ -102,21 +102,22 @@ class Workload:
         self._seconds_asked += seconds
         self._num_asked += 1
 
-    def add(self, event: dict[str, Any]) -> None:
+    def add(self, event: Event) -> None:
         """Take the next event of the journal."""
-        kind = event["event"]
-        if kind == "asked":
-            self.ask(Proposal.from_json(event["proposal"]))
-        elif kind == "started":
-            self._is_elsewhere |= event["device"] != self.forecast.device
-        elif kind == "epoch":
-            self._open[event["number"]].done = event["epoch"]
-        elif kind == "requeued":
-            self._open[event["number"]].done = 0
-        elif kind == "told":
-            trial = self._open.pop(event["number"])
-            self._has_finished |= "evaluation" in event
-            self._seconds_finished += trial.seconds if "evaluation" in event else trial.seconds_done
+        match event:
+            case Asked():
+                self.ask(Proposal.from_json(event.proposal))
+            case Started():
+                self._is_elsewhere |= event.device != self.forecast.device
+            case EpochDone():
+                self._open[event.number].done = event.epoch
+            case Requeued():
+                self._open[event.number].done = 0
+            case Finished():
+                trial = self._open.pop(event.number)
+                has_result = isinstance(event.result, Evaluation)
+                self._has_finished |= has_result
+                self._seconds_finished += trial.seconds if has_result else trial.seconds_done
 
     def seconds_left(self, num_left: int, elapsed_seconds: float) -> float | None:
         """Return the time until so many trials are finished; None while nothing is known of the devices they run on.

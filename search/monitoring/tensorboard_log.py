@@ -19,6 +19,9 @@ from typing import Any
 
 import google_crc32c
 
+from spinenas.results.leaderboard import ScalarizedObjective
+from spinenas.results.record import Evaluation
+from spinenas.results.storage.events import EpochDone, Event, Finished, Requeued, RunStarted, Skipped
 from spinenas.results.storage.journal import read_events
 from spinenas.results.storage.run_state import RunState
 from spinenas.search.monitoring.base import Display
@@ -30,42 +33,40 @@ from spinenas.space.errors import UserError, first_line
 class EventRecords:
     """From events of a journal to records of event files; what was begun must be told in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, scalarize: ScalarizedObjective | None = None) -> None:
         from tensorboardX.proto.event_pb2 import Event  # it loads torch
 
         self._event = Event
-        self._progress = Progress(num_trials=0)
+        self._progress = Progress(num_trials=0, scalarize=scalarize)
         self._runs: dict[int, str] = {}  # by trial, where its epochs go
         self._last_epochs: dict[str, int] = {}
         self._known: set[str] = set()
 
-    def add(self, event: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+    def add(self, event: Event) -> Iterator[tuple[str, bytes]]:
         """Yield what follows from the next event: the file below tensorboard/, and what is to be appended to it."""
-        kind, number = event["event"], event.get("number", -1)
-        if kind == "run_started":
-            self._name = f"events.out.tfevents.{int(_seconds(event))}.spinenas"
-        elif kind == "requeued" and "fidelity" in event:  # another training, whose epochs are not to be mixed
-            self._runs[number] = f"trial-{number:06d}-attempt-{event['attempt']}"
-        elif kind == "epoch":
-            run = self._runs.setdefault(number, f"trial-{number:06d}")
-            # An attempt that was lost may have said it already; the next one says the same.
-            if event["epoch"] > self._last_epochs.get(run, 0):
-                self._last_epochs[run] = event["epoch"]
-                figures = {f"epoch/{name}": value for name, value in event["metrics"].items() if name != "epoch"}
-                yield from self._records(run, event, event["epoch"], figures)
+        match event:
+            case RunStarted():
+                self._name = f"events.out.tfevents.{int(_seconds(event))}.spinenas"
+            case Requeued(number) if event.fidelity is not None:  # another training, whose epochs are kept apart
+                self._runs[number] = f"trial-{number:06d}-attempt-{event.attempt}"
+            case EpochDone(number):
+                run = self._runs.setdefault(number, f"trial-{number:06d}")
+                # A lost attempt may have reported the epoch already; the next one reports the same.
+                if event.epoch > self._last_epochs.get(run, 0):
+                    self._last_epochs[run] = event.epoch
+                    figures = {f"epoch/{name}": value for name, value in event.metrics.items() if name != "epoch"}
+                    yield from self._records(run, event, event.epoch, figures)
         self._progress.add(event)
-        if kind == "told":
+        if isinstance(event, Finished):
             figures = {"search/failed": self._progress.num_failed}
-            if event["status"] == "complete":
-                figures["search/objective"] = event["evaluation"]["objective"]
+            if isinstance(event.result, Evaluation) and event.result.stopped_after is None:
+                figures["search/objective"] = event.result.objective
             leader = self._progress.leader()
-            if leader:
-                figures |= {"search/best_mean": sum(leader) / len(leader), "search/best_runs": len(leader)}
+            if leader is not None:
+                figures |= {"search/best_mean": leader.mean, "search/best_runs": len(leader.objectives)}
             yield from self._records("search", event, self._progress.num_done, figures)
 
-    def _records(
-        self, run: str, event: dict[str, Any], step: int, figures: dict[str, Any]
-    ) -> Iterator[tuple[str, bytes]]:
+    def _records(self, run: str, event: Event, step: int, figures: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
         file, seconds = f"{run}/{self._name}", _seconds(event)
         if run not in self._known:
             self._known.add(run)
@@ -97,12 +98,15 @@ class TensorBoardDisplay:
         self._inner.expect(forecast)
 
     @contextmanager
-    def begin(self, num_trials: int, past: RunState | None) -> Iterator[None]:
-        with self._inner.begin(num_trials, past):
+    def begin(
+        self, num_trials: int, past: RunState | None, scalarize: ScalarizedObjective | None = None
+    ) -> Iterator[None]:
+        self._scalarize = scalarize
+        with self._inner.begin(num_trials, past, scalarize):
             self._try(self._rewrite)
             yield
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         self._inner.show(event)
         if self._records is not None:
             self._try(lambda: self._append(event))
@@ -112,10 +116,11 @@ class TensorBoardDisplay:
 
     def _rewrite(self) -> None:
         """Bring the files to where the journal is: the same bytes as before, as far as they were from it."""
-        records, contents = EventRecords(), defaultdict[str, bytearray](bytearray)
+        records, contents = EventRecords(self._scalarize), defaultdict[str, bytearray](bytearray)
         for event in read_events(self._run / "journal.jsonl"):
-            for file, content in records.add(event):
-                contents[file] += content
+            if not isinstance(event, Skipped):
+                for file, content in records.add(event):
+                    contents[file] += content
         for path in self._folder.glob("*/events.out.tfevents.*.spinenas"):
             if path.relative_to(self._folder).as_posix() not in contents:
                 path.unlink()
@@ -124,7 +129,7 @@ class TensorBoardDisplay:
             (self._folder / file).write_bytes(whole)
         self._records = records
 
-    def _append(self, event: dict[str, Any]) -> None:
+    def _append(self, event: Event) -> None:
         assert self._records is not None
         contents = defaultdict[str, bytearray](bytearray)
         for file, content in self._records.add(event):
@@ -149,8 +154,8 @@ class TensorBoardDisplay:
             )
 
 
-def _seconds(event: dict[str, Any]) -> float:
-    return datetime.fromisoformat(event["at"]).timestamp()
+def _seconds(event: Event) -> float:
+    return datetime.fromisoformat(event.at).timestamp()
 
 
 def _record(data: bytes) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 
 from spinenas.results.report.facts import RunFacts
 from spinenas.results.storage.accelerator_time import AcceleratorTime
+from spinenas.results.storage.events import Finished, Refused, Resumed
 from spinenas.results.storage.journal import now, read_events
 from spinenas.results.storage.lease import is_owned
 from spinenas.results.storage.run_folder import RunFolder
@@ -39,17 +40,18 @@ def read_facts(path: Path) -> RunFacts:
         try:
             fold.add(event)
             taken.add(event)
-        except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except UserError as error:
             if len(damage) < MOST_DAMAGE:
                 damage.append(str(error))
             continue
-        last = event.get("at", last)
-        if event["event"] == "told":
-            hours[event["number"]] = taken.hours(last)
-        elif event["event"] == "refused":
-            refused[str(event.get("reason"))] += 1
-        elif event["event"] == "resumed":
-            budget |= event["changes"]
+        last = event.at or last
+        match event:
+            case Finished(number):
+                hours[number] = taken.hours(last)
+            case Refused():
+                refused[str(event.reason)] += 1
+            case Resumed():
+                budget |= event.changes
     if damage and not fold.is_begun:
         raise UserError(
             f"nothing of {folder.journal_path} can be read, its first line is damaged; restore it from a copy"
@@ -72,7 +74,7 @@ def read_facts(path: Path) -> RunFacts:
         cost_target=config.cost_target() if config else None,
         published=_published(config, _or_empty(folder.run_info)),
         validation=_validation(path),
-        worth=config.worth() if config else None,
+        scalarize=config.scalarized_objective() if config else None,
         is_over=not owned,
         read_at=now(),
     )

@@ -17,11 +17,24 @@ from spinenas.controller.base import Controller, SpaceExhausted
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status
 from spinenas.results.storage.accelerator_time import AcceleratorTime
+from spinenas.results.storage.events import (
+    Asked,
+    EpochDone,
+    Event,
+    Finished,
+    Paused,
+    Promoted,
+    Refused,
+    Requeued,
+    Resumed,
+    Started,
+    Stopped,
+)
 from spinenas.results.storage.journal import Journal, now
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import RunState
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.executors.base import ENDS, EpochDone, Event, Executor, Job, Paused, Started, Task
+from spinenas.search.executors.base import ENDS, Executor, Job, Task, WorkerEvent
 from spinenas.search.executors.failure_rules import RULES, pause_seconds
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.controller_replay import Result, replay_into
@@ -137,11 +150,11 @@ class Driver:
 
     def begin_again(self, changes: dict[str, Any]) -> None:
         """Keep in the journal that, and with what changes, a run is resumed."""
-        self._record("resumed", changes=changes)
+        self._record(Resumed(changes))
 
     def note_stopped(self, reason: str) -> None:
         """Keep in the journal why this session ends before the run does."""
-        self._record("stopped", reason=reason)
+        self._record(Stopped(reason))
 
     def _submit(self, moment: float) -> None:
         while self._executor.num_free > 0:
@@ -203,14 +216,7 @@ class Driver:
         self._num_asked += 1
         key = network_key(proposal.genotype)
         seed = trial_seed(self._config.seed, key, proposal.replicate)
-        self._record(
-            "asked",
-            proposal=proposal.to_json(),
-            network_key=key,
-            seed=seed,
-            task_key=self._task.key,
-            num_told=self._num_told,
-        )
+        self._record(Asked(proposal.to_json(), key, seed, self._task.key, self._num_told))
         trial = OpenTrial(proposal, seed, proposal.fidelity)
         self._open[proposal.number] = trial
         return trial
@@ -234,28 +240,28 @@ class Driver:
             self._controller.end_search()
         return False
 
-    def _on_event(self, event: Event) -> None:
+    def _on_event(self, event: WorkerEvent) -> None:
         trial = self._open.get(event.number)
         reason = refusal(trial, event, num_asked=self._num_asked)
         if reason is not None:
             if isinstance(event, ENDS):
-                self._record("refused", number=event.number, attempt=event.attempt, reason=reason)
+                self._record(Refused(event.number, event.attempt, reason))
             return
         assert trial is not None, "what is not refused is of an open trial"
-        about: dict[str, Any] = {"number": event.number, "attempt": event.attempt}
-        if isinstance(event, Started):
-            trial.status = Status.RUNNING
-            worker = {"worker": event.worker, "device": event.device, "dtype": event.dtype}
-            self._record("started", **about, **worker, accelerators=event.accelerators, sync=False)
-        elif isinstance(event, EpochDone):
-            trial.epoch = event.epoch
-            self._record("epoch", **about, epoch=event.epoch, metrics=event.metrics, sync=False)
-        elif isinstance(event, Paused):
-            self._pause(trial, event.evaluation)
-            self._judge()
-        elif event.attempt < trial.attempt or not self._try_again(trial, event.result):
-            self._finish(trial, event.attempt, event.result)
-            self._judge()
+        match event:
+            case Started():
+                trial.status = Status.RUNNING
+                self._record(event, sync=False)
+            case EpochDone():
+                trial.epoch = event.epoch
+                self._record(event, sync=False)
+            case Paused():
+                self._pause(trial, event.evaluation)
+                self._judge()
+            case Finished():
+                if event.attempt < trial.attempt or not self._try_again(trial, event.result):
+                    self._finish(trial, event.attempt, event.result)
+                    self._judge()
 
     def _try_again(self, trial: OpenTrial, result: Result) -> bool:
         """Queue a trial again if the rule for its failure says so."""
@@ -290,14 +296,10 @@ class Driver:
         trial.attempt += 1
         trial.status, trial.epoch, trial.in_flight = Status.ASKED, 0, False
         trial.not_before = self._clock() + pause
-        fields: dict[str, Any] = {"number": trial.proposal.number, "attempt": trial.attempt, "reason": reason}
         if kind is not None:
             trial.losses[kind] += 1
-            fields["kind"] = str(kind)
-        if fidelity is not None:
-            trial.fidelity = fidelity
-            fields["fidelity"] = fidelity.to_json()
-        self._record("requeued", **fields)
+        trial.fidelity = fidelity or trial.fidelity
+        self._record(Requeued(trial.proposal.number, trial.attempt, reason, kind, fidelity))
         self._waiting.append(trial)
 
     def _pause(self, trial: OpenTrial, evaluation: Evaluation) -> None:
@@ -307,7 +309,7 @@ class Driver:
         assert evaluation.stopped_after is not None, "a paused trial knows where"
         trial.status, trial.in_flight, trial.paused = Status.PAUSED, False, evaluation
         # It is on the disk with the verdict, which alone is acted on.
-        self._record("paused", number=number, attempt=trial.attempt, evaluation=_without_curve(evaluation), sync=False)
+        self._record(Paused(number, trial.attempt, evaluation), sync=False)
         self._halving.add(number, evaluation.stopped_after, evaluation.objective)
 
     def _judge(self) -> None:
@@ -327,26 +329,21 @@ class Driver:
                 trial.attempt += 1
                 objective = trial.paused.objective
                 trial.status, trial.epoch, trial.passed, trial.paused = Status.ASKED, 0, rung, None
-                self._record("promoted", number=number, attempt=trial.attempt, epoch=rung, objective=objective)
+                self._record(Promoted(number, trial.attempt, rung, objective))
                 self._waiting.append(trial)
             else:
                 self._finish(trial, trial.attempt, trial.paused)
 
     def _finish(self, trial: OpenTrial, attempt: int, result: Result) -> None:
         number = trial.proposal.number
-        about: dict[str, Any] = {"number": number, "attempt": attempt}
         if attempt < trial.attempt:  # an attempt given up was faster: the present one is not needed
             if trial.in_flight:
                 self._executor.cancel(number)
             elif trial.paused is None:
                 self._waiting.remove(trial)
-        if isinstance(result, Evaluation):
-            if result.stopped_after is None:
-                result = self._keep_curve(number, result)
-            status = Status.COMPLETE if result.stopped_after is None else Status.PRUNED
-            self._record("told", **about, status=str(status), evaluation=_without_curve(result))
-        else:
-            self._record("told", **about, status=str(Status.FAILED), failure=result.to_json())
+        if isinstance(result, Evaluation) and result.stopped_after is None:
+            result = self._keep_curve(number, result)
+        self._record(Finished(number, attempt, result))
         self._journal.unmirror_file(self._folder.remove_checkpoint(number))
         del self._open[number]
         # The controller gets what the journal has, so that a replayed one knows the same.
@@ -375,15 +372,8 @@ class Driver:
         self._controller.tell(number, self._untold.pop(number))
         self._num_told += 1
 
-    def _record(self, kind: str, /, *, sync: bool = True, **fields: Any) -> None:
-        event = {"event": kind, "at": now(), **fields}
+    def _record(self, event: Event, *, sync: bool = True) -> None:
+        event = replace(event, at=now())
         self._journal.append(event, sync=sync)
         self._time.add(event)
         self._display.show(event)
-
-
-def _without_curve(evaluation: Evaluation) -> dict[str, Any]:
-    """An evaluation as the journal has it."""
-    data = evaluation.to_json()
-    del data["curve"]
-    return data

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from spinenas.controller.base import Controller
 from spinenas.controller.registry import CONTROLLERS, make_controller
 from spinenas.results.storage.accelerator_time import AcceleratorTime
+from spinenas.results.storage.events import Event, RunStarted
 from spinenas.results.storage.journal import SCHEMA, Journal, now, read_events
 from spinenas.results.storage.mirror import Mirror
 from spinenas.results.storage.run_folder import RunFolder
@@ -135,14 +136,14 @@ def start_run(
         with make_executor(task, config.executor, Path(out), display.note) as executor:
             run = identity_of(task, config) | {"versions": versions()}
             at = now()
-            started = [
-                {"event": "run_started", "schema": SCHEMA, "at": at, "run": run},
-                *({**observation.to_event(), "at": at} for observation in known),
+            started: list[Event] = [
+                RunStarted(SCHEMA, run, at),
+                *(replace(observation, at=at) for observation in known),
             ]
             with _begun(Path(out), config, config_toml, about, started, mirror) as (folder, journal):
                 window = ordered_window(config.executor)
                 driver = Driver(config, folder, journal, task, controller, executor, display, window=window)
-                with display.begin(config.budget.num_trials, None):
+                with display.begin(config.budget.num_trials, None, config.scalarized_objective()):
                     _drive(driver)
     return Run(folder)
 
@@ -159,7 +160,7 @@ def _begun(
     config: SearchConfig,
     config_toml: str,
     about: dict[str, Any],
-    started: list[dict[str, Any]],
+    started: Sequence[Event],
     mirror: Mirror | None,
 ) -> Iterator[tuple[RunFolder, Journal]]:
     """Make the folder of a run whose journal has its first events: there is no run that was not begun."""
@@ -250,7 +251,7 @@ def resume(
             driver = Driver(
                 config, folder, journal, task, controller, running, display, window=window, time_taken=time_taken
             )
-            with display.begin(config.budget.num_trials, state):
+            with display.begin(config.budget.num_trials, state, config.scalarized_objective()):
                 driver.begin_again({"versions": versions(), **changes})
                 driver.replay(state)
                 _drive(driver)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from spinenas.controller.base import Proposal
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status
-from spinenas.search.executors.base import EpochDone, Event, Finished, Started
+from spinenas.results.storage.events import EpochDone, Finished, Started
+from spinenas.search.executors.base import WorkerEvent
 from spinenas.search.executors.failure_rules import RULES
 
 
@@ -45,7 +46,7 @@ class OpenTrial:
         return self.proposal.stage is Stage.SEARCH and self.proposal.replicate == 0
 
 
-def refusal(trial: OpenTrial | None, event: Event, *, num_asked: int) -> str | None:
+def refusal(trial: OpenTrial | None, event: WorkerEvent, *, num_asked: int) -> str | None:
     """Say why a report is refused; None if it is taken.
 
     Args:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spinenas.results import leaderboard
-from spinenas.results.leaderboard import Worth
+from spinenas.results.leaderboard import ScalarizedObjective
 from spinenas.results.record import TrialRecord
 from spinenas.results.storage.journal import read_events
 from spinenas.results.storage.run_folder import RunFolder
@@ -46,9 +46,9 @@ class Run:
         """Return the networks, best mean first."""
         return leaderboard.leaderboard(self.records(), top)
 
-    def worth(self) -> Worth | None:
-        """Return what an AP is worth at what its genotype costs; None where the run is for AP, or for a front."""
-        return SearchConfig.from_json(self.folder.config()).worth()
+    def scalarized_objective(self) -> ScalarizedObjective | None:
+        """Return how AP and cost become one number; None for a run for AP alone, or for a front."""
+        return SearchConfig.from_json(self.folder.config()).scalarized_objective()
 
     def cost_target(self) -> CostTarget | None:
         """Return the detector that the search counted costs in, None for the one that it trains."""
@@ -57,5 +57,5 @@ class Run:
     def winner(self) -> TrialRecord | None:
         """Return the first trial of the best network, None without a complete one."""
         records = self.records()
-        row = leaderboard.winner(records, self.worth())
+        row = leaderboard.winner(records, self.scalarized_objective())
         return None if row is None else records[row["number"]]

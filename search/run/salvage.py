@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from spinenas.controller.base import Controller, SpaceExhausted
+from spinenas.results.record import Evaluation
 from spinenas.results.storage.atomic_write import write_bytes_atomically
+from spinenas.results.storage.events import Asked, Event, Finished, Paused, RunStarted, event_from_json
 from spinenas.results.storage.journal import SCHEMA, Journal, decode, encode
 from spinenas.results.storage.mirror import Mirror
 from spinenas.results.storage.run_state import Fold, RunState
@@ -65,7 +66,7 @@ def salvage(
     with Journal.open(path, mirror=mirror) as journal:
         work = _Work(seed, window, make_controller)
         for line in path.read_bytes().split(b"\n")[:-1]:
-            work.add(decode(line + b"\n", checked=work.checked))
+            work.add_line(line + b"\n")
         if not work.num_damaged:
             return None
         if not work.kept:
@@ -77,7 +78,7 @@ def salvage(
             copy = path.with_name(f"{path.name}.damaged-{number}")
         try:
             shutil.copyfile(path, copy)
-            write_bytes_atomically(path, b"".join(encode(event, journal.fence) for event in work.kept))
+            write_bytes_atomically(path, b"".join(encode(event.to_json(), journal.fence) for event in work.kept))
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}; make room and try again") from error
     return Salvage(work.num_damaged, work.num_dropped, work.num_recovered, copy)
@@ -87,7 +88,7 @@ class _Work:
     """The journal that is being made: the events kept so far, and what they add up to."""
 
     def __init__(self, seed: int, window: int | None, make_controller: Callable[[RunState], Controller]):
-        self.kept: list[dict[str, Any]] = []
+        self.kept: list[Event] = []
         self.checked = False
         self.num_damaged = self.num_dropped = self.num_recovered = 0
         self._fold = Fold()
@@ -99,42 +100,52 @@ class _Work:
         self._recovered: dict[int, str] = {}  # network keys of the trials whose proposals were made again
         self._task_key = ""
 
-    def add(self, event: dict[str, Any] | None) -> None:
-        """Take the event of the next line, None if it is damaged."""
-        if event is None:
+    def add_line(self, line: bytes) -> None:
+        """Take the next line of the damaged journal."""
+        data = decode(line, checked=self.checked)
+        if data is None:
             self.num_damaged += 1
             self._known_at_damage = self._num_known()
             return
-        self.checked = event.pop("crc32", None) is not None
-        fence = event.pop("fence", 0)
-        if fence < self._fence:
+        self.checked = "crc32" in data
+        if data.get("fence", 0) < self._fence:
             return  # of a driver that had lost the run
-        self._fence = fence
-        number = event["proposal"]["number"] - 1 if event["event"] == "asked" else event.get("number", -1)
-        while number >= self._num_asked and self._recover(event):
+        self._fence = data.get("fence", 0)
+        try:
+            event = event_from_json(data)
+        except UserError:
+            self.num_dropped += 1
+            return
+        self._add(event)
+
+    def _add(self, event: Event) -> None:
+        number = event.number - 1 if isinstance(event, Asked) else getattr(event, "number", -1)
+        while number >= self._num_asked and self._recover(event.at):
             pass
-        if event["event"] == "asked":
-            # Of the results it knew some may be lost.
-            event["num_told"] = min(event["num_told"], self._num_known())
+        if isinstance(event, Asked):
+            # Some of the results that its controller knew may be lost.
+            event = replace(event, num_told=min(event.num_told, self._num_known()))
         key = self._recovered.get(number)
-        if event["event"] in ("paused", "told") and key and (event.get("evaluation") or {}).get("network_key") != key:
-            self.num_dropped += 1  # of the network that was proposed, which may not be the one that is now
+        if key and isinstance(event, Paused | Finished) and _network_key(event) != key:
+            self.num_dropped += 1  # of the network proposed first, which may differ from the one proposed again
             return
         self._keep(event)
 
-    def _keep(self, event: dict[str, Any]) -> None:
+    def _keep(self, event: Event) -> None:
         try:
             self._fold.add(event)
         except UserError:
             self.num_dropped += 1
             return
+        match event:
+            case RunStarted():
+                event = replace(event, schema=SCHEMA)
+                self._task_key = event.run["task_key"]
+            case Asked():
+                self._num_asked += 1
+            case Finished(number):
+                self._told.add(number)
         self.kept.append(event)
-        if event["event"] == "run_started":
-            event["schema"], self._task_key = SCHEMA, event["run"]["task_key"]
-        elif event["event"] == "asked":
-            self._num_asked += 1
-        elif event["event"] == "told":
-            self._told.add(event["number"])
 
     def _num_known(self) -> int:
         """How many results a controller can know now: in an ordered run those without a gap."""
@@ -142,7 +153,7 @@ class _Work:
             return len(self._told)
         return next(number for number in range(len(self._told) + 1) if number not in self._told)
 
-    def _recover(self, event: dict[str, Any]) -> bool:
+    def _recover(self, at: str) -> bool:
         """Make the first lost proposal again, if one can have been lost and can be made."""
         if self._known_at_damage is None or not self._task_key:
             return False
@@ -160,16 +171,13 @@ class _Work:
             return False
         key = network_key(proposal.genotype)
         self._recovered[proposal.number] = key
-        self._keep(
-            {
-                "event": "asked",
-                "at": event["at"],
-                "proposal": proposal.to_json(),
-                "network_key": key,
-                "seed": trial_seed(self._seed, key, proposal.replicate),
-                "task_key": self._task_key,
-                "num_told": known,
-            }
-        )
+        seed = trial_seed(self._seed, key, proposal.replicate)
+        self._keep(Asked(proposal.to_json(), key, seed, self._task_key, known, at))
         self.num_recovered += 1
         return True
+
+
+def _network_key(event: Paused | Finished) -> str | None:
+    """Key of the network that was trained; None for a failure."""
+    result = event.evaluation if isinstance(event, Paused) else event.result
+    return result.network_key if isinstance(result, Evaluation) else None

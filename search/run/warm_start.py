@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spinenas.results.record import Evaluation, Status, TrialRecord
+from spinenas.results.storage.events import Observed
 from spinenas.results.storage.journal import read_events
 from spinenas.results.storage.run_folder import RunFolder
-from spinenas.results.storage.run_state import Observation, fold
+from spinenas.results.storage.run_state import fold
 from spinenas.space.errors import UserError
 from spinenas.space.search_space import SearchSpace
 
 
-def known_results(runs: Sequence[Path], *, task_key: str, space: SearchSpace) -> list[Observation]:
+def known_results(runs: Sequence[Path], *, task_key: str, space: SearchSpace) -> list[Observed]:
     """Return one observation for each network that earlier runs have trained to its end. Raises UserError.
 
     Args:
@@ -40,10 +41,10 @@ def known_results(runs: Sequence[Path], *, task_key: str, space: SearchSpace) ->
     return [_observation(of_network) for of_network in trainings.values()]
 
 
-def _observation(trainings: list[tuple[str, TrialRecord]]) -> Observation:
+def _observation(trainings: list[tuple[str, TrialRecord]]) -> Observed:
     evaluations = [record.evaluation for _, record in trainings if record.evaluation is not None]
     first, genotype = evaluations[0], trainings[0][1].genotype
     assert genotype is not None, "baselines are left out"
     mean = statistics.fmean(evaluation.objective for evaluation in evaluations)
     evaluation = Evaluation(mean, params=first.params, madds=first.madds, network_key=first.network_key)
-    return Observation(genotype, evaluation, tuple(source for source, _ in trainings))
+    return Observed(genotype, evaluation, tuple(source for source, _ in trainings))

@@ -164,12 +164,12 @@ def test_a_search_for_more_than_ap_resumes_the_same_and_keeps_ap(
     plain = run_search(configured("ap"), out=tmp_path / "plain", task=FakeTask())
     assert whole.records()[0].evaluation == plain.records()[0].evaluation  # AP as it is
     assert any(record.stage is Stage.RERANK for record in whole.records())
-    worth, winner = whole.worth(), whole.winner()
-    assert (worth is None) == (kind == "front")
-    if worth is not None:
+    scalarize, winner = whole.scalarized_objective(), whole.winner()
+    assert (scalarize is None) == (kind == "front")
+    if scalarize is not None:
         assert winner is not None
         rows = [row for row in whole.leaderboard().to_dict("records") if row["n"] > 1]
-        values = {row["number"]: worth(whole.records()[row["number"]].genotype, row["objective"]) for row in rows}
+        values = {row["number"]: scalarize(whole.records()[row["number"]].genotype, row["objective"]) for row in rows}
         assert values[winner.number] == max(values.values())
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from journal_lines import json_events
 from safetensors.torch import save_file
 from shared_fixtures import REPOSITORY
 from small_task import SMALL_GENOTYPE, small_dataset, small_task
@@ -26,7 +27,7 @@ from spinenas.proxy_task.training import checkpoint
 from spinenas.proxy_task.training.train import TrainState
 from spinenas.results.record import Evaluation, Failure, Status
 from spinenas.results.storage.atomic_write import write_bytes_atomically
-from spinenas.results.storage.journal import read_events
+from spinenas.results.storage.events import EpochDone, Event
 from spinenas.results.storage.run_folder import CHECKPOINT, RunFolder
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.controllers import ControllerConfig
@@ -393,7 +394,7 @@ class _InterruptsAfter:
     def __init__(self, epoch: int | None):
         self._epoch = epoch
 
-    def begin(self, num_trials: int, past_events: list[dict[str, Any]]) -> _InterruptsAfter:
+    def begin(self, num_trials: int, past_events: list[dict[str, Any]], scalarize: object = None) -> _InterruptsAfter:
         return self
 
     def __enter__(self) -> None:
@@ -402,8 +403,8 @@ class _InterruptsAfter:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def show(self, event: dict[str, Any]) -> None:
-        if event["event"] == "epoch" and event["epoch"] == self._epoch:
+    def show(self, event: Event) -> None:
+        if isinstance(event, EpochDone) and event.epoch == self._epoch:
             raise KeyboardInterrupt
 
     def note(self, text: str) -> None:
@@ -452,7 +453,7 @@ def test_a_search_with_rungs_gives_its_whole_trials_the_results_they_have_withou
         if record.status is Status.COMPLETE:
             assert without_resources(replace(record.evaluation, curve=curve)) == whole
         assert [path.name for path in run.folder.trial_folder(record.number).iterdir()] == ["curve.json"]
-    epochs = [(event["number"], event["epoch"]) for event in read_events(run.folder.journal_path) if "metrics" in event]
+    epochs = [(event["number"], event["epoch"]) for event in json_events(run.folder.journal_path) if "metrics" in event]
     assert len(epochs) == len(set(epochs)), "no epoch is trained twice"
     with pytest.raises(KeyboardInterrupt):
         run_search(search, out=tmp_path / "interrupted", display=_InterruptsAfter(2))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,64 +15,54 @@ from shared_fixtures import REPOSITORY
 
 from spinenas.controller.base import Proposal
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status, TrialRecord
+from spinenas.results.storage.events import (
+    KINDS,
+    Asked,
+    EpochDone,
+    Event,
+    Finished,
+    Observed,
+    Paused,
+    Promoted,
+    Refused,
+    Requeued,
+    Resumed,
+    RunStarted,
+    Skipped,
+    Started,
+    Stopped,
+    event_from_json,
+)
 from spinenas.results.storage.journal import SCHEMA, Journal, encode, read_events
-from spinenas.results.storage.run_state import _asked, fold, next_status
+from spinenas.results.storage.run_state import asked_fields, fold, next_status
 from spinenas.space.errors import UserError
 from spinenas.space.published import R0_SP53, SPINENET_49
 from spinenas.space.scaling import SCALINGS
 
 ASSETS = REPOSITORY / "tests" / "assets" / "runs"
 
-RUN_STARTED = {"event": "run_started", "schema": SCHEMA, "at": "t0", "run": {"seed": 3}}
+RUN_STARTED = RunStarted(SCHEMA, {"seed": 3}, "t0")
 
 
-def asked(number: int, genotype=SPINENET_49, num_told: int = 0, **fields) -> dict:
+def asked(number: int, genotype=SPINENET_49, num_told: int = 0, **fields) -> Asked:
     proposal = Proposal(number, genotype, **fields).to_json()
-    return {
-        "event": "asked",
-        "at": f"asked {number}",
-        "proposal": proposal,
-        "network_key": f"network {genotype.key}",
-        "seed": 100 + number,
-        "task_key": "task",
-        "num_told": num_told,
-    }
+    return Asked(proposal, f"network {genotype.key}", 100 + number, "task", num_told, f"asked {number}")
 
 
-def started(number: int, attempt: int = 0) -> dict:
-    return {
-        "event": "started",
-        "at": f"started {number}",
-        "number": number,
-        "attempt": attempt,
-        "worker": "worker 1",
-        "device": "cpu",
-        "dtype": "float32",
-    }
+def started(number: int, attempt: int = 0) -> Started:
+    return Started(number, attempt, "worker 1", "cpu", "float32", at=f"started {number}")
 
 
-def epoch(number: int, attempt: int = 0) -> dict:
-    return {
-        "event": "epoch",
-        "at": "t",
-        "number": number,
-        "attempt": attempt,
-        "epoch": 1,
-        "metrics": {"loss": 2.5},
-    }
+def epoch(number: int, attempt: int = 0) -> EpochDone:
+    return EpochDone(number, attempt, 1, {"loss": 2.5}, "t")
 
 
-def told(number: int, outcome: Evaluation | Failure, attempt: int = 0, status: str = "complete") -> dict:
-    event = {"event": "told", "at": f"told {number}", "number": number, "attempt": attempt}
-    if isinstance(outcome, Failure):
-        return {**event, "status": "failed", "failure": outcome.to_json()}
-    evaluation = outcome.to_json()
-    del evaluation["curve"]
-    return {**event, "status": status, "evaluation": evaluation}
+def told(number: int, outcome: Evaluation | Failure, attempt: int = 0) -> Finished:
+    return Finished(number, attempt, outcome, f"told {number}")
 
 
-def requeued(number: int, attempt: int) -> dict:
-    return {"event": "requeued", "at": "t", "number": number, "attempt": attempt, "reason": "worker lost"}
+def requeued(number: int, attempt: int, **fields) -> Requeued:
+    return Requeued(number, attempt, "worker lost", at="t", **fields)
 
 
 EVALUATION = Evaluation(0.25, metrics={"AP": 0.25, "APs": None}, params=7)
@@ -85,18 +77,21 @@ STORY = [
     requeued(1, 1),
     told(0, EVALUATION),
     started(1, 1),
-    {"event": "resumed", "at": "t", "changes": {"num_trials": 24}},
+    Resumed({"num_trials": 24}, "t"),
     told(1, FAILURE, attempt=1),
     asked(2, num_told=2, replicate=1, stage=Stage.RERANK, fidelity=Fidelity(5, 512, 64, 1000, SCALINGS["49"])),
     asked(3, num_told=1),
-    {"event": "refused", "at": "t", "number": 0, "attempt": 0, "reason": "it has its result"},
+    Refused(0, 0, "it has its result", "t"),
     started(3),
-    {"event": "stopped", "at": "t", "reason": "SIGTERM"},
+    Stopped("SIGTERM", "t"),
 ]
-"""Every kind of event."""
 
 
-def write(path: Path, events: list[dict]) -> Path:
+def line(event: Event, fence: int = 1) -> bytes:
+    return encode(event.to_json(), fence)
+
+
+def write(path: Path, events: list[Event]) -> Path:
     with Journal.create(path) as journal:
         for event in events:
             journal.append(event)
@@ -117,8 +112,8 @@ def test_a_journal_cut_at_any_byte_of_its_last_line_goes_on_as_if_that_line_had_
         path.write_bytes(whole[:length])
         assert list(read_events(path)) == STORY[:-1]
         with Journal.open(path) as journal:
-            journal.append({"event": "resumed", "at": "t", "changes": {}})
-        assert list(read_events(path)) == [*STORY[:-1], {"event": "resumed", "at": "t", "changes": {}}]
+            journal.append(Resumed({}, "t"))
+        assert list(read_events(path)) == [*STORY[:-1], Resumed({}, "t")]
 
 
 def test_a_cut_line_longer_than_a_read_block_is_cut_off(tmp_path):
@@ -126,7 +121,7 @@ def test_a_cut_line_longer_than_a_read_block_is_cut_off(tmp_path):
     with open(path, "ab") as file:
         file.write(b"x" * 200_000)
     Journal.open(path).close()
-    assert path.read_bytes() == encode(RUN_STARTED, 1)
+    assert path.read_bytes() == line(RUN_STARTED)
 
 
 def test_a_broken_line_elsewhere_is_named_with_file_and_number(tmp_path):
@@ -140,7 +135,7 @@ def test_a_broken_line_elsewhere_is_named_with_file_and_number(tmp_path):
 
 
 def test_another_schema_is_refused(tmp_path):
-    path = write(tmp_path / "journal.jsonl", [{**RUN_STARTED, "schema": "spinenas-journal/3"}])
+    path = write(tmp_path / "journal.jsonl", [replace(RUN_STARTED, schema="spinenas-journal/3")])
     with pytest.raises(UserError, match="line 1 has schema 'spinenas-journal/3'"):
         list(read_events(path))
 
@@ -165,23 +160,24 @@ def test_a_full_disk_leaves_the_journal_readable(tmp_path):
     program = """
 import resource, sys
 from pathlib import Path
+from spinenas.results.storage.events import Resumed, RunStarted
 from spinenas.results.storage.journal import Journal
 from spinenas.space.errors import UserError
 
-started = {"event": "run_started", "schema": "spinenas-journal/2", "at": "", "run": {}}
+started = RunStarted("spinenas-journal/2", {})
 with Journal.create(Path(sys.argv[1])) as journal:
     journal.append(started)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, resource.RLIM_INFINITY))
     try:
-        journal.append({"event": "resumed", "changes": {"text": "x" * 1000}})
+        journal.append(Resumed({"text": "x" * 1000}))
     except UserError as error:
         print(error)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    journal.append({"event": "resumed", "changes": {}})
+    journal.append(Resumed({}))
 """
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True)
     assert "cannot write" in done.stdout, done.stderr
-    assert [event["event"] for event in read_events(path)] == ["run_started", "resumed"]
+    assert [event.kind for event in read_events(path)] == ["run_started", "resumed"]
 
 
 def test_a_journal_with_events_is_not_begun_again(tmp_path):
@@ -200,7 +196,7 @@ def test_a_missing_journal_is_one_clear_sentence(tmp_path):
 
 def test_nan_is_never_written(tmp_path):
     with Journal.create(tmp_path / "journal.jsonl") as journal, pytest.raises(ValueError, match="JSON"):
-        journal.append({"event": "epoch", "metrics": {"loss": float("nan")}})
+        journal.append(EpochDone(0, 0, 1, {"loss": float("nan")}))
     assert (tmp_path / "journal.jsonl").read_bytes() == b""
 
 
@@ -239,9 +235,9 @@ def test_the_story_adds_up_to_these_records():
 
 def test_a_proposal_comes_back_from_the_journal():
     for event in STORY:
-        if event["event"] == "asked":
-            record = TrialRecord(**_asked(event))
-            assert Proposal.of_record(record).to_json() == event["proposal"]
+        if isinstance(event, Asked):
+            record = TrialRecord(**asked_fields(event))
+            assert Proposal.of_record(record).to_json() == event.proposal
 
 
 def test_a_result_of_an_attempt_that_was_given_up_counts():
@@ -252,14 +248,15 @@ def test_a_result_of_an_attempt_that_was_given_up_counts():
 
 def test_a_trial_that_goes_on_with_a_smaller_batch_remembers_what_was_proposed():
     smaller = Fidelity(5, 512, 32, 1000, SCALINGS["49"])
-    state = fold([RUN_STARTED, asked(0), started(0), {**requeued(0, 1), "fidelity": smaller.to_json()}])
+    state = fold([RUN_STARTED, asked(0), started(0), requeued(0, 1, fidelity=smaller)])
     assert state.trials[0].fidelity == smaller
     assert state.proposed_fidelities == {0: None}
 
 
 def test_how_often_a_trial_was_lost_is_known_by_the_kind_of_failure():
-    lost = {**requeued(0, 2), "kind": "worker_lost"}
-    events = [RUN_STARTED, asked(0), requeued(0, 1), lost, started(0, 2), {**requeued(0, 3), "kind": "preempted"}]
+    lost = requeued(0, 2, failure_kind=FailureKind.WORKER_LOST)
+    preempted = requeued(0, 3, failure_kind=FailureKind.PREEMPTED)
+    events = [RUN_STARTED, asked(0), requeued(0, 1), lost, started(0, 2), preempted]
     assert fold(events).losses == {0: {FailureKind.WORKER_LOST: 1, FailureKind.PREEMPTED: 1}}
 
 
@@ -268,10 +265,10 @@ def test_lines_of_a_driver_that_lost_the_run_never_were(tmp_path):
     with Journal.open(path) as journal:  # the second owner
         journal.append(STORY[3])
     with open(path, "ab") as file:
-        file.write(encode(started(1), 1))  # by the first, which was only stalled
+        file.write(line(started(1)))  # by the first, which was only stalled
     with Journal.open(path) as journal:
         journal.append(STORY[4])
-    assert list(read_events(path)) == [*STORY[:4], {"event": "stale"}, STORY[4]]
+    assert list(read_events(path)) == [*STORY[:4], Skipped(), STORY[4]]
     assert fold(read_events(path)).trials[1].status is Status.ASKED
 
 
@@ -288,12 +285,12 @@ def test_a_journal_of_the_first_release_is_read_and_continued(tmp_path):
     shutil.copytree(ASSETS / "0.1.0", tmp_path / "run")
     path = tmp_path / "run" / "journal.jsonl"
     before = list(read_events(path))
-    assert before[0]["schema"] == "spinenas-journal/1"
+    assert before[0].schema == "spinenas-journal/1"
     with Journal.open(path) as journal:
-        journal.append({"event": "resumed", "at": "t", "changes": {}})
-    assert list(read_events(path)) == [*before, {"event": "resumed", "at": "t", "changes": {}}]
+        journal.append(Resumed({}, "t"))
+    assert list(read_events(path)) == [*before, Resumed({}, "t")]
     with open(path, "ab") as file:
-        file.write(b'{"event":"resumed","at":"t","changes":{}}\n' + encode(STORY[-1], 9))
+        file.write(b'{"event":"resumed","at":"t","changes":{}}\n' + line(STORY[-1], 9))
     with pytest.raises(UserError, match="is broken"):
         list(read_events(path))  # once there are checksums, all lines have one
 
@@ -302,14 +299,15 @@ def test_a_line_that_is_not_waited_for_is_there_when_the_process_dies(tmp_path):
     program = """
 import os, signal, sys
 from pathlib import Path
+from spinenas.results.storage.events import Resumed, RunStarted
 from spinenas.results.storage.journal import Journal
 journal = Journal.create(Path(sys.argv[1]))
-journal.append({"event": "run_started", "schema": "spinenas-journal/2", "at": "", "run": {}}, sync=False)
+journal.append(RunStarted("spinenas-journal/2", {}), sync=False)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     path = tmp_path / "journal.jsonl"
     assert subprocess.run([sys.executable, "-c", program, str(path)]).returncode == -9
-    assert [event["event"] for event in read_events(path)] == ["run_started"]
+    assert [event.kind for event in read_events(path)] == ["run_started"]
     Journal.open(path).close()  # the dead one's lease is taken over at once
 
 
@@ -320,8 +318,8 @@ def test_an_interruption_in_the_middle_of_a_write_leaves_no_half_line(tmp_path, 
             patch.setattr("os.fsync", lambda descriptor: (_ for _ in ()).throw(KeyboardInterrupt))
             with pytest.raises(KeyboardInterrupt):
                 journal.append(STORY[2])
-        journal.append({"event": "stopped", "at": "t", "reason": "Ctrl-C"})
-    assert [event["event"] for event in read_events(path)] == ["run_started", "asked", "stopped"]
+        journal.append(Stopped("Ctrl-C", "t"))
+    assert [event.kind for event in read_events(path)] == ["run_started", "asked", "stopped"]
 
 
 def test_damage_at_the_very_end_is_cut_off_and_said(tmp_path, caplog):
@@ -331,7 +329,7 @@ def test_damage_at_the_very_end_is_cut_off_and_said(tmp_path, caplog):
     assert list(read_events(path)) == STORY
     Journal.open(path).close()
     assert "70010 bytes of half-written lines" in caplog.text
-    assert path.read_bytes().endswith(encode(STORY[-1], 1))
+    assert path.read_bytes().endswith(line(STORY[-1]))
 
 
 def test_every_beginning_of_a_legal_story_is_legal():
@@ -357,18 +355,44 @@ def test_every_beginning_of_a_legal_story_is_legal():
         ([RUN_STARTED, asked(0), started(0), requeued(0, 1), started(0, 1), epoch(0)], 6),
         ([RUN_STARTED, asked(0), started(0), told(0, EVALUATION), told(0, EVALUATION)], 5),
         ([RUN_STARTED, asked(0), started(0), told(0, FAILURE), requeued(0, 1)], 5),
-        ([RUN_STARTED, asked(0), started(0), told(0, EVALUATION, status="asked")], 4),
-        ([RUN_STARTED, asked(0), started(0), {**told(0, FAILURE), "failure": None}], 4),
-        ([RUN_STARTED, asked(0), started(0), {**told(0, EVALUATION), "evaluation": {"loss": 1}}], 4),
-        ([RUN_STARTED, {"event": "asked", "at": ""}], 2),
-        ([RUN_STARTED, {"event": "paused", "at": ""}], 2),
-        ([{"event": "run_started"}], 1),
     ],
 )
 def test_an_event_that_cannot_follow_is_refused_with_its_line(events, line):
     fold(events[:-1] or [RUN_STARTED])
     with pytest.raises(UserError, match=f"^line {line} of the journal"):
         fold(events)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        told(0, EVALUATION).to_json() | {"status": "asked"},
+        told(0, EVALUATION).to_json() | {"status": "pruned"},
+        told(0, FAILURE).to_json() | {"failure": None},
+        told(0, EVALUATION).to_json() | {"evaluation": {"loss": 1}},
+        {"event": "asked", "at": ""},
+        {"event": "paused", "at": ""},
+        {"event": "retold", "at": ""},
+    ],
+)
+def test_a_line_that_is_no_event_is_refused_with_its_number(tmp_path, data):
+    path = write(tmp_path / "journal.jsonl", [RUN_STARTED])
+    with open(path, "ab") as file:
+        file.write(encode(data, 1))
+    with pytest.raises(UserError, match=r"^line 2 of the journal .* event"):
+        list(read_events(path))
+    damage: list[str] = []
+    assert list(read_events(path, on_damage=damage.append)) == [RUN_STARTED]
+    assert len(damage) == 1
+
+
+def test_every_kind_of_event_is_in_the_table_of_kinds_and_comes_back_from_its_json():
+    observed = Observed(SPINENET_49, EVALUATION, ("runs/a 3",), "t")
+    halved = [Paused(0, 0, replace(EVALUATION, stopped_after=2), "t"), Promoted(0, 1, 2, 0.25, "t")]
+    events = [*STORY, observed, *halved, requeued(0, 1, failure_kind=FailureKind.PREEMPTED)]
+    assert {event.kind for event in events} == set(KINDS)
+    for event in events:
+        assert event_from_json(json.loads(json.dumps(event.to_json()))) == event
 
 
 def test_an_empty_journal_is_no_state():
@@ -379,8 +403,8 @@ def test_an_empty_journal_is_no_state():
 def test_epochs_can_be_left_unread_and_are_checked_all_the_same(tmp_path):
     path = write(tmp_path / "journal.jsonl", STORY)
     unread = list(read_events(path, epochs=False))
-    assert [event for event in unread if event["event"] != "unread"] == [
-        event for event in STORY if event["event"] != "epoch"
+    assert [event for event in unread if not isinstance(event, Skipped)] == [
+        event for event in STORY if not isinstance(event, EpochDone)
     ]
     assert len(unread) == len(STORY)
     assert fold(unread) == fold(STORY)
@@ -389,12 +413,13 @@ def test_epochs_can_be_left_unread_and_are_checked_all_the_same(tmp_path):
         list(read_events(path, epochs=False))
 
 
-MOVING = ("run_started", "asked", "started", "epoch", "paused", "promoted", "requeued", "resumed")
+MOVING = [asked(0), started(0), epoch(0), Paused(0, 0, EVALUATION), Promoted(0, 1, 1, 0.5), requeued(0, 1)]
 
 
 def test_these_moves_are_legal_and_no_others():
-    events = {name: {"event": name} for name in MOVING} | {
-        f"told {status}": {"event": "told", "status": str(status)} for status in Status
+    events = {event.kind: event for event in MOVING} | {
+        f"told {event.status}": event
+        for event in (told(0, EVALUATION), told(0, replace(EVALUATION, stopped_after=1)), told(0, FAILURE))
     }
     legal = {}
     for current, (name, event) in itertools.product((None, *Status), events.items()):
@@ -426,7 +451,7 @@ def test_these_moves_are_legal_and_no_others():
 def test_a_write_that_fails_takes_nothing_of_a_later_owner_with_it(tmp_path, monkeypatch):
     path = write(tmp_path / "journal.jsonl", STORY[:2])
     stalled = Journal.open(path)
-    later = encode({"event": "resumed", "at": "t", "changes": {}}, 9) * 5
+    later = line(Resumed({}, "t"), 9) * 5
 
     def another_owner_writes(descriptor):
         with open(path, "ab") as file:

@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 from fake_task import FakeTask
+from journal_lines import json_events
 from searches import configured, events_of, outcome
 
 import spinenas.results.storage.mirror as mirror_module
-from spinenas.results.storage.journal import Journal, read_events
+import spinenas.results.storage.ownership as ownership
+from spinenas.results.storage.events import Stopped
+from spinenas.results.storage.journal import Journal
 from spinenas.results.storage.mirror import Mirror
 from spinenas.results.storage.object_store import Store
 from spinenas.results.storage.run_folder import CHECKPOINT
@@ -30,8 +33,8 @@ from spinenas.space import UserError
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     monkeypatch.setattr(mirror_module, "SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr(mirror_module, "EXPIRY_SECONDS", 0.5)
-    monkeypatch.setattr(mirror_module, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(ownership, "EXPIRY_SECONDS", 0.5)
+    monkeypatch.setattr(ownership, "HEARTBEAT_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -155,7 +158,8 @@ def test_what_an_owner_writes_that_lost_the_run_is_replaced(uri: str) -> None:
 HOLDER = """
 import sys, time
 import spinenas.results.storage.mirror as mirror
-mirror.SETTLE_SECONDS, mirror.HEARTBEAT_SECONDS = 0.0, 0.05
+import spinenas.results.storage.ownership as ownership
+mirror.SETTLE_SECONDS, ownership.HEARTBEAT_SECONDS = 0.0, 0.05
 from spinenas.results.storage.journal import Journal
 from pathlib import Path
 folder = Path(sys.argv[2])
@@ -194,22 +198,20 @@ def test_an_owner_that_was_only_stalled_writes_nothing_that_counts(tmp_path: Pat
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
     stalled = Mirror(uri)
     journal = Journal.open(tmp_path / "run" / "journal.jsonl", mirror=stalled)
-    stalled._stop.set()
-    assert stalled._thread is not None
-    stalled._thread.join()
+    assert stalled._heartbeat is not None
+    stalled._heartbeat.stop()
     owner = json.loads(Store(uri).read("owner.json") or b"{}")
     Store(uri).write("owner.json", json.dumps(owner | {"host": "another-host"}).encode())
     with Journal.open(tmp_path / "copy" / "journal.jsonl", mirror=Mirror(uri)) as successor:
-        successor.append({"event": "stopped", "at": "t", "reason": "by the successor"})
-        journal.append({"event": "stopped", "at": "t", "reason": "by the one that lost it"})
+        successor.append(Stopped("by the successor", "t"))
+        journal.append(Stopped("by the one that lost it", "t"))
         (tmp_path / "back").mkdir()
         (tmp_path / "back" / "journal.jsonl").write_bytes(Mirror(uri).journal())
-        last = list(read_events(tmp_path / "back" / "journal.jsonl"))[-1]
+        last = json_events(tmp_path / "back" / "journal.jsonl")[-1]
         assert last["reason"] == "by the successor"
-    stalled._stop.clear()
-    stalled._beat()  # its heartbeat goes on, and sees
+    stalled._beat(1)  # its heartbeat goes on, and sees
     with pytest.raises(UserError, match="taken over by process"):
-        journal.append({"event": "stopped", "at": "t", "reason": "too late"})
+        journal.append(Stopped("too late", "t"))
 
 
 def test_a_copy_that_cannot_be_written_stops_the_run_before_a_result_counts(
@@ -313,6 +315,6 @@ def test_of_two_owners_with_one_number_the_one_that_is_not_named_stops(tmp_path:
         assert owner["fence"] == journal.fence
         Store(uri).write("owner.json", json.dumps(owner | {"pid": 1}).encode())
         assert journal._mirror is not None
-        journal._mirror._beat()
+        journal._mirror._beat(1)
         with pytest.raises(UserError, match="taken over by process 1"):
-            journal.append({"event": "stopped", "at": "t", "reason": "too late"})
+            journal.append(Stopped("too late", "t"))

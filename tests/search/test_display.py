@@ -8,23 +8,31 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from spinenas.controller.base import Proposal
+from spinenas.results.leaderboard import winner
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status, TrialRecord
-from spinenas.results.storage.run_state import RunState
+from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, RunStarted, Started
+from spinenas.results.storage.journal import SCHEMA
+from spinenas.results.storage.run_state import RunState, fold
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.objective import ObjectiveConfig
 from spinenas.search.monitoring.display import LiveDisplay, PlainDisplay, display_for
+from spinenas.space.genotype import Genotype
+from spinenas.space.published import R0_SP53, SPINENET_49
 
 
-def asked(number: int, key: str) -> dict[str, Any]:
-    return {"event": "asked", "proposal": {"number": number}, "network_key": key}
+def asked(number: int, key: str, genotype: Genotype = SPINENET_49) -> Event:
+    return Asked(Proposal(number, genotype).to_json(), key, 0, "", 0)
 
 
-def started(number: int) -> dict[str, Any]:
-    return {"event": "started", "number": number, "worker": "worker-0", "device": "cpu"}
+def started(number: int) -> Event:
+    return Started(number, 0, "worker-0", "cpu", "float32")
 
 
-def told(number: int, objective: float | None) -> dict[str, Any]:
+def told(number: int, objective: float | None) -> Event:
     if objective is None:
-        return {"event": "told", "number": number, "failure": {"kind": "diverged", "message": "loss is NaN"}}
-    return {"event": "told", "number": number, "evaluation": {"objective": objective}}
+        return Finished(number, 0, Failure(FailureKind.DIVERGED, "loss is NaN"))
+    return Finished(number, 0, Evaluation(objective))
 
 
 EVENTS = [
@@ -36,6 +44,33 @@ EVENTS = [
     started(3),
     told(3, None),
 ]
+
+
+@pytest.mark.parametrize(("kind", "best"), [("ap", 0.42), ("soft", 0.41), ("front", 0.42)])
+@pytest.mark.parametrize("resumed", [False, True])
+@pytest.mark.parametrize("num_runs", [1, 2])
+def test_the_leader_shown_is_the_winner_of_the_leaderboard_whatever_the_objective(
+    kind: Any, best: float, resumed: bool, num_runs: int
+) -> None:
+    """R0-SP53 has more multiply-adds than SpineNet-49; a soft objective makes up for a slightly higher AP."""
+    networks = [("a", SPINENET_49, 0.41), ("b", R0_SP53, 0.42)] * num_runs
+    if num_runs > 1:
+        networks.append(("single", R0_SP53, 0.9))
+    events: list[Event] = [RunStarted(SCHEMA, {})]
+    for number, (key, genotype, objective) in enumerate(networks):
+        events += [asked(number, key, genotype), started(number), told(number, objective)]
+    state = fold(events)
+    config = SearchConfig(objective=ObjectiveConfig(kind, weight=-9.0))
+    scalarize = config.scalarized_objective()
+    row = winner(state.trials.values(), scalarize)
+    assert row is not None
+    assert row["objective"] == best
+    display = PlainDisplay(io.StringIO())
+    with display.begin(8, state if resumed else None, scalarize):
+        for event in () if resumed else events:
+            display.show(event)
+    spread = " (one run)" if num_runs == 1 else " ± 0.0000 (n=2)"
+    assert display._progress.best() == f"{best:.4f}{spread}"
 
 
 def past() -> RunState:
@@ -71,7 +106,7 @@ def test_plain_lines_tell_of_epochs_only_after_a_while_of_silence(monkeypatch: p
             display.show(event)
         for epoch, seconds in enumerate([10, 19, 1, 29, 31], start=1):
             now += seconds
-            display.show({"event": "epoch", "number": 0, "epoch": epoch, "metrics": {"loss": 0.5 / epoch, "AP": 0.1}})
+            display.show(EpochDone(0, 0, epoch, {"loss": 0.5 / epoch, "AP": 0.1}))
     lines = stream.getvalue().splitlines()[2:]
     assert lines == ["trial 0 epoch 3, loss 0.1667, AP 0.1", "trial 0 epoch 5, loss 0.1, AP 0.1"]
 
@@ -101,7 +136,7 @@ def test_a_terminal_gets_a_table_with_all_that_matters() -> None:
     with display.begin(8, None):
         for event in EVENTS[:-1]:
             display.show(event)
-        display.show({"event": "epoch", "number": 3, "epoch": 2})
+        display.show(EpochDone(3, 0, 2, {}))
         with console.capture() as drawn:
             console.print(display._draw())
     for words in ("3 of 8, 0 failed", "3 (epoch 2)", "0.4000 ± 0.2828 (n=2)", "trials per hour"):

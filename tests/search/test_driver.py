@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from fake_task import FakeTask, objective_of
+from journal_lines import json_events
 from scripted_driver import Play, kinds, lost, notes, started
 from searches import configured
 
 import spinenas.search.run.driver as driver_module
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status
-from spinenas.results.storage.journal import read_events
-from spinenas.search.executors.base import EpochDone, Event, Finished
+from spinenas.results.storage.events import EpochDone, Finished
+from spinenas.search.executors.base import WorkerEvent
 from spinenas.search.executors.failure_rules import RULES, pause_seconds
 from spinenas.space import UserError
 
@@ -26,7 +27,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Play]
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     notes.clear()
 
-    def make(*script: list[Event], num_trials: int = 1, num_slots: int = 1, **executor: Any) -> Play:
+    def make(*script: list[WorkerEvent], num_trials: int = 1, num_slots: int = 1, **executor: Any) -> Play:
         config = configured(num_trials, **executor)
         return Play(tmp_path, list(script), num_slots=num_slots, config=config)
 
@@ -67,7 +68,7 @@ def test_a_trial_is_tried_again_as_its_failure_says(
 
 
 def test_a_lost_machine_is_never_held_against_a_trial_and_the_pauses_grow(play: Callable[..., Play]) -> None:
-    script: list[list[Event]] = []
+    script: list[list[WorkerEvent]] = []
     for attempt in range(20):
         script += [[started(0, attempt), lost(0, attempt, FailureKind.PREEMPTED)], []]
     played = play(*script, [started(0, 20), Finished(0, 20, GOOD)], max_attempts=1)
@@ -108,7 +109,7 @@ def test_memory_that_ran_out_is_remembered_and_the_batch_halved(play: Callable[.
 
 
 def test_a_bug_stops_the_run_after_so_many_with_its_traceback_in_the_journal(play: Callable[..., Play]) -> None:
-    def bug(number: int) -> list[Event]:
+    def bug(number: int) -> list[WorkerEvent]:
         return [started(number), Finished(number, 0, Failure(FailureKind.BUG, "division by zero", "Traceback ..."))]
 
     played = play(*(bug(number) for number in range(3)), num_trials=9, max_errors=2)
@@ -116,7 +117,7 @@ def test_a_bug_stops_the_run_after_so_many_with_its_traceback_in_the_journal(pla
         UserError, match=r"2 trials failed .* the last one, 1, by a bug: division by zero; see `spinenas"
     ):
         played.run()
-    events = list(read_events(played.folder.journal_path))
+    events = json_events(played.folder.journal_path)
     assert [event["failure"]["traceback"] for event in events if event["event"] == "told"] == ["Traceback ..."] * 2
 
 
@@ -139,7 +140,7 @@ def test_a_report_of_no_use_is_refused_with_a_reason(report: Finished, reason: s
 
 
 @pytest.mark.parametrize("event", [started(0), EpochDone(0, 0, 1, {}), EpochDone(1, 0, 1, {}), started(5)])
-def test_a_step_of_no_use_changes_nothing(event: Event, play: Callable[..., Play]) -> None:
+def test_a_step_of_no_use_changes_nothing(event: WorkerEvent, play: Callable[..., Play]) -> None:
     played = play([started(0), Finished(0, 0, GOOD)], [event], [started(1), Finished(1, 0, GOOD)], num_trials=2)
     assert kinds(played.run()) == ["asked", "started", "told", "asked", "started", "told"]
 

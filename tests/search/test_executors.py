@@ -12,23 +12,23 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import fake_task
 import pytest
 import ray
 from fake_task import FakeTask, FakeValTask
+from journal_lines import json_events
 from ray.exceptions import OutOfMemoryError, RayError, RaySystemError
 from shared_fixtures import REPOSITORY
 
 from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
-from spinenas.results.storage.journal import read_events
+from spinenas.results.storage.events import EpochDone, Event, Finished
 from spinenas.results.storage.run_state import RunState
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, HalvingConfig
-from spinenas.search.executors.base import Event, Finished, Job
+from spinenas.search.executors.base import Job, WorkerEvent
 from spinenas.search.executors.ray_actors import RayExecutor
 from spinenas.search.executors.ray_session import OBJECT_STORE_BYTES
 from spinenas.search.executors.ray_tune import _EventCallback
@@ -80,7 +80,7 @@ def test_workers_give_what_a_serial_run_gives_even_if_one_is_killed(
     assert outcome(run) == serial
     record = run.records()[3]
     assert record.attempt >= 1, "its first worker died"
-    events = list(read_events(run.folder.journal_path))
+    events = json_events(run.folder.journal_path)
     reasons = [event["reason"] for event in events if event["event"] == "requeued" and event["number"] == 3]
     assert reasons
     assert "died" in reasons[0]
@@ -148,7 +148,7 @@ def test_whatever_ray_says_of_a_job_is_a_failure_and_another_worker_takes_the_pl
     with RayExecutor(FakeTask(), ExecutorConfig(workers=1, gpus_per_worker=0), note=print) as executor:
         first = executor._slots[0].actor
         executor.submit(Job(4, 1, PUBLISHED["spinenet-49"].genotype, 0, None, tmp_path / "000004"))
-        events: list[Event] = []
+        events: list[WorkerEvent] = []
         with monkeypatch.context() as patch:
             patch.setattr(ray, "get", raise_error)
             executor.wait(events.append, None)
@@ -192,11 +192,11 @@ def test_a_worker_of_tune_that_cannot_start_ends_the_search_and_fails_no_trial(t
         raise told_of_error(text, tmp_path)  # type: ignore[misc]
 
 
-def told_of_error(text: str, folder: Path) -> Event | UserError:
+def told_of_error(text: str, folder: Path) -> WorkerEvent | UserError:
     """What our loop is told of a trial of Tune's that ended with an error of this text."""
     error_file = folder / "error.txt"
     error_file.write_text(f"Failure # 1 (occurred at some time)\n{text}\n")
-    told: list[Event | UserError] = []
+    told: list[WorkerEvent | UserError] = []
     job = Job(4, 1, PUBLISHED["spinenet-49"].genotype, 0, None, Path("000004"))
     trial = SimpleNamespace(config={"job": job}, error_file=str(error_file))
     _EventCallback(told.append).on_trial_error(0, [], trial)
@@ -207,11 +207,13 @@ def told_of_error(text: str, folder: Path) -> Event | UserError:
 class Interrupting:
     """A display that interrupts the search at its first epoch."""
 
-    def begin(self, num_trials: int, past: RunState | None) -> contextlib.AbstractContextManager[object]:
+    def begin(
+        self, num_trials: int, past: RunState | None, scalarize: object = None
+    ) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext()
 
-    def show(self, event: dict[str, Any]) -> None:
-        if event["event"] == "epoch":
+    def show(self, event: Event) -> None:
+        if isinstance(event, EpochDone):
             raise KeyboardInterrupt
 
     def note(self, text: str) -> None: ...
@@ -276,11 +278,11 @@ def test_a_killed_driver_takes_its_workers_along_and_its_run_can_be_finished(
     finally:
         for pid in _session_members(driver.pid):
             os.kill(pid, signal.SIGKILL)
-    before = list(read_events(out / "journal.jsonl"))
+    before = json_events(out / "journal.jsonl")
     finished = [event["number"] for event in before if event["event"] == "told"]
     assert 1 <= len(finished) < 6
     assert outcome(resume(out, task=FakeTask())) == serial
-    after = [event["number"] for event in read_events(out / "journal.jsonl") if event["event"] == "told"]
+    after = [event["number"] for event in json_events(out / "journal.jsonl") if event["event"] == "told"]
     assert sorted(after) == list(range(6)), "each is told once"
 
 

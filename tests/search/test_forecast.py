@@ -18,7 +18,8 @@ import spinenas.search.run.lifecycle as loop
 from spinenas.controller.base import Proposal
 from spinenas.proxy_task.cost_model import Sample, fit_model, random_genotypes, save_model
 from spinenas.proxy_task.task import Probe, ProxyTask
-from spinenas.results.record import Evaluation, Fidelity, Status, TrialRecord
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status, TrialRecord
+from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, Requeued, Started
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
@@ -41,25 +42,24 @@ def seconds_of(genotype: Any, fidelity: Fidelity | None) -> float:
 FORECAST = Forecast(seconds_of, mean_seconds=200.0, epochs=5, workers=2, device="cpu")
 
 
-def asked(number: int, genotype: Any = SPINENET_49, fidelity: Fidelity | None = None) -> dict[str, Any]:
+def asked(number: int, genotype: Any = SPINENET_49, fidelity: Fidelity | None = None) -> Event:
     proposal = json.loads(json.dumps(Proposal(number, genotype, fidelity).to_json()))
-    return {"event": "asked", "proposal": proposal, "network_key": genotype.key}
+    return Asked(proposal, genotype.key, 0, "", 0)
 
 
-def started(number: int, device: str = "cpu") -> dict[str, Any]:
-    return {"event": "started", "number": number, "worker": "worker-0", "device": device}
+def started(number: int, device: str = "cpu") -> Event:
+    return Started(number, 0, "worker-0", device, "float32")
 
 
-def epoch(number: int, count: int) -> dict[str, Any]:
-    return {"event": "epoch", "number": number, "epoch": count, "metrics": {}}
+def epoch(number: int, count: int) -> Event:
+    return EpochDone(number, 0, count, {})
 
 
-def told(number: int, *, failed: bool = False) -> dict[str, Any]:
-    outcome = {"failure": {"kind": "diverged", "message": "x"}} if failed else {"evaluation": {"objective": 0.1}}
-    return {"event": "told", "number": number, **outcome}
+def told(number: int, *, failed: bool = False) -> Event:
+    return Finished(number, 0, Failure(FailureKind.DIVERGED, "x") if failed else Evaluation(0.1))
 
 
-def after(*events: dict[str, Any], forecast: Forecast = FORECAST) -> Workload:
+def after(*events: Event, forecast: Forecast = FORECAST) -> Workload:
     workload = Workload(forecast)
     for event in events:
         workload.add(event)
@@ -84,7 +84,7 @@ def test_epochs_of_running_trials_count_and_are_lost_with_their_attempt() -> Non
     running = [asked(0), started(0), epoch(0, 3)]
     assert after(*running).seconds_left(1, 60.0) == 40
     assert after(asked(0, SPINENET_49, SHORT), epoch(0, 1)).seconds_left(1, 5.0) == 5, "one of two epochs"
-    requeued = {"event": "requeued", "number": 0, "attempt": 1, "reason": "lost"}
+    requeued = Requeued(0, 1, "lost")
     assert after(*running, requeued).seconds_left(1, 60.0) == 100
 
 

@@ -17,14 +17,16 @@ from rich.console import Console
 from scripted_driver import Play, kinds, lost, started
 from searches import NUM_EPOCHS, RUNGS, configured, cut, events_of, fake, halved, outcome, timeless
 
+from spinenas.controller.base import Proposal
 from spinenas.controller.registry import make_controller
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.results.leaderboard import leaderboard_rows
 from spinenas.results.record import Evaluation, FailureKind, Stage, Status, TrialRecord
 from spinenas.results.storage.accelerator_time import AcceleratorTime
+from spinenas.results.storage.events import Asked, Event, Finished, Paused, Promoted, Started
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.parts import BudgetConfig, HalvingConfig
-from spinenas.search.executors.base import Event, Finished, Job, Paused
+from spinenas.search.executors.base import Job, WorkerEvent
 from spinenas.search.executors.worker import run_job
 from spinenas.search.monitoring.display import LiveDisplay, PlainDisplay
 from spinenas.search.run.halving import Halving
@@ -33,6 +35,7 @@ from spinenas.search.run.run import Run
 from spinenas.search.studies.fidelities import halving_options
 from spinenas.search.studies.measured_curves import measured_curves
 from spinenas.space import SearchSpace, UserError
+from spinenas.space.published import SPINENET_49
 from spinenas.space.search_space import space_by_name
 
 
@@ -270,7 +273,7 @@ def test_losses_are_counted_over_rungs_and_a_failed_trial_lets_others_be_judged(
 
 @pytest.fixture
 def play(tmp_path: Path) -> Callable[..., Play]:
-    def make(*script: list[Event], num_trials: int = 1, **options: Any) -> Play:
+    def make(*script: list[WorkerEvent], num_trials: int = 1, **options: Any) -> Play:
         return Play(tmp_path, list(script), config=halved(num_trials, HalvingConfig((2,))), **options)
 
     return make
@@ -306,7 +309,7 @@ def test_a_promoted_trial_is_submitted_before_new_ones(play: Callable[..., Play]
     ids=["fails", "ends", "pauses"],
 )
 def test_in_an_ordered_run_a_trial_waits_until_the_one_before_has_come_or_ended(
-    end: Event, play: Callable[..., Play]
+    end: WorkerEvent, play: Callable[..., Play]
 ) -> None:
     played = play([started(0), started(1), paused(1, 0, 0.5)], [], [end], num_trials=2, num_slots=2)
     played.task_epochs, played.window = NUM_EPOCHS, 2
@@ -383,17 +386,16 @@ def test_a_worker_says_that_it_paused(tmp_path: Path) -> None:
 def test_time_at_a_rung_is_nobodys_and_a_trial_is_all_its_attempts() -> None:
     time = AcceleratorTime()
 
-    def at(minute: int, kind: str, **fields: Any) -> None:
-        time.add(
-            {"event": kind, "at": f"2026-01-01T{minute // 60:02d}:{minute % 60:02d}:00+00:00", "number": 0, **fields}
-        )
+    def at(minute: int, event: Event) -> None:
+        time.add(replace(event, at=f"2026-01-01T{minute // 60:02d}:{minute % 60:02d}:00+00:00"))
 
-    at(0, "started")
-    at(6, "paused")
-    at(60, "promoted")
-    at(120, "started")
+    started = Started(0, 0, "w", "cpu", "float32")
+    at(0, started)
+    at(6, Paused(0, 0, Evaluation(0.5, stopped_after=1)))
+    at(60, Promoted(0, 1, 1, 0.5))
+    at(120, started)
     assert time.hours("2026-01-01T02:06:00+00:00") == pytest.approx(0.2)
-    at(132, "told")
+    at(132, Finished(0, 1, Evaluation(0.5)))
     assert time.hours("2026-01-01T03:00:00+00:00") == pytest.approx(0.3)
     assert time.hours_with_others("2026-01-01T03:00:00+00:00", 2) == pytest.approx(0.3 + 2 * 0.3)
 
@@ -401,13 +403,13 @@ def test_time_at_a_rung_is_nobodys_and_a_trial_is_all_its_attempts() -> None:
 def test_a_display_tells_stopped_trials_from_whole_ones() -> None:
     stream = io.StringIO()
     plain, live = PlainDisplay(stream), LiveDisplay(Console(file=io.StringIO(), force_terminal=True, width=100))
-    evaluation = {"objective": 0.9, "stopped_after": 2}
-    events: list[dict[str, Any]] = [
-        {"event": "asked", "proposal": {"number": 0}, "network_key": "a"},
-        {"event": "started", "number": 0, "worker": "w", "device": "cpu"},
-        {"event": "paused", "number": 0, "evaluation": evaluation},
-        {"event": "promoted", "number": 0, "attempt": 1, "epoch": 1, "objective": 0.4},
-        {"event": "told", "number": 0, "status": "pruned", "evaluation": evaluation},
+    evaluation = Evaluation(0.9, stopped_after=2)
+    events: list[Event] = [
+        Asked(Proposal(0, SPINENET_49).to_json(), "a", 0, "", 0),
+        Started(0, 0, "w", "cpu", "float32"),
+        Paused(0, 0, evaluation),
+        Promoted(0, 1, 1, 0.4),
+        Finished(0, 1, evaluation),
     ]
     with plain.begin(8, None), live.begin(8, None):
         for event in events:

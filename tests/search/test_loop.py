@@ -17,10 +17,11 @@ from shuffled_executor import ShuffledExecutor
 import spinenas.search.run.identity as run_identity
 import spinenas.search.run.lifecycle as loop
 from spinenas.results.record import Failure, FailureKind, Status
+from spinenas.results.storage.events import Finished
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, SpaceConfig
-from spinenas.search.executors.base import Event, Finished
+from spinenas.search.executors.base import WorkerEvent
 from spinenas.search.run.lifecycle import resume, run_search
 from spinenas.space import UserError
 
@@ -288,8 +289,8 @@ def test_late_and_repeated_reports_are_dropped(tmp_path: Path, monkeypatch: pyte
     class Noisy(ShuffledExecutor):
         """Says everything twice, and what is long over once more."""
 
-        def wait(self, on_event: Callable[[Event], None], timeout_seconds: float | None) -> None:
-            said: list[Event] = []
+        def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
+            said: list[WorkerEvent] = []
             super().wait(said.append, timeout_seconds)
             for event in said:
                 on_event(Finished(event.number, event.attempt + 1, Failure(FailureKind.BUG, "of another attempt")))

@@ -17,17 +17,18 @@ import fake_task
 import pytest
 import ray
 from fake_task import FakeTask
+from journal_lines import json_events
 from ray.cluster_utils import Cluster
 from shared_fixtures import REPOSITORY
 
 import spinenas.search.executors.ray_actors as ray_actors
 import spinenas.search.executors.ray_resources as ray_resources
 from spinenas.results.record import FailureKind, Status
-from spinenas.results.storage.journal import read_events
+from spinenas.results.storage.events import Event, Finished, Started
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
-from spinenas.search.executors.base import Event, Finished, Job
+from spinenas.search.executors.base import Job, WorkerEvent
 from spinenas.search.executors.ray_actors import RayExecutor
 from spinenas.search.executors.ray_resources import explain_waiting, fits_any
 from spinenas.search.executors.ray_session import _staged_code, asks_for_token
@@ -63,17 +64,19 @@ class ComesAndGoes:
         self._workers: list[str] = []
         self.removed = False
 
-    def begin(self, num_trials: int, past: object) -> contextlib.AbstractContextManager[object]:
+    def begin(
+        self, num_trials: int, past: object, scalarize: object = None
+    ) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext()
 
     def note(self, text: str) -> None:
         pass
 
-    def show(self, event: dict[str, Any]) -> None:
-        if event["event"] == "told" and self._added is None:
+    def show(self, event: Event) -> None:
+        if isinstance(event, Finished) and self._added is None:
             self._added = self._cluster.add_node(num_cpus=1)
-        elif event["event"] == "started" and event["worker"] not in self._workers:
-            self._workers.append(event["worker"])
+        elif isinstance(event, Started) and event.worker not in self._workers:
+            self._workers.append(event.worker)
             if len(self._workers) == 2:
                 self._cluster.remove_node(self._added, allow_graceful=True)
                 self.removed = True
@@ -85,7 +88,7 @@ def test_workers_come_and_go_while_a_search_runs(cluster: Cluster, tmp_path: Pat
     run = run_search(config, out=tmp_path / "run", task=FakeTask(epoch_seconds=0.12), display=display)
     assert display.removed
     assert {record.status for record in run.records()} == {Status.COMPLETE}
-    events = list(read_events(run.folder.journal_path))
+    events = json_events(run.folder.journal_path)
     assert {event["worker"] for event in events if event["event"] == "started"} == {"worker-0", "worker-1"}
     reasons = [event["reason"] for event in events if event["event"] == "requeued"]
     assert reasons
@@ -108,7 +111,7 @@ def test_a_worker_that_no_machine_can_hold_is_explained_while_the_search_waits(c
 
 
 def test_a_trial_that_takes_too_long_is_ended(cluster: Cluster, tmp_path: Path) -> None:
-    events: list[Event] = []
+    events: list[WorkerEvent] = []
     config = configured(workers=1, trial_minutes=0.5 / 60)
     with RayExecutor(FakeTask(num_epochs=1, epoch_seconds=60), config, print) as executor:
         executor.submit(Job(0, 0, PUBLISHED["spinenet-49"].genotype, 0, None, tmp_path / "000000"))
@@ -143,7 +146,7 @@ def test_a_worker_killed_by_the_system_for_its_memory_is_told_from_one_that_died
     kinds = []
     for kills in (0, 1):
         monkeypatch.setattr(RayExecutor, "_was_out_of_memory", lambda self, node_id, kills=kills: bool(kills))
-        events: list[Event] = []
+        events: list[WorkerEvent] = []
         (tmp_path / f"{kills}" / "000000").mkdir(parents=True)
         with RayExecutor(task, configured(workers=1), print) as executor:
             executor.submit(Job(0, 0, PUBLISHED["spinenet-49"].genotype, 0, None, tmp_path / f"{kills}" / "000000"))
@@ -387,7 +390,7 @@ def test_a_worker_that_cannot_start_does_not_end_a_search_that_has_another(clust
 
     node = cluster.add_node(num_cpus=1)
     said: list[str] = []
-    events: list[Event] = []
+    events: list[WorkerEvent] = []
     (tmp_path / "000000").mkdir()
     try:
         with RayExecutor(Once(), configured(), said.append) as executor:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from fake_task import FakeTask
+from journal_lines import json_events
 from searches import NUM_TRIALS, configured, cut, events_of, halved, outcome
 from shared_fixtures import REPOSITORY
 
-from spinenas.results.storage.journal import read_events
 from spinenas.search.run.lifecycle import resume, run_search
 from spinenas.search.run.run import Run
 from spinenas.space import UserError
@@ -126,7 +126,7 @@ def test_a_journal_of_the_first_release_is_mended_into_one_with_checksums(tmp_pa
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:8], b"#" + lines[8], *lines[9:]]))
     run = resume(tmp_path / "run", mend=True, task=FakeTask(fail={4: "diverged"}))
-    assert next(read_events(path))["schema"] == "spinenas-journal/2"
+    assert json_events(path)[0]["schema"] == "spinenas-journal/2"
     assert all(b'"crc32"' in line for line in path.read_bytes().splitlines())
     assert len(run.records()) == 10
 

@@ -12,7 +12,9 @@ import pytest
 from fake_task import FakeTask
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from spinenas.controller.base import Proposal
 from spinenas.results.record import Status
+from spinenas.results.storage.events import Asked, EpochDone, Event, Requeued, RunStarted
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, HalvingConfig, LoggingConfig
@@ -20,6 +22,7 @@ from spinenas.search.monitoring.tensorboard_log import EventRecords, TensorBoard
 from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
 from spinenas.search.run.run import Run
 from spinenas.space.errors import UserError
+from spinenas.space.published import SPINENET_49
 
 PLAIN = SearchConfig(
     budget=BudgetConfig(num_trials=14, replicate_share=0.2), executor=ExecutorConfig(kind="serial"), seed=3
@@ -36,10 +39,10 @@ class Notes:
     def expect(self, forecast: Any) -> None:
         pass
 
-    def begin(self, num_trials: int, past: Any) -> Any:
+    def begin(self, num_trials: int, past: Any, scalarize: object = None) -> Any:
         return nullcontext()
 
-    def show(self, event: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         pass
 
     def note(self, text: str) -> None:
@@ -112,26 +115,27 @@ def test_a_resumed_run_goes_on_without_a_step_twice(tmp_path: Path) -> None:
 
 
 def test_an_attempt_with_another_fidelity_has_a_curve_of_its_own_and_one_that_was_lost_has_not() -> None:
-    about = {"at": "2026-01-01T00:00:00.000+00:00", "number": 3}
+    at = "2026-01-01T00:00:00.000+00:00"
     records = EventRecords()
-    list(records.add({"event": "run_started", **about}))
+    list(records.add(RunStarted("", {}, at)))
+    list(records.add(Asked(Proposal(3, SPINENET_49).to_json(), "", 0, "", 0, at)))
 
-    def runs(event: dict[str, Any]) -> list[str]:
-        return [file.partition("/")[0] for file, _ in records.add({**about, **event})]
+    def runs(event: Event) -> list[str]:
+        return [file.partition("/")[0] for file, _ in records.add(replace(event, at=at))]
 
-    epoch = {"event": "epoch", "attempt": 0, "epoch": 1, "metrics": {"loss": 1.0}}
+    epoch = EpochDone(3, 0, 1, {"loss": 1.0})
     assert set(runs(epoch)) == {"trial-000003"}
-    assert runs({"event": "requeued", "attempt": 1, "reason": "lost"}) == []
-    assert runs({**epoch, "attempt": 1}) == []
-    assert runs({**epoch, "attempt": 1, "epoch": 2}) == ["trial-000003"]
-    runs({"event": "requeued", "attempt": 2, "reason": "memory", "fidelity": {}})
-    assert set(runs({**epoch, "attempt": 2})) == {"trial-000003-attempt-2"}
+    assert runs(Requeued(3, 1, "lost")) == []
+    assert runs(replace(epoch, attempt=1)) == []
+    assert runs(replace(epoch, attempt=1, epoch=2)) == ["trial-000003"]
+    runs(Requeued(3, 2, "memory", fidelity=FakeTask().fidelity))
+    assert set(runs(replace(epoch, attempt=2))) == {"trial-000003-attempt-2"}
 
 
 def test_a_log_that_cannot_be_written_is_said_once_and_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(self: TensorBoardDisplay, event: dict[str, Any]) -> None:
+    def fails(self: TensorBoardDisplay, event: Event) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(TensorBoardDisplay, "_append", fails)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fake_task import FakeTask
 
+from spinenas.results.storage.events import Observed
 from spinenas.results.storage.journal import read_events
 from spinenas.results.storage.run_state import fold
 from spinenas.search.config.config import SearchConfig
@@ -103,7 +104,8 @@ def test_what_was_observed_is_read_back_from_the_journal(tmp_path: Path, earlier
     warm = [earlier.folder.path]
     run = run_search(configured(), out=tmp_path / "run", task=FakeTask(), warm_start=warm)
     known = known_results(warm, task_key="fake-task", space=SearchSpace.spinenet49())
-    assert fold(read_events(run.folder.journal_path)).observed == tuple(known)
+    observed = fold(read_events(run.folder.journal_path)).observed
+    assert [replace(each, at="") for each in observed] == known
     assert len(known) > 5
 
 
@@ -125,7 +127,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 def test_an_observation_after_a_trial_was_asked_is_refused(tmp_path: Path, earlier: Run) -> None:
     run = run_search(configured(), out=tmp_path / "run", task=FakeTask(), warm_start=[earlier.folder.path])
     events = list(read_events(run.folder.journal_path))
-    observed = next(event for event in events if event["event"] == "observed")
+    observed = next(event for event in events if isinstance(event, Observed))
     with pytest.raises(UserError, match="after a trial was asked"):
         fold([*events, observed])
 
