@@ -183,7 +183,7 @@ def test_a_living_owner_is_named_and_a_dead_one_succeeded(
         assert process.stdout is not None
         assert process.stdout.readline() == "owned\n"
         with monkeypatch.context() as patch:
-            patch.setattr(mirror_module, "EXPIRY_SECONDS", 60.0)
+            patch.setattr(ownership, "EXPIRY_SECONDS", 60.0)
             with pytest.raises(UserError, match=f"written by process {process.pid} on host"):
                 Journal.open(tmp_path / "copy" / "journal.jsonl", mirror=Mirror(uri))
     finally:
