@@ -84,7 +84,7 @@ def say():
     sys.stdin.readline()
     print(kilobytes("/proc/self/smaps_rollup", "Private_(?:Clean|Dirty)"), flush=True)
 say()
-task._evaluator("train")
+task.data.evaluator("reward")
 print("has its evaluator", flush=True)
 say()
 sys.stdin.readline()

@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from spinenas.proxy_task.data.cache_folder import cache_root
-from spinenas.proxy_task.task import Probe, ProxyTask, failure_kind
+from spinenas.proxy_task.probe import Probe
+from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.training.device import device_name
+from spinenas.proxy_task.trial import failure_kind
 from spinenas.results.record import FailureKind, Fidelity
 from spinenas.results.storage.atomic_write import write_text_atomically
 from spinenas.space.baseline import Architecture

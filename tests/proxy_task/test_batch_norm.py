@@ -15,6 +15,7 @@ from spinenas.proxy_task.config import EvalConfig, TaskConfig
 from spinenas.proxy_task.data.labelled_images import LabelledImages
 from spinenas.proxy_task.evaluation.evaluate_weights import evaluate_weights
 from spinenas.proxy_task.task import ProxyTask
+from spinenas.proxy_task.task_data import TaskData
 from spinenas.proxy_task.training.augment import letterboxed
 from spinenas.proxy_task.training.batch_norm import BATCH_IMAGES, estimate_batch_norms
 from spinenas.proxy_task.training.batches import pixels
@@ -34,7 +35,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> TaskConfig:
 
 @pytest.fixture(scope="module")
 def data(config: TaskConfig) -> LabelledImages:
-    return ProxyTask(config)._split("train", 96).data
+    return TaskData(config.data, 96).split("train", 96, torch.device("cpu")).images
 
 
 def images_of(data: LabelledImages, rows: list[int]) -> torch.Tensor:

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from shared_fixtures import REPOSITORY
 from small_task import SMALL_GENOTYPE, small_dataset, small_task
 
+from spinenas.proxy_task import trial
 from spinenas.proxy_task.config import EvalConfig, TaskConfig
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.training import checkpoint
@@ -144,7 +145,8 @@ def test_a_killed_process_leaves_a_whole_checkpoint(
     folder = RunFolder(tmp_path).trial_folder(3)
     (tmp_path / "task").write_bytes(pickle.dumps(ProxyTask(config)))
     command = [sys.executable, "-c", CHILD, str(tmp_path / "task"), str(folder), instant]
-    done = subprocess.run(command, cwd=(REPOSITORY / "tests"), check=False, capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY / 'tests'}:{Path(__file__).parent}"}
+    done = subprocess.run(command, cwd="/", env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert len(list(folder.iterdir())) == num_files  # the half of one, if it was killed as it wrote
     assert finished(ProxyTask(config), folder) == (uninterrupted, left)
@@ -300,7 +302,7 @@ def test_a_training_that_was_told_to_stop_stays_stopped(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ProxyTask, "_metrics", interrupt)
+        patch.setattr(trial, "detect_objects", interrupt)
         with pytest.raises(KeyboardInterrupt):
             ProxyTask(config).evaluate(GENOTYPE, seed=5, folder=tmp_path, report=lambda epoch, figures: False)
     assert finished(ProxyTask(config), tmp_path) == (whole, [])

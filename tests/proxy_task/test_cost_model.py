@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from torch import Tensor, nn
 from torch.nn import functional
 
-import spinenas.proxy_task.task as task_module
+import spinenas.proxy_task.task_data as data_module
 from spinenas.proxy_task.config import DataConfig, HeadConfig, TaskConfig, TrainConfig
 from spinenas.proxy_task.cost_model import (
     ROUNDS,
@@ -34,7 +34,8 @@ from spinenas.proxy_task.cost_model import (
 )
 from spinenas.proxy_task.data.synthetic import generate_dataset
 from spinenas.proxy_task.detector.retinanet import build_retinanet
-from spinenas.proxy_task.task import Probe, ProxyTask
+from spinenas.proxy_task.probe import Probe
+from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.training.device import peak_memory_bytes, reset_peak_memory
 from spinenas.results.record import Fidelity
 from spinenas.search.cli.main import main
@@ -265,13 +266,13 @@ def test_a_probe_at_another_size_decodes_only_what_it_looks_at(
     task = ProxyTask(config)
     task.prepare()
     opened: list[tuple[int, int]] = []
-    open_cache = task_module.open_cache
+    open_cache = data_module.open_cache
 
     def spy(annotations: Any, size: int, root: Path) -> Any:
         opened.append((len(annotations.image_ids), size))
         return open_cache(annotations, size, root)
 
-    monkeypatch.setattr(task_module, "open_cache", spy)
+    monkeypatch.setattr(data_module, "open_cache", spy)
     task.probe(SPINENET_49)
     assert opened == [], "its own size is in the cache"
     ticks = iter([0.0, 8.0, 10.0, 11.0])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small_task import SMALL_GENOTYPE, small_dataset
 
-import spinenas.proxy_task.task as task_module
+import spinenas.proxy_task.trial as trial_module
 from spinenas.proxy_task.config import DataConfig, HeadConfig, TaskConfig, TrainConfig
 from spinenas.proxy_task.data.annotations import Annotations, read_annotations
 from spinenas.proxy_task.data.layout import find_split
@@ -94,18 +94,18 @@ def test_a_trial_trains_on_its_share(config: TaskConfig, monkeypatch: pytest.Mon
     assert (whole.fidelity.num_train_images, task.fidelity.num_train_images) == (40, 16)
     assert whole.fingerprint == task.fingerprint, "the data is the same"
     trained_on: list[Any] = []
-    train_detector = task_module.train_detector
+    train_detector = trial_module.train_detector
 
     def spy(network: Any, data: Any, rows: Any, **options: Any) -> None:
         trained_on.append(rows)
         train_detector(network, data, rows, **options)
 
-    monkeypatch.setattr(task_module, "train_detector", spy)
+    monkeypatch.setattr(trial_module, "train_detector", spy)
     for fidelity in (None, replace(task.fidelity, num_train_images=8)):
         task.evaluate(SMALL_GENOTYPE, seed=0, fidelity=fidelity)
     share, less = (set(rows.tolist()) for rows in trained_on)
     assert (len(share), len(less)) == (16, 8)
-    assert less < share <= set(whole._rows[0].tolist())
+    assert less < share <= set(whole.data.train_rows.tolist())
 
 
 def test_a_share_that_cannot_be_trained_on_is_refused(config: TaskConfig, annotations: Annotations) -> None:

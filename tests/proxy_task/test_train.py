@@ -18,9 +18,11 @@ from small_task import SMALL_GENOTYPE, small_dataset, small_task
 from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
 from spinenas.proxy_task.detector.losses import detection_loss
 from spinenas.proxy_task.evaluation.evaluate_weights import evaluate_weights
-from spinenas.proxy_task.task import ProxyTask, failure_kind
+from spinenas.proxy_task.task import ProxyTask
+from spinenas.proxy_task.task_data import TaskData
 from spinenas.proxy_task.training.device import choose_device, peak_memory_bytes, reset_peak_memory
 from spinenas.proxy_task.training.train import Diverged, bn_momentum_for, learning_rate_at, make_optimizer
+from spinenas.proxy_task.trial import failure_kind
 from spinenas.proxy_task.weights.weights_file import load_detector
 from spinenas.results.record import COCO_METRICS, Evaluation, Failure, FailureKind
 from spinenas.space.baseline import Architecture, Baseline
@@ -80,7 +82,7 @@ def test_training_finds_the_objects_it_is_shown(config: TaskConfig) -> None:
     train = replace(config.train, epochs=80, batch_size=4, flip=False, scale_jitter=(1.0, 1.0))
     task = ProxyTask(replace(config, train=train, data=replace(config.data, held_out_images=28)))
     task.prepare()
-    task._rows = (task._rows[0], task._rows[0])  # evaluated on what it was trained on
+    task.data.reward_rows = task.data.train_rows  # evaluated on what it was trained on
     result = task.evaluate(SMALL_GENOTYPE, seed=0)
     assert isinstance(result, Evaluation), result
     assert result.objective > 0.6  # 0.83 to 0.87 with three seeds; the last digits are the machine's
@@ -91,12 +93,17 @@ def test_reward_images_are_never_trained_on_and_val_only_replayed(
 ) -> None:
     task = ProxyTask(config)
     task.prepare()
-    train_rows, reward_rows = task._rows
+    train_rows, reward_rows = task.data.train_rows, task.data.reward_rows
     assert len(reward_rows) == 8
     assert not set(train_rows) & set(reward_rows)
     opened: list[str] = []
-    split = ProxyTask._split
-    monkeypatch.setattr(ProxyTask, "_split", lambda self, name, size: (opened.append(name), split(self, name, size))[1])
+    split = TaskData.split
+
+    def spy(self: TaskData, name: Any, *arguments: Any) -> Any:
+        opened.append(name)
+        return split(self, name, *arguments)
+
+    monkeypatch.setattr(TaskData, "split", spy)
     task.evaluate(SMALL_GENOTYPE, seed=0)
     assert set(opened) == {"train"}
     result, val_metrics = task.replay(SMALL_GENOTYPE, seed=0)
@@ -206,7 +213,7 @@ def test_a_network_that_predicts_no_numbers_is_a_divergence_not_an_ap_of_zero(
         with torch.no_grad():
             next(network.parameters()).fill_(float("nan"))
 
-    monkeypatch.setattr("spinenas.proxy_task.task.train_detector", spoil)
+    monkeypatch.setattr("spinenas.proxy_task.trial.train_detector", spoil)
     result = ProxyTask(config).evaluate(SMALL_GENOTYPE, seed=0)
     assert isinstance(result, Failure)
     assert result.kind is FailureKind.DIVERGED
@@ -219,11 +226,11 @@ def test_running_out_of_memory_is_told_from_a_bug(config: TaskConfig, monkeypatc
     def allocate(*args: object, **kwargs: object) -> None:
         torch.empty(2**60)
 
-    monkeypatch.setattr("spinenas.proxy_task.task.train_detector", allocate)
+    monkeypatch.setattr("spinenas.proxy_task.trial.train_detector", allocate)
     result = task.evaluate(SMALL_GENOTYPE, seed=0)
     assert isinstance(result, Failure)
     assert result.kind is FailureKind.OUT_OF_MEMORY
-    monkeypatch.setattr("spinenas.proxy_task.task.train_detector", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr("spinenas.proxy_task.trial.train_detector", lambda *args, **kwargs: 1 / 0)
     result = task.evaluate(SMALL_GENOTYPE, seed=0)
     assert isinstance(result, Failure)
     assert result.kind is FailureKind.BUG
@@ -335,18 +342,19 @@ def test_published_width_counts_what_the_paper_counts() -> None:
     assert round(cost.madds / 1e9, 2) == 85.28
 
 
-def test_images_without_boxes_are_trained_on(config: TaskConfig) -> None:
+def test_images_without_boxes_are_trained_on(config: TaskConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     task = ProxyTask(config)
     task.prepare()
-    split = task._split("train", 96)
-    row = int(task._rows[0][0])
-    lost = slice(*split.data.box_offsets[row : row + 2])
-    iscrowd = split.data.iscrowd.copy()
+    split = task.data.split("train", 96, task.torch_device)
+    row = int(task.data.train_rows[0])
+    lost = slice(*split.images.box_offsets[row : row + 2])
+    iscrowd = split.images.iscrowd.copy()
     assert lost.stop > lost.start
     assert not iscrowd[lost].any()
     iscrowd[lost] = True
-    task._splits["train", 96] = replace(split, data=replace(split.data, iscrowd=iscrowd))
-    assert len(task._split("train", 96).data.objects(row)[0]) == 0
+    changed = replace(split, images=replace(split.images, iscrowd=iscrowd))
+    monkeypatch.setattr(task.data, "split", lambda *arguments: changed)
+    assert len(changed.images.objects(row)[0]) == 0
     assert isinstance(task.evaluate(SMALL_GENOTYPE, seed=0), Evaluation)
 
 
@@ -373,11 +381,11 @@ def test_replaced_images_are_other_data(config: TaskConfig, folder: Path, tmp_pa
     config = replace(config, data=replace(config.data, folder=str(tmp_path / "data")))
     before = ProxyTask(config)
     assert before.key == ProxyTask(config).key
-    rows = before._rows
+    reward_rows = before.data.reward_rows
     image = tmp_path / "data" / "images" / "train_00000.png"
     image.write_bytes(image.read_bytes() + b"\0")
     assert ProxyTask(config).key != before.key
-    assert np.array_equal(ProxyTask(config)._rows[1], rows[1])  # what is held out stays
+    assert np.array_equal(ProxyTask(config).data.reward_rows, reward_rows)  # what is held out stays
 
 
 @pytest.mark.parametrize(
