@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -19,6 +20,7 @@ import torch
 
 from spinenas.proxy_task.config import TaskConfig
 from spinenas.proxy_task.evaluation.detections import load_detections, save_detections
+from spinenas.proxy_task.evaluation.pycocotools_metrics import check_with_pycocotools
 from spinenas.proxy_task.probe import Probe, probe, trial_seconds
 from spinenas.proxy_task.task_data import TaskData
 from spinenas.proxy_task.training.device import choose_device
@@ -34,6 +36,9 @@ from spinenas.space.genotype import canonical_json
 from spinenas.space.scaling import Scaling
 
 logger = logging.getLogger(__name__)
+
+WEIGHTS = "weights.safetensors"
+"""File of a trained network in its trial folder."""
 
 PROTOCOL_VERSION = 1
 """Part of every task key: raised whenever a change of the code changes the meaning of a figure."""
@@ -135,7 +140,7 @@ class ProxyTask:
 
     def evaluate(
         self,
-        genotype: Architecture,
+        architecture: Architecture,
         *,
         seed: int,
         fidelity: Fidelity | None = None,
@@ -147,7 +152,7 @@ class ProxyTask:
         """Train an architecture and evaluate it on the reward images.
 
         Args:
-            genotype: the architecture.
+            architecture: a genotype or a baseline.
             seed: the only source of randomness.
             fidelity: how much training; None for the task's own.
             attempt: number of workers that were lost with this trial before; has no effect on the result.
@@ -165,7 +170,7 @@ class ProxyTask:
             lambda: (
                 run_trial(
                     self.setting,
-                    genotype,
+                    architecture,
                     seed=seed,
                     fidelity=fidelity or self.fidelity,
                     task_key=self.key,
@@ -176,78 +181,88 @@ class ProxyTask:
             )
         )
 
+    def evaluate_with_val(
+        self,
+        architecture: Architecture,
+        *,
+        seed: int,
+        fidelity: Fidelity | None = None,
+        attempt: int = 0,
+        folder: Path,
+        report: Report | None = None,
+        keep_weights: bool = False,
+    ) -> Evaluation | Failure:
+        """Do what `evaluate` does, and keep in the folder what the trained network detects on val.
+
+        The result has no figure of val: `val_metrics` and `val_matches` compute those from the detections.
+
+        Args:
+            architecture, seed, fidelity, attempt, folder, report: as in `evaluate`.
+            keep_weights: keep the trained network too, as weights.safetensors.
+        """
+
+        def train() -> Evaluation:
+            chosen = fidelity or self.fidelity
+            trained = run_trial(
+                self.setting, architecture, seed=seed, fidelity=chosen, task_key=self.key, report=report, folder=folder
+            )
+            save_detections(folder / VAL_DETECTIONS, detect_objects(self.setting, trained.network, "val", chosen))
+            if keep_weights:
+                try:
+                    save_detector(folder / WEIGHTS, trained.network, trained.spec)
+                except UserError as error:  # a full disk must not cost the figures
+                    logger.warning("the trained weights are not kept: %s", error)
+            return trained.evaluation
+
+        return catch_failure(train)
+
+    def val_matches(self, folder: Path) -> Matches:
+        """Match the detections that `evaluate_with_val` kept in a folder with the objects of val. Raises UserError."""
+        return self.data.evaluator("val").matches(load_detections(folder / VAL_DETECTIONS))
+
+    def val_metrics(self, folder: Path) -> dict[str, float | None]:
+        """Return the metrics on val of the detections that `evaluate_with_val` kept in a folder.
+
+        Raises UserError where a figure differs from that of pycocotools.
+        """
+        detections = load_detections(folder / VAL_DETECTIONS)
+        metrics = self.data.evaluator("val").evaluate(detections)
+        check_with_pycocotools(metrics, self.data.val, detections)
+        return metrics
+
+    # To be deleted, with `validate`, when the callers in search/ use `evaluate_with_val` and `val_metrics`.
     def replay(
         self,
-        genotype: Architecture,
+        architecture: Architecture,
         *,
         seed: int,
         folder: Path | None = None,
         report: Report | None = None,
         scaling: Scaling | None = None,
     ) -> tuple[Evaluation | Failure, dict[str, float | None]]:
-        """Do the same training and evaluate it on the reward images and on val.
-
-        Args:
-            folder: as `evaluate` has it; the trained weights are kept there, as weights.safetensors.
-            scaling: another width than the task's, such as SCALINGS["49"].
-
-        Returns:
-            What `evaluate` returns, and the metrics on val (empty after a Failure).
-        """
-
-        def train() -> tuple[Evaluation, dict[str, float | None]]:
-            fidelity = self.fidelity if scaling is None else replace(self.fidelity, scaling=scaling)
-            trained = run_trial(
-                self.setting,
-                genotype,
-                seed=seed,
-                fidelity=fidelity,
-                task_key=self.key,
-                report=report,
-                folder=folder,
-            )
-            if folder is not None:
-                try:
-                    save_detector(folder / "weights.safetensors", trained.network, trained.spec)
-                except UserError as error:  # a full disk must not cost the figures
-                    logger.warning("the trained weights are not kept: %s", error)
-            found = detect_objects(self.setting, trained.network, "val", fidelity)
-            return trained.evaluation, self.data.evaluator("val").evaluate(found)
-
-        result = catch_failure(train)
-        return (result, {}) if isinstance(result, Failure) else result
+        """Train, keep weights and detections on val in the folder, and return the metrics on val too."""
+        folder = folder or Path(tempfile.mkdtemp())
+        fidelity = self.fidelity if scaling is None else replace(self.fidelity, scaling=scaling)
+        result = self.evaluate_with_val(
+            architecture, seed=seed, fidelity=fidelity, folder=folder, report=report, keep_weights=True
+        )
+        return result, {} if isinstance(result, Failure) else self.val_metrics(folder)
 
     def validate(
         self,
-        genotype: Architecture,
+        architecture: Architecture,
         *,
         seed: int,
         folder: Path,
         fidelity: Fidelity | None = None,
         report: Report | None = None,
     ) -> Evaluation | Failure:
-        """Do what `evaluate` does, and keep in the folder what the trained network detects on val.
-
-        The result has no figure of val: those follow from all trainings together, by `val_matches`.
-        """
-
-        def train() -> Evaluation:
-            chosen = fidelity or self.fidelity
-            trained = run_trial(
-                self.setting, genotype, seed=seed, fidelity=chosen, task_key=self.key, report=report, folder=folder
-            )
-            save_detections(folder / VAL_DETECTIONS, detect_objects(self.setting, trained.network, "val", chosen))
-            return trained.evaluation
-
-        return catch_failure(train)
-
-    def val_matches(self, folder: Path) -> Matches:
-        """Compare what `validate` kept in a folder with the annotations of val. Raises UserError."""
-        return self.data.evaluator("val").matches(load_detections(folder / VAL_DETECTIONS))
+        """Train, and keep detections on val in the folder."""
+        return self.evaluate_with_val(architecture, seed=seed, fidelity=fidelity, folder=folder, report=report)
 
     def probe(
         self,
-        genotype: Architecture,
+        architecture: Architecture,
         fidelity: Fidelity | None = None,
         *,
         clock: Callable[[], float] = time.perf_counter,
@@ -260,7 +275,7 @@ class ProxyTask:
 
         Raises whatever goes wrong.
         """
-        return probe(self.setting, genotype, fidelity or self.fidelity, clock=clock)
+        return probe(self.setting, architecture, fidelity or self.fidelity, clock=clock)
 
     def trial_seconds(self, fidelity: Fidelity, *, step_seconds: float, detect_seconds: float) -> float:
         """Return the time of a whole trial from that of a training step and of detection in one image."""
@@ -272,10 +287,10 @@ class ProxyTask:
             detect_seconds=detect_seconds,
         )
 
-    def cost(self, genotype: Architecture, scaling: Scaling | None = None, image_size: int | None = None) -> Cost:
+    def cost(self, architecture: Architecture, scaling: Scaling | None = None, image_size: int | None = None) -> Cost:
         """Return parameters and multiply-adds of the task's detector, at the task's or another scaling and size."""
         return retinanet_cost(
-            genotype,
+            architecture,
             scaling or self.config.scaling,
             image_size or self.config.image_size_pixels,
             class_channels=self.class_channels,

@@ -18,6 +18,7 @@ from spinenas.proxy_task.detector.retinanet import RetinaNet
 from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
 from spinenas.proxy_task.evaluation.detect import detect
 from spinenas.proxy_task.evaluation.detections import on_originals
+from spinenas.proxy_task.evaluation.pycocotools_metrics import check_with_pycocotools
 from spinenas.proxy_task.training.device import choose_device
 from spinenas.proxy_task.training.train import Diverged
 from spinenas.proxy_task.weights.weights_file import DetectorSpec
@@ -35,8 +36,8 @@ def evaluate_weights(
         config: thresholds.
 
     Raises:
-        UserError: where the data has a category that the weights do not know, or cannot be read, or the weights
-            are no numbers.
+        UserError: where the data has a category that the weights do not know, or cannot be read; where a weight is
+            not finite; where a figure differs from that of pycocotools.
     """
     paths = find_split(with_built_in(data, spec.image_size_pixels), "val")
     root = cache_root(data.cache_folder)
@@ -55,7 +56,10 @@ def evaluate_weights(
         )
     except Diverged as error:
         raise UserError(f"with these weights {error}; use others") from error
-    return CocoEvaluator(annotations).evaluate(on_originals(found, annotations, cache, np.array(spec.category_ids)))
+    detections = on_originals(found, annotations, cache, np.array(spec.category_ids))
+    metrics = CocoEvaluator(annotations).evaluate(detections)
+    check_with_pycocotools(metrics, annotations, detections)
+    return metrics
 
 
 def _check_categories(annotations: Annotations, spec: DetectorSpec, file: str) -> None:

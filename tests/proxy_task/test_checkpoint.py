@@ -28,7 +28,7 @@ from spinenas.proxy_task.training.train import TrainState
 from spinenas.results.record import Evaluation, Failure, Status
 from spinenas.results.storage.atomic_write import write_bytes_atomically
 from spinenas.results.storage.journal import read_events
-from spinenas.results.storage.run_folder import CHECKPOINT, RunFolder
+from spinenas.results.storage.run_folder import CHECKPOINT, VAL_DETECTIONS, RunFolder
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.controllers import ControllerConfig
 from spinenas.search.config.executor import ExecutorConfig
@@ -337,16 +337,21 @@ def test_two_attempts_never_write_the_same_partial_file(tmp_path: Path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
-def test_an_interrupted_replay_goes_on_too(config: TaskConfig, tmp_path: Path) -> None:
-    whole, val = ProxyTask(config).replay(GENOTYPE, seed=5)
+def test_an_interrupted_evaluation_with_val_resumes_too(
+    config: TaskConfig, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    task, elsewhere = ProxyTask(config), tmp_path_factory.mktemp("uninterrupted")
+    whole = task.evaluate_with_val(GENOTYPE, seed=5, folder=elsewhere)
+    interrupting = reporting_to([], interrupt_after=2)
     with pytest.raises(KeyboardInterrupt):
-        ProxyTask(config).replay(GENOTYPE, seed=5, folder=tmp_path, report=reporting_to([], interrupt_after=2))
+        ProxyTask(config).evaluate_with_val(GENOTYPE, seed=5, folder=tmp_path, report=interrupting)
     epochs: list[int] = []
-    again, val_again = ProxyTask(config).replay(GENOTYPE, seed=5, folder=tmp_path, report=reporting_to(epochs))
+    again = task.evaluate_with_val(GENOTYPE, seed=5, folder=tmp_path, report=reporting_to(epochs), keep_weights=True)
     assert epochs == [3]
     assert without_resources(again) == without_resources(whole)
-    assert val_again == val
-    assert {path.name for path in tmp_path.iterdir()} == {FILE, "weights.safetensors"}
+    assert task.val_metrics(tmp_path) == task.val_metrics(elsewhere)
+    assert {path.name for path in tmp_path.iterdir()} == {FILE, VAL_DETECTIONS, "weights.safetensors"}
+    assert {path.name for path in elsewhere.iterdir()} == {FILE, VAL_DETECTIONS}
 
 
 def paused_at(task: ProxyTask, folder: Path, until: int | None) -> tuple[Evaluation, list[int]]:

@@ -88,8 +88,8 @@ def test_training_finds_the_objects_it_is_shown(config: TaskConfig) -> None:
     assert result.objective > 0.6  # 0.83 to 0.87 with three seeds; the last digits are the machine's
 
 
-def test_reward_images_are_never_trained_on_and_val_only_replayed(
-    config: TaskConfig, monkeypatch: pytest.MonkeyPatch
+def test_reward_images_are_never_trained_on_and_val_is_opened_only_on_request(
+    config: TaskConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     task = ProxyTask(config)
     task.prepare()
@@ -106,19 +106,36 @@ def test_reward_images_are_never_trained_on_and_val_only_replayed(
     monkeypatch.setattr(TaskData, "split", spy)
     task.evaluate(SMALL_GENOTYPE, seed=0)
     assert set(opened) == {"train"}
-    result, val_metrics = task.replay(SMALL_GENOTYPE, seed=0)
+    result = task.evaluate_with_val(SMALL_GENOTYPE, seed=0, folder=tmp_path)
     assert "val" in opened
     assert isinstance(result, Evaluation)
+    val_metrics = task.val_metrics(tmp_path)
     assert val_metrics.keys() == result.metrics.keys()
     assert val_metrics["num_size1"] != result.metrics["num_size1"]
 
 
-def test_a_replay_keeps_weights_that_give_the_same_figures_again(config: TaskConfig, tmp_path: Path) -> None:
-    _, val = ProxyTask(config).replay(SMALL_GENOTYPE, seed=0, folder=tmp_path)
+def test_kept_weights_give_the_same_figures_on_val_again(config: TaskConfig, tmp_path: Path) -> None:
+    task = ProxyTask(config)
+    task.evaluate_with_val(SMALL_GENOTYPE, seed=0, folder=tmp_path, keep_weights=True)
+    val = task.val_metrics(tmp_path)
     network, spec = load_detector(tmp_path / "weights.safetensors")
     again = evaluate_weights(network, spec, config.data, config.eval)
     # AP by terciles is by the sizes of train there, and of val here.
     assert {name: again[name] for name in COCO_METRICS} == {name: val[name] for name in COCO_METRICS}
+
+
+def test_a_full_disk_costs_the_weights_and_not_the_figures(
+    config: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*arguments: object) -> None:
+        raise UserError("cannot write weights.safetensors: No space left on device; make room")
+
+    monkeypatch.setattr("spinenas.proxy_task.task.save_detector", full)
+    task = ProxyTask(config)
+    result = task.evaluate_with_val(SMALL_GENOTYPE, seed=0, folder=tmp_path, keep_weights=True)
+    assert isinstance(result, Evaluation)
+    assert "the trained weights are not kept: cannot write weights.safetensors" in caplog.text
+    assert task.val_metrics(tmp_path)["AP"] is not None
 
 
 @pytest.mark.parametrize("architecture", [Baseline(50), MOBILE_49, R23_SP30], ids=["baseline", "mobile", "longer stem"])
@@ -138,12 +155,13 @@ def test_both_dialects_and_stochastic_depth_can_be_trained(config: TaskConfig) -
     assert len(set(results.values())) == 3
 
 
-def test_a_replay_at_another_width_is_that_width(config: TaskConfig) -> None:
-    result, _ = ProxyTask(config).replay(SMALL_GENOTYPE, seed=0, scaling=Scaling("wide", 0.25, 16, 0.5, 1))
+def test_an_evaluation_at_another_width_is_that_width(config: TaskConfig) -> None:
+    task, scaling = ProxyTask(config), Scaling("wide", 0.25, 16, 0.5, 1)
+    result = task.evaluate(SMALL_GENOTYPE, seed=0, fidelity=replace(task.fidelity, scaling=scaling))
     assert isinstance(result, Evaluation), result
     wide = retinanet_cost(
         SMALL_GENOTYPE,
-        Scaling("wide", 0.25, 16, 0.5, 1),
+        scaling,
         96,
         class_channels=5,
         head_convs=1,
@@ -358,7 +376,7 @@ def test_images_without_boxes_are_trained_on(config: TaskConfig, monkeypatch: py
     assert isinstance(task.evaluate(SMALL_GENOTYPE, seed=0), Evaluation)
 
 
-def test_a_search_needs_no_val_and_a_replay_opens_it_before_it_trains(
+def test_a_search_needs_no_val_and_a_caller_that_does_opens_it_before_training(
     config: TaskConfig, folder: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(folder, tmp_path / "data")
