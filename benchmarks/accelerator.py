@@ -182,7 +182,7 @@ class Bench:
             train=replace(config.train, learning_rate=1e-4, warmup_steps=0),
             loss=config.loss,
             decay_depthwise=True,
-            after_epoch=lambda state, figures: True,
+            after_epoch=lambda state, figures: None,
         )
 
     def candidate(self, genotype: Genotype, config: TaskConfig) -> dict[str, Any]:

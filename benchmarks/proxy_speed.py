@@ -201,7 +201,7 @@ def measured(task: ProxyTask, epochs: int, *, steps: int, blocks: int, evaluatio
             train=replace(config.train, epochs=1),
             loss=config.loss,
             decay_depthwise=DIALECTS[config.dialect].decay_depthwise,
-            after_epoch=lambda state, figures: True,
+            after_epoch=lambda state, figures: None,
         )
 
     train_seconds_ours, train_seconds_plain = alternated(

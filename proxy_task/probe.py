@@ -72,7 +72,7 @@ def probe(
             train=train,
             loss=config.loss,
             decay_depthwise=DIALECTS[config.dialect].decay_depthwise,
-            after_epoch=lambda state, figures: True,
+            after_epoch=lambda state, figures: None,
         )
 
     def detect_batch() -> None:

@@ -48,8 +48,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-Report = Callable[[int, dict[str, float]], bool]
-"""Called with (epoch from 1, figures) after each epoch; returns False to stop the training there."""
+Report = Callable[[int, dict[str, float]], None]
+"""Called with (epoch from 1, figures) after each epoch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,39 +120,34 @@ def run_trial(
         eval_seconds += time.perf_counter() - eval_started
         return metrics
 
-    def keep(state: TrainState) -> None:
-        train_seconds = time.perf_counter() - started - eval_seconds
-        checkpoints.save(state, checkpoint.Progress(tuple(curve), train_seconds, eval_seconds))
-
-    def after_epoch(state: TrainState, figures: dict[str, float]) -> bool:
+    def after_epoch(state: TrainState, figures: dict[str, float]) -> None:
         every = config.eval.every_epochs
         if every and state.epoch % every == 0 and state.epoch < train.epochs:
             figures = {**figures, "AP": reward_metrics()["AP"] or 0.0}
         curve.append({"epoch": state.epoch, **figures})
-        keep(state)  # before the report, so that no epoch is reported twice
-        goes_on = report is None or report(state.epoch, figures)
-        if not goes_on:
-            keep(replace(state, is_over=True))
-        return goes_on and state.epoch != until
+        train_seconds = time.perf_counter() - started - eval_seconds
+        # Before the report, so that no epoch is reported twice.
+        checkpoints.save(state, checkpoint.Progress(tuple(curve), train_seconds, eval_seconds))
+        if report is not None:
+            report(state.epoch, figures)
 
-    # An earlier attempt may have reached `until`, or passed it, without its result being received.
-    if until is None or len(curve) < until:
-        train_detector(
-            network,
-            images,
-            rows,
-            seed=seed,
-            device=device,
-            train=train,
-            loss=config.loss,
-            decay_depthwise=DIALECTS[config.dialect].decay_depthwise,
-            after_epoch=after_epoch,
-            start=start,
-        )
+    train_detector(
+        network,
+        images,
+        rows,
+        seed=seed,
+        device=device,
+        train=train,
+        loss=config.loss,
+        decay_depthwise=DIALECTS[config.dialect].decay_depthwise,
+        after_epoch=after_epoch,
+        start=start,
+        until=until,
+    )
     train_seconds = time.perf_counter() - started - eval_seconds
     is_paused = until is not None and len(curve) >= until
     if is_paused:
-        curve = curve[:until]
+        curve = curve[:until]  # an earlier attempt may have passed `until` without its result being received
         metrics: dict[str, float | None] = {"AP": curve[-1]["AP"]}
     else:
         metrics = reward_metrics()

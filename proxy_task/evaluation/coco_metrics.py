@@ -67,15 +67,6 @@ class CocoEvaluator:
             metrics[f"num_size{index + 1}"] = count
         return metrics
 
-    def ap_per_category(self, detections: Detections) -> dict[int, float | None]:
-        """Return AP by category id; None for a category without an object."""
-        truth = _truth(self._annotations, self._annotations.areas)
-        precision = _precision(_run(truth, self._found(truth, detections)))
-        return {
-            category_id: _mean(precision[:, :, index, 0, -1])
-            for index, category_id in enumerate(self._category_ids.tolist())
-        }
-
     def matches(self, detections: Detections) -> Matches:
         """Return what each detection was matched with, from which AP follows for any choice of the images."""
         truth = _truth(self._annotations, self._annotations.areas)

@@ -26,7 +26,8 @@ from spinenas.results.storage.atomic_write import write_bytes_atomically
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = "spinenas-checkpoint/1"
+SCHEMA = "spinenas-checkpoint/2"
+READABLE_SCHEMAS = (SCHEMA, "spinenas-checkpoint/1")  # schema 1 has one more field, "is_over"
 _KEY, _CHECKSUM_KEY = "spinenas", "crc32"
 
 Identity = Mapping[str, Any]
@@ -52,7 +53,7 @@ def save(path: Path, state: TrainState, progress: Progress, identity: Identity) 
     named = {f"network/{name}": tensor for name, tensor in state.network.items()}
     named |= {f"optimizer/{name}": tensor for name, tensor in state.optimizer.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
-    document = {"schema": SCHEMA, "identity": identity, "epoch": state.epoch, "is_over": state.is_over}
+    document = {"schema": SCHEMA, "identity": identity, "epoch": state.epoch}
     text = json.dumps(document | asdict(progress))
     metadata = {_KEY: text, _CHECKSUM_KEY: _checksum(text, tensors)}
     # Not by save_file, which makes a temporary file of its own, whose name we could not find after a kill.
@@ -90,7 +91,7 @@ def _read(path: Path, identity: Identity) -> tuple[TrainState, Progress]:
         {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         for prefix in ("network/", "optimizer/")
     )
-    state = TrainState(document["epoch"], network, optimizer, document["is_over"])
+    state = TrainState(document["epoch"], network, optimizer)
     return state, Progress(tuple(document["curve"]), document["train_seconds"], document["eval_seconds"])
 
 
@@ -101,7 +102,7 @@ def _parsed(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         document = None
     schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != SCHEMA:
+    if schema not in READABLE_SCHEMAS:
         raise _Unusable(f"its schema is {schema!r}, and {SCHEMA!r} is wanted")
     if not isinstance(document.get("identity"), dict):
         raise _Unusable("it does not say what trial it is of")

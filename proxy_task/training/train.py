@@ -96,20 +96,15 @@ class TrainState:
         epoch: the epoch, from 1.
         network: tensors of the network's state dict.
         optimizer: by "state/parameter", such as "exp_avg/backbone.stem.conv.weight".
-        is_over: no epoch follows.
     """
 
     epoch: int
     network: dict[str, Tensor]
     optimizer: dict[str, Tensor]
-    is_over: bool
 
 
-AfterEpoch = Callable[[TrainState, dict[str, float]], bool]
-"""Called with the state, whose tensors the next epoch changes, and mean losses and last learning rate.
-
-False stops the training.
-"""
+AfterEpoch = Callable[[TrainState, dict[str, float]], None]
+"""Called with the state, whose tensors the next epoch changes, and with mean losses and the last learning rate."""
 
 
 def train_detector(
@@ -124,6 +119,7 @@ def train_detector(
     decay_depthwise: bool,
     after_epoch: AfterEpoch,
     start: TrainState | None = None,
+    until: int | None = None,
 ) -> None:
     """Train in place.
 
@@ -134,7 +130,8 @@ def train_detector(
         loss: None in it counts as False.
         decay_depthwise: whether weight decay acts on depthwise kernels.
         after_epoch: called after each epoch.
-        start: what an earlier call was after one of its epochs; goes on as that would have. None for the beginning.
+        start: state of an earlier call after one of its epochs, to resume from; None for the beginning.
+        until: the last epoch to train; None for all. The schedule is that of all epochs in either case.
 
     Raises:
         Diverged: when the loss of a step is not finite or above MAX_LOSS; at once, or within CHECK_EVERY steps.
@@ -149,9 +146,8 @@ def train_detector(
     num_steps = train.epochs * num_batches
     if start is not None:
         _restore(start, network, optimizer)
-        if start.is_over:
-            return
-    for epoch in range(1 if start is None else start.epoch + 1, train.epochs + 1):
+    last_epoch = train.epochs if until is None else min(until, train.epochs)
+    for epoch in range(1 if start is None else start.epoch + 1, last_epoch + 1):
         network.train()
         rng = generator(seed, "epoch", epoch)
         _reseed_stochastic_depth(network, seed_for(seed, "stochastic-depth", epoch))
@@ -187,8 +183,7 @@ def train_detector(
                 _check_loss(worst, epoch, batch)
         mean_loss, mean_class, mean_box = (sums / num_batches).tolist()
         metrics = {"loss": mean_loss, "class_loss": mean_class, "box_loss": mean_box, "learning_rate": rate}
-        if not after_epoch(state_of(epoch, network, optimizer, is_over=epoch == train.epochs), metrics):
-            return
+        after_epoch(state_of(epoch, network, optimizer), metrics)
 
 
 def _check_loss(worst: Tensor, epoch: int, batch: int) -> None:
@@ -204,14 +199,14 @@ def _reseed_stochastic_depth(network: nn.Module, seed: int) -> None:
             layer.generator.manual_seed(seed)
 
 
-def state_of(epoch: int, network: nn.Module, optimizer: torch.optim.Optimizer, *, is_over: bool) -> TrainState:
+def state_of(epoch: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
     """Return the state after an epoch; its tensors are the living ones, not copies."""
     of_optimizer = {
         f"{key}/{name}": value
         for name, parameter in network.named_parameters()
         for key, value in optimizer.state[parameter].items()
     }
-    return TrainState(epoch, network.state_dict(), of_optimizer, is_over)
+    return TrainState(epoch, network.state_dict(), of_optimizer)
 
 
 def _restore(state: TrainState, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:

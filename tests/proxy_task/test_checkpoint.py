@@ -20,7 +20,6 @@ from safetensors.torch import save_file
 from shared_fixtures import REPOSITORY
 from small_task import SMALL_GENOTYPE, small_dataset, small_task
 
-from spinenas.proxy_task import trial
 from spinenas.proxy_task.config import EvalConfig, TaskConfig
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.training import checkpoint
@@ -66,12 +65,11 @@ def without_resources(result: Evaluation | Failure) -> Evaluation:
     return replace(result, train_seconds=None, eval_seconds=None, peak_memory_bytes=None)
 
 
-def reporting_to(epochs: list[int], *, interrupt_after: int | None = None) -> Callable[[int, dict[str, float]], bool]:
-    def report(epoch: int, figures: dict[str, float]) -> bool:
+def reporting_to(epochs: list[int], *, interrupt_after: int | None = None) -> Callable[[int, dict[str, float]], None]:
+    def report(epoch: int, figures: dict[str, float]) -> None:
         epochs.append(epoch)
         if epoch == interrupt_after:
             raise KeyboardInterrupt
-        return True
 
     return report
 
@@ -124,7 +122,8 @@ task, folder = pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2])
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
 def report(epoch, figures):
-    return kill() if epoch == 2 and sys.argv[3] == "reporting" else True
+    if epoch == 2 and sys.argv[3] == "reporting":
+        kill()
 num_synced = 0
 def fsync(descriptor):  # of each checkpoint the file first, then its folder
     global num_synced
@@ -170,7 +169,7 @@ def with_schema(data: bytes, schema: bytes) -> bytes:
         (lambda data: data[:-1], "incomplete"),
         (lambda data: b"", "header"),
         (lambda data: with_other_bit(data, len(data) - 1000), "it is damaged"),
-        (lambda data: with_schema(data, b"spinenas-checkpoint/2"), "its schema is 'spinenas-checkpoint/2'"),
+        (lambda data: with_schema(data, b"spinenas-checkpoint/3"), "its schema is 'spinenas-checkpoint/3'"),
     ],
     ids=["cut off", "empty", "a bit", "schema"],
 )
@@ -232,7 +231,7 @@ def test_a_checkpoint_of_another_trial_is_ignored(
 
 def tiny(path: Path) -> None:
     """Write a checkpoint of less than a thousand bytes."""
-    state = TrainState(2, {"w": torch.arange(4.0)}, {"step/w": torch.tensor(3.0)}, False)
+    state = TrainState(2, {"w": torch.arange(4.0)}, {"step/w": torch.tensor(3.0)})
     checkpoint.save(path, state, checkpoint.Progress(({"epoch": 1}, {"epoch": 2}), 1.5, 0.5), {"seed": 1})
 
 
@@ -241,10 +240,22 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     found = checkpoint.load(tmp_path / FILE, {"seed": 1})
     assert found is not None
     state, progress = found
-    assert (state.epoch, state.is_over) == (2, False)
+    assert state.epoch == 2
     assert torch.equal(state.network["w"], torch.arange(4.0))
     assert torch.equal(state.optimizer["step/w"], torch.tensor(3.0))
     assert progress == checkpoint.Progress(({"epoch": 1}, {"epoch": 2}), 1.5, 0.5)
+
+
+def test_a_checkpoint_of_the_schema_before_is_loaded(tmp_path: Path) -> None:
+    document = {"schema": "spinenas-checkpoint/1", "identity": {"seed": 1}, "epoch": 2, "is_over": False}
+    text = json.dumps(document | {"curve": [{"epoch": 1}, {"epoch": 2}], "train_seconds": 1.5, "eval_seconds": 0.5})
+    tensors = {"network/w": torch.arange(4.0)}
+    save_file(tensors, tmp_path / FILE, {"spinenas": text, "crc32": checkpoint._checksum(text, tensors)})
+    found = checkpoint.load(tmp_path / FILE, {"seed": 1})
+    assert found is not None
+    assert found[0].epoch == 2
+    assert torch.equal(found[0].network["w"], torch.arange(4.0))
+    assert found[1] == checkpoint.Progress(({"epoch": 1}, {"epoch": 2}), 1.5, 0.5)
 
 
 def test_no_bit_can_be_another_and_no_byte_be_missing(tmp_path: Path) -> None:
@@ -291,21 +302,6 @@ def test_a_folder_that_cannot_be_written_costs_no_training(
     assert caplog.messages == [
         "the training goes on without a new checkpoint: [Errno 28] No space left on device"
     ]  # once
-
-
-def test_a_training_that_was_told_to_stop_stays_stopped(
-    config: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = without_resources(ProxyTask(config).evaluate(GENOTYPE, seed=5, report=lambda epoch, figures: False))
-
-    def interrupt(*args: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trial, "detect_objects", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            ProxyTask(config).evaluate(GENOTYPE, seed=5, folder=tmp_path, report=lambda epoch, figures: False)
-    assert finished(ProxyTask(config), tmp_path) == (whole, [])
 
 
 def test_seconds_are_those_of_all_attempts(config: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,10 +106,8 @@ def differences(ours: Figures, theirs: Figures) -> dict[str, tuple[float | None,
 
 
 def our_figures(annotations: Annotations, detections: Detections) -> Figures:
-    evaluator = CocoEvaluator(annotations)
-    by_category = {f"AP of category {i}": ap for i, ap in evaluator.ap_per_category(detections).items()}
-    metrics = evaluator.evaluate(detections)
-    return {name: value for name, value in metrics.items() if not name.startswith("num_")} | by_category
+    metrics = CocoEvaluator(annotations).evaluate(detections)
+    return {name: value for name, value in metrics.items() if not name.startswith("num_")}
 
 
 def check(seeds: range) -> None:
