@@ -32,7 +32,8 @@ from PIL import Image
 
 from spinenas.proxy_task.config import DataConfig
 from spinenas.proxy_task.data.annotation_cache import open_annotations
-from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.image_cache import cache_path, letterbox_geometry, open_cache
 from spinenas.proxy_task.data.layout import find_split
 

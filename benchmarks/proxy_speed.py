@@ -48,14 +48,14 @@ from spinenas.space.random_streams import generator
 PARTS: list[tuple[Any, str, str]] = [
     (batches, "cpu_batch", "data"),
     (batches, "device_batch", "data"),
-    (batches, "targets", "targets"),
+    (batches, "anchor_targets", "targets"),
     (train, "detection_loss", "losses"),
     (torch.Tensor, "backward", "backward"),
     (nn.utils, "clip_grad_norm_", "optimiser"),
     (torch.optim.AdamW, "step", "optimiser"),
     (torch.optim.SGD, "step", "optimiser"),
     (torch.optim.Optimizer, "zero_grad", "optimiser"),
-    (detect, "shown_plainly", "evaluation: data"),
+    (detect, "eval_batch", "evaluation: data"),
     (detect, "postprocess", "evaluation: NMS"),
     (CocoEvaluator, "evaluate", "evaluation: metrics"),
 ]

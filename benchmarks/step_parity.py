@@ -23,7 +23,7 @@ from torch import Tensor
 from spinenas.proxy_task.detector.losses import detection_loss
 from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet
 from spinenas.proxy_task.task import ProxyTask
-from spinenas.proxy_task.training.batches import cpu_batch, device_batch, draw_batch
+from spinenas.proxy_task.training.batches import cpu_batch, device_batch, draw_raw_batch
 from spinenas.proxy_task.training.device import autocast
 from spinenas.search.config.presets import preset
 from spinenas.space import SearchSpace, sample_without_dead_blocks
@@ -70,7 +70,7 @@ def step(task: ProxyTask, architecture: Architecture, way: Way, dtype: str, memo
     still = replace(config.train, flip=False, scale_jitter=(1.0, 1.0))
     rng = generator(0, "step_parity")
     if way == "accelerator":  # its code, which a CPU runs here
-        batch = device_batch(draw_batch(data, rows, rng, still, CPU), plain.anchors, still)
+        batch = device_batch(draw_raw_batch(data, rows, rng, still, CPU), plain.anchors, still)
     else:
         batch = cpu_batch(data, rows, rng, plain.anchors, still)
     images, classes, box_targets = batch

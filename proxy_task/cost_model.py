@@ -303,9 +303,9 @@ def load_model(task: ProxyTask) -> CostModel | None:
         document = json.loads(path.read_text(encoding="utf-8"))
         peak = document["peak_memory_bytes"]
         return CostModel(
-            _fit_from(document["step_seconds"]),
-            _fit_from(document["detect_seconds"]),
-            None if peak is None else _fit_from(peak),
+            _fit_from_json(document["step_seconds"]),
+            _fit_from_json(document["detect_seconds"]),
+            None if peak is None else _fit_from_json(peak),
             tuple(
                 Sample(
                     sample["genotype"],
@@ -323,5 +323,5 @@ def load_model(task: ProxyTask) -> CostModel | None:
         return None
 
 
-def _fit_from(data: dict[str, Any]) -> Fit:
+def _fit_from_json(data: dict[str, Any]) -> Fit:
     return Fit(tuple(map(float, data["coefficients"])), float(data["median_error"]), float(data["largest_error"]))

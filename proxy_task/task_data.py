@@ -16,12 +16,12 @@ from spinenas.proxy_task.data.annotation_cache import open_annotations
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import cache_root
 from spinenas.proxy_task.data.image_cache import ImageCache, files_digest, open_cache
-from spinenas.proxy_task.data.labelled_images import LabelledImages, labelled
+from spinenas.proxy_task.data.labelled_images import LabelledImages, attach_boxes
 from spinenas.proxy_task.data.layout import Split, find_split
 from spinenas.proxy_task.data.subsets import check_same_categories, hold_out, training_subset
-from spinenas.proxy_task.data.synthetic import with_built_in
+from spinenas.proxy_task.data.synthetic import resolve_built_in
 from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
-from spinenas.proxy_task.training.batches import on_device
+from spinenas.proxy_task.training.batches import move_to_device
 
 EvaluatedOn = Literal["reward", "val"]
 """Images that a trained network is evaluated on: the reward images, which are held out of train, or val."""
@@ -51,7 +51,7 @@ class TaskData:
     @cached_property
     def _located(self) -> DataConfig:
         """The configuration with the generated data set, if it is the one configured, written and named."""
-        return with_built_in(self._config, self._image_size_pixels)
+        return resolve_built_in(self._config, self._image_size_pixels)
 
     @property
     def cache_folder(self) -> Path:
@@ -109,13 +109,15 @@ class TaskData:
         if (name, size) not in self._splits:
             annotations = self.train if name == "train" else self.val
             cache = open_cache(annotations, size, self.cache_folder)
-            self._splits[name, size] = CachedSplit(annotations, cache, on_device(labelled(annotations, cache), device))
+            self._splits[name, size] = CachedSplit(
+                annotations, cache, move_to_device(attach_boxes(annotations, cache), device)
+            )
         return self._splits[name, size]
 
     def few_images(self, rows: NDArray[np.int64], size: int, device: torch.device) -> LabelledImages:
         """Return these rows of `train` alone, without decoding the other images at this size."""
         annotations = self.train.subset(rows)
-        return on_device(labelled(annotations, open_cache(annotations, size, self.cache_folder)), device)
+        return move_to_device(attach_boxes(annotations, open_cache(annotations, size, self.cache_folder)), device)
 
     def evaluator(self, evaluated_on: EvaluatedOn) -> CocoEvaluator:
         """Return the evaluator of the reward images or of val.

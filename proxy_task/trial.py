@@ -19,7 +19,7 @@ import torch
 from spinenas.proxy_task.config import TaskConfig
 from spinenas.proxy_task.detector.retinanet import RetinaNet
 from spinenas.proxy_task.evaluation.detect import detect
-from spinenas.proxy_task.evaluation.detections import Detections, on_originals
+from spinenas.proxy_task.evaluation.detections import Detections, rescale_to_originals
 from spinenas.proxy_task.task_data import EvaluatedOn, TaskData
 from spinenas.proxy_task.training import checkpoint
 from spinenas.proxy_task.training.batch_norm import estimate_batch_norms
@@ -221,7 +221,7 @@ def detect_objects(
         config=config.eval,
         dtype=config.train.dtype,
     )
-    return on_originals(found, split.annotations, split.cache, split.annotations.category_ids)
+    return rescale_to_originals(found, split.annotations, split.cache, split.annotations.category_ids)
 
 
 def _identity(

@@ -15,7 +15,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from spinenas.proxy_task.data.annotations import Annotations, parse_annotations, tell_changes
+from spinenas.proxy_task.data.annotation_file import log_changes, parse_annotations
+from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import build_once
 from spinenas.space.errors import UserError
 
@@ -38,7 +39,7 @@ NAMES = ("file_names", "groups")
 """What has a string for each image."""
 
 
-class Names(Sequence[str]):
+class StringArray(Sequence[str]):
     """Strings as one array of their bytes, which costs a process nothing; its items are made when they are asked for.
 
     Attributes:
@@ -50,7 +51,7 @@ class Names(Sequence[str]):
         self.utf8, self.offsets = utf8, offsets
 
     @classmethod
-    def of(cls, names: Sequence[str]) -> Names:
+    def of(cls, names: Sequence[str]) -> StringArray:
         encoded = [name.encode("utf-8", "surrogatepass") for name in names]  # JSON can hold half of a pair
         offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
         return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
@@ -89,9 +90,9 @@ def open_annotations(path: Path, images_folder: Path, root: Path) -> Annotations
         except OSError as error:
             raise UserError(f"cannot write the annotations into the cache {root}: {error.strerror}") from error
 
-    build_once(folder, build, is_whole=_is_whole)
+    build_once(folder, build, is_intact=_is_intact)
     annotations = _read(folder, images_folder)
-    tell_changes(annotations, path)
+    log_changes(annotations, path)
     return annotations
 
 
@@ -111,7 +112,7 @@ def _read(folder: Path, images_folder: Path) -> Annotations:
 
     about = json.loads((folder / "about.json").read_text(encoding="ascii"))
     arrays: dict[str, Any] = {name: array(name) for name in ARRAYS}
-    names: dict[str, Any] = {name: Names(array(f"{name}_utf8"), array(f"{name}_offsets")) for name in NAMES}
+    names: dict[str, Any] = {name: StringArray(array(f"{name}_utf8"), array(f"{name}_offsets")) for name in NAMES}
     return Annotations(
         images_folder=images_folder,
         **arrays,
@@ -127,12 +128,12 @@ def _arrays(annotations: Annotations) -> dict[str, NDArray[Any]]:
     """Return all that is kept as arrays, by file name."""
     arrays = {name: getattr(annotations, name) for name in ARRAYS}
     for name in NAMES:
-        names = Names.of(getattr(annotations, name))
+        names = StringArray.of(getattr(annotations, name))
         arrays |= {f"{name}_utf8": names.utf8, f"{name}_offsets": names.offsets}
     return arrays
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_intact(folder: Path) -> bool:
     """Say whether an entry is there and has not a bit that was not written."""
     try:
         return (folder / "sha256").read_bytes() == _digest(folder).encode()

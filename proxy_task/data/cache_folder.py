@@ -14,22 +14,25 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from spinenas.space.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 
 def cache_root(folder: str | None) -> Path:
-    """Return the configured cache folder, else $SPINENAS_CACHE, else ~/.cache/spinenas."""
-    return Path(folder or os.environ.get("SPINENAS_CACHE") or "~/.cache/spinenas").expanduser().absolute()
+    """Return the configured cache folder, else $SPINENAS_CACHE, else the user's (on Linux ~/.cache/spinenas)."""
+    configured = folder or os.environ.get("SPINENAS_CACHE")
+    return Path(configured).expanduser().absolute() if configured else user_cache_path("spinenas")
 
 
 def build_once(
     target: Path,
     build: Callable[[Path], None],
     *,
-    goes_on: bool = False,
-    is_whole: Callable[[Path], bool] = Path.exists,
+    resumable: bool = False,
+    is_intact: Callable[[Path], bool] = Path.exists,
 ) -> None:
     """Make `target` (a file or a folder) unless it exists; of several processes one builds, the others wait.
 
@@ -41,7 +44,7 @@ def build_once(
         goes_on: `build` can go on from what an interrupted one has written there, which then stays.
         is_whole: says whether the target is there and sound; one that is not is made anew.
     """
-    if is_whole(target):
+    if is_intact(target):
         return
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -57,17 +60,17 @@ def build_once(
         except BlockingIOError:
             logger.info("waiting for another process that builds %s", target)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if is_whole(target):
+        if is_intact(target):
             return
         partial = target.with_name(target.name + ".partial")
-        if not goes_on:
+        if not resumable:
             _remove(partial)
         try:
             build(partial)
             _replace(partial, target)
         except BaseException as error:
             # An exception that is no Exception is an interruption, from the keyboard or by SIGTERM.
-            if not goes_on or isinstance(error, Exception):
+            if not resumable or isinstance(error, Exception):
                 _remove(partial)
             raise
 

@@ -86,7 +86,9 @@ def open_cache(annotations: Annotations, size: int, root: Path, *, workers: int 
     scales, content_sizes_wh = letterbox_geometry(annotations.widths, annotations.heights, size)
     shape = (len(scales), size, size, 3)
     path = cache_path(annotations, size, root)
-    build_once(path, lambda partial: _build(partial, annotations, shape, workers or os.cpu_count() or 1), goes_on=True)
+    build_once(
+        path, lambda partial: _build(partial, annotations, shape, workers or os.cpu_count() or 1), resumable=True
+    )
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -150,7 +152,7 @@ def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], work
             f"the image cache needs {num_bytes / 1e9:.3g} GB and {partial.parent} has {(free + held) / 1e9:.3g} free; "
             "make room, or name another folder by task.data.cache_folder or SPINENAS_CACHE"
         )
-    start, finished = _begin(partial, shape)
+    start, finished = _open_partial(partial, shape)
     logger.info("decoding images %d to %d to %d px into %s", finished, total, size, partial.parent)
     faults: list[str] = []
     image_bytes = size * size * 3
@@ -182,7 +184,7 @@ def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], work
             with progress("decoding images", total, finished) as tell, warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large photographs are fine
                 recorded = time.monotonic()
-                for fault in _in_order(pool, cache_image, range(finished, total), AHEAD * workers):
+                for fault in _map_in_order(pool, cache_image, range(finished, total), AHEAD * workers):
                     finished += 1
                     tell(finished)
                     if fault:
@@ -190,7 +192,7 @@ def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], work
                     # Nothing behind an unusable image counts as finished: who goes on from here has to find it as well.
                     is_due = finished == total or time.monotonic() - recorded >= RECORD_SECONDS
                     if is_due and not faults:
-                        write(_record(finished), start + num_bytes, after_all_else=True)
+                        write(_progress_record(finished), start + num_bytes, after_all_else=True)
                         recorded = time.monotonic()
         finally:
             pool.shutdown(cancel_futures=True)
@@ -202,12 +204,12 @@ def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], work
         )
 
 
-def _begin(partial: Path, shape: tuple[int, ...]) -> tuple[int, int]:
+def _open_partial(partial: Path, shape: tuple[int, ...]) -> tuple[int, int]:
     """Return where the pixels begin in the file and how many images in it are finished; it is made if there is none."""
     try:
         pixels = np.lib.format.open_memmap(partial, mode="r")
         if pixels.shape == shape and pixels.dtype == np.uint8:
-            finished = _read_record(partial, pixels.offset + pixels.nbytes)
+            finished = _read_progress(partial, pixels.offset + pixels.nbytes)
             if finished:
                 return pixels.offset, finished
     except (OSError, ValueError, EOFError):
@@ -215,22 +217,22 @@ def _begin(partial: Path, shape: tuple[int, ...]) -> tuple[int, int]:
     return np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape).offset, 0
 
 
-def _record(finished: int) -> bytes:
+def _progress_record(finished: int) -> bytes:
     """Return a text of fixed length; half of it, or of two of them, is none."""
     text = f"finished {finished:012} "
     return f"{text}{hashlib.sha256(text.encode()).hexdigest()}\n".encode()
 
 
-def _read_record(path: Path, offset: int) -> int:
+def _read_progress(path: Path, offset: int) -> int:
     """Return what was recorded, 0 without a whole record."""
     with open(path, "rb") as file:
         file.seek(offset)
-        text = file.read(len(_record(0)))
+        text = file.read(len(_progress_record(0)))
     digits = text[9:21]
-    return int(digits) if digits.isdigit() and text == _record(int(digits)) else 0
+    return int(digits) if digits.isdigit() and text == _progress_record(int(digits)) else 0
 
 
-def _in_order(
+def _map_in_order(
     pool: ThreadPoolExecutor, do: Callable[[int], str | None], indices: Iterable[int], ahead: int
 ) -> Iterator[str | None]:
     """Map in a pool as its `map` does, with no more than `ahead` that are begun or wait."""

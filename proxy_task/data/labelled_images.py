@@ -38,7 +38,7 @@ class LabelledImages:
     boxes_xywh: NDArray[np.float64]
     labels: NDArray[np.int64]
     iscrowd: NDArray[np.bool_]
-    most_boxes: int
+    max_boxes: int
 
     def content(self, row: int) -> tuple[int, int]:
         """Height and width of an image's content."""
@@ -53,7 +53,7 @@ class LabelledImages:
         return yxyx_from_xywh(torch.from_numpy(boxes_xywh)).numpy(), self.labels[span][is_object]
 
 
-def labelled(annotations: Annotations, cache: ImageCache) -> LabelledImages:
+def attach_boxes(annotations: Annotations, cache: ImageCache) -> LabelledImages:
     """Put the images of a cache and the boxes of their annotations together."""
     crowds = np.flatnonzero(annotations.iscrowd)
     image_of_crowd = np.searchsorted(annotations.box_offsets, crowds, side="right") - 1
@@ -66,5 +66,5 @@ def labelled(annotations: Annotations, cache: ImageCache) -> LabelledImages:
         boxes_xywh=annotations.boxes_xywh,
         labels=annotations.labels,
         iscrowd=annotations.iscrowd,
-        most_boxes=max(1, int((np.diff(annotations.box_offsets) - num_crowds).max())),
+        max_boxes=max(1, int((np.diff(annotations.box_offsets) - num_crowds).max())),
     )

@@ -51,7 +51,7 @@ BUILT_IN_VERSION = 2
 """Part of the built-in set's folder name; raise it when other images would be drawn."""
 
 
-def with_built_in(data: DataConfig, image_size_pixels: int) -> DataConfig:
+def resolve_built_in(data: DataConfig, image_size_pixels: int) -> DataConfig:
     """Return a configuration whose folder exists: the built-in set is written first where it is meant."""
     if data.folder != BUILT_IN or data.train_annotations is not None:
         return data

@@ -16,7 +16,7 @@ from spinenas.proxy_task.detector.boxes import encode, iou_yxyx
 POSITIVE_IOU = 0.5
 
 
-def match(anchors_yxyx: Tensor, boxes_yxyx: Tensor) -> Tensor:
+def match_anchors(anchors_yxyx: Tensor, boxes_yxyx: Tensor) -> Tensor:
     """Return for each of A anchors the index of its box among N, or -1 for background.
 
     Args:
@@ -39,7 +39,7 @@ def match(anchors_yxyx: Tensor, boxes_yxyx: Tensor) -> Tensor:
     return torch.where(forced < none, forced, matched)
 
 
-def targets(anchors_yxyx: Tensor, boxes_yxyx: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def anchor_targets(anchors_yxyx: Tensor, boxes_yxyx: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return what each anchor shall predict.
 
     Args:
@@ -50,7 +50,7 @@ def targets(anchors_yxyx: Tensor, boxes_yxyx: Tensor, labels: Tensor) -> tuple[T
     Returns:
         Class channels (..., A), 0 for background; box targets (..., A, 4), 0 for background.
     """
-    matched = match(anchors_yxyx, boxes_yxyx)
+    matched = match_anchors(anchors_yxyx, boxes_yxyx)
     positive, box = matched >= 0, matched.clamp(min=0)
     classes = torch.where(positive, labels.gather(-1, box), 0)
     box = box[..., None].expand(*box.shape, 4)

@@ -17,7 +17,7 @@ from spinenas.proxy_task.detector.boxes import decode, xywh_from_yxyx
 from spinenas.proxy_task.detector.nms import greedy_nms
 from spinenas.proxy_task.detector.retinanet import RetinaNet
 from spinenas.proxy_task.evaluation.detections import CanvasDetections
-from spinenas.proxy_task.training.batches import shown_plainly
+from spinenas.proxy_task.training.batches import eval_batch
 from spinenas.proxy_task.training.device import autocast
 from spinenas.proxy_task.training.train import Diverged
 
@@ -80,7 +80,7 @@ def detect(
     found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = []
     for start in range(0, len(rows), config.batch_size):
         chosen = rows[start : start + config.batch_size]
-        images, contents = shown_plainly(data, chosen, device)
+        images, contents = eval_batch(data, chosen, device)
         # Programs of the training are for it alone.
         with autocast(device, dtype), torch.compiler.set_stance("force_eager"):
             logits, deltas = network(images)

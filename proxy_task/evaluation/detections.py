@@ -59,7 +59,7 @@ class Detections:
             raise ValueError("a detection has a box or score that is not finite; the network has diverged")
 
 
-def on_originals(
+def rescale_to_originals(
     found: CanvasDetections, annotations: Annotations, cache: ImageCache, category_ids: NDArray[np.int64]
 ) -> Detections:
     """Bring detections to pixels of the original images; class channel i + 1 stands for category_ids[i]."""

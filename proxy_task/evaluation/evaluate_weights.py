@@ -11,13 +11,13 @@ from spinenas.proxy_task.data.annotation_cache import open_annotations
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import cache_root
 from spinenas.proxy_task.data.image_cache import open_cache
-from spinenas.proxy_task.data.labelled_images import labelled
+from spinenas.proxy_task.data.labelled_images import attach_boxes
 from spinenas.proxy_task.data.layout import find_split
-from spinenas.proxy_task.data.synthetic import with_built_in
+from spinenas.proxy_task.data.synthetic import resolve_built_in
 from spinenas.proxy_task.detector.retinanet import RetinaNet
 from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
 from spinenas.proxy_task.evaluation.detect import detect
-from spinenas.proxy_task.evaluation.detections import on_originals
+from spinenas.proxy_task.evaluation.detections import rescale_to_originals
 from spinenas.proxy_task.evaluation.pycocotools_metrics import check_with_pycocotools
 from spinenas.proxy_task.training.device import choose_device
 from spinenas.proxy_task.training.train import Diverged
@@ -39,7 +39,7 @@ def evaluate_weights(
         UserError: where the data has a category that the weights do not know, or cannot be read; where a weight is
             not finite; where a figure differs from that of pycocotools.
     """
-    paths = find_split(with_built_in(data, spec.image_size_pixels), "val")
+    paths = find_split(resolve_built_in(data, spec.image_size_pixels), "val")
     root = cache_root(data.cache_folder)
     annotations = open_annotations(paths.annotations, paths.images, root)
     _check_categories(annotations, spec, str(paths.annotations))
@@ -48,7 +48,7 @@ def evaluate_weights(
     try:
         found = detect(
             network.to(device),
-            labelled(annotations, cache),
+            attach_boxes(annotations, cache),
             np.arange(len(annotations.image_ids)),
             device=device,
             config=replace(config, plus_one_decoding=spec.plus_one_decoding),
@@ -56,7 +56,7 @@ def evaluate_weights(
         )
     except Diverged as error:
         raise UserError(f"with these weights {error}; use others") from error
-    detections = on_originals(found, annotations, cache, np.array(spec.category_ids))
+    detections = rescale_to_originals(found, annotations, cache, np.array(spec.category_ids))
     metrics = CocoEvaluator(annotations).evaluate(detections)
     check_with_pycocotools(metrics, annotations, detections)
     return metrics

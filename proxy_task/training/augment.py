@@ -26,7 +26,7 @@ def normalize(images: Tensor) -> Tensor:
     return (images.float() / 255 - mean) / std
 
 
-def letterboxed(images: Tensor, contents: Tensor) -> Tensor:
+def normalize_letterboxed(images: Tensor, contents: Tensor) -> Tensor:
     """Normalise cached images without any augmentation.
 
     Args:
@@ -46,7 +46,7 @@ def _mask(contents: Tensor, size: int) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Crop:
     """The part of an image that is taken, and how large it gets; lengths in pixels, pairs are (height, width).
 
     Attributes:
@@ -61,7 +61,7 @@ class Window:
     target: tuple[int, int]
     flipped: bool
 
-    def take_boxes(self, boxes_yxyx: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def transform_boxes(self, boxes_yxyx: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return the boxes (M, 4) that are still in it, clipped, and their indices into the N given."""
         height, width = self.target
         top, left = self.corner
@@ -74,14 +74,14 @@ class Window:
         return boxes[inside], inside
 
 
-def draw_window(
+def draw_crop(
     content: tuple[int, int],
     size: int,
     rng: np.random.Generator,
     *,
     flip: bool,
     scale_jitter: tuple[float, float],
-) -> Window:
+) -> Crop:
     """Draw a flip, a scale, and a part of the content as large as fits the canvas after scaling.
 
     Args:
@@ -94,35 +94,35 @@ def draw_window(
     height, width = (min(whole, max(1, round(size / scale))) for whole in content)
     top, left = (int(rng.integers(0, whole - part + 1)) for whole, part in zip(content, (height, width), strict=True))
     target = (min(size, max(1, round(height * scale))), min(size, max(1, round(width * scale))))
-    return Window((top, left), (height, width), target, flipped)
+    return Crop((top, left), (height, width), target, flipped)
 
 
-def augmented(image: Tensor, window: Window) -> Tensor:
+def augment_image(image: Tensor, crop: Crop) -> Tensor:
     """Cut out and scale one image: (S, S, 3) uint8 to (3, S, S) float32."""
     size = image.shape[0]
-    (top, left), (height, width) = window.corner, window.crop
+    (top, left), (height, width) = crop.corner, crop.crop
     part = image[top : top + height, left : left + width].permute(2, 0, 1)
-    if window.flipped:
+    if crop.flipped:
         part = part.flip(-1)
     part = part.float()
-    if window.target != window.crop:
-        shrinks = window.target < window.crop  # both axes do, or none
-        part = functional.interpolate(part[None], size=window.target, mode="bilinear", antialias=shrinks)[0]
+    if crop.target != crop.crop:
+        shrinks = crop.target < crop.crop  # both axes do, or none
+        part = functional.interpolate(part[None], size=crop.target, mode="bilinear", antialias=shrinks)[0]
     out = torch.zeros(3, size, size)
-    out[:, : window.target[0], : window.target[1]] = normalize(part)
+    out[:, : crop.target[0], : crop.target[1]] = normalize(part)
     return out
 
 
-def stacked_windows(windows: list[Window]) -> Tensor:
+def stack_crops(crops: list[Crop]) -> Tensor:
     """Return windows as `augmented_batch` takes them: (B, 2, 4) int64 of corner, crop, target, flipped by axis."""
     rows = [
         [[*axis, flipped] for *axis, flipped in zip(w.corner, w.crop, w.target, (0, int(w.flipped)), strict=True)]
-        for w in windows
+        for w in crops
     ]
     return torch.tensor(rows, dtype=torch.int64)
 
 
-def augmented_batch(images: Tensor, windows: Tensor) -> Tensor:
+def augment_batch(images: Tensor, crops: Tensor) -> Tensor:
     """Do what `augmented` does for a batch of any windows with the same program.
 
     Args:
@@ -133,20 +133,20 @@ def augmented_batch(images: Tensor, windows: Tensor) -> Tensor:
         (B, 3, S, S) float32.
     """
     size = images.shape[1]
-    weights = _resizing(windows, size)  # (B, 2, S, S)
+    weights = _resize_weights(crops, size)  # (B, 2, S, S)
     planes = images.permute(0, 3, 1, 2).float()
     resized = weights[:, None, 0] @ planes @ weights[:, None, 1].transpose(-1, -2)
-    return normalize(resized) * _mask(windows[..., 2], size)
+    return normalize(resized) * _mask(crops[..., 2], size)
 
 
-def _resizing(windows: Tensor, size: int) -> Tensor:
+def _resize_weights(crops: Tensor, size: int) -> Tensor:
     """Return (B, 2, S, S): row i has the weights of the S pixels along an axis in pixel i of the canvas.
 
     They are those of torch's antialiased bilinear interpolation: a triangle about the pixel's place in the image,
     as wide as two pixels of the coarser side. Rows outside the target are 0.
     """
-    corner, crop, target, flipped = windows[..., None].float().unbind(2)  # (B, 2, 1)
-    cell = torch.arange(size, device=windows.device, dtype=torch.float32)
+    corner, crop, target, flipped = crops[..., None].float().unbind(2)  # (B, 2, 1)
+    cell = torch.arange(size, device=crops.device, dtype=torch.float32)
     ratio = crop / target
     place = torch.where(flipped > 0, target - 1 - cell, cell)
     center = (place + 0.5) * ratio  # (B, 2, S), from the corner

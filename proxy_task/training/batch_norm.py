@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from spinenas.proxy_task.data.labelled_images import LabelledImages
-from spinenas.proxy_task.training.batches import shown_plainly
+from spinenas.proxy_task.training.batches import eval_batch
 from spinenas.proxy_task.training.device import autocast
 
 BATCH_IMAGES = 128
@@ -48,7 +48,7 @@ def estimate_batch_norms(
         norm.train()
     chosen = rows[np.linspace(0, len(rows) - 1, min(num_images, len(rows))).round().astype(np.int64)]
     for batch in np.array_split(chosen, -(-len(chosen) // BATCH_IMAGES)):
-        images, _ = shown_plainly(data, batch, device)
+        images, _ = eval_batch(data, batch, device)
         with autocast(device, dtype), torch.compiler.set_stance("force_eager"):
             network(images)
     for norm, momentum in zip(norms, momenta, strict=True):

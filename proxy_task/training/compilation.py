@@ -30,7 +30,7 @@ REGIONS = (*BLOCKS.values(), Resample, MobileResample, Tower)
 BACKEND: str | Callable[..., Any] = "inductor"
 """What torch.compile compiles with; tests count with another."""
 
-MANY_PROGRAMS = 4096
+MAX_RECOMPILES = 4096
 """Torch gives up on code that it has compiled for more shapes than this; a space has some hundreds."""
 
 
@@ -72,8 +72,8 @@ def prepare_compilation(folder: Path) -> None:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
     from torch._dynamo import config
 
-    config.recompile_limit = max(config.recompile_limit, MANY_PROGRAMS)
-    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, MANY_PROGRAMS)
+    config.recompile_limit = max(config.recompile_limit, MAX_RECOMPILES)
+    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, MAX_RECOMPILES)
 
 
 def compile_seconds() -> float:

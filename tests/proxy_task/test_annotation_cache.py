@@ -21,8 +21,9 @@ from shared_fixtures import shared_folder
 from spinenas.proxy_task.config import DataConfig
 from spinenas.proxy_task.data import annotation_cache
 from spinenas.proxy_task.data import annotations as coco
-from spinenas.proxy_task.data.annotation_cache import Names, open_annotations
-from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.annotation_cache import StringArray, open_annotations
+from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.layout import find_split
 from spinenas.proxy_task.data.subsets import hold_out
 from spinenas.space.errors import UserError
@@ -84,7 +85,7 @@ def test_what_is_opened_is_what_was_read_and_has_its_fingerprint(tmp_path: Path)
 def test_a_fingerprint_does_not_depend_on_the_pieces_it_is_taken_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
-    monkeypatch.setattr(coco, "PIECE", piece)
+    monkeypatch.setattr(coco, "CHUNK", piece)
     assert open_annotations(write(tmp_path), tmp_path, tmp_path / "cache").fingerprint == FINGERPRINT
 
 
@@ -131,7 +132,7 @@ def test_every_array_is_mapped_from_the_cache_and_cannot_be_written_to(tmp_path:
     arrays = [getattr(opened, field.name) for field in fields(Annotations)]
     arrays = [array for array in arrays if isinstance(array, np.ndarray)]
     for names in (opened.file_names, opened.groups):
-        assert isinstance(names, Names)
+        assert isinstance(names, StringArray)
         arrays += [names.utf8, names.offsets]
     assert len(arrays) == len(list(entry(root).glob("*.npy")))
     for array in arrays:
@@ -275,13 +276,13 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 def test_names_are_any_strings_of_json_and_behave_as_a_tuple_of_them() -> None:
     strings = ("", "a", "ü😀", "\ud800", "with\0nul\0", "", "last")
-    names = Names.of(strings)
+    names = StringArray.of(strings)
     assert tuple(names) == strings
     assert len(names) == 7
     assert names[-1] == names[np.int64(6)] == "last"
     assert names[2:5] == strings[2:5]
     assert names[::-2] == strings[::-2]
-    assert tuple(Names.of(())) == ()
+    assert tuple(StringArray.of(())) == ()
     with pytest.raises(IndexError):
         names[7]
 

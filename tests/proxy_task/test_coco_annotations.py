@@ -13,7 +13,8 @@ import pytest
 from shared_fixtures import shared_folder
 
 from spinenas.proxy_task.config import DataConfig
-from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.layout import SplitPaths, find_split
 from spinenas.proxy_task.data.subsets import check_same_categories, hold_out
 from spinenas.space.errors import UserError
@@ -217,7 +218,7 @@ def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
     assert read_annotations(path, tmp_path).fingerprint == read(tmp_path, DOCUMENT).fingerprint
 
 
-OUTLINES: list[Any] = [
+OUTLINE_PATTERN: list[Any] = [
     [[1, 2.5, 3e-1, -4, 5, 6]],
     [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6]],
     [],
@@ -228,7 +229,7 @@ OUTLINES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("outline", OUTLINES)
+@pytest.mark.parametrize("outline", OUTLINE_PATTERN)
 @pytest.mark.parametrize("is_first", [False, True])
 @pytest.mark.parametrize("indent", [None, 1])
 def test_outlines_of_every_form_change_nothing(

@@ -18,7 +18,7 @@ from spinenas.proxy_task.detector.matching import targets
 from spinenas.proxy_task.detector.retinanet import RetinaNet, Tower, build_retinanet
 from spinenas.proxy_task.evaluation.detect import postprocess
 from spinenas.proxy_task.training import compilation
-from spinenas.proxy_task.training.augment import augmented_batch, draw_window, letterboxed, stacked_windows
+from spinenas.proxy_task.training.augment import augment_batch, draw_crop, normalize_letterboxed, stack_crops
 from spinenas.proxy_task.training.compilation import compile_network, compile_seconds, prepare_compilation, regions
 from spinenas.space import SearchSpace, sample_without_dead_blocks
 from spinenas.space.baseline import Architecture
@@ -50,12 +50,12 @@ def drawn(seed: int, num_boxes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A batch of two images, with some of 8 places for boxes taken."""
     rng = np.random.default_rng(seed)
     images = torch.from_numpy(rng.integers(0, 256, size=(2, SIZE, SIZE, 3), dtype=np.uint8))
-    windows = [draw_window((SIZE, 80), SIZE, rng, flip=True, scale_jitter=(0.7, 1.4)) for _ in range(2)]
+    windows = [draw_crop((SIZE, 80), SIZE, rng, flip=True, scale_jitter=(0.7, 1.4)) for _ in range(2)]
     boxes, labels = torch.zeros(2, 8, 4), torch.zeros(2, 8, dtype=torch.long)
     corners = torch.from_numpy(rng.uniform(0, 50, size=(2, num_boxes, 2))).float()
     boxes[:, :num_boxes] = torch.cat([corners, corners + 20], dim=-1)
     labels[:, :num_boxes] = 1
-    return images, stacked_windows(windows), boxes, labels
+    return images, stack_crops(windows), boxes, labels
 
 
 def test_augmentation_matching_forward_and_losses_are_one_graph_whatever_is_in_the_images() -> None:
@@ -64,7 +64,7 @@ def test_augmentation_matching_forward_and_losses_are_one_graph_whatever_is_in_t
 
     def loss_of(images: Tensor, windows: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
         classes, box_targets = targets(anchors, boxes, labels)
-        logits, deltas = network(augmented_batch(images, windows))
+        logits, deltas = network(augment_batch(images, windows))
         total, _, _ = detection_loss(
             logits, deltas, classes, box_targets, alpha=0.25, gamma=1.5, delta=0.1, box_weight=10.0
         )
@@ -91,7 +91,7 @@ def test_inference_with_nms_is_one_graph() -> None:
 
     @torch.no_grad()
     def found(images: Tensor, contents: Tensor) -> tuple[Tensor, ...]:
-        logits, deltas = network(letterboxed(images, contents))
+        logits, deltas = network(normalize_letterboxed(images, contents))
         return postprocess(logits, deltas, anchors, contents.float(), config)
 
     counter = CompileCounterWithBackend("eager")  # type: ignore[no-untyped-call]

@@ -15,18 +15,18 @@ from spinenas.proxy_task.config import EvalConfig, HeadConfig
 from spinenas.proxy_task.detector.anchors import anchor_boxes
 from spinenas.proxy_task.detector.boxes import decode, encode, iou_yxyx, xywh_from_yxyx, yxyx_from_xywh
 from spinenas.proxy_task.detector.losses import box_loss, detection_loss, focal_loss
-from spinenas.proxy_task.detector.matching import match, targets
+from spinenas.proxy_task.detector.matching import anchor_targets, match_anchors
 from spinenas.proxy_task.detector.nms import greedy_nms
 from spinenas.proxy_task.detector.retinanet import build_retinanet
 from spinenas.proxy_task.evaluation.detect import postprocess
 from spinenas.proxy_task.training.augment import (
-    Window,
-    augmented,
-    augmented_batch,
-    draw_window,
-    letterboxed,
+    Crop,
+    augment_batch,
+    augment_image,
+    draw_crop,
     normalize,
-    stacked_windows,
+    normalize_letterboxed,
+    stack_crops,
 )
 from spinenas.space.cost import retinanet_cost
 from spinenas.space.network import count_madds, num_parameters
@@ -207,7 +207,7 @@ def test_every_anchor_is_matched_as_the_rule_says() -> None:
                 forced.setdefault(int(np.argmax(column)), box)
         for anchor, box in forced.items():
             expected[anchor] = box
-        assert match(anchors, boxes).tolist() == expected
+        assert match_anchors(anchors, boxes).tolist() == expected
 
 
 def test_a_padded_batch_is_matched_as_each_of_its_images() -> None:
@@ -218,9 +218,9 @@ def test_a_padded_batch_is_matched_as_each_of_its_images() -> None:
     for image, found in enumerate(each):
         boxes[image, : len(found)] = found
         labels[image, : len(found)] = torch.arange(1, len(found) + 1)
-    classes, box_targets = targets(anchors, boxes, labels)
+    classes, box_targets = anchor_targets(anchors, boxes, labels)
     for image, found in enumerate(each):
-        alone, alone_targets = targets(anchors, found, torch.arange(1, len(found) + 1))
+        alone, alone_targets = anchor_targets(anchors, found, torch.arange(1, len(found) + 1))
         assert torch.equal(classes[image], alone)
         assert torch.equal(box_targets[image], alone_targets)
         assert int((alone > 0).sum()) > 0
@@ -228,7 +228,7 @@ def test_a_padded_batch_is_matched_as_each_of_its_images() -> None:
 
 def test_an_image_without_boxes_is_all_background() -> None:
     anchors = random_boxes(np.random.default_rng(8), 10)
-    classes, box_targets = targets(anchors, torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))
+    classes, box_targets = anchor_targets(anchors, torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))
     assert classes.tolist() == [0] * 10
     assert box_targets.abs().sum() == 0
     loss, _, box_part = detection_loss(
@@ -317,9 +317,9 @@ def test_boxes_follow_their_object_through_flip_scale_and_crop(jitter: tuple[flo
         y0, x0 = int(rng.integers(0, content[0] - 16)), int(rng.integers(0, content[1] - 16))
         y1, x1 = y0 + int(rng.integers(8, 16)), x0 + int(rng.integers(8, 16))
         image[y0:y1, x0:x1] = 255
-        window = draw_window(content, 64, rng, flip=True, scale_jitter=jitter)
-        out = augmented(image, window)
-        boxes, kept = window.take_boxes(np.array([[y0, x0, y1, x1]], dtype=np.float64))
+        crop = draw_crop(content, 64, rng, flip=True, scale_jitter=jitter)
+        out = augment_image(image, crop)
+        boxes, kept = crop.transform_boxes(np.array([[y0, x0, y1, x1]], dtype=np.float64))
         assert out.shape == (3, 64, 64)
         middle = float((normalize(torch.full((3, 1, 1), 255.0)) + normalize(torch.zeros(3, 1, 1)))[0, 0, 0]) / 2
         rows, columns = torch.nonzero(out[0] > middle, as_tuple=True)
@@ -335,11 +335,11 @@ def test_boxes_follow_their_object_through_flip_scale_and_crop(jitter: tuple[flo
 
 def test_an_image_without_augmentation_is_the_normalised_image_padded_with_zeros() -> None:
     image = torch.full((32, 32, 3), 200, dtype=torch.uint8)
-    out = letterboxed(image[None], torch.tensor([[32, 20]]))[0]
+    out = normalize_letterboxed(image[None], torch.tensor([[32, 20]]))[0]
     red = (200 / 255 - 0.485) / 0.229
     assert float(out[0, 5, 5]) == pytest.approx(red)
     assert float(out[:, :, 20:].abs().sum()) == 0
-    plain = augmented(image, Window(corner=(0, 0), crop=(32, 20), target=(32, 20), flipped=False))
+    plain = augment_image(image, Crop(corner=(0, 0), crop=(32, 20), target=(32, 20), flipped=False))
     assert torch.equal(plain, out)
 
 
@@ -350,8 +350,8 @@ def test_a_batch_is_augmented_as_each_of_its_images(jitter: tuple[float, float])
     # No target is a single column: of those torch's antialiased interpolation repeats the first row.
     shorts = rng.integers(20, 49, size=len(images)).tolist()
     contents = [(48, short) if i % 2 else (short, 48) for i, short in enumerate(shorts)]
-    windows = [draw_window(content, 48, rng, flip=True, scale_jitter=jitter) for content in contents]
-    assert any(window.flipped for window in windows)
-    batch = augmented_batch(images, stacked_windows(windows))
-    each = torch.stack([augmented(image, window) for image, window in zip(images, windows, strict=True)])
+    crops = [draw_crop(content, 48, rng, flip=True, scale_jitter=jitter) for content in contents]
+    assert any(crop.flipped for crop in crops)
+    batch = augment_batch(images, stack_crops(crops))
+    each = torch.stack([augment_image(image, crop) for image, crop in zip(images, crops, strict=True)])
     torch.testing.assert_close(batch, each, rtol=0, atol=1e-4)

@@ -12,7 +12,8 @@ from small_task import SMALL_GENOTYPE, small_dataset
 
 import spinenas.proxy_task.trial as trial_module
 from spinenas.proxy_task.config import DataConfig, HeadConfig, TaskConfig, TrainConfig
-from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.layout import find_split
 from spinenas.proxy_task.data.subsets import training_subset
 from spinenas.proxy_task.task import ProxyTask

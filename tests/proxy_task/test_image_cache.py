@@ -23,7 +23,8 @@ from shared_fixtures import REPOSITORY, shared_folder
 
 from spinenas.proxy_task.config import DataConfig
 from spinenas.proxy_task.data import image_cache
-from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import build_once, cache_root
 from spinenas.proxy_task.data.image_cache import letterbox_geometry, open_cache
 from spinenas.proxy_task.data.layout import find_split
@@ -261,6 +262,7 @@ def test_the_configured_folder_goes_before_the_variable_and_that_before_home(
     assert cache_root("/configured") == Path("/configured")
     assert cache_root(None) == Path("/somewhere")
     monkeypatch.delenv("SPINENAS_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert cache_root(None) == Path.home() / ".cache" / "spinenas"
 
 
@@ -364,7 +366,7 @@ def start_builder(
 def recorded(folder: Path, count: int) -> int:
     """Return how many images the unfinished cache says are finished."""
     partials = list((folder / "cache").glob("*.partial"))
-    return image_cache._read_record(partials[0], 128 + count * 32 * 32 * 3) if partials else 0
+    return image_cache._read_progress(partials[0], 128 + count * 32 * 32 * 3) if partials else 0
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -477,7 +479,7 @@ def test_an_interruption_from_the_keyboard_keeps_what_is_decoded(
         lambda record: record[:-1],
         lambda record: bytes(len(record)),
         lambda record: record.replace(b"000006", b"000008"),
-        lambda record: image_cache._record(8)[:40] + record[40:],
+        lambda record: image_cache._progress_record(8)[:40] + record[40:],
         lambda record: record.replace(b"finished", b"finishes"),
     ],
 )
@@ -486,7 +488,7 @@ def test_a_torn_record_counts_nothing_as_decoded(
 ) -> None:
     sizes = many_images(tmp_path, 9)
     partial = interrupted_after(tmp_path, sizes, 6, monkeypatch)
-    record = image_cache._record(6)
+    record = image_cache._progress_record(6)
     content = partial.read_bytes()
     assert content.endswith(record)
     partial.write_bytes(content.removesuffix(record) + damage(record))
@@ -554,7 +556,7 @@ def test_a_cache_from_before_there_were_records_is_opened(tmp_path: Path, monkey
     sizes = many_images(tmp_path, 9)
     images = open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache").images
     (built,) = (tmp_path / "cache").glob("*.npy")
-    os.truncate(built, built.stat().st_size - len(image_cache._record(9)))
+    os.truncate(built, built.stat().st_size - len(image_cache._progress_record(9)))
     indices = indices_read(monkeypatch)
     assert (open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache").images == images).all()
     assert indices == []

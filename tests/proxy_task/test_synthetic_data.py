@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from spinenas.proxy_task.config import DataConfig
-from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.layout import find_split
 from spinenas.proxy_task.data.synthetic import (
     MAX_OVERLAP,
