@@ -1,4 +1,4 @@
-"""A detector from a weights file, measured on the val images of a COCO-format data set; nothing is trained."""
+"""Evaluates a detector from a weights file on the val images of a COCO-format data set."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from spinenas.space.errors import UserError
 def evaluate_weights(
     network: RetinaNet, spec: DetectorSpec, data: DataConfig, config: EvalConfig
 ) -> dict[str, float | None]:
-    """Return COCO's 12 metrics and the AP by size terciles of the data set itself.
+    """Return COCO's 12 metrics, and AP by terciles of the object sizes of val.
 
     Args:
-        network, spec: as `load_detector` returns them; size, number format and decoding are the spec's, float32.
-        data: whose val split.
+        network, spec: as `load_detector` returns them; they determine image size and decoding. Runs in float32.
+        data: the data set with the val split.
         config: thresholds.
 
     Raises:
@@ -63,17 +63,17 @@ def evaluate_weights(
 
 
 def _check_categories(annotations: Annotations, spec: DetectorSpec, file: str) -> None:
-    """Refuse data whose category ids mean something else than the weights' class channels."""
+    """Raise UserError if a category id of the data is not the same category in the weights."""
     known = dict(zip(spec.category_ids, spec.category_names, strict=True))
     for category_id, name in zip(annotations.category_ids.tolist(), annotations.category_names, strict=True):
         if category_id not in known:
             raise UserError(
-                f"{file} has category id {category_id}, which these weights have no channel for; "
-                f"they know {len(known)} categories: use data with the same ids"
+                f"{file} has category id {category_id}, for which these weights have no channel; "
+                f"they have {len(known)} categories: use data with the same ids"
             )
         theirs = known[category_id]
         if theirs and name and theirs.casefold() != name.casefold():
             raise UserError(
-                f"category id {category_id} is {name!r} in {file} and {theirs!r} to these weights; "
+                f"category id {category_id} is {name!r} in {file} and {theirs!r} in these weights; "
                 "use data with the same categories"
             )

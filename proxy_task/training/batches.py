@@ -1,7 +1,7 @@
-"""Batches of training images with what each anchor shall predict, made where the network runs.
+"""Batches of training images with the targets of each anchor, computed on the device of the network.
 
-A CPU makes them image by image, when they are asked for. For an accelerator a thread draws and gathers the next ones
-meanwhile; augmentation and matching are done there by the batch, in shapes that are the same for every batch.
+On a CPU, batches are computed image by image, on demand. For an accelerator, a thread prefetches raw batches, and the
+accelerator augments and matches whole batches, in shapes that are the same for every batch.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ RESIDENT_SHARE = 1 / 8
 """Images move into an accelerator's memory when they take no more than this share of it."""
 
 NUM_PREFETCHED = 2
-"""Batches that are made for an accelerator while it works."""
+"""Raw batches that are prefetched for an accelerator."""
 
 MAX_PAIRS_AT_ONCE = 2**26
-"""Pairs of a box and an anchor whose overlaps are in an accelerator's memory at a time, padding included."""
+"""Most pairs of box and anchor, padding included, whose overlaps an accelerator computes at once."""
 
 
 def move_to_device(data: LabelledImages, device: torch.device) -> LabelledImages:
-    """Return the same images, in the memory of an accelerator if they fit."""
+    """Return the same images, in the accelerator's memory if they fit there."""
     assert isinstance(data.images, np.ndarray)
     if device.type == "cpu" or data.images.nbytes > RESIDENT_SHARE * accelerator_memory_gib() * 2**30:
         return data
@@ -55,15 +55,15 @@ def move_to_device(data: LabelledImages, device: torch.device) -> LabelledImages
 
 
 def gather_images(data: LabelledImages, rows: NDArray[np.int64], device: torch.device) -> Tensor:
-    """Return cached images (B, S, S, 3), uint8: on the device, or where they can be copied to it from."""
+    """Return cached images (B, S, S, 3), uint8: on the device, or in memory that can be copied to it."""
     if isinstance(data.images, Tensor):
         return data.images[torch.from_numpy(rows).to(data.images.device)]
     gathered = torch.from_numpy(data.images[rows])
-    return gathered.pin_memory() if device.type == "cuda" else gathered  # only pinned memory is copied in passing
+    return gathered.pin_memory() if device.type == "cuda" else gathered  # only pinned memory is copied asynchronously
 
 
 def eval_batch(data: LabelledImages, rows: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return images (B, 3, S, S) as evaluation shows them, and height and width (B, 2) of their contents."""
+    """Return images (B, 3, S, S) without augmentation, and height and width (B, 2) of their contents."""
     contents = torch.from_numpy(data.contents[rows]).to(device)
     images = normalize_letterboxed(gather_images(data, rows, device).to(device, non_blocking=True), contents)
     return images.contiguous(memory_format=torch.channels_last), contents
@@ -76,11 +76,11 @@ def batches(
     anchors: Tensor,
     train: TrainConfig,
 ) -> Iterator[Batch]:
-    """Give the batches of one epoch on the anchors' device; what is left over of the order is not.
+    """Yield the whole batches of one epoch on the anchors' device.
 
     Args:
-        order: rows of the images; fewer than a batch are one.
-        rng: draws the augmentation; the same on every device.
+        order: rows of the images; if there are fewer than a batch, they are the one batch.
+        rng: draws the augmentation; the draws are the same on every device.
     """
     size = train.batch_size
     parts = [order[start : start + size] for start in range(0, max(1, len(order) - size + 1), size)]
@@ -95,7 +95,7 @@ def batches(
 def cpu_batch(
     data: LabelledImages, rows: NDArray[np.int64], rng: np.random.Generator, anchors: Tensor, train: TrainConfig
 ) -> Batch:
-    """Make a batch image by image, each with its own number of boxes."""
+    """Return a batch computed image by image, each with its own number of boxes."""
     images, classes, box_targets = [], [], []
     for row in rows.tolist():
         crop = _draw_crop(data, row, rng, train)
@@ -109,12 +109,12 @@ def cpu_batch(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawBatch:
-    """All of a batch that is not computed on the accelerator.
+    """The part of a batch that is prepared on the CPU: images before augmentation, their crops and boxes.
 
     Attributes:
-        images: (B, S, S, 3) uint8 as cached, on either side.
-        windows: (B, 2, 4) as `stacked_windows` returns them.
-        boxes_yxyx: (B, N, 4) float32, N the most of any image, padded with zeros.
+        images: (B, S, S, 3) uint8 as cached, in either memory.
+        crops: (B, 2, 4) as `stack_crops` returns them.
+        boxes_yxyx: (B, N, 4) float32, padded with zeros; N is the largest number of boxes of any image.
         labels: (B, N) int64.
     """
 
@@ -127,7 +127,7 @@ class RawBatch:
 def draw_raw_batch(
     data: LabelledImages, rows: NDArray[np.int64], rng: np.random.Generator, train: TrainConfig, device: torch.device
 ) -> RawBatch:
-    """Draw the windows of a batch for a device, and gather its images."""
+    """Draw the crops of a batch for a device, and gather its images."""
     crops = [_draw_crop(data, row, rng, train) for row in rows.tolist()]
     objects = [_boxes_in_crop(data, row, crop, data.max_boxes) for row, crop in zip(rows.tolist(), crops, strict=True)]
     boxes_yxyx, labels = (torch.stack(part) for part in zip(*objects, strict=True))
@@ -135,7 +135,7 @@ def draw_raw_batch(
 
 
 def device_batch(drawn: RawBatch, anchors: Tensor, train: TrainConfig) -> Batch:
-    """Augment and match a drawn batch on the anchors' device."""
+    """Augment and match a raw batch on the anchors' device."""
     device = anchors.device
     images, crops, boxes_yxyx, labels = (
         x.to(device, non_blocking=True) for x in (drawn.images, drawn.crops, drawn.boxes_yxyx, drawn.labels)
@@ -150,7 +150,7 @@ def device_batch(drawn: RawBatch, anchors: Tensor, train: TrainConfig) -> Batch:
 
 
 def _images_at_once(num_images: int, pairs_per_image: int) -> int:
-    """The most images whose pairs fit, of the numbers that divide a batch: one shape for all parts of it."""
+    """Return the largest divisor of the batch size whose pairs fit, so that all parts have one shape."""
     divisors = (count for count in range(num_images, 0, -1) if num_images % count == 0)
     return next((count for count in divisors if count * pairs_per_image <= MAX_PAIRS_AT_ONCE), 1)
 
@@ -160,7 +160,7 @@ def _draw_crop(data: LabelledImages, row: int, rng: np.random.Generator, train: 
 
 
 def _boxes_in_crop(data: LabelledImages, row: int, crop: Crop, least: int) -> tuple[Tensor, Tensor]:
-    """Return boxes (N, 4) float32 and labels (N,) of an image in its window, N at least `least` by padding."""
+    """Return boxes (N, 4) float32 and labels (N,) of an image in its crop, padded to at least `least`."""
     all_boxes, all_labels = data.objects(row)
     boxes, kept = crop.transform_boxes(all_boxes)
     count = max(least, len(boxes))
@@ -171,7 +171,7 @@ def _boxes_in_crop(data: LabelledImages, row: int, crop: Crop, least: int) -> tu
 
 
 def prefetch(items: Iterator[T]) -> Iterator[T]:
-    """Give the items in their order; a thread makes the next ones meanwhile."""
+    """Yield the items in order, while a thread computes the next ones."""
     with ThreadPoolExecutor(1) as pool:
         waiting = deque(pool.submit(next, items, None) for _ in range(NUM_PREFETCHED))
         while (item := waiting.popleft().result()) is not None:

@@ -1,4 +1,4 @@
-"""Batch norms estimated anew: what they then hold, and that trainings stay what they were."""
+"""Estimated batch-norm statistics: their values, and that training is unaffected."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_norms_hold_the_statistics_of_evenly_spaced_images_and_nothing_else_chan
         convolved = network[0](images_of(data, [3, 11, 19, 27, 35]))
     torch.testing.assert_close(network[1].running_mean, convolved.mean(dim=(0, 2, 3)))
     torch.testing.assert_close(network[1].running_var, convolved.var(dim=(0, 2, 3)))
-    # Nothing is dropped on the way to the second.
+    # No branch is dropped before the second.
     torch.testing.assert_close(network[3].running_var, torch.ones(4), rtol=0.01, atol=0.01)
     for name, tensor in network.state_dict().items():
         if "running" not in name and "tracked" not in name:
@@ -65,7 +65,7 @@ def test_norms_hold_the_statistics_of_evenly_spaced_images_and_nothing_else_chan
     assert not any(layer.training for layer in network)
 
 
-def test_more_images_than_a_batch_are_averaged_over_batches(
+def test_statistics_of_more_images_than_a_batch_are_averaged_over_batches(
     data: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spinenas.proxy_task.training.batch_norm.BATCH_IMAGES", 2)
@@ -77,7 +77,9 @@ def test_more_images_than_a_batch_are_averaged_over_batches(
     assert BATCH_IMAGES == 128
 
 
-def test_what_is_measured_on_the_way_or_interrupted_changes_no_result(config: TaskConfig, tmp_path: Path) -> None:
+def test_neither_evaluations_during_training_nor_interruptions_change_a_result(
+    config: TaskConfig, tmp_path: Path
+) -> None:
     found = []
     for every in (0, 1, 2):
         task = ProxyTask(replace(config, eval=replace(config.eval, every_epochs=every)))
@@ -98,7 +100,9 @@ def test_what_is_measured_on_the_way_or_interrupted_changes_no_result(config: Ta
     assert result.metrics == found[0]
 
 
-def test_it_is_part_of_what_a_number_means_and_of_the_weights_that_are_kept(config: TaskConfig, tmp_path: Path) -> None:
+def test_estimated_statistics_change_the_task_key_and_are_in_the_kept_weights(
+    config: TaskConfig, tmp_path: Path
+) -> None:
     without = replace(config, eval=replace(config.eval, bn_images=0))
     task, plain = ProxyTask(config), ProxyTask(without)
     assert task.key != plain.key

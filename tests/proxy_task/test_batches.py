@@ -1,4 +1,4 @@
-"""Batches for an accelerator are those for a CPU, made in fixed shapes and ahead of time."""
+"""Batches for an accelerator equal those for a CPU, with fixed shapes and prefetching."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from spinenas.proxy_task.training.batches import (
     cpu_batch,
     device_batch,
     draw_raw_batch,
-    move_to_device,
     gather_images,
+    move_to_device,
     prefetch,
 )
 
@@ -72,7 +72,7 @@ def test_an_accelerator_gets_what_a_cpu_gets(
     assert_same(device_batch(drawn, anchors, TRAIN), on_cpu)
 
 
-def test_an_epoch_has_whole_batches_alone(data: LabelledImages, anchors: torch.Tensor) -> None:
+def test_an_epoch_has_whole_batches_only(data: LabelledImages, anchors: torch.Tensor) -> None:
     rng = np.random.default_rng(0)
     assert [len(images) for images, _, _ in batches(data, np.arange(8), rng, anchors, TRAIN)] == [6]
     twos = replace(TRAIN, batch_size=2)
@@ -94,7 +94,7 @@ def test_images_move_into_the_memory_of_an_accelerator_only_if_they_fit(
     assert gather_images(moved, np.array([1, 3]), accelerator).shape == (2, 96, 96, 3)
 
 
-def test_items_are_made_ahead_by_one_thread_in_their_order() -> None:
+def test_items_are_prefetched_by_one_thread_in_their_order() -> None:
     threads = set()
 
     def count() -> Iterator[int]:
@@ -107,7 +107,7 @@ def test_items_are_made_ahead_by_one_thread_in_their_order() -> None:
     assert threading.current_thread() not in threads
 
 
-def test_what_goes_wrong_ahead_is_raised_in_its_place_and_the_thread_ends() -> None:
+def test_an_error_of_prefetching_is_raised_at_its_item_and_the_thread_ends() -> None:
     def count() -> Iterator[int]:
         yield 1
         yield 2

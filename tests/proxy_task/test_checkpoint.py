@@ -1,4 +1,4 @@
-"""Checkpoints: an interrupted trial goes on to the result it would have had, and a useless file does no harm."""
+"""Checkpoints: a resumed trial has the result of an uninterrupted one, and an unusable file does no harm."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def after_two(config: TaskConfig, tmp_path_factory: pytest.TempPathFactory) -> b
 
 
 def without_resources(result: Evaluation | Failure) -> Evaluation:
-    """What two runs of a trial must have in common, to the last bit."""
+    """The part of a result that is the same in two runs of a trial, to the last bit."""
     assert isinstance(result, Evaluation), result
     return replace(result, train_seconds=None, eval_seconds=None, peak_memory_bytes=None)
 
@@ -75,7 +75,7 @@ def reporting_to(epochs: list[int], *, interrupt_after: int | None = None) -> Ca
 
 
 def interrupted(task: ProxyTask, folder: Path, *, after: int, seed: int = 5) -> list[int]:
-    """Begin a trial, or go on with it, and interrupt it as it reports an epoch; the epochs it reported."""
+    """Start or resume a trial, interrupt it when it reports an epoch, and return the epochs it reported."""
     epochs: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         task.evaluate(GENOTYPE, seed=seed, folder=folder, report=reporting_to(epochs, interrupt_after=after))
@@ -83,7 +83,7 @@ def interrupted(task: ProxyTask, folder: Path, *, after: int, seed: int = 5) -> 
 
 
 def finished(task: ProxyTask, folder: Path) -> tuple[Evaluation, list[int]]:
-    """Begin a trial, or go on with it: its result, and the epochs it reported."""
+    """Start or resume a trial, and return its result and the epochs it reported."""
     epochs: list[int] = []
     result = task.evaluate(GENOTYPE, seed=5, folder=folder, report=reporting_to(epochs))
     return without_resources(result), epochs
@@ -107,7 +107,7 @@ def test_a_trial_interrupted_after_every_epoch_has_the_same_result(
     whole, epochs = finished(ProxyTask(config), tmp_path / "no such folder")
     assert epochs == [1, 2, 3]
     assert ["AP" in entry for entry in whole.curve] == [False, True, True]
-    # The last one is interrupted before its evaluation.
+    # The last attempt is interrupted before its evaluation.
     for epoch in (1, 2, 3):
         assert interrupted(ProxyTask(config), tmp_path, after=epoch) == [epoch]
         assert [path.name for path in tmp_path.iterdir()] == [FILE]
@@ -125,7 +125,7 @@ def report(epoch, figures):
     if epoch == 2 and sys.argv[3] == "reporting":
         kill()
 num_synced = 0
-def fsync(descriptor):  # of each checkpoint the file first, then its folder
+def fsync(descriptor):  # called for the file of a checkpoint, then for its folder
     global num_synced
     num_synced += 1
     if num_synced == 3:
@@ -138,7 +138,7 @@ task.evaluate(GENOTYPE, seed=5, folder=folder, report=report)
 
 
 @pytest.mark.parametrize(("instant", "num_files", "left"), [("reporting", 1, [3]), ("writing", 2, [2, 3])])
-def test_a_killed_process_leaves_a_whole_checkpoint(
+def test_a_killed_process_leaves_a_complete_checkpoint(
     config: TaskConfig, uninterrupted: Evaluation, tmp_path: Path, instant: str, num_files: int, left: list[int]
 ) -> None:
     folder = RunFolder(tmp_path).trial_folder(3)
@@ -147,7 +147,7 @@ def test_a_killed_process_leaves_a_whole_checkpoint(
     environment = os.environ | {"PYTHONPATH": f"{REPOSITORY / 'tests'}:{Path(__file__).parent}"}
     done = subprocess.run(command, cwd="/", env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert len(list(folder.iterdir())) == num_files  # the half of one, if it was killed as it wrote
+    assert len(list(folder.iterdir())) == num_files  # including the partial file if it was killed while writing
     assert finished(ProxyTask(config), folder) == (uninterrupted, left)
     RunFolder(tmp_path).remove_checkpoint(3)
     assert list(folder.iterdir()) == [], "nor is the half of one left"
@@ -173,7 +173,7 @@ def with_schema(data: bytes, schema: bytes) -> bytes:
     ],
     ids=["cut off", "empty", "a bit", "schema"],
 )
-def test_a_checkpoint_that_is_not_whole_or_of_another_schema_is_ignored(
+def test_a_checkpoint_that_is_incomplete_or_of_another_schema_is_ignored(
     config: TaskConfig,
     uninterrupted: Evaluation,
     after_two: bytes,
@@ -235,7 +235,7 @@ def tiny(path: Path) -> None:
     checkpoint.save(path, state, checkpoint.Progress(({"epoch": 1}, {"epoch": 2}), 1.5, 0.5), {"seed": 1})
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+def test_a_saved_checkpoint_is_loaded(tmp_path: Path) -> None:
     tiny(tmp_path / FILE)
     found = checkpoint.load(tmp_path / FILE, {"seed": 1})
     assert found is not None
@@ -246,7 +246,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert progress == checkpoint.Progress(({"epoch": 1}, {"epoch": 2}), 1.5, 0.5)
 
 
-def test_a_checkpoint_of_the_schema_before_is_loaded(tmp_path: Path) -> None:
+def test_a_checkpoint_of_the_previous_schema_is_loaded(tmp_path: Path) -> None:
     document = {"schema": "spinenas-checkpoint/1", "identity": {"seed": 1}, "epoch": 2, "is_over": False}
     text = json.dumps(document | {"curve": [{"epoch": 1}, {"epoch": 2}], "train_seconds": 1.5, "eval_seconds": 0.5})
     tensors = {"network/w": torch.arange(4.0)}
@@ -258,7 +258,7 @@ def test_a_checkpoint_of_the_schema_before_is_loaded(tmp_path: Path) -> None:
     assert found[1] == checkpoint.Progress(({"epoch": 1}, {"epoch": 2}), 1.5, 0.5)
 
 
-def test_no_bit_can_be_another_and_no_byte_be_missing(tmp_path: Path) -> None:
+def test_a_checkpoint_with_any_bit_flipped_or_bytes_missing_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / FILE
     tiny(path)
     whole = path.read_bytes()
@@ -276,7 +276,7 @@ def test_a_file_of_another_program_is_ignored(tmp_path: Path, document: str | No
     assert checkpoint.load(tmp_path / FILE, {"seed": 1}) is None
 
 
-def test_no_checkpoint_is_no_reason_to_warn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_checkpoint_causes_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert checkpoint.load(tmp_path / FILE, {}) is None
     assert caplog.messages == []
 
@@ -304,7 +304,7 @@ def test_a_folder_that_cannot_be_written_costs_no_training(
     ]  # once
 
 
-def test_seconds_are_those_of_all_attempts(config: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seconds_include_all_attempts(config: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted(ProxyTask(config), tmp_path, after=2)
     load = checkpoint.load
 
@@ -323,7 +323,7 @@ def test_seconds_are_those_of_all_attempts(config: TaskConfig, tmp_path: Path, m
 
 
 def test_two_attempts_never_write_the_same_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither in one process nor on two machines, where process ids may be the same."""
+    """Neither within a process, nor on two machines, where process ids may be equal."""
     replaced: list[Path] = []
     rename = os.replace
     monkeypatch.setattr(os, "replace", lambda source, target: (replaced.append(source), rename(source, target)))
@@ -351,7 +351,7 @@ def test_an_interrupted_evaluation_with_val_resumes_too(
 
 
 def paused_at(task: ProxyTask, folder: Path, until: int | None) -> tuple[Evaluation, list[int]]:
-    """Go on with a trial up to an epoch: what it has there, and the epochs it reported."""
+    """Resume a trial up to an epoch, and return its result there and the epochs it reported."""
     epochs: list[int] = []
     result = task.evaluate(GENOTYPE, seed=5, folder=folder, report=reporting_to(epochs), until=until)
     return without_resources(result), epochs
@@ -359,7 +359,7 @@ def paused_at(task: ProxyTask, folder: Path, until: int | None) -> tuple[Evaluat
 
 @pytest.fixture(scope="module")
 def measured(config: TaskConfig) -> TaskConfig:
-    """The same, with AP after each epoch."""
+    """The same task, with AP after each epoch."""
     return replace(config, eval=replace(config.eval, every_epochs=1))
 
 
@@ -379,11 +379,13 @@ def test_a_trial_that_pauses_after_each_epoch_has_the_same_result(
     assert paused_at(task, tmp_path, None) == (whole, [3])
 
 
-def test_an_epoch_whose_word_was_lost_is_paused_at_all_the_same(measured: TaskConfig, tmp_path: Path) -> None:
+def test_a_trial_pauses_at_an_epoch_that_an_earlier_attempt_has_already_passed(
+    measured: TaskConfig, tmp_path: Path
+) -> None:
     task = ProxyTask(measured)
     so_far, _ = paused_at(task, tmp_path, 1)
     interrupted(task, tmp_path, after=2)
-    for until in (2, 1):  # the last epoch that is there, and one before it
+    for until in (2, 1):  # the last epoch of the checkpoint, and the one before
         again, reported = paused_at(task, tmp_path, until)
         assert reported == []
         assert again.stopped_after == until
@@ -391,7 +393,7 @@ def test_an_epoch_whose_word_was_lost_is_paused_at_all_the_same(measured: TaskCo
 
 
 class _InterruptsAfter:
-    """A display that ends the search as it hears of an epoch."""
+    """A display that ends the search when it is told of an epoch."""
 
     def __init__(self, epoch: int | None):
         self._epoch = epoch
@@ -413,7 +415,7 @@ class _InterruptsAfter:
         pass
 
 
-def test_a_resumed_search_goes_on_inside_its_trial(config: TaskConfig, tmp_path: Path) -> None:
+def test_a_resumed_search_resumes_within_its_trial(config: TaskConfig, tmp_path: Path) -> None:
     search = SearchConfig(task=config, budget=BudgetConfig(num_trials=1), executor=ExecutorConfig(kind="serial"))
     whole = run_search(search, out=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -432,7 +434,7 @@ def test_a_resumed_search_goes_on_inside_its_trial(config: TaskConfig, tmp_path:
     assert [path.name for path in again.folder.trial_folder(0).iterdir()] == ["curve.json"]
 
 
-def test_a_search_with_rungs_gives_its_whole_trials_the_results_they_have_without(
+def test_complete_trials_of_a_search_with_rungs_have_the_results_of_a_search_without(
     measured: TaskConfig, tmp_path: Path
 ) -> None:
     halving = HalvingConfig((1, 2), reduction=2.0, min_results=1)

@@ -1,4 +1,4 @@
-"""COCO metrics: equal to published figures, to a plain reading of the rules, and right where pycocotools trips."""
+"""COCO metrics: equal to published figures and to a literal implementation of the rules."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def plain_average_precision(
     in_range: Any,
     thresholds: NDArray[np.float64],
 ) -> float | None:
-    """Average precision by the text of the COCO rules, one box at a time."""
+    """Return average precision by the wording of the COCO rules, one box at a time."""
     image_of_box = np.repeat(annotations.image_ids, np.diff(annotations.box_offsets))
     precisions = []
     for label, category_id in enumerate(annotations.category_ids, start=1):
@@ -129,7 +129,7 @@ ALL_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_average_precision_equals_a_plain_reading_of_the_rules(tmp_path: Path, seed: int) -> None:
+def test_average_precision_equals_a_literal_implementation_of_the_rules(tmp_path: Path, seed: int) -> None:
     annotations = random_annotations(tmp_path, seed=seed)
     detections = noisy_detections(annotations, seed=seed + 10)
     metrics = CocoEvaluator(annotations).evaluate(detections)
@@ -144,8 +144,8 @@ def test_average_precision_equals_a_plain_reading_of_the_rules(tmp_path: Path, s
     assert metrics["APl"] == pytest.approx(plain(lambda area: area >= 96**2), abs=1e-9)
 
 
-def test_terciles_are_of_the_set_that_is_named() -> None:
-    """Reward and val figures compare when both use the sizes of all of train."""
+def test_terciles_are_those_of_the_named_annotations() -> None:
+    """Figures on reward images and on val are comparable if both use the sizes of all of train."""
     folder = shared_folder("data") / "digits_multiscale"
     annotations = read_annotations(folder / "annotations" / "instances_val.json", folder / "images")
     few = annotations.subset(np.arange(5))
@@ -159,7 +159,7 @@ def test_terciles_are_of_the_set_that_is_named() -> None:
     assert [own[f"num_size{third}"] for third in (1, 2, 3)] != [named[f"num_size{third}"] for third in (1, 2, 3)]
 
 
-def test_average_precision_by_tercile_is_over_equal_shares_of_the_objects_by_box_size(tmp_path: Path) -> None:
+def test_average_precision_by_tercile_divides_the_objects_into_equal_shares_by_box_size(tmp_path: Path) -> None:
     annotations = random_annotations(tmp_path, seed=4)
     detections = noisy_detections(annotations)
     metrics = CocoEvaluator(annotations).evaluate(detections)
@@ -203,10 +203,10 @@ def test_a_size_without_objects_is_undefined(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first_annotation_id", [0, 1])
-def test_everything_found_scores_one_even_with_an_annotation_id_of_zero(
+def test_detecting_everything_scores_one_even_with_an_annotation_id_of_zero(
     tmp_path: Path, first_annotation_id: int
 ) -> None:
-    """pycocotools by itself takes a match with annotation 0 for no match."""
+    """pycocotools treats a match with annotation 0 as no match."""
     annotations = random_annotations(tmp_path, first_annotation_id=first_annotation_id)
     metrics = CocoEvaluator(annotations).evaluate(everything_found(annotations))
     assert metrics["AP"] == pytest.approx(1.0)
@@ -251,7 +251,7 @@ def test_the_evaluation_runs_on_the_threads_of_the_trial(tmp_path: Path) -> None
 
 
 def test_a_detection_that_is_not_finite_is_refused() -> None:
-    """To pycocotools a box of NaN is a perfect match."""
+    """pycocotools takes a box of NaN for a perfect match."""
     one = np.array([1])
     with pytest.raises(ValueError, match="diverged"):
         Detections(one, one, np.array([[1, 2, np.nan, 4]]), np.array([0.5]))

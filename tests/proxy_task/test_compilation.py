@@ -1,4 +1,4 @@
-"""Training and inference trace as one graph each, and compiled blocks serve other candidates as well."""
+"""Training and inference each compile to one graph, and candidates share compiled blocks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SIZE = 96
 
 @pytest.fixture(autouse=True)
 def forgetting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test compiles for itself."""
+    """Clear compiled programs before and after each test."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch._dynamo.reset()  # type: ignore[no-untyped-call]
     prepare_compilation(tmp_path)
@@ -47,7 +47,7 @@ def small(architecture: Architecture = SPINENET_49) -> RetinaNet:
 
 
 def drawn(seed: int, num_boxes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A batch of two images, with some of 8 places for boxes taken."""
+    """A batch of two images, with some boxes in the 8 places for them."""
     rng = np.random.default_rng(seed)
     images = torch.from_numpy(rng.integers(0, 256, size=(2, SIZE, SIZE, 3), dtype=np.uint8))
     windows = [draw_crop((SIZE, 80), SIZE, rng, flip=True, scale_jitter=(0.7, 1.4)) for _ in range(2)]
@@ -58,7 +58,7 @@ def drawn(seed: int, num_boxes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return images, stack_crops(windows), boxes, labels
 
 
-def test_augmentation_matching_forward_and_losses_are_one_graph_whatever_is_in_the_images() -> None:
+def test_augmentation_matching_forward_and_losses_are_one_graph_for_any_images() -> None:
     network = small()
     anchors = network.anchors((SIZE, SIZE))
 
@@ -122,7 +122,7 @@ def test_candidates_share_the_programs_of_their_blocks(monkeypatch: pytest.Monke
     counts = []
     for number in range(3):
         network = small(sample_without_dead_blocks(space, generator(0, "regions", number)))
-        network.eval()  # the same features twice, whatever is compiled
+        network.eval()  # the same features twice, compiled or not
         with torch.no_grad():
             plain = network(images)
             compile_network(network, "blocks")
@@ -140,7 +140,7 @@ def test_candidates_share_the_programs_of_their_blocks(monkeypatch: pytest.Monke
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for a CPU by g++")
 def test_a_compiled_block_is_the_same_block_and_its_compilation_is_timed() -> None:
-    """With the compiler that trainings use."""
+    """Uses the same compiler as trainings."""
     network = small()
     region = next(module for module in network.modules() if isinstance(module, Residual))
     before = compile_seconds()

@@ -1,4 +1,4 @@
-"""Boxes of cached images: in pixels of the cache, from the arrays that all processes of a machine share."""
+"""Boxes of cached images: in pixels of the cache, from arrays that all processes of a machine share."""
 
 from __future__ import annotations
 

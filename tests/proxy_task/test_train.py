@@ -1,4 +1,4 @@
-"""Trainings: they learn, they repeat, and what goes wrong in one has a name."""
+"""Trials: training works and is reproducible, and every failure has its kind."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def config(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> TaskConfig
     return small_task(folder, tmp_path_factory, evaluation, epochs=2)
 
 
-def test_a_trial_returns_all_that_an_evaluation_promises(config: TaskConfig) -> None:
+def test_a_trial_returns_a_complete_evaluation(config: TaskConfig) -> None:
     task = ProxyTask(config)
     task.prepare()
     epochs: list[int] = []
@@ -66,7 +66,7 @@ def test_a_trial_returns_all_that_an_evaluation_promises(config: TaskConfig) -> 
     assert result.peak_memory_bytes > 50e6
 
 
-def test_the_same_seed_trains_the_same_network_and_another_seed_another(config: TaskConfig) -> None:
+def test_the_same_seed_trains_the_same_network_and_a_different_seed_a_different_one(config: TaskConfig) -> None:
     first, second = ProxyTask(config), pickle.loads(pickle.dumps(ProxyTask(config)))
     curves = []
     for task, seed in ((first, 1), (second, 1), (first, 2)):
@@ -77,15 +77,15 @@ def test_the_same_seed_trains_the_same_network_and_another_seed_another(config: 
     assert curves[0] != curves[2]
 
 
-def test_training_finds_the_objects_it_is_shown(config: TaskConfig) -> None:
-    """Some seconds are enough to see that the pieces fit: 12 images are learnt by heart."""
+def test_a_trained_network_finds_the_objects_it_was_trained_on(config: TaskConfig) -> None:
+    """A few seconds suffice to see that the parts fit together: the network memorises 12 images."""
     train = replace(config.train, epochs=80, batch_size=4, flip=False, scale_jitter=(1.0, 1.0))
     task = ProxyTask(replace(config, train=train, data=replace(config.data, held_out_images=28)))
     task.prepare()
     task.data.reward_rows = task.data.train_rows  # evaluated on what it was trained on
     result = task.evaluate(SMALL_GENOTYPE, seed=0)
     assert isinstance(result, Evaluation), result
-    assert result.objective > 0.6  # 0.83 to 0.87 with three seeds; the last digits are the machine's
+    assert result.objective > 0.6  # 0.83 to 0.87 with three seeds; the last digits depend on the machine
 
 
 def test_reward_images_are_never_trained_on_and_val_is_opened_only_on_request(
@@ -120,7 +120,7 @@ def test_kept_weights_give_the_same_figures_on_val_again(config: TaskConfig, tmp
     val = task.val_metrics(tmp_path)
     network, spec = load_detector(tmp_path / "weights.safetensors")
     again = evaluate_weights(network, spec, config.data, config.eval)
-    # AP by terciles is by the sizes of train there, and of val here.
+    # AP by terciles uses the sizes of train there, and of val here.
     assert {name: again[name] for name in COCO_METRICS} == {name: val[name] for name in COCO_METRICS}
 
 
@@ -139,7 +139,7 @@ def test_a_full_disk_costs_the_weights_and_not_the_figures(
 
 
 @pytest.mark.parametrize("architecture", [Baseline(50), MOBILE_49, R23_SP30], ids=["baseline", "mobile", "longer stem"])
-def test_every_kind_of_architecture_goes_through_the_same_task(config: TaskConfig, architecture: Architecture) -> None:
+def test_every_kind_of_architecture_can_be_evaluated(config: TaskConfig, architecture: Architecture) -> None:
     result = ProxyTask(config).evaluate(architecture, seed=0)
     assert isinstance(result, Evaluation), result
     assert result.network_key == network_key(architecture)
@@ -178,7 +178,7 @@ def test_ap_is_measured_after_epochs_when_asked_for(config: TaskConfig) -> None:
     assert ["AP" in entry for entry in result.curve] == [False, True, True]
 
 
-def test_a_loss_that_is_no_number_is_a_divergence(config: TaskConfig) -> None:
+def test_a_loss_that_is_not_finite_is_a_divergence(config: TaskConfig) -> None:
     wild = replace(config.train, learning_rate=1e30, optimizer="sgd", gradient_clip_norm=None, warmup_steps=0)
     result = ProxyTask(replace(config, train=wild)).evaluate(SMALL_GENOTYPE, seed=0)
     assert isinstance(result, Failure)
@@ -205,10 +205,10 @@ def test_a_training_ends_at_the_step_whose_loss_has_diverged(
     assert len(steps) == 6
 
 
-def test_a_large_loss_that_is_one_of_learning_ends_no_training(
+def test_a_large_but_plausible_loss_does_not_end_a_training(
     config: TaskConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worst start: a large batch without a single object, whose loss no count of positives divides."""
+    """The worst start: a large batch without any object, whose loss is not divided by a number of positives."""
 
     def spoiled(*args: Any, **options: Any) -> tuple[torch.Tensor, ...]:
         total, class_part, box_part = detection_loss(*args, **options)
@@ -218,7 +218,7 @@ def test_a_large_loss_that_is_one_of_learning_ends_no_training(
     assert isinstance(ProxyTask(config).evaluate(SMALL_GENOTYPE, seed=0), Evaluation)
 
 
-def test_a_network_that_predicts_no_numbers_is_a_divergence_not_an_ap_of_zero(
+def test_predictions_that_are_not_finite_are_a_divergence_and_not_an_ap_of_zero(
     config: TaskConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def spoil(network: torch.nn.Module, *args: object, **kwargs: object) -> None:
@@ -231,7 +231,7 @@ def test_a_network_that_predicts_no_numbers_is_a_divergence_not_an_ap_of_zero(
     assert result.kind is FailureKind.DIVERGED
 
 
-def test_running_out_of_memory_is_told_from_a_bug(config: TaskConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_is_distinguished_from_a_bug(config: TaskConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     task = ProxyTask(config)
     task.prepare()
 
@@ -260,7 +260,7 @@ def test_running_out_of_memory_is_told_from_a_bug(config: TaskConfig, monkeypatc
         (RuntimeError("shapes do not fit"), FailureKind.BUG),
     ],
 )
-def test_every_kind_of_failure_is_told(error: Exception, kind: FailureKind) -> None:
+def test_every_kind_of_failure_is_recognised(error: Exception, kind: FailureKind) -> None:
     assert failure_kind(error) is kind
 
 
@@ -271,7 +271,9 @@ def test_a_genotype_that_cannot_be_built_fails_as_such(config: TaskConfig) -> No
     assert "mbconv" in result.message
 
 
-def test_the_task_key_is_of_what_gives_numbers_their_meaning(config: TaskConfig, tmp_path: Path) -> None:
+def test_the_task_key_changes_with_everything_that_changes_the_meaning_of_a_figure(
+    config: TaskConfig, tmp_path: Path
+) -> None:
     key = ProxyTask(config).key
     elsewhere = replace(config, data=replace(config.data, cache_folder=str(tmp_path)))
     assert ProxyTask(elsewhere).key == key
@@ -324,10 +326,10 @@ def test_an_unknown_device_is_refused_in_one_sentence() -> None:
 @pytest.mark.parametrize(
     ("present", "chosen", "usable"), [(True, "xpu", "auto, cpu or xpu"), (False, "cpu", "auto or cpu")]
 )
-def test_auto_is_the_accelerator_that_torch_has(
+def test_auto_means_the_accelerator_that_torch_has(
     monkeypatch: pytest.MonkeyPatch, present: bool, chosen: str, usable: str
 ) -> None:
-    """Also where torch was built for one that is not there."""
+    """Also if torch was built for an accelerator that is not present."""
     monkeypatch.setattr("torch.accelerator.is_available", lambda: present)
     monkeypatch.setattr("torch.accelerator.current_accelerator", lambda: torch.device("xpu"))
     assert choose_device() == torch.device(chosen)
@@ -335,7 +337,7 @@ def test_auto_is_the_accelerator_that_torch_has(
         choose_device("mps")
 
 
-def test_an_accelerator_that_counts_no_memory_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_accelerator_that_does_not_measure_memory_causes_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(device: torch.device) -> int:
         raise NotImplementedError
 
@@ -397,7 +399,7 @@ def test_replaced_images_are_other_data(config: TaskConfig, folder: Path, tmp_pa
     image = tmp_path / "data" / "images" / "train_00000.png"
     image.write_bytes(image.read_bytes() + b"\0")
     assert ProxyTask(config).key != before.key
-    assert np.array_equal(ProxyTask(config).data.reward_rows, reward_rows)  # what is held out stays
+    assert np.array_equal(ProxyTask(config).data.reward_rows, reward_rows)  # the held-out images stay the same
 
 
 @pytest.mark.parametrize(
@@ -416,16 +418,16 @@ def test_replaced_images_are_other_data(config: TaskConfig, folder: Path, tmp_pa
         ("data", {"train_images": "x"}, "give all four or none"),
     ],
 )
-def test_values_that_cannot_work_are_refused(config: TaskConfig, part: str, values: dict[str, Any], words: str) -> None:
+def test_impossible_values_are_refused(config: TaskConfig, part: str, values: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         replace(config, **{part: replace(getattr(config, part), **values)})
 
 
 @pytest.mark.parametrize("way", ["cpu", "accelerator"])
-def test_loss_and_gradient_are_those_of_the_straightforward_step(
+def test_loss_and_gradient_equal_those_of_a_straightforward_step(
     config: TaskConfig, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one memory layout: another one moves a gradient by its rounding alone (`benchmarks/step_parity.py`)."""
+    """In one memory layout; another changes a gradient by rounding alone (`benchmarks/step_parity.py`)."""
     monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
     step = importlib.import_module("step_parity").step
     task = ProxyTask(config, device="cpu")
