@@ -46,12 +46,12 @@ from plain_training import PlainTraining  # noqa: E402
 from spinenas.proxy_task.config import EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig  # noqa: E402
 from spinenas.proxy_task.data.annotations import Annotations  # noqa: E402
 from spinenas.proxy_task.data.image_cache import open_cache  # noqa: E402
-from spinenas.proxy_task.data.labelled_images import LabelledImages, labelled  # noqa: E402
+from spinenas.proxy_task.data.labelled_images import LabelledImages, attach_boxes  # noqa: E402
 from spinenas.proxy_task.detector.losses import detection_loss  # noqa: E402
 from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet  # noqa: E402
 from spinenas.proxy_task.evaluation.detect import detect  # noqa: E402
 from spinenas.proxy_task.training import compilation  # noqa: E402
-from spinenas.proxy_task.training.batches import device_batch, draw_batch, on_device  # noqa: E402
+from spinenas.proxy_task.training.batches import device_batch, draw_raw_batch, move_to_device  # noqa: E402
 from spinenas.proxy_task.training.compilation import Mode, compile_seconds, prepare_compilation  # noqa: E402
 from spinenas.proxy_task.training.device import autocast, choose_device, peak_memory_bytes, reset_peak_memory  # noqa: E402
 from spinenas.proxy_task.training.train import make_optimizer, train_detector  # noqa: E402
@@ -182,7 +182,7 @@ class Bench:
             train=replace(config.train, learning_rate=1e-4, warmup_steps=0),
             loss=config.loss,
             decay_depthwise=True,
-            after_epoch=lambda state, figures: True,
+            after_epoch=lambda state, figures: None,
         )
 
     def candidate(self, genotype: Genotype, config: TaskConfig) -> dict[str, Any]:
@@ -254,7 +254,7 @@ class Bench:
 
         for _ in range(6):
             with part("draw and gather (done ahead)"):
-                drawn = draw_batch(self.data, self.rows(1), rng, train, self.device)
+                drawn = draw_raw_batch(self.data, self.rows(1), rng, train, self.device)
             with part("copy, augment, match"):
                 images, classes, box_targets = device_batch(drawn, anchors, train)
             with part("forward"), autocast(self.device, train.dtype):
@@ -353,7 +353,7 @@ def measured(bench: Bench, device_name: str, deadline: float, note: Callable[[st
             figures["random_genotypes"].append(result)
     half = with_time_for(60, "half width", partial(bench.candidate, SPINENET_49, proxy(size, HALF, 128, best)))
     figures["half_width"] = half
-    bench.data = on_device(bench.data, bench.device)
+    bench.data = move_to_device(bench.data, bench.device)
     figures["images_on_device"] = with_time_for(
         20, "images in its memory", partial(bench.candidate, SPINENET_49, proxy(size, PAPER, 64, best))
     )
@@ -426,7 +426,7 @@ def main() -> None:
         annotations = generated(root / "images", size)
         prepare_compilation(root / "compiled")
         # In the machine's memory: COCO's images do not fit an accelerator's.
-        data = labelled(annotations, open_cache(annotations, size.image, root / "cache"))
+        data = attach_boxes(annotations, open_cache(annotations, size.image, root / "cache"))
         bench = Bench(size, device, annotations, data)
         figures = {
             "date": str(datetime.now().date()),

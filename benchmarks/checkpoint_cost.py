@@ -53,7 +53,7 @@ def measured(
     writing, reading = [], []
     for _ in range(repeats):
         started = time.perf_counter()
-        checkpoint.save(path, state_of(1, network, optimizer, is_over=False), checkpoint.Progress(), {})
+        checkpoint.save(path, state_of(1, network, optimizer), checkpoint.Progress(), {})
         written = time.perf_counter()
         assert checkpoint.load(path, {}) is not None
         writing.append(written - started)

@@ -20,7 +20,8 @@ from importlib.metadata import version
 import numpy as np
 
 from spinenas.proxy_task.cost_model import load_model
-from spinenas.proxy_task.task import Probe, ProxyTask
+from spinenas.proxy_task.probe import Probe
+from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.training.device import device_name
 from spinenas.results.record import Fidelity
 from spinenas.search.config.loading import load_config

@@ -32,7 +32,8 @@ from PIL import Image
 
 from spinenas.proxy_task.config import DataConfig
 from spinenas.proxy_task.data.annotation_cache import open_annotations
-from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.image_cache import cache_path, letterbox_geometry, open_cache
 from spinenas.proxy_task.data.layout import find_split
 
@@ -84,7 +85,7 @@ def say():
     sys.stdin.readline()
     print(kilobytes("/proc/self/smaps_rollup", "Private_(?:Clean|Dirty)"), flush=True)
 say()
-task._evaluator("train")
+task.data.evaluator("reward")
 print("has its evaluator", flush=True)
 say()
 sys.stdin.readline()

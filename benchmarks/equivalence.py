@@ -30,6 +30,7 @@ from scipy.stats import kendalltau
 from spinenas.proxy_task.config import TaskConfig
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.training.train import learning_rate_at, steps_per_epoch
+from spinenas.proxy_task.trial import build_detector
 from spinenas.results.record import Failure
 from spinenas.search.config.presets import preset
 from spinenas.space import Genotype, SearchSpace, sample_without_dead_blocks
@@ -65,10 +66,11 @@ def train_plainly(genotype: Genotype, seed: int) -> float:
     """Train and evaluate as the task would, the straightforward way."""
     torch.set_num_threads(1)
     config = _task.config.with_dialect()
-    rows, reward_rows = _task._rows
-    network, _, _ = _task._build(genotype, seed, _task.fidelity, len(rows))
+    data = _task.data
+    rows, reward_rows = data.train_rows, data.reward_rows
+    network, _, _ = build_detector(_task.setting, genotype, seed=seed, fidelity=_task.fidelity)
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    plain = PlainTraining(network, _task._train, config, torch.device("cpu"), seed=seed_for(seed, "plain"))
+    plain = PlainTraining(network, data.train, config, torch.device("cpu"), seed=seed_for(seed, "plain"))
     batch, epochs = config.train.batch_size, config.train.epochs
     num_batches = steps_per_epoch(len(rows), batch)
     rng = generator(seed, "plain", "order")
@@ -76,7 +78,7 @@ def train_plainly(genotype: Genotype, seed: int) -> float:
         steps = range(epoch * num_batches, (epoch + 1) * num_batches)
         rates = [learning_rate_at(step, epochs * num_batches, config.train) for step in steps]
         plain.train(rng.permutation(rows)[: num_batches * batch], rates)
-    return plain.average_precision(reward_rows, as_coco(_task._train.subset(reward_rows)))
+    return plain.average_precision(reward_rows, as_coco(data.train.subset(reward_rows)))
 
 
 def difference(ours: NDArray[np.float64], plain: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from spinenas.proxy_task.config import DataConfig
-from spinenas.proxy_task.data.annotations import read_annotations
+from spinenas.proxy_task.data.annotation_file import read_annotations
 from spinenas.proxy_task.data.image_cache import open_cache
 from spinenas.proxy_task.data.layout import find_split
-from spinenas.proxy_task.training.augment import Window, augmented
+from spinenas.proxy_task.training.augment import Crop, augment_image
 
 SCALES = (1.125, 1.25, 1.5, 2.0)
 
@@ -51,8 +51,8 @@ def main() -> None:
                 height, width = cache.content_sizes_wh[row, ::-1].tolist()
                 crop = (min(height, int(size / scale)), min(width, int(size / scale)))
                 target = (round(crop[0] * scale), round(crop[1] * scale))
-                ours = augmented(torch.from_numpy(cache.images[row].copy()), Window((0, 0), crop, target, False))
-                theirs = augmented(torch.from_numpy(large.images[row].copy()), Window((0, 0), target, target, False))
+                ours = augment_image(torch.from_numpy(cache.images[row].copy()), Crop((0, 0), crop, target, False))
+                theirs = augment_image(torch.from_numpy(large.images[row].copy()), Crop((0, 0), target, target, False))
                 ours, theirs = (image[:, : target[0], : target[1]] for image in (ours, theirs))
                 error = float((ours - theirs).square().mean())
                 span = 1 / 0.226  # of normalised pixels, on the average of the channels

@@ -59,8 +59,8 @@ def main() -> None:
         known = {(training.network_key, training.seed) for training in trainings}
         for record in run.records():
             task_keys.add(record.task_key)
-            is_whole = record.status is Status.COMPLETE and record.fidelity is None
-            if is_whole and (record.network_key, record.seed) not in known:
+            is_intact = record.status is Status.COMPLETE and record.fidelity is None
+            if is_intact and (record.network_key, record.seed) not in known:
                 trainings.append(training_of(record, run.folder.read_curve(record.number), origin))
     if len(task_keys) != 1:
         sys.exit("these runs are of different tasks; a table has one")

@@ -33,6 +33,7 @@ from plain_training import PlainTraining, as_coco
 from step_parity import step
 from torch import nn
 
+import spinenas.proxy_task.trial as trial_module
 from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet
 from spinenas.proxy_task.evaluation import detect
 from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
@@ -47,14 +48,14 @@ from spinenas.space.random_streams import generator
 PARTS: list[tuple[Any, str, str]] = [
     (batches, "cpu_batch", "data"),
     (batches, "device_batch", "data"),
-    (batches, "targets", "targets"),
+    (batches, "anchor_targets", "targets"),
     (train, "detection_loss", "losses"),
     (torch.Tensor, "backward", "backward"),
     (nn.utils, "clip_grad_norm_", "optimiser"),
     (torch.optim.AdamW, "step", "optimiser"),
     (torch.optim.SGD, "step", "optimiser"),
     (torch.optim.Optimizer, "zero_grad", "optimiser"),
-    (detect, "letterboxed", "evaluation: data"),
+    (detect, "eval_batch", "evaluation: data"),
     (detect, "postprocess", "evaluation: NMS"),
     (CocoEvaluator, "evaluate", "evaluation: metrics"),
 ]
@@ -132,13 +133,13 @@ def measured(task: ProxyTask, epochs: int, *, steps: int, blocks: int, evaluatio
     config, device = task.config.with_dialect(), task.torch_device
     stopwatch = Stopwatch(device)
     task.prepare()
-    split = task._split("train", config.image_size_pixels)
-    train_rows, reward_rows = task._rows
+    split = task.data.split("train", config.image_size_pixels, device)
+    train_rows, reward_rows = task.data.train_rows, task.data.reward_rows
     built: list[RetinaNet] = []
-    build = task._build
+    build = trial_module.build_detector
 
-    def remember(*arguments: Any) -> Any:
-        network, spec, cost = build(*arguments)
+    def remember(*arguments: Any, **options: Any) -> Any:
+        network, spec, cost = build(*arguments, **options)
         built.append(network)
         return network, spec, cost
 
@@ -147,9 +148,9 @@ def measured(task: ProxyTask, epochs: int, *, steps: int, blocks: int, evaluatio
         if isinstance(result, Failure):
             raise RuntimeError(result.traceback)
 
-    task._evaluator("train")  # read once for all trials, like the images
+    task.data.evaluator("reward")  # read once for all trials, like the images
     task.probe(SPINENET_49)  # torch loads parts of itself when they are first used, once in a worker's life
-    with patch.object(task, "_build", remember), stopwatch.watching():
+    with patch.object(trial_module, "build_detector", remember), stopwatch.watching():
         trial_seconds = seconds_of(stopwatch, trial)
     shares = {
         name: seconds / trial_seconds for name, seconds in sorted(stopwatch.seconds.items(), key=lambda part: -part[1])
@@ -172,11 +173,15 @@ def measured(task: ProxyTask, epochs: int, *, steps: int, blocks: int, evaluatio
     truth = as_coco(split.annotations.subset(reward_rows))
     refuse_another_loss(task)
 
+    def reward_metrics() -> dict[str, float | None]:
+        found = trial_module.detect_objects(task.setting, network, "reward", task.fidelity)
+        return task.data.evaluator("reward").evaluate(found)
+
     # The evaluations first: they are of the trained weights, which the steps then go on from.
     scores: dict[str, float] = {}
     eval_ours, eval_plain = alternated(
         stopwatch,
-        lambda: scores.update(ours=task._metrics(network, "train", reward_rows, task.fidelity)["AP"] or 0.0),
+        lambda: scores.update(ours=reward_metrics()["AP"] or 0.0),
         lambda: scores.update(plain=plain.average_precision(reward_rows, truth)),
         evaluations,
     )
@@ -189,14 +194,14 @@ def measured(task: ProxyTask, epochs: int, *, steps: int, blocks: int, evaluatio
     def train_ours() -> None:
         train.train_detector(
             network,
-            split.data,
+            split.images,
             rows_of_a_block(),
             seed=0,
             device=device,
             train=replace(config.train, epochs=1),
             loss=config.loss,
             decay_depthwise=DIALECTS[config.dialect].decay_depthwise,
-            after_epoch=lambda state, figures: True,
+            after_epoch=lambda state, figures: None,
         )
 
     train_seconds_ours, train_seconds_plain = alternated(

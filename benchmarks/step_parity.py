@@ -23,7 +23,7 @@ from torch import Tensor
 from spinenas.proxy_task.detector.losses import detection_loss
 from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet
 from spinenas.proxy_task.task import ProxyTask
-from spinenas.proxy_task.training.batches import cpu_batch, device_batch, draw_batch
+from spinenas.proxy_task.training.batches import cpu_batch, device_batch, draw_raw_batch
 from spinenas.proxy_task.training.device import autocast
 from spinenas.search.config.presets import preset
 from spinenas.space import SearchSpace, sample_without_dead_blocks
@@ -52,8 +52,8 @@ class Step:
 def step(task: ProxyTask, architecture: Architecture, way: Way, dtype: str, memory_format: torch.memory_format) -> Step:
     """Return loss and gradient of the first batch of images, as they are, with weights drawn from seed 0."""
     config = task.config.with_dialect()
-    data = task._split("train", config.image_size_pixels).data
-    rows = task._rows[0][: config.train.batch_size]
+    data = task.data.split("train", config.image_size_pixels, CPU).images
+    rows = task.data.train_rows[: config.train.batch_size]
     network = build_retinanet(
         architecture,
         config.scaling,
@@ -65,12 +65,12 @@ def step(task: ProxyTask, architecture: Architecture, way: Way, dtype: str, memo
     network.to(memory_format=memory_format)  # type: ignore[call-overload]
     number_format = torch.float64 if dtype == "float64" else torch.float32
     network.to(number_format)
-    plain = PlainTraining(network, task._train, config, CPU)
+    plain = PlainTraining(network, task.data.train, config, CPU)
     plain.anchors = plain.anchors.to(number_format)
     still = replace(config.train, flip=False, scale_jitter=(1.0, 1.0))
     rng = generator(0, "step_parity")
     if way == "accelerator":  # its code, which a CPU runs here
-        batch = device_batch(draw_batch(data, rows, rng, still, CPU), plain.anchors, still)
+        batch = device_batch(draw_raw_batch(data, rows, rng, still, CPU), plain.anchors, still)
     else:
         batch = cpu_batch(data, rows, rng, plain.anchors, still)
     images, classes, box_targets = batch

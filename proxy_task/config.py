@@ -1,4 +1,4 @@
-"""The proxy task's configuration: what is trained, on what, how; it knows nothing of how trials are run.
+"""Configuration of the proxy task: data, network, training and evaluation.
 
 Defaults are the published values of RetinaNet SpineNet (SPINENET, section 4.1; tensorflow/tpu `retinanet_config.py`);
 presets change what small data and short trainings need changed.
@@ -21,14 +21,14 @@ BUILT_IN = "built-in"
 
 @dataclass(frozen=True, slots=True)
 class DataConfig:
-    """Which images.
+    """The data set.
 
     Attributes:
-        folder: a data set folder in either COCO layout, "built-in" for the generated one, "" for not given.
+        folder: a data set folder in either COCO layout; "built-in" for the generated data set; "" for none.
         train_annotations, train_images, val_annotations, val_images: explicit paths instead; all four or none.
-        held_out_images: reward images taken out of train; None for a fifth (7392 in the paper).
+        held_out_images: number of reward images held out of train; None for a fifth (7392 in the paper).
         built_in_train_images, built_in_val_images: size of the generated data set.
-        cache_folder: where annotations and images are kept as arrays; None for $SPINENAS_CACHE, else ~/.cache/spinenas.
+        cache_folder: folder of parsed annotations and decoded images; None for $SPINENAS_CACHE, else ~/.cache/spinenas.
     """
 
     folder: str = BUILT_IN
@@ -58,9 +58,9 @@ class HeadConfig:
     """RetinaNet's head and anchors (tensorflow/tpu `heads.py`, `anchor.py`).
 
     Attributes:
-        num_convs, channels: 3x3 convolutions in each tower, and their width.
+        num_convs, channels: number of 3x3 convolutions in each tower, and their width.
         anchor_scale: side of the smallest anchor in strides (3 in the paper for SpineNet-96 and smaller).
-        num_scales: anchors sizes per octave.
+        num_scales: anchor sizes per octave.
         aspect_ratios: width / height, in the order of the predictor's channels.
         separable: depthwise and 1x1 convolutions instead of 3x3 ones, as in the mobile models.
     """
@@ -74,11 +74,11 @@ class HeadConfig:
 
     @property
     def num_anchors(self) -> int:
-        """Anchors at each location."""
+        """Number of anchors at each location."""
         return self.num_scales * len(self.aspect_ratios)
 
     def as_cost_arguments(self) -> dict[str, Any]:
-        """What `spinenas.space.cost` wants to know of a head."""
+        """Return the head as keyword arguments for `spinenas.space.cost`."""
         return {
             "head_convs": self.num_convs,
             "head_channels": self.channels,
@@ -100,9 +100,9 @@ class LossConfig:
     """Losses (SPINENET section 4.1; tensorflow/tpu `losses.py`).
 
     Attributes:
-        focal_alpha, focal_gamma: of the class loss.
-        huber_delta, box_weight: of the box loss, and its factor in the sum.
-        mask_zero_targets: a box coordinate whose target is exactly 0 is not learned; None for what the dialect does.
+        focal_alpha, focal_gamma: parameters of the class loss.
+        huber_delta, box_weight: parameter of the box loss, and its weight in the sum.
+        mask_zero_targets: exclude box coordinates whose target is exactly 0 from the loss; None for the dialect's rule.
     """
 
     focal_alpha: float = 0.25
@@ -122,25 +122,26 @@ class TrainConfig:
     """How a trial trains.
 
     Attributes:
-        epochs: passes over the training images; the length is never in seconds.
-        image_fraction: share of the training images that trials train on; which ones, `coco.training_subset` says.
+        epochs: passes over the training images; the length of a training is never given in seconds.
+        image_fraction: share of the training images that trials train on, selected by `subsets.training_subset`.
         batch_size: images per step.
         optimizer: "sgd" (momentum 0.9) or "adamw".
-        learning_rate: at the end of the warm-up.
-        weight_decay: on convolution kernels only.
-        warmup_steps: linear, from a tenth of the learning rate; a fraction below 1 is a share of all steps.
+        learning_rate: rate at the end of the warm-up.
+        weight_decay: for convolution kernels only.
+        warmup_steps: linear warm-up from a tenth of the learning rate; a value below 1 is a share of all steps.
         schedule: "cosine" to zero, or "step" by 0.1 at each of step_at.
         step_at: shares of all steps.
-        gradient_clip_norm: global norm; None for none.
-        flip: horizontal flips, half of the time.
-        scale_jitter: range of the random scale; the image is cropped or padded to size.
-        bn_momentum: share of a batch in the running statistics (PyTorch's sense); None ties it to the number of steps.
-        bn_eps: added to the variance; None for the dialect's.
-        dtype: of convolutions; batch norm, losses and boxes are always float32.
-        activation: of backbone and head.
-        stochastic_depth: rate at which the last block's residual branch is dropped; earlier blocks' are smaller.
-        compile: "blocks" trains with compiled programs that candidates share, "whole" with one for each candidate; what
-            pays depends on the device. Changes results in the last bits.
+        gradient_clip_norm: largest global norm of the gradient; None for no clipping.
+        flip: flip half of the images horizontally.
+        scale_jitter: range of the random scale; the image is then cropped or padded to size.
+        bn_momentum: weight of a batch in the running statistics (as in PyTorch); None to derive it from the number of
+            steps.
+        bn_eps: added to the variance; None for the dialect's value.
+        dtype: number format of convolutions; batch norm, losses and boxes are always float32.
+        activation: activation of backbone and head.
+        stochastic_depth: drop rate of the last block's residual branch; earlier blocks have smaller rates.
+        compile: "blocks" compiles programs that candidates share, "whole" one program per candidate. Which is faster
+            depends on the device. Changes results in the last bits.
     """
 
     epochs: int = 5
@@ -184,16 +185,16 @@ class EvalConfig:
     """Detection after training (tensorflow/tpu `postprocess.py`).
 
     Attributes:
-        score_threshold: detections below it are dropped.
-        nms_iou: boxes of one class that overlap a better one by more are dropped.
-        pre_nms_top: candidates of an image, over all classes, that go into NMS.
-        max_detections: kept per image.
-        batch_size: images at once; changes no result but the last bit.
-        every_epochs: AP is also measured after every so many epochs; 0 for only after the last.
-        plus_one_decoding: boxes are decoded in the "+1 pixel" convention of tensorflow/tpu, which encodes without it;
-            else what is decoded is what was encoded; None for what the dialect does.
-        bn_images: before AP is measured, statistics of batch norms are estimated anew from so many training images; 0
-            for the running averages of training. See `batch_norm.py`.
+        score_threshold: lowest score of a detection.
+        nms_iou: IoU above which NMS drops the lower-scoring of two boxes of a class.
+        pre_nms_top: candidates for NMS per image, over all classes.
+        max_detections: detections kept per image.
+        batch_size: images per batch of the evaluation; changes results in the last bit at most.
+        every_epochs: interval in epochs at which AP is measured during training; 0 for only after the last epoch.
+        plus_one_decoding: decode boxes in the "+1 pixel" convention of tensorflow/tpu, which encodes without it;
+            otherwise decoding is the inverse of encoding. None for the dialect's rule.
+        bn_images: number of training images from which batch-norm statistics are estimated before AP is measured; 0
+            for the running averages of training. See `training/batch_norm.py`.
     """
 
     score_threshold: float = 0.05
@@ -217,7 +218,7 @@ class TaskConfig:
     Attributes:
         image_size_pixels: side of the square input; a multiple of 32, at least 96.
         scaling: width, alpha and repeats of the backbone.
-        dialect: whose network is built, and what else the two code bases do differently; see `spinenas.space.dialect`.
+        dialect: code base to follow where the two published ones differ; see `spinenas.space.dialect`.
     """
 
     image_size_pixels: int = 512
@@ -242,7 +243,7 @@ class TaskConfig:
             )
 
     def with_dialect(self) -> TaskConfig:
-        """The same task, with what the configuration leaves to the dialect in its place."""
+        """Return the same task with the dialect's rules filled in where the configuration leaves them open."""
         rules = DIALECTS[self.dialect]
         loss, detection = self.loss, self.eval
         if loss.mask_zero_targets is None:
@@ -253,13 +254,13 @@ class TaskConfig:
 
 
 def is_image_size(pixels: int) -> bool:
-    """Whether levels 3 to 7 of an image of this side are of different sizes, and level 5 is of whole cells."""
+    """Whether levels 3 to 7 of an image of this side have different sizes, and level 5 has whole cells."""
     return pixels >= MIN_IMAGE_SIZE and pixels % 32 == 0
 
 
 def _at_least(part: str, config: object, **least: float) -> None:
     for name, bound in least.items():
-        if not getattr(config, name) >= bound:  # said this way round, so that NaN is refused
+        if not getattr(config, name) >= bound:  # not `< bound`, which is False for NaN
             raise UserError(f"task.{part}.{name} is {getattr(config, name)}; it is at least {bound}")
 
 

@@ -1,8 +1,8 @@
-"""What a trial takes, predicted from genotype and fidelity: sums of what `space.cost` counts, fitted to a few probes.
+"""Predicts time and memory of a trial from architecture and fidelity: linear in the counts of `space.cost`.
 
-A model belongs to a device and a setting (`setting_of`): number format, threads, head, optimiser and so on. It holds
-for any architecture, image size, width, batch, number of images and epochs, which are arithmetic. What it says decides
-nothing in a search.
+A model is fitted to a few probes. It belongs to a device and a setting (`setting_of`): number format, threads, head,
+optimiser and so on. It holds for any architecture, image size, width, batch size, number of images and epochs.
+Predictions never influence a search.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from spinenas.proxy_task.data.cache_folder import cache_root
-from spinenas.proxy_task.task import Probe, ProxyTask, failure_kind
+from spinenas.proxy_task.probe import Probe
+from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.training.device import device_name
+from spinenas.proxy_task.trial import failure_kind
 from spinenas.results.record import FailureKind, Fidelity
 from spinenas.results.storage.atomic_write import write_text_atomically
 from spinenas.space.baseline import Architecture
@@ -37,18 +39,18 @@ from spinenas.space.search_space import SearchSpace
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
-"""Part of every setting: raised when a feature changes, so that old coefficients are not found."""
+"""Part of every setting; raise it when a feature changes, so that old coefficients are ignored."""
 
 NUM_CANDIDATES = 200
-"""Random genotypes of which the extremes are probed."""
+"""Number of random genotypes from which the extremes are probed."""
 
 ROUNDS = 2
-"""Times that every probe is made; the fastest counts, as what else runs on a machine only slows it."""
+"""Repetitions of every probe. The fastest counts, because other processes can only slow a probe down."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A probe: what was trained, what it costs by arithmetic, and what it took."""
+    """A probe: the genotype, its computed cost, the fidelity, and the measurements."""
 
     genotype: str
     cost: Cost
@@ -58,11 +60,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """One predicted figure.
+    """Linear model of one predicted figure.
 
     Attributes:
-        coefficients: of its features, none below 0.
-        median_error, largest_error: of each probe by a fit to the others, as a share of what was measured.
+        coefficients: one for each feature, none below 0.
+        median_error, largest_error: leave-one-out errors of the probes, as a share of the measured value.
     """
 
     coefficients: tuple[float, ...]
@@ -76,8 +78,8 @@ class CostModel:
 
     Attributes:
         step_seconds, detect_seconds: see `Probe`.
-        peak_memory_bytes: None where nothing counts it.
-        samples: what it was fitted to.
+        peak_memory_bytes: None if the device does not measure it.
+        samples: the probes it was fitted to.
     """
 
     step_seconds: Fit
@@ -85,10 +87,10 @@ class CostModel:
     peak_memory_bytes: Fit | None
     samples: tuple[Sample, ...]
 
-    def predict(self, task: ProxyTask, genotype: Architecture, fidelity: Fidelity | None = None) -> Probe:
-        """Return what a trial takes; of a fidelity other than the task's, if one is given."""
+    def predict(self, task: ProxyTask, architecture: Architecture, fidelity: Fidelity | None = None) -> Probe:
+        """Return the predicted time and memory of a trial; fidelity None means the task's own."""
         fidelity = fidelity or task.fidelity
-        cost = task.cost(genotype, fidelity.scaling, fidelity.image_size_pixels)
+        cost = task.cost(architecture, fidelity.scaling, fidelity.image_size_pixels)
         step_seconds = _value(self.step_seconds, step_features(cost, fidelity))
         detect_seconds = _value(self.detect_seconds, detect_features(cost, fidelity))
         peak = self.peak_memory_bytes
@@ -104,17 +106,17 @@ Features = Callable[[Cost, Fidelity], list[float]]
 
 
 def step_features(cost: Cost, fidelity: Fidelity) -> list[float]:
-    """A step has a time of its own, one for each convolution started, parameter updated, and what the batch is."""
+    """Return a constant, the convolutions started, the parameters updated, and the work that grows with the batch."""
     return [1.0, cost.convs, cost.params, *_batch_features(cost, fidelity)]
 
 
 def detect_features(cost: Cost, fidelity: Fidelity) -> list[float]:
-    """For one image; the number of images at once is part of the setting."""
+    """Return the features of detection in one image; the evaluation batch size is part of the setting."""
     return [1.0, cost.convs, *_batch_features(cost, replace(fidelity, batch_size=1))]
 
 
 def memory_features(cost: Cost, fidelity: Fidelity) -> list[float]:
-    """What is there anyway, parameters with gradients and optimiser, and what is kept for the backward pass."""
+    """Return fixed overhead, parameters (with gradients and optimiser state), and saved activations."""
     return [1.0, cost.params, fidelity.batch_size * cost.activations, _pixels(fidelity)]
 
 
@@ -123,7 +125,7 @@ def _batch_features(cost: Cost, fidelity: Fidelity) -> list[float]:
 
 
 def _pixels(fidelity: Fidelity) -> float:
-    """Of a batch: images, anchors, predictions and losses grow with them."""
+    """Return the pixels of a batch, with which images, anchors, predictions and losses grow."""
     return fidelity.batch_size * fidelity.image_size_pixels**2
 
 
@@ -143,7 +145,7 @@ def fit_model(samples: Sequence[Sample]) -> CostModel:
 
 
 def _fit(samples: Sequence[Sample], features: Features, measured: Sequence[float]) -> Fit:
-    """Fit one figure to the probes, and each of them by the others."""
+    """Fit one figure to the probes, and measure its leave-one-out errors."""
     rows = np.array([features(sample.cost, sample.fidelity) for sample in samples])
     values = np.array(measured)
     errors = []
@@ -155,7 +157,7 @@ def _fit(samples: Sequence[Sample], features: Features, measured: Sequence[float
 
 
 def _coefficients(rows: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Non-negative least squares of the relative errors.
+    """Return the non-negative least-squares solution for relative errors.
 
     Args:
         rows: (N, F) features.
@@ -168,14 +170,14 @@ def _coefficients(rows: NDArray[np.float64], values: NDArray[np.float64]) -> NDA
 
 
 def calibrate(task: ProxyTask, space: SearchSpace, note: Callable[[str], None]) -> CostModel:
-    """Probe a few genotypes at a few fidelities, a minute or so on a CPU for `quickstart`, and fit a model.
+    """Probe a few genotypes at a few fidelities, and fit a model; about a minute on a CPU for `quickstart`.
 
-    On a CPU with one thread processor time is measured, which what else runs on the machine disturbs less.
+    With one thread on a CPU, it measures processor time, which other processes disturb less.
 
     Args:
         task: prepared.
-        space: whose genotypes are probed.
-        note: told how far it is.
+        space: source of the genotypes.
+        note: called with progress messages.
 
     Raises UserError when memory runs out.
     """
@@ -185,7 +187,7 @@ def calibrate(task: ProxyTask, space: SearchSpace, note: Callable[[str], None]) 
     jobs = [(genotype, fidelity) for fidelity in probed_fidelities(task.fidelity) for genotype in genotypes]
     fastest: list[Probe | None] = [None] * len(jobs)
     try:
-        task.probe(*jobs[0])  # torch loads parts of itself when they are first used
+        task.probe(*jobs[0])  # torch loads some of its parts at first use
         for turn in range(ROUNDS):
             note(f"calibrating, round {turn + 1} of {ROUNDS}: {len(jobs)} probes")
             for index, (genotype, fidelity) in enumerate(jobs):
@@ -206,7 +208,7 @@ def calibrate(task: ProxyTask, space: SearchSpace, note: Callable[[str], None]) 
 
 
 def _faster(one: Probe | None, other: Probe) -> Probe:
-    """The smaller of each figure."""
+    """Return the smaller value of each figure."""
     if one is None:
         return other
     peaks = [peak for peak in (one.peak_memory_bytes, other.peak_memory_bytes) if peak is not None]
@@ -219,12 +221,12 @@ def _faster(one: Probe | None, other: Probe) -> Probe:
 
 
 def random_genotypes(space: SearchSpace, count: int) -> list[Genotype]:
-    """The first so many of a stream of their own, which no controller draws from."""
+    """Return genotypes from a random stream that no controller uses."""
     return [space.sample(generator(0, "cost-model", number)) for number in range(count)]
 
 
 def probed_genotypes(task: ProxyTask, space: SearchSpace) -> list[Genotype]:
-    """The extremes by multiply-adds and by activations of many random ones, and SpineNet-49 if it is in the space."""
+    """Return the extremes of many random genotypes by madds and by activations, and SpineNet-49 if the space has it."""
     candidates = random_genotypes(space, NUM_CANDIDATES)
     costs = [task.cost(genotype) for genotype in candidates]
     chosen = []
@@ -239,7 +241,10 @@ def probed_genotypes(task: ProxyTask, space: SearchSpace) -> list[Genotype]:
 
 
 def probed_fidelities(fidelity: Fidelity) -> list[Fidelity]:
-    """The task's, and that with half the batch, half the width, or smaller images: what is larger may not fit."""
+    """Return the task's fidelity, and it with half the batch, half the width, or smaller images.
+
+    None is larger than the task's, because that might not fit into memory.
+    """
     scaling = fidelity.scaling
     smaller = max(MIN_IMAGE_SIZE, fidelity.image_size_pixels * 3 // 4 // 32 * 32)
     changed = [
@@ -251,7 +256,7 @@ def probed_fidelities(fidelity: Fidelity) -> list[Fidelity]:
 
 
 def setting_of(task: ProxyTask) -> dict[str, Any]:
-    """All that a model depends on beside architecture and fidelity."""
+    """Return all that a model depends on besides architecture and fidelity."""
     config = task.config.with_dialect()
     train, detection = config.train, config.eval
     return {
@@ -275,13 +280,13 @@ def setting_of(task: ProxyTask) -> dict[str, Any]:
 
 
 def model_path(task: ProxyTask) -> Path:
-    """The file of the model for this device and setting, in the cache folder."""
+    """Return the file of the model for this device and setting, in the cache folder."""
     name = hashlib.sha256(canonical_json(setting_of(task)).encode()).hexdigest()[:16]
     return cache_root(task.config.data.cache_folder) / "cost_models" / f"{name}.json"
 
 
 def save_model(model: CostModel, task: ProxyTask) -> Path:
-    """Keep a model for this device and setting, and return its file. Raises UserError."""
+    """Store a model for this device and setting, and return its file. Raises UserError."""
     path = model_path(task)
     document = {"setting": setting_of(task), **asdict(model)}
     try:
@@ -295,15 +300,15 @@ def save_model(model: CostModel, task: ProxyTask) -> Path:
 
 
 def load_model(task: ProxyTask) -> CostModel | None:
-    """Return the stored model for this device and setting, None if there is none that can be read."""
+    """Return the stored model for this device and setting; None if there is none, or it cannot be read."""
     path = model_path(task)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         peak = document["peak_memory_bytes"]
         return CostModel(
-            _fit_from(document["step_seconds"]),
-            _fit_from(document["detect_seconds"]),
-            None if peak is None else _fit_from(peak),
+            _fit_from_json(document["step_seconds"]),
+            _fit_from_json(document["detect_seconds"]),
+            None if peak is None else _fit_from_json(peak),
             tuple(
                 Sample(
                     sample["genotype"],
@@ -321,5 +326,5 @@ def load_model(task: ProxyTask) -> CostModel | None:
         return None
 
 
-def _fit_from(data: dict[str, Any]) -> Fit:
+def _fit_from_json(data: dict[str, Any]) -> Fit:
     return Fit(tuple(map(float, data["coefficients"])), float(data["median_error"]), float(data["largest_error"]))

@@ -1,7 +1,7 @@
-"""Annotation files parsed and checked once per machine, and then mapped into memory by all processes of it.
+"""Cache of parsed annotation files: each is parsed once per machine, and all processes map it into memory.
 
-An entry is a folder: an .npy file for each array, `about.json` for the rest, and `sha256` over all of them. It is
-named after the content of the annotation file, so that neither its path nor the folder of its images counts.
+An entry is a folder with an .npy file for each array, `about.json` for the rest, and `sha256` of them all. Its name is
+the hash of the annotation file's content, so that neither the path of the file nor the images folder matters.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from spinenas.proxy_task.data.annotations import Annotations, parse_annotations, tell_changes
+from spinenas.proxy_task.data.annotation_file import log_changes, parse_annotations
+from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import build_once
 from spinenas.space.errors import UserError
 
 FORMAT_VERSION = 1
-"""Part of every entry's name; raise it when the same file would give other arrays."""
+"""Part of every entry's name; raise it when parsing the same file would give other arrays."""
 
 ARRAYS = (
     "image_ids",
@@ -35,14 +36,14 @@ ARRAYS = (
     "annotation_ids",
 )
 NAMES = ("file_names", "groups")
-"""What has a string for each image."""
+"""Attributes with a string for each image."""
 
 
-class Names(Sequence[str]):
-    """Strings as one array of their bytes, which costs a process nothing; its items are made when they are asked for.
+class StringArray(Sequence[str]):
+    """Strings stored as one array of bytes, which processes can share. A string is decoded when it is accessed.
 
     Attributes:
-        utf8: all of them, one after the other.
+        utf8: bytes of all strings, one after the other.
         offsets: (N + 1,); string i is utf8[offsets[i]:offsets[i + 1]].
     """
 
@@ -50,8 +51,8 @@ class Names(Sequence[str]):
         self.utf8, self.offsets = utf8, offsets
 
     @classmethod
-    def of(cls, names: Sequence[str]) -> Names:
-        encoded = [name.encode("utf-8", "surrogatepass") for name in names]  # JSON can hold half of a pair
+    def of(cls, names: Sequence[str]) -> StringArray:
+        encoded = [name.encode("utf-8", "surrogatepass") for name in names]  # JSON may contain half of a surrogate pair
         offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
         return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
 
@@ -71,10 +72,7 @@ class Names(Sequence[str]):
 
 
 def open_annotations(path: Path, images_folder: Path, root: Path) -> Annotations:
-    """Return what `read_annotations` does and say what it says, from the cache in `root`.
-
-    An entry that is damaged is made anew. Raises UserError.
-    """
+    """Do what `read_annotations` does, using the cache in `root`. A damaged entry is rebuilt. Raises UserError."""
     try:
         with open(path, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -89,9 +87,9 @@ def open_annotations(path: Path, images_folder: Path, root: Path) -> Annotations
         except OSError as error:
             raise UserError(f"cannot write the annotations into the cache {root}: {error.strerror}") from error
 
-    build_once(folder, build, is_whole=_is_whole)
+    build_once(folder, build, is_intact=_is_intact)
     annotations = _read(folder, images_folder)
-    tell_changes(annotations, path)
+    log_changes(annotations, path)
     return annotations
 
 
@@ -111,7 +109,7 @@ def _read(folder: Path, images_folder: Path) -> Annotations:
 
     about = json.loads((folder / "about.json").read_text(encoding="ascii"))
     arrays: dict[str, Any] = {name: array(name) for name in ARRAYS}
-    names: dict[str, Any] = {name: Names(array(f"{name}_utf8"), array(f"{name}_offsets")) for name in NAMES}
+    names: dict[str, Any] = {name: StringArray(array(f"{name}_utf8"), array(f"{name}_offsets")) for name in NAMES}
     return Annotations(
         images_folder=images_folder,
         **arrays,
@@ -124,16 +122,16 @@ def _read(folder: Path, images_folder: Path) -> Annotations:
 
 
 def _arrays(annotations: Annotations) -> dict[str, NDArray[Any]]:
-    """Return all that is kept as arrays, by file name."""
+    """Return the arrays of an entry by file name."""
     arrays = {name: getattr(annotations, name) for name in ARRAYS}
     for name in NAMES:
-        names = Names.of(getattr(annotations, name))
+        names = StringArray.of(getattr(annotations, name))
         arrays |= {f"{name}_utf8": names.utf8, f"{name}_offsets": names.offsets}
     return arrays
 
 
-def _is_whole(folder: Path) -> bool:
-    """Say whether an entry is there and has not a bit that was not written."""
+def _is_intact(folder: Path) -> bool:
+    """Whether an entry exists and its checksum is right."""
     try:
         return (folder / "sha256").read_bytes() == _digest(folder).encode()
     except OSError:
@@ -141,7 +139,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _digest(folder: Path) -> str:
-    """Return the SHA-256 over the names and contents of an entry's files."""
+    """Return the SHA-256 of the names and contents of an entry's files."""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.name != "sha256":

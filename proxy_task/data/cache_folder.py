@@ -1,7 +1,7 @@
-"""Where derived data is kept, and how it is made once per machine; it knows nothing of what is made.
+"""The cache folder, and building files in it once per machine.
 
-A target exists only when it is complete: it is built under another name and renamed. The kernel frees the
-lock of a killed builder; the `.partial` it leaves is gone on from by the next one where that can be done, else removed.
+A target is built under another name and then renamed, so that it exists only when complete. The kernel frees the lock
+of a builder that was killed. The next builder resumes from the `.partial` it left if that is possible, else removes it.
 """
 
 from __future__ import annotations
@@ -14,34 +14,37 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from spinenas.space.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 
 def cache_root(folder: str | None) -> Path:
-    """Return the configured cache folder, else $SPINENAS_CACHE, else ~/.cache/spinenas."""
-    return Path(folder or os.environ.get("SPINENAS_CACHE") or "~/.cache/spinenas").expanduser().absolute()
+    """Return the configured cache folder, else $SPINENAS_CACHE, else the user's (on Linux ~/.cache/spinenas)."""
+    configured = folder or os.environ.get("SPINENAS_CACHE")
+    return Path(configured).expanduser().absolute() if configured else user_cache_path("spinenas")
 
 
 def build_once(
     target: Path,
     build: Callable[[Path], None],
     *,
-    goes_on: bool = False,
-    is_whole: Callable[[Path], bool] = Path.exists,
+    resumable: bool = False,
+    is_intact: Callable[[Path], bool] = Path.exists,
 ) -> None:
-    """Make `target` (a file or a folder) unless it exists; of several processes one builds, the others wait.
+    """Build `target` (a file or a folder) unless it exists. Of several processes one builds, and the others wait.
 
-    Whatever `build` raises is passed on, and nothing of its work stays.
+    Exceptions of `build` are passed on, and its work is removed.
 
     Args:
-        target: what is made.
-        build: is given the path to write to.
-        goes_on: `build` can go on from what an interrupted one has written there, which then stays.
-        is_whole: says whether the target is there and sound; one that is not is made anew.
+        target: path of the result.
+        build: gets the path to write to.
+        resumable: whether `build` can resume from what an interrupted build has written, which is then kept.
+        is_intact: whether the target exists and is undamaged; otherwise it is built again.
     """
-    if is_whole(target):
+    if is_intact(target):
         return
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -57,25 +60,25 @@ def build_once(
         except BlockingIOError:
             logger.info("waiting for another process that builds %s", target)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if is_whole(target):
+        if is_intact(target):
             return
         partial = target.with_name(target.name + ".partial")
-        if not goes_on:
+        if not resumable:
             _remove(partial)
         try:
             build(partial)
             _replace(partial, target)
         except BaseException as error:
-            # An exception that is no Exception is an interruption, from the keyboard or by SIGTERM.
-            if not goes_on or isinstance(error, Exception):
+            # A BaseException that is not an Exception is an interruption: from the keyboard, or by SIGTERM.
+            if not resumable or isinstance(error, Exception):
                 _remove(partial)
             raise
 
 
 def _replace(partial: Path, target: Path) -> None:
-    """Rename; a damaged target goes first, which processes that have it open do not notice."""
+    """Rename, and first remove a damaged target. Processes that have it open are not affected."""
     if target.exists():
-        logger.warning("%s is damaged and was made anew", target)
+        logger.warning("%s is damaged and was built again", target)
         _remove(target)
     os.replace(partial, target)
 

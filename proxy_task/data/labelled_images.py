@@ -1,4 +1,4 @@
-"""Cached images with their boxes in pixels of the cache: what trainings and detection take rows of."""
+"""Cached images with the boxes of their annotations."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from spinenas.proxy_task.detector.boxes import yxyx_from_xywh
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledImages:
-    """All images of a cache with their boxes, as flat arrays; trainings and evaluations take rows of it.
+    """All images of a cache with their boxes, as flat arrays. Training and evaluation select rows.
 
-    The arrays of boxes are the annotations' own, which all processes of a machine share; `objects` brings those of an
-    image to pixels of the cache.
+    The arrays of boxes are those of the annotations, shared by all processes of a machine. `objects` converts the boxes
+    of one image to pixels of the cache.
 
     Attributes:
         images: (N, S, S, 3) uint8, content in the top-left corner; may be a memory map, or a tensor on an accelerator.
@@ -28,7 +28,7 @@ class LabelledImages:
         boxes_xywh: (M, 4) float64, in pixels of the original image.
         labels: (M,) 1 to K.
         iscrowd: (M,) bool.
-        most_boxes: the number of objects of the image that has most of them, at least 1.
+        max_boxes: largest number of objects in an image, at least 1.
     """
 
     images: NDArray[np.uint8] | torch.Tensor
@@ -38,23 +38,23 @@ class LabelledImages:
     boxes_xywh: NDArray[np.float64]
     labels: NDArray[np.int64]
     iscrowd: NDArray[np.bool_]
-    most_boxes: int
+    max_boxes: int
 
     def content(self, row: int) -> tuple[int, int]:
-        """Height and width of an image's content."""
+        """Return height and width of an image's content."""
         height, width = self.contents[row].tolist()
         return height, width
 
     def objects(self, row: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Boxes yxyx (n, 4) in pixels of the canvas and labels (n,) of an image, without crowds."""
+        """Return boxes yxyx (n, 4) in pixels of the canvas, and labels (n,), of an image; crowds are left out."""
         span = slice(self.box_offsets[row], self.box_offsets[row + 1])
         is_object = ~self.iscrowd[span]
         boxes_xywh = self.boxes_xywh[span][is_object] * self.scales[row]
         return yxyx_from_xywh(torch.from_numpy(boxes_xywh)).numpy(), self.labels[span][is_object]
 
 
-def labelled(annotations: Annotations, cache: ImageCache) -> LabelledImages:
-    """Put the images of a cache and the boxes of their annotations together."""
+def attach_boxes(annotations: Annotations, cache: ImageCache) -> LabelledImages:
+    """Return the images of a cache with the boxes of their annotations."""
     crowds = np.flatnonzero(annotations.iscrowd)
     image_of_crowd = np.searchsorted(annotations.box_offsets, crowds, side="right") - 1
     num_crowds = np.bincount(image_of_crowd, minlength=len(annotations.image_ids))
@@ -66,5 +66,5 @@ def labelled(annotations: Annotations, cache: ImageCache) -> LabelledImages:
         boxes_xywh=annotations.boxes_xywh,
         labels=annotations.labels,
         iscrowd=annotations.iscrowd,
-        most_boxes=max(1, int((np.diff(annotations.box_offsets) - num_crowds).max())),
+        max_boxes=max(1, int((np.diff(annotations.box_offsets) - num_crowds).max())),
     )

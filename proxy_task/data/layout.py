@@ -13,7 +13,7 @@ LAYOUTS = {
     "annotations/instances_{split}.json": ("images/{split}", "images"),
     "annotations/instances_{split}2017.json": ("{split}2017", "images/{split}2017"),
 }
-"""Annotation file of a split, and the folders its images may be in, first choice first."""
+"""Annotation file of a split, and possible folders of its images in order of preference."""
 
 
 Split = Literal["train", "val"]
@@ -28,9 +28,9 @@ class SplitPaths:
 
 
 def find_split(config: DataConfig, split: Split) -> SplitPaths:
-    """Find a split of a data set by its folder, in either usual layout, or by the explicit paths.
+    """Return the paths of a split: the explicit ones, or those of a data folder in either layout. Raises UserError.
 
-    The generated set is an ordinary folder: the caller puts it in the place of "built-in" first.
+    For the generated data set, the caller first replaces "built-in" by its folder (`synthetic.resolve_built_in`).
     """
     if config.train_annotations is not None:
         return SplitPaths(

@@ -1,7 +1,7 @@
-"""How far long work on data is, on stderr: a bar on a terminal, a line now and then elsewhere.
+"""Progress of long work on data, on stderr: a bar on a terminal, otherwise a line every half minute.
 
-It knows nothing of the work. It is not the display of a search, as data is also read where none is: on the other
-machines of a cluster, and from Python.
+It is independent of a search's display, because data is also prepared without one: on the other machines of a cluster,
+and from Python.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 LINE_SECONDS = 30.0
-"""Between two lines; work that is done sooner says nothing."""
+"""Seconds between two lines; shorter work prints nothing."""
 
 REFRESHES_PER_SECOND = 4
 
 
 @contextmanager
 def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Yield a function that is to be told how many are done.
+    """Yield a function to call with the number of finished items.
 
     Args:
-        what: is done.
-        total: how many there are.
-        done: how many were done before, from which no pace follows.
+        what: name of the work.
+        total: number of items.
+        done: number of items finished earlier, which the estimate of the time left ignores.
     """
     console = Console(stderr=True)
     if not console.is_terminal:

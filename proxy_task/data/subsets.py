@@ -1,4 +1,4 @@
-"""Chooses images of an annotation file: those held out for the reward, and those trained on."""
+"""Selects images of an annotation file: those held out as reward images, and those to train on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spinenas.space.errors import UserError
 
 
 def check_same_categories(train: Annotations, val: Annotations) -> None:
-    """Refuse two files that do not list the same categories under the same ids."""
+    """Raise UserError unless both files list the same categories under the same ids."""
     train_names = dict(zip(train.category_ids.tolist(), train.category_names, strict=True))
     val_names = dict(zip(val.category_ids.tolist(), val.category_names, strict=True))
     for category_id in sorted(train_names.keys() | val_names.keys()):
@@ -25,15 +25,15 @@ def check_same_categories(train: Annotations, val: Annotations) -> None:
 
 
 def hold_out(annotations: Annotations, count: int, fingerprint: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Part the images into (train, reward) indices, both ascending.
+    """Split the images into (train, reward) indices, both ascending.
 
-    The choice depends on the fingerprint and the count alone. Groups are taken whole: one that no longer fits
-    is passed over, so that up to `count` images are held out, exactly `count` where every image stands alone.
+    The selection depends on the fingerprint and the count alone. Groups stay together: a group that no longer fits
+    is skipped. At most `count` images are held out, and exactly `count` if every image is a group of its own.
     """
-    # Sorted by hash, not shuffled by numpy, whose streams may change between versions.
+    # Sorted by hash, because numpy's random streams may change between versions.
     hashes = (hashlib.sha256(f"{fingerprint}/{group}".encode()).digest() for group in annotations.groups)
     words = np.fromiter(hashes, dtype="V32", count=len(annotations.groups)).view(">u8").reshape(-1, 4)
-    ranked = np.lexsort(words.T[::-1])  # images of a group stand together
+    ranked = np.lexsort(words.T[::-1])  # images of a group are adjacent
     is_first = np.append(True, (words[ranked[1:]] != words[ranked[:-1]]).any(axis=1))
     starts = np.flatnonzero(is_first)
     sizes = np.diff(starts, append=len(ranked))
@@ -55,9 +55,9 @@ def hold_out(annotations: Annotations, count: int, fingerprint: str) -> tuple[ND
 
 
 def training_subset(annotations: Annotations, rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return `count` of these rows, ascending; all of them if there are no more.
+    """Return `count` of these rows, ascending, or all of them if there are fewer.
 
-    The choice depends on the fingerprint and the count alone, and a larger one contains the smaller ones.
+    The selection depends on the fingerprint and the count alone. A larger one contains the smaller ones.
     """
     if count >= len(rows):
         return rows

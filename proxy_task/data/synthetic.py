@@ -1,9 +1,9 @@
-"""The built-in data set: shapes on textured backgrounds, as an ordinary COCO folder; nothing trains here.
+"""Generates the built-in data set: shapes on textured backgrounds, as an ordinary COCO folder.
 
-A class is a shape in a family of colours, turned, stretched and shaded; sizes are log-uniform over a factor of
-ten, so that every level of a detector has work. Every image has a random stream of its own: a larger set begins
-with the images of a smaller one. Objects are bright on dim ground and coloured by class, so that a training of half
-a minute on a CPU finds them at all. Arithmetic is kept to what IEEE 754 rounds alike everywhere.
+A class is a shape in a family of colours, rotated, stretched and shaded. Sizes are log-uniform over a factor of ten, so
+that every level of a detector has objects. Each image has its own random stream: a larger set starts with the images of
+a smaller one. Objects are bright, coloured by class, on a dark background, so that half a minute of training on a CPU
+can detect them. Only operations that IEEE 754 rounds identically everywhere are used.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ SHAPES: dict[str, Callable[[Coordinates, Coordinates], NDArray[np.bool_]]] = {
     "square": lambda u, v: np.maximum(abs(u), abs(v)) <= 1,
     "triangle": lambda u, v: (v <= 1) & (2 * abs(u) - v <= 1),
 }
-"""Inside or not, in coordinates of -1..1 over the shape's own width and height; category ids are 1, 2, ..."""
+"""Whether a point is inside, in coordinates of -1..1 over the shape's width and height; category ids are 1, 2, ..."""
 
 COLOURS = {"cross": (230, 90, 90), "disc": (110, 220, 90), "square": (100, 130, 240), "triangle": (225, 200, 80)}
-"""RGB at the middle of each class's family of colours."""
+"""RGB at the centre of each class's family of colours."""
 
 COLOUR_SPREAD = 40
-"""How far from it each of red, green and blue may be."""
+"""Largest deviation of red, green and blue from the centre."""
 
 SMALLEST, LARGEST = 0.075, 0.75
-"""Side of an object before it is turned and stretched, in sides of the image: 10 to 96 px at 128 px."""
+"""Side of an object before rotation and stretching, as a share of the image side: 10 to 96 px at 128 px."""
 
 MIN_OBJECTS, MAX_OBJECTS = 3, 8
 MAX_OVERLAP = 0.1
-"""Intersection of two boxes over the smaller one."""
+"""Largest intersection of two boxes, as a share of the smaller one."""
 
 SUPERSAMPLING = 4
 BUILT_IN_SEED = 0
 BUILT_IN_VERSION = 2
-"""Part of the built-in set's folder name; raise it when other images would be drawn."""
+"""Part of the folder name of the built-in set; raise it when the images change."""
 
 
-def with_built_in(data: DataConfig, image_size_pixels: int) -> DataConfig:
-    """Return a configuration whose folder exists: the built-in set is written first where it is meant."""
+def resolve_built_in(data: DataConfig, image_size_pixels: int) -> DataConfig:
+    """Return a configuration that names a folder: the built-in set, if it is configured, is generated first."""
     if data.folder != BUILT_IN or data.train_annotations is not None:
         return data
     folder = ensure_built_in(
@@ -62,7 +62,7 @@ def with_built_in(data: DataConfig, image_size_pixels: int) -> DataConfig:
 
 
 def ensure_built_in(root: Path, num_train: int, num_val: int, image_size_pixels: int) -> Path:
-    """Return the folder of the built-in data set below `root`, written first if it is not there."""
+    """Return the folder of the built-in data set below `root`; generate the set if it is not there."""
     name = f"built-in-{BUILT_IN_VERSION}-{num_train}-{num_val}-{image_size_pixels}px"
     build_once(
         root / name,
@@ -115,7 +115,7 @@ def draw_image(rng: np.random.Generator, side: int) -> tuple[NDArray[np.uint8], 
     """Return an image, (side, side, 3), and its objects as (category id, tight box in pixels)."""
     canvas = _background(rng, side)
     count = int(rng.integers(MIN_OBJECTS, MAX_OBJECTS + 1))
-    # Large ones first: where little room is left the small ones still fit.
+    # Large ones first: small ones still fit when little space is left.
     sizes = sorted((SMALLEST * (LARGEST / SMALLEST) ** rng.random(count) * side).tolist(), reverse=True)
     objects: list[tuple[int, Box]] = []
     for size in sizes:
@@ -146,7 +146,7 @@ def _background(rng: np.random.Generator, side: int) -> NDArray[np.float64]:
     image = Image.fromarray(np.clip(rng.integers(24, 112, size=3) + noise, 0, 255).astype(np.uint8))
     strokes = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(0, 4))):
-        # From edge to edge, so that none can be taken for a bar.
+        # From edge to edge, so that a stroke does not look like an object.
         ends = [(0, int(rng.integers(side))), (side, int(rng.integers(side)))]
         if rng.random() < 0.5:
             ends = [(y, x) for x, y in ends]
@@ -157,7 +157,7 @@ def _background(rng: np.random.Generator, side: int) -> NDArray[np.float64]:
 def _shape_coverage(
     rng: np.random.Generator, inside: Callable[[Coordinates, Coordinates], NDArray[np.bool_]], size: float
 ) -> NDArray[np.float64]:
-    """Return how much of each pixel a randomly turned and stretched shape covers, cut to its tight box."""
+    """Return the share of each pixel that a randomly rotated and stretched shape covers, cropped to its tight box."""
     half_width = size / 2 * (0.75 + 0.25 * rng.random())
     half_height = size / 2 * (0.75 + 0.25 * rng.random())
     tangent = 0.4 * (rng.random() - 0.5)  # of half the angle: up to 23 degrees either way, without libm
@@ -169,14 +169,14 @@ def _shape_coverage(
     filled = inside((cosine * x + sine * y) / half_width, (cosine * y - sine * x) / half_height)
     blocks = filled.reshape(num_pixels, SUPERSAMPLING, num_pixels, SUPERSAMPLING)
     coverage = np.rot90(blocks.mean(axis=(1, 3)), k=int(rng.integers(4)))
-    # Pixels covered by less than half are neither drawn nor in the box, so that the box is exact.
+    # Pixels covered by less than half are not drawn and not in the box, so that the box is exact.
     coverage = np.where(coverage >= 0.5, coverage, 0.0)
     rows, columns = np.flatnonzero(coverage.any(axis=1)), np.flatnonzero(coverage.any(axis=0))
     return coverage[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def _free_place(rng: np.random.Generator, size: tuple[int, int], side: int, taken: list[Box]) -> Box | None:
-    """Return a random box of this size that overlaps the others little; None if none was found."""
+    """Return a random box of this size with little overlap with the others; None if none is found."""
     width, height = size
     for _ in range(20):
         x, y = int(rng.integers(side - width + 1)), int(rng.integers(side - height + 1))
@@ -186,7 +186,7 @@ def _free_place(rng: np.random.Generator, size: tuple[int, int], side: int, take
 
 
 def _overlap(a: Box, b: Box) -> float:
-    """Return the intersection over the smaller box."""
+    """Return the intersection as a share of the smaller box."""
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     return max(width, 0) * max(height, 0) / min(a[2] * a[3], b[2] * b[3])

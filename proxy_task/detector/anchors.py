@@ -18,11 +18,11 @@ def anchor_boxes(
 ) -> Tensor:
     """Return all anchors as (A, 4) float32 boxes yxyx in pixels.
 
-    Order: levels as given, then rows, columns, scales, aspect ratios; the head's predictions have the same.
+    The order is that of the head's predictions: levels as given, then rows, columns, scales, aspect ratios.
 
     Args:
         image_size: (height, width).
-        levels: the level L has a map of ceil(size / 2**L) and stride size / ceil(size / 2**L).
+        levels: level L has a map of ceil(size / 2**L) cells, and the stride size / ceil(size / 2**L).
         anchor_scale: side of the smallest anchor in units of 2**L; scale k multiplies it by 2**(k / num_scales).
         aspect_ratios: width / height.
     """

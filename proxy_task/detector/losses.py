@@ -1,4 +1,4 @@
-"""RetinaNet's losses, never below float32 (SpineNet, section 4.1; tensorflow/tpu `losses.py`)."""
+"""RetinaNet's losses, computed in float32 or wider (SpineNet, section 4.1; tensorflow/tpu `losses.py`)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch.nn import functional
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """The same numbers, float32 where they were narrower."""
+    """Return the same numbers, converted to float32 if their format is narrower."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def focal_loss(logits: Tensor, classes: Tensor, *, alpha: float, gamma: float) -> Tensor:
-    """Sum of the sigmoid focal loss over anchors and class channels.
+    """Return the sum of the sigmoid focal loss over anchors and class channels.
 
     Args:
         logits: (..., C); channel 0 is never positive.
@@ -22,7 +22,7 @@ def focal_loss(logits: Tensor, classes: Tensor, *, alpha: float, gamma: float) -
     positive = functional.one_hot(classes, logits.shape[-1]).to(logits.dtype)
     positive[..., 0] = 0
     cross_entropy = functional.binary_cross_entropy_with_logits(logits, positive, reduction="none")
-    # 1 - p of the right answer is sigmoid(-z) for positives and sigmoid(z) for negatives.
+    # One minus the probability of the right answer: sigmoid(-z) for positives, sigmoid(z) for negatives.
     wrong = torch.sigmoid(logits * (1 - 2 * positive))
     weight = alpha * positive + (1 - alpha) * (1 - positive)
     return (weight * wrong**gamma * cross_entropy).sum()
@@ -31,17 +31,17 @@ def focal_loss(logits: Tensor, classes: Tensor, *, alpha: float, gamma: float) -
 def box_loss(
     deltas: Tensor, box_targets: Tensor, positive: Tensor, *, delta: float, mask_zero_targets: bool = False
 ) -> Tensor:
-    """Huber loss of positive anchors, averaged over the four coordinates and summed over anchors.
+    """Return the Huber loss of positive anchors, averaged over the four coordinates and summed over anchors.
 
     Args:
         deltas, box_targets: (..., 4).
         positive: (...) bool.
-        mask_zero_targets: leave out coordinates whose target is exactly 0.
+        mask_zero_targets: ignore coordinates whose target is exactly 0.
     """
     learned = positive[..., None]
     if mask_zero_targets:
         learned = learned & (box_targets != 0)
-    # Masked, not picked out: how many are positive changes no shape.
+    # Masked rather than selected, so that shapes do not depend on the number of positives.
     predicted, wanted = (torch.where(learned, x, 0) for x in (deltas, box_targets))
     return functional.huber_loss(predicted, wanted, reduction="sum", delta=delta) / 4
 
@@ -58,7 +58,7 @@ def detection_loss(
     box_weight: float,
     mask_zero_targets: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (total, class loss, box loss) of a batch; both parts are divided by the positives plus one."""
+    """Return (total, class loss, box loss) of a batch; both parts are divided by the number of positives plus one."""
     positive = classes > 0
     normalizer = positive.sum() + 1
     class_part = focal_loss(at_least_float32(logits), classes, alpha=alpha, gamma=gamma) / normalizer

@@ -18,7 +18,7 @@ from spinenas.space.scaling import Scaling
 
 
 class SeparableConv(nn.Module):
-    """A depthwise 3x3 convolution and a 1x1 with bias: the convolution of the mobile heads."""
+    """Depthwise 3x3 convolution and a 1x1 convolution with bias, as in the mobile heads."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -31,7 +31,7 @@ class SeparableConv(nn.Module):
 
 
 class Tower(nn.Module):
-    """3x3 convolutions with bias shared by the levels, a batch norm per level, and a predictor."""
+    """3x3 convolutions with bias and a predictor, shared by all levels, with batch norms of each level's own."""
 
     def __init__(self, levels: Sequence[int], *, in_channels: int, head: HeadConfig, out_channels: int, layers: Layers):
         super().__init__()
@@ -53,7 +53,7 @@ class Tower(nn.Module):
         self.predict = convolution(width, out_channels)
 
     def forward(self, x: Tensor, level: int) -> Tensor:
-        """Map one level's features (N, C, h, w) to predictions (N, out_channels, h, w)."""
+        """Map the features of one level (N, C, h, w) to predictions (N, out_channels, h, w)."""
         for layer, norms in zip(self.convs, self.bns, strict=True):
             x = self.activation(norms[f"L{level}"](layer(x)))
         y: Tensor = self.predict(x)
@@ -61,7 +61,7 @@ class Tower(nn.Module):
 
 
 class RetinaNet(nn.Module):
-    """Backbone and head; predictions come in the order of `anchors`."""
+    """Backbone and head; predictions are in the order of `anchors`."""
 
     def __init__(self, backbone: Backbone, cls: Tower, box: Tower, *, head: HeadConfig, class_channels: int):
         super().__init__()
@@ -71,7 +71,7 @@ class RetinaNet(nn.Module):
         self.class_channels = class_channels
 
     def anchors(self, image_size: tuple[int, int]) -> Tensor:
-        """Anchor boxes yxyx (A, 4) for images of (height, width), in the order of the predictions."""
+        """Return the anchors yxyx (A, 4) of images of (height, width), in the order of the predictions."""
         head = self._head_config
         return anchor_boxes(
             image_size,
@@ -106,7 +106,7 @@ def build_retinanet(
     stochastic_depth: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> RetinaNet:
-    """Build the detector of a genotype or a baseline; the arguments not named here are those of `build_backbone`.
+    """Build the detector of a genotype or a baseline. Arguments not described here are those of `build_backbone`.
 
     Args:
         class_channels: classes plus the unused channel 0 (91 for published weights).
@@ -140,9 +140,10 @@ def build_retinanet(
 
 
 def _initialize_head(network: RetinaNet, generator: torch.Generator) -> None:
-    """Towers N(0, 0.01), predictors N(0, 1e-5), class bias at a prior of 0.01 (tensorflow/tpu `heads.py`).
+    """Draw the initial weights of the head (tensorflow/tpu `heads.py`).
 
-    Separable convolutions start Glorot-uniform: both code bases leave them to TensorFlow's default.
+    Towers are N(0, 0.01), predictors N(0, 1e-5), and the class bias corresponds to a prior of 0.01. Separable
+    convolutions are Glorot-uniform, TensorFlow's default, which both code bases use.
     """
 
     def draw(layer: nn.Conv2d | SeparableConv, std: float, bias: float) -> None:

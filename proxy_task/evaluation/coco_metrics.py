@@ -1,7 +1,7 @@
-"""Detections against annotations: pycocotools' box metrics, computed by hotcoco; it knows nothing of networks.
+"""COCO's box metrics of detections, computed by hotcoco; docs/decisions/0007 says why not by pycocotools.
 
-Beside the twelve figures there is AP by terciles of the data set's own object sizes: COCO's small, medium and
-large are pixels of 640 px photographs and mean little elsewhere. Why hotcoco: docs/decisions/0007.
+Besides COCO's twelve figures there is AP by terciles of the data set's own object sizes. COCO's small, medium and
+large are pixel areas in 640 px photographs, and mean little elsewhere.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ MAX_DETECTIONS = 100
 
 
 class CocoEvaluator:
-    """Evaluates any number of times against the same annotations.
+    """Evaluates any number of detections against the same annotations.
 
-    Their index is built for each time and dropped: it takes hundredths of a second, and every worker would hold it.
+    hotcoco's index is built for each evaluation and dropped afterwards. Building takes hundredths of a second, while
+    keeping it would cost memory in every worker.
 
-    To hotcoco an image is its rank among the ids and a category its class channel: those are small whatever the ids
-    are, and have their order, in which equal scores of different images are ranked.
+    hotcoco gets the rank of an image id as the image, and the class channel as the category. These numbers are small
+    for any ids, and keep their order, by which equal scores of different images are ranked.
     """
 
     def __init__(self, annotations: Annotations, *, sizes_of: Annotations | None = None) -> None:
-        """Evaluate against these annotations; the terciles of object sizes are those of `sizes_of`, if given."""
+        """Evaluate against these annotations, with the terciles of object sizes of `sizes_of`, if given."""
         self._annotations = annotations
         self._image_ids = np.sort(annotations.image_ids)
         self._category_ids = annotations.category_ids
         box_areas = _box_areas(annotations)
         is_object = ~annotations.iscrowd
         edges = _tercile_edges(sizes_of or annotations)
-        # A range includes both its ends: starting just above the last one, an object counts once.
+        # A range includes both ends. Each starts just above the one before, so that an object counts once.
         starts = [0.0, *np.nextafter(edges, np.inf).tolist()]
         self._tercile_areas = [list(area) for area in zip(starts, [*edges.tolist(), 1e10], strict=True)]
         self._tercile_counts = [
@@ -50,8 +51,8 @@ class CocoEvaluator:
     def evaluate(self, detections: Detections) -> dict[str, float | None]:
         """Return COCO_METRICS, "AP_size1" to "AP_size3" (small to large) and "num_size1" to "num_size3".
 
-        The terciles are of sqrt(width x height), the counts are objects. A figure is None where no object is
-        there to be found; without detections the others are 0.
+        Terciles are by box area, and num_size1 to 3 count objects. A figure is None if there is no object to
+        detect. Without detections, all other figures are 0.
         """
         truth = _truth(self._annotations, self._annotations.areas)
         found = self._found(truth, detections)
@@ -67,17 +68,8 @@ class CocoEvaluator:
             metrics[f"num_size{index + 1}"] = count
         return metrics
 
-    def ap_per_category(self, detections: Detections) -> dict[int, float | None]:
-        """Return AP by category id; None for a category without an object."""
-        truth = _truth(self._annotations, self._annotations.areas)
-        precision = _precision(_run(truth, self._found(truth, detections)))
-        return {
-            category_id: _mean(precision[:, :, index, 0, -1])
-            for index, category_id in enumerate(self._category_ids.tolist())
-        }
-
     def matches(self, detections: Detections) -> Matches:
-        """Return what each detection was matched with, from which AP follows for any choice of the images."""
+        """Return the matches of all detections, from which AP can be computed for any selection of images."""
         truth = _truth(self._annotations, self._annotations.areas)
         coco_eval = _run(truth, self._found(truth, detections), area_ranges=[[0.0, 1e10]])
         num_thresholds = len(coco_eval.params.iou_thrs)
@@ -114,13 +106,13 @@ class CocoEvaluator:
                 np.searchsorted(self._category_ids, detections.category_ids) + 1,
             ]
         )
-        # As pycocotools has it, a category without a place in the annotations is not evaluated.
+        # Like pycocotools, ignore categories that are not in the annotations.
         is_known = np.isin(detections.category_ids, self._category_ids)
         return truth.load_res(rows[is_known])
 
 
 def _tercile_edges(annotations: Annotations) -> NDArray[np.float64]:
-    """Return the two box areas that part the objects into thirds."""
+    """Return the two box areas that divide the objects into thirds."""
     objects = _box_areas(annotations)[~annotations.iscrowd]
     return np.quantile(objects, [1 / 3, 2 / 3]) if len(objects) else np.zeros(2)
 
@@ -161,7 +153,7 @@ def _precision(coco_eval: COCOeval) -> NDArray[np.float64]:
 
 
 def _mean(precision: NDArray[np.float64]) -> float | None:
-    """Average what is defined; the rest is marked by -1."""
+    """Return the mean of the defined values; -1 marks the undefined ones."""
     defined = precision[precision > -1]
     return float(defined.mean()) if defined.size else None
 

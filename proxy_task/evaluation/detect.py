@@ -1,7 +1,7 @@
-"""Detections of a trained network on cached images: decode, exact greedy NMS.
+"""Detection with a trained network on cached images: decoding and exact greedy NMS.
 
-As tensorflow/tpu `postprocess_ops.py`, but for one thing: the candidates that go into NMS are the best over all
-classes together, not the best of each class. The detections are the same as long as NMS leaves max_detections of them.
+It follows tensorflow/tpu `postprocess_ops.py` with one difference: the candidates for NMS are the best of all classes
+together, not the best of each class. Detections are the same as long as NMS keeps max_detections of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from spinenas.proxy_task.detector.boxes import decode, xywh_from_yxyx
 from spinenas.proxy_task.detector.nms import greedy_nms
 from spinenas.proxy_task.detector.retinanet import RetinaNet
 from spinenas.proxy_task.evaluation.detections import CanvasDetections
-from spinenas.proxy_task.training.batches import shown_plainly
+from spinenas.proxy_task.training.batches import eval_batch
 from spinenas.proxy_task.training.device import autocast
 from spinenas.proxy_task.training.train import Diverged
 
@@ -28,11 +28,11 @@ def postprocess(
     """Turn predictions into detections, with fixed shapes.
 
     Args:
-        logits: (B, A, C) class logits; channel 0 is never a detection.
+        logits: (B, A, C) class logits; channel 0 is ignored.
         deltas: (B, A, 4).
         anchors_yxyx: (A, 4).
-        limits: (B, 2) height and width that boxes are clipped to.
-        config: thresholds, and how boxes are decoded (None counts as exactly).
+        limits: (B, 2) height and width to which boxes are clipped.
+        config: thresholds and decoding; plus_one_decoding of None counts as False.
 
     Returns:
         Boxes yxyx (B, M, 4), scores (B, M), class channels (B, M), and valid (B, M); M = max_detections.
@@ -44,7 +44,7 @@ def postprocess(
     anchor, classes = top // (channels - 1), top % (channels - 1) + 1
     deltas = deltas.gather(1, anchor[..., None].expand(-1, -1, 4))
     boxes = decode(deltas, anchors_yxyx[anchor], plus_one=bool(config.plus_one_decoding))
-    # Counting pixels, the last one of a row of n is n - 1.
+    # In the "+1 pixel" convention, the last pixel of a row of n is n - 1.
     limits = limits - 1 if config.plus_one_decoding else limits
     boxes = torch.minimum(boxes.clamp(min=0), limits.repeat(1, 2)[:, None])
     kept = greedy_nms(boxes, top_scores, classes, iou_threshold=config.nms_iou, max_detections=config.max_detections)
@@ -68,10 +68,10 @@ def detect(
     config: EvalConfig,
     dtype: str,
 ) -> CanvasDetections:
-    """Run the network in evaluation mode over these rows; its mode is as before afterwards.
+    """Run the network in evaluation mode on these rows, and restore its mode afterwards.
 
     Raises:
-        Diverged: when a prediction is not a finite number.
+        Diverged: if a prediction is not a finite number.
     """
     size = data.images.shape[1]
     anchors = network.anchors((size, size)).to(device)
@@ -80,8 +80,8 @@ def detect(
     found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]] = []
     for start in range(0, len(rows), config.batch_size):
         chosen = rows[start : start + config.batch_size]
-        images, contents = shown_plainly(data, chosen, device)
-        # Programs of the training are for it alone.
+        images, contents = eval_batch(data, chosen, device)
+        # Compiled programs are for training alone.
         with autocast(device, dtype), torch.compiler.set_stance("force_eager"):
             logits, deltas = network(images)
         if not (torch.isfinite(logits).all() and torch.isfinite(deltas).all()):

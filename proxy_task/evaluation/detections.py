@@ -1,4 +1,4 @@
-"""Found boxes as arrays: on the square canvas that the network sees, and in the original images."""
+"""Detections as arrays: on the square canvas that the network sees, and in the original images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spinenas.space.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class CanvasDetections:
-    """Detections in pixels of the square canvas, by falling score within an image.
+    """Detections in pixels of the square canvas, in descending order of score within an image.
 
     Attributes:
         rows: (D,) rows of the images.
@@ -36,13 +36,13 @@ class CanvasDetections:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """Found boxes, D of them, in any order; ties in score go to the first.
+    """D detections in the original images, in any order; of equal scores, the first counts as higher.
 
     Attributes:
         image_ids: (D,) as in the annotation file.
         category_ids: (D,) ids of the annotation file, not class channels.
         boxes_xywh: (D, 4) pixels of the original image.
-        scores: (D,) higher is surer.
+        scores: (D,) higher is more certain.
     """
 
     image_ids: NDArray[np.int64]
@@ -54,15 +54,15 @@ class Detections:
         num_detections = len(self.scores)
         assert self.image_ids.shape == self.category_ids.shape == self.scores.shape == (num_detections,)
         assert self.boxes_xywh.shape == (num_detections, 4)
-        # To pycocotools a box of NaN is a perfect match.
+        # pycocotools takes a box of NaN for a perfect match.
         if not (np.isfinite(self.boxes_xywh).all() and np.isfinite(self.scores).all()):
             raise ValueError("a detection has a box or score that is not finite; the network has diverged")
 
 
-def on_originals(
+def rescale_to_originals(
     found: CanvasDetections, annotations: Annotations, cache: ImageCache, category_ids: NDArray[np.int64]
 ) -> Detections:
-    """Bring detections to pixels of the original images; class channel i + 1 stands for category_ids[i]."""
+    """Convert detections to pixels of the original images; class channel i + 1 means category_ids[i]."""
     return Detections(
         image_ids=annotations.image_ids[found.rows],
         category_ids=category_ids[found.labels - 1],
@@ -92,4 +92,4 @@ def load_detections(path: Path) -> Detections:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; restore it from a copy of the run") from error
     except (ValueError, KeyError, EOFError, AssertionError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is damaged, it holds no detections; restore it from a copy of the run") from error
+        raise UserError(f"{path} is damaged and holds no detections; restore it from a copy of the run") from error

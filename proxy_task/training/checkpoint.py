@@ -1,9 +1,9 @@
-"""A trial after one of its epochs, as one file from which its next attempt goes on; nothing of how trials are run.
+"""Checkpoints: the state of a training after an epoch, as one file from which a later attempt resumes.
 
-A safetensors file: "network/..." and "optimizer/..." hold the tensors of a `TrainState`, the metadata a JSON text with
-the schema, the identity of the trial and what it has to show so far, and a checksum of that text and all tensors.
-Nothing in such a file is executed. A checkpoint is a help, not a need: one that cannot be used is ignored with a
-warning, and the training starts from the beginning.
+A checkpoint is a safetensors file. "network/..." and "optimizer/..." hold the tensors of a `TrainState`. The metadata
+hold a JSON text with the schema, the identity of the training and its progress, and a checksum of that text and all
+tensors. Nothing in such a file is executed. A checkpoint that cannot be used is ignored with a warning, and the
+training starts from the beginning.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ from spinenas.results.storage.atomic_write import write_bytes_atomically
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = "spinenas-checkpoint/1"
+SCHEMA = "spinenas-checkpoint/2"
+READABLE_SCHEMAS = (SCHEMA, "spinenas-checkpoint/1")  # schema 1 has one more field, "is_over"
 _KEY, _CHECKSUM_KEY = "spinenas", "crc32"
 
 Identity = Mapping[str, Any]
-"""All that the figures of a trial depend on, as JSON; a checkpoint of another identity is of another trial."""
+"""All that the figures of a training depend on, as JSON. A checkpoint with another identity is never used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a trial has to show so far, all its attempts together.
+    """Figures of a training so far, over all its attempts.
 
     Attributes:
         curve: one entry per epoch, as in `Evaluation`.
-        train_seconds, eval_seconds: time in the epochs of the curve.
+        train_seconds, eval_seconds: time spent on the epochs of the curve.
     """
 
     curve: tuple[dict[str, float], ...] = ()
@@ -48,19 +49,19 @@ class Progress:
 
 
 def save(path: Path, state: TrainState, progress: Progress, identity: Identity) -> None:
-    """Write a checkpoint in place of an older one, whole or not at all. Raises OSError."""
+    """Replace the checkpoint atomically. Raises OSError."""
     named = {f"network/{name}": tensor for name, tensor in state.network.items()}
     named |= {f"optimizer/{name}": tensor for name, tensor in state.optimizer.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}
-    document = {"schema": SCHEMA, "identity": identity, "epoch": state.epoch, "is_over": state.is_over}
+    document = {"schema": SCHEMA, "identity": identity, "epoch": state.epoch}
     text = json.dumps(document | asdict(progress))
     metadata = {_KEY: text, _CHECKSUM_KEY: _checksum(text, tensors)}
-    # Not by save_file, which makes a temporary file of its own, whose name we could not find after a kill.
+    # save_file would leave a temporary file of unknown name behind if the process were killed.
     write_bytes_atomically(path, safetensors_bytes(tensors, metadata))
 
 
 def load(path: Path, identity: Identity) -> tuple[TrainState, Progress] | None:
-    """Read what `save` wrote for the same identity; None, with a warning, where the file there is anything else."""
+    """Read a checkpoint of the same identity. Returns None without a file, and with a warning if it cannot be used."""
     try:
         return _read(path, json.loads(json.dumps(identity)))
     except FileNotFoundError:
@@ -71,7 +72,7 @@ def load(path: Path, identity: Identity) -> tuple[TrainState, Progress] | None:
 
 
 class _Unusable(Exception):
-    """What is wrong with a checkpoint, in words."""
+    """Says in its message why a checkpoint cannot be used."""
 
 
 def _read(path: Path, identity: Identity) -> tuple[TrainState, Progress]:
@@ -82,34 +83,34 @@ def _read(path: Path, identity: Identity) -> tuple[TrainState, Progress]:
         theirs = document["identity"]
         if theirs != identity:
             differing = sorted(name for name in {*theirs, *identity} if theirs.get(name) != identity.get(name))
-            raise _Unusable(f"it is of a trial with another {', '.join(differing)}")
+            raise _Unusable(f"it belongs to a trial with another {', '.join(differing)}")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if metadata.get(_CHECKSUM_KEY) != _checksum(text, tensors):
-        raise _Unusable("it is damaged, its checksum is another")
+        raise _Unusable("it is damaged, its checksum is wrong")
     network, optimizer = (
         {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         for prefix in ("network/", "optimizer/")
     )
-    state = TrainState(document["epoch"], network, optimizer, document["is_over"])
+    state = TrainState(document["epoch"], network, optimizer)
     return state, Progress(tuple(document["curve"]), document["train_seconds"], document["eval_seconds"])
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """Read the text of a checkpoint's metadata, as far as that of another schema can be told from ours."""
+    """Return the JSON document of a checkpoint, after checking its schema and that it has an identity."""
     try:
         document: Any = json.loads(text)
     except (ValueError, RecursionError):
         document = None
     schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != SCHEMA:
-        raise _Unusable(f"its schema is {schema!r}, and {SCHEMA!r} is wanted")
+    if schema not in READABLE_SCHEMAS:
+        raise _Unusable(f"its schema is {schema!r}, not {SCHEMA!r}")
     if not isinstance(document.get("identity"), dict):
-        raise _Unusable("it does not say what trial it is of")
+        raise _Unusable("it does not name its trial")
     return dict(document)
 
 
 def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
-    """CRC-32 over the text and every tensor with its name: against damage, which safetensors does not notice."""
+    """Return the CRC-32 of the text and of every tensor with its name. Safetensors itself does not detect damage."""
     crc = zlib.crc32(text.encode())
     for name in sorted(tensors):
         tensor = tensors[name]

@@ -1,8 +1,8 @@
-"""Compiled programs for the parts of a training step, shared by all candidates that a process trains.
+"""Compiles the parts of a training step, so that all candidates of a process share the programs.
 
-Blocks of the same kind and shape recur in almost every genotype: torch keeps a program for each shape that a block's
-code was called with, and the weights are arguments of it. So the first candidates compile most of what the later ones
-need. Programs are also kept on disk, in the cache folder, for other workers; torch names them by device and versions.
+Blocks of the same kind and shape recur in almost every genotype. Torch keeps one program for each shape that a block's
+code was called with, and weights are arguments of the program. The first candidates therefore compile most of what
+later ones need. The cache folder stores programs for other workers; torch names them by device and versions.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ Mode = Literal["off", "blocks", "whole"]
 Function = TypeVar("Function", bound=Callable[..., object])
 
 REGIONS = (*BLOCKS.values(), Resample, MobileResample, Tower)
-"""Modules that are compiled by themselves; stem and endpoints, which are not in one of them, are too."""
+"""Classes of modules that "blocks" compiles, besides the convolutions of stem and endpoints."""
 
 BACKEND: str | Callable[..., Any] = "inductor"
-"""What torch.compile compiles with; tests count with another."""
+"""Backend of torch.compile; tests replace it by one that counts."""
 
-MANY_PROGRAMS = 4096
-"""Torch gives up on code that it has compiled for more shapes than this; a space has some hundreds."""
+MAX_RECOMPILES = 4096
+"""Most shapes that torch compiles one piece of code for; a search space has some hundreds."""
 
 
 def maybe_compiled(function: Function, mode: Mode) -> Function:
-    """Return the function, compiled for each shape it is called with unless the mode is "off"."""
+    """Return the function; unless the mode is "off", compiled for each shape that it is called with."""
     return function if mode == "off" else _compiled(function, BACKEND)
 
 
@@ -47,12 +47,12 @@ def _compiled(function: Function, backend: str | Callable[..., Any]) -> Function
 
 
 def compile_network(network: RetinaNet, mode: Mode) -> None:
-    """Have the parts of a network, or all of it as one, compiled when they are first called.
+    """Mark the parts of a network, or the network as a whole, to be compiled at their first call.
 
     Args:
         network: changed in place.
-        mode: "off" for no compilation; "blocks" for programs that candidates share; "whole" for one of its own, which
-            takes longer to compile and leaves more to be joined.
+        mode: "off" for no compilation; "blocks" for programs that candidates share; "whole" for one program per
+            candidate, which takes longer to compile and can be optimised further.
     """
     modules: dict[Mode, list[nn.Module]] = {"off": [], "blocks": regions(network), "whole": [network]}
     for module in modules[mode]:
@@ -60,27 +60,28 @@ def compile_network(network: RetinaNet, mode: Mode) -> None:
 
 
 def regions(network: RetinaNet) -> list[nn.Module]:
-    """The modules that "blocks" compiles: none is part of another one."""
+    """Return the modules that "blocks" compiles; none is part of another."""
     loose = [module for module in network.backbone.children() if isinstance(module, ConvNorm)]
     return loose + [module for module in network.modules() if isinstance(module, REGIONS)]
 
 
 def prepare_compilation(folder: Path) -> None:
-    """Keep programs in a folder, which may be shared, unless the environment names another; and any number of them.
+    """Store programs in a folder, unless the environment names another, and allow any number of them.
 
-    Torch unpickles what it finds there: who can write to the folder can run code, as with an environment's packages.
+    The folder may be shared. Torch unpickles its files: anyone who can write to the folder can run code here, as with
+    the packages of an environment.
     """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
     from torch._dynamo import config
 
-    config.recompile_limit = max(config.recompile_limit, MANY_PROGRAMS)
-    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, MANY_PROGRAMS)
+    config.recompile_limit = max(config.recompile_limit, MAX_RECOMPILES)
+    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, MAX_RECOMPILES)
 
 
 def compile_seconds() -> float:
     """Seconds that this process has spent compiling so far."""
     from torch._dynamo.utils import compilation_time_metrics
 
-    # With what dynamo traces goes its forward program; a backward one is compiled when it is first needed.
+    # Tracing includes compiling the forward program; a backward program is compiled when it is first needed.
     names = ("_compile.compile_inner", "backward._backward_impl")
     return sum(sum(compilation_time_metrics.get(name, ())) for name in names)

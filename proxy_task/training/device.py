@@ -1,4 +1,4 @@
-"""Where a trial runs: choosing the device, its number format, its threads, and how much memory it took."""
+"""The device of a trial: choice, number format, threads, and peak memory."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from spinenas.space.errors import UserError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the accelerator if there is one, else the CPU; or the device named. Raises UserError.
+    """Return the named device; for "auto" the accelerator if there is one, else the CPU. Raises UserError.
 
-    The accelerator is torch's. A backend in a package of its own, as torch-tpu for TPUs, registers itself where the
+    Torch finds the accelerator. A backend with its own package, such as torch-tpu for TPUs, registers itself when the
     package is installed.
     """
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -36,7 +36,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What the device is, such as "NVIDIA H100 80GB HBM3" or the processor's model."""
+    """Return the name of a device, such as "NVIDIA H100 80GB HBM3" or the processor's model."""
     if device.type != "cpu":
         with contextlib.suppress(AttributeError, RuntimeError):  # not every backend has names
             return str(torch.get_device_module(device).get_device_name(device))
@@ -49,43 +49,43 @@ def device_name(device: torch.device) -> str:
 
 
 def use_threads(count: int) -> None:
-    """Compute on so many CPU threads from now on.
+    """Set the number of CPU threads of this process.
 
-    hotcoco would start one for each core in every worker of a machine; it reads the variable when it first runs.
+    Without the variable, hotcoco would start one thread per core in every worker. It reads it at its first run.
     """
     torch.set_num_threads(count)
     os.environ["RAYON_NUM_THREADS"] = str(count)
 
 
 def autocast(device: torch.device, dtype: str) -> AbstractContextManager[object]:
-    """Context in which convolutions run in the given format; batch norms keep float32 statistics in it."""
+    """Return a context in which convolutions run in the given format; batch norms keep float32 statistics."""
     if dtype == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, dtype))
 
 
 def accelerator_memory_gib() -> float:
-    """Memory of the accelerator, all of it, in GiB. Raises RuntimeError where there is none."""
+    """Return the total memory of the accelerator in GiB. Raises RuntimeError without an accelerator."""
     _, total = torch.accelerator.get_memory_info()
     return total / 2**30
 
 
 def limit_accelerator_memory(share: float) -> None:
-    """Let this process take no more than its share of a GPU's memory, so that it cannot crowd out its neighbours.
+    """Limit this process to its share of a GPU's memory, so that other processes on the GPU keep theirs.
 
-    Where torch has no such limit for the accelerator, nothing changes.
+    Does nothing where torch has no such limit for the accelerator.
     """
     if torch.cuda.is_available() and share < 1:
         torch.cuda.set_per_process_memory_fraction(share)
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Start a new measurement. Where the kernel cannot reset a process's peak, the old peak stands.
+    """Start a new measurement of peak memory. Where the kernel cannot reset a process's peak, the old peak remains.
 
-    Memory that was freed and kept for later is handed back first, else it would count as what comes next needs it.
+    On a CPU, freed memory that the C library holds back is returned first; otherwise it would count as used.
     """
     if device.type != "cpu":
-        with contextlib.suppress(RuntimeError):  # not every accelerator counts
+        with contextlib.suppress(RuntimeError):  # not every accelerator measures memory
             torch.accelerator.reset_peak_memory_stats(device)
         return
     with contextlib.suppress(AttributeError):  # not every C library has it
@@ -95,7 +95,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory_bytes(device: torch.device) -> int | None:
-    """Largest allocated (accelerator) or resident (CPU) memory since the last reset; None where nothing counts it."""
+    """Return the peak of allocated (accelerator) or resident (CPU) memory since the last reset; None if unknown."""
     if device.type != "cpu":
         try:
             return torch.accelerator.max_memory_allocated(device)

@@ -1,7 +1,7 @@
-"""One training of one detector: optimiser, schedule and the epoch loop; it knows nothing of files or trials.
+"""Training of one detector: optimiser, schedule and epoch loop. It reads and writes no files.
 
-Everything random is drawn from the seed it is given, so the same seed trains the same weights on the same device
-type, versions and number of threads.
+The seed is the only source of randomness. The same seed trains the same weights on the same device type, software
+versions and number of threads.
 """
 
 from __future__ import annotations
@@ -27,24 +27,27 @@ from spinenas.space.random_streams import generator, seed_for
 
 
 class Diverged(Exception):
-    """The loss is no longer a finite number, or so large that nothing is learned any more."""
+    """The loss is not finite, or so large that the training cannot recover."""
 
 
 MAX_LOSS = 1e6
-"""The loss of a step above which a training has diverged. A healthy one begins at 1 to 10, or at some thousands where a
-large batch shows no object at all; the same number for every epoch, so that it matters not where a training goes on."""
+"""Loss of a step above which a training has diverged.
+
+A healthy training starts at 1 to 10, or at some thousands if a large batch shows no object. The limit is the same in
+every epoch, so that a resumed training ends where an uninterrupted one would.
+"""
 
 CHECK_EVERY = 16
-"""Steps between two looks at the loss on an accelerator, which each of them waits for; on a CPU every step has one."""
+"""Steps between two checks of the loss on an accelerator, which has to wait for each; a CPU checks every step."""
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
-    """Whole batches only; what is left over comes up in another epoch's shuffle."""
+    """Return the number of whole batches in an epoch; remaining images occur in other epochs' shuffles."""
     return max(1, num_images // batch_size)
 
 
 def learning_rate_at(step: int, num_steps: int, config: TrainConfig) -> float:
-    """Learning rate of a step: linear warm-up from a tenth, then cosine to zero or steps of 0.1."""
+    """Return the learning rate of a step: linear warm-up from a tenth, then cosine to zero or steps of 0.1."""
     warmup = config.warmup_steps if config.warmup_steps >= 1 else config.warmup_steps * num_steps
     warmup = min(warmup, num_steps / 2)
     if step < warmup:
@@ -55,10 +58,10 @@ def learning_rate_at(step: int, num_steps: int, config: TrainConfig) -> float:
 
 
 def bn_momentum_for(num_steps: int, config: TrainConfig) -> float:
-    """Share of a batch in the running statistics: the configured one, or one that forgets the start in time.
+    """Return the weight of a batch in the running statistics: the configured one, or one that suits the length.
 
-    The published 0.003 keeps 22 % of the initial statistics after 500 steps; 20 / steps keeps less than one part in
-    a million at the end of any training and averages over its last twentieth.
+    The published 0.003 would leave 22 % of the initial statistics after 500 steps. 20 / steps leaves less than a
+    millionth at the end of any training, and averages over its last twentieth.
     """
     if config.bn_momentum is not None:
         return config.bn_momentum
@@ -66,19 +69,19 @@ def bn_momentum_for(num_steps: int, config: TrainConfig) -> float:
 
 
 def make_optimizer(network: nn.Module, config: TrainConfig, *, decay_depthwise: bool = True) -> torch.optim.Optimizer:
-    """SGD with momentum 0.9, or AdamW; weight decay on convolution kernels alone (tensorflow/tpu).
+    """Return SGD with momentum 0.9, or AdamW, with weight decay on convolution kernels alone (tensorflow/tpu).
 
     Args:
-        decay_depthwise: depthwise kernels among them.
+        decay_depthwise: whether depthwise kernels decay too.
     """
-    spared = set()
+    without_decay = set()
     if not decay_depthwise:
         convs = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
-        spared = {id(layer.weight) for layer in convs if layer.groups > 1}
+        without_decay = {id(layer.weight) for layer in convs if layer.groups > 1}
     kernels: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for parameter in network.parameters():
-        (kernels if parameter.ndim == 4 and id(parameter) not in spared else others).append(parameter)
+        (kernels if parameter.ndim == 4 and id(parameter) not in without_decay else others).append(parameter)
     groups = [
         {"params": kernels, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
@@ -90,26 +93,21 @@ def make_optimizer(network: nn.Module, config: TrainConfig, *, decay_depthwise: 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainState:
-    """Where a training stands after an epoch: all that the rest of it depends on, beside what it is called with.
+    """State of a training after an epoch. With the arguments of the call, it determines the remaining epochs.
 
     Attributes:
         epoch: the epoch, from 1.
         network: tensors of the network's state dict.
-        optimizer: by "state/parameter", such as "exp_avg/backbone.stem.conv.weight".
-        is_over: no epoch follows.
+        optimizer: tensors by "state/parameter", such as "exp_avg/backbone.stem.conv.weight".
     """
 
     epoch: int
     network: dict[str, Tensor]
     optimizer: dict[str, Tensor]
-    is_over: bool
 
 
-AfterEpoch = Callable[[TrainState, dict[str, float]], bool]
-"""Called with the state, whose tensors the next epoch changes, and mean losses and last learning rate.
-
-False stops the training.
-"""
+AfterEpoch = Callable[[TrainState, dict[str, float]], None]
+"""Called with the state, whose tensors the next epoch overwrites, and with mean losses and the last learning rate."""
 
 
 def train_detector(
@@ -124,40 +122,41 @@ def train_detector(
     decay_depthwise: bool,
     after_epoch: AfterEpoch,
     start: TrainState | None = None,
+    until: int | None = None,
 ) -> None:
-    """Train in place.
+    """Train a network in place.
 
     Args:
         network: on the device.
-        data, rows: the training images, and which of them are trained on.
-        seed: of order, augmentation and dropped branches.
-        loss: None in it counts as False.
-        decay_depthwise: whether weight decay acts on depthwise kernels.
+        data, rows: images, and the rows of those to train on.
+        seed: determines order, augmentation and dropped branches.
+        loss: a value of None counts as False.
+        decay_depthwise: whether depthwise kernels decay too.
         after_epoch: called after each epoch.
-        start: what an earlier call was after one of its epochs; goes on as that would have. None for the beginning.
+        start: state of an earlier call after one of its epochs, to resume from; None for the beginning.
+        until: the last epoch to train; None for all. The schedule is that of all epochs in either case.
 
     Raises:
-        Diverged: when the loss of a step is not finite or above MAX_LOSS; at once, or within CHECK_EVERY steps.
+        Diverged: if the loss of a step is not finite or above MAX_LOSS; at the latest CHECK_EVERY steps later.
     """
     size = data.images.shape[1]
     anchors = network.anchors((size, size)).to(device)
     optimizer = make_optimizer(network, train, decay_depthwise=decay_depthwise)
-    parameters = list(network.parameters())  # finding them takes longer than their norm
+    parameters = list(network.parameters())  # collecting them takes longer than computing their norm
     compile_network(network, train.compile)
     losses = maybe_compiled(detection_loss, train.compile)
     num_batches = steps_per_epoch(len(rows), train.batch_size)
     num_steps = train.epochs * num_batches
     if start is not None:
         _restore(start, network, optimizer)
-        if start.is_over:
-            return
-    for epoch in range(1 if start is None else start.epoch + 1, train.epochs + 1):
+    last_epoch = train.epochs if until is None else min(until, train.epochs)
+    for epoch in range(1 if start is None else start.epoch + 1, last_epoch + 1):
         network.train()
         rng = generator(seed, "epoch", epoch)
         _reseed_stochastic_depth(network, seed_for(seed, "stochastic-depth", epoch))
         order = rng.permutation(rows)
         sums = torch.zeros(3, device=device)
-        worst = torch.zeros((), device=device)
+        largest_loss = torch.zeros((), device=device)
         rate = 0.0
         for batch, (images, classes, box_targets) in enumerate(batches(data, order, rng, anchors, train)):
             rate = learning_rate_at((epoch - 1) * num_batches + batch, num_steps, train)
@@ -182,45 +181,44 @@ def train_detector(
                 nn.utils.clip_grad_norm_(parameters, train.gradient_clip_norm)
             optimizer.step()
             sums += torch.stack([total.detach(), class_part.detach(), box_part.detach()])
-            worst = torch.maximum(worst, total.detach().abs())  # not a number, once it was
+            largest_loss = torch.maximum(largest_loss, total.detach().abs())  # NaN propagates through maximum
             if device.type == "cpu" or batch % CHECK_EVERY == 0 or batch == num_batches - 1:
-                _check_loss(worst, epoch, batch)
+                _check_loss(largest_loss, epoch, batch)
         mean_loss, mean_class, mean_box = (sums / num_batches).tolist()
         metrics = {"loss": mean_loss, "class_loss": mean_class, "box_loss": mean_box, "learning_rate": rate}
-        if not after_epoch(state_of(epoch, network, optimizer, is_over=epoch == train.epochs), metrics):
-            return
+        after_epoch(state_of(epoch, network, optimizer), metrics)
 
 
-def _check_loss(worst: Tensor, epoch: int, batch: int) -> None:
-    loss = worst.item()
-    if not loss <= MAX_LOSS:  # said this way round, so that NaN is refused
+def _check_loss(largest_loss: Tensor, epoch: int, batch: int) -> None:
+    loss = largest_loss.item()
+    if not loss <= MAX_LOSS:  # not `loss > MAX_LOSS`, which is False for NaN
         raise Diverged(f"the loss is {loss:.4g} in epoch {epoch}, step {batch + 1}")
 
 
 def _reseed_stochastic_depth(network: nn.Module, seed: int) -> None:
-    """Draw what is dropped from here on from a stream of its own, so that an epoch depends on no earlier one's."""
+    """Give each epoch its own random stream of dropped branches, so that it does not depend on earlier epochs."""
     for layer in network.modules():
         if isinstance(layer, StochasticDepth):
             layer.generator.manual_seed(seed)
 
 
-def state_of(epoch: int, network: nn.Module, optimizer: torch.optim.Optimizer, *, is_over: bool) -> TrainState:
-    """Return the state after an epoch; its tensors are the living ones, not copies."""
+def state_of(epoch: int, network: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
+    """Return the state after an epoch; its tensors are those of the network and the optimiser, not copies."""
     of_optimizer = {
         f"{key}/{name}": value
         for name, parameter in network.named_parameters()
         for key, value in optimizer.state[parameter].items()
     }
-    return TrainState(epoch, network.state_dict(), of_optimizer, is_over)
+    return TrainState(epoch, network.state_dict(), of_optimizer)
 
 
 def _restore(state: TrainState, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Copy a state's tensors into a network and its optimiser, which has made no step yet."""
+    """Copy a state's tensors into a network and its new optimiser."""
     network.load_state_dict(state.network)
     parameters = dict(network.named_parameters())
     for name, value in state.optimizer.items():
         key, _, parameter_name = name.partition("/")
         parameter = parameters[parameter_name]
-        # In the parameter's memory format: the fused optimisers walk through memory, whatever the strides say.
+        # In the parameter's memory format: fused optimisers ignore strides.
         like = parameter if value.shape == parameter.shape else value
         optimizer.state[parameter][key] = torch.empty_like(like, device=parameter.device).copy_(value)

@@ -1,4 +1,4 @@
-"""A backbone's weights, and the backbone as ONNX, for programs that do not know spinenas."""
+"""Exports a backbone for other programs: its weights as safetensors, or the backbone as ONNX."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from spinenas.space.network import Backbone, build_backbone
 from spinenas.space.scaling import Scaling
 
 OPSET = 18
-"""Of ONNX files."""
+"""Operator set version of ONNX files."""
 
 
 def backbone_of(architecture: Architecture, scaling: Scaling, weights: Path | None) -> Backbone:
-    """Return a backbone in evaluation mode: that of a weights file, or one with fresh weights. Raises UserError."""
+    """Return a backbone in evaluation mode: that of a weights file, or one with initial weights. Raises UserError."""
     if weights is not None:
         return load_detector(weights)[0].backbone
     return build_backbone(architecture, scaling).eval()
 
 
 def safetensors_bytes(backbone: Backbone) -> bytes:
-    """Return a file of the backbone's state dict, under its names."""
+    """Return the backbone's state dict as the bytes of a safetensors file."""
     return save({name: tensor.detach().contiguous() for name, tensor in backbone.state_dict().items()})
 
 
@@ -44,7 +44,7 @@ class _Outputs(nn.Module):
 
 
 def onnx_bytes(backbone: Backbone, image_size_pixels: int) -> bytes:
-    """Return an ONNX model of OPSET: "images" (N, 3, S, S) float to "P3" ... "P7", for any N; the size is fixed.
+    """Return an ONNX model from "images" (N, 3, S, S) float to "P3" ... "P7", for any N and a fixed size.
 
     Raises UserError without the extra `spinenas[onnx]`.
     """
@@ -52,13 +52,15 @@ def onnx_bytes(backbone: Backbone, image_size_pixels: int) -> bytes:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UserError("the format onnx needs what is not installed; pip install 'spinenas[onnx]'") from error
+        raise UserError(
+            "the format onnx needs packages that are not installed; pip install 'spinenas[onnx]'"
+        ) from error
     images = torch.zeros(2, 3, image_size_pixels, image_size_pixels)
     exporter_log = logging.getLogger("torch.onnx")
     level = exporter_log.level
-    exporter_log.setLevel(logging.ERROR)  # it tells that torchvision is not installed, four times
+    exporter_log.setLevel(logging.ERROR)  # it reports four times that torchvision is not installed
     try:
-        with warnings.catch_warnings(action="ignore"):  # of torch's own code
+        with warnings.catch_warnings(action="ignore"):  # about torch's own code
             program = torch.onnx.export(
                 _Outputs(backbone).eval(),
                 (images,),

@@ -1,4 +1,4 @@
-"""The 80 categories of COCO by their ids, which have gaps: what the class channels of published weights stand for."""
+"""The 80 categories of COCO by id. The ids have gaps; they are the class channels of published weights."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A trained detector as one file: safetensors with all in it that is needed to build the network again.
+"""Weights files: a trained detector as one safetensors file, with everything needed to build the network again.
 
-Tensors have the names of the network's state dict; one JSON text in the file's metadata says what the network is.
-Nothing in such a file is executed.
+Tensors have the names of the network's state dict. A JSON text in the file's metadata describes the network. Nothing in
+such a file is executed.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _KEY = "spinenas"
 
 @dataclass(frozen=True, slots=True)
 class DetectorSpec:
-    """What a detector is, without its weights.
+    """Description of a detector, without its weights.
 
     Attributes:
-        name: what it is called.
+        name: name of the detector.
         architecture: text of a genotype or a baseline.
         scaling: width, alpha and repeats.
         head: towers and anchors.
-        category_ids: class channel i + 1 stands for the i-th of them; channel 0 is unused.
-        category_names: their names, "" where there is none.
-        image_size_pixels: side of the square input it was trained for.
-        dialect, activation, bn_momentum, bn_eps: as `build_backbone` takes them.
-        plus_one_decoding: whether its boxes are decoded in the "+1 pixel" convention.
+        category_ids: class channel i + 1 means the i-th of them; channel 0 is unused.
+        category_names: their names; "" for a channel without a category.
+        image_size_pixels: side of the square input in training.
+        dialect, activation, bn_momentum, bn_eps: arguments of `build_backbone`.
+        plus_one_decoding: whether boxes are decoded in the "+1 pixel" convention.
     """
 
     name: str
@@ -66,19 +66,19 @@ class DetectorSpec:
         dialect_named(self.dialect)
         architecture_from_text(self.architecture)
         if len(set(self.category_ids)) != len(self.category_ids) or len(self.category_names) != len(self.category_ids):
-            raise UserError("its category ids are not distinct, or there is not one name for each")
+            raise UserError("its category ids are not distinct, or do not each have one name")
         if not is_image_size(self.image_size_pixels):
-            raise UserError(f"its image size is {self.image_size_pixels}; a multiple of 32 of at least 96 is wanted")
+            raise UserError(f"its image size is {self.image_size_pixels}; it must be a multiple of 32, and at least 96")
         if self.bn_eps is not None and not self.bn_eps > 0:
-            raise UserError(f"its bn_eps is {self.bn_eps}; a positive number is wanted")
+            raise UserError(f"its bn_eps is {self.bn_eps}; it must be positive")
 
     def is_of(self, model: PublishedModel) -> bool:
-        """Whether this is the published detector, up to dialect and activation."""
+        """Whether this is the published detector, in any dialect and with any activation."""
         published = published_detector(model, dialect=self.dialect, activation=self.activation)
         return replace(published, name=self.name, bn_momentum=self.bn_momentum, bn_eps=self.bn_eps) == self
 
     def build(self, *, stochastic_depth: float = 0.0, generator: torch.Generator | None = None) -> RetinaNet:
-        """Build the network with fresh weights, as `build_retinanet` does. Raises UserError."""
+        """Build the network with initial weights, as `build_retinanet` does. Raises UserError."""
         return build_retinanet(
             architecture_from_text(self.architecture),
             self.scaling,
@@ -96,9 +96,9 @@ class DetectorSpec:
 def published_detector(
     model: PublishedModel, *, dialect: str, activation: str, bn_eps: float | None = None
 ) -> DetectorSpec:
-    """What released weights of a published model belong to: 91 class channels, head and anchors as published.
+    """Return the detector of released weights: 91 class channels, head and anchors as published.
 
-    A class channel is a COCO category id; ten of the ids 1 to 90 stand for no category.
+    A class channel is a COCO category id. Ten of the ids from 1 to 90 are not in use.
     """
     rules = dialect_named(dialect)
     head = HeadConfig(
@@ -124,7 +124,7 @@ def published_detector(
 
 
 def save_detector(path: Path, network: RetinaNet, spec: DetectorSpec) -> None:
-    """Write a detector, whole or not at all. Raises UserError where that cannot be done."""
+    """Write a weights file atomically. Raises UserError."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     document = {"schema": SCHEMA, **asdict(spec)}
     try:
@@ -134,9 +134,9 @@ def save_detector(path: Path, network: RetinaNet, spec: DetectorSpec) -> None:
 
 
 def load_detector(path: Path) -> tuple[RetinaNet, DetectorSpec]:
-    """Read what `save_detector` wrote, in evaluation mode on the CPU. Raises UserError."""
+    """Read a weights file; the detector is in evaluation mode, on the CPU. Raises UserError."""
     spec = read_spec(path)
-    with _opened(path) as file:
+    with _open_file(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     try:
         network = spec.build()
@@ -147,7 +147,7 @@ def load_detector(path: Path) -> tuple[RetinaNet, DetectorSpec]:
     for what, names in (("has no", missing), ("has the unknown", extra), ("has another shape of", wrong)):
         if names:
             raise UserError(
-                f"{path} is not of the network that it names: it {what} {names[0]}"
+                f"{path} does not hold the network that it describes: it {what} {names[0]}"
                 f"{f' and {len(names) - 1} more' if len(names) > 1 else ''}; write it again"
             )
     network.load_state_dict(tensors)
@@ -155,21 +155,23 @@ def load_detector(path: Path) -> tuple[RetinaNet, DetectorSpec]:
 
 
 def read_spec(path: Path) -> DetectorSpec:
-    """Read what network a file's weights are of. Raises UserError."""
-    with _opened(path) as file:
+    """Read the description of the network in a weights file. Raises UserError."""
+    with _open_file(path) as file:
         metadata = file.metadata() or {}
     return _spec_of(metadata, path)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _open_file(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
             yield file
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}; name a weights file") from error
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} is no whole safetensors file ({error}); name another, or fetch it again") from error
+        raise UserError(
+            f"{path} is not a complete safetensors file ({error}); name another, or fetch it again"
+        ) from error
 
 
 def _spec_of(metadata: Mapping[str, str], path: Path) -> DetectorSpec:
@@ -179,13 +181,13 @@ def _spec_of(metadata: Mapping[str, str], path: Path) -> DetectorSpec:
         document = None
     if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
         raise UserError(
-            f"{path} does not say what network its weights are of ({_KEY} of schema {SCHEMA} in its metadata); "
-            "name a file that spinenas has written"
+            f"{path} has no description of its network ({_KEY} of schema {SCHEMA} in its metadata); "
+            "name a file written by spinenas"
         )
     unknown = document.keys() - {field.name for field in fields(DetectorSpec)}
     if unknown:
         raise UserError(
-            f"{path} describes its network with the unknown {min(unknown)!r}; read it with a newer spinenas"
+            f"{path} describes its network with the unknown field {min(unknown)!r}; read it with a newer spinenas"
         )
     try:
         return pydantic.TypeAdapter(DetectorSpec).validate_python(document)
@@ -193,4 +195,4 @@ def _spec_of(metadata: Mapping[str, str], path: Path) -> DetectorSpec:
         first = error.errors()[0]
         where = "".join(f"{part}: " for part in first["loc"])
         what = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{path} describes no network: {where}{what}; write it again") from error
+        raise UserError(f"{path} describes an invalid network: {where}{what}; write it again") from error

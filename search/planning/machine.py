@@ -21,7 +21,7 @@ from spinenas.space.published import SPINENET_49
 from spinenas.space.search_space import space_by_name
 
 if TYPE_CHECKING:
-    from spinenas.proxy_task.task import Probe
+    from spinenas.proxy_task.probe import Probe
 
 
 @dataclass(frozen=True, slots=True)

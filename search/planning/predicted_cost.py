@@ -7,7 +7,8 @@ import statistics
 from typing import Any
 
 from spinenas.proxy_task.cost_model import CostModel, calibrate, load_model, random_genotypes, save_model
-from spinenas.proxy_task.task import Probe, ProxyTask
+from spinenas.proxy_task.probe import Probe
+from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.training.device import accelerator_memory_gib, device_name
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.executors.base import Note

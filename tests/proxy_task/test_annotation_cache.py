@@ -1,4 +1,4 @@
-"""The annotation cache: what is opened is what was read, once per machine, whatever was damaged or killed meanwhile."""
+"""The annotation cache: equal to the files, built once per machine, and robust against damage and kills."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from shared_fixtures import shared_folder
 from spinenas.proxy_task.config import DataConfig
 from spinenas.proxy_task.data import annotation_cache
 from spinenas.proxy_task.data import annotations as coco
-from spinenas.proxy_task.data.annotation_cache import Names, open_annotations
-from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.annotation_cache import StringArray, open_annotations
+from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.layout import find_split
 from spinenas.proxy_task.data.subsets import hold_out
 from spinenas.space.errors import UserError
@@ -42,7 +43,7 @@ DOCUMENT: dict[str, Any] = {
     "categories": [{"id": 90, "name": "toothbrush ü"}, {"id": 2, "name": "bicycle"}],
 }
 FINGERPRINT = "54235e5b904b846a6e80ca988a668b8e91b1c3a791383f6173ded5220f4df9b1"
-"""As it was computed before there was a cache: task keys of existing runs are made of it."""
+"""Computed before the cache existed; task keys of existing runs depend on it."""
 
 CHANGES = ["boxes dropped: zero or negative size: 1 (first: annotation 61)", "boxes clipped: 1 (first: annotation 50)"]
 
@@ -60,7 +61,7 @@ def entry(root: Path) -> Path:
 
 
 def assert_same(ours: Annotations, theirs: Annotations) -> None:
-    """Compare every field, types of arrays included."""
+    """Compare every field, and the types of arrays."""
     for field in fields(Annotations):
         one, other = getattr(ours, field.name), getattr(theirs, field.name)
         if isinstance(other, np.ndarray):
@@ -70,7 +71,7 @@ def assert_same(ours: Annotations, theirs: Annotations) -> None:
             assert (tuple(one) == tuple(other)) if field.name in ("file_names", "groups") else one == other, field.name
 
 
-def test_what_is_opened_is_what_was_read_and_has_its_fingerprint(tmp_path: Path) -> None:
+def test_cached_annotations_equal_those_of_the_file_and_have_its_fingerprint(tmp_path: Path) -> None:
     path = write(tmp_path)
     read = read_annotations(path, tmp_path)
     for _ in range(2):
@@ -81,10 +82,10 @@ def test_what_is_opened_is_what_was_read_and_has_its_fingerprint(tmp_path: Path)
 
 
 @pytest.mark.parametrize("piece", [1, 2, 3])
-def test_a_fingerprint_does_not_depend_on_the_pieces_it_is_taken_in(
+def test_a_fingerprint_does_not_depend_on_the_chunk_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
-    monkeypatch.setattr(coco, "PIECE", piece)
+    monkeypatch.setattr(coco, "CHUNK", piece)
     assert open_annotations(write(tmp_path), tmp_path, tmp_path / "cache").fingerprint == FINGERPRINT
 
 
@@ -96,7 +97,9 @@ def test_a_fingerprint_does_not_depend_on_the_pieces_it_is_taken_in(
         ("digits_multiscale", "bb501760f942dedb10da164e974da458357de993151a6fd16cc1b5570f3a6706"),
     ],
 )
-def test_a_real_set_is_opened_as_it_is_read(tmp_path: Path, name: str, fingerprint: str) -> None:
+def test_cached_annotations_of_a_real_data_set_equal_those_of_its_file(
+    tmp_path: Path, name: str, fingerprint: str
+) -> None:
     paths = find_split(DataConfig(folder=str(shared_folder("data") / name)), "train")
     opened = open_annotations(paths.annotations, paths.images, tmp_path)
     assert_same(opened, read_annotations(paths.annotations, paths.images))
@@ -110,7 +113,7 @@ def test_a_file_is_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert_same(open_annotations(path, tmp_path, tmp_path / "cache"), first)
 
 
-def test_the_content_counts_and_neither_its_path_nor_the_folder_of_the_images(
+def test_an_entry_depends_on_the_content_of_the_file_but_not_on_its_path_or_images_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, root = write(tmp_path), tmp_path / "cache"
@@ -131,7 +134,7 @@ def test_every_array_is_mapped_from_the_cache_and_cannot_be_written_to(tmp_path:
     arrays = [getattr(opened, field.name) for field in fields(Annotations)]
     arrays = [array for array in arrays if isinstance(array, np.ndarray)]
     for names in (opened.file_names, opened.groups):
-        assert isinstance(names, Names)
+        assert isinstance(names, StringArray)
         arrays += [names.utf8, names.offsets]
     assert len(arrays) == len(list(entry(root).glob("*.npy")))
     for array in arrays:
@@ -141,7 +144,7 @@ def test_every_array_is_mapped_from_the_cache_and_cannot_be_written_to(tmp_path:
         assert isinstance(array, mmap.mmap)
 
 
-def test_what_was_dropped_and_clipped_is_told_at_every_opening(
+def test_dropped_and_clipped_boxes_are_logged_at_every_opening(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write(tmp_path)
@@ -155,9 +158,7 @@ def test_what_was_dropped_and_clipped_is_told_at_every_opening(
 
 
 @pytest.mark.parametrize("damage", ["a bit", "the end", "all of it", "the file"])
-def test_whatever_is_damaged_in_an_entry_it_is_made_anew(
-    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_entry_with_any_damage_is_built_again(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     path, root = write(tmp_path), tmp_path / "cache"
     whole = open_annotations(path, tmp_path, root)
     names = sorted(file.name for file in entry(root).iterdir())
@@ -174,13 +175,13 @@ def test_whatever_is_damaged_in_an_entry_it_is_made_anew(
             file.write_bytes(content[:-1] if damage == "the end" else b"")
         caplog.clear()
         assert_same(open_annotations(path, tmp_path, root), whole)
-        assert "is damaged and was made anew" in caplog.text
+        assert "is damaged and was built again" in caplog.text
     caplog.clear()
     assert_same(open_annotations(path, tmp_path, root), whole)
-    assert "made anew" not in caplog.text
+    assert "built again" not in caplog.text
 
 
-def test_who_has_a_damaged_entry_open_keeps_it_while_another_makes_it_anew(tmp_path: Path) -> None:
+def test_a_process_that_has_a_damaged_entry_open_keeps_it_while_another_rebuilds_it(tmp_path: Path) -> None:
     path, root = write(tmp_path), tmp_path / "cache"
     before = open_annotations(path, tmp_path, root)
     (entry(root) / "sha256").write_text("")
@@ -190,8 +191,8 @@ def test_who_has_a_damaged_entry_open_keeps_it_while_another_makes_it_anew(tmp_p
 
 
 @pytest.mark.parametrize("step", [0, 1, 7, 13, 14, 15, 16])
-def test_a_builder_killed_at_any_step_leaves_nothing_that_is_taken_for_whole(tmp_path: Path, step: int) -> None:
-    """The steps are 14 arrays, the two other files and the renaming."""
+def test_a_builder_killed_at_any_step_leaves_no_entry_that_looks_complete(tmp_path: Path, step: int) -> None:
+    """The steps are 14 arrays, two other files and the renaming."""
     path = write(tmp_path)
     script = textwrap.dedent(f"""
         import os, signal
@@ -236,7 +237,9 @@ def test_an_entry_on_a_read_only_disk_is_opened(tmp_path: Path, monkeypatch: pyt
         open_annotations(path, tmp_path, tmp_path / "elsewhere")
 
 
-def test_a_full_disk_is_told_in_a_sentence_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_in_one_sentence_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*args: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -260,7 +263,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize(("content", "words"), [("{", "not valid JSON"), ("{}", "no list 'images'")])
-def test_what_is_refused_stays_refused(tmp_path: Path, content: str, words: str) -> None:
+def test_an_invalid_file_is_refused_every_time(tmp_path: Path, content: str, words: str) -> None:
     path = tmp_path / "instances.json"
     path.write_text(content)
     for _ in range(2):
@@ -273,20 +276,20 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         open_annotations(tmp_path / "none.json", tmp_path, tmp_path / "cache")
 
 
-def test_names_are_any_strings_of_json_and_behave_as_a_tuple_of_them() -> None:
+def test_a_string_array_behaves_like_a_tuple_of_any_strings_that_json_allows() -> None:
     strings = ("", "a", "ü😀", "\ud800", "with\0nul\0", "", "last")
-    names = Names.of(strings)
+    names = StringArray.of(strings)
     assert tuple(names) == strings
     assert len(names) == 7
     assert names[-1] == names[np.int64(6)] == "last"
     assert names[2:5] == strings[2:5]
     assert names[::-2] == strings[::-2]
-    assert tuple(Names.of(())) == ()
+    assert tuple(StringArray.of(())) == ()
     with pytest.raises(IndexError):
         names[7]
 
 
-def test_what_is_held_out_is_chosen_as_from_strings(tmp_path: Path) -> None:
+def test_held_out_images_are_the_same_whether_groups_are_strings_or_a_string_array(tmp_path: Path) -> None:
     images = [
         {"id": i, "file_name": f"{i}.jpg", "width": 9, "height": 9, **({"group": f"g {i % 17}"} if i % 3 else {})}
         for i in range(100)
@@ -301,7 +304,7 @@ def test_what_is_held_out_is_chosen_as_from_strings(tmp_path: Path) -> None:
 
 
 def held_out_plainly(annotations: Annotations, count: int, fingerprint: str) -> list[int]:
-    """The rule of `hold_out` by dictionaries and lists."""
+    """Do what `hold_out` does with dictionaries and lists."""
     members: dict[str, list[int]] = {}
     for index, group in enumerate(annotations.groups):
         members.setdefault(group, []).append(index)

@@ -1,4 +1,4 @@
-"""Backbones as files for other programs: read by programs that are not ours."""
+"""Backbone files, read by other programs."""
 
 from __future__ import annotations
 

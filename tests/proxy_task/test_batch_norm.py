@@ -1,4 +1,4 @@
-"""Batch norms estimated anew: what they then hold, and that trainings stay what they were."""
+"""Estimated batch-norm statistics: their values, and that training is unaffected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from spinenas.proxy_task.config import EvalConfig, TaskConfig
 from spinenas.proxy_task.data.labelled_images import LabelledImages
 from spinenas.proxy_task.evaluation.evaluate_weights import evaluate_weights
 from spinenas.proxy_task.task import ProxyTask
-from spinenas.proxy_task.training.augment import letterboxed
+from spinenas.proxy_task.task_data import TaskData
+from spinenas.proxy_task.training.augment import normalize_letterboxed
 from spinenas.proxy_task.training.batch_norm import BATCH_IMAGES, estimate_batch_norms
 from spinenas.proxy_task.training.batches import pixels
 from spinenas.proxy_task.weights.weights_file import load_detector
@@ -34,12 +35,12 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> TaskConfig:
 
 @pytest.fixture(scope="module")
 def data(config: TaskConfig) -> LabelledImages:
-    return ProxyTask(config)._split("train", 96).data
+    return TaskData(config.data, 96).split("train", 96, torch.device("cpu")).images
 
 
 def images_of(data: LabelledImages, rows: list[int]) -> torch.Tensor:
     chosen = np.array(rows)
-    return letterboxed(pixels(data, chosen, CPU), torch.from_numpy(data.contents[chosen]))
+    return normalize_letterboxed(pixels(data, chosen, CPU), torch.from_numpy(data.contents[chosen]))
 
 
 def test_norms_hold_the_statistics_of_evenly_spaced_images_and_nothing_else_changes(data: LabelledImages) -> None:
@@ -52,7 +53,7 @@ def test_norms_hold_the_statistics_of_evenly_spaced_images_and_nothing_else_chan
         convolved = network[0](images_of(data, [3, 11, 19, 27, 35]))
     torch.testing.assert_close(network[1].running_mean, convolved.mean(dim=(0, 2, 3)))
     torch.testing.assert_close(network[1].running_var, convolved.var(dim=(0, 2, 3)))
-    # Nothing is dropped on the way to the second.
+    # No branch is dropped before the second.
     torch.testing.assert_close(network[3].running_var, torch.ones(4), rtol=0.01, atol=0.01)
     for name, tensor in network.state_dict().items():
         if "running" not in name and "tracked" not in name:
@@ -64,7 +65,7 @@ def test_norms_hold_the_statistics_of_evenly_spaced_images_and_nothing_else_chan
     assert not any(layer.training for layer in network)
 
 
-def test_more_images_than_a_batch_are_averaged_over_batches(
+def test_statistics_of_more_images_than_a_batch_are_averaged_over_batches(
     data: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spinenas.proxy_task.training.batch_norm.BATCH_IMAGES", 2)
@@ -76,7 +77,9 @@ def test_more_images_than_a_batch_are_averaged_over_batches(
     assert BATCH_IMAGES == 128
 
 
-def test_what_is_measured_on_the_way_or_interrupted_changes_no_result(config: TaskConfig, tmp_path: Path) -> None:
+def test_neither_evaluations_during_training_nor_interruptions_change_a_result(
+    config: TaskConfig, tmp_path: Path
+) -> None:
     found = []
     for every in (0, 1, 2):
         task = ProxyTask(replace(config, eval=replace(config.eval, every_epochs=every)))
@@ -97,12 +100,15 @@ def test_what_is_measured_on_the_way_or_interrupted_changes_no_result(config: Ta
     assert result.metrics == found[0]
 
 
-def test_it_is_part_of_what_a_number_means_and_of_the_weights_that_are_kept(config: TaskConfig, tmp_path: Path) -> None:
+def test_estimated_statistics_change_the_task_key_and_are_in_the_kept_weights(
+    config: TaskConfig, tmp_path: Path
+) -> None:
     without = replace(config, eval=replace(config.eval, bn_images=0))
     task, plain = ProxyTask(config), ProxyTask(without)
     assert task.key != plain.key
-    result, metrics = task.replay(GENOTYPE, seed=5, folder=tmp_path)
+    result = task.evaluate_with_val(GENOTYPE, seed=5, folder=tmp_path, keep_weights=True)
     assert isinstance(result, Evaluation)
+    metrics = task.val_metrics(tmp_path)
     other = plain.evaluate(GENOTYPE, seed=5)
     assert isinstance(other, Evaluation)
     assert [entry["loss"] for entry in result.curve] == [entry["loss"] for entry in other.curve]

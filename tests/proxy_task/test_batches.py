@@ -1,4 +1,4 @@
-"""Batches for an accelerator are those for a CPU, made in fixed shapes and ahead of time."""
+"""Batches for an accelerator equal those for a CPU, with fixed shapes and prefetching."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from spinenas.proxy_task.training.batches import (
     batches,
     cpu_batch,
     device_batch,
-    draw_batch,
-    made_ahead,
-    on_device,
-    pixels,
+    draw_raw_batch,
+    gather_images,
+    move_to_device,
+    prefetch,
 )
 
 TRAIN = TrainConfig(batch_size=6, scale_jitter=(0.6, 1.6))
@@ -41,7 +41,7 @@ def data() -> LabelledImages:
         labels=rng.integers(1, 4, size=counts.sum()),
         scales=np.ones(8),
         iscrowd=np.zeros(counts.sum(), dtype=bool),
-        most_boxes=int(counts.max()),
+        max_boxes=int(counts.max()),
     )
 
 
@@ -60,19 +60,19 @@ def assert_same(first: module.Batch, second: module.Batch) -> None:
 def test_an_accelerator_gets_what_a_cpu_gets(
     data: LabelledImages, anchors: torch.Tensor, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MATCHED_AT_ONCE", at_once)
+    monkeypatch.setattr(module, "MAX_PAIRS_AT_ONCE", at_once)
     rows = np.array([4, 0, 2, 1, 7, 3])
-    drawn = draw_batch(data, rows, np.random.default_rng(5), TRAIN, torch.device("cpu"))
+    drawn = draw_raw_batch(data, rows, np.random.default_rng(5), TRAIN, torch.device("cpu"))
     assert drawn.boxes_yxyx.shape == (6, 9, 4)
     on_cpu = cpu_batch(data, rows, np.random.default_rng(5), anchors, TRAIN)
     assert int((on_cpu[1] > 0).sum()) > 10
     assert_same(device_batch(drawn, anchors, TRAIN), on_cpu)
     resident = replace(data, images=torch.from_numpy(np.array(data.images)))
-    drawn = draw_batch(resident, rows, np.random.default_rng(5), TRAIN, torch.device("cpu"))
+    drawn = draw_raw_batch(resident, rows, np.random.default_rng(5), TRAIN, torch.device("cpu"))
     assert_same(device_batch(drawn, anchors, TRAIN), on_cpu)
 
 
-def test_an_epoch_has_whole_batches_alone(data: LabelledImages, anchors: torch.Tensor) -> None:
+def test_an_epoch_has_whole_batches_only(data: LabelledImages, anchors: torch.Tensor) -> None:
     rng = np.random.default_rng(0)
     assert [len(images) for images, _, _ in batches(data, np.arange(8), rng, anchors, TRAIN)] == [6]
     twos = replace(TRAIN, batch_size=2)
@@ -83,18 +83,18 @@ def test_an_epoch_has_whole_batches_alone(data: LabelledImages, anchors: torch.T
 def test_images_move_into_the_memory_of_an_accelerator_only_if_they_fit(
     data: LabelledImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert on_device(data, torch.device("cpu")) is data
+    assert move_to_device(data, torch.device("cpu")) is data
     accelerator = torch.device("meta")
     monkeypatch.setattr(module, "accelerator_memory_gib", lambda: 8 * (data.images.nbytes - 1) / 2**30)  # type: ignore[union-attr]
-    assert on_device(data, accelerator) is data
+    assert move_to_device(data, accelerator) is data
     monkeypatch.setattr(module, "accelerator_memory_gib", lambda: 8 * data.images.nbytes / 2**30)  # type: ignore[union-attr]
-    moved = on_device(data, accelerator)
+    moved = move_to_device(data, accelerator)
     assert isinstance(moved.images, torch.Tensor)
     assert moved.images.device == accelerator
-    assert pixels(moved, np.array([1, 3]), accelerator).shape == (2, 96, 96, 3)
+    assert gather_images(moved, np.array([1, 3]), accelerator).shape == (2, 96, 96, 3)
 
 
-def test_items_are_made_ahead_by_one_thread_in_their_order() -> None:
+def test_items_are_prefetched_by_one_thread_in_their_order() -> None:
     threads = set()
 
     def count() -> Iterator[int]:
@@ -102,23 +102,23 @@ def test_items_are_made_ahead_by_one_thread_in_their_order() -> None:
             threads.add(threading.current_thread())
             yield number
 
-    assert list(made_ahead(count())) == list(range(20))
+    assert list(prefetch(count())) == list(range(20))
     assert len(threads) == 1
     assert threading.current_thread() not in threads
 
 
-def test_what_goes_wrong_ahead_is_raised_in_its_place_and_the_thread_ends() -> None:
+def test_an_error_of_prefetching_is_raised_at_its_item_and_the_thread_ends() -> None:
     def count() -> Iterator[int]:
         yield 1
         yield 2
         raise ValueError("the third")
 
-    items = made_ahead(count())
+    items = prefetch(count())
     assert [next(items), next(items)] == [1, 2]
     with pytest.raises(ValueError, match="the third"):
         next(items)
     before = threading.active_count()
-    endless = made_ahead(iter(range(10**9)))
+    endless = prefetch(iter(range(10**9)))
     assert next(endless) == 0
     endless.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before

@@ -1,4 +1,4 @@
-"""Checkpoints: an interrupted trial goes on to the result it would have had, and a useless file does no harm."""
+"""Checkpoints: a resumed trial has the result of an uninterrupted one, and an unusable file does no harm."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from spinenas.proxy_task.training.train import TrainState
 from spinenas.results.record import Evaluation, Failure, Status
 from spinenas.results.storage.atomic_write import write_bytes_atomically
 from spinenas.results.storage.events import EpochDone, Event
-from spinenas.results.storage.run_folder import CHECKPOINT, RunFolder
+from spinenas.results.storage.run_folder import CHECKPOINT, VAL_DETECTIONS, RunFolder
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.controllers import ControllerConfig
 from spinenas.search.config.executor import ExecutorConfig
@@ -61,23 +61,22 @@ def after_two(config: TaskConfig, tmp_path_factory: pytest.TempPathFactory) -> b
 
 
 def without_resources(result: Evaluation | Failure) -> Evaluation:
-    """What two runs of a trial must have in common, to the last bit."""
+    """The part of a result that is the same in two runs of a trial, to the last bit."""
     assert isinstance(result, Evaluation), result
     return replace(result, train_seconds=None, eval_seconds=None, peak_memory_bytes=None)
 
 
-def reporting_to(epochs: list[int], *, interrupt_after: int | None = None) -> Callable[[int, dict[str, float]], bool]:
-    def report(epoch: int, figures: dict[str, float]) -> bool:
+def reporting_to(epochs: list[int], *, interrupt_after: int | None = None) -> Callable[[int, dict[str, float]], None]:
+    def report(epoch: int, figures: dict[str, float]) -> None:
         epochs.append(epoch)
         if epoch == interrupt_after:
             raise KeyboardInterrupt
-        return True
 
     return report
 
 
 def interrupted(task: ProxyTask, folder: Path, *, after: int, seed: int = 5) -> list[int]:
-    """Begin a trial, or go on with it, and interrupt it as it reports an epoch; the epochs it reported."""
+    """Start or resume a trial, interrupt it when it reports an epoch, and return the epochs it reported."""
     epochs: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         task.evaluate(GENOTYPE, seed=seed, folder=folder, report=reporting_to(epochs, interrupt_after=after))
@@ -85,7 +84,7 @@ def interrupted(task: ProxyTask, folder: Path, *, after: int, seed: int = 5) -> 
 
 
 def finished(task: ProxyTask, folder: Path) -> tuple[Evaluation, list[int]]:
-    """Begin a trial, or go on with it: its result, and the epochs it reported."""
+    """Start or resume a trial, and return its result and the epochs it reported."""
     epochs: list[int] = []
     result = task.evaluate(GENOTYPE, seed=5, folder=folder, report=reporting_to(epochs))
     return without_resources(result), epochs
@@ -109,7 +108,7 @@ def test_a_trial_interrupted_after_every_epoch_has_the_same_result(
     whole, epochs = finished(ProxyTask(config), tmp_path / "no such folder")
     assert epochs == [1, 2, 3]
     assert ["AP" in entry for entry in whole.curve] == [False, True, True]
-    # The last one is interrupted before its evaluation.
+    # The last attempt is interrupted before its evaluation.
     for epoch in (1, 2, 3):
         assert interrupted(ProxyTask(config), tmp_path, after=epoch) == [epoch]
         assert [path.name for path in tmp_path.iterdir()] == [FILE]
@@ -124,9 +123,10 @@ task, folder = pickle.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2])
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
 def report(epoch, figures):
-    return kill() if epoch == 2 and sys.argv[3] == "reporting" else True
+    if epoch == 2 and sys.argv[3] == "reporting":
+        kill()
 num_synced = 0
-def fsync(descriptor):  # of each checkpoint the file first, then its folder
+def fsync(descriptor):  # called for the file of a checkpoint, then for its folder
     global num_synced
     num_synced += 1
     if num_synced == 3:
@@ -139,15 +139,16 @@ task.evaluate(SMALL_GENOTYPE, seed=5, folder=folder, report=report)
 
 
 @pytest.mark.parametrize(("instant", "num_files", "left"), [("reporting", 1, [3]), ("writing", 2, [2, 3])])
-def test_a_killed_process_leaves_a_whole_checkpoint(
+def test_a_killed_process_leaves_a_complete_checkpoint(
     config: TaskConfig, uninterrupted: Evaluation, tmp_path: Path, instant: str, num_files: int, left: list[int]
 ) -> None:
     folder = RunFolder(tmp_path).trial_folder(3)
     (tmp_path / "task").write_bytes(pickle.dumps(ProxyTask(config)))
     command = [sys.executable, "-c", CHILD, str(tmp_path / "task"), str(folder), instant]
-    done = subprocess.run(command, cwd=(REPOSITORY / "tests"), check=False, capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY / 'tests'}:{Path(__file__).parent}"}
+    done = subprocess.run(command, cwd="/", env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert len(list(folder.iterdir())) == num_files  # the half of one, if it was killed as it wrote
+    assert len(list(folder.iterdir())) == num_files  # including the partial file if it was killed while writing
     assert finished(ProxyTask(config), folder) == (uninterrupted, left)
     RunFolder(tmp_path).remove_checkpoint(3)
     assert list(folder.iterdir()) == [], "nor is the half of one left"
@@ -169,11 +170,11 @@ def with_schema(data: bytes, schema: bytes) -> bytes:
         (lambda data: data[:-1], "incomplete"),
         (lambda data: b"", "header"),
         (lambda data: with_other_bit(data, len(data) - 1000), "it is damaged"),
-        (lambda data: with_schema(data, b"spinenas-checkpoint/2"), "its schema is 'spinenas-checkpoint/2'"),
+        (lambda data: with_schema(data, b"spinenas-checkpoint/3"), "its schema is 'spinenas-checkpoint/3'"),
     ],
     ids=["cut off", "empty", "a bit", "schema"],
 )
-def test_a_checkpoint_that_is_not_whole_or_of_another_schema_is_ignored(
+def test_a_checkpoint_that_is_incomplete_or_of_another_schema_is_ignored(
     config: TaskConfig,
     uninterrupted: Evaluation,
     after_two: bytes,
@@ -231,22 +232,34 @@ def test_a_checkpoint_of_another_trial_is_ignored(
 
 def tiny(path: Path) -> None:
     """Write a checkpoint of less than a thousand bytes."""
-    state = TrainState(2, {"w": torch.arange(4.0)}, {"step/w": torch.tensor(3.0)}, False)
+    state = TrainState(2, {"w": torch.arange(4.0)}, {"step/w": torch.tensor(3.0)})
     checkpoint.save(path, state, checkpoint.Progress(({"epoch": 1}, {"epoch": 2}), 1.5, 0.5), {"seed": 1})
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+def test_a_saved_checkpoint_is_loaded(tmp_path: Path) -> None:
     tiny(tmp_path / FILE)
     found = checkpoint.load(tmp_path / FILE, {"seed": 1})
     assert found is not None
     state, progress = found
-    assert (state.epoch, state.is_over) == (2, False)
+    assert state.epoch == 2
     assert torch.equal(state.network["w"], torch.arange(4.0))
     assert torch.equal(state.optimizer["step/w"], torch.tensor(3.0))
     assert progress == checkpoint.Progress(({"epoch": 1}, {"epoch": 2}), 1.5, 0.5)
 
 
-def test_no_bit_can_be_another_and_no_byte_be_missing(tmp_path: Path) -> None:
+def test_a_checkpoint_of_the_previous_schema_is_loaded(tmp_path: Path) -> None:
+    document = {"schema": "spinenas-checkpoint/1", "identity": {"seed": 1}, "epoch": 2, "is_over": False}
+    text = json.dumps(document | {"curve": [{"epoch": 1}, {"epoch": 2}], "train_seconds": 1.5, "eval_seconds": 0.5})
+    tensors = {"network/w": torch.arange(4.0)}
+    save_file(tensors, tmp_path / FILE, {"spinenas": text, "crc32": checkpoint._checksum(text, tensors)})
+    found = checkpoint.load(tmp_path / FILE, {"seed": 1})
+    assert found is not None
+    assert found[0].epoch == 2
+    assert torch.equal(found[0].network["w"], torch.arange(4.0))
+    assert found[1] == checkpoint.Progress(({"epoch": 1}, {"epoch": 2}), 1.5, 0.5)
+
+
+def test_a_checkpoint_with_any_bit_flipped_or_bytes_missing_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / FILE
     tiny(path)
     whole = path.read_bytes()
@@ -264,7 +277,7 @@ def test_a_file_of_another_program_is_ignored(tmp_path: Path, document: str | No
     assert checkpoint.load(tmp_path / FILE, {"seed": 1}) is None
 
 
-def test_no_checkpoint_is_no_reason_to_warn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_checkpoint_causes_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert checkpoint.load(tmp_path / FILE, {}) is None
     assert caplog.messages == []
 
@@ -292,22 +305,7 @@ def test_a_folder_that_cannot_be_written_costs_no_training(
     ]  # once
 
 
-def test_a_training_that_was_told_to_stop_stays_stopped(
-    config: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = without_resources(ProxyTask(config).evaluate(GENOTYPE, seed=5, report=lambda epoch, figures: False))
-
-    def interrupt(*args: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ProxyTask, "_metrics", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            ProxyTask(config).evaluate(GENOTYPE, seed=5, folder=tmp_path, report=lambda epoch, figures: False)
-    assert finished(ProxyTask(config), tmp_path) == (whole, [])
-
-
-def test_seconds_are_those_of_all_attempts(config: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seconds_include_all_attempts(config: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted(ProxyTask(config), tmp_path, after=2)
     load = checkpoint.load
 
@@ -326,7 +324,7 @@ def test_seconds_are_those_of_all_attempts(config: TaskConfig, tmp_path: Path, m
 
 
 def test_two_attempts_never_write_the_same_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither in one process nor on two machines, where process ids may be the same."""
+    """Neither within a process, nor on two machines, where process ids may be equal."""
     replaced: list[Path] = []
     rename = os.replace
     monkeypatch.setattr(os, "replace", lambda source, target: (replaced.append(source), rename(source, target)))
@@ -336,20 +334,25 @@ def test_two_attempts_never_write_the_same_partial_file(tmp_path: Path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
 
-def test_an_interrupted_replay_goes_on_too(config: TaskConfig, tmp_path: Path) -> None:
-    whole, val = ProxyTask(config).replay(GENOTYPE, seed=5)
+def test_an_interrupted_evaluation_with_val_resumes_too(
+    config: TaskConfig, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    task, elsewhere = ProxyTask(config), tmp_path_factory.mktemp("uninterrupted")
+    whole = task.evaluate_with_val(GENOTYPE, seed=5, folder=elsewhere)
+    interrupting = reporting_to([], interrupt_after=2)
     with pytest.raises(KeyboardInterrupt):
-        ProxyTask(config).replay(GENOTYPE, seed=5, folder=tmp_path, report=reporting_to([], interrupt_after=2))
+        ProxyTask(config).evaluate_with_val(GENOTYPE, seed=5, folder=tmp_path, report=interrupting)
     epochs: list[int] = []
-    again, val_again = ProxyTask(config).replay(GENOTYPE, seed=5, folder=tmp_path, report=reporting_to(epochs))
+    again = task.evaluate_with_val(GENOTYPE, seed=5, folder=tmp_path, report=reporting_to(epochs), keep_weights=True)
     assert epochs == [3]
     assert without_resources(again) == without_resources(whole)
-    assert val_again == val
-    assert {path.name for path in tmp_path.iterdir()} == {FILE, "weights.safetensors"}
+    assert task.val_metrics(tmp_path) == task.val_metrics(elsewhere)
+    assert {path.name for path in tmp_path.iterdir()} == {FILE, VAL_DETECTIONS, "weights.safetensors"}
+    assert {path.name for path in elsewhere.iterdir()} == {FILE, VAL_DETECTIONS}
 
 
 def paused_at(task: ProxyTask, folder: Path, until: int | None) -> tuple[Evaluation, list[int]]:
-    """Go on with a trial up to an epoch: what it has there, and the epochs it reported."""
+    """Resume a trial up to an epoch, and return its result there and the epochs it reported."""
     epochs: list[int] = []
     result = task.evaluate(GENOTYPE, seed=5, folder=folder, report=reporting_to(epochs), until=until)
     return without_resources(result), epochs
@@ -357,7 +360,7 @@ def paused_at(task: ProxyTask, folder: Path, until: int | None) -> tuple[Evaluat
 
 @pytest.fixture(scope="module")
 def measured(config: TaskConfig) -> TaskConfig:
-    """The same, with AP after each epoch."""
+    """The same task, with AP after each epoch."""
     return replace(config, eval=replace(config.eval, every_epochs=1))
 
 
@@ -377,11 +380,13 @@ def test_a_trial_that_pauses_after_each_epoch_has_the_same_result(
     assert paused_at(task, tmp_path, None) == (whole, [3])
 
 
-def test_an_epoch_whose_word_was_lost_is_paused_at_all_the_same(measured: TaskConfig, tmp_path: Path) -> None:
+def test_a_trial_pauses_at_an_epoch_that_an_earlier_attempt_has_already_passed(
+    measured: TaskConfig, tmp_path: Path
+) -> None:
     task = ProxyTask(measured)
     so_far, _ = paused_at(task, tmp_path, 1)
     interrupted(task, tmp_path, after=2)
-    for until in (2, 1):  # the last epoch that is there, and one before it
+    for until in (2, 1):  # the last epoch of the checkpoint, and the one before
         again, reported = paused_at(task, tmp_path, until)
         assert reported == []
         assert again.stopped_after == until
@@ -389,7 +394,7 @@ def test_an_epoch_whose_word_was_lost_is_paused_at_all_the_same(measured: TaskCo
 
 
 class _InterruptsAfter:
-    """A display that ends the search as it hears of an epoch."""
+    """A display that ends the search when it is told of an epoch."""
 
     def __init__(self, epoch: int | None):
         self._epoch = epoch
@@ -411,7 +416,7 @@ class _InterruptsAfter:
         pass
 
 
-def test_a_resumed_search_goes_on_inside_its_trial(config: TaskConfig, tmp_path: Path) -> None:
+def test_a_resumed_search_resumes_within_its_trial(config: TaskConfig, tmp_path: Path) -> None:
     search = SearchConfig(task=config, budget=BudgetConfig(num_trials=1), executor=ExecutorConfig(kind="serial"))
     whole = run_search(search, out=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -430,7 +435,7 @@ def test_a_resumed_search_goes_on_inside_its_trial(config: TaskConfig, tmp_path:
     assert [path.name for path in again.folder.trial_folder(0).iterdir()] == ["curve.json"]
 
 
-def test_a_search_with_rungs_gives_its_whole_trials_the_results_they_have_without(
+def test_complete_trials_of_a_search_with_rungs_have_the_results_of_a_search_without(
     measured: TaskConfig, tmp_path: Path
 ) -> None:
     halving = HalvingConfig((1, 2), reduction=2.0, min_results=1)

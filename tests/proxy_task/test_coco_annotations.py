@@ -1,4 +1,4 @@
-"""Annotation files: what is refused and how, what is repaired by rule, and what comes out as arrays."""
+"""Annotation files: errors, repairs, and the resulting arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from shared_fixtures import shared_folder
 
 from spinenas.proxy_task.config import DataConfig
-from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.layout import SplitPaths, find_split
 from spinenas.proxy_task.data.subsets import check_same_categories, hold_out
 from spinenas.space.errors import UserError
@@ -44,7 +45,7 @@ def read(folder: Path, document: Any) -> Annotations:
 
 
 def with_boxes(*boxes: list[float]) -> dict[str, Any]:
-    """Return a document with these boxes on an image of 100 x 50 px, after one box that is good."""
+    """Return a document with a valid box, then these boxes, on an image of 100 x 50 px."""
     rows = [[10, 10, 20, 20], *boxes]
     return {
         "images": [{"id": 1, "file_name": "a.jpg", "width": 100, "height": 50}],
@@ -119,7 +120,7 @@ def test_a_subset_keeps_the_boxes_of_its_images_in_the_order_asked_for(tmp_path:
         ([1, 2, 0, 3], "zero or negative size"),
         ([1, 2, 3, -4], "zero or negative size"),
         ([200, 2, 30, 30], "outside the image"),
-        ([-40, 2, 40.5, 30], "outside the image"),  # half a pixel is left of it
+        ([-40, 2, 40.5, 30], "outside the image"),  # half a pixel of it is inside
     ],
 )
 def test_an_unusable_box_is_dropped_counted_and_named(
@@ -142,7 +143,7 @@ def test_a_box_over_the_edge_is_clipped_and_its_area_shrinks_with_it(tmp_path: P
 
 
 @pytest.mark.parametrize("box", [[-0.5, 3, 5, 5], [90, 3, 11, 5], [98, 47, 3.0, 3.99], [5, 5, 0.01, 0.5]])
-def test_a_box_within_a_pixel_of_the_edge_or_thin_stays_as_it_is(tmp_path: Path, box: list[float]) -> None:
+def test_a_thin_box_or_one_within_a_pixel_of_the_edge_stays_unchanged(tmp_path: Path, box: list[float]) -> None:
     annotations = read(tmp_path, with_boxes(box))
     assert annotations.boxes_xywh[1].tolist() == box
     assert annotations.num_clipped == 0
@@ -194,7 +195,7 @@ def change(path: list[Any], value: Any) -> dict[str, Any]:
         (change(["annotations", 1, "iscrowd"], 2), "annotation 40 has 2 as 'iscrowd'"),
     ],
 )
-def test_what_is_not_cocos_format_is_refused_in_one_sentence_naming_file_and_place(
+def test_departures_from_cocos_format_are_refused_in_one_sentence_naming_file_and_place(
     tmp_path: Path, document: Any, words: str
 ) -> None:
     path = write(tmp_path, document)
@@ -211,13 +212,13 @@ def test_a_binary_file_is_not_valid_json(tmp_path: Path) -> None:
         read_annotations(path, tmp_path)
 
 
-def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "instances.json"
     path.write_text(json.dumps(DOCUMENT), encoding="utf-8-sig")
     assert read_annotations(path, tmp_path).fingerprint == read(tmp_path, DOCUMENT).fingerprint
 
 
-OUTLINES: list[Any] = [
+OUTLINE_PATTERN: list[Any] = [
     [[1, 2.5, 3e-1, -4, 5, 6]],
     [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6]],
     [],
@@ -228,7 +229,7 @@ OUTLINES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("outline", OUTLINES)
+@pytest.mark.parametrize("outline", OUTLINE_PATTERN)
 @pytest.mark.parametrize("is_first", [False, True])
 @pytest.mark.parametrize("indent", [None, 1])
 def test_outlines_of_every_form_change_nothing(
@@ -243,12 +244,12 @@ def test_outlines_of_every_form_change_nothing(
     assert read_annotations(path, tmp_path).fingerprint == read(tmp_path, DOCUMENT).fingerprint
 
 
-def test_an_outline_in_a_string_stays(tmp_path: Path) -> None:
+def test_an_outline_within_a_string_is_kept(tmp_path: Path) -> None:
     name = 'a"segmentation": [1, 2].jpg'
     assert read(tmp_path, change(["images", 0, "file_name"], name)).file_names[1] == name
 
 
-def test_a_file_with_nan_is_read_as_one_without(tmp_path: Path) -> None:
+def test_a_file_with_nan_is_read_like_one_without(tmp_path: Path) -> None:
     document = copy.deepcopy(DOCUMENT)
     document["info"] = {"score": float("nan")}
     document["annotations"][0]["segmentation"] = [[1.0, float("nan"), 2.0]]
@@ -283,34 +284,36 @@ def test_the_fingerprint_ignores_masks_and_the_order_of_images(tmp_path: Path) -
         (["categories", 0, "id"], 91),
     ],
 )
-def test_the_fingerprint_changes_with_whatever_changes_results(tmp_path: Path, path: list[Any], value: Any) -> None:
+def test_the_fingerprint_changes_with_everything_that_can_change_results(
+    tmp_path: Path, path: list[Any], value: Any
+) -> None:
     document = change(path, value)
     if path[0] == "categories":
         document["annotations"][0]["category_id"] = value
     assert read(tmp_path, document).fingerprint != read(tmp_path, DOCUMENT).fingerprint
 
 
-def test_train_and_val_must_mean_the_same_by_a_category_id(tmp_path: Path) -> None:
+def test_a_category_id_must_mean_the_same_in_train_and_val(tmp_path: Path) -> None:
     train = read(tmp_path, DOCUMENT)
     check_same_categories(train, train)
     with pytest.raises(UserError, match=r"category 90 is 'toothbrush' in the train .* 'comb' in the val"):
         check_same_categories(train, read(tmp_path, change(["categories", 0, "name"], "comb")))
 
 
-def test_held_out_images_are_as_many_as_asked_and_no_longer_in_train(tmp_path: Path) -> None:
+def test_as_many_images_are_held_out_as_asked_for_and_none_of_them_is_in_train(tmp_path: Path) -> None:
     annotations = read(tmp_path, with_images(50))
     train, reward = hold_out(annotations, 10, annotations.fingerprint)
     assert len(reward) == 10
     assert sorted([*train, *reward]) == list(range(50))
 
 
-def test_held_out_images_depend_on_the_fingerprint_and_stay_for_ever(tmp_path: Path) -> None:
+def test_held_out_images_depend_on_the_fingerprint_and_never_change(tmp_path: Path) -> None:
     annotations = read(tmp_path, with_images(50))
     assert hold_out(annotations, 5, "some data")[1].tolist() == [3, 10, 29, 43, 46]
     assert hold_out(annotations, 5, "other data")[1].tolist() != [3, 10, 29, 43, 46]
 
 
-def test_images_of_a_group_are_never_parted(tmp_path: Path) -> None:
+def test_images_of_a_group_are_never_separated(tmp_path: Path) -> None:
     annotations = read(tmp_path, with_images(40, group_size=4))
     _, reward = hold_out(annotations, 10, "f")
     groups = [annotations.groups[i] for i in reward]
@@ -350,7 +353,7 @@ def test_both_layouts_are_found(tmp_path: Path, suffix: str, images: tuple[str, 
         assert find_split(config, split) == SplitPaths(tmp_path / file, tmp_path / folder)  # type: ignore[arg-type]
 
 
-def test_four_explicit_paths_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_four_explicit_paths_are_used_unchanged(tmp_path: Path) -> None:
     make_layout(tmp_path, ["t.json", "v.json"], ["a", "b"])
     places = {
         "train_annotations": "t.json",
@@ -374,21 +377,21 @@ def test_four_explicit_paths_are_taken_as_they_are(tmp_path: Path) -> None:
         (["annotations/instances_train2017.json"], ["images"], "train2017 or images/train2017 is needed"),
     ],
 )
-def test_an_incomplete_folder_is_refused_with_what_was_looked_for(
+def test_an_incomplete_folder_is_refused_naming_the_expected_files(
     tmp_path: Path, annotations: list[str], images: list[str], words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
         find_split(make_layout(tmp_path, annotations, images), "train")
 
 
-def test_a_folder_without_val_is_enough_until_val_is_wanted(tmp_path: Path) -> None:
+def test_a_folder_without_val_is_accepted_until_val_is_needed(tmp_path: Path) -> None:
     config = make_layout(tmp_path, ["annotations/instances_train.json"], ["images"])
     assert find_split(config, "train").images == tmp_path / "images"
     with pytest.raises(UserError, match=r"neither annotations/instances_val.json nor"):
         find_split(config, "val")
 
 
-def test_a_data_set_that_is_not_named_is_asked_for() -> None:
+def test_a_missing_data_set_option_is_asked_for() -> None:
     with pytest.raises(UserError, match="no data set is named; give --data FOLDER"):
         find_split(DataConfig(folder=""), "train")
 

@@ -1,4 +1,4 @@
-"""COCO metrics: equal to published figures, to a plain reading of the rules, and right where pycocotools trips."""
+"""COCO metrics: equal to published figures and to a literal implementation of the rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from coco_examples import NONE_FOUND, everything_found, noisy_detections, random
 from numpy.typing import NDArray
 from shared_fixtures import shared_folder
 
-from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
 from spinenas.proxy_task.evaluation.detections import Detections
 from spinenas.results.record import COCO_METRICS
@@ -35,7 +36,7 @@ def plain_average_precision(
     in_range: Any,
     thresholds: NDArray[np.float64],
 ) -> float | None:
-    """Average precision by the text of the COCO rules, one box at a time."""
+    """Return average precision by the wording of the COCO rules, one box at a time."""
     image_of_box = np.repeat(annotations.image_ids, np.diff(annotations.box_offsets))
     precisions = []
     for label, category_id in enumerate(annotations.category_ids, start=1):
@@ -77,7 +78,7 @@ ALL_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_average_precision_equals_a_plain_reading_of_the_rules(tmp_path: Path, seed: int) -> None:
+def test_average_precision_equals_a_literal_implementation_of_the_rules(tmp_path: Path, seed: int) -> None:
     annotations = random_annotations(tmp_path, seed=seed)
     detections = noisy_detections(annotations, seed=seed + 10)
     metrics = CocoEvaluator(annotations).evaluate(detections)
@@ -92,8 +93,8 @@ def test_average_precision_equals_a_plain_reading_of_the_rules(tmp_path: Path, s
     assert metrics["APl"] == pytest.approx(plain(lambda area: area >= 96**2), abs=1e-9)
 
 
-def test_terciles_are_of_the_set_that_is_named() -> None:
-    """Reward and val figures compare when both use the sizes of all of train."""
+def test_terciles_are_those_of_the_named_annotations() -> None:
+    """Figures on reward images and on val are comparable if both use the sizes of all of train."""
     folder = shared_folder("data") / "digits_multiscale"
     annotations = read_annotations(folder / "annotations" / "instances_val.json", folder / "images")
     few = annotations.subset(np.arange(5))
@@ -107,7 +108,7 @@ def test_terciles_are_of_the_set_that_is_named() -> None:
     assert [own[f"num_size{third}"] for third in (1, 2, 3)] != [named[f"num_size{third}"] for third in (1, 2, 3)]
 
 
-def test_average_precision_by_tercile_is_over_equal_shares_of_the_objects_by_box_size(tmp_path: Path) -> None:
+def test_average_precision_by_tercile_divides_the_objects_into_equal_shares_by_box_size(tmp_path: Path) -> None:
     annotations = random_annotations(tmp_path, seed=4)
     detections = noisy_detections(annotations)
     metrics = CocoEvaluator(annotations).evaluate(detections)
@@ -136,17 +137,6 @@ def replace_boxes(annotations: Annotations, boxes_xywh: NDArray[np.float64]) -> 
     return Annotations(**{**values, "boxes_xywh": boxes_xywh, "areas": boxes_xywh[:, 2:].prod(axis=1)})
 
 
-def test_average_precision_per_category_averages_to_the_whole(tmp_path: Path) -> None:
-    annotations = random_annotations(tmp_path)
-    evaluator = CocoEvaluator(annotations)
-    detections = noisy_detections(annotations)
-    by_category = evaluator.ap_per_category(detections)
-    assert list(by_category) == [2, 5, 7, 90]
-    assert by_category[7] is None
-    defined = [value for value in by_category.values() if value is not None]
-    assert np.mean(defined) == pytest.approx(evaluator.evaluate(detections)["AP"], abs=1e-12)
-
-
 def test_no_detections_at_all_score_zero(tmp_path: Path) -> None:
     metrics = CocoEvaluator(random_annotations(tmp_path)).evaluate(NONE_FOUND)
     assert [metrics[name] for name in COCO_METRICS] == [0.0] * 12
@@ -162,10 +152,10 @@ def test_a_size_without_objects_is_undefined(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first_annotation_id", [0, 1])
-def test_everything_found_scores_one_even_with_an_annotation_id_of_zero(
+def test_detecting_everything_scores_one_even_with_an_annotation_id_of_zero(
     tmp_path: Path, first_annotation_id: int
 ) -> None:
-    """pycocotools by itself takes a match with annotation 0 for no match."""
+    """pycocotools treats a match with annotation 0 as no match."""
     annotations = random_annotations(tmp_path, first_annotation_id=first_annotation_id)
     metrics = CocoEvaluator(annotations).evaluate(everything_found(annotations))
     assert metrics["AP"] == pytest.approx(1.0)
@@ -195,7 +185,7 @@ def test_the_evaluation_runs_on_the_threads_of_the_trial(tmp_path: Path) -> None
     random_annotations(tmp_path)
     code = (
         "import os, sys; from pathlib import Path; import numpy as np\n"
-        "from spinenas.proxy_task.data import annotations as coco\n"
+        "from spinenas.proxy_task.data import annotation_file as coco\n"
         "from spinenas.proxy_task.training import device\n"
         "from spinenas.proxy_task.evaluation import coco_metrics as evaluate\n"
         "device.use_threads(5); before = len(os.listdir('/proc/self/task'))\n"
@@ -210,7 +200,7 @@ def test_the_evaluation_runs_on_the_threads_of_the_trial(tmp_path: Path) -> None
 
 
 def test_a_detection_that_is_not_finite_is_refused() -> None:
-    """To pycocotools a box of NaN is a perfect match."""
+    """pycocotools takes a box of NaN for a perfect match."""
     one = np.array([1])
     with pytest.raises(ValueError, match="diverged"):
         Detections(one, one, np.array([[1, 2, np.nan, 4]]), np.array([0.5]))
@@ -234,8 +224,5 @@ def test_every_golden_figure_is_reproduced(name: str) -> None:
         np.array([row["bbox"] for row in rows], dtype=np.float64),
         np.array([row["score"] for row in rows]),
     )
-    evaluator = CocoEvaluator(annotations)
-    metrics = evaluator.evaluate(detections)
+    metrics = CocoEvaluator(annotations).evaluate(detections)
     assert {name: metrics[name] for name in COCO_METRICS} == pytest.approx(golden["stats"], abs=1e-9)
-    by_category = {str(i): -1 if ap is None else ap for i, ap in evaluator.ap_per_category(detections).items()}
-    assert by_category == pytest.approx(golden["ap_per_category"], abs=1e-9)

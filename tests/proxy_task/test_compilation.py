@@ -1,4 +1,4 @@
-"""Training and inference trace as one graph each, and compiled blocks serve other candidates as well."""
+"""Training and inference each compile to one graph, and candidates share compiled blocks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spinenas.proxy_task.detector.matching import targets
 from spinenas.proxy_task.detector.retinanet import RetinaNet, Tower, build_retinanet
 from spinenas.proxy_task.evaluation.detect import postprocess
 from spinenas.proxy_task.training import compilation
-from spinenas.proxy_task.training.augment import augmented_batch, draw_window, letterboxed, stacked_windows
+from spinenas.proxy_task.training.augment import augment_batch, draw_crop, normalize_letterboxed, stack_crops
 from spinenas.proxy_task.training.compilation import compile_network, compile_seconds, prepare_compilation, regions
 from spinenas.space import SearchSpace, sample_without_dead_blocks
 from spinenas.space.baseline import Architecture
@@ -34,7 +34,7 @@ SIZE = 96
 
 @pytest.fixture(autouse=True)
 def forgetting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test compiles for itself."""
+    """Clear compiled programs before and after each test."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch._dynamo.reset()  # type: ignore[no-untyped-call]
     prepare_compilation(tmp_path)
@@ -48,24 +48,24 @@ def small(architecture: Architecture = SPINENET_49) -> RetinaNet:
 
 
 def drawn(seed: int, num_boxes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A batch of two images, with some of 8 places for boxes taken."""
+    """A batch of two images, with some boxes in the 8 places for them."""
     rng = np.random.default_rng(seed)
     images = torch.from_numpy(rng.integers(0, 256, size=(2, SIZE, SIZE, 3), dtype=np.uint8))
-    windows = [draw_window((SIZE, 80), SIZE, rng, flip=True, scale_jitter=(0.7, 1.4)) for _ in range(2)]
+    windows = [draw_crop((SIZE, 80), SIZE, rng, flip=True, scale_jitter=(0.7, 1.4)) for _ in range(2)]
     boxes, labels = torch.zeros(2, 8, 4), torch.zeros(2, 8, dtype=torch.long)
     corners = torch.from_numpy(rng.uniform(0, 50, size=(2, num_boxes, 2))).float()
     boxes[:, :num_boxes] = torch.cat([corners, corners + 20], dim=-1)
     labels[:, :num_boxes] = 1
-    return images, stacked_windows(windows), boxes, labels
+    return images, stack_crops(windows), boxes, labels
 
 
-def test_augmentation_matching_forward_and_losses_are_one_graph_whatever_is_in_the_images() -> None:
+def test_augmentation_matching_forward_and_losses_are_one_graph_for_any_images() -> None:
     network = small()
     anchors = network.anchors((SIZE, SIZE))
 
     def loss_of(images: Tensor, windows: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
         classes, box_targets = targets(anchors, boxes, labels)
-        logits, deltas = network(augmented_batch(images, windows))
+        logits, deltas = network(augment_batch(images, windows))
         total, _, _ = detection_loss(
             logits, deltas, classes, box_targets, alpha=0.25, gamma=1.5, delta=0.1, box_weight=10.0
         )
@@ -92,7 +92,7 @@ def test_inference_with_nms_is_one_graph() -> None:
 
     @torch.no_grad()
     def found(images: Tensor, contents: Tensor) -> tuple[Tensor, ...]:
-        logits, deltas = network(letterboxed(images, contents))
+        logits, deltas = network(normalize_letterboxed(images, contents))
         return postprocess(logits, deltas, anchors, contents.float(), config)
 
     counter = CompileCounterWithBackend("eager")  # type: ignore[no-untyped-call]
@@ -123,7 +123,7 @@ def test_candidates_share_the_programs_of_their_blocks(monkeypatch: pytest.Monke
     counts = []
     for number in range(3):
         network = small(sample_without_dead_blocks(space, generator(0, "regions", number)))
-        network.eval()  # the same features twice, whatever is compiled
+        network.eval()  # the same features twice, compiled or not
         with torch.no_grad():
             plain = network(images)
             compile_network(network, "blocks")
@@ -141,7 +141,7 @@ def test_candidates_share_the_programs_of_their_blocks(monkeypatch: pytest.Monke
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for a CPU by g++")
 def test_a_compiled_block_is_the_same_block_and_its_compilation_is_timed() -> None:
-    """With the compiler that trainings use."""
+    """Uses the same compiler as trainings."""
     network = small()
     region = next(module for module in network.modules() if isinstance(module, Residual))
     before = compile_seconds()

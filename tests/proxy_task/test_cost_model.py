@@ -1,4 +1,4 @@
-"""Predictions of what a trial takes: fitted to probes, kept by device and setting, and of any fidelity."""
+"""Predicted cost of a trial: fitted to probes, stored by device and setting, for any fidelity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from torch import Tensor, nn
 from torch.nn import functional
 
-import spinenas.proxy_task.task as task_module
+import spinenas.proxy_task.task_data as data_module
 from spinenas.proxy_task.config import DataConfig, HeadConfig, TaskConfig, TrainConfig
 from spinenas.proxy_task.cost_model import (
     ROUNDS,
@@ -34,7 +34,8 @@ from spinenas.proxy_task.cost_model import (
 )
 from spinenas.proxy_task.data.synthetic import generate_dataset
 from spinenas.proxy_task.detector.retinanet import build_retinanet
-from spinenas.proxy_task.task import Probe, ProxyTask
+from spinenas.proxy_task.probe import Probe
+from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.training.device import peak_memory_bytes, reset_peak_memory
 from spinenas.results.record import Fidelity
 from spinenas.search.cli.main import main
@@ -73,7 +74,7 @@ def config(folder: Path, tmp_path: Path) -> TaskConfig:
 
 
 def made_up(task: ProxyTask, genotype: Any, fidelity: Fidelity | None, noise: float = 1.0) -> Probe:
-    """What a machine would take that is as the model has it."""
+    """The probe of a machine that follows the model exactly."""
     fidelity = fidelity or task.fidelity
     cost, batch = task.cost(genotype, fidelity.scaling, fidelity.image_size_pixels), fidelity.batch_size
     pixels = batch * fidelity.image_size_pixels**2
@@ -85,7 +86,7 @@ def made_up(task: ProxyTask, genotype: Any, fidelity: Fidelity | None, noise: fl
 
 @pytest.fixture
 def task(config: TaskConfig, monkeypatch: pytest.MonkeyPatch) -> ProxyTask:
-    """One whose probes are made up and twice as slow in the first round; the calls are kept in `num_probes`."""
+    """A task with invented probes, twice as slow in the first round; `num_probes` counts the calls."""
     task = ProxyTask(config)
     num_probes = 0
     num_jobs = len(probed_genotypes(task, SPACE)) * len(probed_fidelities(task.fidelity))
@@ -104,7 +105,7 @@ def held_out() -> list[Genotype]:
 
 
 def changed(fidelity: Fidelity) -> list[Fidelity]:
-    """Larger in every way than what is probed."""
+    """Larger in every respect than the probed fidelities."""
     wide = replace(fidelity.scaling, filter_scale=0.25, block_repeats=2)
     return [
         fidelity,
@@ -141,7 +142,7 @@ def test_the_held_out_error_is_that_of_probes_left_out(task: ProxyTask) -> None:
     assert model.predict(task, SPINENET_49).peak_memory_bytes is None
 
 
-def test_a_trial_is_as_many_steps_and_evaluations_as_its_fidelity_says(config: TaskConfig) -> None:
+def test_the_time_of_a_trial_counts_the_steps_and_evaluations_of_its_fidelity(config: TaskConfig) -> None:
     config = replace(config, eval=replace(config.eval, every_epochs=2))
     task = ProxyTask(config)
     fidelity = replace(task.fidelity, epochs=5, num_train_images=15, batch_size=4)
@@ -151,7 +152,7 @@ def test_a_trial_is_as_many_steps_and_evaluations_as_its_fidelity_says(config: T
 
 
 @pytest.mark.parametrize(("bn_images", "counted"), [(6, 6), (512, 15)])
-def test_images_that_batch_norms_are_estimated_from_take_a_third_of_their_training(
+def test_images_for_batch_norm_statistics_take_a_third_of_their_training_time(
     config: TaskConfig, bn_images: int, counted: int
 ) -> None:
     task = ProxyTask(replace(config, eval=replace(config.eval, every_epochs=2, bn_images=bn_images)))
@@ -183,7 +184,7 @@ def test_the_extremes_are_probed_and_nothing_larger_than_the_task(config: TaskCo
     assert {fidelity.image_size_pixels for fidelity in probed_fidelities(alone)} == {160}
 
 
-def test_memory_that_runs_out_is_a_sentence_and_a_bug_is_none(
+def test_running_out_of_memory_is_reported_in_one_sentence_and_a_bug_is_raised(
     config: TaskConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for error, expected in ((torch.OutOfMemoryError("of 80 GiB"), UserError), (ZeroDivisionError("x"), None)):
@@ -199,7 +200,7 @@ def test_memory_that_runs_out_is_a_sentence_and_a_bug_is_none(
             calibrate(ProxyTask(config), SPACE, print)
 
 
-def test_a_calibration_is_found_again_for_its_device_and_setting_and_for_every_fidelity(
+def test_a_calibration_is_loaded_for_its_device_and_setting_at_every_fidelity(
     task: ProxyTask, config: TaskConfig
 ) -> None:
     model = calibrate(task, SPACE, print)
@@ -224,7 +225,7 @@ def test_a_calibration_is_found_again_for_its_device_and_setting_and_for_every_f
         assert load_model(ProxyTask(other, threads=threads)) is None
 
 
-def test_a_damaged_calibration_is_none_and_one_that_cannot_be_kept_an_error(
+def test_a_damaged_calibration_is_ignored_and_one_that_cannot_be_written_is_an_error(
     task: ProxyTask, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save_model(calibrate(task, SPACE, print), task)
@@ -259,19 +260,19 @@ def test_a_real_calibration_of_a_small_task_predicts_memory_and_seconds(config: 
     assert "cost_models" not in names, "it is kept by who asked for it"
 
 
-def test_a_probe_at_another_size_decodes_only_what_it_looks_at(
+def test_a_probe_at_another_size_decodes_only_the_images_it_uses(
     config: TaskConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = ProxyTask(config)
     task.prepare()
     opened: list[tuple[int, int]] = []
-    open_cache = task_module.open_cache
+    open_cache = data_module.open_cache
 
     def spy(annotations: Any, size: int, root: Path) -> Any:
         opened.append((len(annotations.image_ids), size))
         return open_cache(annotations, size, root)
 
-    monkeypatch.setattr(task_module, "open_cache", spy)
+    monkeypatch.setattr(data_module, "open_cache", spy)
     task.probe(SPINENET_49)
     assert opened == [], "its own size is in the cache"
     ticks = iter([0.0, 8.0, 10.0, 11.0])
@@ -282,13 +283,13 @@ def test_a_probe_at_another_size_decodes_only_what_it_looks_at(
     assert probe.trial_seconds == 3 * 10 * 2.0 + 10 * 0.1
 
 
-def test_the_peak_of_a_trial_is_not_that_of_the_one_before() -> None:
+def test_the_peak_memory_of_a_trial_does_not_include_the_trial_before() -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("the kernel does not reset peaks here")
     cpu = torch.device("cpu")
-    kept = [bytearray(b"x" * 2**16) for _ in range(2000)]  # small blocks: freed, they stay with the process
+    kept = [bytearray(b"x" * 2**16) for _ in range(2000)]  # small blocks stay with the process when freed
     before = peak_memory_bytes(cpu)
-    del kept[:-1]  # but for the last one, below which the C library hands nothing back by itself
+    del kept[:-1]  # except the last, below which the C library returns no memory by itself
     reset_peak_memory(cpu)
     after = peak_memory_bytes(cpu)
     assert before is not None
@@ -297,7 +298,7 @@ def test_the_peak_of_a_trial_is_not_that_of_the_one_before() -> None:
 
 
 def counted(network: nn.Module, size: int) -> tuple[int, int]:
-    """Values that the convolutions and resamplings of a network write for one image, and how many it runs."""
+    """Return the number of values that convolutions and resamplings write for one image, and of convolutions run."""
     activations, convs = 0, 0
 
     def conv(module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -336,11 +337,11 @@ def test_activations_and_convolutions_are_those_of_the_torch_network(architectur
     cost = retinanet_cost(architecture, scaling, 128, class_channels=5, **head.as_cost_arguments())
     activations, convs = counted(network, 128)
     if architecture is not MOBILE_49:
-        activations -= 64 * 32 * 32  # the max-pool of the stem, the same for all, is not counted
+        activations -= 64 * 32 * 32  # the max-pool of the stem, equal for all, is not counted
     assert (cost.activations, cost.convs) == (activations, convs)
 
 
-def test_the_command_says_what_a_calibration_predicts_or_that_there_is_none(
+def test_the_command_prints_the_predictions_of_a_calibration_or_that_there_is_none(
     config: TaskConfig, task: ProxyTask, tmp_path: Path
 ) -> None:
     file = tmp_path / "search.toml"
@@ -401,7 +402,7 @@ def test_trials_are_packed_with_a_margin(peak_gib: float, device_gib: float, exp
         assert count * packed_share(memory_gib, device_gib) <= 1 < (count + 1) * packed_share(memory_gib, device_gib)
 
 
-def test_every_field_of_a_model_is_kept(task: ProxyTask) -> None:
+def test_every_field_of_a_model_is_stored(task: ProxyTask) -> None:
     model = calibrate(task, SPACE, print)
     document = json.loads(save_model(model, task).read_text())
     assert document.keys() == {"setting", *(item.name for item in dataclasses.fields(CostModel))}

@@ -1,4 +1,4 @@
-"""The detector's pieces, each against an independent slow way of saying the same."""
+"""Parts of the detector, each compared with a slow independent implementation."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from spinenas.proxy_task.config import EvalConfig, HeadConfig
 from spinenas.proxy_task.detector.anchors import anchor_boxes
 from spinenas.proxy_task.detector.boxes import decode, encode, iou_yxyx, xywh_from_yxyx, yxyx_from_xywh
 from spinenas.proxy_task.detector.losses import box_loss, detection_loss, focal_loss
-from spinenas.proxy_task.detector.matching import match, targets
+from spinenas.proxy_task.detector.matching import anchor_targets, match_anchors
 from spinenas.proxy_task.detector.nms import greedy_nms
 from spinenas.proxy_task.detector.retinanet import build_retinanet
 from spinenas.proxy_task.evaluation.detect import postprocess
 from spinenas.proxy_task.training.augment import (
-    Window,
-    augmented,
-    augmented_batch,
-    draw_window,
-    letterboxed,
+    Crop,
+    augment_batch,
+    augment_image,
+    draw_crop,
     normalize,
-    stacked_windows,
+    normalize_letterboxed,
+    stack_crops,
 )
 from spinenas.space.cost import retinanet_cost
 from spinenas.space.network import count_madds, num_parameters
@@ -45,13 +45,13 @@ def plain_iou(a: Box, b: Box) -> float:
 
 
 def random_boxes(rng: np.random.Generator, *shape: int, size: float = 100) -> Tensor:
-    """Boxes yxyx of whole pixels, so that float32 and float64 agree exactly on overlaps."""
+    """Return boxes yxyx of whole pixels, so that float32 and float64 agree exactly on overlaps."""
     corner = rng.integers(0, int(size), size=(*shape, 2))
     extent = rng.integers(1, int(size / 2), size=(*shape, 2))
     return torch.from_numpy(np.concatenate([corner, corner + extent], axis=-1)).float()
 
 
-def test_overlaps_equal_the_plain_formula() -> None:
+def test_overlaps_equal_the_direct_formula() -> None:
     boxes, others = random_boxes(np.random.default_rng(0), 20), random_boxes(np.random.default_rng(1), 30)
     overlaps = iou_yxyx(boxes, others)
     for i in range(20):
@@ -66,7 +66,7 @@ def test_overlaps_equal_the_plain_formula() -> None:
 def greedy_reference(
     boxes: list[Box], scores: list[float], classes: list[int], iou_threshold: float, max_detections: int
 ) -> list[int]:
-    """The textbook: per class keep the best, drop what overlaps it; then the best over classes."""
+    """Textbook NMS: per class keep the best, drop boxes that overlap it, then take the best over classes."""
     kept: list[int] = []
     for each in sorted(set(classes)):
         order = sorted((i for i in range(len(boxes)) if classes[i] == each and scores[i] > 0), key=lambda i: -scores[i])
@@ -91,7 +91,7 @@ def test_nms_equals_the_brute_force_greedy_reference(
 ) -> None:
     rng = np.random.default_rng(seed)
     boxes = random_boxes(rng, 2, num_boxes, size=40)
-    levels = 4 if few_scores else 1000  # with few levels there are ties, and scores of 0 are no candidates
+    levels = 4 if few_scores else 1000  # few levels cause ties, and scores of 0 are never kept
     scores = torch.from_numpy(rng.integers(0, levels, size=(2, num_boxes)) / levels).float()
     classes = torch.from_numpy(rng.integers(1, num_classes + 1, size=(2, num_boxes)))
     assert_nms_is_the_reference(boxes, scores, classes, 0.5, max_detections)
@@ -122,7 +122,7 @@ def assert_nms_is_the_reference(
 def test_nms_is_exact_where_boxes_are_equal_empty_or_overlap_by_exactly_the_threshold(
     seed: int, num_boxes: int, iou_threshold: float, max_detections: int
 ) -> None:
-    """Boxes of few places and sizes, few scores; the second image has no candidate."""
+    """Few positions, sizes and scores; the second image has no candidate."""
     rng = np.random.default_rng(seed)
     corner = rng.integers(0, 3, size=(2, num_boxes, 2)) * 2
     extent = rng.choice([0, 2, 4, 8], size=(2, num_boxes, 2))
@@ -155,7 +155,7 @@ def test_a_batch_of_images_gives_the_detections_of_each_alone() -> None:
             assert torch.equal(part[0], parts[image])
 
 
-def test_detections_stay_inside_the_image_and_never_are_of_channel_zero() -> None:
+def test_detections_stay_inside_the_image_and_are_never_of_channel_zero() -> None:
     rng = np.random.default_rng(4)
     anchors = random_boxes(rng, 50)
     logits = torch.full((1, 50, 4), -9.0)
@@ -170,7 +170,7 @@ def test_detections_stay_inside_the_image_and_never_are_of_channel_zero() -> Non
     assert torch.equal(boxes[0, 0], torch.minimum(anchors[7], torch.tensor([30.0, 40.0, 30.0, 40.0])))
 
 
-def test_anchors_stand_where_the_formula_puts_them_in_the_order_of_the_head() -> None:
+def test_anchors_are_where_the_formula_puts_them_in_the_order_of_the_head() -> None:
     anchors = anchor_boxes((128, 96), [3, 4], anchor_scale=3.0, num_scales=3, aspect_ratios=(1.0, 2.0, 0.5))
     expected = []
     for level in (3, 4):
@@ -186,7 +186,7 @@ def test_anchors_stand_where_the_formula_puts_them_in_the_order_of_the_head() ->
     torch.testing.assert_close(anchors, torch.tensor(expected))
 
 
-def test_decode_undoes_encode_and_growth_is_limited() -> None:
+def test_decode_is_the_inverse_of_encode_and_limits_the_scale() -> None:
     boxes, anchors = random_boxes(np.random.default_rng(5), 100), random_boxes(np.random.default_rng(6), 100)
     torch.testing.assert_close(decode(encode(boxes, anchors), anchors), boxes, rtol=1e-4, atol=1e-3)
     huge = decode(torch.tensor([0.0, 0.0, 50.0, 0.0]), torch.tensor([0.0, 0.0, 16.0, 16.0]))
@@ -194,7 +194,7 @@ def test_decode_undoes_encode_and_growth_is_limited() -> None:
     torch.testing.assert_close(yxyx_from_xywh(xywh_from_yxyx(boxes)), boxes)
 
 
-def test_every_anchor_is_matched_as_the_rule_says() -> None:
+def test_every_anchor_is_matched_by_the_rule() -> None:
     rng = np.random.default_rng(7)
     for _ in range(30):
         anchors, boxes = random_boxes(rng, 60, size=30), random_boxes(rng, int(rng.integers(1, 6)), size=30)
@@ -207,10 +207,10 @@ def test_every_anchor_is_matched_as_the_rule_says() -> None:
                 forced.setdefault(int(np.argmax(column)), box)
         for anchor, box in forced.items():
             expected[anchor] = box
-        assert match(anchors, boxes).tolist() == expected
+        assert match_anchors(anchors, boxes).tolist() == expected
 
 
-def test_a_padded_batch_is_matched_as_each_of_its_images() -> None:
+def test_a_padded_batch_is_matched_like_each_of_its_images() -> None:
     rng = np.random.default_rng(9)
     anchors = random_boxes(rng, 80, size=30)
     each = [random_boxes(rng, count, size=30) for count in (3, 1, 7, 5)]
@@ -218,9 +218,9 @@ def test_a_padded_batch_is_matched_as_each_of_its_images() -> None:
     for image, found in enumerate(each):
         boxes[image, : len(found)] = found
         labels[image, : len(found)] = torch.arange(1, len(found) + 1)
-    classes, box_targets = targets(anchors, boxes, labels)
+    classes, box_targets = anchor_targets(anchors, boxes, labels)
     for image, found in enumerate(each):
-        alone, alone_targets = targets(anchors, found, torch.arange(1, len(found) + 1))
+        alone, alone_targets = anchor_targets(anchors, found, torch.arange(1, len(found) + 1))
         assert torch.equal(classes[image], alone)
         assert torch.equal(box_targets[image], alone_targets)
         assert int((alone > 0).sum()) > 0
@@ -228,7 +228,7 @@ def test_a_padded_batch_is_matched_as_each_of_its_images() -> None:
 
 def test_an_image_without_boxes_is_all_background() -> None:
     anchors = random_boxes(np.random.default_rng(8), 10)
-    classes, box_targets = targets(anchors, torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))
+    classes, box_targets = anchor_targets(anchors, torch.zeros(1, 4), torch.zeros(1, dtype=torch.long))
     assert classes.tolist() == [0] * 10
     assert box_targets.abs().sum() == 0
     loss, _, box_part = detection_loss(
@@ -273,7 +273,7 @@ def test_published_retinanet_has_the_published_size() -> None:
     assert round(madds / 1e9, 2) == 85.28
 
 
-def test_the_whole_detector_of_random_genotypes_costs_what_the_arithmetic_says() -> None:
+def test_the_detectors_of_random_genotypes_have_the_computed_cost() -> None:
     rng = np.random.default_rng(10)
     space = SearchSpace.spinenet49()
     head = HeadConfig(num_convs=2, channels=24, num_scales=2)
@@ -287,8 +287,8 @@ def test_the_whole_detector_of_random_genotypes_costs_what_the_arithmetic_says()
         assert count_madds(network, torch.empty(1, 3, 160, 160, device="meta")) == cost.madds
 
 
-def test_predictions_stand_in_the_order_of_the_anchors() -> None:
-    """Lighting up one cell of one level lights up exactly that cell's anchors."""
+def test_predictions_are_in_the_order_of_the_anchors() -> None:
+    """An input at one cell of one level affects exactly that cell's anchors."""
     scaling = Scaling("test", 0.125, 8, 0.5, 1)
     network = build_retinanet(SPINENET_49, scaling, HeadConfig(num_convs=0), class_channels=3).eval()
     features = {level: torch.zeros(1, 8, 128 // 2**level, 128 // 2**level) for level in (7, 3, 6, 4, 5)}
@@ -309,7 +309,7 @@ def test_predictions_stand_in_the_order_of_the_anchors() -> None:
 
 @pytest.mark.parametrize("jitter", [(1.0, 1.0), (0.5, 0.5), (2.0, 2.0), (0.7, 1.4)])
 def test_boxes_follow_their_object_through_flip_scale_and_crop(jitter: tuple[float, float]) -> None:
-    """A white rectangle on black stays where its box says, to within a pixel of blur."""
+    """A white rectangle on black stays within its box, up to a pixel of blur."""
     for number in range(20):
         rng = np.random.default_rng(number)
         image = torch.zeros(64, 64, 3, dtype=torch.uint8)
@@ -317,9 +317,9 @@ def test_boxes_follow_their_object_through_flip_scale_and_crop(jitter: tuple[flo
         y0, x0 = int(rng.integers(0, content[0] - 16)), int(rng.integers(0, content[1] - 16))
         y1, x1 = y0 + int(rng.integers(8, 16)), x0 + int(rng.integers(8, 16))
         image[y0:y1, x0:x1] = 255
-        window = draw_window(content, 64, rng, flip=True, scale_jitter=jitter)
-        out = augmented(image, window)
-        boxes, kept = window.take_boxes(np.array([[y0, x0, y1, x1]], dtype=np.float64))
+        crop = draw_crop(content, 64, rng, flip=True, scale_jitter=jitter)
+        out = augment_image(image, crop)
+        boxes, kept = crop.transform_boxes(np.array([[y0, x0, y1, x1]], dtype=np.float64))
         assert out.shape == (3, 64, 64)
         middle = float((normalize(torch.full((3, 1, 1), 255.0)) + normalize(torch.zeros(3, 1, 1)))[0, 0, 0]) / 2
         rows, columns = torch.nonzero(out[0] > middle, as_tuple=True)
@@ -335,23 +335,23 @@ def test_boxes_follow_their_object_through_flip_scale_and_crop(jitter: tuple[flo
 
 def test_an_image_without_augmentation_is_the_normalised_image_padded_with_zeros() -> None:
     image = torch.full((32, 32, 3), 200, dtype=torch.uint8)
-    out = letterboxed(image[None], torch.tensor([[32, 20]]))[0]
+    out = normalize_letterboxed(image[None], torch.tensor([[32, 20]]))[0]
     red = (200 / 255 - 0.485) / 0.229
     assert float(out[0, 5, 5]) == pytest.approx(red)
     assert float(out[:, :, 20:].abs().sum()) == 0
-    plain = augmented(image, Window(corner=(0, 0), crop=(32, 20), target=(32, 20), flipped=False))
+    plain = augment_image(image, Crop(corner=(0, 0), crop=(32, 20), target=(32, 20), flipped=False))
     assert torch.equal(plain, out)
 
 
 @pytest.mark.parametrize("jitter", [(1.0, 1.0), (0.5, 2.0), (0.1, 0.4), (3.0, 5.0)])
-def test_a_batch_is_augmented_as_each_of_its_images(jitter: tuple[float, float]) -> None:
+def test_a_batch_is_augmented_like_each_of_its_images(jitter: tuple[float, float]) -> None:
     rng = np.random.default_rng(4)
     images = torch.from_numpy(rng.integers(0, 256, size=(24, 48, 48, 3), dtype=np.uint8))
-    # No target is a single column: of those torch's antialiased interpolation repeats the first row.
+    # No target is a single column: for those, torch's antialiased interpolation repeats the first row.
     shorts = rng.integers(20, 49, size=len(images)).tolist()
     contents = [(48, short) if i % 2 else (short, 48) for i, short in enumerate(shorts)]
-    windows = [draw_window(content, 48, rng, flip=True, scale_jitter=jitter) for content in contents]
-    assert any(window.flipped for window in windows)
-    batch = augmented_batch(images, stacked_windows(windows))
-    each = torch.stack([augmented(image, window) for image, window in zip(images, windows, strict=True)])
+    crops = [draw_crop(content, 48, rng, flip=True, scale_jitter=jitter) for content in contents]
+    assert any(crop.flipped for crop in crops)
+    batch = augment_batch(images, stack_crops(crops))
+    each = torch.stack([augment_image(image, crop) for image, crop in zip(images, crops, strict=True)])
     torch.testing.assert_close(batch, each, rtol=0, atol=1e-4)

@@ -1,4 +1,4 @@
-"""How much training a trial is, by configuration: which images, and what stays comparable."""
+"""The fidelity of a trial by configuration: which images it uses, and which results stay comparable."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from small_task import SMALL_GENOTYPE, small_dataset
 
-import spinenas.proxy_task.task as task_module
+import spinenas.proxy_task.trial as trial_module
 from spinenas.proxy_task.config import DataConfig, HeadConfig, TaskConfig, TrainConfig
-from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.layout import find_split
 from spinenas.proxy_task.data.subsets import training_subset
 from spinenas.proxy_task.task import ProxyTask
@@ -55,7 +56,7 @@ def with_share(config: TaskConfig, share: float) -> TaskConfig:
         ("spinenet49-proxy", "6b17bab90c0e5176"),
     ],
 )
-def test_the_keys_of_tasks_with_all_images_are_those_from_before_there_was_a_share(
+def test_task_keys_without_image_fraction_are_those_from_before_the_option_existed(
     name: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ProxyTask, "fingerprint", {"train_annotations": "abc", "num_train_images": 10})
@@ -77,7 +78,7 @@ def test_a_larger_share_contains_the_smaller_ones(annotations: Annotations) -> N
     assert training_subset(annotations, rows, 1000) is rows
 
 
-def test_a_share_is_of_the_whole_file_and_of_this_data_alone(annotations: Annotations) -> None:
+def test_a_share_is_selected_from_the_whole_file_and_depends_on_this_data_alone(annotations: Annotations) -> None:
     rows = np.arange(50)
     chosen = training_subset(annotations, rows, 10)
     assert chosen.tolist() != list(range(10))
@@ -94,21 +95,21 @@ def test_a_trial_trains_on_its_share(config: TaskConfig, monkeypatch: pytest.Mon
     assert (whole.fidelity.num_train_images, task.fidelity.num_train_images) == (40, 16)
     assert whole.fingerprint == task.fingerprint, "the data is the same"
     trained_on: list[Any] = []
-    train_detector = task_module.train_detector
+    train_detector = trial_module.train_detector
 
     def spy(network: Any, data: Any, rows: Any, **options: Any) -> None:
         trained_on.append(rows)
         train_detector(network, data, rows, **options)
 
-    monkeypatch.setattr(task_module, "train_detector", spy)
+    monkeypatch.setattr(trial_module, "train_detector", spy)
     for fidelity in (None, replace(task.fidelity, num_train_images=8)):
         task.evaluate(SMALL_GENOTYPE, seed=0, fidelity=fidelity)
     share, less = (set(rows.tolist()) for rows in trained_on)
     assert (len(share), len(less)) == (16, 8)
-    assert less < share <= set(whole._rows[0].tolist())
+    assert less < share <= set(whole.data.train_rows.tolist())
 
 
-def test_a_share_that_cannot_be_trained_on_is_refused(config: TaskConfig, annotations: Annotations) -> None:
+def test_a_share_too_small_to_train_on_is_refused(config: TaskConfig, annotations: Annotations) -> None:
     with pytest.raises(
         UserError, match=r"image_fraction is 0.05, which leaves 2 images to train on, less than a batch"
     ):

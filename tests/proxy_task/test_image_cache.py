@@ -1,4 +1,4 @@
-"""The image cache: pixels right for every kind of file, faults named, and built once whatever dies meanwhile."""
+"""The image cache: correct pixels for every kind of file, named faults, and a single build despite kills."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from shared_fixtures import REPOSITORY, shared_folder
 
 from spinenas.proxy_task.config import DataConfig
 from spinenas.proxy_task.data import image_cache
-from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import build_once, cache_root
 from spinenas.proxy_task.data.image_cache import letterbox_geometry, open_cache
 from spinenas.proxy_task.data.layout import find_split
@@ -34,7 +35,7 @@ RED, GREEN, BLUE, GREY = (200, 20, 30), (10, 180, 40), (20, 30, 220), (90, 90, 9
 
 
 def quarters(width: int = 64, height: int = 48) -> Image.Image:
-    """Return an RGB image of four plain quarters: red, green / blue, grey."""
+    """Return an RGB image of four uniform quarters: red, green / blue, grey."""
     pixels = np.empty((height, width, 3), dtype=np.uint8)
     pixels[: height // 2, : width // 2], pixels[: height // 2, width // 2 :] = RED, GREEN
     pixels[height // 2 :, : width // 2], pixels[height // 2 :, width // 2 :] = BLUE, GREY
@@ -42,12 +43,12 @@ def quarters(width: int = 64, height: int = 48) -> Image.Image:
 
 
 def cached(folder: Path, name: str, size: int = 32) -> NDArray[np.uint8]:
-    """Return one file of 64 x 48 px as the cache has it: content of 32 x 24."""
+    """Return the cached pixels of one file of 64 x 48 px, with content of 32 x 24."""
     return open_cache(annotations_of(folder, {name: (64, 48)}), size, folder / "cache").images[0]
 
 
 def assert_is_quarters(image: NDArray[np.uint8], *, tolerance: int) -> None:
-    """Compare the middles of the quarters of a 32 x 24 content."""
+    """Compare the centres of the quarters of a 32 x 24 content."""
     for (row, column), colour in {(6, 8): RED, (6, 24): GREEN, (18, 8): BLUE, (18, 24): GREY}.items():
         assert np.abs(image[row, column].astype(int) - colour).max() <= tolerance
 
@@ -95,7 +96,7 @@ def test_sixteen_bit_grey_is_scaled_to_eight_bits(tmp_path: Path, name: str) -> 
 
 def test_exif_orientation_is_ignored_as_in_coco(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # "turn by 90 degrees to show"
+    exif[0x0112] = 6  # "rotate by 90 degrees to display"
     quarters().save(tmp_path / "turned.jpg", exif=exif, quality=95, subsampling=0)
     assert_is_quarters(cached(tmp_path, "turned.jpg"), tolerance=4)
 
@@ -114,10 +115,10 @@ def test_a_letterbox_is_at_the_top_left_and_zero_elsewhere(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("width", "height"), [(640, 427), (333, 500), (2105, 1407), (3000, 1999)])
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_a_point_of_the_original_is_at_its_place_times_scale(
+def test_a_point_of_the_original_is_at_its_position_times_scale(
     tmp_path: Path, width: int, height: int, suffix: str
 ) -> None:
-    """Ramps along both axes say for each cached pixel which place of the original it shows."""
+    """Ramps along both axes encode in each cached pixel its position in the original."""
     ramps = np.zeros((height, width, 3), dtype=np.uint8)
     ramps[:, :, 0] = np.round(np.arange(width) / width * 255)
     ramps[:, :, 1] = np.round(np.arange(height)[:, None] / height * 255)
@@ -125,10 +126,10 @@ def test_a_point_of_the_original_is_at_its_place_times_scale(
     Image.fromarray(ramps).save(tmp_path / name, **({"quality": 95, "subsampling": 0} if suffix == "jpg" else {}))
     cache = open_cache(annotations_of(tmp_path, {name: (width, height)}), 128, tmp_path / "cache")
     scale, (content_width, content_height) = cache.scales[0], cache.content_sizes_wh[0]
-    x = (np.arange(content_width) + 0.5) / scale  # middles of cached pixels, in the original
+    x = (np.arange(content_width) + 0.5) / scale  # centres of cached pixels, in the original
     y = (np.arange(content_height) + 0.5) / scale
     content = cache.images[0][:content_height, :content_width].astype(float)
-    inner = slice(2, -2)  # at the border the filter sees one side only
+    inner = slice(2, -2)  # at the border the filter covers one side only
     assert np.abs(content[:, :, 0].mean(axis=0) - (x - 0.5) / width * 255)[inner].max() < 0.75
     assert np.abs(content[:, :, 1].mean(axis=1) - (y - 0.5) / height * 255)[inner].max() < 0.75
 
@@ -175,7 +176,7 @@ def test_every_unusable_image_is_counted_and_the_first_are_named(tmp_path: Path)
 def test_a_truncated_png_is_named(tmp_path: Path, keep: int) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:keep])
-    if keep == -1:  # the last byte belongs to a mark after the pixels
+    if keep == -1:  # the last byte belongs to a marker after the pixels
         cached(tmp_path, "a.png")
     else:
         with pytest.raises(UserError, match=r"a\.png"):
@@ -188,7 +189,7 @@ def test_pixels_of_unknown_range_are_refused(tmp_path: Path) -> None:
         cached(tmp_path, "float.tif")
 
 
-def test_a_repaired_image_is_read_again_and_an_untouched_set_is_not(tmp_path: Path) -> None:
+def test_a_repaired_image_is_decoded_again_and_an_unchanged_set_is_not(tmp_path: Path) -> None:
     quarters().save(tmp_path / "a.png")
     first = cached(tmp_path, "a.png")
     built = list((tmp_path / "cache").glob("*.npy"))
@@ -199,7 +200,7 @@ def test_a_repaired_image_is_read_again_and_an_untouched_set_is_not(tmp_path: Pa
     assert first[0, 0].tolist() == list(RED)
 
 
-def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_detected_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     quarters().save(tmp_path / "a.png")
     usage = namedtuple("usage", "total used free")(10, 9, 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
@@ -233,13 +234,14 @@ def test_the_number_of_workers_does_not_change_a_pixel(tmp_path: Path) -> None:
     assert (one.images == many.images).all()
 
 
-def test_the_configured_folder_goes_before_the_variable_and_that_before_home(
+def test_the_configured_folder_has_priority_over_the_variable_and_that_over_the_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SPINENAS_CACHE", "/somewhere")
     assert cache_root("/configured") == Path("/configured")
     assert cache_root(None) == Path("/somewhere")
     monkeypatch.delenv("SPINENAS_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert cache_root(None) == Path.home() / ".cache" / "spinenas"
 
 
@@ -262,8 +264,8 @@ def test_a_failed_build_leaves_nothing_and_the_next_one_builds(tmp_path: Path) -
     assert (tmp_path / "target").read_text() == "whole"
 
 
-def test_a_builder_killed_half_way_leaves_nothing_that_is_taken_for_complete(tmp_path: Path) -> None:
-    """The second of three images is a pipe nobody writes to: the builder is killed while it waits there."""
+def test_a_builder_killed_half_way_leaves_nothing_that_looks_complete(tmp_path: Path) -> None:
+    """The second of three images is a pipe without a writer: the builder is killed while it waits for it."""
     sizes = {name: (64, 48) for name in ("a.png", "b.png", "c.png")}
     for name in sizes:
         quarters().save(tmp_path / name)
@@ -297,7 +299,7 @@ def test_a_builder_killed_half_way_leaves_nothing_that_is_taken_for_complete(tmp
     for image in cache.images:
         assert_is_quarters(image, tolerance=0)
 
-    # What the killed builder left under the very name that is wanted is replaced as well.
+    # A file that a killed builder left under the target's name is replaced as well.
     (built,) = (tmp_path / "cache").glob("*.npy")
     built.rename(built.with_name(built.name + ".partial"))
     with open(built.with_name(built.name + ".partial"), "r+b") as file:
@@ -306,7 +308,7 @@ def test_a_builder_killed_half_way_leaves_nothing_that_is_taken_for_complete(tmp
 
 
 def many_images(folder: Path, count: int = 40) -> dict[str, tuple[int, int]]:
-    """Write images of noise, each of another size; return the sizes by name."""
+    """Write images of noise, each of a different size; return the sizes by name."""
     rng = np.random.default_rng(0)
     sizes = {f"{index:02}.png": (40 + index, 30 + 2 * index) for index in range(count)}
     for name, (width, height) in sizes.items():
@@ -344,9 +346,9 @@ def start_builder(
 
 
 def recorded(folder: Path, count: int) -> int:
-    """Return how many images the unfinished cache says are finished."""
+    """Return the number of finished images that the incomplete cache records."""
     partials = list((folder / "cache").glob("*.partial"))
-    return image_cache._read_record(partials[0], 128 + count * 32 * 32 * 3) if partials else 0
+    return image_cache._read_progress(partials[0], 128 + count * 32 * 32 * 3) if partials else 0
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -361,11 +363,11 @@ def read_if_there(path: Path) -> str:
 
 
 def decoded(log: Path) -> list[int]:
-    """Return the images that a builder has decoded or begun."""
+    """Return the images that a builder has decoded or started to decode."""
     return [int(line) for line in read_if_there(log).split()]
 
 
-def test_builders_that_are_killed_leave_a_cache_that_the_next_one_goes_on_with(tmp_path: Path) -> None:
+def test_a_build_resumes_from_the_cache_of_killed_builders(tmp_path: Path) -> None:
     sizes = many_images(tmp_path)
     open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "whole")
     (whole,) = (tmp_path / "whole").glob("*.npy")
@@ -390,7 +392,7 @@ def test_builders_that_are_killed_leave_a_cache_that_the_next_one_goes_on_with(t
     assert not list((tmp_path / "cache").glob("*.partial"))
 
 
-def test_who_waits_for_a_builder_that_is_killed_goes_on_from_there(tmp_path: Path) -> None:
+def test_a_process_that_waits_for_a_killed_builder_resumes_its_work(tmp_path: Path) -> None:
     sizes = many_images(tmp_path)
     log = tmp_path / "second"
     first = start_builder(tmp_path, sizes, tmp_path / "first", hangs_at=25)
@@ -409,7 +411,7 @@ def test_who_waits_for_a_builder_that_is_killed_goes_on_from_there(tmp_path: Pat
 def interrupted_after(
     folder: Path, sizes: dict[str, tuple[int, int]], count: int, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """Leave a cache in which so many images are finished, as after Ctrl-C; return it."""
+    """Return an incomplete cache with so many finished images, as left by Ctrl-C."""
     read = image_cache._read_letterbox
 
     def read_some(annotations: Annotations, index: int, size: int) -> NDArray[np.uint8]:
@@ -428,7 +430,7 @@ def interrupted_after(
 
 
 def indices_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return the list that is going to hold every image that is decoded."""
+    """Return a list to which every decoded image is appended."""
     read, indices = image_cache._read_letterbox, []
 
     def read_and_count(annotations: Annotations, index: int, size: int) -> NDArray[np.uint8]:
@@ -439,7 +441,7 @@ def indices_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return indices
 
 
-def test_an_interruption_from_the_keyboard_keeps_what_is_decoded(
+def test_an_interruption_from_the_keyboard_keeps_the_decoded_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = many_images(tmp_path, 9)
@@ -459,16 +461,16 @@ def test_an_interruption_from_the_keyboard_keeps_what_is_decoded(
         lambda record: record[:-1],
         lambda record: bytes(len(record)),
         lambda record: record.replace(b"000006", b"000008"),
-        lambda record: image_cache._record(8)[:40] + record[40:],
+        lambda record: image_cache._progress_record(8)[:40] + record[40:],
         lambda record: record.replace(b"finished", b"finishes"),
     ],
 )
-def test_a_torn_record_counts_nothing_as_decoded(
+def test_with_an_incomplete_record_no_image_counts_as_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
 ) -> None:
     sizes = many_images(tmp_path, 9)
     partial = interrupted_after(tmp_path, sizes, 6, monkeypatch)
-    record = image_cache._record(6)
+    record = image_cache._progress_record(6)
     content = partial.read_bytes()
     assert content.endswith(record)
     partial.write_bytes(content.removesuffix(record) + damage(record))
@@ -478,14 +480,14 @@ def test_a_torn_record_counts_nothing_as_decoded(
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, 128, 5000])
-def test_a_truncated_partial_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: int) -> None:
+def test_a_truncated_partial_file_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: int) -> None:
     sizes = many_images(tmp_path, 9)
     os.truncate(interrupted_after(tmp_path, sizes, 6, monkeypatch), keep)
     resumed = open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache")
     assert (resumed.images == open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "whole").images).all()
 
 
-def test_an_unusable_image_is_found_again_by_who_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_build_finds_an_unusable_image_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = many_images(tmp_path, 9)
     (tmp_path / "03.png").write_bytes(b"not an image")
     read = image_cache._read_letterbox
@@ -523,7 +525,7 @@ def test_images_are_on_the_disk_before_they_count_as_finished(tmp_path: Path, mo
     assert steps == ["image", "sync", "record"] * 9
 
 
-def test_what_is_decoded_already_needs_no_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_already_decoded_need_no_free_disk_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = many_images(tmp_path, 9)
     held = interrupted_after(tmp_path, sizes, 6, monkeypatch).stat().st_blocks * 512
     usage = namedtuple("usage", "total used free")
@@ -532,17 +534,19 @@ def test_what_is_decoded_already_needs_no_room_on_the_disk(tmp_path: Path, monke
     open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache")
 
 
-def test_a_cache_from_before_there_were_records_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_from_before_progress_records_existed_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes = many_images(tmp_path, 9)
     images = open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache").images
     (built,) = (tmp_path / "cache").glob("*.npy")
-    os.truncate(built, built.stat().st_size - len(image_cache._record(9)))
+    os.truncate(built, built.stat().st_size - len(image_cache._progress_record(9)))
     indices = indices_read(monkeypatch)
     assert (open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache").images == images).all()
     assert indices == []
 
 
-def test_a_folder_left_half_made_is_made_anew(tmp_path: Path) -> None:
+def test_a_folder_left_incomplete_is_built_again(tmp_path: Path) -> None:
     (tmp_path / "target.partial").mkdir()
     (tmp_path / "target.partial" / "old").write_text("")
     build_once(tmp_path / "target", Path.mkdir)
@@ -572,7 +576,7 @@ def test_of_two_processes_at_once_one_builds_and_the_other_waits(tmp_path: Path)
     assert (tmp_path / "builders").read_text() == "x"
 
 
-def test_a_real_set_is_cached_whole(tmp_path: Path) -> None:
+def test_a_real_data_set_is_cached_completely(tmp_path: Path) -> None:
     paths = find_split(DataConfig(folder=str(shared_folder("data") / "coco_permissive")), "val")
     val = read_annotations(paths.annotations, paths.images)
     cache = open_cache(val, 128, tmp_path)

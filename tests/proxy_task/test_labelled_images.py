@@ -1,4 +1,4 @@
-"""Boxes of cached images: in pixels of the cache, from the arrays that all processes of a machine share."""
+"""Boxes of cached images: in pixels of the cache, from arrays that all processes of a machine share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.image_cache import ImageCache, letterbox_geometry
-from spinenas.proxy_task.data.labelled_images import labelled
+from spinenas.proxy_task.data.labelled_images import attach_boxes
 
 ANNOTATIONS = Annotations(
     images_folder=Path(),
@@ -32,17 +32,17 @@ CACHE = ImageCache(
 
 
 def test_objects_are_the_boxes_in_pixels_of_the_cache_without_crowds() -> None:
-    data = labelled(ANNOTATIONS, CACHE)
+    data = attach_boxes(ANNOTATIONS, CACHE)
     boxes_yxyx, labels = data.objects(0)
     assert boxes_yxyx.tolist() == [[1, 0.5, 21, 15.5], [0, 0, 4.5, 4.5]]
     assert labels.tolist() == [3, 2]
     assert data.objects(2)[0].tolist() == [[8, 6, 20, 16]]
     assert [len(data.objects(row)[0]) for row in range(3)] == [2, 0, 1]
-    assert data.most_boxes == 2
+    assert data.max_boxes == 2
     assert [data.content(row) for row in range(3)] == [(24, 32), (32, 16), (16, 32)]
 
 
 def test_nothing_is_copied_that_grows_with_the_number_of_boxes() -> None:
-    data = labelled(ANNOTATIONS, CACHE)
+    data = attach_boxes(ANNOTATIONS, CACHE)
     for name in ("box_offsets", "boxes_xywh", "labels", "iscrowd"):
         assert getattr(data, name) is getattr(ANNOTATIONS, name)

@@ -36,7 +36,7 @@ from spinenas.space.scaling import SCALINGS
 
 
 def by_level(predictions: Tensor, size: int) -> dict[int, NDArray[np.generic]]:
-    """Split (N, A, C) into maps (N, h, w, 9 C), as the originals have them."""
+    """Split (N, A, C) into maps (N, h, w, 9 C), the layout of the originals."""
     maps, start = {}, 0
     for level in LEVELS:
         cells = -(-size // 2**level)
@@ -108,7 +108,7 @@ def test_box_coder() -> None:
 
 
 def test_the_plus_one_decoding_of_tensorflow_tpu() -> None:
-    # Worked by hand: an anchor of 8 x 15 pixels counts 9 x 16, moved by half and a quarter of that, twice as high.
+    # Computed by hand: an anchor of 8 x 15 pixels counts as 9 x 16, moves by half and a quarter, and doubles in height.
     decoded = decode(torch.tensor([0.5, 0.25, math.log(2), 0.0]), torch.tensor([10.0, 20.0, 18.0, 35.0]), plus_one=True)
     # Centre (10 + 4.5 + 4.5, 20 + 8 + 4), size (18, 16); the far corner is the last pixel.
     torch.testing.assert_close(decoded, torch.tensor([10.0, 24.0, 27.0, 39.0]))
@@ -123,7 +123,7 @@ def test_targets(name: str) -> None:
     positive = torch.nonzero(classes)[:, 0].tolist()
     assert len(anchors) == case["num_anchors"]
     assert len(positive) == case["num_positive"]
-    # Where a tiny box ties among many anchors, rounding decides which one is forced.
+    # If a tiny box ties among many anchors, rounding decides which one is forced.
     tied = {anchor: ties for ties in case["tied_best_anchors_of_each_gt"] if len(ties) > 1 for anchor in ties}
     wanted = zip(case["positive_class"], case["positive_box_target"], strict=True)
     expected = dict(zip(case["positive_anchor"], wanted, strict=True))
@@ -203,7 +203,7 @@ def test_one_training_step(activation: str) -> None:
         assert ours == pytest.approx(case[name], rel=2e-6), name
     assert case["grads"].keys() == step.gradients.keys()
     for name, golden in case["grads"].items():
-        # A bias before a batch norm has no gradient but rounding.
+        # The gradient of a bias before a batch norm is rounding error only.
         scale = max(golden["l2"], 1e-9)
         gradient = step.gradients[name]
         assert abs(np.linalg.norm(gradient) - golden["l2"]) <= 1e-5 * scale, f"norm of the gradient of {name}"

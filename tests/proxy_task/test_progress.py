@@ -1,4 +1,4 @@
-"""How far long work on data is: a bar on a terminal, lines elsewhere, and none of what is done at once."""
+"""Progress of long work on data: a bar on a terminal, otherwise lines, and nothing for short work."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from spinenas.proxy_task.data.progress import progress
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock that stands at its only item."""
+    """A clock that stands still at its only item."""
     now = [1000.0]
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
     return now
 
 
-def test_elsewhere_a_line_in_thirty_seconds_says_how_far_it_is_and_what_is_left(
+def test_without_a_terminal_a_line_every_thirty_seconds_tells_progress_and_time_left(
     clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with progress("decoding images", 1000, 400) as tell:
@@ -37,7 +37,7 @@ def test_elsewhere_a_line_in_thirty_seconds_says_how_far_it_is_and_what_is_left(
     assert captured.out == ""
 
 
-def test_what_is_done_at_once_says_nothing(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_short_work_prints_nothing(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     with progress("decoding images", 100) as tell:
         for done in range(101):
             tell(done)
@@ -45,7 +45,7 @@ def test_what_is_done_at_once_says_nothing(clock: list[float], capsys: pytest.Ca
     assert capsys.readouterr().err == ""
 
 
-def test_on_a_terminal_there_is_a_bar_with_the_time_that_is_left() -> None:
+def test_on_a_terminal_a_bar_shows_the_time_left() -> None:
     script = (
         "import time\n"
         "from spinenas.proxy_task.data.progress import progress\n"

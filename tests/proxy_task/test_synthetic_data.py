@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from spinenas.proxy_task.config import DataConfig
-from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.layout import find_split
 from spinenas.proxy_task.data.synthetic import (
     MAX_OVERLAP,
@@ -61,7 +62,7 @@ def test_train_and_val_share_no_image(built_in: Path) -> None:
     assert len(set(images)) == len(images) == 160
 
 
-def test_it_is_read_as_any_coco_set_and_nothing_is_repaired(train: Annotations) -> None:
+def test_it_is_read_like_any_coco_data_set_without_repairs(train: Annotations) -> None:
     assert len(train.image_ids) == 150
     assert train.category_names == tuple(SHAPES)
     assert (train.dropped, train.num_clipped) == ({}, 0)
@@ -92,7 +93,7 @@ def test_objects_overlap_little(train: Annotations) -> None:
 def test_a_box_is_the_bounding_box_of_the_pixels_that_the_object_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On an even background an object that is 100 brighter shows how much of each pixel it covers."""
+    """On a uniform background, an object that is brighter by 100 shows how much of each pixel it covers."""
     monkeypatch.setattr(f"{SYNTHETIC}._background", lambda rng, side: np.full((side, side, 3), 99.0))
     for number in range(20):
         with monkeypatch.context() as patch:
@@ -119,8 +120,8 @@ def test_a_box_is_the_bounding_box_of_the_pixels_that_the_object_changed(
                 assert window[:, -1].any()
 
 
-def test_objects_stand_out_from_what_is_beneath(built_in: Path, train: Annotations) -> None:
-    """A disc or square covers the middle of its box: its colour there differs from the pixels just outside."""
+def test_objects_differ_in_colour_from_their_background(built_in: Path, train: Annotations) -> None:
+    """A disc or square covers the centre of its box, where its colour differs from the pixels just outside."""
     contrasts = []
     solid = [train.category_names.index(name) + 1 for name in ("disc", "square")]
     for image_index, first in enumerate(train.box_offsets[:-1]):

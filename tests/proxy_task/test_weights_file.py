@@ -1,4 +1,4 @@
-"""Weights files: one file rebuilds the network, and whatever is no weights file gets a sentence."""
+"""Weights files: one file rebuilds the network, and any other file is refused in one sentence."""
 
 from __future__ import annotations
 
@@ -112,20 +112,20 @@ def broken(path: Path, how: str) -> None:
     ("how", "sentence"),
     [
         ("not a file", "there is no file .*; name a weights file"),
-        ("text", "is no whole safetensors file"),
-        ("cut", "is no whole safetensors file"),
-        ("no spec", "does not say what network its weights are of"),
-        ("genotype", "mine.safetensors describes no network: block 2 has parent 7"),
-        ("field", "mine.safetensors describes no network: image_size_pixels: Input should be a valid integer"),
-        ("size", "its image size is 100; a multiple of 32 of at least 96 is wanted"),
-        ("unknown", "describes its network with the unknown 'pooling'"),
-        ("dialect", "describes no network: dialect is 'caffe'"),
+        ("text", "is not a complete safetensors file"),
+        ("cut", "is not a complete safetensors file"),
+        ("no spec", "has no description of its network"),
+        ("genotype", "mine.safetensors describes an invalid network: block 2 has parent 7"),
+        ("field", "mine.safetensors describes an invalid network: image_size_pixels: Input should be a valid integer"),
+        ("size", "its image size is 100; it must be a multiple of 32, and at least 96"),
+        ("unknown", "describes its network with the unknown field 'pooling'"),
+        ("dialect", "describes an invalid network: dialect is 'caffe'"),
         ("missing", "it has no backbone.end3.conv.weight; write it again"),
         ("shape", "it has another shape of backbone.end3.conv.weight; write it again"),
         ("extra", "it has the unknown more; write it again"),
     ],
 )
-def test_what_is_no_weights_file_is_answered_with_a_sentence(tmp_path: Path, how: str, sentence: str) -> None:
+def test_an_invalid_weights_file_is_refused_in_one_sentence(tmp_path: Path, how: str, sentence: str) -> None:
     path = tmp_path / "mine.safetensors"
     broken(path, how)
     with pytest.raises(UserError, match=sentence):
@@ -142,7 +142,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return ensure_built_in(tmp_path / "cache", 4, 6, 128)
 
 
-def test_a_weights_file_is_measured_on_val_and_nothing_is_trained(tmp_path: Path, data: Path) -> None:
+def test_a_weights_file_is_evaluated_on_val_without_training(tmp_path: Path, data: Path) -> None:
     write(tmp_path / "mine.safetensors")
     out = tmp_path / "out"
     result = spinenas("replay", tmp_path / "mine.safetensors", "--data", data, "--out", out, "--json")
@@ -160,10 +160,10 @@ def test_a_weights_file_is_measured_on_val_and_nothing_is_trained(tmp_path: Path
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"category_ids": (1, 2, 3, 9)}, "has category id 4, which these weights have no channel for"),
+        ({"category_ids": (1, 2, 3, 9)}, "has category id 4, for which these weights have no channel"),
         (
             {"category_names": ("cross", "ring", "square", "triangle")},
-            "category id 2 is 'disc' in .* and 'ring' to these weights",
+            "category id 2 is 'disc' in .* and 'ring' in these weights",
         ),
     ],
 )
@@ -177,17 +177,17 @@ def test_data_of_other_categories_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_class_channel_stands_for_a_category_id_of_the_file(tmp_path: Path, data: Path) -> None:
-    """The same weights with the ids in another order find the same boxes under other names."""
+def test_a_class_channel_means_a_category_id_of_the_file(tmp_path: Path, data: Path) -> None:
+    """With the ids in another order, the same weights find the same boxes under other names."""
     network, folder = write(tmp_path / "mine.safetensors"), DataConfig(folder=str(data))
     with torch.no_grad():
-        network.head["cls"].predict.bias.copy_(torch.linspace(-4.6, -0.5, 15))  # not all classes alike
+        network.head["cls"].predict.bias.copy_(torch.linspace(-4.6, -0.5, 15))  # so that classes differ
     turned = replace(SPEC, category_ids=(2, 3, 4, 1), category_names=("disc", "square", "triangle", "cross"))
     straight = evaluate_weights(network, SPEC, folder, EvalConfig(score_threshold=0.001))
     assert straight["AR100"] != evaluate_weights(network, turned, folder, EvalConfig(score_threshold=0.001))["AR100"]
 
 
-def test_detection_has_batches_of_its_own_size_which_change_no_figure(tmp_path: Path, data: Path) -> None:
+def test_the_batch_size_of_detection_changes_no_figure(tmp_path: Path, data: Path) -> None:
     network, folder = write(tmp_path / "mine.safetensors"), DataConfig(folder=str(data))
     sizes: list[int] = []
     network.register_forward_pre_hook(lambda module, arguments: sizes.append(len(arguments[0])))
@@ -200,7 +200,7 @@ def test_detection_has_batches_of_its_own_size_which_change_no_figure(tmp_path: 
     assert found[0]["AR100"]
 
 
-def test_built_in_data_and_weights_that_are_no_numbers(tmp_path: Path, data: Path) -> None:
+def test_weights_that_are_not_finite_are_refused_on_built_in_data_too(tmp_path: Path, data: Path) -> None:
     small = ("--set", "task.data.built_in_train_images=4", "--set", "task.data.built_in_val_images=6")
     write(tmp_path / "mine.safetensors")
     result = spinenas("replay", tmp_path / "mine.safetensors", *small, "--out", tmp_path / "out")
@@ -214,7 +214,7 @@ def test_built_in_data_and_weights_that_are_no_numbers(tmp_path: Path, data: Pat
     assert not (tmp_path / "out-nan").exists()
 
 
-def test_an_out_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path) -> None:
+def test_an_output_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path) -> None:
     write(tmp_path / "mine.safetensors")
     (tmp_path / "file").write_text("")
     result = spinenas("replay", tmp_path / "mine.safetensors", "--out", tmp_path / "file" / "out")

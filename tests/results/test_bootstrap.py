@@ -75,7 +75,7 @@ def test_detections_are_kept_as_they_are(tmp_path: Path) -> None:
             assert getattr(again, name).dtype == getattr(kept, name).dtype
     for damaged in (path.read_bytes()[:-30], b"", b"not an archive"):
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match="is damaged, it holds no detections"):
+        with pytest.raises(UserError, match="is damaged and holds no detections"):
             load_detections(path)
     with pytest.raises(UserError, match="cannot read"):
         load_detections(tmp_path / "nothing.npz")

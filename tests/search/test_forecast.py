@@ -17,7 +17,8 @@ import spinenas.search.run.components as run_parts
 import spinenas.search.run.lifecycle as loop
 from spinenas.controller.base import Proposal
 from spinenas.proxy_task.cost_model import Sample, fit_model, random_genotypes, save_model
-from spinenas.proxy_task.task import Probe, ProxyTask
+from spinenas.proxy_task.probe import Probe
+from spinenas.proxy_task.task import ProxyTask
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status, TrialRecord
 from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, Requeued, Started
 from spinenas.search.config.config import SearchConfig

@@ -17,7 +17,8 @@ import spinenas.search.executors.ray_session as ray_session_module
 import spinenas.search.planning.preflight as preflight_module
 from spinenas.proxy_task.config import DataConfig, HeadConfig, TaskConfig, TrainConfig
 from spinenas.proxy_task.data.synthetic import generate_dataset
-from spinenas.proxy_task.task import Probe, ProxyTask
+from spinenas.proxy_task.probe import Probe
+from spinenas.proxy_task.task import ProxyTask
 from spinenas.search.cli.main import main
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig

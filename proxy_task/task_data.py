@@ -1,0 +1,150 @@
+"""Data of a proxy task: annotations, held-out reward images, cached images, evaluators and fingerprints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spinenas.proxy_task.config import DataConfig
+from spinenas.proxy_task.data.annotation_cache import open_annotations
+from spinenas.proxy_task.data.annotations import Annotations
+from spinenas.proxy_task.data.cache_folder import cache_root
+from spinenas.proxy_task.data.image_cache import ImageCache, files_digest, open_cache
+from spinenas.proxy_task.data.labelled_images import LabelledImages, attach_boxes
+from spinenas.proxy_task.data.layout import Split, find_split
+from spinenas.proxy_task.data.subsets import check_same_categories, hold_out, training_subset
+from spinenas.proxy_task.data.synthetic import resolve_built_in
+from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
+from spinenas.proxy_task.training.batches import move_to_device
+
+EvaluatedOn = Literal["reward", "val"]
+"""Images that a trained network is evaluated on: the reward images, which are held out of train, or val."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CachedSplit:
+    """Annotations of a split with its cached images, ready for training and evaluation."""
+
+    annotations: Annotations
+    cache: ImageCache
+    images: LabelledImages
+
+
+class TaskData:
+    """Opens each part of the data when it is first needed, and keeps it open.
+
+    A search uses train alone. Val is opened only for a caller that asks for it.
+    """
+
+    def __init__(self, config: DataConfig, image_size_pixels: int):
+        """Configure the data without touching it; the generated data set is drawn at `image_size_pixels`."""
+        self._config, self._image_size_pixels = config, image_size_pixels
+        self._splits: dict[tuple[Split, int], CachedSplit] = {}
+        self._evaluators: dict[EvaluatedOn, CocoEvaluator] = {}
+
+    @cached_property
+    def _located(self) -> DataConfig:
+        """The configuration with the generated data set, if it is the one configured, written and named."""
+        return resolve_built_in(self._config, self._image_size_pixels)
+
+    @property
+    def cache_folder(self) -> Path:
+        """Folder of everything that is derived from the data."""
+        return cache_root(self._config.cache_folder)
+
+    def _open(self, split: Split) -> Annotations:
+        paths = find_split(self._located, split)
+        return open_annotations(paths.annotations, paths.images, self.cache_folder)
+
+    @cached_property
+    def train(self) -> Annotations:
+        """All training annotations, those of the reward images among them."""
+        return self._open("train")
+
+    @cached_property
+    def val(self) -> Annotations:
+        """All val annotations."""
+        val = self._open("val")
+        check_same_categories(self.train, val)
+        return val
+
+    @property
+    def class_channels(self) -> int:
+        """Number of classes, plus the unused channel 0."""
+        return len(self.train.category_ids) + 1
+
+    @cached_property
+    def _partition(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        count = self._config.held_out_images
+        if count is None:
+            count = max(1, len(self.train.image_ids) // 5)
+        return hold_out(self.train, count, self.train.fingerprint)
+
+    @cached_property
+    def train_rows(self) -> NDArray[np.int64]:
+        """Rows of `train` that trials may train on, ascending."""
+        return self._partition[0]
+
+    @cached_property
+    def reward_rows(self) -> NDArray[np.int64]:
+        """Rows of `train` that are held out as reward images, ascending."""
+        return self._partition[1]
+
+    def training_rows(self, num_images: int) -> NDArray[np.int64]:
+        """Rows of the images that a trial on so many images trains on, ascending."""
+        return training_subset(self.train, self.train_rows, num_images)
+
+    def evaluated_rows(self, evaluated_on: EvaluatedOn) -> NDArray[np.int64]:
+        """Rows to evaluate on: of `train` for the reward images, of `val` for val."""
+        return self.reward_rows if evaluated_on == "reward" else np.arange(len(self.val.image_ids))
+
+    def split(self, name: Split, size: int, device: torch.device) -> CachedSplit:
+        """Return a split at an image size, its images in the device's memory if they fit."""
+        if (name, size) not in self._splits:
+            annotations = self.train if name == "train" else self.val
+            cache = open_cache(annotations, size, self.cache_folder)
+            self._splits[name, size] = CachedSplit(
+                annotations, cache, move_to_device(attach_boxes(annotations, cache), device)
+            )
+        return self._splits[name, size]
+
+    def few_images(self, rows: NDArray[np.int64], size: int, device: torch.device) -> LabelledImages:
+        """Return these rows of `train` alone, without decoding the other images at this size."""
+        annotations = self.train.subset(rows)
+        return move_to_device(attach_boxes(annotations, open_cache(annotations, size, self.cache_folder)), device)
+
+    def evaluator(self, evaluated_on: EvaluatedOn) -> CocoEvaluator:
+        """Return the evaluator of the reward images or of val.
+
+        Both use the terciles of object sizes of all of train, so that their figures compare.
+        """
+        if evaluated_on not in self._evaluators:
+            annotations = self.train.subset(self.reward_rows) if evaluated_on == "reward" else self.val
+            self._evaluators[evaluated_on] = CocoEvaluator(annotations, sizes_of=self.train)
+        return self._evaluators[evaluated_on]
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """Hashes of the train annotations and image files, and the counts that matter; val is no part of it."""
+        return {
+            "train_annotations": self.train.fingerprint,
+            "train_images": files_digest(self.train),
+            "num_train_images": len(self.train_rows),
+            "num_reward_images": len(self.reward_rows),
+            "categories": list(self.train.category_names),
+        }
+
+    @cached_property
+    def val_fingerprint(self) -> dict[str, Any]:
+        """Hashes of the val annotations and image files, and their number."""
+        return {
+            "val_annotations": self.val.fingerprint,
+            "val_images": files_digest(self.val),
+            "num_val_images": len(self.val.image_ids),
+        }
