@@ -344,9 +344,36 @@ class ProxyTask:
 
         return _guarded(train)
 
+    def evaluate_with_val(
+        self,
+        architecture: Architecture,
+        *,
+        seed: int,
+        fidelity: Fidelity | None = None,
+        attempt: int = 0,
+        folder: Path,
+        report: Report | None = None,
+        keep_weights: bool = False,
+    ) -> Evaluation | Failure:
+        """Do what `evaluate` does, and keep detections on val, and the weights if asked, in the folder."""
+
+        def train() -> Evaluation:
+            chosen = fidelity or self.fidelity
+            evaluation, network, spec = self._trial(architecture, seed, chosen, report, folder)
+            if keep_weights:
+                save_detector(folder / "weights.safetensors", network, spec)
+            save_detections(folder / VAL_DETECTIONS, self._detections(network, "val", self._val_rows, chosen))
+            return evaluation
+
+        return _guarded(train)
+
     def val_matches(self, folder: Path) -> Matches:
-        """Compare what `validate` kept in a folder with the annotations of val. Raises UserError."""
+        """Compare what `evaluate_with_val` kept in a folder with the annotations of val. Raises UserError."""
         return self._evaluator("val").matches(load_detections(folder / VAL_DETECTIONS))
+
+    def val_metrics(self, folder: Path) -> dict[str, float | None]:
+        """Return the figures of what `evaluate_with_val` kept in a folder. Raises UserError."""
+        return self._evaluator("val").evaluate(load_detections(folder / VAL_DETECTIONS))
 
     def _trial(
         self,
