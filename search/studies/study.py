@@ -29,6 +29,7 @@ def run_study(
     stage: Stage = Stage.SEARCH,
     task: Task | None = None,
     display: Display | None = None,
+    config_toml: str = CONFIGURED_IN_PYTHON,
 ) -> Run:
     """Train all architectures with all seeds, or go on with it. Raises UserError.
 
@@ -50,7 +51,7 @@ def run_study(
         objective=ObjectiveConfig(),
         halving=HalvingConfig(),  # what a study says of whole trainings must come from whole ones
     )
-    return search_or_resume(planned, out=out, task=task, display=display, config_toml=CONFIGURED_IN_PYTHON)
+    return search_or_resume(planned, out=out, task=task, display=display, config_toml=config_toml)
 
 
 def planned_trainings(run: Run) -> PlanConfig:

@@ -24,7 +24,7 @@ from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, SpaceConfig
 from spinenas.search.run.lifecycle import resume, run_search
 from spinenas.search.run.run import Run
-from spinenas.search.run.val_task import ValidatingTask
+from spinenas.search.run.val_task import WithVal
 from spinenas.search.studies.noise import random_architectures
 from spinenas.search.studies.study import run_study
 from spinenas.search.studies.validation import contenders, sentence, validate
@@ -210,21 +210,21 @@ def test_a_search_whose_unused_plan_says_validate_does_not_see_val(tmp_path: Pat
     assert task.num_val_looks == 0
 
 
-def test_a_plan_is_for_one_of_two_things() -> None:
-    with pytest.raises(UserError, match=r"controller\.plan\.stage is 'val'; it is search or validate"):
+def test_a_plan_is_for_one_of_three_things() -> None:
+    with pytest.raises(UserError, match=r"controller\.plan\.stage is 'val'; it is search, validate or full"):
         PlanConfig(("r50-fpn",), 1, "val")
 
 
 def test_a_worker_that_does_not_see_the_folder_says_so_before_it_trains(tmp_path: Path) -> None:
-    result = ValidatingTask(FakeValTask()).evaluate(
+    result = WithVal(FakeValTask(), keep_weights=False).evaluate(
         SPINENET_49, seed=0, fidelity=None, attempt=0, folder=tmp_path / "elsewhere", report=lambda epoch, figures: True
     )
     assert isinstance(result, Failure)
     assert "this machine does not see" in result.message
 
 
-def test_a_validating_task_reaches_workers() -> None:
-    task = pickle.loads(pickle.dumps(ValidatingTask(FakeValTask(val_name="mine"))))
+def test_a_task_that_measures_on_val_reaches_workers() -> None:
+    task = pickle.loads(pickle.dumps(WithVal(FakeValTask(val_name="mine"), keep_weights=False)))
     assert task.fingerprint["val_annotations"] == "mine"
     assert task.fingerprint["train"] == "abc"
     assert task.key == "fake-task"
@@ -261,11 +261,13 @@ def test_a_real_task_is_validated_from_end_to_end(tmp_path: Path) -> None:
     assert [row["n"] for row in document["architectures"]] == [2, 2]
     records = validation_of(run).records()
     assert records[0].genotype is not None
-    evaluation, val = ProxyTask(task_config).replay(records[0].genotype, seed=records[0].seed)
+    task = ProxyTask(task_config)
+    evaluation = task.evaluate_with_val(records[0].genotype, seed=records[0].seed, folder=tmp_path)
     assert isinstance(evaluation, Evaluation)
     assert records[0].evaluation is not None
     assert evaluation.objective == records[0].evaluation.objective
-    assert val["AP"] is not None
-    assert val["AP"] > 0, "else the next line says nothing"
-    assert math.isclose(document["architectures"][0]["val_APs"][0], val["AP"], abs_tol=1e-12)
+    ap = task.val_metrics(tmp_path)["AP"]
+    assert ap is not None
+    assert ap > 0, "else the next line says nothing"
+    assert math.isclose(document["architectures"][0]["val_APs"][0], ap, abs_tol=1e-12)
     assert validate(run, seeds=2, task=Untouchable()) == document  # type: ignore[arg-type]
