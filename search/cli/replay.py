@@ -21,11 +21,10 @@ from spinenas.search.cli.options import (
     target_argument,
     watched,
 )
+from spinenas.search.run.val_task import EVALUATED_BY
 
 if TYPE_CHECKING:
     from spinenas.search.cli.target import Target
-
-EVALUATORS = "pycocotools computed the figures on val; the fast evaluator of searches agrees to 1e-9"
 
 
 @click.command()
@@ -100,7 +99,7 @@ def replay(
         for name in val | evaluation.metrics
     ]
     print_rows(rows, format, {"reward": "figure", "val": "figure"})
-    click.echo(EVALUATORS, err=True)
+    click.echo(f"figures on val are by {EVALUATED_BY}", err=True)
     weights = run.folder.trial_folder(0) / "weights.safetensors"
     if weights.exists():
         click.echo(f"the trained weights are in {weights}", err=True)
@@ -124,7 +123,7 @@ def _replay_weights(
     published = {"AP": found.model.ap} if found.model else {}
     rows = [{"metric": name, "val": value, "published": published.get(name)} for name, value in metrics.items()]
     print_rows(rows, format, {"val": "figure", "published": "figure"})
-    click.echo(EVALUATORS, err=True)
+    click.echo(f"figures on val are by {EVALUATED_BY}", err=True)
     _print_published(found)
 
 

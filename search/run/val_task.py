@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 ValMetrics = dict[str, float | None]
 """Figures on val by name; None where the data has no object to find."""
 
+EVALUATED_BY = "pycocotools, and equal to 1e-9 by the fast evaluator that searches use"
+"""Origin of all figures on val that are printed or kept."""
+
 
 class ValTask(Task, Protocol):
     """A task that can measure on val too, such as `spinenas.proxy_task.task.ProxyTask`."""

@@ -17,11 +17,10 @@ from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.parts import BudgetConfig, StorageConfig
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.components import fetch_data, proxy_task
-from spinenas.search.run.identity import check_identity, identity_of
 from spinenas.search.run.lifecycle import CONFIGURED_IN_PYTHON
 from spinenas.search.run.run import Run
-from spinenas.search.run.val_task import ValMetrics, ValTask, WithVal
-from spinenas.search.studies.study import run_study
+from spinenas.search.run.val_task import EVALUATED_BY, ValMetrics, ValTask
+from spinenas.search.studies.study import check_same_val, run_study
 from spinenas.space.baseline import Architecture, architecture_from_text
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -77,23 +76,17 @@ def replay(
         )
     document = run.folder.read_replay()
     if document is None:
-        document = _document(name, architecture, _val_metrics(run, task))
+        fetch_data(config)
+        check_same_val(run, task)
+        document = _document(name, architecture, task.val_metrics(run.folder.trial_folder(0)))
         run.folder.write_replay(document)
     return run, document["val"]
-
-
-def _val_metrics(run: Run, task: ValTask) -> ValMetrics:
-    """Compute the figures of a complete replay from its detections on val. Raises UserError."""
-    config = SearchConfig.from_json(run.folder.config())
-    fetch_data(config)
-    check_identity(run.folder.path, run.state().run, identity_of(WithVal(task, keep_weights=True), config))
-    return task.val_metrics(run.folder.trial_folder(0))
 
 
 def _document(name: str, architecture: Architecture, val: ValMetrics) -> dict[str, Any]:
     """Content of replay.json."""
     blocks = architecture.to_json() if isinstance(architecture, Genotype) else None
-    return {"architecture": name, "genotype": blocks, "val": val}
+    return {"architecture": name, "genotype": blocks, "val": val, "evaluated_by": EVALUATED_BY}
 
 
 def replay_weights(path: Path, task: TaskConfig, *, out: Path) -> ValMetrics:

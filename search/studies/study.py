@@ -14,8 +14,10 @@ from spinenas.search.config.objective import ObjectiveConfig
 from spinenas.search.config.parts import HalvingConfig
 from spinenas.search.executors.base import Task
 from spinenas.search.monitoring.base import Display
+from spinenas.search.run.identity import check_identity, identity_of
 from spinenas.search.run.lifecycle import CONFIGURED_IN_PYTHON, search_or_resume
 from spinenas.search.run.run import Run
+from spinenas.search.run.val_task import ValTask, WithVal
 from spinenas.space.baseline import Architecture
 from spinenas.space.errors import UserError
 
@@ -52,6 +54,12 @@ def run_study(
         halving=HalvingConfig(),  # what a study says of whole trainings must come from whole ones
     )
     return search_or_resume(planned, out=out, task=task, display=display, config_toml=config_toml)
+
+
+def check_same_val(study: Run, task: ValTask) -> None:
+    """Raise UserError unless a task still has the data, val included, that a study was begun with."""
+    config = SearchConfig.from_json(study.folder.config())
+    check_identity(study.folder.path, study.state().run, identity_of(WithVal(task, keep_weights=False), config))
 
 
 def planned_trainings(run: Run) -> PlanConfig:

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from spinenas.results.record import Stage, TrialRecord
-from spinenas.results.stats.bootstrap import RESAMPLES, Difference, compare
+from spinenas.results.stats.bootstrap import RESAMPLES, Difference, Matches, compare
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.parts import BudgetConfig, StorageConfig
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.components import fetch_data, proxy_task
 from spinenas.search.run.run import Run
-from spinenas.search.run.val_task import ValTask
-from spinenas.search.studies.study import run_study
+from spinenas.search.run.val_task import EVALUATED_BY, ValTask
+from spinenas.search.studies.study import check_same_val, run_study
 from spinenas.space.baseline import Architecture, architecture_from_text
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -94,6 +94,7 @@ def validate(
     study = run_study(
         study_config, architectures, seeds, out=out, stage=Stage.VALIDATE, task=task, display=display
     )  # fmt: skip
+    check_same_val(study, task)
     document = _compared(study, chosen, task, config.seed)
     study.folder.write_validation(document)
     return document
@@ -175,7 +176,7 @@ def _compared(study: Run, chosen: Sequence[Contender], task: ValTask, seed: int)
             "validate with more --seeds in another --out"
         )
     matches = {
-        name: [task.val_matches(study.folder.trial_folder(record.number)) for record in group]
+        name: [_checked_matches(task, study.folder.trial_folder(record.number)) for record in group]
         for name, group in trained.items()
         if group
     }
@@ -208,9 +209,22 @@ def _compared(study: Run, chosen: Sequence[Contender], task: ValTask, seed: int)
         "num_val_images": matches[WINNER][0].num_images,
         "resamples": RESAMPLES,
         "val_std": found.spread.std,
+        "evaluated_by": EVALUATED_BY,
         "architectures": rows,
         "comparisons": [asdict(pair) | {"sentence": sentence(pair)} for pair in found.differences],
     }
+
+
+def _checked_matches(task: ValTask, folder: Path) -> Matches:
+    """Return the matches of a training, whose AP must be that of both evaluators. Raises UserError."""
+    matches, metrics = task.val_matches(folder), task.val_metrics(folder)
+    ap, checked = matches.average_precision(), metrics["AP"] or 0.0
+    if abs(ap - checked) > 1e-9:
+        raise UserError(
+            f"the detections in {folder} have an AP of {ap!r} by their matches and of {checked!r} by pycocotools; "
+            "no figure is given, please report it"
+        )
+    return matches
 
 
 def _trainings(records: Sequence[TrialRecord], contender: Contender) -> list[TrialRecord]:

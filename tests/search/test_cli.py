@@ -24,7 +24,7 @@ import spinenas.search.studies.validation as validation_module
 from spinenas.results.export.architecture_files import read_genotype
 from spinenas.search.cli.main import main
 from spinenas.search.run.run import Run
-from spinenas.space import PUBLISHED, Genotype, network_key
+from spinenas.space import PUBLISHED, Genotype, UserError, network_key
 
 SERIAL = ("--set", "executor.kind=serial")
 EVOLVED = ("--controller", "evolution", *SERIAL)
@@ -281,13 +281,28 @@ def test_a_replay_prints_reward_and_val_and_keeps_them(run: Path, tmp_path: Path
     result = succeed("replay", "spinenet-49", "--out", tmp_path / "replay", "--json", *SERIAL)
     (row,) = [row for row in json.loads(result.stdout) if row["metric"] == "AP"]
     assert row["val"] == matches_of(row_of_trial(tmp_path / "replay")["objective"]).average_precision()
-    assert "pycocotools computed the figures on val" in result.stderr
+    assert "figures on val are by pycocotools" in result.stderr
     kept = json.loads((tmp_path / "replay" / "replay.json").read_text())
     assert kept["val"] == {"AP": row["val"], "AP50": None}
     assert Genotype.from_json(kept["genotype"]) == PUBLISHED["spinenet-49"].genotype
     weights = tmp_path / "replay" / "trials" / "000000" / "weights.safetensors"
     assert weights.exists()
     assert f"the trained weights are in {weights}" in result.stderr
+
+
+def test_figures_on_which_the_evaluators_differ_are_not_given(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def differ(self: object, folder: Path) -> None:
+        raise UserError("pycocotools differs")
+
+    monkeypatch.setattr(FakeValTask, "val_metrics", differ)
+    for words in (["replay", "spinenet-49", *SERIAL], ["validate", run, "--seeds", 2]):
+        result = spinenas(*words, "--out", tmp_path / words[0])
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "pycocotools differs" in result.stderr
+        assert not list((tmp_path / words[0]).glob("validation.json"))
+        assert not (tmp_path / words[0] / "replay.json").exists()
 
 
 def row_of_trial(folder: Path) -> dict[str, Any]:
@@ -697,13 +712,14 @@ def test_a_search_is_validated_goes_on_and_is_told_again(run: Path, task: FakeVa
     task.interrupt_at = 4
     stopped = spinenas(*command)
     assert stopped.exit_code == 130
-    assert "go on with it by the same command" in stopped.stderr
+    assert "resume it with the same command" in stopped.stderr
     task.interrupt_at = None
     done = succeed(*command)
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["architecture", "origin", "key", "reward_AP", "sd", "n", "val_AP", "lower", "upper"]
     assert [line.split()[0] for line in lines[1:]] == ["winner", "SpineNet-49", "random"]
     document = json.loads(succeed(*command, "--json").stdout)
+    assert done.stderr.splitlines()[-5].startswith("figures on val are by pycocotools")
     sentences = [pair["sentence"] for pair in document["comparisons"]]
     assert len(sentences) == 3
     assert done.stderr.splitlines()[-4:-1] == sentences

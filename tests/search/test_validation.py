@@ -103,6 +103,12 @@ def test_all_figures_are_those_of_the_trainings_and_are_kept(run: Run) -> None:
     assert json.loads((run.folder.path / "validation" / "validation.json").read_text()) == document
 
 
+def test_an_ap_of_which_pycocotools_finds_another_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeValTask, "val_metrics", lambda self, folder: {"AP": 0.25})
+    with pytest.raises(UserError, match=r"0\.25 by pycocotools"):
+        validate(run, seeds=2, task=FakeValTask())
+
+
 def test_val_is_looked_at_once(run: Run) -> None:
     document = validate(run, seeds=2, task=FakeValTask())
     assert validate(run, seeds=2, task=Untouchable()) == document  # type: ignore[arg-type]
@@ -124,6 +130,8 @@ def test_a_validation_is_resumed_as_any_run_and_keeps_what_it_detects(run: Run, 
     with pytest.raises(KeyboardInterrupt):
         validate(run, seeds=2, task=FakeValTask(interrupt_at=3))
     resume(run.folder.path / "validation", task=FakeValTask())
+    with pytest.raises(UserError, match="the data changed"):
+        validate(run, seeds=2, task=FakeValTask(val_name="another"))
     assert validate(run, seeds=2, task=FakeValTask(interrupt_at=0)) == whole, "nothing was left to train"
 
 
