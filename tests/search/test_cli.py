@@ -689,7 +689,7 @@ def test_studies_of_two_fidelities_are_compared(tmp_path: Path, task: FakeValTas
     assert "whole trainings: the cheapest that reaches 0.7" in done.stderr
     alone = spinenas("proxy", "rank", tmp_path / "long")
     assert alone.exit_code == 1
-    assert "nothing is there to compare" in alone.stderr
+    assert "there is nothing to compare" in alone.stderr
 
 
 @pytest.mark.parametrize(
