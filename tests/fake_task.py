@@ -115,22 +115,24 @@ class FakeValTask(FakeTask):
         self.num_val_looks += 1
         return {"val_annotations": self.val_name}
 
-    def validate(
-        self, genotype: Genotype, *, seed: int, folder: Path, fidelity: Fidelity | None = None, report: Any
+    def evaluate_with_val(
+        self, architecture: Genotype, *, attempt: int, folder: Path, keep_weights: bool = False, **options: Any
     ) -> Evaluation | Failure:
         self.num_val_looks += 1
-        attempt = len(list(folder.glob("attempt-*")))
         (folder / f"attempt-{attempt}").touch()
-        result = self.evaluate(
-            genotype, seed=seed, fidelity=fidelity, attempt=attempt, folder=folder, report=report
-        )  # fmt: skip
+        result = self.evaluate(architecture, attempt=attempt, folder=folder, **options)
         if isinstance(result, Evaluation):
             (folder / VAL_DETECTIONS).write_text(repr(result.objective))
+            if keep_weights:
+                (folder / "weights.safetensors").touch()
         return result
 
     def val_matches(self, folder: Path) -> Matches:
         self.num_val_looks += 1
         return matches_of(float((folder / VAL_DETECTIONS).read_text()))
+
+    def val_metrics(self, folder: Path) -> dict[str, float | None]:
+        return {"AP": self.val_matches(folder).average_precision(), "AP50": None}
 
 
 def matches_of(quality: float, num_images: int = 40) -> Matches:

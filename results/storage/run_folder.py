@@ -145,6 +145,11 @@ class RunFolder:
         """Keep what a replay measured on val. Raises UserError."""
         _write_json(self.path / "replay.json", document)
 
+    def read_replay(self) -> dict[str, Any] | None:
+        """Return what `write_replay` kept; None before. Raises UserError."""
+        path = self.path / "replay.json"
+        return _read_object(path) if path.exists() else None
+
     def write_validation(self, document: dict[str, Any]) -> None:
         """Keep what a validation found; once it is there, val is not looked at again. Raises UserError."""
         _write_json(self.path / "validation.json", document)

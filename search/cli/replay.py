@@ -1,8 +1,9 @@
-"""`spinenas replay`: one architecture through the task of a search, and measured on val."""
+"""`spinenas replay`: trains one architecture as a search does, and measures it on val."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +15,13 @@ from spinenas.search.cli.options import (
     data_settings,
     format_options,
     given,
-    out_option,
     overrides_option,
     print_rows,
-    refuse_empty,
     seed_option,
     target_argument,
     watched,
 )
+from spinenas.search.run.val_task import EVALUATED_BY
 
 if TYPE_CHECKING:
     from spinenas.search.cli.target import Target
@@ -29,17 +29,23 @@ if TYPE_CHECKING:
 
 @click.command()
 @target_argument
-@click.option("--preset", "source", metavar="PRESET|FILE.toml", help="Whose task; of a run, its own, else quickstart.")
+@click.option(
+    "--preset",
+    "source",
+    metavar="PRESET|FILE.toml",
+    help="Configuration of the task; default: that of the run, else quickstart.",
+)
 @data_option
-@out_option
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the replay, new or begun.")
 @seed_option
 @click.option(
     "--width",
     type=click.Choice(["proxy", "full"]),
     default="proxy",
     show_default=True,
-    help="The task's scaling, or the architecture's own; the head is the task's.",
+    help="Scaling of the task, or of the architecture itself; the head is always the task's.",
 )
+@click.option("--address", help='Ray cluster to run on, or "auto".')
 @overrides_option
 @format_options
 def replay(
@@ -49,49 +55,55 @@ def replay(
     out: Path,
     seed: int | None,
     width: str,
+    address: str | None,
     overrides: tuple[str, ...],
     format: str | None,
 ) -> None:
-    """Train one architecture through the task of a search, and measure it on val as well.
+    """Train one architecture as a search does, and measure it on val as well.
 
-    A weights file (FILE.safetensors) is not trained: it is measured on val at its own size.
+    The same command resumes a replay that was stopped; once it is complete, the command prints its figures again. A
+    weights file (FILE.safetensors) is not trained, but measured on val at its own size.
     """
     from spinenas.search.cli.target import find_target
 
     found = find_target(target)
     if found.weights is not None:
-        if source is not None or seed is not None or width != "proxy":
-            raise click.UsageError("a weights file is measured as it is; leave out --preset, --seed and --width")
+        if source is not None or seed is not None or width != "proxy" or address is not None:
+            raise click.UsageError(
+                "a weights file is measured as it is; leave out --preset, --seed, --width and --address"
+            )
         _replay_weights(found, out, data_settings(data), overrides, format)
         return
     if source is None and found.run is not None:
         source = str(found.run.folder.path / "config.json")
-    config, config_toml = configuration(source or "quickstart", given({"seed": seed}) | data_settings(data), overrides)
+    settings = given({"seed": seed, "executor.address": address}) | data_settings(data)
+    if width == "full":
+        settings["task.scaling"] = asdict(found.scaling)
+    config, config_toml = configuration(source or "quickstart", settings, overrides)
     from spinenas.search.monitoring.display import display_for
     from spinenas.search.studies.replay import replay as replay_architecture
 
-    with watched(lambda: "run the replay again with another --out, or with this folder removed"):
+    with watched(lambda: "resume it with the same command"):
         run, val = replay_architecture(
             found.architecture,
             config,
             name=found.name,
             out=out,
-            scaling=found.scaling if width == "full" else None,
             display=display_for(sys.stderr),
             config_toml=config_toml,
         )
     evaluation = run.records()[0].evaluation
-    refuse_empty(run)
-    assert evaluation is not None
+    assert evaluation is not None, "a replay without a result raises"
     rows = [
         {"metric": name, "reward": evaluation.metrics.get(name), "val": val.get(name)}
         for name in val | evaluation.metrics
     ]
     print_rows(rows, format, {"reward": "figure", "val": "figure"})
+    click.echo(f"figures on val are by {EVALUATED_BY}", err=True)
     weights = run.folder.trial_folder(0) / "weights.safetensors"
     if weights.exists():
         click.echo(f"the trained weights are in {weights}", err=True)
-    _announce_published(found)
+    _print_published(found)
 
 
 def _replay_weights(
@@ -100,7 +112,9 @@ def _replay_weights(
     """Measure a weights file on val."""
     useless = [word for word in overrides if not word.startswith(("task.eval.", "task.data."))]
     if useless:
-        raise click.UsageError(f"a weights file is not trained: only task.eval and task.data count, not {useless[0]}")
+        raise click.UsageError(
+            f"a weights file is not trained, so only task.eval and task.data have an effect; leave out {useless[0]}"
+        )
     config, _ = configuration("quickstart", settings, ("task.eval.pre_nms_top=5000", *overrides))
     from spinenas.search.studies.replay import replay_weights
 
@@ -109,11 +123,12 @@ def _replay_weights(
     published = {"AP": found.model.ap} if found.model else {}
     rows = [{"metric": name, "val": value, "published": published.get(name)} for name, value in metrics.items()]
     print_rows(rows, format, {"val": "figure", "published": "figure"})
-    _announce_published(found)
+    click.echo(f"figures on val are by {EVALUATED_BY}", err=True)
+    _print_published(found)
 
 
-def _announce_published(found: Target) -> None:
-    """Say what others have measured of a published model; on another task, unless it is COCO at full length."""
+def _print_published(found: Target) -> None:
+    """Print the published figures of a model; they are of COCO at full length, and so of another task."""
     if found.model is not None:
         from spinenas.search.cli.target import published_words
 

@@ -58,7 +58,7 @@ def validate(
     if state.unfinished:
         click.echo(f"the search was not finished: {len(state.unfinished)} trials have no result yet", err=True)
     folder = out or validation_folder(opened)
-    with watched(lambda: "go on with it by the same command"):
+    with watched(lambda: "resume it with the same command"):
         found = validate_winner(opened, seeds=seeds, out=folder, config=config, display=display_for(sys.stderr))
     if format == "json":
         click.echo(json.dumps(found, indent=2))
@@ -66,6 +66,8 @@ def validate(
         columns = {"reward_AP": "figure", "sd": "figure", "val_AP": "figure", "lower": "figure", "upper": "figure"}
         shown = ("architecture", "origin", "key", "reward_AP", "sd", "n", "val_AP", "lower", "upper")
         print_rows([{name: row[name] for name in shown} for row in found["architectures"]], format, columns)
+    if "evaluated_by" in found:  # by earlier versions it is not
+        click.echo(f"figures on val are by {found['evaluated_by']}", err=True)
     for pair in found["comparisons"]:
         click.echo(pair["sentence"], err=True)
     control = found["architectures"][-1]

@@ -168,7 +168,8 @@ class PlanConfig:
     Attributes:
         architectures: texts of genotypes, or names of baselines such as "r50-fpn".
         replicates: trainings of each, with different seeds.
-        stage: what they are for: "search" for a study of the task, "validate" for trainings that val is looked at with.
+        stage: purpose of the trainings: "search" for a study of the task; "validate" to measure on val too; "full" to
+            keep the weights as well.
     """
 
     architectures: tuple[str, ...] = ()
@@ -176,8 +177,8 @@ class PlanConfig:
     stage: str = "search"
 
     def __post_init__(self) -> None:
-        if self.stage not in ("search", "validate"):
-            raise UserError(f"controller.plan.stage is {self.stage!r}; it is search or validate")
+        if self.stage not in ("search", "validate", "full"):
+            raise UserError(f"controller.plan.stage is {self.stage!r}; it is search, validate or full")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Before a search: does everything work, and what will it take?"""
+"""Planning a search: preflight checks, estimates of time and cost, predicted cost of trials."""

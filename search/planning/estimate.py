@@ -1,4 +1,4 @@
-"""What a search would take, from a few steps of one training on the machine that would do it."""
+"""Estimates the hours and cost of a search from a few measured training steps on its own machines."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from spinenas.space.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The size of a search, without what halving will save of it.
+    """Estimated size of a search; savings by halving are not included.
 
     Attributes:
-        num_trials: trainings, unless the hours end first.
+        num_trials: number of trainings within the budget.
         minutes_per_trial: as measured on `machine`, without the start of workers.
-        hours: from start to end, with all workers busy.
-        accelerator_hours: of all trials together (a worker on CPUs counts as one accelerator).
+        hours: wall-clock time with all workers busy.
+        accelerator_hours: sum over all trials; a worker on CPUs counts as one accelerator.
         cost: at the configured price; None without one.
-        machine: where it was measured.
+        machine: name and device of the machine that was measured.
     """
 
     num_trials: int
@@ -33,7 +33,7 @@ class Estimate:
     machine: str
 
     def rows(self) -> list[dict[str, Any]]:
-        """For a table."""
+        """Return table rows."""
         return [
             {"what": "trials", "value": str(self.num_trials)},
             {"what": "minutes for each", "value": f"{self.minutes_per_trial:.2f}"},
@@ -45,12 +45,12 @@ class Estimate:
 
 
 def estimate(config: SearchConfig, out: Path, note: Note) -> Estimate:
-    """Measure a few steps and reckon; the slowest kind of machine counts. Raises UserError.
+    """Measure a few steps on each kind of machine, and extrapolate from the slowest. Raises UserError.
 
     Args:
-        config: of the search.
-        out: where the run would be.
-        note: told what is being tried.
+        config: configuration of the search.
+        out: folder of the future run.
+        note: receives a line about each machine that is checked.
     """
     config.check_constraints()
     machines, accelerators = preflight(config, out, note)

@@ -1,4 +1,4 @@
-"""Tries, on one machine, everything that a search needs there."""
+"""Checks that one machine has everything a search needs, and measures a few training steps there."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
-    """What a machine is asked to try.
+class CheckRequest:
+    """What to check on a machine.
 
     Attributes:
-        config: of the search.
-        versions: of the driver's packages, which a worker's must equal.
-        storage: a folder that the driver has made where the run will be, which a worker must see and write.
-        genotype: what is trained for some steps.
-        session: of the driver, for the data command.
+        config: configuration of the search.
+        versions: package versions of the driver; the machine must have the same.
+        storage: a folder that the driver made beside the future run; the machine must be able to write to it.
+        genotype: the genotype to train for a few steps.
+        session: identifies the driver, so that the data command runs once per session.
     """
 
     config: SearchConfig
@@ -44,15 +44,15 @@ class Errand:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
-    """What was found on one machine.
+class MachineReport:
+    """Result of the checks on one machine.
 
     Attributes:
-        name: its host, and what it has.
-        problems: what a search could not run with, a sentence each.
-        device: where trials would run there.
-        probe: what a trial takes; None if it could not be tried.
-        traceback: of what went wrong in it, if it was nothing that a sentence explains.
+        name: host name and resources.
+        problems: one sentence for each problem that would stop a search.
+        device: device type that trials would run on.
+        probe: measured cost of a trial; None if the measurement failed.
+        traceback: of an unexpected exception in the measurement, else empty.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Machine:
     traceback: str = ""
 
     def row(self) -> dict[str, Any]:
-        """For a table."""
+        """Return a table row."""
         probe = self.probe
         return {
             "machine": self.name,
@@ -74,8 +74,8 @@ class Machine:
         }
 
 
-def probe_genotype(config: SearchConfig) -> Genotype:
-    """SpineNet-49 where the space has it, else the space's first sample: what is trained for some steps."""
+def probed_genotype(config: SearchConfig) -> Genotype:
+    """Return the genotype to measure: SpineNet-49 if the space contains it, else a sample of the space."""
     from spinenas.space.random_streams import generator
 
     space = space_by_name(config.space.name)
@@ -85,52 +85,52 @@ def probe_genotype(config: SearchConfig) -> Genotype:
     return space.sample(generator(0, "preflight"))
 
 
-def examine(errand: Errand, name: str) -> Machine:
-    """Try everything on this machine."""
-    config, found = errand.config, versions()
+def check_machine(request: CheckRequest, name: str) -> MachineReport:
+    """Check this machine."""
+    config, found = request.config, versions()
     problems = [
         f"{package} is {found[package]}, the driver has {version}"
-        for package, version in errand.versions.items()
-        # Code that is sent to a worker has no version there, and is the driver's.
+        for package, version in request.versions.items()
+        # Code that was sent to a worker has no version there; it equals the driver's.
         if found[package] != version and not (package == "spinenas" and config.executor.ship_code)
     ]
-    attempts: list[Callable[[], None]] = []
+    checks: list[Callable[[], None]] = []
     if config.storage.mirror is None:
-        attempts.append(lambda: _try_storage(errand.storage))
+        checks.append(lambda: _check_storage(request.storage))
     else:
-        attempts.append(lambda: _try_mirror(config.storage.mirror or ""))
+        checks.append(lambda: _check_mirror(config.storage.mirror or ""))
     if config.executor.data_command is not None:
-        attempts.append(lambda: run_once_per_machine(config.executor.data_command or "", errand.session))
-    for attempt in attempts:
+        checks.append(lambda: run_once_per_machine(config.executor.data_command or "", request.session))
+    for check in checks:
         try:
-            attempt()
+            check()
         except UserError as error:
             problems.append(str(error))
     try:
         task = proxy_task(config)
         task.prepare()
-        return Machine(name, tuple(problems), task.device, task.probe(errand.genotype))  # type: ignore[attr-defined]
+        return MachineReport(name, tuple(problems), task.device, task.probe(request.genotype))  # type: ignore[attr-defined]
     except UserError as error:
-        return Machine(name, (*problems, str(error)))
+        return MachineReport(name, (*problems, str(error)))
     except Exception as error:
         said = f"a training step fails: {first_line(error)}"
-        return Machine(name, (*problems, said), traceback=traceback.format_exc())
+        return MachineReport(name, (*problems, said), traceback=traceback.format_exc())
 
 
-def _try_mirror(uri: str) -> None:
+def _check_mirror(uri: str) -> None:
     name = f"preflight-{uuid.uuid4().hex}"
     store = Store(uri)
     store.write(name, b"spinenas")
     read = store.read(name)
     store.remove(name)
     if read != b"spinenas":
-        raise UserError(f"{uri} does not give back what was written there; choose another storage.mirror")
+        raise UserError(f"{uri} does not return what was written there; choose another storage.mirror")
 
 
-def _try_storage(folder: Path) -> None:
+def _check_storage(folder: Path) -> None:
     if not folder.is_dir():
         raise UserError(
-            f"it does not see {folder.parent}, so that trials could not go on after a lost worker; "
+            f"it does not see {folder.parent}, so that trials could not resume after a lost worker; "
             "put --out on shared storage or give a --mirror"
         )
     try:

@@ -1,4 +1,4 @@
-"""What the trials of a search take on this machine, as its stored calibration predicts it."""
+"""Predicts the cost of a search's trials on this machine from the stored calibration."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from spinenas.space.errors import UserError
 from spinenas.space.search_space import space_by_name
 
 NUM_PREDICTED = 200
-"""Random genotypes that are predicted."""
+"""Number of random genotypes to predict."""
 
 MEMORY_MARGIN = 1.25
-"""Of the largest predicted peak, for what an allocator keeps beyond what is in use, and for larger genotypes."""
+"""Factor on the largest predicted peak: allocators keep unused memory, and larger genotypes may come."""
 
 
 def predicted_rows(config: SearchConfig, note: Note, *, calibrate_first: bool) -> list[dict[str, Any]]:
-    """Return what is predicted, as {"what", "value"}. Raises UserError.
+    """Return predictions as rows {"what", "value"}. Raises UserError.
 
     Args:
-        config: of the search.
-        note: told what is being done.
-        calibrate_first: measure, and keep the calibration in the place of any older one.
+        config: configuration of the search.
+        note: receives progress lines.
+        calibrate_first: measure first, and replace any stored calibration.
     """
     task = ProxyTask(config.task, threads=config.executor.threads_per_trial)
     space = space_by_name(config.space.name)
@@ -73,10 +73,10 @@ def _rows(predicted: list[Probe], model: CostModel) -> list[dict[str, Any]]:
 
 
 def packing(peak_bytes: float, device_gib: float) -> tuple[float, int]:
-    """Return what to set as executor.gpu_memory_gib for trials of this peak, and how many then fit a device.
+    """Return executor.gpu_memory_gib for trials with this peak, and the number of such trials that fit one device.
 
-    It is none where not even one fits.
+    The number is 0 if not even one fits.
     """
     memory_gib = math.ceil(10 * MEMORY_MARGIN * peak_bytes / 2**30) / 10
-    # As Ray has it: whole hundredths of a device.
+    # Shares of a device are whole hundredths, as in `packed_share`.
     return memory_gib, 100 // math.ceil(100 * memory_gib / device_gib)

@@ -1,4 +1,4 @@
-"""Preflight on a cluster: one machine of each kind that could hold a worker."""
+"""Preflight on a Ray cluster: checks one machine of each kind that could hold a worker."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from spinenas.search.executors.base import Note
 from spinenas.search.executors.ray_resources import explain_waiting, fits_any
 from spinenas.search.executors.ray_session import accelerators_of, options_of, prepare_worker, ray_session, request_of
-from spinenas.search.planning.machine import Errand, Machine, examine
+from spinenas.search.planning.machine import CheckRequest, MachineReport, check_machine
 from spinenas.space.errors import UserError
 
 PATIENCE_SECONDS = 20.0
-"""After which it is said that a machine has not answered."""
+"""A machine that has not answered by then is mentioned in a note."""
 
 COUNTED = ("CPU", "GPU", "TPU")
-"""Machines that have as much of these are of one kind, unless their accelerators are of different types."""
+"""Machines with equal amounts of these resources and the same accelerator types are of one kind."""
 
 
-def examine_cluster(errand: Errand, note: Note) -> tuple[list[Machine], float]:
-    """Examine the machines as workers would find them; say how many accelerators each worker has.
+def check_cluster(request: CheckRequest, note: Note) -> tuple[list[MachineReport], float]:
+    """Check the machines under the conditions of a worker.
+
+    Returns:
+        The reports, and the number of accelerators of each worker.
 
     Raises UserError if no machine could hold a worker.
     """
-    config = errand.config.executor
+    config = request.config.executor
     with ray_session(config, note) as gpus:
         request = request_of(config, gpus)
         kinds: dict[str, dict[str, Any]] = {}
@@ -39,27 +42,27 @@ def examine_cluster(errand: Errand, note: Note) -> tuple[list[Machine], float]:
         machines = []
         for kind, node in kinds.items():
             name = f"{node['NodeManagerHostname']} ({kind})"
-            note(f"trying {name}")
+            note(f"checking {name}")
             options: dict[str, Any] = {
                 **options_of(config, gpus),
                 "scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
                 "max_retries": 0,
             }
-            reference = ray.remote(_examine).options(**options).remote(errand, name, gpus)
+            reference = ray.remote(_check_worker).options(**options).remote(request, name, gpus)
             ready, _ = ray.wait([reference], timeout=PATIENCE_SECONDS)
             if not ready:
-                note(f"{name} has no room for a worker now, or takes its time; waiting")
+                note(f"{name} has not answered yet, maybe because it has no room for a worker now; waiting")
             try:
                 machines.append(ray.get(reference))
             except RayError as error:
                 said = str(error).strip().splitlines()[-1]
-                machines.append(Machine(name, (f"a worker cannot run there: {said}",)))
+                machines.append(MachineReport(name, (f"a worker cannot run there: {said}",)))
         return machines, accelerators_of(config, gpus)
 
 
-def _examine(errand: Errand, name: str, gpus: float) -> Machine:
-    prepare_worker(replace(errand.config.executor, data_command=None), gpus, errand.session)
-    return examine(errand, name)
+def _check_worker(request: CheckRequest, name: str, gpus: float) -> MachineReport:
+    prepare_worker(replace(request.config.executor, data_command=None), gpus, request.session)
+    return check_machine(request, name)
 
 
 def _kind(node: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from spinenas.search.executors.base import Executor, Note, Task
 from spinenas.search.executors.data_command import run_once_per_machine, this_session
 from spinenas.search.monitoring.base import Display
 from spinenas.search.monitoring.forecast import forecast_for
-from spinenas.search.run.val_task import ValidatingTask, ValTask
+from spinenas.search.run.val_task import ValTask, WithVal
 from spinenas.space.search_space import space_by_name
 
 
@@ -35,8 +35,9 @@ def prepared_task(task: Task | None, config: SearchConfig, display: Display) -> 
     No task of a run sees val, except where the run is there to look at it.
     """
     chosen = task or proxy_task(config)
-    if config.controller.name == "plan" and config.controller.plan.stage == Stage.VALIDATE:
-        chosen = ValidatingTask(cast(ValTask, chosen))
+    stage = config.controller.plan.stage
+    if config.controller.name == "plan" and stage in (Stage.VALIDATE, Stage.FULL):
+        chosen = WithVal(cast(ValTask, chosen), stage == Stage.FULL)
     chosen.prepare()
     forecast = forecast_for(chosen, config) if task is None else None
     if forecast is not None:

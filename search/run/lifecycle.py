@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from spinenas.controller.base import Controller
 from spinenas.controller.registry import CONTROLLERS, make_controller
 from spinenas.results.storage.accelerator_time import AcceleratorTime
 from spinenas.results.storage.events import Event, RunStarted
@@ -77,32 +76,6 @@ def run_search(
     # Tried before anything else: a wrong option is refused before data is read. What costs are counted in may follow
     # from the data, and so the controller of the run is made after it.
     make_controller(config.controller.name, space_by_name(config.space.name), **config.controller.options())
-    return start_run(
-        config,
-        out=out,
-        task=task,
-        display=display,
-        config_toml=config_toml,
-        controller_for=_limited_controller,
-        warm_start=warm_start,
-    )
-
-
-def start_run(
-    config: SearchConfig,
-    *,
-    out: str | Path,
-    task: Task | None,
-    display: Display | None,
-    config_toml: str,
-    controller_for: Callable[[SearchConfig, Task], Controller],
-    kind: Literal["search", "replay"] = "search",
-    warm_start: Sequence[Path] = (),
-) -> Run:
-    """Do what `run_search` does with any controller, made when the task is prepared. Raises UserError.
-
-    Only a run of kind "search" can be resumed.
-    """
     RunFolder.check_free(Path(out))
     display = _with_loggers(display or SilentDisplay(), config, Path(out))
     with stopped_by_sigterm():
@@ -114,7 +87,8 @@ def start_run(
         fetch_data(config)
         task = prepared_task(task, config, display)
         config = with_class_channels(config, task)
-        controller = controller_for(config, task)
+        config.check_constraints()
+        controller = search_controller(config)
         known = known_results(warm_start, task_key=task.key, space=space_by_name(config.space.name))
         for observation in known:
             controller.observe(observation.genotype, observation.evaluation)
@@ -125,7 +99,7 @@ def start_run(
                 f"{', '.join(map(str, warm_start))}; none of them is proposed again"
             )
         about = {
-            "kind": kind,
+            "kind": "search",
             "versions": versions(),
             "platform": platform.platform(),
             "device": task.device,
@@ -146,12 +120,6 @@ def start_run(
                 with display.begin(config.budget.num_trials, None, config.scalarized_objective()):
                     _drive(driver)
     return Run(folder)
-
-
-def _limited_controller(config: SearchConfig, task: Task) -> Controller:
-    """Make a new run's controller. Raises UserError where nothing is known that its limits allow."""
-    config.check_constraints()
-    return search_controller(config)
 
 
 @contextlib.contextmanager
@@ -207,11 +175,7 @@ def resume(
         display: who watches.
     """
     folder = RunFolder.open(Path(path))
-    if folder.run_info().get("kind") == "replay":
-        raise UserError(
-            f"{path} is a replay, which starts over rather than being resumed; give its `spinenas replay` command "
-            "again, with another folder or with this one removed"
-        )
+    _check_resumable(folder)
     config = SearchConfig.from_json(folder.config())
     config = replace(config, logging=logging or config.logging)
     display = _with_loggers(display or SilentDisplay(), config, folder.path)
@@ -282,6 +246,7 @@ def search_or_resume(
     if not (path / "journal.jsonl").exists():
         return run_search(config, out=out, task=task, display=display, config_toml=config_toml, warm_start=warm_start)
     folder = RunFolder.open(path)
+    _check_resumable(folder)
     begun_with = SearchConfig.from_json(folder.config())
     budget = replace(begun_with.budget, replicate_share=config.budget.replicate_share)
     constraints = replace(config.constraints, class_channels=begun_with.constraints.class_channels)
@@ -302,6 +267,15 @@ def search_or_resume(
         task=task,
         display=display,
     )
+
+
+def _check_resumable(folder: RunFolder) -> None:
+    """Raise UserError for a replay by an earlier version, whose journal does not say what was planned."""
+    if folder.run_info().get("kind") == "replay":
+        raise UserError(
+            f"{folder.path} holds a replay that an earlier version began, which can be shown but not resumed; "
+            "give its `spinenas replay` command with another --out"
+        )
 
 
 def _check_same_search(path: Path, begun_with: SearchConfig, given: SearchConfig) -> None:

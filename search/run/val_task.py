@@ -1,4 +1,7 @@
-"""A task whose trainings leave behind what they detect on val; what the figures on val are, no training is told."""
+"""The task of a validation or a replay: each training also keeps what its network detects on val.
+
+A search never uses this module, so that val cannot influence it.
+"""
 
 from __future__ import annotations
 
@@ -13,51 +16,65 @@ from spinenas.space.baseline import Architecture
 if TYPE_CHECKING:
     from spinenas.results.stats.bootstrap import Matches
 
+ValMetrics = dict[str, float | None]
+"""Figures on val by name; None where the data has no object to find."""
+
+EVALUATED_BY = "pycocotools, and equal to 1e-9 by the fast evaluator that searches use"
+"""Origin of all figures on val that are printed or kept."""
+
 
 class ValTask(Task, Protocol):
-    """A task that can keep detections on val; `spinenas.proxy_task.task.ProxyTask` is one."""
+    """A task that can measure on val too, such as `spinenas.proxy_task.task.ProxyTask`."""
 
     @property
     def val_fingerprint(self) -> dict[str, Any]:
-        """What val is."""
+        """Identity of the val data."""
 
     def prepare(self, *, with_val: bool = False) -> None:
-        """Make the data ready, val as well if asked. Raises UserError."""
+        """Make the data ready, with val if asked. Raises UserError."""
 
-    def validate(
+    def evaluate_with_val(
         self,
-        genotype: Architecture,
+        architecture: Architecture,
         *,
         seed: int,
-        folder: Path,
         fidelity: Fidelity | None = None,
-        report: Callable[[int, dict[str, float]], bool],
+        attempt: int = 0,
+        folder: Path,
+        report: Callable[[int, dict[str, float]], bool] | None = None,
+        keep_weights: bool = False,
     ) -> Evaluation | Failure:
-        """Do what `evaluate` does, and keep in the folder what is detected on val."""
+        """Do what `evaluate` does, and write detections on val, and the weights if asked, to the folder."""
 
     def val_matches(self, folder: Path) -> Matches:
-        """Compare what `validate` kept in a folder with the annotations of val. Raises UserError."""
+        """Match the detections in a trial's folder with the annotations of val. Raises UserError."""
+
+    def val_metrics(self, folder: Path) -> ValMetrics:
+        """Compute the figures of the detections in a trial's folder by both evaluators, which must agree.
+
+        Raises UserError.
+        """
 
 
-class ValidatingTask:
-    """The task of a run of stage "validate": `evaluate` is the other task's `validate`."""
+class WithVal:
+    """Wraps a task so that `evaluate` calls its `evaluate_with_val`."""
 
-    def __init__(self, task: ValTask):
-        self._task = task
+    def __init__(self, task: ValTask, keep_weights: bool):
+        self._task, self._keep_weights = task, keep_weights
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ValidatingTask, (self._task,)
+        return WithVal, (self._task, self._keep_weights)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What the data is, val included: a validation is not gone on with on other images."""
+        """Identity of the data, val included: such a run is not resumed on other val images."""
         return self._task.fingerprint | self._task.val_fingerprint
 
     def prepare(self) -> None:
-        """Make the data ready, val too: what is wrong with it must not cost a training. Raises UserError."""
+        """Make the data ready, val too: a problem with val must not cost a training. Raises UserError."""
         self._task.prepare(with_val=True)
 
     def evaluate(
@@ -71,12 +88,20 @@ class ValidatingTask:
         report: Callable[[int, dict[str, float]], bool],
         until: int | None = None,
     ) -> Evaluation | Failure:
-        """Train, measure on the reward images, and keep the detections on val."""
-        assert until is None, "no training of a validation is stopped early"
-        if not folder.is_dir():  # before the training, which would be for nothing
+        """Train, measure on the reward images, and write the detections on val to the folder."""
+        assert until is None, "no training that measures on val is stopped early"
+        if not folder.is_dir():  # checked before the training, which would be wasted
             return Failure(
                 FailureKind.INVALID_DATA,
                 f"this machine does not see {folder}, where the detections on val are kept; put the run on storage "
                 "that all machines see under the same path",
             )
-        return self._task.validate(genotype, seed=seed, folder=folder, fidelity=fidelity, report=report)
+        return self._task.evaluate_with_val(
+            genotype,
+            seed=seed,
+            fidelity=fidelity,
+            attempt=attempt,
+            folder=folder,
+            report=report,
+            keep_weights=self._keep_weights,
+        )

@@ -1,1 +1,1 @@
-"""Planned trainings and what they show: noise, ladder, fidelities, replay, validation."""
+"""Studies: noise, ladder, fidelities, replay and validation, each made of planned trainings."""

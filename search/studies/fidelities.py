@@ -1,4 +1,4 @@
-"""What a cheaper training would say of what a dearer one ranks: `rank`, and `halving`, which stops weak ones early."""
+"""Compares low-fidelity with high-fidelity trainings: rank agreement, and the savings of halving."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from spinenas.space.graph import built_graph, dead_blocks, depth, lost_levels, p
 
 
 @dataclass(frozen=True, slots=True)
-class CheaperFidelity:
-    """How a cheaper training ranks what a dearer one ranks.
+class LowFidelity:
+    """Rank agreement of a low-fidelity training with the high-fidelity reference.
 
     Attributes:
-        name: the run's folder or the table, and the epoch if it is not the last.
-        stops_early: whether it is an epoch before the last, at which the learning rate has not fallen yet.
-        cost: seconds of a training as a share of the reference's, medians.
-        num_seeds: trainings of each architecture that its mean is of, a median.
-        agreement: of the mean APs.
+        name: folder of the run or name of the table, and the epoch unless it is the last.
+        stops_early: whether it is an epoch before the last, where the learning rate is still high.
+        cost: median seconds of a training, relative to the reference.
+        num_seeds: median number of trainings of an architecture.
+        agreement: rank agreement of the mean APs.
     """
 
     name: str
@@ -35,7 +35,7 @@ class CheaperFidelity:
     agreement: Agreement
 
     def row(self) -> dict[str, Any]:
-        """For a table."""
+        """Return a table row."""
         return {
             "fidelity": self.name,
             "cost": self.cost,
@@ -48,11 +48,11 @@ class CheaperFidelity:
         }
 
 
-def compare_fidelities(reference: MeasuredCurves, others: Sequence[MeasuredCurves]) -> list[CheaperFidelity]:
-    """Compare the order that studies give to the same architectures, by study and, where AP was measured, by epoch.
+def compare_fidelities(reference: MeasuredCurves, others: Sequence[MeasuredCurves]) -> list[LowFidelity]:
+    """Compare how studies rank the architectures of a reference study, at each epoch with an AP.
 
-    The reference's own earlier epochs are compared with its end as well: they tell when to stop early, not what a
-    shorter training would give, whose learning rate falls sooner. Raises UserError.
+    Earlier epochs of the reference are compared with its end as well. They show when to stop early. They do not predict
+    a shorter training, whose learning rate decays sooner. Raises UserError.
     """
     for study in (reference, *others):
         if not study.trainings:
@@ -61,7 +61,7 @@ def compare_fidelities(reference: MeasuredCurves, others: Sequence[MeasuredCurve
     found = []
     for study in (reference, *others):
         if study.data != reference.data:
-            raise UserError(f"{study.path} has other data than {reference.path}; compare studies of the same")
+            raise UserError(f"{study.path} has other data than {reference.path}; compare studies of the same data")
         epochs = study.epochs()
         for epoch in epochs:
             is_last = epoch == epochs[-1]
@@ -75,7 +75,7 @@ def compare_fidelities(reference: MeasuredCurves, others: Sequence[MeasuredCurve
                     "make both with the same --seed and --genotypes"
                 )
             found.append(
-                CheaperFidelity(
+                LowFidelity(
                     name=str(study.path) if is_last else f"{study.path}, epoch {epoch}",
                     stops_early=not is_last,
                     cost=_median_seconds(study) * epoch / epochs[-1] / seconds,
@@ -88,20 +88,20 @@ def compare_fidelities(reference: MeasuredCurves, others: Sequence[MeasuredCurve
             )
     if not found:
         raise UserError(
-            f"nothing is there to compare {reference.path} with; name a cheaper study as well, or make one with "
+            f"there is nothing to compare {reference.path} with; add a low-fidelity study, or make a study with "
             "--set task.eval.every_epochs=1"
         )
     return sorted(found, key=lambda fidelity: fidelity.cost)
 
 
-def recommended(fidelities: Sequence[CheaperFidelity], wanted: float) -> CheaperFidelity | None:
-    """The cheapest whose order agrees as well as wanted; None if none does."""
+def recommended(fidelities: Sequence[LowFidelity], wanted: float) -> LowFidelity | None:
+    """Return the fidelity of least cost whose Kendall's tau reaches `wanted`, or None."""
     taus = [(fidelity, fidelity.agreement.kendall.value) for fidelity in fidelities]
     return next((fidelity for fidelity, tau in taus if tau is not None and tau >= wanted), None)
 
 
-def advice(fidelities: Sequence[CheaperFidelity], wanted: float) -> list[str]:
-    """Say which whole training is the cheapest that agrees as well as wanted, and after which epoch one may stop."""
+def advice(fidelities: Sequence[LowFidelity], wanted: float) -> list[str]:
+    """Name the cheapest whole training and the earliest epoch whose Kendall's tau reaches `wanted`."""
     lines = []
     for stops_early, what in ((False, "whole trainings"), (True, "stopping early")):
         of_kind = [fidelity for fidelity in fidelities if fidelity.stops_early == stops_early]
@@ -118,10 +118,10 @@ def advice(fidelities: Sequence[CheaperFidelity], wanted: float) -> list[str]:
 
 
 def late_starters(study: MeasuredCurves) -> list[str]:
-    """Say what gains or loses places between the first epoch with an AP and the last: the deep, large, coarse ones?
+    """Describe which kinds of network gain or lose ranks between the first epoch with an AP and the last.
 
-    A task that stops early then prefers the others. What may as well be chance is left out; where AP was measured once,
-    there is nothing to say.
+    Stopping early is biased against kinds that gain. Only correlations whose interval excludes 0 are described. The
+    list is empty if AP was measured at one epoch only.
     """
     epochs = study.epochs()
     if len(epochs) < 2:
@@ -132,35 +132,37 @@ def late_starters(study: MeasuredCurves) -> list[str]:
     keys = sorted(first.keys() & last.keys() & genotypes.keys())
     early, late = (places([statistics.fmean(aps[key]) for key in keys]) for aps in (first, last))
     graphs = [built_graph(genotypes[key]) for key in keys]
-    ways = [path_figures(graph) for graph in graphs]
+    paths = [path_figures(graph) for graph in graphs]
     features = {
-        "deeper ones": [depth(genotypes[key]) for key in keys],
-        "ones with a longer way to the finest output": [found[min(found)].blocks for found in ways],
-        "ones that lose more detail on the way to the outputs": [sum(lost_levels(graph).values()) for graph in graphs],
-        "ones with more dead blocks": [len(dead_blocks(genotypes[key])) for key in keys],
-        "ones with more multiply-adds": [madds[key] for key in keys],
+        "deeper networks": [depth(genotypes[key]) for key in keys],
+        "networks with a longer path to the finest output": [found[min(found)].blocks for found in paths],
+        "networks that lose more resolution on the way to the outputs": [
+            sum(lost_levels(graph).values()) for graph in graphs
+        ],
+        "networks with more dead blocks": [len(dead_blocks(genotypes[key])) for key in keys],
+        "networks with more multiply-adds": [madds[key] for key in keys],
     }
     lines = []
     for name, values in features.items():
         moved = correlation(np.array(values, dtype=np.float64), late - early)
         if moved.lower is not None and moved.upper is not None and moved.lower * moved.upper > 0:
             how = "gain" if moved.lower > 0 else "lose"
-            lines.append(f"{name} {how} places between epoch {begin} and {end}: tau {moved}")
-    return lines or [f"no kind of network is known to gain or lose places between epoch {begin} and {end}"]
+            lines.append(f"{name} {how} ranks between epoch {begin} and {end}: tau {moved}")
+    return lines or [f"no kind of network gains or loses ranks significantly between epoch {begin} and {end}"]
 
 
 REDUCTIONS = (2.0, 3.0, 4.0)
-"""Of the trainings at a rung, one in so many goes on."""
+"""Reduction factors to compare: one in so many trainings continues after a rung."""
 
 
 def halving_options(study: MeasuredCurves) -> list[dict[str, Any]]:
-    """Say what stopping at each epoch with an AP would have saved and lost, on the first training of each network.
+    """Return a row for each choice of rungs and reduction: epochs saved and AP lost by halving.
 
-    Raises UserError.
+    Only the first training of each network counts. Raises UserError.
     """
     if study.num_stopped:
         raise UserError(
-            f"{study.path} has stopped {study.num_stopped} trainings early itself, so that the weak ones are missing; "
+            f"{study.path} stopped {study.num_stopped} trainings early, so that weak ones are missing; "
             "give a run or study without halving.rungs"
         )
     curves = [training.ap_by_epoch for training in study.trainings if training.replicate == 0]

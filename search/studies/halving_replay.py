@@ -1,7 +1,7 @@
-"""What halving would have made of trainings that were all trained to their end: is it worth its risk, and which rungs?
+"""Simulates halving on complete trainings, to measure what it saves and what it loses.
 
-Trainings are taken one after the other, in many random orders. Of searches with several workers it says about the
-same, and of how a controller would have gone on from other results it says nothing.
+Trainings arrive one after the other, in many random orders. Searches with several workers behave about the same. How a
+controller would react to other results is not simulated.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from spinenas.space.errors import UserError
 from spinenas.space.random_streams import generator
 
 Curve = Mapping[int, float]
-"""AP by epoch, for the epochs after which it was measured; the last one is the end of the training."""
+"""AP by epoch, for epochs with a measurement; the last epoch is the end of the training."""
 
 
 @dataclass(frozen=True, slots=True)
 class HalvingReplay:
-    """What comes out, over random orders of the trainings.
+    """Result of halving over random orders of the trainings.
 
     Attributes:
-        num_trials, num_orders: of how many trainings and orders.
-        saved_epochs: share of all epochs that is not trained, the mean.
-        num_whole: trainings that go to their end, the mean.
-        best_stopped: share of the orders in which the training that is best in the end is stopped, with all its equals.
-        loss, largest_loss: by how much AP the best of those that go to their end is worse than that: the mean, and in
-            the worst order.
+        num_trials, num_orders: number of trainings and of orders.
+        saved_epochs: mean share of epochs that are not trained.
+        num_whole: mean number of trainings that continue to their end.
+        best_stopped: share of orders in which the best training, and every training equal to it, is stopped.
+        loss, largest_loss: AP of the best training minus that of the best one that continues to its end: mean and
+            maximum over the orders.
     """
 
     num_trials: int
@@ -50,25 +50,25 @@ def replay_halving(
     num_orders: int = 200,
     seed: int = 0,
 ) -> HalvingReplay:
-    """Judge the trainings as `Halving` does, the next one beginning when the one before has ended. Raises UserError.
+    """Apply the rule of `Halving` to trainings that run one after the other. Raises UserError.
 
     Args:
         curves: one for each training, all of the same length.
         rungs, reduction, min_results: as in `Halving`.
-        num_orders: random orders.
-        seed: of the orders.
+        num_orders: number of random orders.
+        seed: seed of the orders.
     """
     num_trials, num_epochs = len(curves), max((max(curve, default=0) for curve in curves), default=0)
     for index, curve in enumerate(curves):
         missing = [epoch for epoch in (*rungs, num_epochs) if epoch not in curve]
         if missing:
             raise UserError(
-                f"training {index} has no AP after epoch {missing[0]}; take whole trainings, and rungs after which AP "
+                f"training {index} has no AP after epoch {missing[0]}; give whole trainings, and rungs after which AP "
                 "was measured"
             )
     if not curves or list(rungs) != sorted(set(rungs)) or (rungs and rungs[-1] >= num_epochs):
         raise UserError(
-            f"{num_trials} trainings of {num_epochs} epochs cannot be judged at the rungs {list(rungs)}; it takes one "
+            f"{num_trials} trainings of {num_epochs} epochs cannot be judged at the rungs {list(rungs)}; give one "
             "or more trainings, and ascending rungs below their last epoch"
         )
     rng = generator(seed, "halving-replay")
@@ -77,9 +77,9 @@ def replay_halving(
     is_whole = np.ones(orders.shape, dtype=bool)
     num_trained = np.full(orders.shape, num_epochs)
     for rung in rungs:
-        goes_on = _verdicts(np.array([curve[rung] for curve in curves])[orders], is_whole, reduction, min_results)
-        num_trained[is_whole & ~goes_on] = rung
-        is_whole &= goes_on
+        continues = _verdicts(np.array([curve[rung] for curve in curves])[orders], is_whole, reduction, min_results)
+        num_trained[is_whole & ~continues] = rung
+        is_whole &= continues
     best = final.max()
     losses = best - np.where(is_whole, final[orders], -np.inf).max(axis=1)
     return HalvingReplay(
@@ -94,18 +94,18 @@ def replay_halving(
 
 
 def _verdicts(
-    aps: NDArray[np.float64], is_there: NDArray[np.bool_], reduction: float, min_results: int
+    aps: NDArray[np.float64], has_reached: NDArray[np.bool_], reduction: float, min_results: int
 ) -> NDArray[np.bool_]:
-    """Say of each training whether it goes on, from those that came to the rung before it.
+    """Return which trainings continue, each judged by itself and those that reached the rung before it.
 
     Args:
-        aps: (num_orders, num_trials) at the rung, in the order of their coming.
-        is_there: which of them came to it.
+        aps: (num_orders, num_trials) AP at the rung, in order of arrival.
+        has_reached: (num_orders, num_trials) whether the training reached the rung.
     """
-    verdicts = np.zeros_like(is_there)
+    verdicts = np.zeros_like(has_reached)
     for place in range(aps.shape[1]):
-        came = is_there[:, : place + 1]
-        num_results = came.sum(axis=1)
-        num_better = (came & (aps[:, : place + 1] > aps[:, place : place + 1])).sum(axis=1)
+        arrived = has_reached[:, : place + 1]
+        num_results = arrived.sum(axis=1)
+        num_better = (arrived & (aps[:, : place + 1] > aps[:, place : place + 1])).sum(axis=1)
         verdicts[:, place] = (num_results < min_results) | (num_better * reduction < num_results)
     return verdicts

@@ -1,4 +1,4 @@
-"""The ladder study: does the task rank architectures as the paper's experiments did?"""
+"""The ladder study: compares the task's ranking of architectures with the paper's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spinenas.results.stats.rank_correlation import kendall
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.run.run import Run
 from spinenas.search.studies.measured_curves import measured_curves
-from spinenas.search.studies.study import planned_trainings
+from spinenas.search.studies.study import study_plan
 from spinenas.space.baseline import Architecture, Baseline
 from spinenas.space.cost import backbone_cost
 from spinenas.space.errors import UserError
@@ -26,16 +26,16 @@ from spinenas.space.sampling import sample_in_madds_band
 from spinenas.space.search_space import space_by_name
 
 MADDS_BAND = 0.1
-"""Random architectures of a ladder have SpineNet-49's backbone multiply-adds to within this share."""
+"""Relative tolerance of the backbone multiply-adds of random genotypes around SpineNet-49's."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
-    """An architecture whose place the paper gives.
+class RankedArchitecture:
+    """An architecture with a published AP.
 
     Attributes:
-        name: as the paper has it.
-        architecture: what is built.
+        name: name in the paper.
+        architecture: the architecture to train.
         published_ap: on COCO val2017, protocol A, 640 px (SpineNet, Figure 4 and section 5.2).
     """
 
@@ -45,8 +45,13 @@ class Rung:
 
 
 def damaged(genotype: Genotype, rule: str) -> Genotype:
-    """Leave each block one parent: the nearer one is removed ("short-range"), the farther one ("long-range"), or both
-    for the block before it ("sequential") (SpineNet, section 5.2)."""
+    """Return a genotype in which each block has one parent (graph damage; SpineNet, section 5.2).
+
+    Args:
+        genotype: the graph to damage.
+        rule: "short-range" removes the nearer parent, "long-range" the farther one; "sequential" replaces both by the
+            preceding block.
+    """
     num_stem = len(genotype.stem)
     blocks = []
     for node, block in enumerate(genotype.blocks, start=num_stem):
@@ -56,22 +61,22 @@ def damaged(genotype: Genotype, rule: str) -> Genotype:
 
 
 LADDER = (
-    Rung("R50-FPN", Baseline(50), 37.8),
-    Rung("R23-SP30", R23_SP30, 39.6),
-    Rung("R0-SP53", R0_SP53, 40.7),
-    Rung("SpineNet-49", SPINENET_49, 40.8),
-    Rung("R0-SP53 without short-range parents", damaged(R0_SP53, "short-range"), 35.6),
-    Rung("R0-SP53 without long-range parents", damaged(R0_SP53, "long-range"), 28.6),
-    Rung("R0-SP53, sequential", damaged(R0_SP53, "sequential"), 28.2),
+    RankedArchitecture("R50-FPN", Baseline(50), 37.8),
+    RankedArchitecture("R23-SP30", R23_SP30, 39.6),
+    RankedArchitecture("R0-SP53", R0_SP53, 40.7),
+    RankedArchitecture("SpineNet-49", SPINENET_49, 40.8),
+    RankedArchitecture("R0-SP53 without short-range parents", damaged(R0_SP53, "short-range"), 35.6),
+    RankedArchitecture("R0-SP53 without long-range parents", damaged(R0_SP53, "long-range"), 28.6),
+    RankedArchitecture("R0-SP53, sequential", damaged(R0_SP53, "sequential"), 28.2),
 )
-"""Architectures whose order the paper gives."""
+"""Architectures whose ranking the paper gives."""
 
 
 def ladder_architectures(config: SearchConfig, num_random: int) -> list[Architecture]:
-    """The ladder, and random genotypes of SpineNet-49's cost. Raises UserError."""
+    """Return the ladder, followed by random genotypes of SpineNet-49's cost. Raises UserError."""
     space, task = space_by_name(config.space.name), config.task
     madds = backbone_cost(SPINENET_49, task.scaling, task.image_size_pixels).madds
-    known = {network_key(rung.architecture) for rung in LADDER}
+    known = {network_key(entry.architecture) for entry in LADDER}
     drawn: dict[str, Architecture] = {}
     number = 0
     while len(drawn) < num_random:
@@ -86,23 +91,23 @@ def ladder_architectures(config: SearchConfig, num_random: int) -> list[Architec
         number += 1
         if network_key(genotype) not in known:
             drawn.setdefault(network_key(genotype), genotype)
-    return [*(rung.architecture for rung in LADDER), *drawn.values()]
+    return [*(entry.architecture for entry in LADDER), *drawn.values()]
 
 
 @dataclass(frozen=True, slots=True)
 class LadderResult:
-    """What a task makes of the paper's order.
+    """The task's ranking of the ladder beside the paper's.
 
     Attributes:
-        rows: the rungs, the paper's best first, with the task's figures.
-        order: Kendall's tau between the paper's APs and the task's mean APs, over the rungs with a result; None where
-            all of these are equal.
-        reversed_pairs: pairs of rungs that the task has the other way round, by Student's t (95 %, each pair by itself)
-            with the spread of single trainings pooled over all architectures.
-        num_random: random genotypes of equal cost with a result; 0 where SpineNet-49 has none.
-        num_better: those with a higher mean than SpineNet-49's.
-        better_interval: 95 % interval of the share of such genotypes that are better: by Clopper and Pearson, with
-            SpineNet-49's mean at either end of its own interval.
+        rows: table rows of the ladder, the paper's best first, with the task's figures.
+        order: Kendall's tau between the paper's APs and the task's mean APs, over architectures with a result; None if
+            all mean APs are equal.
+        reversed_pairs: names of pairs that the task ranks the other way round, by Student's t (95 % for each pair) with
+            the spread of single trainings pooled over all architectures.
+        num_random: number of random genotypes of equal cost with a result; 0 if SpineNet-49 has none.
+        num_better: number of these with a higher mean AP than SpineNet-49.
+        better_interval: 95 % interval of the share of such genotypes that are better: Clopper and Pearson, evaluated
+            at both ends of the interval of SpineNet-49's mean.
     """
 
     rows: list[dict[str, Any]]
@@ -114,19 +119,19 @@ class LadderResult:
 
 
 def ladder_result(run: Run) -> LadderResult:
-    """Answer a ladder study. Raises UserError."""
-    planned_trainings(run)
+    """Evaluate a ladder study. Raises UserError."""
+    study_plan(run)
     found = measured_curves(run.folder.path).aps()
-    rungs = sorted((rung for rung in LADDER), key=lambda rung: -rung.published_ap)
-    known = {network_key(rung.architecture) for rung in rungs}
-    aps = {rung.name: found.get(network_key(rung.architecture), []) for rung in rungs}
-    trained = [rung for rung in rungs if aps[rung.name]]
+    ranked = sorted(LADDER, key=lambda entry: -entry.published_ap)
+    known = {network_key(entry.architecture) for entry in ranked}
+    aps = {entry.name: found.get(network_key(entry.architecture), []) for entry in ranked}
+    trained = [entry for entry in ranked if aps[entry.name]]
     if len(trained) < 2:
         raise UserError(
-            f"{run.folder.path} has results for {len(trained)} rungs of the ladder, which has no order yet; "
-            "resume it, or see what failed by `spinenas leaderboard`"
+            f"{run.folder.path} has results for {len(trained)} architectures of the ladder, which is no ranking; "
+            "resume it, or list the failures with `spinenas leaderboard`"
         )
-    means = {rung.name: statistics.fmean(aps[rung.name]) for rung in trained}
+    means = {entry.name: statistics.fmean(aps[entry.name]) for entry in trained}
     spread = pooled_spread(found.values())
     reversed_pairs = [
         (better.name, worse.name)
@@ -134,7 +139,9 @@ def ladder_result(run: Run) -> LadderResult:
         for worse in trained[index + 1 :]
         if spread is not None and spread.separates(aps[worse.name], aps[better.name])
     ]
-    order = kendall(np.array([rung.published_ap for rung in trained]), np.array([means[rung.name] for rung in trained]))
+    order = kendall(
+        np.array([entry.published_ap for entry in trained]), np.array([means[entry.name] for entry in trained])
+    )
     randoms = [statistics.fmean(values) for key, values in found.items() if key not in known]
     own = aps["SpineNet-49"]
     if not own:
@@ -143,13 +150,13 @@ def ladder_result(run: Run) -> LadderResult:
     return LadderResult(
         rows=[
             {
-                "architecture": rung.name,
-                "paper": rung.published_ap,
-                "AP": means.get(rung.name),
-                "sd": statistics.stdev(aps[rung.name]) if len(aps[rung.name]) > 1 else None,
-                "n": len(aps[rung.name]),
+                "architecture": entry.name,
+                "paper": entry.published_ap,
+                "AP": means.get(entry.name),
+                "sd": statistics.stdev(aps[entry.name]) if len(aps[entry.name]) > 1 else None,
+                "n": len(aps[entry.name]),
             }
-            for rung in rungs
+            for entry in ranked
         ],
         order=None if np.isnan(order) else order,
         reversed_pairs=reversed_pairs,
@@ -162,7 +169,13 @@ def ladder_result(run: Run) -> LadderResult:
 def _share_better(
     means: Sequence[float], own: Sequence[float], spread: Spread | None
 ) -> tuple[int, tuple[float, float]]:
-    """Return how many of some means are above one's own trainings', and the 95 % interval of the share that is."""
+    """Return how many means are above SpineNet-49's mean, and the 95 % interval of their share.
+
+    Args:
+        means: mean APs of random genotypes.
+        own: APs of SpineNet-49's trainings.
+        spread: of single trainings; None if unknown.
+    """
     mean = statistics.fmean(own)
     low, high = (mean, mean) if spread is None else spread.interval(mean, len(own))
 

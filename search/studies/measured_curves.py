@@ -1,4 +1,4 @@
-"""AP after each epoch of complete trainings, from a run's folder or a file that is a table of trainings."""
+"""Reads the AP after each epoch of complete trainings, from a run or from a table of trainings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.search_space import SearchSpace, space_by_name
 
-FEWEST_NETWORKS = 20
-"""From fewer nothing is learnt, and no search is replayed on them."""
+MIN_NETWORKS = 20
+"""Minimum number of networks to fit a landscape to, or to replay a search on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class MeasuredCurve:
         network_key: identity of the network that was built.
         genotype: None for a baseline.
         replicate: seed index of the network.
-        ap_by_epoch: after the last epoch, and after earlier ones where it was measured.
-        ap: what the training is worth: after the last epoch, or of a task that has none.
-        madds: of the detector, for one image; None if not known.
-        seconds: of training and evaluation.
+        ap_by_epoch: AP after the last epoch, and after earlier epochs where it was measured.
+        ap: final AP, the objective.
+        madds: multiply-adds of the detector for one image; None if unknown.
+        seconds: time of training and evaluation.
     """
 
     network_key: str
@@ -43,14 +43,14 @@ class MeasuredCurve:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCurves:
-    """What was trained, in the order of its numbers.
+    """Complete trainings in the order of their numbers.
 
     Attributes:
-        path: the run's folder, or the table.
-        space: which the networks are of.
+        path: folder of the run, or file of the table.
+        space: the search space of the networks.
         data: fingerprints of the data sets.
-        trainings: complete ones of the task's own fidelity, which one with smaller batches for want of memory is not.
-        num_stopped: trainings that were stopped early for being weak, and are missing.
+        trainings: those at the task's own fidelity; one whose batch was reduced for lack of memory is left out.
+        num_stopped: number of trainings that halving stopped early, and that are left out.
     """
 
     path: Path
@@ -60,7 +60,7 @@ class MeasuredCurves:
     num_stopped: int = 0
 
     def aps(self, epoch: int | None = None) -> dict[str, list[float]]:
-        """APs by network key, after an epoch or, with None, of whole trainings."""
+        """Return APs by network key, after an epoch, or the final ones for None."""
         found: dict[str, list[float]] = {}
         for training in self.trainings:
             ap = training.ap if epoch is None else training.ap_by_epoch.get(epoch)
@@ -69,27 +69,27 @@ class MeasuredCurves:
         return found
 
     def networks(self, space: SearchSpace, *, use: str) -> dict[str, tuple[Genotype, list[float]]]:
-        """Return by network key the networks that are of a space, with their APs; published ones may be of another.
+        """Return genotype and APs by network key, for networks inside a space.
 
-        Raises UserError for fewer than FEWEST_NETWORKS; `use` says what is done with them.
+        Raises UserError for fewer than MIN_NETWORKS; `use` is the verb phrase of that message.
         """
         aps = self.aps()
         found = {key: (genotype, aps[key]) for key, genotype in self.genotypes().items() if space.contains(genotype)}
-        if len(found) < FEWEST_NETWORKS:
-            raise UserError(f"{self.path} has {len(found)} networks of {space.name}; {use} {FEWEST_NETWORKS} or more")
+        if len(found) < MIN_NETWORKS:
+            raise UserError(f"{self.path} has {len(found)} networks of {space.name}; {use} {MIN_NETWORKS} or more")
         return found
 
     def genotypes(self) -> dict[str, Genotype]:
-        """By network key; baselines have none."""
+        """Return genotypes by network key, without baselines."""
         return {training.network_key: training.genotype for training in self.trainings if training.genotype is not None}
 
     def epochs(self) -> list[int]:
-        """After which AP was measured in some training."""
+        """Return the epochs after which AP was measured in at least one training."""
         return sorted({epoch for training in self.trainings for epoch in training.ap_by_epoch})
 
 
 def measured_curves(path: Path) -> MeasuredCurves:
-    """Read them. Raises UserError."""
+    """Read the curves of a run's folder or of a table. Raises UserError."""
     return _of_table(path) if path.is_file() else _of_run(path)
 
 

@@ -1,4 +1,4 @@
-"""The noise study: how much of a result is the seed."""
+"""The noise study: measures how much of a result is due to the seed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from spinenas.results.stats.noise import Noise, noise_of
 from spinenas.search.run.run import Run
 from spinenas.search.studies.measured_curves import measured_curves
-from spinenas.search.studies.study import planned_trainings
+from spinenas.search.studies.study import study_plan
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import dead_blocks, network_key
@@ -18,13 +18,15 @@ from spinenas.space.random_streams import generator
 from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace
 
-MOST_EDITS = 3
-"""A mutant of a study's best differs from its parent by 1, 2, ... so many edits, in turn."""
+MAX_EDITS = 3
+"""Mutants differ from their parent by 1 to this many edits, in turn."""
 
 
 def random_architectures(space: SearchSpace, count: int, seed: int) -> list[Genotype]:
-    """SpineNet-49, where the space has it, and random ones without dead blocks, no network twice; a larger count
-    begins with the same ones. Raises UserError."""
+    """Return SpineNet-49, if the space contains it, and random genotypes without dead blocks.
+
+    All networks are different. A larger count starts with the same genotypes. Raises UserError.
+    """
     chosen = {network_key(SPINENET_49): SPINENET_49} if space.contains(SPINENET_49) else {}
     for number in range(10 * count):
         if len(chosen) >= count:
@@ -37,10 +39,11 @@ def random_architectures(space: SearchSpace, count: int, seed: int) -> list[Geno
 
 
 def mutants_of_best(path: Path, count: int, seed: int) -> list[Genotype]:
-    """Return edits of the best tenth of a run's or a table's networks, at least two, by mean AP: where searches end.
+    """Return mutants of the best tenth (at least two) of the networks of a run or table, ranked by mean AP.
 
-    Published networks of another space have no part in it. None has a dead block, is one of those with a result or one
-    of the others; a larger count begins with the same ones. Raises UserError.
+    Such mutants are what the end of a search compares. Networks outside the space are no parents. Mutants have no
+    dead blocks, differ from one another, and have no result yet. A larger count starts with the same mutants.
+    Raises UserError.
     """
     trained = measured_curves(path)
     genotypes, aps = trained.genotypes(), trained.aps()
@@ -48,14 +51,16 @@ def mutants_of_best(path: Path, count: int, seed: int) -> list[Genotype]:
     ranked = sorted(of_space, key=lambda key: -statistics.fmean(aps[key]))
     parents = [genotypes[key] for key in ranked[: max(2, len(ranked) // 10)]]
     if not parents:
-        raise UserError(f"{path} has no result of a genotype of {trained.space.name}; give a run that has")
+        raise UserError(
+            f"{path} has no result of a genotype of the space {trained.space.name}; give a run that has one"
+        )
     chosen: dict[str, Genotype] = {}
     for number in range(100 * count):
         if len(chosen) >= count:
             break
         rng = generator(seed, "mutants", number)
         genotype = parents[number % len(parents)]
-        for _ in range(1 + number // len(parents) % MOST_EDITS):
+        for _ in range(1 + number // len(parents) % MAX_EDITS):
             genotype = random_edit(trained.space, genotype, rng)[1]
         if network_key(genotype) not in genotypes and not dead_blocks(genotype):
             chosen.setdefault(network_key(genotype), genotype)
@@ -65,6 +70,6 @@ def mutants_of_best(path: Path, count: int, seed: int) -> list[Genotype]:
 
 
 def measured_noise(run: Run) -> Noise:
-    """Answer a noise study, by the architectures that have a result for every seed. Raises UserError."""
-    seeds = planned_trainings(run).replicates
+    """Estimate the noise from the architectures of a study that have a result for every seed. Raises UserError."""
+    seeds = study_plan(run).replicates
     return noise_of([aps for aps in measured_curves(run.folder.path).aps().values() if len(aps) == seeds])

@@ -1,118 +1,98 @@
-"""One architecture through the task of a search, with its figures on val: a run of a single trial.
+"""Replay: trains one architecture as a search does, and measures it on val; or measures a weights file on val.
 
-The only place, beside final reports, where val is looked at; a search is never told what comes out here.
+A replay of an architecture is a study of one training, so that it resumes and runs on a cluster like any run.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, cast
 
-from spinenas.controller.base import Proposal, SpaceExhausted
 from spinenas.proxy_task.config import TaskConfig
-from spinenas.results.record import Evaluation, Failure, Fidelity
+from spinenas.results.record import Stage
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.config.constraints import ConstraintsConfig
-from spinenas.search.config.objective import ObjectiveConfig
-from spinenas.search.config.parts import BudgetConfig, HalvingConfig, StorageConfig
-from spinenas.search.executors.base import Task
+from spinenas.search.config.parts import BudgetConfig, StorageConfig
 from spinenas.search.monitoring.base import Display
-from spinenas.search.run.components import proxy_task
-from spinenas.search.run.lifecycle import start_run
+from spinenas.search.run.components import fetch_data, proxy_task
+from spinenas.search.run.lifecycle import CONFIGURED_IN_PYTHON
 from spinenas.search.run.run import Run
+from spinenas.search.run.val_task import EVALUATED_BY, ValMetrics, ValTask
+from spinenas.search.studies.study import check_same_val, run_study
 from spinenas.space.baseline import Architecture, architecture_from_text
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
-from spinenas.space.scaling import Scaling
-
-ValMetrics = dict[str, float | None]
-
-
-class ReplayTask(Task, Protocol):
-    """A task that can look at val too."""
-
-    def prepare(self, *, with_val: bool = False) -> None:
-        """Make the data ready, val as well if asked. Raises UserError."""
-
-    def replay(
-        self,
-        genotype: Architecture,
-        *,
-        seed: int,
-        folder: Path,
-        report: Callable[[int, dict[str, float]], bool],
-        scaling: Scaling | None,
-    ) -> tuple[Evaluation | Failure, ValMetrics]:
-        """Do what `evaluate` does, and measure on val as well."""
 
 
 def replay(
-    genotype: Architecture,
+    architecture: Architecture,
     config: SearchConfig,
     *,
     name: str,
-    out: str | Path,
-    scaling: Scaling | None = None,
-    task: ReplayTask | None = None,
+    out: Path,
+    task: ValTask | None = None,
     display: Display | None = None,
-    config_toml: str = "",
+    config_toml: str = CONFIGURED_IN_PYTHON,
 ) -> tuple[Run, ValMetrics]:
-    """Train one architecture as a search would have, and measure it on the reward images and on val.
+    """Train one architecture as a search would, and measure it on the reward images and on val.
+
+    If `out` holds the same replay, resume it, or return its figures.
 
     Args:
-        genotype: what is trained.
-        config: whose task and seed; the same network in a search of this seed is trained the same.
-        name: what it is called.
-        out: the folder of the run; the figures on val are in its replay.json.
-        scaling: another width and depth than the task's.
-        task: what measures it; None for the proxy task of the configuration.
-        display: who watches.
-        config_toml: the configuration as given, to be kept.
+        architecture: what to train.
+        config: its task, executor and seed are used; a search with this seed trains the same network identically.
+        name: name of the architecture in replay.json.
+        out: folder of the run; replay.json in it has the figures on val.
+        task: evaluates the architecture; None for the proxy task of the configuration.
+        display: shows progress.
+        config_toml: the configuration as given, kept in the folder.
 
-    Returns:
-        The run, and the metrics on val (empty when the training failed).
-
-    Raises UserError.
+    Raises UserError, also when the training failed.
     """
     config = replace(
-        config.resolved(),
-        budget=BudgetConfig(num_trials=1, replicate_share=0.0),
-        executor=replace(config.executor, kind="serial"),
-        storage=StorageConfig(),  # a search's mirror is not for the replays of its trials
-        constraints=ConstraintsConfig(),
-        objective=ObjectiveConfig(),
-        halving=HalvingConfig(),
-    )
-    with_val = _WithVal(task or proxy_task(config))  # type: ignore[arg-type]  # a proxy task can replay
-    run = start_run(
         config,
+        budget=BudgetConfig(),
+        storage=StorageConfig(),  # the mirror of a search is not for replays of its trials
+        executor=replace(config.executor, workers=1),
+    )
+    task = task or cast(ValTask, proxy_task(config))
+    run = run_study(
+        config,
+        [architecture],
+        1,
         out=out,
-        task=with_val,
+        stage=Stage.FULL,
+        task=task,
         display=display,
         config_toml=config_toml,
-        kind="replay",
-        controller_for=lambda _, task: _Single(
-            Proposal(
-                0,
-                genotype,
-                fidelity=None if scaling is None else replace(task.fidelity, scaling=scaling),
-                origin=f"replay:{name}",
-            )
-        ),
     )
-    blocks = genotype.to_json() if isinstance(genotype, Genotype) else None
-    run.folder.write_replay({"architecture": name, "genotype": blocks, "val": with_val.metrics})
-    return run, with_val.metrics
+    failure = run.records()[0].failure
+    if failure is not None:
+        raise UserError(
+            f"the training in {out} failed: {failure.kind}, {failure.message}; remove the cause and replay with "
+            "another --out"
+        )
+    document = run.folder.read_replay()
+    if document is None:
+        fetch_data(config)
+        check_same_val(run, task)
+        document = _document(name, architecture, task.val_metrics(run.folder.trial_folder(0)))
+        run.folder.write_replay(document)
+    return run, document["val"]
+
+
+def _document(name: str, architecture: Architecture, val: ValMetrics) -> dict[str, Any]:
+    """Content of replay.json."""
+    blocks = architecture.to_json() if isinstance(architecture, Genotype) else None
+    return {"architecture": name, "genotype": blocks, "val": val, "evaluated_by": EVALUATED_BY}
 
 
 def replay_weights(path: Path, task: TaskConfig, *, out: Path) -> ValMetrics:
-    """Measure a weights file on the val images of a task's data, and keep the figures in out/replay.json.
+    """Measure a weights file on the val images of a task's data, and write the figures to out/replay.json.
 
-    Size, head and decoding are the file's own; of the task, the data and the thresholds of detection count.
+    Image size, head and decoding come from the file; the data and the detection thresholds come from the task.
     Raises UserError.
     """
     from spinenas.proxy_task.evaluation.evaluate_weights import evaluate_weights
@@ -121,7 +101,7 @@ def replay_weights(path: Path, task: TaskConfig, *, out: Path) -> ValMetrics:
     RunFolder.check_free(out)
     network, spec = load_detector(path)
     try:
-        out.mkdir(parents=True, exist_ok=True)  # before the work: what cannot be kept must not be waited for
+        out.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost without a folder
     except OSError as error:
         raise UserError(f"cannot make the folder {out}: {error.strerror}; choose another one") from error
     try:
@@ -130,61 +110,7 @@ def replay_weights(path: Path, task: TaskConfig, *, out: Path) -> ValMetrics:
         with contextlib.suppress(OSError):
             out.rmdir()
         raise
-    architecture = architecture_from_text(spec.architecture)
-    blocks = architecture.to_json() if isinstance(architecture, Genotype) else None
-    document = {"architecture": spec.name, "genotype": blocks, "val": metrics}
+    document = _document(spec.name, architecture_from_text(spec.architecture), metrics)
     about = {"weights": str(path.absolute()), "data": asdict(task.data), "eval": asdict(task.eval)}
     RunFolder(out).write_replay(document | about)
     return metrics
-
-
-class _WithVal:
-    """A task whose evaluation looks at val as well, and keeps what it saw."""
-
-    def __init__(self, task: ReplayTask):
-        self._task = task
-        self.metrics: ValMetrics = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
-
-    def prepare(self) -> None:
-        # Before the training: what is wrong with val must not cost one.
-        self._task.prepare(with_val=True)
-
-    def evaluate(
-        self,
-        genotype: Architecture,
-        *,
-        seed: int,
-        fidelity: Fidelity | None,
-        attempt: int,
-        folder: Path,
-        report: Callable[[int, dict[str, float]], bool],
-        until: int | None,
-    ) -> Evaluation | Failure:
-        assert until is None, "a replay has no rungs"
-        scaling = None if fidelity is None else fidelity.scaling
-        result, self.metrics = self._task.replay(genotype, seed=seed, folder=folder, report=report, scaling=scaling)
-        return result
-
-
-class _Single:
-    """A controller with one proposal."""
-
-    def __init__(self, proposal: Proposal):
-        self._proposals = [proposal]
-
-    def ask(self) -> Proposal | None:
-        if not self._proposals:
-            raise SpaceExhausted("the one proposal was made")
-        return self._proposals.pop()
-
-    def tell(self, number: int, result: Evaluation | Failure) -> bool:
-        return True
-
-    def observe(self, genotype: Architecture, evaluation: Evaluation) -> None:
-        """There is nothing to learn."""
-
-    def replay_ask(self, proposal: Proposal) -> None:
-        self._proposals.clear()

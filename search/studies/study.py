@@ -1,4 +1,4 @@
-"""A study: planned trainings as an ordinary run, which resumes like any other."""
+"""A study: planned trainings, run and resumed like a search."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from spinenas.search.config.objective import ObjectiveConfig
 from spinenas.search.config.parts import HalvingConfig
 from spinenas.search.executors.base import Task
 from spinenas.search.monitoring.base import Display
+from spinenas.search.run.identity import check_identity, identity_of
 from spinenas.search.run.lifecycle import CONFIGURED_IN_PYTHON, search_or_resume
 from spinenas.search.run.run import Run
+from spinenas.search.run.val_task import ValTask, WithVal
 from spinenas.space.baseline import Architecture
 from spinenas.space.errors import UserError
 
@@ -29,17 +31,19 @@ def run_study(
     stage: Stage = Stage.SEARCH,
     task: Task | None = None,
     display: Display | None = None,
+    config_toml: str = CONFIGURED_IN_PYTHON,
 ) -> Run:
-    """Train all architectures with all seeds, or go on with it. Raises UserError.
+    """Train every architecture with every seed, or resume the same study. Raises UserError.
 
     Args:
-        config: its task, executor and seed count; who proposes does not.
+        config: its task, executor and seed are used, its search algorithm and objective are not.
         architectures: trained in this order, all of them with one seed before any with the next.
-        seeds: trainings of each.
-        out: the folder of the run.
-        stage: what they are for; VALIDATE keeps detections on val too (`validating_task.py`).
-        task: what measures an architecture; None for the proxy task of the configuration.
-        display: who watches.
+        seeds: number of trainings of each architecture.
+        out: folder of the run.
+        stage: purpose of the trainings; VALIDATE and FULL also measure on val (`search/run/val_task.py`).
+        task: evaluates an architecture; None for the proxy task of the configuration.
+        display: shows progress.
+        config_toml: the configuration as given, kept in the folder.
     """
     plan = PlanConfig(tuple(architecture.text for architecture in architectures), seeds, str(stage))
     planned = replace(
@@ -48,12 +52,19 @@ def run_study(
         budget=replace(config.budget, num_trials=len(architectures) * seeds, replicate_share=0.0),
         constraints=ConstraintsConfig(),
         objective=ObjectiveConfig(),
-        halving=HalvingConfig(),  # what a study says of whole trainings must come from whole ones
+        halving=HalvingConfig(),  # a study needs complete trainings
     )
-    return search_or_resume(planned, out=out, task=task, display=display, config_toml=CONFIGURED_IN_PYTHON)
+    return search_or_resume(planned, out=out, task=task, display=display, config_toml=config_toml)
 
 
-def planned_trainings(run: Run) -> PlanConfig:
+def check_same_val(study: Run, task: ValTask) -> None:
+    """Raise UserError unless a task still has the data, val included, that a study was begun with."""
+    config = SearchConfig.from_json(study.folder.config())
+    check_identity(study.folder.path, study.state().run, identity_of(WithVal(task, keep_weights=False), config))
+
+
+def study_plan(run: Run) -> PlanConfig:
+    """Return the plan of a study. Raises UserError for a search."""
     plan = SearchConfig.from_json(run.folder.config()).controller
     if plan.name != "plan":
         raise UserError(f"{run.folder.path} is a search, not a study; make one with `spinenas proxy noise`")

@@ -1,7 +1,7 @@
-"""The end of a search: its winner, SpineNet-49 and a random control are trained alike and compared on val, once.
+"""Validation: trains the winner of a search, SpineNet-49 and a random control alike, and compares them on val, once.
 
-The trainings are a run of their own, of stage "validate", with seeds that the search has not used: the winner's own
-figures were the reason for choosing it. Nothing that comes out here may go back into the search.
+The trainings are a study of stage "validate" with fresh seeds, because the winner was selected on its own figures.
+Results of a validation must not influence the search.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from spinenas.results.record import Stage, TrialRecord
-from spinenas.results.stats.bootstrap import RESAMPLES, Difference, compare
+from spinenas.results.stats.bootstrap import RESAMPLES, Difference, Matches, compare
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.parts import BudgetConfig, StorageConfig
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.components import fetch_data, proxy_task
 from spinenas.search.run.run import Run
-from spinenas.search.run.val_task import ValTask
-from spinenas.search.studies.study import run_study
+from spinenas.search.run.val_task import EVALUATED_BY, ValTask
+from spinenas.search.studies.study import check_same_val, run_study
 from spinenas.space.baseline import Architecture, architecture_from_text
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -32,19 +32,19 @@ from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace, space_by_name
 
 Document = dict[str, Any]
-"""What validation.json holds: all figures of a validation, as plain data."""
+"""Content of validation.json: all figures of a validation, as plain data."""
 
 WINNER, CONTROL = "the winner", "the random control"
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One of those compared.
+    """An architecture in the comparison.
 
     Attributes:
-        name: as sentences have it.
-        origin: where it comes from.
-        architecture: what is built.
+        name: name in sentences.
+        origin: source of the architecture, such as "trial 3".
+        architecture: the architecture to train.
     """
 
     name: str
@@ -61,15 +61,17 @@ def validate(
     task: ValTask | None = None,
     display: Display | None = None,
 ) -> Document:
-    """Compare the winner of a search with the others on val, go on with that, or only tell what came out.
+    """Compare the winner of a search with the other contenders on val.
+
+    If `out` holds the same validation, resume it, or return its figures.
 
     Args:
         run: the search.
-        seeds: trainings of each, two or more.
-        out: the folder of the trainings; None for "validation" in the run's own.
-        config: the run's, maybe with another executor; None for the run's as it is.
-        task: what measures an architecture; None for the proxy task of the configuration.
-        display: who watches.
+        seeds: number of trainings of each contender, two or more.
+        out: folder of the trainings; None for "validation" in the folder of the run.
+        config: configuration of the run, whose executor may differ; None for the run's own.
+        task: evaluates an architecture; None for the proxy task of the configuration.
+        display: shows progress.
 
     Raises UserError.
     """
@@ -85,30 +87,31 @@ def validate(
     _check_task(run, task)
     study_config = replace(
         config,
-        # With the seeds of the search the winner would have the very runs again that it was chosen for.
+        # The search's own seeds would repeat the trainings that the winner was selected on.
         seed=seed_for(config.seed, "validation"),
         budget=BudgetConfig(),
-        storage=StorageConfig(),  # a search's mirror is not for the trainings that follow it
+        storage=StorageConfig(),  # the mirror of a search is not for its validation
     )
     architectures = [contender.architecture for contender in chosen]
     study = run_study(
         study_config, architectures, seeds, out=out, stage=Stage.VALIDATE, task=task, display=display
     )  # fmt: skip
-    document = _compared(study, chosen, task, config.seed)
+    check_same_val(study, task)
+    document = _compare(study, chosen, task, config.seed)
     study.folder.write_validation(document)
     return document
 
 
 def validation_folder(run: Run) -> Path:
-    """Where a run is validated, unless told otherwise."""
+    """Return the default folder of a run's validation."""
     return run.folder.path / "validation"
 
 
 def contenders(run: Run, config: SearchConfig) -> list[Contender]:
-    """The winner of a search, SpineNet-49 where the space has it, and a random genotype. Raises UserError."""
+    """Return the winner of a search, SpineNet-49 if the space contains it, and a random genotype. Raises UserError."""
     path = run.folder.path
     if config.controller.name == "plan" or run.folder.run_info().get("kind") == "replay":
-        raise UserError(f"{path} is no search and has no winner to be validated; name the folder of a search")
+        raise UserError(f"{path} is no search and has no winner to validate; give the folder of a search")
     record = run.winner()
     if record is None:
         raise UserError(f"{path} has no complete trial yet; resume the run first")
@@ -122,7 +125,7 @@ def contenders(run: Run, config: SearchConfig) -> list[Contender]:
 
 
 def _control(space: SearchSpace, seed: int, known: set[str]) -> Genotype:
-    """Draw a genotype without dead blocks, another network than those known. Raises UserError."""
+    """Draw a genotype without dead blocks that builds none of the known networks. Raises UserError."""
     for number in range(100):
         genotype = sample_without_dead_blocks(space, generator(seed, "validation/control", number))
         if network_key(genotype) not in known:
@@ -131,7 +134,7 @@ def _control(space: SearchSpace, seed: int, known: set[str]) -> Genotype:
 
 
 def _check_same(out: Path, chosen: Sequence[Contender], seeds: int) -> None:
-    """Raise UserError where a folder holds anything but this validation, begun or done."""
+    """Raise UserError if a folder holds a run other than this validation."""
     if not (out / "journal.jsonl").exists():
         return
     plan = SearchConfig.from_json(RunFolder.open(out).config()).controller.plan
@@ -141,28 +144,28 @@ def _check_same(out: Path, chosen: Sequence[Contender], seeds: int) -> None:
     if before != now:
         raise UserError(
             f"{out} holds the validation of {before.key}, and the winner is now {chosen[0].origin}, {now.key}: val is "
-            "for one winner; give another --out if it must be looked at again"
+            "for one winner; give another --out to use val once more"
         )
     if plan.replicates != seeds:
         raise UserError(
-            f"{out} holds a validation with {plan.replicates} seeds, not {seeds}, and val is looked at once; "
+            f"{out} holds a validation with {plan.replicates} seeds, not {seeds}, and val is used once; "
             f"give --seeds {plan.replicates}"
         )
 
 
 def _check_task(run: Run, task: ValTask) -> None:
-    """Raise UserError unless a task is still that of a run."""
+    """Raise UserError unless task and data are those of a search."""
     before = run.state().run
     for name, now in (("data", task.fingerprint), ("task_key", task.key)):
         if before.get(name) != now:
             what = "data" if name == "data" else "task"
             raise UserError(
-                f"{run.folder.path} cannot be validated, the {what} changed since the search; bring back what it was"
+                f"{run.folder.path} cannot be validated, the {what} changed since the search; restore the former {what}"
             )
 
 
-def _compared(study: Run, chosen: Sequence[Contender], task: ValTask, seed: int) -> Document:
-    """Say what the trainings of a validation come to. Raises UserError."""
+def _compare(study: Run, chosen: Sequence[Contender], task: ValTask, seed: int) -> Document:
+    """Compute the figures of a complete validation. Raises UserError."""
     records = study.records()
     trained = {contender.name: _trainings(records, contender) for contender in chosen}
     if not trained[WINNER]:
@@ -171,11 +174,11 @@ def _compared(study: Run, chosen: Sequence[Contender], task: ValTask, seed: int)
         raise UserError(f"{study.folder.path} has no result for the winner{said}")
     if max(map(len, trained.values())) < 2:
         raise UserError(
-            f"{study.folder.path} has no architecture with results for two seeds, so that their spread is unknown; "
+            f"{study.folder.path} has no architecture with results for two seeds, so that the spread is unknown; "
             "validate with more --seeds in another --out"
         )
     matches = {
-        name: [task.val_matches(study.folder.trial_folder(record.number)) for record in group]
+        name: [_checked_matches(task, study.folder.trial_folder(record.number)) for record in group]
         for name, group in trained.items()
         if group
     }
@@ -208,9 +211,22 @@ def _compared(study: Run, chosen: Sequence[Contender], task: ValTask, seed: int)
         "num_val_images": matches[WINNER][0].num_images,
         "resamples": RESAMPLES,
         "val_std": found.spread.std,
+        "evaluated_by": EVALUATED_BY,
         "architectures": rows,
         "comparisons": [asdict(pair) | {"sentence": sentence(pair)} for pair in found.differences],
     }
+
+
+def _checked_matches(task: ValTask, folder: Path) -> Matches:
+    """Return the matches of a training, whose AP must be that of both evaluators. Raises UserError."""
+    matches, metrics = task.val_matches(folder), task.val_metrics(folder)
+    ap, checked = matches.average_precision(), metrics["AP"] or 0.0
+    if abs(ap - checked) > 1e-9:
+        raise UserError(
+            f"the detections in {folder} have an AP of {ap!r} by their matches and of {checked!r} by pycocotools; "
+            "no figure is given, please report it"
+        )
+    return matches
 
 
 def _trainings(records: Sequence[TrialRecord], contender: Contender) -> list[TrialRecord]:
@@ -219,7 +235,7 @@ def _trainings(records: Sequence[TrialRecord], contender: Contender) -> list[Tri
 
 
 def sentence(pair: Difference) -> str:
-    """What can be said of two architectures, in plain words."""
+    """Describe the difference of two architectures in one sentence."""
     if pair.lower > 0:
         return (
             f"{pair.first} is {pair.value:.4f} AP above {pair.second} on val "
@@ -231,6 +247,6 @@ def sentence(pair: Difference) -> str:
             f"(95 %: {-pair.upper:.4f} to {-pair.lower:.4f})"
         )
     return (
-        f"no difference can be told between {pair.first} and {pair.second} on val: {pair.value:+.4f} AP "
+        f"no significant difference between {pair.first} and {pair.second} on val: {pair.value:+.4f} AP "
         f"(95 %: {pair.lower:+.4f} to {pair.upper:+.4f})"
     )

@@ -8,41 +8,31 @@ import json
 import subprocess
 import sys
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from fake_task import FakeTask, FakeValTask
+from fake_task import FakeTask, FakeValTask, matches_of
 
 import spinenas.search.run.components as run_parts
 import spinenas.search.run.lifecycle as loop
 import spinenas.search.studies.replay as replay_module
 import spinenas.search.studies.validation as validation_module
 from spinenas.results.export.architecture_files import read_genotype
-from spinenas.results.record import Evaluation, Failure
 from spinenas.search.cli.main import main
 from spinenas.search.run.run import Run
-from spinenas.space import PUBLISHED, Genotype, network_key
+from spinenas.space import PUBLISHED, Genotype, UserError, network_key
 
 SERIAL = ("--set", "executor.kind=serial")
 EVOLVED = ("--controller", "evolution", *SERIAL)
 
 
-class ReplayableTask(FakeValTask):
-    """A fake task that can look at val."""
-
-    def replay(
-        self, genotype: Genotype, *, seed: int, folder: Path, report: Any, scaling: Any
-    ) -> tuple[Evaluation | Failure, dict[str, float | None]]:
-        result = self.evaluate(genotype, seed=seed, fidelity=None, attempt=0, folder=folder, report=report)
-        return result, {} if isinstance(result, Failure) else {"AP": 0.25, "AP50": None}
-
-
 @pytest.fixture(autouse=True)
-def task(monkeypatch: pytest.MonkeyPatch) -> ReplayableTask:
+def task(monkeypatch: pytest.MonkeyPatch) -> FakeValTask:
     """Let the commands search with a task that trains nothing."""
-    task = ReplayableTask()
+    task = FakeValTask()
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     monkeypatch.setattr(run_parts, "proxy_task", lambda config: task)
     monkeypatch.setattr(replay_module, "proxy_task", lambda config: task)
@@ -112,7 +102,7 @@ def test_the_kept_configuration_is_toml_whatever_was_given(tmp_path: Path) -> No
         "data": ["search", "quickstart", "--trials", 1, *SERIAL, "--data", "built-in"],
         "file": ["search", file, *odd],
         "run": ["replay", tmp_path / "preset", 0, "--seed", 3, *odd],
-        "python": ["replay", "spinenet-49"],
+        "python": ["replay", "spinenet-49", *SERIAL],
     }
     for name, words in commands.items():
         succeed(*words, "--out", tmp_path / name)
@@ -181,7 +171,7 @@ def test_no_command_presents_the_highest_single_run_as_a_result(tmp_path: Path, 
     assert figure[:-1] not in succeed("validate", run, "--seeds", 2, "--json").output
 
 
-def test_a_failed_trial_is_shown_with_its_reason(tmp_path: Path, task: ReplayableTask) -> None:
+def test_a_failed_trial_is_shown_with_its_reason(tmp_path: Path, task: FakeValTask) -> None:
     task.fail = {1: "raise"}
     succeed("search", "quickstart", "--out", tmp_path / "run", "--trials", 3, *SERIAL)
     shown = succeed("show", tmp_path / "run", 1)
@@ -261,7 +251,7 @@ def test_a_baseline_is_shown_and_replayed_but_has_no_genotype_to_export(tmp_path
         "34.09 M parameters, 96.88 G multiply-adds; published: 34.0 M parameters, 97.0 G multiply-adds" in shown.stdout
     )
     assert "stage4" in shown.stdout
-    succeed("replay", "r50-fpn", "--out", tmp_path / "replay")
+    succeed("replay", "r50-fpn", "--out", tmp_path / "replay", *SERIAL)
     (row,) = json.loads(succeed("leaderboard", tmp_path / "replay", "--json").stdout)
     assert (row["architecture"], row["network_key"]) == ("r50-fpn", PUBLISHED["r50-fpn"].architecture.key)
     assert "stage4" in succeed("show", tmp_path / "replay", "0").stdout
@@ -310,12 +300,36 @@ def test_what_is_shown_can_be_drawn_alone_and_beside_another(run: Path, tmp_path
 
 
 def test_a_replay_prints_reward_and_val_and_keeps_them(run: Path, tmp_path: Path) -> None:
-    result = succeed("replay", "spinenet-49", "--out", tmp_path / "replay", "--json")
+    result = succeed("replay", "spinenet-49", "--out", tmp_path / "replay", "--json", *SERIAL)
     (row,) = [row for row in json.loads(result.stdout) if row["metric"] == "AP"]
-    assert row["val"] == 0.25
+    assert row["val"] == matches_of(row_of_trial(tmp_path / "replay")["objective"]).average_precision()
+    assert "figures on val are by pycocotools" in result.stderr
     kept = json.loads((tmp_path / "replay" / "replay.json").read_text())
-    assert kept["val"] == {"AP": 0.25, "AP50": None}
+    assert kept["val"] == {"AP": row["val"], "AP50": None}
     assert Genotype.from_json(kept["genotype"]) == PUBLISHED["spinenet-49"].genotype
+    weights = tmp_path / "replay" / "trials" / "000000" / "weights.safetensors"
+    assert weights.exists()
+    assert f"the trained weights are in {weights}" in result.stderr
+
+
+def test_figures_on_which_the_evaluators_differ_are_not_given(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def differ(self: object, folder: Path) -> None:
+        raise UserError("pycocotools differs")
+
+    monkeypatch.setattr(FakeValTask, "val_metrics", differ)
+    for words in (["replay", "spinenet-49", *SERIAL], ["validate", run, "--seeds", 2]):
+        result = spinenas(*words, "--out", tmp_path / words[0])
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "pycocotools differs" in result.stderr
+        assert not list((tmp_path / words[0]).glob("validation.json"))
+        assert not (tmp_path / words[0] / "replay.json").exists()
+
+
+def row_of_trial(folder: Path) -> dict[str, Any]:
+    (row,) = json.loads(succeed("leaderboard", folder, "--json").stdout)
+    return dict(row)
 
 
 def test_a_replayed_trial_of_a_run_is_trained_as_it_was(run: Path, tmp_path: Path) -> None:
@@ -327,21 +341,22 @@ def test_a_replayed_trial_of_a_run_is_trained_as_it_was(run: Path, tmp_path: Pat
     assert (again.seed, row["objective"]) == (record.seed, record.evaluation.objective)
 
 
-def test_a_failed_replay_ends_with_a_sentence(tmp_path: Path, task: ReplayableTask) -> None:
+def test_a_failed_replay_ends_with_a_sentence(tmp_path: Path, task: FakeValTask) -> None:
     task.fail = {0: "diverged"}
-    result = spinenas("replay", "spinenet-49", "--out", tmp_path / "replay")
+    result = spinenas("replay", "spinenet-49", "--out", tmp_path / "replay", *SERIAL)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "diverged" in result.stderr.splitlines()[-1]
+    assert "failed: diverged, trial 0 was told to fail" in result.stderr.splitlines()[-1]
+    assert "another --out" in result.stderr.splitlines()[-1]
 
 
-def test_a_search_without_any_result_ends_with_a_sentence(tmp_path: Path, task: ReplayableTask) -> None:
+def test_a_search_without_any_result_ends_with_a_sentence(tmp_path: Path, task: FakeValTask) -> None:
     task.fail = dict.fromkeys(range(3), "out_of_memory")
     result = spinenas("search", "quickstart", "--out", tmp_path / "run", "--trials", 3, *SERIAL)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "none of the 3 trials has a result" in result.stderr
 
 
-def test_ctrl_c_says_how_to_go_on_and_exits_with_130(tmp_path: Path, task: ReplayableTask) -> None:
+def test_ctrl_c_says_how_to_go_on_and_exits_with_130(tmp_path: Path, task: FakeValTask) -> None:
     task.interrupt_at = 1
     result = spinenas("search", "quickstart", "--out", tmp_path / "a run", "--trials", 3, *SERIAL)
     assert result.exit_code == 130
@@ -351,7 +366,7 @@ def test_ctrl_c_says_how_to_go_on_and_exits_with_130(tmp_path: Path, task: Repla
 
 
 def test_ctrl_c_before_anything_was_begun_does_not_speak_of_resuming(
-    tmp_path: Path, task: ReplayableTask, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, task: FakeValTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped() -> None:
         raise KeyboardInterrupt
@@ -364,18 +379,63 @@ def test_ctrl_c_before_anything_was_begun_does_not_speak_of_resuming(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_stopped_replay_is_not_resumed_but_run_again(tmp_path: Path, task: ReplayableTask) -> None:
+def test_a_stopped_replay_is_resumed_by_the_same_command(tmp_path: Path, task: FakeValTask) -> None:
+    command = ["replay", "spinenet-49", "--out", tmp_path / "replay", "--json", *SERIAL]
+    whole = succeed("replay", "spinenet-49", "--out", tmp_path / "whole", "--json", *SERIAL)
     task.interrupt_at = 0
-    result = spinenas("replay", "spinenet-49", "--out", tmp_path / "replay")
+    result = spinenas(*command)
     assert result.exit_code == 130
-    assert "resume" not in result.stderr
-    assert "run the replay again" in result.stderr
+    assert "resume it with the same command" in result.stderr
+    assert not (tmp_path / "replay" / "replay.json").exists()
     task.interrupt_at = None
-    resumed = spinenas("resume", tmp_path / "replay")
-    assert resumed.exit_code == 1
-    assert "is a replay" in resumed.stderr
-    assert "spinenas replay" in resumed.stderr
-    assert "resumed" not in (tmp_path / "replay" / "journal.jsonl").read_text()
+    assert succeed(*command).stdout == whole.stdout
+    looks = task.num_val_looks
+    assert succeed(*command).stdout == whole.stdout
+    assert task.num_val_looks == looks, "a complete replay only prints its figures"
+
+
+def test_a_replay_is_resumed_like_any_run_and_then_prints_its_figures(tmp_path: Path, task: FakeValTask) -> None:
+    command = ["replay", "spinenet-49", "--out", tmp_path / "replay", "--json", *SERIAL]
+    task.interrupt_at = 0
+    spinenas(*command)
+    task.interrupt_at = None
+    succeed("resume", tmp_path / "replay")
+    succeed(*command)
+    assert {path.name for path in (tmp_path / "replay").glob("trials/*/attempt-*")} == {"attempt-0", "attempt-1"}
+    figures = (tmp_path / "replay" / "replay.json").read_text()
+    (tmp_path / "replay" / "replay.json").unlink()
+    succeed(*command)
+    assert (tmp_path / "replay" / "replay.json").read_text() == figures
+    (tmp_path / "replay" / "replay.json").unlink()
+    task.val_name = "other val images"
+    assert "the data changed" in spinenas(*command).stderr
+
+
+def test_the_folder_of_a_replay_takes_no_other_replay(tmp_path: Path) -> None:
+    succeed("replay", "spinenet-49", "--out", tmp_path / "replay", *SERIAL)
+    for words in (["r0-sp53"], ["spinenet-49", "--width", "full"], ["spinenet-49", "--seed", 9]):
+        result = spinenas("replay", *words, "--out", tmp_path / "replay", *SERIAL)
+        assert (result.exit_code, "another --out" in result.stderr) == (1, True)
+
+
+def test_a_replay_at_full_width_keeps_its_scaling_in_the_configuration(tmp_path: Path) -> None:
+    succeed("replay", "spinenet-49s", "--width", "full", "--out", tmp_path / "replay", *SERIAL)
+    config = json.loads((tmp_path / "replay" / "config.json").read_text())
+    assert config["task"]["scaling"] == asdict(PUBLISHED["spinenet-49s"].scaling)
+    assert tomllib.loads((tmp_path / "replay" / "config.toml").read_text())["task"]["scaling"]["filter_scale"] == 0.65
+    assert "scaling 49S" in succeed("show", tmp_path / "replay", 0).stdout
+
+
+def test_a_replay_by_an_earlier_version_is_shown_but_not_resumed(tmp_path: Path) -> None:
+    command = ["replay", "spinenet-49", "--out", tmp_path / "replay", *SERIAL]
+    succeed(*command)
+    path = tmp_path / "replay" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"kind": "replay"}))
+    succeed("leaderboard", tmp_path / "replay")
+    succeed("show", tmp_path / "replay", 0)
+    for words in (["resume", tmp_path / "replay"], command):
+        result = spinenas(*words)
+        assert (result.exit_code, "with another --out" in result.stderr.splitlines()[-1]) == (1, True)
 
 
 def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
@@ -438,7 +498,7 @@ def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
             1,
             "is of the format onnx",
         ),
-        (["replay", "spinenet-49", "--out", "{run}"], 1, "already holds a run"),
+        (["replay", "spinenet-49", "--out", "{run}"], 1, "holds another search"),
         (["space", "describe", "spinenet"], 1, "'spinenet'"),
         (["space", "check", "{file}"], 1, "not JSON"),
         (["space", "sample", "tiny", "-n", "0"], 2, "-n"),
@@ -492,7 +552,7 @@ def test_the_module_is_the_command() -> None:
     assert done.stderr.startswith("spinenas: error: 'nothing' is neither a file nor a published model")
 
 
-def test_the_same_command_starts_and_continues(tmp_path: Path, task: ReplayableTask) -> None:
+def test_the_same_command_starts_and_continues(tmp_path: Path, task: FakeValTask) -> None:
     command = ("search", "quickstart", "--out", tmp_path / "run", "--trials", 9, "--seed", 1, "--or-resume", *SERIAL)
     task.interrupt_at = 4
     assert spinenas(*command).exit_code == 130
@@ -542,7 +602,7 @@ def test_a_search_goes_on_whatever_the_options_of_controllers_it_does_not_name(t
     assert "holds another search: its controller.name is 'random', not 'local'" in named.stderr
 
 
-def test_sigterm_ends_a_search_in_order(tmp_path: Path, task: ReplayableTask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_ends_a_search_in_order(tmp_path: Path, task: FakeValTask, monkeypatch: pytest.MonkeyPatch) -> None:
     import os
     import signal
 
@@ -607,7 +667,7 @@ def _lines(run: Path) -> list[str]:
     return (run / "journal.jsonl").read_text().splitlines()
 
 
-def test_a_noise_study_answers_goes_on_and_answers_again(tmp_path: Path, task: ReplayableTask) -> None:
+def test_a_noise_study_answers_goes_on_and_answers_again(tmp_path: Path, task: FakeValTask) -> None:
     command = ["proxy", "noise", "quickstart", "--out", tmp_path / "study", "--genotypes", 4, "--seeds", 2, *SERIAL]
     task.interrupt_at = 5
     stopped = spinenas(*command)
@@ -638,7 +698,7 @@ def test_a_ladder_prints_the_papers_order_beside_the_tasks(tmp_path: Path) -> No
     assert float(rows[0]["paper"]) == 40.8
 
 
-def test_studies_of_two_fidelities_are_compared(tmp_path: Path, task: ReplayableTask) -> None:
+def test_studies_of_two_fidelities_are_compared(tmp_path: Path, task: FakeValTask) -> None:
     for name, seeds in (("short", 2), ("long", 1)):
         command = ["proxy", "noise", "quickstart", "--out", tmp_path / name, "--genotypes", 5, "--seeds", seeds]
         trained = succeed(*command, *SERIAL)
@@ -649,7 +709,7 @@ def test_studies_of_two_fidelities_are_compared(tmp_path: Path, task: Replayable
     assert "whole trainings: the cheapest that reaches 0.7" in done.stderr
     alone = spinenas("proxy", "rank", tmp_path / "long")
     assert alone.exit_code == 1
-    assert "nothing is there to compare" in alone.stderr
+    assert "there is nothing to compare" in alone.stderr
 
 
 @pytest.mark.parametrize(
@@ -667,18 +727,19 @@ def test_what_is_wrong_with_a_study_is_one_sentence(words: tuple[str, ...], sent
     assert result.stderr.count("\n") == 1
 
 
-def test_a_search_is_validated_goes_on_and_is_told_again(run: Path, task: ReplayableTask) -> None:
+def test_a_search_is_validated_goes_on_and_is_told_again(run: Path, task: FakeValTask) -> None:
     command = ["validate", run, "--seeds", 2]
     task.interrupt_at = 4
     stopped = spinenas(*command)
     assert stopped.exit_code == 130
-    assert "go on with it by the same command" in stopped.stderr
+    assert "resume it with the same command" in stopped.stderr
     task.interrupt_at = None
     done = succeed(*command)
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["architecture", "origin", "key", "reward_AP", "sd", "n", "val_AP", "lower", "upper"]
     assert [line.split()[0] for line in lines[1:]] == ["winner", "SpineNet-49", "random"]
     document = json.loads(succeed(*command, "--json").stdout)
+    assert done.stderr.splitlines()[-5].startswith("figures on val are by pycocotools")
     sentences = [pair["sentence"] for pair in document["comparisons"]]
     assert len(sentences) == 3
     assert done.stderr.splitlines()[-4:-1] == sentences
@@ -692,7 +753,7 @@ def test_a_search_is_validated_goes_on_and_is_told_again(run: Path, task: Replay
     assert (again.stdout, task.num_val_looks) == (done.stdout, looks)
 
 
-def test_an_unfinished_search_is_validated_with_a_word_on_it(tmp_path: Path, task: ReplayableTask) -> None:
+def test_an_unfinished_search_is_validated_with_a_word_on_it(tmp_path: Path, task: FakeValTask) -> None:
     task.interrupt_at = 4
     spinenas("search", "quickstart", "--out", tmp_path / "run", "--trials", 6, *SERIAL)
     task.interrupt_at = None

@@ -1,4 +1,4 @@
-"""Halving replayed on recorded curves: the same verdicts as in a search, and figures that follow from them."""
+"""Halving simulated on recorded curves gives the verdicts of a search, and the figures that follow from them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def random_curves(num_trials: int, num_epochs: int, *, noise: float, seed: int =
 def replayed_one_by_one(
     curves: list[dict[int, float]], rungs: list[int], num_orders: int, seed: int, **rule: float
 ) -> HalvingReplay:
-    """The same by the class that a search asks, in plain Python."""
+    """Compute the same with the class that a search uses, one training at a time."""
     rng = generator(seed, "halving-replay")
     num_epochs = max(curves[0])
     best = max(curve[num_epochs] for curve in curves)
@@ -58,7 +58,9 @@ def replayed_one_by_one(
 
 @pytest.mark.parametrize("rungs", [[], [1], [2, 5], [1, 2, 3, 4, 5, 6, 7]], ids=str)
 @pytest.mark.parametrize(("reduction", "min_results"), [(3.0, 4), (1.5, 1), (4.0, 9)])
-def test_a_replay_says_what_the_rule_of_a_search_gives(rungs: list[int], reduction: float, min_results: int) -> None:
+def test_a_simulation_gives_what_the_rule_of_a_search_gives(
+    rungs: list[int], reduction: float, min_results: int
+) -> None:
     curves = random_curves(25, 8, noise=0.8)
     rule = {"reduction": reduction, "min_results": min_results}
     replay = replay_halving(curves, rungs, num_orders=10, seed=3, **rule)  # type: ignore[arg-type]
@@ -67,7 +69,7 @@ def test_a_replay_says_what_the_rule_of_a_search_gives(rungs: list[int], reducti
         assert getattr(replay, name) == pytest.approx(getattr(expected, name)), name
 
 
-def test_without_rungs_nothing_is_saved_and_nothing_lost() -> None:
+def test_without_rungs_nothing_is_saved_or_lost() -> None:
     assert replay_halving(random_curves(10, 4, noise=1.0), [], num_orders=5) == HalvingReplay(10, 5, 0, 10, 0, 0, 0)
 
 
@@ -77,7 +79,7 @@ def test_curves_that_do_not_cross_lose_nothing_and_save_much() -> None:
     assert replay.saved_epochs > 0.5
 
 
-def test_curves_that_say_nothing_before_their_end_lose_the_best_two_times_in_three() -> None:
+def test_curves_whose_start_is_random_lose_the_best_two_times_in_three() -> None:
     rng = np.random.default_rng(1)
     replays = [
         replay_halving([{1: rng.uniform(), 2: rng.uniform()} for _ in range(60)], [1], num_orders=20)
@@ -103,6 +105,6 @@ def test_orders_come_from_the_seed() -> None:
         ([], [], "one or more trainings"),
     ],
 )
-def test_what_cannot_be_replayed_is_refused(curves: list[dict[int, float]], rungs: list[int], words: str) -> None:
+def test_unusable_curves_are_refused(curves: list[dict[int, float]], rungs: list[int], words: str) -> None:
     with pytest.raises(UserError, match=words):
         replay_halving(curves, rungs)

@@ -1,4 +1,4 @@
-"""What is tried before a search, and what a search is said to take."""
+"""Checks before a search, and the estimate of its size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from fake_task import FakeTask
 
 import spinenas.search.executors.ray_session as ray_session_module
-import spinenas.search.planning.preflight as preflight_module
+import spinenas.search.planning.machine as machine_module
 from spinenas.proxy_task.config import DataConfig, HeadConfig, TaskConfig, TrainConfig
 from spinenas.proxy_task.data.synthetic import generate_dataset
 from spinenas.proxy_task.probe import Probe
@@ -23,9 +23,10 @@ from spinenas.search.cli.main import main
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, StorageConfig
+from spinenas.search.executors.data_command import this_session
 from spinenas.search.executors.ray_session import packed_share
 from spinenas.search.planning.estimate import estimate
-from spinenas.search.planning.machine import Errand, examine, probe_genotype
+from spinenas.search.planning.machine import CheckRequest, MachineReport, check_machine, probed_genotype
 from spinenas.search.planning.preflight import preflight
 from spinenas.space import SCALINGS, UserError
 
@@ -40,7 +41,7 @@ class Probed(FakeTask):
 @pytest.fixture
 def probed(monkeypatch: pytest.MonkeyPatch) -> Probed:
     task = Probed()
-    monkeypatch.setattr(preflight_module, "proxy_task", lambda config: task)
+    monkeypatch.setattr(machine_module, "proxy_task", lambda config: task)
     return task
 
 
@@ -48,10 +49,8 @@ def configured(**executor: Any) -> SearchConfig:
     return SearchConfig(executor=ExecutorConfig(**{"kind": "serial", **executor}), budget=BudgetConfig(30))
 
 
-def errand(config: SearchConfig, storage: Path, **versions: str) -> Errand:
-    return Errand(
-        config, preflight_module.versions() | versions, storage, probe_genotype(config), preflight_module.this_session()
-    )
+def request(config: SearchConfig, storage: Path, **versions: str) -> CheckRequest:
+    return CheckRequest(config, machine_module.versions() | versions, storage, probed_genotype(config), this_session())
 
 
 def test_a_real_task_is_probed(tmp_path: Path) -> None:
@@ -64,7 +63,7 @@ def test_a_real_task_is_probed(tmp_path: Path) -> None:
         train=TrainConfig(epochs=4, batch_size=4),
     )
     task = ProxyTask(config)
-    probe = task.probe(probe_genotype(SearchConfig()))
+    probe = task.probe(probed_genotype(SearchConfig()))
     assert probe.step_seconds > 0
     assert probe.trial_seconds >= 16 * probe.step_seconds, "four epochs of four steps"
     assert probe.peak_memory_bytes
@@ -91,7 +90,7 @@ def test_each_problem_is_told(probed: Probed, tmp_path: Path, monkeypatch: pytes
 
     config = configured(data_command="echo no such bucket; false")
     monkeypatch.setattr(probed, "probe", broken)
-    machine = examine(errand(config, tmp_path / "unseen" / "x", torch="1.0"), "a machine")
+    machine = check_machine(request(config, tmp_path / "unseen" / "x", torch="1.0"), "a machine")
     words = ["torch is 2", "the driver has 1.0", "does not see", "status 1 (no such bucket)", "a training step fails"]
     assert all(word in " / ".join(machine.problems) for word in words)
     assert len(machine.problems) == 4
@@ -101,15 +100,15 @@ def test_each_problem_is_told(probed: Probed, tmp_path: Path, monkeypatch: pytes
         raise UserError("the data folder is empty")
 
     monkeypatch.setattr(probed, "prepare", unprepared)
-    assert examine(errand(configured(), tmp_path), "a machine").problems == ("the data folder is empty",)
+    assert check_machine(request(configured(), tmp_path), "a machine").problems == ("the data folder is empty",)
 
 
 def test_a_mirror_is_written_and_read(probed: Probed, tmp_path: Path) -> None:
     config = replace(configured(), storage=StorageConfig((tmp_path / "mirror").as_uri()))
-    assert examine(errand(config, tmp_path / "unseen"), "a machine").problems == ()
+    assert check_machine(request(config, tmp_path / "unseen"), "a machine").problems == ()
     assert not [path for path in (tmp_path / "mirror").rglob("*") if path.is_file()]
     config = replace(configured(), storage=StorageConfig("nowhere://bucket"))
-    assert "cannot be opened" in examine(errand(config, tmp_path), "a machine").problems[0]
+    assert "cannot be opened" in check_machine(request(config, tmp_path), "a machine").problems[0]
 
 
 @pytest.mark.parametrize(
@@ -124,13 +123,13 @@ def test_a_mirror_is_written_and_read(probed: Probed, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_a_search_takes_is_reckoned_from_one_machine(
+def test_the_size_of_a_search_is_estimated_from_one_machine(
     executor: dict[str, Any], budget: dict[str, Any], expected: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = configured(**executor)
     config = replace(config, budget=replace(config.budget, **budget))
     probe = Probed().probe(None)
-    machine = preflight_module.Machine("a machine", device="cpu", probe=probe)
+    machine = MachineReport("a machine", device="cpu", probe=probe)
     accelerators = config.executor.gpus_per_worker or 1.0
     monkeypatch.setattr(
         "spinenas.search.planning.estimate.preflight", lambda config, out, note: ([machine], accelerators)
@@ -180,20 +179,20 @@ def two_kinds() -> Iterator[None]:
 def test_one_machine_of_each_kind_is_tried(two_kinds: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import spinenas.search.planning.ray_preflight as ray_preflight
 
-    def stand_in(errand: Any, name: str, gpus: float) -> Any:
+    def stand_in(request: Any, name: str, gpus: float) -> Any:
         import os
 
-        from spinenas.search.planning.machine import Machine
+        from spinenas.search.planning.machine import MachineReport
 
-        return Machine(name, () if "2 CPU" in name else (f"process {os.getpid()} is not content",))
+        return MachineReport(name, () if "2 CPU" in name else (f"process {os.getpid()} is not content",))
 
-    monkeypatch.setattr(ray_preflight, "_examine", stand_in)
+    monkeypatch.setattr(ray_preflight, "_check_worker", stand_in)
     said: list[str] = []
     machines, accelerators = preflight(configured(kind="ray", workers=1, address="auto"), tmp_path, said.append)
     assert accelerators == 1.0
     assert sorted(machine.name.partition("(")[2] for machine in machines) == ["1 CPU)", "2 CPU)"]
     assert [len(machine.problems) for machine in machines].count(1) == 1
-    assert sum(text.startswith("trying ") for text in said) == 2
+    assert sum(text.startswith("checking ") for text in said) == 2
     with pytest.raises(UserError, match="no machine of the cluster has 9 CPU"):
         preflight(configured(kind="ray", workers=1, cpus_per_worker=9.0, address="auto"), tmp_path, said.append)
 

@@ -1,4 +1,4 @@
-"""Studies of a task: what is planned is trained, whatever is killed, and the answers are those of tasks made up."""
+"""Studies: planned trainings resume after interruptions, and known tasks give the known answers."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ PAPER = {network_key(rung.architecture): rung.published_ap / 100 for rung in LAD
 
 @dataclass
 class KnownTask(FakeTask):
-    """Scores of the architectures are the paper's, or drawn by network; seeds add noise, epochs bring them closer.
+    """A task whose true scores are the paper's, or drawn by network; seeds add noise, early epochs a bias.
 
     Attributes:
         noise: standard deviation between seeds.
-        haste: what the order after few epochs has of another one.
+        early_bias: weight of a random bias that decays with the epochs.
     """
 
     noise: float = 0.0
-    haste: float = 0.0
+    early_bias: float = 0.0
 
     def evaluate(self, genotype: Any, *, seed: int, report: Any, **options: Any) -> Evaluation:
         key = network_key(genotype)
@@ -55,7 +55,7 @@ class KnownTask(FakeTask):
         other = 0.05 * generator(number, "haste").normal()
         curve = []
         for epoch in range(1, self.num_epochs + 1):
-            objective = truth + self.haste * other / epoch + self.noise * generator(seed, "noise").normal()
+            objective = truth + self.early_bias * other / epoch + self.noise * generator(seed, "noise").normal()
             curve.append({"epoch": epoch, "AP": objective, "loss": 1 - objective})
             report(epoch, {"AP": objective, "loss": 1 - objective})
         return Evaluation(
@@ -63,7 +63,7 @@ class KnownTask(FakeTask):
         )
 
 
-def test_random_architectures_are_different_alive_and_begin_the_same() -> None:
+def test_random_architectures_differ_have_no_dead_blocks_and_start_the_same() -> None:
     few, many = random_architectures(SPACE, 5, 3), random_architectures(SPACE, 20, 3)
     assert many[:5] == few
     assert few[0] == SPINENET_49
@@ -78,7 +78,7 @@ def test_random_architectures_are_different_alive_and_begin_the_same() -> None:
         random_architectures(minute, 40, 0)
 
 
-def test_mutants_are_near_the_best_new_and_alive(tmp_path: Path) -> None:
+def test_mutants_are_new_near_the_best_and_without_dead_blocks(tmp_path: Path) -> None:
     run = run_study(CONFIG, random_architectures(SPACE, 30, 0), 2, out=tmp_path / "run", task=KnownTask())
     few, many = mutants_of_best(run.folder.path, 4, 1), mutants_of_best(run.folder.path, 24, 1)
     assert many[:4] == few
@@ -87,9 +87,9 @@ def test_mutants_are_near_the_best_new_and_alive(tmp_path: Path) -> None:
     assert not any(dead_blocks(genotype) for genotype in many)
     best = sorted({r.network_key: r for r in run.records()}.values(), key=lambda r: -r.evaluation.objective)[:3]
     blocks = [set(record.genotype.blocks) for record in best]
-    shared = [max(len(set(genotype.blocks) & parent) for parent in blocks) for genotype in many]
-    strangers = random_architectures(SPACE, 30, 5)[1:]
-    assert min(shared[:3]) > max(len(set(genotype.blocks) & parent) for genotype in strangers for parent in blocks)
+    num_shared = [max(len(set(genotype.blocks) & parent) for parent in blocks) for genotype in many]
+    others = random_architectures(SPACE, 30, 5)[1:]
+    assert min(num_shared[:3]) > max(len(set(genotype.blocks) & parent) for genotype in others for parent in blocks)
     task = FakeTask(fail=dict.fromkeys(range(4), "diverged"))
     failed = run_study(CONFIG, many[:2], 2, out=tmp_path / "failed", task=task)
     with pytest.raises(UserError, match="has no result of a genotype"):
@@ -102,7 +102,7 @@ def test_mutants_are_of_parents_of_the_space(tmp_path: Path, monkeypatch: pytest
     assert all(SPACE.contains(genotype) for genotype in mutants_of_best(run.folder.path, 12, 1))
 
 
-def test_a_study_trains_what_is_planned_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+def test_a_study_trains_the_plan_and_resumes(tmp_path: Path) -> None:
     architectures = random_architectures(SPACE, 4, 0)
     with pytest.raises(KeyboardInterrupt):
         run_study(CONFIG, architectures, 3, out=tmp_path / "run", task=FakeTask(interrupt_at=6))
@@ -161,7 +161,7 @@ def test_the_ladder_has_baselines_damaged_graphs_and_random_genotypes_of_equal_c
         assert 0.9 * wanted <= madds <= 1.1 * wanted
 
 
-def test_a_task_that_sees_what_the_paper_saw(tmp_path: Path) -> None:
+def test_a_task_that_ranks_like_the_paper(tmp_path: Path) -> None:
     run = run_study(CONFIG, ladder_architectures(CONFIG, 10), 2, out=tmp_path / "run", task=KnownTask(noise=0.0))
     found = ladder_result(run)
     assert found.order == pytest.approx(1)
@@ -174,7 +174,7 @@ def test_a_task_that_sees_what_the_paper_saw(tmp_path: Path) -> None:
     assert high == pytest.approx(1 - 0.025 ** (1 / 10))
 
 
-def test_a_task_that_sees_the_opposite_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_that_ranks_the_other_way_round_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for key, value in PAPER.items():
         monkeypatch.setitem(PAPER, key, 0.5 - value)
     run = run_study(CONFIG, ladder_architectures(CONFIG, 4), 2, out=tmp_path / "run", task=KnownTask(noise=1e-4))
@@ -185,7 +185,7 @@ def test_a_task_that_sees_the_opposite_is_told_so(tmp_path: Path, monkeypatch: p
 
 
 class LuckyPairTask(FakeTask):
-    """Two seeds of SpineNet-49, and of R0-SP53, happen to agree; elsewhere seeds differ by a multiple of that gap."""
+    """Two seeds of SpineNet-49, and of R0-SP53, agree; other networks vary between seeds by more than that gap."""
 
     def evaluate(self, genotype: Any, *, seed: int, report: Any, **options: Any) -> Evaluation:
         key = network_key(genotype)
@@ -202,7 +202,7 @@ def test_two_seeds_that_happen_to_agree_prove_no_order(tmp_path: Path) -> None:
 def test_a_ladder_without_results_has_no_answer(tmp_path: Path) -> None:
     task = FakeTask(fail=dict.fromkeys(range(8), "diverged"))
     run = run_study(CONFIG, ladder_architectures(CONFIG, 1), 1, out=tmp_path / "run", task=task)
-    with pytest.raises(UserError, match="has results for 0 rungs"):
+    with pytest.raises(UserError, match="has results for 0 architectures"):
         ladder_result(run)
 
 
@@ -213,7 +213,7 @@ class SpineNetDivergesTask(KnownTask):
         return super().evaluate(genotype, **options)
 
 
-def test_a_ladder_without_spinenet_49_has_an_order_all_the_same(tmp_path: Path) -> None:
+def test_a_ladder_without_spinenet_49_still_has_an_order(tmp_path: Path) -> None:
     run = run_study(CONFIG, ladder_architectures(CONFIG, 3), 1, out=tmp_path / "run", task=SpineNetDivergesTask())
     found = ladder_result(run)
     assert found.order == pytest.approx(1)
@@ -221,14 +221,14 @@ def test_a_ladder_without_spinenet_49_has_an_order_all_the_same(tmp_path: Path) 
     assert next(row for row in found.rows if row["architecture"] == "SpineNet-49")["AP"] is None
 
 
-def test_a_ladder_of_equals_has_no_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ladder_of_equal_aps_has_no_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for key in PAPER:
         monkeypatch.setitem(PAPER, key, 0.3)
     run = run_study(CONFIG, ladder_architectures(CONFIG, 0), 1, out=tmp_path / "run", task=KnownTask())
     assert ladder_result(run).order is None
 
 
-def test_what_spinenet_49_itself_may_be_is_in_the_share_that_is_better(tmp_path: Path) -> None:
+def test_the_share_of_better_genotypes_includes_the_uncertainty_of_spinenet_49(tmp_path: Path) -> None:
     shares = []
     for std in (0.0, 0.03):
         run = run_study(CONFIG, ladder_architectures(CONFIG, 20), 2, out=tmp_path / str(std), task=KnownTask(noise=std))
@@ -248,7 +248,7 @@ class TooLargeOnceTask(FakeTask):
         return super().evaluate(genotype, folder=folder, attempt=attempt, **options)
 
 
-def test_trainings_with_smaller_batches_are_of_another_kind(tmp_path: Path) -> None:
+def test_trainings_with_reduced_batches_are_left_out_of_the_curves(tmp_path: Path) -> None:
     config = replace(CONFIG, executor=replace(CONFIG.executor, out_of_memory_retries=1))
     architectures = random_architectures(SPACE, 3, 0)
     run = run_study(config, architectures, 1, out=tmp_path / "run", task=TooLargeOnceTask())
@@ -262,7 +262,7 @@ def test_a_short_fidelity_is_compared_with_a_long_one(tmp_path: Path) -> None:
     architectures = random_architectures(SPACE, 24, 0)
     runs = {
         epochs: run_study(
-            CONFIG, architectures, 2, out=tmp_path / str(epochs), task=KnownTask(num_epochs=epochs, haste=3.0)
+            CONFIG, architectures, 2, out=tmp_path / str(epochs), task=KnownTask(num_epochs=epochs, early_bias=3.0)
         )
         for epochs in (2, 40)
     }
@@ -290,18 +290,18 @@ def test_a_short_fidelity_is_compared_with_a_long_one(tmp_path: Path) -> None:
     assert early.startswith(f"stopping early: the cheapest that reaches 0.9 is {chosen.name}, ")
 
 
-def test_where_nothing_can_be_compared_it_is_said(tmp_path: Path) -> None:
+def test_a_comparison_needs_something_to_compare_with(tmp_path: Path) -> None:
     architectures = random_architectures(SPACE, 5, 0)
     run = run_study(CONFIG, architectures, 1, out=tmp_path / "run", task=KnownTask(num_epochs=1))
     curves = measured_curves(run.folder.path)
-    with pytest.raises(UserError, match=r"nothing is there to compare .*run with"):
+    with pytest.raises(UserError, match=r"there is nothing to compare .*run with"):
         compare_fidelities(curves, [])
     with pytest.raises(UserError, match="has no complete training"):
         compare_fidelities(curves, [replace(curves, trainings=())])
 
 
 @pytest.mark.parametrize(("sign", "how"), [(1, "gain"), (-1, "lose"), (0, "")])
-def test_what_gains_and_loses_places_is_told_apart_from_chance(sign: int, how: str) -> None:
+def test_kinds_that_gain_or_lose_ranks_are_named_only_if_significant(sign: int, how: str) -> None:
     rng = generator(0, "places")
     trainings = []
     for number, genotype in enumerate(random_architectures(SPACE, 30, 0)):
@@ -309,9 +309,9 @@ def test_what_gains_and_loses_places_is_told_apart_from_chance(sign: int, how: s
         aps = {1: early, 2: late if sign else early + 0.01 * rng.normal()}
         trainings.append(MeasuredCurve(network_key(genotype), genotype, 0, aps, aps[2], number % 3, 1.0))
     lines = late_starters(MeasuredCurves(Path("study"), SPACE, {}, tuple(trainings)))
-    deeper = [line for line in lines if line.startswith("deeper ones")]
+    deeper = [line for line in lines if line.startswith("deeper networks")]
     if sign:
-        assert [line.partition(" places")[0] for line in deeper] == [f"deeper ones {how}"]
+        assert [line.partition(" ranks")[0] for line in deeper] == [f"deeper networks {how}"]
     else:
         assert deeper == []
 
@@ -328,7 +328,7 @@ def test_runs_that_share_no_architectures_or_data_are_not_compared(tmp_path: Pat
         compare_fidelities(measured_curves(first.folder.path), [measured_curves(third.folder.path)])
 
 
-def test_a_study_is_resumed_as_any_run(tmp_path: Path) -> None:
+def test_a_study_is_resumed_like_any_run(tmp_path: Path) -> None:
     architectures = [*random_architectures(SPACE, 2, 0), Baseline(50)]
     with pytest.raises(KeyboardInterrupt):
         run_study(CONFIG, architectures, 2, out=tmp_path / "run", task=FakeTask(interrupt_at=3))
@@ -339,7 +339,7 @@ def test_a_study_is_resumed_as_any_run(tmp_path: Path) -> None:
 
 
 def test_halving_is_replayed_on_the_curves_of_a_study(tmp_path: Path) -> None:
-    task = KnownTask(num_epochs=4, haste=8.0)
+    task = KnownTask(num_epochs=4, early_bias=8.0)
     run = run_study(CONFIG, random_architectures(SPACE, 18, 0), 2, out=tmp_path / "run", task=task)
     rows = halving_options(measured_curves(run.folder.path))
     assert {row["rungs"] for row in rows} == {"1", "2", "3", "1 2 3"}
@@ -356,8 +356,8 @@ def test_halving_needs_curves(tmp_path: Path) -> None:
         halving_options(measured_curves(run.folder.path))
 
 
-def test_a_table_says_what_its_runs_say(tmp_path: Path) -> None:
-    task = KnownTask(num_epochs=4, haste=2.0, noise=0.01)
+def test_a_table_gives_the_same_results_as_its_run(tmp_path: Path) -> None:
+    task = KnownTask(num_epochs=4, early_bias=2.0, noise=0.01)
     run = run_study(CONFIG, random_architectures(SPACE, 18, 0), 2, out=tmp_path / "run", task=task)
     trainings = [training_of(record, run.folder.read_curve(record.number), "random") for record in run.records()]
     table = tmp_path / "table.csv.gz"

@@ -1,4 +1,4 @@
-"""The end of a search: the winner is trained anew beside its rivals, val is looked at once, and the words are fair."""
+"""Validation: fresh trainings of the winner and of others, a single use of val, and cautious sentences."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, SpaceConfig
 from spinenas.search.run.lifecycle import resume, run_search
 from spinenas.search.run.run import Run
-from spinenas.search.run.val_task import ValidatingTask
+from spinenas.search.run.val_task import WithVal
 from spinenas.search.studies.noise import random_architectures
 from spinenas.search.studies.study import run_study
 from spinenas.search.studies.validation import contenders, sentence, validate
@@ -38,10 +38,10 @@ CONFIG = SearchConfig(budget=BudgetConfig(8), executor=ExecutorConfig(kind="seri
 
 
 class Untouchable:
-    """A task of which nothing may be asked."""
+    """A task that must not be used."""
 
     def __getattr__(self, name: str) -> Any:
-        raise AssertionError(f"{name} was asked for")
+        raise AssertionError(f"{name} was used")
 
 
 @pytest.fixture(autouse=True)
@@ -103,13 +103,19 @@ def test_all_figures_are_those_of_the_trainings_and_are_kept(run: Run) -> None:
     assert json.loads((run.folder.path / "validation" / "validation.json").read_text()) == document
 
 
-def test_val_is_looked_at_once(run: Run) -> None:
+def test_a_validation_fails_if_pycocotools_computes_another_ap(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeValTask, "val_metrics", lambda self, folder: {"AP": 0.25})
+    with pytest.raises(UserError, match=r"0\.25 by pycocotools"):
+        validate(run, seeds=2, task=FakeValTask())
+
+
+def test_val_is_used_once(run: Run) -> None:
     document = validate(run, seeds=2, task=FakeValTask())
     assert validate(run, seeds=2, task=Untouchable()) == document  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("at", [0, 4, 5])
-def test_a_validation_goes_on_where_it_was_stopped(run: Run, at: int, tmp_path: Path) -> None:
+def test_a_stopped_validation_is_resumed(run: Run, at: int, tmp_path: Path) -> None:
     whole = validate(run, seeds=2, out=tmp_path / "whole", task=FakeValTask())
     with pytest.raises(KeyboardInterrupt):
         validate(run, seeds=2, task=FakeValTask(interrupt_at=at))
@@ -124,10 +130,12 @@ def test_a_validation_is_resumed_as_any_run_and_keeps_what_it_detects(run: Run, 
     with pytest.raises(KeyboardInterrupt):
         validate(run, seeds=2, task=FakeValTask(interrupt_at=3))
     resume(run.folder.path / "validation", task=FakeValTask())
+    with pytest.raises(UserError, match="the data changed"):
+        validate(run, seeds=2, task=FakeValTask(val_name="another"))
     assert validate(run, seeds=2, task=FakeValTask(interrupt_at=0)) == whole, "nothing was left to train"
 
 
-def test_a_validation_is_not_gone_on_with_on_other_val_images(run: Run) -> None:
+def test_a_validation_is_not_resumed_on_other_val_images(run: Run) -> None:
     with pytest.raises(KeyboardInterrupt):
         validate(run, seeds=2, task=FakeValTask(interrupt_at=3))
     with pytest.raises(UserError, match=r"the data changed: it was .'val_annotations': 'val'.,"):
@@ -143,13 +151,13 @@ def test_another_winner_is_not_validated_in_the_same_place(run: Run, monkeypatch
 
 
 @pytest.mark.parametrize("is_complete", [True, False])
-def test_other_seeds_do_not_look_at_val_again(run: Run, is_complete: bool) -> None:
+def test_another_number_of_seeds_does_not_use_val_again(run: Run, is_complete: bool) -> None:
     if is_complete:
         validate(run, seeds=2, task=FakeValTask())
     else:
         with pytest.raises(KeyboardInterrupt):
             validate(run, seeds=2, task=FakeValTask(interrupt_at=3))
-    with pytest.raises(UserError, match="holds a validation with 2 seeds, not 3, and val is looked at once"):
+    with pytest.raises(UserError, match="holds a validation with 2 seeds, not 3, and val is used once"):
         validate(run, seeds=3, task=FakeValTask())
 
 
@@ -181,7 +189,7 @@ def test_trainings_without_a_result_are_left_out(run: Run, tmp_path: Path) -> No
     assert (pair["first"], pair["second"]) == ("the winner", "SpineNet-49")
     with pytest.raises(UserError, match="has no result for the winner; the last failure: diverged"):
         validate(run, seeds=2, out=tmp_path / "a", task=FakeValTask(fail={0: "diverged", 3: "diverged"}))
-    with pytest.raises(UserError, match="results for two seeds, so that their spread is unknown"):
+    with pytest.raises(UserError, match="results for two seeds, so that the spread is unknown"):
         validate(run, seeds=2, out=tmp_path / "b", task=FakeValTask(fail={0: "diverged", 1: "diverged", 5: "diverged"}))
 
 
@@ -191,7 +199,7 @@ def test_a_space_without_spinenet_49_has_the_control_alone(tmp_path: Path) -> No
     assert names == ["winner", "random control"]
 
 
-def test_no_network_stands_against_itself(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network_is_compared_with_itself(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     record = run.winner()
     assert record is not None
     control = contenders(run, CONFIG)[-1].architecture
@@ -210,21 +218,21 @@ def test_a_search_whose_unused_plan_says_validate_does_not_see_val(tmp_path: Pat
     assert task.num_val_looks == 0
 
 
-def test_a_plan_is_for_one_of_two_things() -> None:
-    with pytest.raises(UserError, match=r"controller\.plan\.stage is 'val'; it is search or validate"):
+def test_a_plan_is_for_one_of_three_things() -> None:
+    with pytest.raises(UserError, match=r"controller\.plan\.stage is 'val'; it is search, validate or full"):
         PlanConfig(("r50-fpn",), 1, "val")
 
 
 def test_a_worker_that_does_not_see_the_folder_says_so_before_it_trains(tmp_path: Path) -> None:
-    result = ValidatingTask(FakeValTask()).evaluate(
+    result = WithVal(FakeValTask(), keep_weights=False).evaluate(
         SPINENET_49, seed=0, fidelity=None, attempt=0, folder=tmp_path / "elsewhere", report=lambda epoch, figures: True
     )
     assert isinstance(result, Failure)
     assert "this machine does not see" in result.message
 
 
-def test_a_validating_task_reaches_workers() -> None:
-    task = pickle.loads(pickle.dumps(ValidatingTask(FakeValTask(val_name="mine"))))
+def test_a_task_that_measures_on_val_reaches_workers() -> None:
+    task = pickle.loads(pickle.dumps(WithVal(FakeValTask(val_name="mine"), keep_weights=False)))
     assert task.fingerprint["val_annotations"] == "mine"
     assert task.fingerprint["train"] == "abc"
     assert task.key == "fake-task"
@@ -234,13 +242,13 @@ def difference(value: float, lower: float, upper: float) -> Difference:
     return Difference("the winner", "SpineNet-49", value, lower, upper, 0.5)
 
 
-def test_a_comparison_is_one_sentence_and_none_is_claimed_where_the_interval_holds_nought() -> None:
+def test_a_comparison_is_one_sentence_and_claims_a_difference_only_if_the_interval_excludes_0() -> None:
     above = "the winner is 0.0120 AP above SpineNet-49 on val (95 %: 0.0040 to 0.0200)"
     assert sentence(difference(0.012, 0.004, 0.02)) == above
     assert sentence(difference(-0.012, -0.02, -0.004)) == above.replace("above", "below")
     for lower, upper in ((-0.001, 0.02), (0.0, 0.02), (-0.02, 0.0)):
         words = sentence(difference(0.01, lower, upper))
-        assert words.startswith("no difference can be told between the winner and SpineNet-49 on val: +0.0100 AP")
+        assert words.startswith("no significant difference between the winner and SpineNet-49 on val: +0.0100 AP")
 
 
 def test_a_real_task_is_validated_from_end_to_end(tmp_path: Path) -> None:
@@ -261,11 +269,13 @@ def test_a_real_task_is_validated_from_end_to_end(tmp_path: Path) -> None:
     assert [row["n"] for row in document["architectures"]] == [2, 2]
     records = validation_of(run).records()
     assert records[0].genotype is not None
-    evaluation, val = ProxyTask(task_config).replay(records[0].genotype, seed=records[0].seed)
+    task = ProxyTask(task_config)
+    evaluation = task.evaluate_with_val(records[0].genotype, seed=records[0].seed, folder=tmp_path)
     assert isinstance(evaluation, Evaluation)
     assert records[0].evaluation is not None
     assert evaluation.objective == records[0].evaluation.objective
-    assert val["AP"] is not None
-    assert val["AP"] > 0, "else the next line says nothing"
-    assert math.isclose(document["architectures"][0]["val_APs"][0], val["AP"], abs_tol=1e-12)
+    ap = task.val_metrics(tmp_path)["AP"]
+    assert ap is not None
+    assert ap > 0, "else the next line says nothing"
+    assert math.isclose(document["architectures"][0]["val_APs"][0], ap, abs_tol=1e-12)
     assert validate(run, seeds=2, task=Untouchable()) == document  # type: ignore[arg-type]
