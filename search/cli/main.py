@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spinenas.search.cli.bench import bench
+from spinenas.search.cli.config import config
 from spinenas.search.cli.exchange import convert, export, import_file, to_optuna
 from spinenas.search.cli.leaderboard import leaderboard
 from spinenas.search.cli.preflight import preflight
+from spinenas.search.cli.presets import presets
 from spinenas.search.cli.proxy import proxy
 from spinenas.search.cli.replay import replay
 from spinenas.search.cli.report import compare, report
@@ -51,6 +53,8 @@ def main() -> None:
 
 main.add_command(search)
 main.add_command(resume)
+main.add_command(config)
+main.add_command(presets)
 main.add_command(preflight)
 main.add_command(import_file)
 main.add_command(proxy)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from spinenas.controller.registry import CONTROLLERS
 from spinenas.search.config.amount import amount
+from spinenas.search.config.document import parse_override, read_document, toml_text, with_overrides
 from spinenas.search.executors.stop_signals import Terminated
 from spinenas.space.errors import UserError
 
@@ -36,24 +38,101 @@ def options(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return decorate
 
 
-data_option = click.option(
-    "--data", type=click.Path(path_type=Path), help="Data set folder in either COCO layout, or built-in."
-)
-seed_option = click.option("--seed", type=int, help="What every random decision is derived from.")
-overrides_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override any configuration key; repeatable."
-)
-out_option = click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the new run.")
-format_options = options(
-    click.option("--json", "format", flag_value="json", help="Print JSON."),
-    click.option("--csv", "format", flag_value="csv", help="Print CSV."),
-)
-plot_options = options(
-    click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it as well: FILE.svg or .png."),
-    click.option("--force", is_flag=True, help="Replace an existing picture."),
-)
+source_argument = click.argument("source", metavar="PRESET|FILE|RUN")
 run_argument = click.argument("run", type=click.Path(path_type=Path))
 target_argument = click.argument("target", metavar="RUN NUMBER | RUN best | NAME | FILE", nargs=-1)
+out_option = click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the new run.")
+trials_option = click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Number of trainings in total.")
+workers_option = click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Trainings at the same time.")
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help='Data set folder in a COCO layout, or "built-in" for generated images.',
+)
+seed_option = click.option("--seed", type=int, metavar="N", help="Seed of every random decision.")
+address_option = click.option("--address", help='Address of a running Ray cluster, or "auto" to find one.')
+hours_option = click.option(
+    "--max-accelerator-hours",
+    type=float,
+    metavar="HOURS",
+    help="Stop starting trials that would exceed this many accelerator hours in total.",
+)
+overrides_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a configuration key, such as task.train.epochs=8; repeatable.",
+)
+format_options = options(
+    click.option("--json", "format", flag_value="json", help="Print JSON with every value in full."),
+    click.option("--csv", "format", flag_value="csv", help="Print CSV with every value in full."),
+)
+plot_options = options(
+    click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Also draw a plot: FILE.svg or .png."),
+    click.option("--force", is_flag=True, help="Replace an existing picture."),
+)
+
+
+def _amount(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    try:
+        return None if text is None else amount(text)
+    except UserError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+search_options = options(
+    data_option,
+    trials_option,
+    workers_option,
+    seed_option,
+    click.option(
+        "--controller",
+        metavar="NAME",
+        help=f"Search algorithm: {', '.join(name for name in CONTROLLERS if name != 'plan')}. "
+        "`spinenas controllers` describes them.",
+    ),
+    click.option(
+        "--objective",
+        type=click.Choice(["ap", "soft", "front"]),
+        help="Maximize AP (default), AP weighted by cost (soft), or the Pareto front of AP and cost.",
+    ),
+    click.option("--max-madds", callback=_amount, metavar="N", help="Limit of multiply-adds, such as 60G."),
+    click.option("--max-params", callback=_amount, metavar="N", help="Limit of parameters, such as 28.5M."),
+    click.option(
+        "--target",
+        metavar="SCALING@PIXELS",
+        help="Detector to count costs in, such as 49@640. The default is the detector that trials train.",
+    ),
+    hours_option,
+    address_option,
+    click.option("--mirror", metavar="URI", help="Second place to keep the run, such as s3://bucket/run."),
+    overrides_option,
+)
+"""Options that set configuration keys, of the commands that start or describe a search."""
+
+_KEYS = {
+    "trials": "budget.num_trials",
+    "workers": "executor.workers",
+    "seed": "seed",
+    "controller": "controller.name",
+    "objective": "objective.kind",
+    "max_madds": "constraints.max_madds",
+    "max_params": "constraints.max_params",
+    "target": "constraints.target",
+    "max_accelerator_hours": "budget.max_accelerator_hours",
+    "address": "executor.address",
+    "mirror": "storage.mirror",
+}
+"""The configuration key that each of these options sets."""
+
+
+def overrides_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by dotted key for the options of a command; an option of its own wins over --set."""
+    settings = {key: options.get(name) for name, key in _KEYS.items()}
+    overrides = dict(map(parse_override, options.get("overrides", ())))
+    return overrides | given(settings) | data_settings(options.get("data"))
 
 
 def check_plot(plot: Path | None, force: bool) -> None:
@@ -74,52 +153,38 @@ def write_plot(svg: str, plot: Path, force: bool) -> None:
     click.echo(f"drew it in {plot}", err=True)
 
 
-def _amount(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
-    try:
-        return None if text is None else amount(text)
-    except UserError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-constraint_options = options(
-    click.option("--max-madds", callback=_amount, metavar="N", help="Multiply-adds at most, such as 60G."),
-    click.option("--max-params", callback=_amount, metavar="N", help="Parameters at most, such as 28.5M."),
-    click.option("--target", metavar="49@640", help="Scaling and pixels to count these at; default: the task's own."),
-)
-
-
-def constraint_settings(max_madds: float | None, max_params: float | None, target: str | None) -> dict[str, Any]:
-    """What the constraint options stand for."""
-    return {
-        "constraints.max_madds": max_madds,
-        "constraints.max_params": max_params,
-        "constraints.target": target,
-    }
-
-
-def configuration(source: str, settings: Mapping[str, Any], overrides: tuple[str, ...]) -> tuple[SearchConfig, str]:
-    """Read a configuration, and say in TOML how it was given. Raises UserError.
+def configuration(
+    source: str, settings: Mapping[str, Any], overrides: tuple[str, ...] = ()
+) -> tuple[SearchConfig, str]:
+    """Return a configuration, and the TOML text that gives it. Raises UserError.
 
     Args:
-        source: a preset, a TOML file, or the config.json of a run.
+        source: a preset, a TOML file, a run, or the config.json of a run.
         settings: values by dotted key; they win over `overrides`.
         overrides: as given to --set.
     """
-    from spinenas.search.config.document import parse_override, read_document, toml_text, with_overrides
     from spinenas.search.config.loading import load_config
 
     values: dict[str, Any] = {**dict(map(parse_override, overrides)), **settings}
-    if not source.endswith((".toml", ".json")) and not Path(source).is_file():
-        document: dict[str, Any] = {"preset": source}
-        return load_config(document, values), toml_text(with_overrides(document, values))
-    text, document = read_document(Path(source))
+    text, document = configuration_source(source)
     config = load_config(document, values)
-    if source.endswith(".json"):
+    if text is None:
         return config, toml_text(with_overrides(document, values))
-    if values:  # the file stays as it is, for its comments
+    if values:  # the file is kept as it is, for its comments
         said = toml_text(values).splitlines()
         text = "\n".join([text.rstrip(), "# Overridden on the command line:", *(f"# {line}" for line in said), ""])
     return config, text
+
+
+def configuration_source(source: str) -> tuple[str | None, dict[str, Any]]:
+    """Return the tables of a preset, a file or a run, and the text where it is a TOML file. Raises UserError."""
+    path = Path(source)
+    if (path / "config.json").is_file():
+        path = path / "config.json"
+    if path.suffix not in (".toml", ".json") and not path.is_file():
+        return None, {"preset": source}
+    text, document = read_document(path)
+    return (None if path.suffix == ".json" else text), document
 
 
 def given(settings: Mapping[str, Any]) -> dict[str, Any]:

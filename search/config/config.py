@@ -1,6 +1,8 @@
-"""The configuration of a search: TOML or a preset, overridden by name, checked once; nothing of how it is run.
+"""The configuration of a search, checked once when it is made.
 
-preset = "coco-small"          # optional: what is not given is the preset's
+As a TOML file:
+
+preset = "coco-small"          # optional: the other keys default to those of the preset
 seed = 1
 [budget]
 num_trials = 50
@@ -34,10 +36,10 @@ from spinenas.space.search_space import space_by_name
 
 @dataclass(frozen=True, slots=True)
 class SearchConfig:
-    """A whole search; everything its result depends on, and where it runs.
+    """A complete search: everything its result depends on, and where it runs.
 
     Attributes:
-        seed: what every random decision is derived from.
+        seed: seed of every random decision.
     """
 
     space: SpaceConfig = field(default_factory=SpaceConfig)

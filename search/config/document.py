@@ -10,6 +10,9 @@ from typing import Any
 
 from spinenas.space.errors import UserError
 
+NONE = "none"
+"""The text that means no value, in a configuration file and in an override."""
+
 
 def read_document(path: Path) -> tuple[str, dict[str, Any]]:
     """Return text and tables of a TOML file, or of a run's config.json. Raises UserError."""
@@ -41,7 +44,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, value = key.strip(), value.strip()
     if not equals or not key:
         raise UserError(f"override {text!r} is not of the form key=value, such as task.train.epochs=2")
-    if value == "none":
+    if value == NONE:
         return key, None
     try:
         return key, tomllib.loads(f"value = {value}")["value"]
@@ -58,8 +61,15 @@ def flattened(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield prefix + key, value
 
 
+def without_none(value: Any) -> Any:
+    """Return plain data with every text "none" replaced by None."""
+    if isinstance(value, Mapping):
+        return {key: without_none(item) for key, item in value.items()}
+    return None if value == NONE else value
+
+
 def toml_text(tables: Mapping[str, Any]) -> str:
-    """Write tables as TOML, a line for each value under its dotted key; None, which TOML lacks, becomes a comment.
+    """Write tables as TOML, a line for each value under its dotted key.
 
     Args:
         tables: nested, with identifiers for keys; values that TOML has no form for here are given as strings.
@@ -73,20 +83,21 @@ def _toml_lines(tables: Mapping[str, Any], prefix: str) -> list[str]:
         name = prefix + key
         if isinstance(value, Mapping) and value:
             lines += _toml_lines(value, f"{name}.")
-        elif value is None:
-            lines.append(f"# {name} is none")
         else:
-            lines.append(f"{name} = {_toml_value(value)}")
+            lines.append(f"{name} = {toml_value(value)}")
     return lines
 
 
-def _toml_value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Write a plain value as TOML, which has no null: None becomes the text "none"."""
+    if value is None:
+        return f'"{NONE}"'
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml_value, value))}]"
+        return f"[{', '.join(map(toml_value, value))}]"
     if isinstance(value, Mapping):
         return "{}"  # a table with keys has lines of its own
     # A JSON string is a TOML one but for two things: pairs of \u for one character, and a bare DEL.

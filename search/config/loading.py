@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.config.document import merged_tables, read_document, with_overrides
+from spinenas.search.config.document import merged_tables, read_document, with_overrides, without_none
 from spinenas.search.config.presets import preset
 from spinenas.space.errors import UserError
 
@@ -19,7 +19,8 @@ def load_config(document: Mapping[str, Any], overrides: Mapping[str, Any] | None
         document: nested tables; `preset` names what to start from, else the defaults are.
         overrides: values by dotted key such as "task.train.epochs", which win.
     """
-    given = with_overrides({key: value for key, value in document.items() if key != "preset"}, overrides or {})
+    tables = {key: value for key, value in document.items() if key != "preset"}
+    given = without_none(with_overrides(tables, overrides or {}))
     if "preset" in document:
         if not isinstance(document["preset"], str):
             raise UserError(f'preset is {document["preset"]!r}; it is the name of one, such as "quickstart"')

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ import spinenas.search.studies.validation as validation_module
 from spinenas.results.export.architecture_files import read_genotype
 from spinenas.results.record import Evaluation, Failure
 from spinenas.search.cli.main import main
+from spinenas.search.config.loading import load_config, load_config_file
+from spinenas.search.config.presets import PRESETS
 from spinenas.search.run.run import Run
 from spinenas.space import PUBLISHED, Genotype, network_key
 
@@ -87,6 +90,32 @@ def test_a_search_prints_its_ranking_on_stdout_and_its_progress_on_stderr(tmp_pa
 def test_the_configuration_as_given_makes_the_same_run_again(run: Path, tmp_path: Path) -> None:
     succeed("search", run / "config.toml", "--out", tmp_path / "again")
     assert json.loads((tmp_path / "again" / "config.json").read_text()) == json.loads((run / "config.json").read_text())
+
+
+def test_the_printed_configuration_is_a_file_that_makes_the_same_search(run: Path, tmp_path: Path) -> None:
+    """From a preset with options, from the printed file, and from a run made with it."""
+    options = ("--trials", 2, "--seed", 4, "--max-params", "60M", *EVOLVED, "--set", "task.train.epochs=2")
+    printed = succeed("config", "quickstart", *options)
+    assert "--max-params" not in printed.stdout, "data alone is on stdout"
+    file, out = tmp_path / "printed.toml", tmp_path / "again"
+    file.write_text(printed.stdout)
+    succeed("search", file, "--out", out)
+    assert (out / "config.toml").read_text() == printed.stdout
+    kept = load_config(json.loads((out / "config.json").read_text()))
+    assert replace(kept, constraints=replace(kept.constraints, class_channels=None)) == load_config_file(file)
+    of_run = succeed("config", out)
+    assert load_config(tomllib.loads(of_run.stdout)) == kept
+
+
+def test_a_value_without_effect_is_noted_beside_the_printed_configuration() -> None:
+    printed = succeed("config", "quickstart", "--target", "49@640")
+    assert printed.stderr.startswith("note: constraints.target has no effect")
+
+
+def test_presets_are_listed() -> None:
+    rows = json.loads(succeed("presets", "--json").stdout)
+    assert [row["preset"] for row in rows] == list(PRESETS)
+    assert "quickstart" in succeed("presets").stdout
 
 
 def test_a_search_from_a_file_keeps_the_file_and_says_what_was_overridden(tmp_path: Path) -> None:

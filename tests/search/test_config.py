@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from spinenas.controller import make_controller
+from spinenas.search.config.commented import commented_toml, sources
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.config.document import parse_override, toml_text
+from spinenas.search.config.document import flattened, parse_override, toml_text
 from spinenas.search.config.loading import load_config, load_config_file
-from spinenas.search.config.presets import PRESETS, preset
+from spinenas.search.config.presets import PRESET_SUMMARIES, PRESETS, preset
+from spinenas.search.config.reference import attribute_docs, configuration_tables, summary
 from spinenas.space import UserError, space_by_name
 
 
@@ -38,6 +40,35 @@ def test_the_paper_proxy_has_the_published_values() -> None:
     assert (task.scaling.filter_scale, task.scaling.resample_alpha, task.scaling.endpoint_channels) == (0.25, 0.25, 64)
     assert (task.head.num_convs, task.head.channels, task.image_size_pixels) == (4, 64, 512)
     assert (task.train.epochs, task.data.held_out_images) == (5, 7392)
+
+
+def test_every_preset_has_a_summary() -> None:
+    assert PRESET_SUMMARIES.keys() == PRESETS.keys()
+
+
+def test_every_key_and_table_has_a_meaning() -> None:
+    tables = configuration_tables()
+    keys = [key for table in tables for key in table.keys]
+    assert {key.name for key in keys} == dict(flattened(SearchConfig().to_json())).keys()
+    assert [part.name for part in (*tables, *keys) if not part.meaning] == []
+
+
+def test_the_meaning_of_a_key_is_read_from_the_docstring_of_its_class() -> None:
+    class Example:
+        """Something.
+
+        Attributes:
+            width, height: of the box; None for
+                no box.
+            name: what it is called.
+        """
+
+    assert attribute_docs(Example) == {
+        "width": 'Of the box; "none" for no box.',
+        "height": 'Of the box; "none" for no box.',
+        "name": "What it is called.",
+    }
+    assert summary(Example) == "Something."
 
 
 def test_a_file_starts_from_its_preset_and_overrides_win_over_the_file(tmp_path: Path) -> None:
@@ -127,17 +158,44 @@ def test_what_is_wrong_is_named_with_its_key(document: dict[str, object], words:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
-def test_a_configuration_written_as_toml_is_read_back_the_same(name: str) -> None:
-    config = preset(name)
+WITHOUT_DEFAULTS = load_config(
+    {
+        "preset": "digits",
+        "controller": {"name": "evolution", "random": {"control": "uniform"}},
+        "task": {"train": {"gradient_clip_norm": "none"}, "data": {"folder": 'a "b" # c'}},
+        "halving": {"rungs": [1, 2]},
+    }
+)
+
+
+@pytest.mark.parametrize("config", [*PRESETS.values(), WITHOUT_DEFAULTS], ids=[*PRESETS, "other"])
+def test_a_configuration_written_as_toml_is_read_back_the_same(config: SearchConfig) -> None:
     assert load_config(tomllib.loads(toml_text(config.to_json()))) == config
+    resolved = config.resolved()
+    explained = commented_toml(resolved, sources(resolved, {}, {}))
+    assert load_config(tomllib.loads(explained)) == resolved
+
+
+def test_an_explained_configuration_says_where_each_value_comes_from() -> None:
+    document = {"preset": "digits", "controller": {"name": "evolution"}, "seed": 0}
+    overrides = {"task.train.epochs": 7}
+    config = load_config(document, overrides).resolved()
+    found = sources(config, document, overrides)
+    assert found["seed"] == "file", "even if it is the default"
+    assert found["task.train.epochs"] == "command line"
+    assert found["task.train.batch_size"] == "preset digits"
+    assert found["controller.evolution.population_size"] == "derived"
+    assert found["controller.evolution.max_edits"] == "default"
+    lines = commented_toml(config, found).splitlines()
+    assert "epochs = 7  # command line; the default is 5" in lines
+    assert "seed = 0  # file" in lines
 
 
 @pytest.mark.parametrize(
     "value", ['a"b\\c', "tab\t\nline\x00\x7f", "ä 𝄞", "", -1, 2.5e-30, 1e20, True, [0.5, 2], [], {}]
 )
 def test_a_value_written_as_toml_is_read_back_the_same(value: object) -> None:
-    assert tomllib.loads(toml_text({"a": {"b": value, "c": None}}))["a"] == {"b": value}
+    assert tomllib.loads(toml_text({"a": {"b": value, "c": None}}))["a"] == {"b": value, "c": "none"}
 
 
 @pytest.mark.parametrize(
