@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.config.document import flattened, toml_value, with_overrides
+from spinenas.search.config.document import toml_value, value_at, with_overrides
 from spinenas.search.config.presets import preset
 from spinenas.search.config.reference import Key, configuration_tables
 
@@ -22,16 +22,19 @@ def sources(config: SearchConfig, document: Mapping[str, Any], overrides: Mappin
         document: the configuration file, which may name a preset.
         overrides: values by dotted key that were laid over the file.
     """
-    defaults = dict(flattened(SearchConfig().to_json()))
-    values = dict(flattened(config.to_json()))
-    found = {key: "default" if value == defaults[key] else "derived" for key, value in values.items()}
-    if "preset" in document:
-        of_preset = dict(flattened(preset(document["preset"]).to_json()))
-        changed = {key for key, value in of_preset.items() if value != defaults[key]}
-        found |= dict.fromkeys(changed, f"preset {document['preset']}")
-    found |= dict.fromkeys(dict(flattened(document)), "file")
-    found |= dict.fromkeys(dict(flattened(with_overrides({}, overrides))), "command line")
-    return {key: found[key] for key in values}
+    values, missing = config.to_json(), object()
+    layers = {"command line": with_overrides({}, overrides), "file": document}
+    of_preset = preset(document["preset"]).to_json() if "preset" in document else {}
+    found = {}
+    for key in (key for table in configuration_tables() for key in table.keys):
+        given = [name for name, layer in layers.items() if value_at(layer, key.name, missing) is not missing]
+        if given:
+            found[key.name] = given[0]
+        elif value_at(of_preset, key.name, key.default) != key.default:
+            found[key.name] = f"preset {document['preset']}"
+        else:
+            found[key.name] = "default" if value_at(values, key.name) == key.default else "derived"
+    return found
 
 
 def commented_toml(config: SearchConfig, sources: Mapping[str, str]) -> str:
@@ -43,16 +46,16 @@ def commented_toml(config: SearchConfig, sources: Mapping[str, str]) -> str:
         config: what to write.
         sources: where each value comes from, by dotted key.
     """
-    values = dict(flattened(config.to_json()))
+    values = config.to_json()
     blocks = []
     for table in configuration_tables():
         is_unused = table.name.startswith("controller.") and table.name != f"controller.{config.controller.name}"
-        keys = [key for key in table.keys if not is_unused or values[key.name] != key.default]
+        keys = [key for key in table.keys if not is_unused or value_at(values, key.name) != key.default]
         if not keys:
             continue
         lines = [*_comment(table.meaning), *([f"[{table.name}]"] if table.name else [])]
         for key in keys:
-            lines += ["", *_key_lines(key, values[key.name], sources[key.name])]
+            lines += ["", *_key_lines(key, value_at(values, key.name), sources[key.name])]
         blocks.append("\n".join(lines))
     return "\n\n\n".join(blocks) + "\n"
 

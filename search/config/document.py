@@ -61,6 +61,16 @@ def flattened(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield prefix + key, value
 
 
+def value_at(tables: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """Return the value of nested tables at a dotted key, or the default."""
+    value: Any = tables
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return default
+        value = value[part]
+    return value
+
+
 def without_none(value: Any) -> Any:
     """Return plain data with every text "none" replaced by None."""
     if isinstance(value, Mapping):
@@ -99,7 +109,7 @@ def toml_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml_value, value))}]"
     if isinstance(value, Mapping):
-        return "{}"  # a table with keys has lines of its own
+        return f"{{{', '.join(f'{key} = {toml_value(item)}' for key, item in value.items())}}}"
     # A JSON string is a TOML one but for two things: pairs of \u for one character, and a bare DEL.
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from spinenas.search.config.amount import Amount
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.config.document import flattened
 
 _UNITS = {
     "_pixels": "pixels",
@@ -89,7 +88,7 @@ class Table:
 
 def configuration_tables() -> list[Table]:
     """Return all tables of a configuration in the order of a configuration file."""
-    return list(_tables(SearchConfig, "", dict(flattened(SearchConfig().to_json()))))
+    return list(_tables(SearchConfig, "", SearchConfig().to_json()))
 
 
 def _tables(owner: type, name: str, defaults: dict[str, Any]) -> Iterator[Table]:
@@ -98,12 +97,12 @@ def _tables(owner: type, name: str, defaults: dict[str, Any]) -> Iterator[Table]
     for field, hint in typing.get_type_hints(owner, include_extras=True).items():
         key = f"{name}.{field}".removeprefix(".")
         if dataclasses.is_dataclass(hint):
-            inner.append((typing.cast(type, hint), key))
+            inner.append((typing.cast(type, hint), key, defaults[field]))
         else:
-            keys.append(Key(key, type_words(hint), _unit(key, hint), defaults[key], meanings.get(field, "")))
+            keys.append(Key(key, type_words(hint), _unit(key, hint), defaults[field], meanings.get(field, "")))
     yield Table(name, summary(owner), tuple(keys))
-    for part, key in inner:
-        yield from _tables(part, key, defaults)
+    for part in inner:
+        yield from _tables(*part)
 
 
 def attribute_docs(owner: type) -> dict[str, str]:
@@ -134,6 +133,8 @@ def type_words(hint: Any) -> str:
     """Return what a configuration file may give for a type, in words."""
     if hint in _TYPE_WORDS:
         return _TYPE_WORDS[hint]
+    if dataclasses.is_dataclass(hint):
+        return f"table of {', '.join(field.name for field in dataclasses.fields(hint))}"
     options = typing.get_args(hint)
     origin = typing.get_origin(hint)
     if origin is Literal:
@@ -151,4 +152,4 @@ def _unit(key: str, hint: Any) -> str:
     if not re.search("integer|number", type_words(hint)):
         return ""
     special = _SPECIAL_UNITS.get(key.partition(".")[0], {})
-    return next((unit for end, unit in (special | _UNITS).items() if key.endswith(end)), "")
+    return next((unit for end, unit in (_UNITS | special).items() if key.endswith(end)), "")

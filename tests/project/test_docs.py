@@ -92,3 +92,8 @@ def test_the_example_of_ask_and_tell_finds_better_ones(capsys: pytest.CaptureFix
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) >= 3
     assert float(lines[-1].split()[2]) > float(lines[0].split()[2])
+
+
+def test_the_generated_pages_are_up_to_date() -> None:
+    for path, text in runpy.run_path(str(REPOSITORY / "docs" / "generate.py"))["pages"]().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name} is out of date; run python docs/generate.py"
