@@ -13,10 +13,11 @@ from spinenas.search.cli.options import configuration_source, overrides_of, sear
 @source_argument
 @search_options
 def config(source: str, **options: Any) -> None:
-    """Print the complete configuration of a search without starting it.
+    """Print the complete configuration of a search.
 
-    Every key is printed with its meaning, its unit and where its value comes from. The output is a configuration file:
-    save it, edit it, and give it to `spinenas search`. For a RUN, the configuration is that of the run.
+    It starts nothing. Every key is printed with its meaning, its unit and where its value comes from. The output is a
+    configuration file: save it, edit it, and give it to `spinenas search`. For a RUN, the configuration is that of the
+    run.
     """
     from spinenas.search.config.commented import commented_toml, sources
     from spinenas.search.config.loading import load_config

@@ -1,4 +1,4 @@
-"""What the commands share: options, reading a configuration, stopping in order, printing rows."""
+"""Options and helpers that several commands share."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 INTERRUPTED, TERMINATED = 130, 143
-"""Exit statuses after Ctrl-C and SIGTERM, as shells have them: 128 + the signal's number."""
+"""Exit statuses after Ctrl-C and SIGTERM: 128 plus the number of the signal, as in shells."""
 
 
 def options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several options as one decorator."""
+    """Combine several options into one decorator."""
 
     def decorate(command: Command) -> Command:
         for option in reversed(options):
@@ -40,10 +40,11 @@ def options(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
 
 source_argument = click.argument("source", metavar="PRESET|FILE|RUN")
 run_argument = click.argument("run", type=click.Path(path_type=Path))
-target_argument = click.argument("target", metavar="RUN NUMBER | RUN best | NAME | FILE", nargs=-1)
+architecture_argument = click.argument("architecture", metavar="RUN NUMBER|RUN best|NAME|FILE", nargs=-1)
 out_option = click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the new run.")
 trials_option = click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Number of trainings in total.")
 workers_option = click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Trainings at the same time.")
+force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
 data_option = click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -136,21 +137,21 @@ def overrides_of(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_plot(plot: Path | None, force: bool) -> None:
-    """Refuse a plot that cannot be written before anything is worked out for it. Raises UserError."""
+    """Raise UserError if a plot cannot be written, before anything is computed for it."""
     from spinenas.results.pictures.picture_file import check_picture_path
 
     if plot is not None:
         check_picture_path(plot, force=force)
     elif force:
-        raise click.UsageError("--force is about a picture; name its file with --plot")
+        raise click.UsageError("--force replaces the picture of --plot; give both")
 
 
 def write_plot(svg: str, plot: Path, force: bool) -> None:
-    """Write a plot, and say where. Raises UserError."""
+    """Write a plot, and print where. Raises UserError."""
     from spinenas.results.pictures.picture_file import write_picture
 
     write_picture(svg, plot, force=force)
-    click.echo(f"drew it in {plot}", err=True)
+    click.echo(f"wrote the plot to {plot}", err=True)
 
 
 def configuration(
@@ -188,12 +189,12 @@ def configuration_source(source: str) -> tuple[str | None, dict[str, Any]]:
 
 
 def given(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some options that were given."""
+    """Return the options that were given."""
     return {key: value for key, value in settings.items() if value is not None}
 
 
 def data_settings(data: Path | None) -> dict[str, Any]:
-    """What --data stands for: this folder and no other, whatever files the configuration names."""
+    """Return the settings of --data, which replaces every path to data in the configuration."""
     from spinenas.proxy_task.config import BUILT_IN
 
     if data is None:
@@ -204,22 +205,22 @@ def data_settings(data: Path | None) -> dict[str, Any]:
 
 
 def resume_advice(folder: Path) -> Callable[[], str]:
-    """What to say of a search that is stopped: whether there is anything to resume shows only then."""
+    """Return a function that says how to continue a stopped search, or that nothing was started."""
 
     def advice() -> str:
         journal = folder / "journal.jsonl"
         if journal.exists() and journal.stat().st_size:
-            return f"go on with: spinenas resume {shlex.quote(str(folder))}"
-        return "nothing was begun yet, give the command again"
+            return f"resume it with: spinenas resume {shlex.quote(str(folder))}"
+        return "nothing was started yet, so repeat the command"
 
     return advice
 
 
 @contextmanager
 def watched(advice: Callable[[], str]) -> Iterator[None]:
-    """Keep stdout for the results, and turn Ctrl-C and SIGTERM into a word on how to go on."""
+    """Keep stdout for results. On Ctrl-C or SIGTERM, print the advice and exit."""
     try:
-        with redirect_stdout(sys.stderr):  # Ray prints what its daemons have to say on stdout
+        with redirect_stdout(sys.stderr):  # Ray prints messages of its daemons on stdout
             yield
     except KeyboardInterrupt:
         click.echo(f"stopped; {advice()}", err=True)
@@ -230,16 +231,18 @@ def watched(advice: Callable[[], str]) -> Iterator[None]:
 
 
 def print_rows(rows: list[dict[str, Any]], format: str | None, styles: Mapping[str, str]) -> None:
+    """Print rows on stdout as `format_rows` formats them."""
     from spinenas.search.cli.table import format_rows
 
     click.echo(format_rows(rows, format, styles))
 
 
 def refuse_empty(run: Run) -> None:
-    """Fail unless some trial is complete. Raises UserError."""
+    """Raise UserError if every trial of a run failed."""
     records = run.records()
     failures = [record.failure for record in records if record.failure is not None]
     if failures and len(failures) == len(records):
         raise UserError(
-            f"none of the {len(records)} trials has a result; the last one: {failures[-1].kind}, {failures[-1].message}"
+            f"none of the {len(records)} trials has a result; "
+            f"the last one failed: {failures[-1].kind}, {failures[-1].message}"
         )

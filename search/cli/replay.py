@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spinenas.search.cli.options import (
+    architecture_argument,
     configuration,
     data_option,
     data_settings,
@@ -19,16 +20,15 @@ from spinenas.search.cli.options import (
     print_rows,
     refuse_empty,
     seed_option,
-    target_argument,
     watched,
 )
 
 if TYPE_CHECKING:
-    from spinenas.search.cli.target import Target
+    from spinenas.search.cli.architecture_argument import ArchitectureArgument
 
 
-@click.command()
-@target_argument
+@click.command(short_help="Train one architecture as a search does, and measure it on val.")
+@architecture_argument
 @click.option("--preset", "source", metavar="PRESET|FILE.toml", help="Whose task; of a run, its own, else quickstart.")
 @data_option
 @out_option
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @overrides_option
 @format_options
 def replay(
-    target: tuple[str, ...],
+    architecture: tuple[str, ...],
     source: str | None,
     data: Path | None,
     out: Path,
@@ -56,9 +56,9 @@ def replay(
 
     A weights file (FILE.safetensors) is not trained: it is measured on val at its own size.
     """
-    from spinenas.search.cli.target import find_target
+    from spinenas.search.cli.architecture_argument import find_architecture
 
-    found = find_target(target)
+    found = find_architecture(architecture)
     if found.weights is not None:
         if source is not None or seed is not None or width != "proxy":
             raise click.UsageError("a weights file is measured as it is; leave out --preset, --seed and --width")
@@ -95,7 +95,7 @@ def replay(
 
 
 def _replay_weights(
-    found: Target, out: Path, settings: dict[str, Any], overrides: tuple[str, ...], format: str | None
+    found: ArchitectureArgument, out: Path, settings: dict[str, Any], overrides: tuple[str, ...], format: str | None
 ) -> None:
     """Measure a weights file on val."""
     useless = [word for word in overrides if not word.startswith(("task.eval.", "task.data."))]
@@ -112,9 +112,9 @@ def _replay_weights(
     _announce_published(found)
 
 
-def _announce_published(found: Target) -> None:
+def _announce_published(found: ArchitectureArgument) -> None:
     """Say what others have measured of a published model; on another task, unless it is COCO at full length."""
     if found.model is not None:
-        from spinenas.search.cli.target import published_words
+        from spinenas.search.cli.architecture_argument import published_words
 
         click.echo(f"{found.model.name}, {published_words(found.model)}", err=True)

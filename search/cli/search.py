@@ -1,4 +1,4 @@
-"""`spinenas search` and `spinenas resume`."""
+"""`spinenas search` and `spinenas resume`: run a search."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ def search(
 
 
 def _dry_run(config: SearchConfig, out: Path) -> None:
-    """Say what a search would take."""
+    """Print the expected hours and cost of a search."""
     from spinenas.search.planning.estimate import estimate
 
-    with watched(lambda: "nothing was begun"):
+    with watched(lambda: "nothing was started"):
         found = estimate(config, out, lambda text: click.echo(text, err=True))
     print_rows(found.rows(), None, {})
 
@@ -111,13 +111,13 @@ def resume(
 
 
 def conclude(run: Run) -> None:
-    """After a search: the ranking, and what to do with the best."""
+    """Print the ranking after a search, and the commands for its winner."""
     refuse_empty(run)
     print_leaderboard(run, 10, None)
     folder = shlex.quote(str(run.folder.path))
     click.echo(
-        f"look at it: spinenas report {folder}\n"
+        f"write a report with: spinenas report {folder}\n"
         f"export the winner with: spinenas export {folder} best --format block-specs --out winner.json\n"
-        f"is it better than SpineNet-49 and a random one, on val: spinenas validate {folder}",
+        f"compare it with SpineNet-49 and a random genotype on val with: spinenas validate {folder}",
         err=True,
     )

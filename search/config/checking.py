@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 @cache
-def _adapter(config: type[T]) -> TypeAdapter[tuple[T]]:
+def _adapter(config: type) -> TypeAdapter[Any]:
     # The tuple makes TypeAdapter accept a configuration for plain dataclasses.
     return TypeAdapter(tuple[config], config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))  # type: ignore[valid-type]
 
@@ -27,9 +27,10 @@ def checked(config: type[T], data: Mapping[str, Any]) -> T:
     # Strict mode reads JSON text: tables become dataclasses and lists become tuples. Integers become floats where
     # needed, and nothing else is converted.
     try:
-        return _adapter(config).validate_json(json.dumps([data], default=str))[0]
+        made: T = _adapter(config).validate_json(json.dumps([data], default=str))[0]
     except ValidationError as error:
         raise UserError(_sentence(config, error)) from None
+    return made
 
 
 def _sentence(config: type, error: ValidationError) -> str:

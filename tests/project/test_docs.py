@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from shared_fixtures import REPOSITORY
 
+from spinenas.search.cli.architecture_argument import published_rows
 from spinenas.search.cli.main import main
-from spinenas.search.cli.target import published_rows
 from spinenas.search.config.loading import load_config_file
 from spinenas.search.config.presets import PRESETS
 
@@ -30,12 +31,24 @@ def commands(group: click.Group, prefix: str = "spinenas") -> dict[str, click.Co
     return found
 
 
-def test_every_command_has_help_and_every_option_says_what_it_does() -> None:
+def test_every_command_and_option_has_help_in_complete_sentences() -> None:
     for name, command in commands(main).items():
         assert command.help, name
         for parameter in command.params:
             if isinstance(parameter, click.Option):
-                assert parameter.help, f"{name} {parameter.opts[0]}"
+                assert re.fullmatch(r"[A-Z].*\.", parameter.help or "", flags=re.DOTALL), f"{name} {parameter.opts[0]}"
+
+
+@pytest.mark.parametrize("words", [[], ["proxy"], ["space"], ["bench"]])
+def test_no_description_of_a_command_is_cut_in_a_terminal_of_80_columns(words: list[str]) -> None:
+    result = CliRunner().invoke(main, [*words, "--help"], terminal_width=80)
+    assert result.exit_code == 0
+    assert "..." not in result.stdout.partition("\n")[2]
+
+
+def test_every_command_is_listed_in_the_help() -> None:
+    listed = CliRunner().invoke(main, ["--help"]).stdout
+    assert [name for name in main.commands if f"\n  {name} " not in listed] == []
 
 
 def test_commands_that_the_readme_shows_exist_with_their_options() -> None:

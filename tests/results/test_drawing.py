@@ -17,7 +17,7 @@ from shared_fixtures import REPOSITORY
 from spinenas.results.pictures.architecture import Subject, draw, draw_pair
 from spinenas.results.pictures.architecture_layout import Direction, Layout, Role, blocks_hit, lay_out, sampled
 from spinenas.results.pictures.picture_file import PNG_WIDTH_PIXELS, png_bytes, write_picture
-from spinenas.search.cli.target import find_target
+from spinenas.search.cli.architecture_argument import find_architecture
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import built_graph, dead_blocks
@@ -197,7 +197,7 @@ def test_the_same_architecture_gives_the_same_bytes_in_another_process() -> None
 
 def test_the_picture_in_the_documentation_is_the_one_that_is_drawn() -> None:
     kept = (REPOSITORY / "docs" / "spinenet-49.svg").read_text(encoding="utf-8")
-    assert kept == draw(find_target(("spinenet-49",)).subject()), (
+    assert kept == draw(find_architecture(("spinenet-49",)).subject()), (
         "spinenas show spinenet-49 --draw docs/spinenet-49.svg"
     )
 

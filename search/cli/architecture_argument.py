@@ -1,4 +1,4 @@
-"""What a command was pointed at: a trial of a run, a published model, an exported file or a weights file."""
+"""Finds the architecture that a command names: of a trial, a published model, an exported file or a weights file."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ WEIGHTS_SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
-class Target:
-    """What the words of a command stand for.
+class ArchitectureArgument:
+    """The architecture that the words of a command name.
 
     Attributes:
         name: a published name, a file, or the run and number of a trial.
@@ -165,8 +165,8 @@ def published_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def find_target(words: tuple[str, ...]) -> Target:
-    """Find what the words of a command stand for. Raises UserError."""
+def find_architecture(words: tuple[str, ...]) -> ArchitectureArgument:
+    """Find the architecture that the words of a command name. Raises UserError."""
     if len(words) == 2:
         return _trial(*words)
     if len(words) != 1:
@@ -174,7 +174,7 @@ def find_target(words: tuple[str, ...]) -> Target:
     (word,) = words
     if word in PUBLISHED:
         model = PUBLISHED[word]
-        return Target(word, model.architecture, model.scaling, model.detector, model=model)
+        return ArchitectureArgument(word, model.architecture, model.scaling, model.detector, model=model)
     if Path(word).is_dir():
         raise click.UsageError(f"{word} is a folder; give the number of a trial of this run after it, or best")
     if not Path(word).exists() and not word.endswith((".json", WEIGHTS_SUFFIX)):
@@ -183,10 +183,10 @@ def find_target(words: tuple[str, ...]) -> Target:
         return _weights(Path(word))
     genotype, scaling = read_architecture(Path(word))
     scaling = scaling or SCALINGS["49"]
-    return Target(word, genotype, scaling, {"scaling": scaling, "image_size": 640})
+    return ArchitectureArgument(word, genotype, scaling, {"scaling": scaling, "image_size": 640})
 
 
-def _weights(path: Path) -> Target:
+def _weights(path: Path) -> ArchitectureArgument:
     from spinenas.proxy_task.weights.weights_file import read_spec  # torch
 
     spec = read_spec(path)
@@ -197,12 +197,12 @@ def _weights(path: Path) -> Target:
         **spec.head.as_cost_arguments(),
     }
     model = next((model for model in PUBLISHED.values() if spec.is_of(model)), None)
-    return Target(
+    return ArchitectureArgument(
         str(path), architecture_from_text(spec.architecture), spec.scaling, detector, model=model, weights=path
     )
 
 
-def _trial(folder: str, number: str) -> Target:
+def _trial(folder: str, number: str) -> ArchitectureArgument:
     """Find a trial of a run by its number, or the best one. Raises UserError."""
     from spinenas.search.config.config import SearchConfig
     from spinenas.search.run.run import Run
@@ -229,4 +229,4 @@ def _trial(folder: str, number: str) -> Target:
     }
     architecture = record.genotype or architecture_from_text(record.architecture)
     scaling = SCALINGS["49"] if record.genotype else BASELINE_SCALING
-    return Target(f"{folder} {record.number}", architecture, scaling, detector, run=run, record=record)
+    return ArchitectureArgument(f"{folder} {record.number}", architecture, scaling, detector, run=run, record=record)
