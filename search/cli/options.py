@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ import click
 from spinenas.controller.registry import CONTROLLERS
 from spinenas.search.config.amount import amount
 from spinenas.search.config.document import parse_override, read_document, toml_text, with_overrides
+from spinenas.search.config.presets import PRESETS
 from spinenas.search.executors.stop_signals import Terminated
 from spinenas.space.errors import UserError
 
@@ -182,8 +184,14 @@ def configuration_source(source: str) -> tuple[str | None, dict[str, Any]]:
     path = Path(source)
     if (path / "config.json").is_file():
         path = path / "config.json"
-    if path.suffix not in (".toml", ".json") and not path.is_file():
-        return None, {"preset": source}
+    if not path.is_file():
+        near = difflib.get_close_matches(path.stem, PRESETS, n=1)
+        if path.suffix not in (".toml", ".json") and path.name == source and not path.exists():
+            return None, {"preset": source}
+        if near and not path.exists():
+            raise UserError(f"there is no file {source}; did you mean the preset {near[0]!r}?")
+        if path.is_dir():
+            raise UserError(f"{source} is a folder without a run; name a preset, a TOML file or a run")
     text, document = read_document(path)
     return (None if path.suffix == ".json" else text), document
 

@@ -398,6 +398,19 @@ def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
     [
         (["search", "quikstart", "--out", "{new}"], 1, "did you mean 'quickstart'"),
         (["search", "nowhere.toml", "--out", "{new}"], 1, "nowhere.toml"),
+        (["search", "quickstart.toml", "--out", "{new}"], 1, "did you mean the preset 'quickstart'"),
+        (
+            [
+                "config",
+                "runs/quikstart",
+            ],
+            1,
+            "did you mean the preset 'quickstart'",
+        ),
+        (["config", "{new}"], 1, "cannot read the configuration {new}"),
+        (["config", "{run}/trials"], 1, "is a folder without a run"),
+        (["config", "quickstart", "--controller", "evo"], 1, "did you mean 'evolution'"),
+        (["replay", "spinenet-49", "--preset", "quick", "--out", "{new}"], 1, "did you mean 'quickstart'"),
         (["search", "quickstart"], 2, "--out"),
         (["search", "quickstart", "--out", "{new}", "--trials", "0"], 2, "--trials"),
         (["search", "quickstart", "--out", "{new}", "--set", "task.epochs=2"], 1, "task.train.epochs"),
@@ -463,7 +476,7 @@ def test_bad_input_is_answered_by_one_sentence_and_writes_nothing(
     result = spinenas(*(word.format(**places) for word in words))
     assert result.exit_code == status, result.output
     assert result.stdout == ""
-    assert said in result.stderr
+    assert said.format(**places) in result.stderr
     assert "Traceback" not in result.stderr
     if status == 1:
         assert len(result.stderr.splitlines()) == 1

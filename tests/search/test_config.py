@@ -9,13 +9,23 @@ from pathlib import Path
 import pytest
 
 from spinenas.controller import make_controller
+from spinenas.search.config.checking import dotted_keys
 from spinenas.search.config.commented import commented_toml, sources
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.document import flattened, parse_override, toml_text, value_at
 from spinenas.search.config.loading import load_config, load_config_file
 from spinenas.search.config.presets import PRESET_SUMMARIES, PRESETS, preset
 from spinenas.search.config.reference import attribute_docs, configuration_tables, summary
+from spinenas.search.config.suggestions import _BY_ALIAS, suggested_keys
 from spinenas.space import UserError, space_by_name
+
+
+def test_every_suggested_key_exists() -> None:
+    known = list(dotted_keys(SearchConfig))
+    for alias, key in _BY_ALIAS.items():
+        assert suggested_keys(alias, known) == [key]
+        assert key in known
+        assert alias not in {other.rpartition(".")[2] for other in known}, "a key of its own needs no alias"
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -130,6 +140,17 @@ def test_an_override_is_a_toml_value_or_a_plain_string(text: str, key: str, valu
         ({"sed": 1}, ["'sed'", "did you mean 'seed'"]),
         ({"task": {"epochs": 2}}, ["'task.epochs'", "did you mean 'task.train.epochs'"]),
         ({"task": {"train": {"epohcs": 2}}}, ["'task.train.epohcs'", "did you mean 'task.train.epochs'"]),
+        ({"task": {"train": {"image_size": 64}}}, ["did you mean 'task.image_size_pixels'?"]),
+        ({"image_size_pixel": 64}, ["did you mean 'task.image_size_pixels'?"]),
+        ({"epochs": 1}, ["did you mean 'task.train.epochs'?"]),
+        ({"lr": 1}, ["did you mean 'task.train.learning_rate'?"]),
+        ({"controller": {"ppo": {"lr": 1}}}, ["did you mean 'controller.ppo.learning_rate'?"]),
+        ({"batch": 1}, ["did you mean 'task.train.batch_size'?"]),
+        ({"training": {"batch": 1}}, ["'training'", "did you mean 'task.train'?"]),
+        ({"max_flops": 1}, ["did you mean 'constraints.max_madds'?"]),
+        ({"trials": 1}, ["did you mean 'budget.num_trials'?"]),
+        ({"executor": {"gpus": 1}}, ["did you mean 'executor.gpus_per_worker'?"]),
+        ({"space": {"zzz": 1}}, ["known are space.name"]),
         ({"task": {"train": {"epochs": "2"}}}, ["'task.train.epochs' is '2'", "integer"]),
         ({"task": {"train": {"epochs": 2.5}}}, ["'task.train.epochs' is 2.5", "integer"]),
         ({"task": {"train": {"epochs": True}}}, ["'task.train.epochs'", "integer"]),
