@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -73,3 +74,11 @@ def dotted_keys(part: type, prefix: str = "") -> Iterator[str]:
 
 def _alternatives(hint: Any) -> Iterable[Any]:
     return [option for option in typing.get_args(hint) or (hint,) if isinstance(option, type)]
+
+
+def check_positive(table: str, part: Any, *names: str) -> None:
+    """Raise UserError unless each of these attributes of a table is None or a finite number above 0."""
+    for name in names:
+        value = getattr(part, name)
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"{table}.{name} is {value}; it is a number above 0")

@@ -1,4 +1,4 @@
-"""Configurations as documents: TOML or JSON read, written, laid over one another; nothing of what the keys mean."""
+"""Reads, writes and merges configuration documents in TOML or JSON. It does not know what the keys mean."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ NONE = "none"
 
 
 def read_document(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return text and tables of a TOML file, or of a run's config.json. Raises UserError."""
+    """Return the text and the tables of a TOML file, or of the config.json of a run. Raises UserError."""
     try:
         text = path.read_text(encoding="utf-8")
         document = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}; name a TOML file") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not {path.suffix[1:].upper() or 'TOML'}: {error}; correct it there") from error
+        raise UserError(f"{path} is not {path.suffix[1:].upper() or 'TOML'}: {error}; correct the file") from error
     if not isinstance(document, dict):
-        raise UserError(f"{path} holds a {type(document).__name__}; a configuration is an object of keys and values")
+        raise UserError(f"{path} holds a {type(document).__name__}; a configuration is a table of keys and values")
     return text, document
 
 
 def with_overrides(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the nested tables of a document with values by dotted key put in their places; later ones win."""
+    """Return the nested tables of a document with values by dotted key laid over them; later values win."""
     merged = dict(document)
     for key, value in overrides.items():
         for part in reversed(key.split(".")):
@@ -39,7 +39,7 @@ def with_overrides(document: Mapping[str, Any], overrides: Mapping[str, Any]) ->
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Split "task.train.epochs=2" into key and value; the value is TOML, `none`, or else a string as it stands."""
+    """Split "task.train.epochs=2" into key and value: TOML, `none`, or else plain text. Raises UserError."""
     key, equals, value = text.partition("=")
     key, value = key.strip(), value.strip()
     if not equals or not key:
@@ -82,7 +82,7 @@ def toml_text(tables: Mapping[str, Any]) -> str:
     """Write tables as TOML, a line for each value under its dotted key.
 
     Args:
-        tables: nested, with identifiers for keys; values that TOML has no form for here are given as strings.
+        tables: nested, with identifiers for keys; values of other types are written as text.
     """
     return "".join(f"{line}\n" for line in _toml_lines(tables, ""))
 
@@ -110,12 +110,12 @@ def toml_value(value: Any) -> str:
         return f"[{', '.join(map(toml_value, value))}]"
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{key} = {toml_value(item)}' for key, item in value.items())}}}"
-    # A JSON string is a TOML one but for two things: pairs of \u for one character, and a bare DEL.
+    # A JSON string is a TOML string with two exceptions: surrogate pairs and a bare DEL.
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def merged_tables(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested tables with the values of others laid over them."""
+    """Return nested tables with the values of another layer laid over them."""
     merged = dict(base)
     for key, value in layer.items():
         below = merged.get(key)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from spinenas.search.config.checking import check_positive
 from spinenas.space.errors import UserError
 
 
@@ -66,11 +66,11 @@ class ExecutorConfig:
         check_positive("executor", self, "trial_minutes", "stall_minutes", "gpu_memory_gib")
         if self.gpu_memory_gib is not None and (self.gpus_per_worker is not None or self.tpus_per_worker):
             raise UserError(
-                "executor.gpu_memory_gib says how workers share GPUs; leave out executor.gpus_per_worker and "
+                "executor.gpu_memory_gib determines how workers share GPUs; leave out executor.gpus_per_worker and "
                 "executor.tpus_per_worker"
             )
         if self.tpus_per_worker not in (0, 1, 2, 4, 8):
-            raise UserError(f"executor.tpus_per_worker is {self.tpus_per_worker}; Ray lends 1, 2, 4 or 8 whole chips")
+            raise UserError(f"executor.tpus_per_worker is {self.tpus_per_worker}; it is 0, 1, 2, 4 or 8 chips")
         if self.tpus_per_worker and self.gpus_per_worker:
             raise UserError("a worker has GPUs or TPUs; leave out executor.gpus_per_worker or executor.tpus_per_worker")
         if self.processes_per_trial != 1:
@@ -82,10 +82,3 @@ class ExecutorConfig:
     def trial_seconds(self) -> float | None:
         """The time limit of a trial; None for no limit."""
         return None if self.trial_minutes is None else 60 * self.trial_minutes
-
-
-def check_positive(table: str, part: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(part, name)
-        if value is not None and not 0 < value < math.inf:
-            raise UserError(f"{table}.{name} is {value}; it is a number above 0")

@@ -1,4 +1,4 @@
-"""Reads a configuration from a TOML document, which may start from a preset."""
+"""Makes a configuration from a TOML document, which may begin with a preset."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ def load_config(document: Mapping[str, Any], overrides: Mapping[str, Any] | None
     """Make a configuration from a TOML document, which may name a preset. Raises UserError.
 
     Args:
-        document: nested tables; `preset` names what to start from, else the defaults are.
-        overrides: values by dotted key such as "task.train.epochs", which win.
+        document: nested tables; the key `preset` names the preset with the other values.
+        overrides: values by dotted key such as "task.train.epochs"; they win over the document.
     """
     tables = {key: value for key, value in document.items() if key != "preset"}
     given = without_none(with_overrides(tables, overrides or {}))
     if "preset" in document:
         if not isinstance(document["preset"], str):
-            raise UserError(f'preset is {document["preset"]!r}; it is the name of one, such as "quickstart"')
+            raise UserError(f'preset is {document["preset"]!r}; it is the name of a preset, such as "quickstart"')
         given = merged_tables(preset(document["preset"]).to_json(), given)
     return SearchConfig.from_json(given)
 
 
 def load_config_file(path: str | Path, overrides: Mapping[str, Any] | None = None) -> SearchConfig:
-    """Read a TOML file. Raises UserError.
+    """Make a configuration from a TOML file. Raises UserError.
 
     Args:
-        path: the file; its key `preset` names what to start from.
-        overrides: values by dotted key, which win over the file.
+        path: the file.
+        overrides: values by dotted key; they win over the file.
     """
     return load_config(read_document(Path(path))[1], overrides)

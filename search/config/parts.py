@@ -1,11 +1,11 @@
-"""The smaller tables of a configuration: space, budget, halving, storage and logging."""
+"""Configuration of the space, budget, early stopping, storage and logs."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from spinenas.search.config.executor import check_positive
+from spinenas.search.config.checking import check_positive
 from spinenas.space.errors import UserError
 from spinenas.space.search_space import space_by_name
 
