@@ -32,13 +32,13 @@ class ArchitectureArgument:
     """The architecture that the words of a command name.
 
     Attributes:
-        name: a published name, a file, or the run and number of a trial.
-        architecture: its genotype, or the baseline it is.
-        scaling: what it is meant to be built with at full width.
-        detector: keyword arguments of `cost_by_part`: the detector its costs are shown for.
-        model: the published model that it is, if it is one.
-        weights: the file of its weights, if it was given as one.
-        run, record: where it is from, if from a run.
+        name: the name of a published model, a file, or the run and number of a trial.
+        architecture: the genotype or baseline.
+        scaling: the scaling for a backbone of full width.
+        detector: keyword arguments of `cost_by_part`, for the detector to count costs in.
+        model: the published model, if it is one.
+        weights: the weights file, if it was given as one.
+        run, record: the run and the trial, if it was given as a trial.
     """
 
     name: str
@@ -52,11 +52,11 @@ class ArchitectureArgument:
 
     @property
     def genotype(self) -> Genotype:
-        """Its blocks. Raises UserError for a baseline."""
+        """The genotype. Raises UserError for a baseline."""
         return genotype_of(self.architecture, self.name)
 
     def describe(self) -> str:
-        """One line: size, dead blocks, what is published, and the result if it is a trial's."""
+        """Return one line with size, dead blocks, published figures and the result of a trial."""
         words = [f"key {self.architecture.key}", self.cost_words()]
         if isinstance(self.architecture, Genotype):
             words.append(f"dead blocks: {' '.join(map(str, dead_blocks(self.architecture))) or 'none'}")
@@ -68,14 +68,14 @@ class ArchitectureArgument:
                 epoch = self.record.evaluation.stopped_after
                 words.append(
                     f"AP {self.record.evaluation.objective:.4f}"
-                    + (f" after epoch {epoch}, where it stopped" if epoch else "")
+                    + (f" after epoch {epoch}, where it was stopped" if epoch else "")
                 )
             if self.record.failure is not None:
                 words.append(f"{self.record.failure.kind}: {self.record.failure.message}")
         return "; ".join(words)
 
     def cost_words(self) -> str:
-        """Parameters and multiply-adds of its detector."""
+        """Return parameters and multiply-adds of the detector."""
         cost = retinanet_cost(self.architecture, **self.detector)
         return (
             f"RetinaNet at scaling {self.detector['scaling'].name}, {self.detector['image_size']} px: "
@@ -83,7 +83,7 @@ class ArchitectureArgument:
         )
 
     def subject(self) -> Subject:
-        """What a picture of it shows. Raises UserError for a baseline."""
+        """Return the subject of a picture. Raises UserError for a baseline."""
         from spinenas.results.pictures.architecture import Subject
 
         words = [self.cost_words()]
@@ -92,7 +92,7 @@ class ArchitectureArgument:
         return Subject(self.name, self.genotype, "; ".join(words))
 
     def block_rows(self) -> list[dict[str, Any]]:
-        """One row for each node, and for what stands around them."""
+        """Return one row for each node, and one for each other part of the detector."""
         costs = cost_by_part(self.architecture, **self.detector)
         rows = []
         if isinstance(self.architecture, Genotype):

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from spinenas.search.cli.options import configuration_source, overrides_of, search_options, source_argument
+from spinenas.search.cli.options import overrides_of, search_options, source_argument
 
 
 @click.command("config")
@@ -20,9 +20,9 @@ def config(source: str, **options: Any) -> None:
     run.
     """
     from spinenas.search.config.commented import commented_toml, sources
-    from spinenas.search.config.loading import load_config
+    from spinenas.search.config.loading import load_config, read_source
 
-    document = configuration_source(source)[1]
+    document = read_source(source)[1]
     overrides = overrides_of(options)
     resolved = load_config(document, overrides).resolved()
     for sentence in resolved.unused():

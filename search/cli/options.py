@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +13,7 @@ import click
 
 from spinenas.controller.registry import CONTROLLERS
 from spinenas.search.config.amount import amount
-from spinenas.search.config.document import parse_override, read_document, toml_text, with_overrides
-from spinenas.search.config.presets import PRESETS
+from spinenas.search.config.document import parse_override, toml_text, with_overrides
 from spinenas.search.executors.stop_signals import Terminated
 from spinenas.space.errors import UserError
 
@@ -166,10 +164,10 @@ def configuration(
         settings: values by dotted key; they win over `overrides`.
         overrides: as given to --set.
     """
-    from spinenas.search.config.loading import load_config
+    from spinenas.search.config.loading import load_config, read_source
 
     values: dict[str, Any] = {**dict(map(parse_override, overrides)), **settings}
-    text, document = configuration_source(source)
+    text, document = read_source(source)
     config = load_config(document, values)
     if text is None:
         return config, toml_text(with_overrides(document, values))
@@ -177,23 +175,6 @@ def configuration(
         said = toml_text(values).splitlines()
         text = "\n".join([text.rstrip(), "# Overridden on the command line:", *(f"# {line}" for line in said), ""])
     return config, text
-
-
-def configuration_source(source: str) -> tuple[str | None, dict[str, Any]]:
-    """Return the tables of a preset, a file or a run, and the text where it is a TOML file. Raises UserError."""
-    path = Path(source)
-    if (path / "config.json").is_file():
-        path = path / "config.json"
-    if not path.is_file():
-        near = difflib.get_close_matches(path.stem, PRESETS, n=1)
-        if path.suffix not in (".toml", ".json") and path.name == source and not path.exists():
-            return None, {"preset": source}
-        if near and not path.exists():
-            raise UserError(f"there is no file {source}; did you mean the preset {near[0]!r}?")
-        if path.is_dir():
-            raise UserError(f"{source} is a folder without a run; name a preset, a TOML file or a run")
-    text, document = read_document(path)
-    return (None if path.suffix == ".json" else text), document
 
 
 def given(settings: Mapping[str, Any]) -> dict[str, Any]:

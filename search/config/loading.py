@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.document import merged_tables, read_document, with_overrides, without_none
-from spinenas.search.config.presets import preset
+from spinenas.search.config.presets import PRESETS, preset
 from spinenas.space.errors import UserError
 
 
@@ -36,3 +37,18 @@ def load_config_file(path: str | Path, overrides: Mapping[str, Any] | None = Non
         overrides: values by dotted key; they win over the file.
     """
     return load_config(read_document(Path(path))[1], overrides)
+
+
+def read_source(source: str) -> tuple[str | None, dict[str, Any]]:
+    """Return the tables of a preset, a file or the folder of a run, and the text of a TOML file. Raises UserError."""
+    path = Path(source)
+    if source in PRESETS or not (path.exists() or path.suffix or path.name != source):
+        return None, {"preset": source}
+    if (path / "config.json").is_file():
+        path = path / "config.json"
+    elif path.is_dir():
+        raise UserError(f"{source} is a folder without a run; name a preset, a TOML file or a run")
+    elif not path.exists() and (similar := difflib.get_close_matches(path.stem, PRESETS, n=1)):
+        raise UserError(f"there is no file {source}; did you mean the preset {similar[0]!r}?")
+    text, document = read_document(path)
+    return (None if path.suffix == ".json" else text), document

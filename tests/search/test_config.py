@@ -13,7 +13,7 @@ from spinenas.search.config.checking import dotted_keys
 from spinenas.search.config.commented import commented_toml, sources
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.document import flattened, parse_override, toml_text, value_at
-from spinenas.search.config.loading import load_config, load_config_file
+from spinenas.search.config.loading import load_config, load_config_file, read_source
 from spinenas.search.config.presets import PRESET_SUMMARIES, PRESETS, preset
 from spinenas.search.config.reference import attribute_docs, configuration_tables, summary
 from spinenas.search.config.suggestions import _BY_ALIAS, suggested_keys
@@ -280,6 +280,12 @@ def test_a_file_that_is_no_configuration_is_refused_in_one_sentence(
         load_config_file(file)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_preset_is_meant_even_if_a_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    assert read_source("digits") == (None, {"preset": "digits"})
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
