@@ -12,6 +12,7 @@ import click
 
 from spinenas.search.cli.options import (
     Command,
+    CommandGroup,
     check_plot,
     configuration,
     data_option,
@@ -26,7 +27,7 @@ from spinenas.search.cli.options import (
 )
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def bench() -> None:
     """Predict the cost of trials, or compare controllers."""
 

@@ -15,6 +15,7 @@ from spinenas.search.cli.convert import convert
 from spinenas.search.cli.export import export
 from spinenas.search.cli.import_file import import_file
 from spinenas.search.cli.leaderboard import leaderboard
+from spinenas.search.cli.options import CommandGroup
 from spinenas.search.cli.preflight import preflight
 from spinenas.search.cli.presets import presets
 from spinenas.search.cli.proxy import proxy
@@ -44,7 +45,7 @@ class _Sentence(click.ClickException):
         click.echo(f"spinenas: error: {self.format_message()}", err=True)
 
 
-class _Commands(click.Group):
+class _Commands(CommandGroup):
     """The commands in sections. A UserError ends a command with its sentence and status 1."""
 
     def invoke(self, context: click.Context) -> Any:

@@ -27,6 +27,13 @@ INTERRUPTED, TERMINATED = 130, 143
 """Exit statuses after Ctrl-C and SIGTERM: 128 plus the number of the signal, as in shells."""
 
 
+class CommandGroup(click.Group):
+    """A group that lists its commands in the order in which they were added."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)
+
+
 def options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Combine several options into one decorator."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spinenas.search.cli.options import (
+    CommandGroup,
     address_option,
     check_plot,
     configuration,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from spinenas.space.baseline import Architecture
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def proxy() -> None:
     """Study how reliable the results of a proxy task are."""
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spinenas.search.cli.options import format_options, print_rows
+from spinenas.search.cli.options import CommandGroup, format_options, print_rows
 
 if TYPE_CHECKING:
     from spinenas.space.search_space import SearchSpace
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def space() -> None:
     """Describe or sample a search space, or check a genotype."""
 

@@ -1,4 +1,4 @@
-"""The command line: what each command prints where, and one sentence for whatever is wrong."""
+"""The command line: what each command prints where, and its error messages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EVOLVED = ("--controller", "evolution", *SERIAL)
 
 
 class ReplayableTask(FakeValTask):
-    """A fake task that can look at val."""
+    """A fake task that can measure on val."""
 
     def replay(
         self, genotype: Genotype, *, seed: int, folder: Path, report: Any, scaling: Any
@@ -189,7 +189,7 @@ def test_the_winner_is_named_as_best_has_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("trials", [3, 9])
 def test_no_command_presents_the_highest_single_run_as_a_result(tmp_path: Path, trials: int) -> None:
-    """It stands in tables with n = 1 and without an interval; and in the line of its own trial."""
+    """It appears only in tables, with n = 1 and no interval, and in the line of its own trial."""
     run = tmp_path / "run"
     searched = succeed("search", "quickstart", "--out", run, "--trials", trials, "--seed", 4, *EVOLVED)
     listed = succeed("leaderboard", run)
@@ -485,7 +485,7 @@ def test_bad_input_is_answered_by_one_sentence_and_writes_nothing(
 
 
 def files_of(folder: Path) -> dict[Path, bytes]:
-    """All that a command could have changed; who owned a run last is no news."""
+    """Return the content of all files that a command could have changed, except leases."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.parent.name != "lease"}
 
 
@@ -555,7 +555,7 @@ def test_another_search_is_not_continued_in_its_place(tmp_path: Path) -> None:
 
 
 def test_a_search_goes_on_whatever_the_options_of_controllers_it_does_not_name(tmp_path: Path) -> None:
-    """They mean nothing to it, and a later version may have other defaults for them."""
+    """They have no effect, and a later version may have other defaults for them."""
     command = ("search", "quickstart", "--out", tmp_path / "run", "--trials", 3, "--or-resume", *SERIAL)
     command = (*command, "--set", "controller.name=random")
     succeed(*command, "--set", "controller.local.num_parents=3")

@@ -1,4 +1,4 @@
-"""Configurations: layers, checks, and sentences for what is wrong."""
+"""Configurations: presets, files, overrides, checks and error messages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_preset_survives_json(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
-def test_a_preset_gives_the_default_controller_which_is_random_for_at_most_a_quarter_of_the_budget(name: str) -> None:
+def test_the_default_controller_of_a_preset_is_random_for_at_most_a_quarter_of_the_budget(name: str) -> None:
     config = preset(name).resolved()
     assert config.controller.name == "screened"
     num_random = config.controller.screened.num_random
@@ -90,7 +90,7 @@ def test_a_file_starts_from_its_preset_and_overrides_win_over_the_file(tmp_path:
     assert config.task.train.learning_rate == preset("coco-small").task.train.learning_rate
 
 
-def test_integers_serve_as_floats_and_lists_as_tuples() -> None:
+def test_integers_become_floats_and_lists_become_tuples() -> None:
     config = load_config({"task": {"train": {"learning_rate": 1, "scale_jitter": [1, 2]}}})
     assert config.task.train.learning_rate == 1.0
     assert config.task.train.scale_jitter == (1.0, 2.0)
@@ -111,7 +111,7 @@ def test_the_resolved_population_does_not_change_when_it_is_given() -> None:
     assert config.controller.evolution.tournament_size == 3
 
 
-def test_data_folders_become_absolute_and_the_built_in_set_stays_a_word(
+def test_data_folders_become_absolute_and_built_in_stays_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -130,7 +130,7 @@ def test_data_folders_become_absolute_and_the_built_in_set_stays_a_word(
         ("executor.address=none", "executor.address", None),
     ],
 )
-def test_an_override_is_a_toml_value_or_a_plain_string(text: str, key: str, value: object) -> None:
+def test_the_value_of_an_override_is_toml_or_plain_text(text: str, key: str, value: object) -> None:
     assert parse_override(text) == (key, value)
 
 
@@ -172,7 +172,7 @@ def test_an_override_is_a_toml_value_or_a_plain_string(text: str, key: str, valu
         ({"preset": ["quickstart"]}, ["['quickstart']", "preset"]),
     ],
 )
-def test_what_is_wrong_is_named_with_its_key(document: dict[str, object], words: list[str]) -> None:
+def test_an_error_message_names_the_key_and_the_remedy(document: dict[str, object], words: list[str]) -> None:
     with pytest.raises(UserError) as caught:
         load_config(document)
     for word in words:
@@ -236,14 +236,14 @@ def test_a_value_without_effect_is_named(document: dict[str, object], key: str) 
 
 
 @pytest.mark.parametrize("name", ["evolution", "random"])
-def test_what_is_used_or_left_at_its_default_is_not_named(name: str) -> None:
+def test_a_value_that_is_used_or_a_default_is_not_named(name: str) -> None:
     options = {"evolution": {"max_edits": 2}, "random": {"control": "uniform"}}
     config = load_config({"controller": {"name": name, name: options[name]}, "executor": {"gpus_per_worker": 1}})
     assert config.unused() == []
     assert config.resolved().unused() == [], "so that a search from its config.json is silent as well"
 
 
-def test_random_search_is_the_same_in_python_and_on_the_command_line() -> None:
+def test_random_search_has_the_same_defaults_in_python_and_in_a_configuration() -> None:
     space = space_by_name("spinenet49")
     options = load_config({"controller": {"name": "random"}}).controller.options()
     assert make_controller("random", space).ask() == make_controller("random", space, **options).ask()
@@ -268,9 +268,7 @@ def test_an_override_without_key_or_value_is_refused(text: str) -> None:
         ("folder.json", None),
     ],
 )
-def test_a_file_that_is_no_configuration_is_refused_in_one_sentence(
-    name: str, content: bytes | None, tmp_path: Path
-) -> None:
+def test_an_invalid_file_is_refused_in_one_sentence(name: str, content: bytes | None, tmp_path: Path) -> None:
     file = tmp_path / name
     if content is None:
         file.mkdir()
