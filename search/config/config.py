@@ -135,24 +135,11 @@ class SearchConfig:
     def resolved(self) -> SearchConfig:
         """Fill in what follows from other values, so that it stays when the budget is extended later.
 
-        The population, or a local search's beginning, follows the budget and data paths become absolute.
+        The options of the chosen controller follow the budget, and data paths become absolute.
         """
-        evolution = self.controller.evolution
-        if self.controller.name == "evolution":
-            population = evolution.population_size or min(64, max(2, self.budget.num_trials // 4))
-            tournament = evolution.tournament_size or min(population, max(2, population // 2))
-            evolution = replace(evolution, population_size=population, tournament_size=tournament)
-        quarter = max(1, self.budget.num_trials // 4)
-        local, screened, hybrid = self.controller.local, self.controller.screened, self.controller.hybrid
-        if self.controller.name == "local" and local.num_random is None:
-            local = replace(local, num_random=min(16, quarter))
-        if self.controller.name == "screened" and screened.num_random is None:
-            screened = replace(screened, num_random=min(60, quarter))
-        if self.controller.name == "hybrid" and hybrid.num_random is None:
-            hybrid = replace(hybrid, num_random=min(20, quarter))
         return replace(
             self,
-            controller=replace(self.controller, evolution=evolution, screened=screened, hybrid=hybrid, local=local),
+            controller=self.controller.for_budget(self.budget.num_trials),
             task=replace(self.task, data=_absolute(self.task.data)),
         )
 

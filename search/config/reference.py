@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from spinenas.controller.registry import CONTROLLERS
 from spinenas.search.config.amount import Amount
 from spinenas.search.config.config import SearchConfig
 
@@ -91,6 +92,12 @@ def configuration_tables() -> list[Table]:
     return list(_tables(SearchConfig, "", SearchConfig().to_json()))
 
 
+def controller_tables() -> dict[str, Table]:
+    """Return the table with the options of each controller, by name."""
+    tables = {table.name: table for table in configuration_tables()}
+    return {name: tables[f"controller.{name}"] for name in CONTROLLERS}
+
+
 def _tables(owner: type, name: str, defaults: dict[str, Any]) -> Iterator[Table]:
     meanings = attribute_docs(owner)
     keys, inner = [], []
@@ -100,7 +107,8 @@ def _tables(owner: type, name: str, defaults: dict[str, Any]) -> Iterator[Table]
             inner.append((typing.cast(type, hint), key, defaults[field]))
         else:
             keys.append(Key(key, type_words(hint), _unit(key, hint), defaults[field], meanings.get(field, "")))
-    yield Table(name, summary(owner), tuple(keys))
+    of_controller = CONTROLLERS.get(name.removeprefix("controller."))
+    yield Table(name, of_controller.summary if of_controller else summary(owner), tuple(keys))
     for part in inner:
         yield from _tables(*part)
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from spinenas.controller.plan import PlanOptions
 from spinenas.results.record import Stage
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.constraints import ConstraintsConfig
-from spinenas.search.config.controllers import ControllerConfig, PlanConfig
+from spinenas.search.config.controllers import ControllerConfig
 from spinenas.search.config.objective import ObjectiveConfig
 from spinenas.search.config.parts import HalvingConfig
 from spinenas.search.executors.base import Task
@@ -41,7 +42,9 @@ def run_study(
         task: what measures an architecture; None for the proxy task of the configuration.
         display: who watches.
     """
-    plan = PlanConfig(tuple(architecture.text for architecture in architectures), seeds, str(stage))
+    plan = PlanOptions(
+        architectures=tuple(architecture.text for architecture in architectures), replicates=seeds, stage=str(stage)
+    )
     planned = replace(
         config,
         controller=ControllerConfig(name="plan", plan=plan),
@@ -53,8 +56,8 @@ def run_study(
     return search_or_resume(planned, out=out, task=task, display=display, config_toml=CONFIGURED_IN_PYTHON)
 
 
-def planned_trainings(run: Run) -> PlanConfig:
-    plan = SearchConfig.from_json(run.folder.config()).controller
-    if plan.name != "plan":
+def planned_trainings(run: Run) -> PlanOptions:
+    plan = SearchConfig.from_json(run.folder.config()).controller.chosen
+    if not isinstance(plan, PlanOptions):
         raise UserError(f"{run.folder.path} is a search, not a study; make one with `spinenas proxy noise`")
-    return plan.plan
+    return plan

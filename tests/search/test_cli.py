@@ -21,13 +21,14 @@ import spinenas.search.run.components as run_parts
 import spinenas.search.run.lifecycle as loop
 import spinenas.search.studies.replay as replay_module
 import spinenas.search.studies.validation as validation_module
+from spinenas.controller import CONTROLLERS, make_controller
 from spinenas.results.export.architecture_files import read_genotype
 from spinenas.results.record import Evaluation, Failure
 from spinenas.search.cli.main import main
 from spinenas.search.config.loading import load_config, load_config_file
 from spinenas.search.config.presets import PRESETS
 from spinenas.search.run.run import Run
-from spinenas.space import PUBLISHED, Genotype, network_key
+from spinenas.space import PUBLISHED, Genotype, network_key, space_by_name
 
 SERIAL = ("--set", "executor.kind=serial")
 EVOLVED = ("--controller", "evolution", *SERIAL)
@@ -116,6 +117,17 @@ def test_presets_are_listed() -> None:
     rows = json.loads(succeed("presets", "--json").stdout)
     assert [row["preset"] for row in rows] == list(PRESETS)
     assert "quickstart" in succeed("presets").stdout
+
+
+def test_controllers_are_listed_with_their_options() -> None:
+    rows = json.loads(succeed("controllers", "--json").stdout)
+    assert [row["controller"] for row in rows] == list(CONTROLLERS)
+    for row in rows:
+        assert make_controller(row["controller"], space_by_name("tiny"), **row["options"])
+    listed = succeed("controllers", "evolution").stdout.splitlines()
+    assert [line.split()[0] for line in listed] == ["option", "population_size", "tournament_size", "max_edits"]
+    assert CONTROLLERS["ppo"].summary in succeed("controllers").stdout
+    assert CONTROLLERS["ppo"].summary in succeed("config", "quickstart", "--controller", "ppo").stdout
 
 
 def test_a_search_from_a_file_keeps_the_file_and_says_what_was_overridden(tmp_path: Path) -> None:
@@ -410,6 +422,7 @@ def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
         (["config", "{new}"], 1, "cannot read the configuration {new}"),
         (["config", "{run}/trials"], 1, "is a folder without a run"),
         (["config", "quickstart", "--controller", "evo"], 1, "did you mean 'evolution'"),
+        (["controllers", "evo"], 1, "did you mean 'evolution'"),
         (["replay", "spinenet-49", "--preset", "quick", "--out", "{new}"], 1, "did you mean 'quickstart'"),
         (["search", "quickstart"], 2, "--out"),
         (["search", "quickstart", "--out", "{new}", "--trials", "0"], 2, "--trials"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
 
-from spinenas.controller import make_controller
+from spinenas.controller import CONTROLLERS, make_controller
+from spinenas.results.record import Evaluation
 from spinenas.search.config.checking import dotted_keys
 from spinenas.search.config.commented import commented_toml, sources
 from spinenas.search.config.config import SearchConfig
@@ -185,7 +188,7 @@ MADDS_BAND = {"scaling": SCALING, "image_size_pixels": 640, "low": 1, "high": 2}
 WITHOUT_DEFAULTS = load_config(
     {
         "preset": "digits",
-        "controller": {"name": "evolution", "random": {"control": "uniform", "madds_band": MADDS_BAND}},
+        "controller": {"name": "evolution", "random": {"control": "madds-band", "madds_band": MADDS_BAND}},
         "task": {"train": {"gradient_clip_norm": "none"}, "data": {"folder": 'a "b" # c'}},
         "halving": {"rungs": [1, 2]},
     }
@@ -247,6 +250,34 @@ def test_random_search_has_the_same_defaults_in_python_and_in_a_configuration() 
     space = space_by_name("spinenet49")
     options = load_config({"controller": {"name": "random"}}).controller.options()
     assert make_controller("random", space).ask() == make_controller("random", space, **options).ask()
+
+
+def test_the_configuration_has_a_table_for_each_controller_and_a_key_for_each_option() -> None:
+    tables = SearchConfig().to_json()["controller"]
+    assert tables.keys() - {"name"} == CONTROLLERS.keys()
+    for name, entry in CONTROLLERS.items():
+        assert tables[name] == json.loads(json.dumps(asdict(entry.options()))), name
+
+
+@pytest.mark.parametrize("name", sorted(CONTROLLERS))
+def test_every_option_of_a_controller_is_documented(name: str) -> None:
+    entry = CONTROLLERS[name]
+    documented = re.findall(r"^        (\w+): ", entry.options.__doc__ or "", flags=re.MULTILINE)
+    assert sorted(documented) == sorted(option.name for option in fields(entry.options))
+    assert entry.summary.endswith(".")
+
+
+@pytest.mark.parametrize("name", sorted({*CONTROLLERS} - {"plan"}))
+def test_a_controller_in_python_has_the_defaults_of_a_large_search(name: str) -> None:
+    document = {"controller": {"name": name}, "budget": {"num_trials": 1000}}
+    options = load_config(document).resolved().controller.options()
+    space = space_by_name("tiny")
+    alike = [make_controller(name, space, seed=2), make_controller(name, space, seed=2, **options)]
+    for _ in range(30):
+        first, second = (controller.ask() for controller in alike)
+        assert first == second
+        for controller in alike:
+            controller.tell(first.number, Evaluation(0.1 + first.number % 7 / 100))
 
 
 @pytest.mark.parametrize("text", ["seed", "=3", ""])
