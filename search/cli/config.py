@@ -22,10 +22,11 @@ def config(source: str, **options: Any) -> None:
     from spinenas.search.config.commented import commented_toml, sources
     from spinenas.search.config.loading import load_config, read_source
 
-    document = read_source(source)[1]
+    text, document = read_source(source)
     overrides = overrides_of(options)
     resolved = load_config(document, overrides).resolved()
     for sentence in resolved.unused():
         click.echo(f"note: {sentence}", err=True)
     click.echo("# Start this search with: spinenas search THIS_FILE --out RUN\n")
-    click.echo(commented_toml(resolved, sources(resolved, document, overrides)), nl=False)
+    found = sources(resolved, document, overrides, origin="run" if text is None else "file")
+    click.echo(commented_toml(resolved, found), nl=False)

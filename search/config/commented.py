@@ -14,16 +14,19 @@ from spinenas.search.config.reference import Key, configuration_tables
 _WIDTH = 100
 
 
-def sources(config: SearchConfig, document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, str]:
+def sources(
+    config: SearchConfig, document: Mapping[str, Any], overrides: Mapping[str, Any], *, origin: str = "file"
+) -> dict[str, str]:
     """Return where each value of a resolved configuration comes from, by dotted key.
 
     Args:
         config: the resolved configuration.
-        document: the configuration file, which may name a preset.
-        overrides: values by dotted key that were laid over the file.
+        document: the tables of a file or a run; they may name a preset.
+        overrides: values by dotted key that were laid over the document.
+        origin: what the document is, "file" or "run".
     """
     values, missing = config.to_json(), object()
-    layers = {"command line": with_overrides({}, overrides), "file": document}
+    layers = {"command line": with_overrides({}, overrides), origin: document}
     of_preset = preset(document["preset"]).to_json() if "preset" in document else {}
     found = {}
     for key in (key for table in configuration_tables() for key in table.keys):
@@ -40,7 +43,7 @@ def sources(config: SearchConfig, document: Mapping[str, Any], overrides: Mappin
 def commented_toml(config: SearchConfig, sources: Mapping[str, str]) -> str:
     """Return a configuration as TOML that `load_config` reads back as the same configuration.
 
-    Options of controllers that are not named and options that have their defaults are left out.
+    Options of controllers other than the chosen one are left out where they have their defaults.
 
     Args:
         config: what to write.

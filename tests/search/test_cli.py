@@ -106,6 +106,7 @@ def test_the_printed_configuration_is_a_file_that_makes_the_same_search(run: Pat
     assert replace(kept, constraints=replace(kept.constraints, class_channels=None)) == load_config_file(file)
     of_run = succeed("config", out)
     assert load_config(tomllib.loads(of_run.stdout)) == kept
+    assert "seed = 4  # run; the default is 0" in of_run.stdout
 
 
 def test_a_value_without_effect_is_noted_beside_the_printed_configuration() -> None:
