@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TRIALS ?= 12
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-long faults check format wheel clean
+.PHONY: help quickstart test test-long faults check format docs wheel clean
 
 help:
 	@echo "make quickstart   install, and run a search on generated images (TRIALS=$(TRIALS))"
@@ -15,6 +15,7 @@ help:
 	@echo "make faults       kill a search at every step, simulate a cluster that fails (half an hour)"
 	@echo "make check        formatting, lint and types"
 	@echo "make format       format the code"
+	@echo "make docs         write docs/cli.md and docs/configuration.md from the code"
 	@echo "make wheel        build a wheel into dist/"
 	@echo "make clean        remove what was built, and the environment"
 
@@ -60,6 +61,9 @@ check: $(VENV)/installed-dev .typing/spinenas
 format: $(VENV)/installed-dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+docs: $(VENV)/installed-dev
+	$(BIN)/python docs/generate.py
 
 wheel: $(VENV)/installed-dev
 	rm -rf build dist

@@ -1,33 +1,44 @@
 """What to try next: controllers that propose genotypes and learn from results."""
 
-from spinenas.controller.base import Controller, Proposal, SpaceExhausted
-from spinenas.controller.evolution import RegularizedEvolution
-from spinenas.controller.local_search import LocalSearch
-from spinenas.controller.optuna_sampler import OptunaSearch
-from spinenas.controller.plan import PlannedTrials
-from spinenas.controller.policy.ppo import Ppo
-from spinenas.controller.policy.reinforce import Reinforce
-from spinenas.controller.predictor.hybrid import Hybrid
-from spinenas.controller.predictor.predictor_guided_evolution import ScreenedEvolution
-from spinenas.controller.random_search import MaddsBand, RandomSearch
-from spinenas.controller.registry import CONTROLLERS, make_controller
+from spinenas.controller.base import Controller, ControllerOptions, Proposal, SpaceExhausted
+from spinenas.controller.evolution import EvolutionOptions, RegularizedEvolution
+from spinenas.controller.local_search import LocalOptions, LocalSearch
+from spinenas.controller.optuna_sampler import OptunaSearch, TpeOptions
+from spinenas.controller.plan import PlannedTrials, PlanOptions
+from spinenas.controller.policy.ppo import Ppo, PpoOptions
+from spinenas.controller.policy.reinforce import Reinforce, ReinforceOptions
+from spinenas.controller.predictor.hybrid import Hybrid, HybridOptions
+from spinenas.controller.predictor.predictor_guided_evolution import ScreenedEvolution, ScreenedOptions
+from spinenas.controller.random_search import MaddsBand, RandomOptions, RandomSearch
+from spinenas.controller.registry import CONTROLLERS, ControllerEntry, make_controller
 from spinenas.controller.replicates import ReplicateLeaders
 
 __all__ = [
     "CONTROLLERS",
     "Controller",
+    "ControllerEntry",
+    "ControllerOptions",
+    "EvolutionOptions",
     "Hybrid",
+    "HybridOptions",
+    "LocalOptions",
     "LocalSearch",
     "MaddsBand",
     "OptunaSearch",
+    "PlanOptions",
     "PlannedTrials",
     "Ppo",
+    "PpoOptions",
     "Proposal",
+    "RandomOptions",
     "RandomSearch",
     "RegularizedEvolution",
     "Reinforce",
+    "ReinforceOptions",
     "ReplicateLeaders",
     "ScreenedEvolution",
+    "ScreenedOptions",
     "SpaceExhausted",
+    "TpeOptions",
     "make_controller",
 ]

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, TrialRecord
 from spinenas.space.baseline import Architecture, architecture_from_text
 from spinenas.space.genotype import Genotype
+
+ASSUMED_NUM_TRIALS = 1000
+"""Budget that options of None are resolved for where the budget is unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerOptions:
+    """Options of a controller; `spinenas.controller.registry` lists the subclasses.
+
+    The configuration's tables, help and documentation are generated from their fields and from the "Attributes" section
+    of their docstrings.
+    """
+
+    def for_budget(self, num_trials: int) -> Self:
+        """Return options in which every None that stands for a share of the budget is replaced by its value."""
+        return self
 
 
 class SpaceExhausted(Exception):

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
 
 import numpy as np
 
-from spinenas.controller.base import Proposal
+from spinenas.controller.base import ASSUMED_NUM_TRIALS, ControllerOptions, Proposal
 from spinenas.controller.ledger import Candidate, Feasible, Ledger
 from spinenas.results.record import Evaluation, Failure, Stage
 from spinenas.space.errors import UserError
@@ -22,6 +23,38 @@ from spinenas.space.mutate import random_edit
 from spinenas.space.random_streams import generator
 from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvolutionOptions(ControllerOptions):
+    """Options of the controller "evolution".
+
+    Attributes:
+        population_size: how many of the latest results may have children (P in the paper); None for a quarter of the
+            budget, at most 64.
+        tournament_size: members drawn, with replacement, to find a parent (S in the paper); None for half of the
+            population, at least 2.
+        max_edits: a child differs from its parent by 1 to this many edits; the paper uses 1.
+    """
+
+    population_size: int | None = None
+    tournament_size: int | None = None
+    max_edits: int = 1
+
+    def __post_init__(self) -> None:
+        largest = math.inf if self.population_size is None else self.population_size
+        if largest < 1 or (self.tournament_size is not None and not 1 <= self.tournament_size <= largest):
+            raise UserError(
+                f"tournament_size is {self.tournament_size} with population_size {self.population_size}; "
+                "it is at least 1 and at most the population"
+            )
+        if self.max_edits < 1:
+            raise UserError(f"max_edits is {self.max_edits}; it is at least 1")
+
+    def for_budget(self, num_trials: int) -> Self:
+        population = self.population_size or min(64, max(2, num_trials // 4))
+        tournament = self.tournament_size or min(population, max(2, population // 2))
+        return replace(self, population_size=population, tournament_size=tournament)
 
 
 class Member(NamedTuple):
@@ -37,9 +70,7 @@ class RegularizedEvolution:
 
     Args:
         space: what to search.
-        population_size: how many of the latest results may have children (P of the paper).
-        tournament_size: members drawn, with replacement, to find a parent (S of the paper).
-        max_edits: a child differs from its parent by 1 to so many edits; 1 in the paper.
+        options: None for the defaults.
         seed: of the run.
         feasible: what else a proposal must satisfy.
 
@@ -50,27 +81,21 @@ class RegularizedEvolution:
     def __init__(
         self,
         space: SearchSpace,
+        options: EvolutionOptions | None = None,
         *,
-        population_size: int = 64,
-        tournament_size: int = 32,
-        max_edits: int = 1,
         seed: int = 0,
         feasible: Feasible | None = None,
     ) -> None:
-        if not 1 <= tournament_size <= population_size:
-            raise UserError(
-                f"tournament_size is {tournament_size} with population_size {population_size}; "
-                "it is at least 1 and at most the population"
-            )
-        if max_edits < 1:
-            raise UserError(f"max_edits is {max_edits}; it is at least 1")
+        options = (options or EvolutionOptions()).for_budget(ASSUMED_NUM_TRIALS)
+        assert options.population_size is not None, "the budget decides it"
+        assert options.tournament_size is not None, "the population decides it"
         self._space = space
-        self._population_size = population_size
-        self._tournament_size = tournament_size
-        self._max_edits = max_edits
+        self._population_size = options.population_size
+        self._tournament_size = options.tournament_size
+        self._max_edits = options.max_edits
         self._seed = seed
         self._ledger = Ledger(space, feasible)
-        self._population: deque[Member] = deque(maxlen=population_size)  # oldest first
+        self._population: deque[Member] = deque(maxlen=options.population_size)  # oldest first
         self._num_observed = 0
 
     def ask(self) -> Proposal | None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
+from typing import Self
 
 import numpy as np
 
-from spinenas.controller.base import Proposal, objective_of
+from spinenas.controller.base import ASSUMED_NUM_TRIALS, ControllerOptions, Proposal, objective_of
 from spinenas.controller.ledger import Candidate, Feasible, Ledger
 from spinenas.results.record import Evaluation, Failure
 from spinenas.space.errors import UserError
@@ -24,6 +25,27 @@ from spinenas.space.mutate import random_edit
 from spinenas.space.random_streams import generator
 from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalOptions(ControllerOptions):
+    """Options of the controller "local".
+
+    Attributes:
+        num_parents: how many of the best networks by mean objective have children, each equally likely.
+        num_random: proposals before that, random and without dead blocks; observed networks count. None for a quarter
+            of the budget, at most 16.
+    """
+
+    num_parents: int = 8
+    num_random: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_parents < 1 or (self.num_random is not None and self.num_random < 1):
+            raise UserError(f"num_parents is {self.num_parents} and num_random {self.num_random}; both are at least 1")
+
+    def for_budget(self, num_trials: int) -> Self:
+        return replace(self, num_random=self.num_random or min(16, max(1, num_trials // 4)))
 
 
 @dataclass(slots=True)
@@ -41,8 +63,7 @@ class LocalSearch:
 
     Args:
         space: what to search.
-        num_parents: how many of the best have children, each equally likely.
-        num_random: proposals before that, random and without dead blocks; observed networks count.
+        options: None for the defaults.
         seed: of the run.
         feasible: what else a proposal must satisfy.
 
@@ -52,17 +73,16 @@ class LocalSearch:
     def __init__(
         self,
         space: SearchSpace,
+        options: LocalOptions | None = None,
         *,
-        num_parents: int = 8,
-        num_random: int = 16,
         seed: int = 0,
         feasible: Feasible | None = None,
     ) -> None:
-        if num_parents < 1 or num_random < 1:
-            raise UserError(f"num_parents is {num_parents} and num_random {num_random}; both are at least 1")
+        options = (options or LocalOptions()).for_budget(ASSUMED_NUM_TRIALS)
+        assert options.num_random is not None, "the budget decides it"
         self._space = space
-        self._num_parents = num_parents
-        self._num_random = num_random
+        self._num_parents = options.num_parents
+        self._num_random = options.num_random
         self._seed = seed
         self._ledger = Ledger(space, feasible)
         self._centres: dict[str, _Centre] = {}

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from spinenas.controller.base import Proposal, objective_of
+from spinenas.controller.base import ControllerOptions, Proposal, objective_of
 from spinenas.controller.ledger import Candidate, Feasible, Ledger
 from spinenas.controller.objectives import Costs
 from spinenas.results.record import Evaluation, Failure, Stage
@@ -39,14 +40,33 @@ MAX_SAMPLES = 8
 """Draws of the sampler for one proposal; each takes as long as all else together."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TpeOptions(ControllerOptions):
+    """Options of the controller "tpe".
+
+    Attributes:
+        sampler: "tpe", or "gp", Optuna's Gaussian process, whose proposals take seconds.
+        multivariate: a joint estimator of all decisions instead of one for each.
+        num_random: results before the sampler begins; Optuna's default is 10.
+    """
+
+    sampler: Sampler = "tpe"
+    multivariate: bool = False
+    num_random: int = 10
+
+    def __post_init__(self) -> None:
+        if self.sampler not in get_args(Sampler):
+            raise UserError(f"sampler {self.sampler!r} is unknown{nearest(self.sampler, get_args(Sampler))}")
+        if self.num_random < 1:
+            raise UserError(f"num_random is {self.num_random}; it is at least 1")
+
+
 class OptunaSearch:
     """Proposes what one of Optuna's samplers suggests.
 
     Args:
         space: what to search.
-        sampler: "tpe", or "gp", whose proposals take seconds.
-        multivariate: TPE with a joint estimator instead of one for each decision.
-        num_random: results before the sampler begins; Optuna's default is 10.
+        options: None for the defaults.
         costs: of a genotype, each better if lower: what is searched for is the front of the objective and these.
         seed: of the run.
         feasible: what else a proposal must satisfy.
@@ -58,18 +78,13 @@ class OptunaSearch:
     def __init__(
         self,
         space: SearchSpace,
+        options: TpeOptions | None = None,
         *,
-        sampler: Sampler = "tpe",
-        multivariate: bool = False,
-        num_random: int = 10,
         costs: Costs | None = None,
         seed: int = 0,
         feasible: Feasible | None = None,
     ) -> None:
-        if sampler not in get_args(Sampler):
-            raise UserError(f"sampler {sampler!r} is unknown{nearest(sampler, get_args(Sampler))}")
-        if num_random < 1:
-            raise UserError(f"num_random is {num_random}; it is at least 1")
+        options = options or TpeOptions()
         try:
             import optuna
         except ImportError as error:
@@ -77,9 +92,9 @@ class OptunaSearch:
                 "the controller 'tpe' needs Optuna, which is not installed; pip install 'spinenas[optuna]'"
             ) from error
         self._space = space
-        self._sampler = sampler
-        self._multivariate = multivariate
-        self._num_random = num_random
+        self._sampler = options.sampler
+        self._multivariate = options.multivariate
+        self._num_random = options.num_random
         self._costs: Costs = costs or (lambda _: ())
         self._seed = seed
         self._ledger = Ledger(space, feasible)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-from spinenas.controller.base import Proposal, SpaceExhausted
+from spinenas.controller.base import ControllerOptions, Proposal, SpaceExhausted
 from spinenas.controller.ledger import Feasible
 from spinenas.results.record import Evaluation, Failure, Stage
 from spinenas.space.baseline import architecture_from_text
@@ -13,33 +13,50 @@ from spinenas.space.genotype import Genotype
 from spinenas.space.search_space import SearchSpace
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions(ControllerOptions):
+    """Options of the controller "plan".
+
+    Attributes:
+        architectures: texts of genotypes, inside the space or not, or names of baselines such as "r50-fpn".
+        replicates: trainings of each architecture, with different seeds.
+        stage: purpose of the trainings: "search" for a study of the proxy task, "validate" to measure on val too,
+            "full" to keep the weights as well.
+    """
+
+    architectures: tuple[str, ...] = ()
+    replicates: int = 1
+    stage: str = "search"
+
+    def __post_init__(self) -> None:
+        if self.stage not in ("search", "validate", "full"):
+            raise UserError(f"controller.plan.stage is {self.stage!r}; it is search, validate or full")
+
+
 class PlannedTrials:
     """Proposes given architectures, all of them with one seed before any with the next: a part of it is one too.
 
     Args:
-        space, seed, feasible: as every controller takes them; they decide nothing here.
-        architectures: texts of genotypes, inside the space or not, or names of baselines such as "r50-fpn".
-        replicates: trainings of each, with different seeds.
-        stage: what they are for.
+        space, seed, feasible: unused; every controller takes them.
+        options: names one architecture or more.
     """
 
     def __init__(
         self,
         space: SearchSpace,
+        options: PlanOptions | None = None,
         *,
         seed: int = 0,
-        architectures: Sequence[str] = (),
-        replicates: int = 1,
-        stage: str = Stage.SEARCH,
         feasible: Feasible | None = None,
     ) -> None:
-        if not architectures or replicates < 1:
+        options = options or PlanOptions()
+        if not options.architectures or options.replicates < 1:
             raise UserError(
-                f"the plan has {len(architectures)} architectures and {replicates} trainings of each; "
+                f"the plan has {len(options.architectures)} architectures and {options.replicates} trainings of each; "
                 "controller.plan needs one or more of both"
             )
-        self._architectures = [architecture_from_text(text) for text in architectures]
-        self._replicates, self._stage = replicates, Stage(stage)
+        self._architectures = [architecture_from_text(text) for text in options.architectures]
+        self._replicates, self._stage = options.replicates, Stage(options.stage)
         self._next_number = 0
         self._open: set[int] = set()
 

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from spinenas.controller.base import Proposal
+from spinenas.controller.base import ControllerOptions, Proposal
 from spinenas.controller.ledger import Candidate, Feasible, Ledger
 from spinenas.results.record import Evaluation, Failure
 from spinenas.space.cost import backbone_cost
@@ -46,39 +46,53 @@ class MaddsBand:
         return self.low <= cost.madds <= self.high
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomOptions(ControllerOptions):
+    """Options of the controller "random".
+
+    Attributes:
+        control: "alive" draws every decision uniformly among genotypes without dead blocks. "uniform" draws among all
+            genotypes, as published; more than half of them have a dead block, so that a search beats it by avoiding
+            these alone. "madds-band" draws among those of "alive" within `madds_band`, for equal cost.
+        madds_band: range of multiply-adds, for "madds-band" only.
+    """
+
+    control: Control = "alive"
+    madds_band: MaddsBand | None = None
+
+    def __post_init__(self) -> None:
+        if self.control not in get_args(Control):
+            raise UserError(f"random control {self.control!r} is unknown{nearest(self.control, get_args(Control))}")
+        if (self.control == "madds-band") != (self.madds_band is not None):
+            raise UserError(
+                f"random control {self.control!r} with madds_band {self.madds_band}; the band belongs to "
+                "'madds-band', give both or neither"
+            )
+
+
 class RandomSearch:
     """Proposes random networks, none twice.
 
     Args:
         space: what to draw from.
+        options: None for the defaults.
         seed: of the run.
-        control: "alive", every decision uniformly among genotypes without dead blocks; "uniform", among all, the
-            published way (more than half of them have a dead block, so that a search which merely avoids these
-            beats it); "madds-band", alive and within `madds_band`, for equal cost.
-        madds_band: for "madds-band" alone.
         feasible: what else a proposal must satisfy.
     """
 
     def __init__(
         self,
         space: SearchSpace,
+        options: RandomOptions | None = None,
         *,
         seed: int = 0,
-        control: Control = "alive",
-        madds_band: MaddsBand | None = None,
         feasible: Feasible | None = None,
     ) -> None:
-        if control not in get_args(Control):
-            raise UserError(f"random control {control!r} is unknown{nearest(control, get_args(Control))}")
-        if (control == "madds-band") != (madds_band is not None):
-            raise UserError(
-                f"random control {control!r} with madds_band {madds_band}; the band belongs to 'madds-band', "
-                "give both or neither"
-            )
+        options = options or RandomOptions()
         self._space = space
         self._seed = seed
-        self._control = control
-        self._band = madds_band
+        self._control = options.control
+        self._band = options.madds_band
         self._ledger = Ledger(space, feasible, rule=self._admits)
 
     def ask(self) -> Proposal | None:

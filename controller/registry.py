@@ -1,41 +1,78 @@
-"""The controllers by name, for configurations and the command line."""
+"""The controllers by name, with their options: the only list of them.
+
+The configuration, the command line and the documentation are generated from `CONTROLLERS`.
+"""
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from spinenas.controller.base import Controller
-from spinenas.controller.evolution import RegularizedEvolution
+from spinenas.controller.base import Controller, ControllerOptions
+from spinenas.controller.evolution import EvolutionOptions, RegularizedEvolution
 from spinenas.controller.ledger import Feasible
-from spinenas.controller.local_search import LocalSearch
+from spinenas.controller.local_search import LocalOptions, LocalSearch
 from spinenas.controller.objectives import Costs, RankedByFront
-from spinenas.controller.optuna_sampler import OptunaSearch
-from spinenas.controller.plan import PlannedTrials
-from spinenas.controller.policy.ppo import Ppo
-from spinenas.controller.policy.reinforce import Reinforce
-from spinenas.controller.predictor.hybrid import Hybrid
-from spinenas.controller.predictor.predictor_guided_evolution import ScreenedEvolution
-from spinenas.controller.random_search import RandomSearch
+from spinenas.controller.optuna_sampler import OptunaSearch, TpeOptions
+from spinenas.controller.plan import PlannedTrials, PlanOptions
+from spinenas.controller.policy.ppo import Ppo, PpoOptions
+from spinenas.controller.policy.reinforce import Reinforce, ReinforceOptions
+from spinenas.controller.predictor.hybrid import Hybrid, HybridOptions
+from spinenas.controller.predictor.predictor_guided_evolution import ScreenedEvolution, ScreenedOptions
+from spinenas.controller.random_search import RandomOptions, RandomSearch
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.search_space import SearchSpace
 
-CONTROLLERS: dict[str, Callable[..., Controller]] = {
-    "random": RandomSearch,
-    "evolution": RegularizedEvolution,
-    "screened": ScreenedEvolution,
-    "hybrid": Hybrid,
-    "local": LocalSearch,
-    "reinforce": Reinforce,
-    "ppo": Ppo,
-    "tpe": OptunaSearch,
-    "plan": PlannedTrials,
-}
-"""What makes a controller, by name; its keyword arguments but for NO_OPTIONS are its options."""
 
-NO_OPTIONS = ("space", "seed", "costs", "feasible")
-"""What a search gives every controller, or each that takes it."""
+@dataclass(frozen=True, slots=True)
+class ControllerEntry:
+    """One controller of the registry.
+
+    Attributes:
+        make: the class; called as `make(space, options, seed=..., feasible=...)`.
+        options: dataclass of its options, all of which have defaults.
+        summary: what it does, in one sentence.
+        takes_costs: whether it searches for the Pareto front of objective and costs itself; `make` then takes `costs`.
+    """
+
+    make: Callable[..., Controller]
+    options: type[ControllerOptions]
+    summary: str
+    takes_costs: bool = False
+
+
+CONTROLLERS: dict[str, ControllerEntry] = {
+    "screened": ControllerEntry(
+        ScreenedEvolution,
+        ScreenedOptions,
+        "Regularized evolution with many children per proposal, of which a Gaussian process selects one.",
+    ),
+    "hybrid": ControllerEntry(
+        Hybrid,
+        HybridOptions,
+        "A Gaussian process selects among samples of PPO's policy and edits of the best networks.",
+    ),
+    "evolution": ControllerEntry(
+        RegularizedEvolution,
+        EvolutionOptions,
+        "Regularized evolution: edits the winner of a tournament among the latest results.",
+    ),
+    "local": ControllerEntry(LocalSearch, LocalOptions, "Local search: edits one of the best networks so far."),
+    "reinforce": ControllerEntry(
+        Reinforce, ReinforceOptions, "REINFORCE: samples a policy that follows the reward, as in the SpineNet paper."
+    ),
+    "ppo": ControllerEntry(Ppo, PpoOptions, "PPO: samples a policy that takes clipped steps on batches of results."),
+    "tpe": ControllerEntry(
+        OptunaSearch, TpeOptions, "Optuna's samplers: TPE, or a Gaussian process.", takes_costs=True
+    ),
+    "random": ControllerEntry(
+        RandomSearch, RandomOptions, "Random search: draws each network afresh, without dead blocks."
+    ),
+    "plan": ControllerEntry(PlannedTrials, PlanOptions, "Trains given architectures and searches for none."),
+}
+"""Every controller by name, the default first."""
 
 
 def make_controller(
@@ -43,38 +80,31 @@ def make_controller(
     space: SearchSpace,
     *,
     seed: int = 0,
-    objectives: tuple[str, ...] = ("AP",),
     costs: Costs | None = None,
     feasible: Feasible | None = None,
     **options: Any,
 ) -> Controller:
-    """Make a controller with the defaults of what is not given. Raises UserError.
+    """Make a controller. Raises UserError.
 
     Args:
         name: one of CONTROLLERS.
         space: what to search.
         seed: of the run.
-        objectives: ("AP",), which is what results tell.
-        costs: what shall be low beside it, so that the front of both is searched for: by the controller itself where it
-            knows several objectives, by the others as `RankedByFront` puts it.
+        costs: figures of a genotype that are minimised beside the objective, so that the Pareto front is searched for.
+            A controller that knows one objective only is told ranks instead (`RankedByFront`).
         feasible: whether a genotype may be proposed.
-        options: keyword arguments of the class behind the name.
+        options: fields of the controller's options; the others have their defaults.
     """
     if name not in CONTROLLERS:
         raise UserError(f"controller {name!r} is unknown{nearest(name, CONTROLLERS)}")
-    if tuple(objectives) != ("AP",):
-        raise UserError(
-            f"objectives are {tuple(objectives)}; results tell ('AP',), and what is to be low beside it are costs"
-        )
-    make = CONTROLLERS[name]
-    parameters = inspect.signature(make).parameters
-    known = [parameter for parameter in parameters if parameter not in NO_OPTIONS]
+    entry = CONTROLLERS[name]
+    known = [field.name for field in dataclasses.fields(entry.options)]
     for option in options:
         if option not in known:
             raise UserError(f"controller {name!r} has no option {option!r}{nearest(option, known)}")
-    options |= {"seed": seed, "feasible": feasible}
+    given = entry.options(**options)
     if costs is None:
-        return make(space, **options)
-    if "costs" in parameters:
-        return make(space, costs=costs, **options)
-    return RankedByFront(make(space, **options), costs)
+        return entry.make(space, given, seed=seed, feasible=feasible)
+    if entry.takes_costs:
+        return entry.make(space, given, costs=costs, seed=seed, feasible=feasible)
+    return RankedByFront(entry.make(space, given, seed=seed, feasible=feasible), costs)

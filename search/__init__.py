@@ -1,4 +1,4 @@
-"""Running a search: configuration, presets, the loop, executors and the command line."""
+"""Runs searches: configuration, driver, executors, studies and the command line."""
 
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.presets import PRESETS, preset

@@ -26,6 +26,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return the end of an error message: "; did you mean 'x'?" or a list of the known names."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close = close or [other for other in known if name and other.startswith(name.lower())]
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known are {', '.join(known)}" if known else ""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
-from spinenas.controller.base import Proposal, objective_of
+from spinenas.controller.base import ControllerOptions, Proposal, objective_of
 from spinenas.controller.ledger import Candidate, Feasible, Ledger
 from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.policy.adam import Adam
 from spinenas.controller.policy.choice_sequence import ChoiceSequence, Floats, Integers
 from spinenas.controller.policy.policies import PolicyKind, Squash, make_policy
 from spinenas.results.record import Evaluation, Failure, Stage
-from spinenas.space.errors import UserError
+from spinenas.space.errors import UserError, nearest
 from spinenas.space.genotype import Genotype
 from spinenas.space.mutate import random_edit
 from spinenas.space.random_streams import generator
@@ -24,6 +25,27 @@ from spinenas.space.search_space import SearchSpace
 
 NUM_SAMPLES = 6
 """Drawn for one proposal. The first is mostly new; of an LSTM, six take hardly longer than one, some 5 ms."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyOptions(ControllerOptions):
+    """Options that all controllers with a policy share; the subclasses document them."""
+
+    policy: PolicyKind
+    learning_rate: float | None = None
+    batch_size: int
+    temperature: float = 1.0
+    tanh_constant: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.policy not in get_args(PolicyKind):
+            raise UserError(f"policy {self.policy!r} is unknown{nearest(self.policy, get_args(PolicyKind))}")
+        if self.batch_size < 1 or not (self.learning_rate is None or self.learning_rate > 0):
+            raise UserError(
+                f"batch_size is {self.batch_size} and learning_rate {self.learning_rate}; "
+                "the first is at least 1, the second above 0"
+            )
+        Squash(self.temperature, self.tanh_constant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +70,8 @@ class PolicySearch(ABC):
 
     Args:
         space: what to search.
-        policy: "factorised" or "recurrent".
-        learning_rate: of Adam.
-        batch_size: results that the policy learns from at a time.
-        temperature, tanh_constant: see `Squash`.
+        options: of the policy.
+        learning_rates: by policy, where the options have none.
         seed: of the run.
         feasible: what else a proposal must satisfy.
 
@@ -65,27 +85,21 @@ class PolicySearch(ABC):
     def __init__(
         self,
         space: SearchSpace,
+        options: PolicyOptions,
         *,
-        policy: PolicyKind,
-        learning_rate: float,
-        batch_size: int,
-        temperature: float,
-        tanh_constant: float | None,
+        learning_rates: Mapping[PolicyKind, float],
         seed: int,
         feasible: Feasible | None,
     ) -> None:
-        if batch_size < 1 or not learning_rate > 0:
-            raise UserError(
-                f"batch_size is {batch_size} and learning_rate {learning_rate}; "
-                "the one is at least 1, the other above 0"
-            )
         self._space = space
         self._seed = seed
-        self._batch_size = batch_size
+        self._batch_size = options.batch_size
         self._ledger = Ledger(space, feasible)
         self._sequence = ChoiceSequence(space)
-        squash = Squash(temperature, tanh_constant)
-        self._policy = make_policy(policy, self._sequence, squash, generator(seed, "controller/policy/initial"))
+        squash = Squash(options.temperature, options.tanh_constant)
+        rng = generator(seed, "controller/policy/initial")
+        self._policy = make_policy(options.policy, self._sequence, squash, rng)
+        learning_rate = options.learning_rate or learning_rates[options.policy]
         self._adam = Adam(self._policy.parameters, learning_rate=learning_rate)
         self._results: list[tuple[list[int], float, float]] = []  # options, log-probability, objective
 

@@ -11,17 +11,18 @@ size-invariance for policy optimization", 2021). For bad networks the ratio has 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from spinenas.controller.ledger import Feasible
 from spinenas.controller.policy.choice_sequence import Floats
 from spinenas.controller.policy.policies import PolicyKind
-from spinenas.controller.policy.policy_search import Batch, PolicySearch
+from spinenas.controller.policy.policy_search import Batch, PolicyOptions, PolicySearch
 from spinenas.space.errors import UserError
 from spinenas.space.search_space import SearchSpace
 
-LEARNING_RATES: dict[str, float] = {"factorised": 0.1, "recurrent": 3e-3}
+LEARNING_RATES: dict[PolicyKind, float] = {"factorised": 0.1, "recurrent": 3e-3}
 """Where none is given: for a thousand trainings (docs/experiment_log.md)."""
 
 
@@ -34,51 +35,59 @@ MAX_RATIO = 20.0
 that the policy did not ask for, such as 100,000 of random networks, drive it to infinity. Searches stay below 10."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PpoOptions(PolicyOptions):
+    """Options of the controller "ppo".
+
+    Attributes:
+        policy: "factorised", a logit for each option, or "recurrent", the published LSTM.
+        learning_rate: of Adam; None for a rate that suits the policy and a thousand trials.
+        batch_size: number of results in each update of the policy; NASNet uses 20.
+        steps_per_batch: steps of Adam on each batch of results.
+        clip: how far from 1 the ratio of probabilities, after and before the batch, is rewarded.
+        entropy_weight: of the policy's entropy, in nats, relative to advantages of variance 1.
+        temperature: logits are divided by it; above 1 flattens the policy.
+        tanh_constant: bounds the logits; None for no bound.
+    """
+
+    policy: PolicyKind = "factorised"
+    batch_size: int = 10
+    steps_per_batch: int = 4
+    clip: float = 0.2
+    entropy_weight: float = 1e-5
+
+    def __post_init__(self) -> None:
+        PolicyOptions.__post_init__(self)
+        if self.batch_size < 2 or self.steps_per_batch < 1 or not self.clip > 0:
+            raise UserError(
+                f"batch_size is {self.batch_size}, steps_per_batch {self.steps_per_batch} and clip {self.clip}; "
+                "PPO needs batches of 2 or more, a step or more, and a clip above 0"
+            )
+
+
 class Ppo(PolicySearch):
     """Maximises the clipped objective of each batch in a few steps.
 
     Args:
-        space, policy, batch_size, temperature, tanh_constant, seed, feasible: as in `PolicySearch`; NASNet's batches
-            have 20 networks.
-        learning_rate: of Adam; None for LEARNING_RATES.
-        steps_per_batch: of Adam, on each batch of results.
-        clip: how far from 1 the ratio of probabilities, after and before the batch, is rewarded.
-        entropy_weight: of the policy's entropy, in nats, beside advantages of variance 1.
+        space: what to search.
+        options: None for the defaults.
+        seed: of the run.
+        feasible: what else a proposal must satisfy.
     """
 
     def __init__(
         self,
         space: SearchSpace,
+        options: PpoOptions | None = None,
         *,
-        policy: PolicyKind = "factorised",
-        learning_rate: float | None = None,
-        batch_size: int = 10,
-        steps_per_batch: int = 4,
-        clip: float = 0.2,
-        entropy_weight: float = 1e-5,
-        temperature: float = 1.0,
-        tanh_constant: float | None = None,
         seed: int = 0,
         feasible: Feasible | None = None,
     ) -> None:
-        if batch_size < 2 or steps_per_batch < 1 or not clip > 0:
-            raise UserError(
-                f"batch_size is {batch_size}, steps_per_batch {steps_per_batch} and clip {clip}; "
-                "PPO needs batches of 2 or more, a step or more, and a clip above 0"
-            )
-        super().__init__(
-            space,
-            policy=policy,
-            learning_rate=LEARNING_RATES.get(policy, 1.0) if learning_rate is None else learning_rate,
-            batch_size=batch_size,
-            temperature=temperature,
-            tanh_constant=tanh_constant,
-            seed=seed,
-            feasible=feasible,
-        )
-        self._steps_per_batch = steps_per_batch
-        self._clip = clip
-        self._entropy_weight = entropy_weight
+        options = options or PpoOptions()
+        super().__init__(space, options, learning_rates=LEARNING_RATES, seed=seed, feasible=feasible)
+        self._steps_per_batch = options.steps_per_batch
+        self._clip = options.clip
+        self._entropy_weight = options.entropy_weight
 
     def _learn(self, batch: Batch) -> None:
         size = len(batch.objectives)

@@ -7,57 +7,68 @@ baseline that keeps 0.95, entropy with 1e-5. The published rates are meant for 1
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from spinenas.controller.ledger import Feasible
 from spinenas.controller.policy.choice_sequence import Floats
 from spinenas.controller.policy.policies import PolicyKind
-from spinenas.controller.policy.policy_search import Batch, PolicySearch
+from spinenas.controller.policy.policy_search import Batch, PolicyOptions, PolicySearch
 from spinenas.space.errors import UserError
 from spinenas.space.search_space import SearchSpace
 
-LEARNING_RATES: dict[str, float] = {"factorised": 0.1, "recurrent": 1.5e-3}
+LEARNING_RATES: dict[PolicyKind, float] = {"factorised": 0.1, "recurrent": 1.5e-3}
 """Where none is given: for a thousand trainings (docs/experiment_log.md)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReinforceOptions(PolicyOptions):
+    """Options of the controller "reinforce".
+
+    Attributes:
+        policy: "recurrent", the published LSTM, or "factorised", a logit for each option.
+        learning_rate: of Adam; None for a rate that suits the policy and a thousand trials.
+        batch_size: number of results in each update of the policy.
+        baseline_decay: share of the moving average of the objective that is kept at each result.
+        entropy_weight: of the policy's entropy, in nats, relative to the objective.
+        temperature: logits are divided by it; above 1 flattens the policy.
+        tanh_constant: bounds the logits; None for no bound.
+    """
+
+    policy: PolicyKind = "recurrent"
+    batch_size: int = 1
+    baseline_decay: float = 0.95
+    entropy_weight: float = 1e-5
+
+    def __post_init__(self) -> None:
+        PolicyOptions.__post_init__(self)
+        if not 0 <= self.baseline_decay < 1:
+            raise UserError(f"baseline_decay is {self.baseline_decay}; it is 0 or more and below 1")
 
 
 class Reinforce(PolicySearch):
     """Raises the log-probability of each result by its advantage over the moving average of those before it.
 
     Args:
-        space, policy, batch_size, temperature, tanh_constant, seed, feasible: as in `PolicySearch`.
-        learning_rate: of Adam; None for LEARNING_RATES.
-        baseline_decay: what the moving average keeps at each result.
-        entropy_weight: of the policy's entropy, in nats, beside the objective.
+        space: what to search.
+        options: None for the defaults.
+        seed: of the run.
+        feasible: what else a proposal must satisfy.
     """
 
     def __init__(
         self,
         space: SearchSpace,
+        options: ReinforceOptions | None = None,
         *,
-        policy: PolicyKind = "recurrent",
-        learning_rate: float | None = None,
-        batch_size: int = 1,
-        baseline_decay: float = 0.95,
-        entropy_weight: float = 1e-5,
-        temperature: float = 1.0,
-        tanh_constant: float | None = None,
         seed: int = 0,
         feasible: Feasible | None = None,
     ) -> None:
-        if not 0 <= baseline_decay < 1:
-            raise UserError(f"baseline_decay is {baseline_decay}; it is 0 or more and below 1")
-        super().__init__(
-            space,
-            policy=policy,
-            learning_rate=LEARNING_RATES.get(policy, 1.0) if learning_rate is None else learning_rate,
-            batch_size=batch_size,
-            temperature=temperature,
-            tanh_constant=tanh_constant,
-            seed=seed,
-            feasible=feasible,
-        )
-        self._decay = baseline_decay
-        self._entropy_weight = entropy_weight
+        options = options or ReinforceOptions()
+        super().__init__(space, options, learning_rates=LEARNING_RATES, seed=seed, feasible=feasible)
+        self._decay = options.baseline_decay
+        self._entropy_weight = options.entropy_weight
         self._baseline: float | None = None
 
     def _learn(self, batch: Batch) -> None:

@@ -8,15 +8,17 @@ al., 2021) and BANANAS (White et al., AAAI 2021).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import chain, islice
+from typing import Self
 
 import numpy as np
 
-from spinenas.controller.base import Proposal
+from spinenas.controller.base import ASSUMED_NUM_TRIALS, ControllerOptions, Proposal
 from spinenas.controller.ledger import Candidate, Feasible
 from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.policy.policies import PolicyKind
-from spinenas.controller.policy.ppo import Ppo
+from spinenas.controller.policy.ppo import Ppo, PpoOptions
 from spinenas.controller.predictor.gaussian_process import Leader, Predictor
 from spinenas.controller.predictor.predictor_guided_evolution import check_screening
 from spinenas.controller.predictor.screening import screened, teach
@@ -28,50 +30,77 @@ from spinenas.space.random_streams import generator
 from spinenas.space.search_space import SearchSpace
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HybridOptions(ControllerOptions):
+    """Options of the controller "hybrid".
+
+    Attributes:
+        policy: "factorised", a logit for each option, or "recurrent", the published LSTM.
+        learning_rate: of Adam; None for a rate that suits the policy and a thousand trials.
+        batch_size: number of results in each update of the policy.
+        num_leaders: networks whose edits are candidates: those of which the predictor expects most.
+        max_edits: such a candidate differs from its leader by 1 to this many edits.
+        num_random: proposals before the predictor is used, random and without dead blocks; observed networks count.
+            None for a quarter of the budget, at most 20.
+        num_candidates: from which the predictor selects each proposal.
+        policy_share: share of the candidates that are samples of the policy.
+        optimism: how much uncertainty counts in favour of a candidate, see `screened`.
+    """
+
+    policy: PolicyKind = "factorised"
+    learning_rate: float | None = None
+    batch_size: int = 20
+    num_leaders: int = 10
+    max_edits: int = 3
+    num_random: int | None = None
+    num_candidates: int = 200
+    policy_share: float = 0.5
+    optimism: float = 0.5
+
+    def __post_init__(self) -> None:
+        self.of_policy()
+        check_screening(num_random=self.num_random, num_candidates=self.num_candidates, optimism=self.optimism)
+        if self.num_leaders < 1 or self.max_edits < 1 or not 0 <= self.policy_share <= 1:
+            raise UserError(
+                f"num_leaders is {self.num_leaders}, max_edits {self.max_edits} and policy_share {self.policy_share}; "
+                "the first two are at least 1, the last is 0 to 1"
+            )
+
+    def for_budget(self, num_trials: int) -> Self:
+        return replace(self, num_random=self.num_random or min(20, max(1, num_trials // 4)))
+
+    def of_policy(self) -> PpoOptions:
+        """Return the options of the policy alone."""
+        return PpoOptions(policy=self.policy, learning_rate=self.learning_rate, batch_size=self.batch_size)
+
+
 class Hybrid(Ppo):
     """Proposes the best expected among samples of the policy and edits of the leaders.
 
     Args:
-        space, policy, learning_rate, batch_size, seed, feasible: as in `Ppo`.
-        num_leaders: networks whose edits are candidates: those of which the predictor expects most.
-        max_edits: such a candidate differs from its leader by 1 to so many edits.
-        num_random: proposals before anything is screened, random and without dead blocks; observed networks count.
-        num_candidates: of each proposal.
-        policy_share: of the candidates, how many are samples of the policy.
-        optimism: how much uncertainty counts in a candidate's favour, see `screened`.
+        space: what to search.
+        options: None for the defaults.
+        seed: of the run.
+        feasible: what else a proposal must satisfy.
     """
 
     def __init__(
         self,
         space: SearchSpace,
+        options: HybridOptions | None = None,
         *,
-        policy: PolicyKind = "factorised",
-        learning_rate: float | None = None,
-        batch_size: int = 20,
-        num_leaders: int = 10,
-        max_edits: int = 3,
-        num_random: int = 20,
-        num_candidates: int = 200,
-        policy_share: float = 0.5,
-        optimism: float = 0.5,
         seed: int = 0,
         feasible: Feasible | None = None,
     ) -> None:
-        super().__init__(
-            space, policy=policy, learning_rate=learning_rate, batch_size=batch_size, seed=seed, feasible=feasible
-        )
-        check_screening(num_random=num_random, num_candidates=num_candidates, optimism=optimism)
-        if num_leaders < 1 or max_edits < 1 or not 0 <= policy_share <= 1:
-            raise UserError(
-                f"num_leaders is {num_leaders}, max_edits {max_edits} and policy_share {policy_share}; "
-                "the first two are at least 1, the last is 0 to 1"
-            )
-        self._num_leaders = num_leaders
-        self._max_edits = max_edits
-        self._num_random = num_random
-        self._num_samples = round(policy_share * num_candidates)
-        self._num_edited = num_candidates - self._num_samples
-        self._optimism = optimism
+        options = (options or HybridOptions()).for_budget(ASSUMED_NUM_TRIALS)
+        assert options.num_random is not None, "the budget decides it"
+        super().__init__(space, options.of_policy(), seed=seed, feasible=feasible)
+        self._num_leaders = options.num_leaders
+        self._max_edits = options.max_edits
+        self._num_random = options.num_random
+        self._num_samples = round(options.policy_share * options.num_candidates)
+        self._num_edited = options.num_candidates - self._num_samples
+        self._optimism = options.optimism
         self._predictor = Predictor(space)
         self._num_observed = 0
 

@@ -6,10 +6,12 @@ Gaussian process in the place of the network.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Self
 
-from spinenas.controller.base import Proposal
-from spinenas.controller.evolution import RegularizedEvolution
+from spinenas.controller.base import ASSUMED_NUM_TRIALS, Proposal
+from spinenas.controller.evolution import EvolutionOptions, RegularizedEvolution
 from spinenas.controller.ledger import Feasible
 from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.predictor.gaussian_process import Predictor
@@ -21,41 +23,59 @@ from spinenas.space.random_streams import generator
 from spinenas.space.search_space import SearchSpace
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScreenedOptions(EvolutionOptions):
+    """Options of the controller "screened".
+
+    Attributes:
+        population_size: how many of the latest results may have children.
+        tournament_size: members drawn, with replacement, to find a parent.
+        max_edits: a child differs from its parent by 1 to this many edits.
+        num_random: proposals before the predictor is used, random and without dead blocks; observed networks count.
+            None for a quarter of the budget, at most 60.
+        num_candidates: children from which the predictor selects each proposal.
+        optimism: how much uncertainty counts in favour of a child, see `screened`.
+    """
+
+    population_size: int = 64
+    tournament_size: int = 16
+    max_edits: int = 3
+    num_random: int | None = None
+    num_candidates: int = 150
+    optimism: float = 0.5
+
+    def __post_init__(self) -> None:
+        EvolutionOptions.__post_init__(self)
+        check_screening(num_random=self.num_random, num_candidates=self.num_candidates, optimism=self.optimism)
+
+    def for_budget(self, num_trials: int) -> Self:
+        return replace(self, num_random=self.num_random or min(60, max(1, num_trials // 4)))
+
+
 class ScreenedEvolution(RegularizedEvolution):
     """Proposes the best expected of `num_candidates` children of tournament winners.
 
     Args:
-        space, population_size, tournament_size, max_edits, seed, feasible: as in `RegularizedEvolution`.
-        num_random: proposals before that, random and without dead blocks; observed networks count.
-        num_candidates: children of each proposal.
-        optimism: how much uncertainty counts in their favour, see `screened`.
+        space: what to search.
+        options: None for the defaults.
+        seed: of the run.
+        feasible: what else a proposal must satisfy.
     """
 
     def __init__(
         self,
         space: SearchSpace,
+        options: ScreenedOptions | None = None,
         *,
-        population_size: int = 64,
-        tournament_size: int = 16,
-        max_edits: int = 3,
-        num_random: int = 60,
-        num_candidates: int = 150,
-        optimism: float = 0.5,
         seed: int = 0,
         feasible: Feasible | None = None,
     ) -> None:
-        super().__init__(
-            space,
-            population_size=population_size,
-            tournament_size=tournament_size,
-            max_edits=max_edits,
-            seed=seed,
-            feasible=feasible,
-        )
-        check_screening(num_random=num_random, num_candidates=num_candidates, optimism=optimism)
-        self._num_random = num_random
-        self._num_candidates = num_candidates
-        self._optimism = optimism
+        options = (options or ScreenedOptions()).for_budget(ASSUMED_NUM_TRIALS)
+        assert options.num_random is not None, "the budget decides it"
+        super().__init__(space, options, seed=seed, feasible=feasible)
+        self._num_random = options.num_random
+        self._num_candidates = options.num_candidates
+        self._optimism = options.optimism
         self._predictor = Predictor(space)
 
     def ask(self) -> Proposal | None:
@@ -84,9 +104,9 @@ class ScreenedEvolution(RegularizedEvolution):
             self._predictor.add(genotype, evaluation.objective)
 
 
-def check_screening(*, num_random: int, num_candidates: int, optimism: float) -> None:
+def check_screening(*, num_random: int | None, num_candidates: int, optimism: float) -> None:
     """Raise UserError unless these make sense."""
-    if num_random < 1 or num_candidates < 1 or not optimism >= 0:
+    if (num_random is not None and num_random < 1) or num_candidates < 1 or not optimism >= 0:
         raise UserError(
             f"num_random is {num_random}, num_candidates {num_candidates} and optimism {optimism}; "
             "the first two are at least 1, the last is 0 or more"

@@ -1,4 +1,4 @@
-"""The command line: one module per command."""
+"""The command line, with one module per command."""
 
 from spinenas.search.cli.main import main
 

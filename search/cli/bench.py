@@ -1,71 +1,91 @@
-"""The commands that measure before a search: what its trials take, and how good controllers are."""
+"""`spinenas bench`: predicts the cost of trials, and compares controllers."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from spinenas.search.cli.options import (
+    Command,
+    CommandGroup,
     check_plot,
     configuration,
     data_option,
-    data_settings,
     format_options,
+    overrides_of,
     overrides_option,
     plot_options,
     print_rows,
+    source_argument,
     watched,
     write_plot,
 )
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def bench() -> None:
-    """Measure what trials take, and how good controllers are."""
+    """Predict the cost of trials, or compare controllers."""
 
 
 @bench.command("proxy")
-@click.argument("source", metavar="PRESET|FILE.toml")
+@source_argument
 @data_option
-@click.option("--calibrate", is_flag=True, help="Measure on this machine first, a minute or more, and keep the fit.")
+@click.option("--calibrate", is_flag=True, help="Measure this machine first, which takes minutes, and keep the fit.")
 @overrides_option
 @format_options
-def bench_proxy(
-    source: str, data: Path | None, calibrate: bool, overrides: tuple[str, ...], format: str | None
-) -> None:
-    """Predict seconds and memory of a search's trials on this machine, by a calibration kept for its device.
+def bench_proxy(source: str, calibrate: bool, format: str | None, **options: Any) -> None:
+    """Predict seconds and memory of trials on this machine.
 
-    Image size, width, batch, share of the images and epochs may change after the calibration, as may the space.
+    The prediction uses a calibration that is kept for each device. It stays valid when image size, width, batch size,
+    share of the images, epochs or search space change.
     """
-    config, _ = configuration(source, data_settings(data), overrides)
+    config, _ = configuration(source, overrides_of(options))
     from spinenas.search.planning.predicted_cost import predicted_rows
 
-    with watched(lambda: "nothing was kept"):
+    with watched(lambda: "no calibration was kept"):
         rows = predicted_rows(config, lambda text: click.echo(text, err=True), calibrate_first=calibrate)
     print_rows(rows, format, {"value": "digits"})
 
 
+def _count(name: str, least: int, default: int, help: str) -> Callable[[Command], Command]:
+    """Return an option for a number of things."""
+    return click.option(
+        name, type=click.IntRange(min=least), default=default, show_default=True, metavar="N", help=help
+    )
+
+
 @bench.command("controllers")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="File of the outcomes; one there goes on.")
-@click.option("--controllers", metavar="A,B,...", help="Who is compared; all but tpe if not given.")
-@click.option("--landscapes", type=click.IntRange(min=1), default=16, show_default=True, help="How many.")
 @click.option(
-    "--first-landscape", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the first."
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File of the outcomes; an existing one is continued.",
 )
-@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Searches of each.")
-@click.option("--workers", type=click.IntRange(min=1), default=20, show_default=True, help="Trainings at a time.")
-@click.option("--budget", type=click.IntRange(min=8), default=1000, show_default=True, help="Trainings of a search.")
+@click.option("--controllers", metavar="A,B,...", help="Controllers to compare. The default is all but tpe.")
+@_count("--budget", 8, 1000, "Trainings in each search.")
+@_count("--landscapes", 1, 16, "Number of landscapes of each family.")
+@_count("--first-landscape", 0, 0, "Number of the first landscape.")
+@_count("--seeds", 1, 5, "Searches on each landscape.")
+@_count("--workers", 1, 20, "Simulated trainings at the same time.")
 @click.option(
-    "--table", type=click.Path(path_type=Path), help="Of trainings; a family of landscapes is learnt from it."
+    "--table", type=click.Path(path_type=Path), metavar="FILE", help="Table of trainings to learn landscapes from."
 )
-@click.option("--rows", "only_rows", is_flag=True, help="The networks of the table are all there is.")
-@click.option("--processes", type=click.IntRange(min=1), help="Searches at a time; one for each core if not given.")
-@click.option("--single", is_flag=True, help="Choose by single results instead of training the leaders again.")
-@click.option("--by-family", "each_family", is_flag=True, help="Rows for each family of landscapes by itself.")
-@click.option("--lead-of", metavar="NAME", help="Instead, how far this controller is ahead after as many trainings.")
+@click.option("--rows", "only_rows", is_flag=True, help="Search only among the networks of the table.")
+@click.option("--single", is_flag=True, help="Choose the winner by single results, without replicates.")
+@click.option("--by-family", "each_family", is_flag=True, help="Print separate rows for each family of landscapes.")
+@click.option("--lead-of", metavar="NAME", help="Print how far this controller leads the others after equal trainings.")
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Searches at the same time. The default is one for each core.",
+)
 @plot_options
 @format_options
 def bench_controllers(
@@ -86,9 +106,10 @@ def bench_controllers(
     force: bool,
     format: str | None,
 ) -> None:
-    """Compare controllers on synthetic landscapes: true values, in spreads of random networks, of what they choose.
+    """Compare controllers on synthetic landscapes.
 
-    Nothing is trained. A comparison that was stopped goes on when it is given again.
+    Nothing is trained. The figures are true values of the chosen networks, in standard deviations of random networks.
+    Repeat the command to resume a stopped comparison.
     """
     from spinenas.results.pictures.study_charts import controller_plot
     from spinenas.search.controller_bench.comparison import (
@@ -106,10 +127,10 @@ def bench_controllers(
 
     check_plot(plot, force)
     if only_rows and table is None:
-        raise click.UsageError("--rows is about the rows of a table; name it with --table")
+        raise click.UsageError("--rows needs the table of --table; give both")
     names = COMPARED if controllers is None else tuple(controllers.split(","))
     if lead_of is not None and lead_of not in names:
-        raise click.UsageError(f"--lead-of {lead_of} is not among those compared: {', '.join(names)}")
+        raise click.UsageError(f"--lead-of {lead_of} is not one of the compared controllers: {', '.join(names)}")
     wanted = cells(
         names,
         num_landscapes=landscapes,
@@ -121,21 +142,22 @@ def bench_controllers(
         rows=only_rows,
     )
     if table is None:
-        click.echo("no --table was given: no landscape is learnt from trainings", err=True)
+        click.echo("without --table no landscape is learnt from trainings", err=True)
     elif not only_rows:
         fit = measured_fit(table, space_by_name("spinenet49"))
         click.echo(
-            f"{table}: {fit.num_networks} networks; of those left out, R2 {fit.r2:.2f} and Kendall {fit.kendall:.2f}",
+            f"{table}: {fit.num_networks} networks; on held-out networks R2 is {fit.r2:.2f} and Kendall's tau "
+            f"{fit.kendall:.2f}",
             err=True,
         )
-    with watched(lambda: "give the command again to go on"):
+    with watched(lambda: "repeat the command to resume it"):
         outcomes = run_cells(
             wanted, out, processes=processes or os.cpu_count() or 1, note=lambda text: click.echo(text, err=True)
         )
     kind = "chosen" if single else "replicated"
     pooled = of_synthetic_families(outcomes)
     if len(pooled) < len(outcomes):
-        click.echo("rows over all families are without the table's landscapes; --by-family has those as well", err=True)
+        click.echo("these rows exclude the landscapes of the table; --by-family includes them", err=True)
     if plot is not None:
         num_landscapes = len({(outcome["family"], outcome["landscape"]) for outcome in pooled})
         write_plot(controller_plot(summary(pooled, kind), checkpoints(budget), num_landscapes).svg(), plot, force)

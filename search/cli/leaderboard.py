@@ -1,4 +1,4 @@
-"""`spinenas leaderboard`: the networks of a run in order, and which one `best` means."""
+"""`spinenas leaderboard`: ranks the networks of a run and names the winner."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ if TYPE_CHECKING:
 
 @click.command()
 @run_argument
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Networks at most.")
-@click.option("--front", is_flag=True, help="Only those that none beats in AP, multiply-adds and parameters at once.")
+@click.option(
+    "--top", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="Number of networks to print."
+)
+@click.option("--front", is_flag=True, help="Print only the Pareto front of AP, multiply-adds and parameters.")
 @click.option(
     "--target",
-    metavar="49@640",
-    help="Scaling and pixels to count costs at; default: the run's own target or, without one, what it trains.",
+    metavar="SCALING@PIXELS",
+    help="Detector to count costs in, such as 49@640. The default is that of the run.",
 )
 @format_options
 def leaderboard(run: Path, top: int, front: bool, target: str | None, format: str | None) -> None:
-    """Rank the networks of a run, by the mean over their trainings."""
+    """Rank the networks of a run by their mean AP.
+
+    A network that was trained several times has a mean and a 95 % interval. The last line names the winner, which
+    other commands call `best`.
+    """
     from spinenas.search.run.run import Run
 
     print_leaderboard(Run.open(run), top, format, front=front, target=target)
@@ -33,7 +39,7 @@ def leaderboard(run: Path, top: int, front: bool, target: str | None, format: st
 def print_leaderboard(
     run: Run, top: int, format: str | None, *, front: bool = False, target: str | None = None
 ) -> None:
-    """Print the best of its networks, and say which one `best` means."""
+    """Print the best networks of a run, and name the winner."""
     from spinenas.results.leaderboard import leaderboard_rows, winner_words
     from spinenas.results.pareto import front_rows
     from spinenas.space.limits import CostTarget

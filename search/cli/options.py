@@ -1,4 +1,4 @@
-"""What the commands share: options, reading a configuration, stopping in order, printing rows."""
+"""Options and helpers that several commands share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from spinenas.controller.registry import CONTROLLERS
 from spinenas.search.config.amount import amount
+from spinenas.search.config.document import parse_override, toml_text, with_overrides
 from spinenas.search.executors.stop_signals import Terminated
 from spinenas.space.errors import UserError
 
@@ -22,11 +24,18 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 INTERRUPTED, TERMINATED = 130, 143
-"""Exit statuses after Ctrl-C and SIGTERM, as shells have them: 128 + the signal's number."""
+"""Exit statuses after Ctrl-C and SIGTERM: 128 plus the number of the signal, as in shells."""
+
+
+class CommandGroup(click.Group):
+    """A group that lists its commands in the order in which they were added."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)
 
 
 def options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several options as one decorator."""
+    """Combine several options into one decorator."""
 
     def decorate(command: Command) -> Command:
         for option in reversed(options):
@@ -36,42 +45,42 @@ def options(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return decorate
 
 
-data_option = click.option(
-    "--data", type=click.Path(path_type=Path), help="Data set folder in either COCO layout, or built-in."
-)
-seed_option = click.option("--seed", type=int, help="What every random decision is derived from.")
-overrides_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override any configuration key; repeatable."
-)
+source_argument = click.argument("source", metavar="PRESET|FILE|RUN")
+run_argument = click.argument("run", type=click.Path(path_type=Path))
+architecture_argument = click.argument("architecture", metavar="RUN NUMBER|RUN best|NAME|FILE", nargs=-1)
 out_option = click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the new run.")
+trials_option = click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Number of trainings in total.")
+workers_option = click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Trainings at the same time.")
+force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help='Data set folder in a COCO layout, or "built-in" for generated images.',
+)
+seed_option = click.option("--seed", type=int, metavar="N", help="Seed of every random decision.")
+address_option = click.option("--address", help='Address of a running Ray cluster, or "auto" to find one.')
+hours_option = click.option(
+    "--max-accelerator-hours",
+    type=float,
+    metavar="HOURS",
+    help="Stop starting trials that would exceed this many accelerator hours in total.",
+)
+overrides_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a configuration key, such as task.train.epochs=8; repeatable.",
+)
 format_options = options(
-    click.option("--json", "format", flag_value="json", help="Print JSON."),
-    click.option("--csv", "format", flag_value="csv", help="Print CSV."),
+    click.option("--json", "format", flag_value="json", help="Print JSON with every value in full."),
+    click.option("--csv", "format", flag_value="csv", help="Print CSV with every value in full."),
 )
 plot_options = options(
-    click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it as well: FILE.svg or .png."),
+    click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Also draw a plot: FILE.svg or .png."),
     click.option("--force", is_flag=True, help="Replace an existing picture."),
 )
-run_argument = click.argument("run", type=click.Path(path_type=Path))
-target_argument = click.argument("target", metavar="RUN NUMBER | RUN best | NAME | FILE", nargs=-1)
-
-
-def check_plot(plot: Path | None, force: bool) -> None:
-    """Refuse a plot that cannot be written before anything is worked out for it. Raises UserError."""
-    from spinenas.results.pictures.picture_file import check_picture_path
-
-    if plot is not None:
-        check_picture_path(plot, force=force)
-    elif force:
-        raise click.UsageError("--force is about a picture; name its file with --plot")
-
-
-def write_plot(svg: str, plot: Path, force: bool) -> None:
-    """Write a plot, and say where. Raises UserError."""
-    from spinenas.results.pictures.picture_file import write_picture
-
-    write_picture(svg, plot, force=force)
-    click.echo(f"drew it in {plot}", err=True)
 
 
 def _amount(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
@@ -81,54 +90,107 @@ def _amount(context: click.Context, parameter: click.Parameter, text: str | None
         raise click.BadParameter(str(error)) from None
 
 
-constraint_options = options(
-    click.option("--max-madds", callback=_amount, metavar="N", help="Multiply-adds at most, such as 60G."),
-    click.option("--max-params", callback=_amount, metavar="N", help="Parameters at most, such as 28.5M."),
-    click.option("--target", metavar="49@640", help="Scaling and pixels to count these at; default: the task's own."),
+search_options = options(
+    data_option,
+    trials_option,
+    workers_option,
+    seed_option,
+    click.option(
+        "--controller",
+        metavar="NAME",
+        help=f"Search algorithm: {', '.join(name for name in CONTROLLERS if name != 'plan')}. "
+        "`spinenas controllers` describes them.",
+    ),
+    click.option(
+        "--objective",
+        type=click.Choice(["ap", "soft", "front"]),
+        help="Maximize AP (default), AP weighted by cost (soft), or the Pareto front of AP and cost.",
+    ),
+    click.option("--max-madds", callback=_amount, metavar="N", help="Limit of multiply-adds, such as 60G."),
+    click.option("--max-params", callback=_amount, metavar="N", help="Limit of parameters, such as 28.5M."),
+    click.option(
+        "--target",
+        metavar="SCALING@PIXELS",
+        help="Detector to count costs in, such as 49@640. The default is the detector that trials train.",
+    ),
+    hours_option,
+    address_option,
+    click.option("--mirror", metavar="URI", help="Second place to keep the run, such as s3://bucket/run."),
+    overrides_option,
 )
+"""Options that set configuration keys, of the commands that start or describe a search."""
+
+_KEYS = {
+    "trials": "budget.num_trials",
+    "workers": "executor.workers",
+    "seed": "seed",
+    "controller": "controller.name",
+    "objective": "objective.kind",
+    "max_madds": "constraints.max_madds",
+    "max_params": "constraints.max_params",
+    "target": "constraints.target",
+    "max_accelerator_hours": "budget.max_accelerator_hours",
+    "address": "executor.address",
+    "mirror": "storage.mirror",
+}
+"""The configuration key that each of these options sets."""
 
 
-def constraint_settings(max_madds: float | None, max_params: float | None, target: str | None) -> dict[str, Any]:
-    """What the constraint options stand for."""
-    return {
-        "constraints.max_madds": max_madds,
-        "constraints.max_params": max_params,
-        "constraints.target": target,
-    }
+def overrides_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by dotted key for the options of a command; an option of its own wins over --set."""
+    settings = {key: options.get(name) for name, key in _KEYS.items()}
+    overrides = dict(map(parse_override, options.get("overrides", ())))
+    return overrides | given(settings) | data_settings(options.get("data"))
 
 
-def configuration(source: str, settings: Mapping[str, Any], overrides: tuple[str, ...]) -> tuple[SearchConfig, str]:
-    """Read a configuration, and say in TOML how it was given. Raises UserError.
+def check_plot(plot: Path | None, force: bool) -> None:
+    """Raise UserError if a plot cannot be written, before anything is computed for it."""
+    from spinenas.results.pictures.picture_file import check_picture_path
+
+    if plot is not None:
+        check_picture_path(plot, force=force)
+    elif force:
+        raise click.UsageError("--force replaces the picture of --plot; give both")
+
+
+def write_plot(svg: str, plot: Path, force: bool) -> None:
+    """Write a plot, and print where. Raises UserError."""
+    from spinenas.results.pictures.picture_file import write_picture
+
+    write_picture(svg, plot, force=force)
+    click.echo(f"wrote the plot to {plot}", err=True)
+
+
+def configuration(
+    source: str, settings: Mapping[str, Any], overrides: tuple[str, ...] = ()
+) -> tuple[SearchConfig, str]:
+    """Return a configuration, and the TOML text that gives it. Raises UserError.
 
     Args:
-        source: a preset, a TOML file, or the config.json of a run.
+        source: a preset, a TOML file, a run, or the config.json of a run.
         settings: values by dotted key; they win over `overrides`.
         overrides: as given to --set.
     """
-    from spinenas.search.config.document import parse_override, read_document, toml_text, with_overrides
-    from spinenas.search.config.loading import load_config
+    from spinenas.search.config.loading import load_config, read_source
 
     values: dict[str, Any] = {**dict(map(parse_override, overrides)), **settings}
-    if not source.endswith((".toml", ".json")) and not Path(source).is_file():
-        document: dict[str, Any] = {"preset": source}
-        return load_config(document, values), toml_text(with_overrides(document, values))
-    text, document = read_document(Path(source))
+    text, document = read_source(source)
     config = load_config(document, values)
-    if source.endswith(".json"):
+    if text is None:
         return config, toml_text(with_overrides(document, values))
-    if values:  # the file stays as it is, for its comments
+    if values:  # the file is kept as it is, for its comments
         said = toml_text(values).splitlines()
         text = "\n".join([text.rstrip(), "# Overridden on the command line:", *(f"# {line}" for line in said), ""])
     return config, text
 
 
 def given(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some options that were given."""
+    """Return the options that were given."""
     return {key: value for key, value in settings.items() if value is not None}
 
 
 def data_settings(data: Path | None) -> dict[str, Any]:
-    """What --data stands for: this folder and no other, whatever files the configuration names."""
+    """Return the settings of --data, which replaces every path to data in the configuration."""
     from spinenas.proxy_task.config import BUILT_IN
 
     if data is None:
@@ -139,22 +201,22 @@ def data_settings(data: Path | None) -> dict[str, Any]:
 
 
 def resume_advice(folder: Path) -> Callable[[], str]:
-    """What to say of a search that is stopped: whether there is anything to resume shows only then."""
+    """Return a function that says how to continue a stopped search, or that nothing was started."""
 
     def advice() -> str:
         journal = folder / "journal.jsonl"
         if journal.exists() and journal.stat().st_size:
-            return f"go on with: spinenas resume {shlex.quote(str(folder))}"
-        return "nothing was begun yet, give the command again"
+            return f"resume it with: spinenas resume {shlex.quote(str(folder))}"
+        return "nothing was started yet, so repeat the command"
 
     return advice
 
 
 @contextmanager
 def watched(advice: Callable[[], str]) -> Iterator[None]:
-    """Keep stdout for the results, and turn Ctrl-C and SIGTERM into a word on how to go on."""
+    """Keep stdout for results. On Ctrl-C or SIGTERM, print the advice and exit."""
     try:
-        with redirect_stdout(sys.stderr):  # Ray prints what its daemons have to say on stdout
+        with redirect_stdout(sys.stderr):  # Ray prints messages of its daemons on stdout
             yield
     except KeyboardInterrupt:
         click.echo(f"stopped; {advice()}", err=True)
@@ -165,16 +227,18 @@ def watched(advice: Callable[[], str]) -> Iterator[None]:
 
 
 def print_rows(rows: list[dict[str, Any]], format: str | None, styles: Mapping[str, str]) -> None:
+    """Print rows on stdout as `format_rows` formats them."""
     from spinenas.search.cli.table import format_rows
 
     click.echo(format_rows(rows, format, styles))
 
 
 def refuse_empty(run: Run) -> None:
-    """Fail unless some trial is complete. Raises UserError."""
+    """Raise UserError if every trial of a run failed."""
     records = run.records()
     failures = [record.failure for record in records if record.failure is not None]
     if failures and len(failures) == len(records):
         raise UserError(
-            f"none of the {len(records)} trials has a result; the last one: {failures[-1].kind}, {failures[-1].message}"
+            f"none of the {len(records)} trials has a result; "
+            f"the last one failed: {failures[-1].kind}, {failures[-1].message}"
         )

@@ -1,50 +1,49 @@
-"""`spinenas preflight`: try what a search needs before it starts."""
+"""`spinenas preflight`: checks every kind of machine before a search starts."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from spinenas.search.cli.options import (
+    address_option,
     configuration,
     data_option,
-    data_settings,
     format_options,
-    given,
+    overrides_of,
     overrides_option,
     print_rows,
+    source_argument,
     watched,
 )
 from spinenas.space.errors import UserError
 
-if TYPE_CHECKING:
-    pass
-
 
 @click.command()
-@click.argument("source", metavar="PRESET|FILE.toml")
+@source_argument
 @data_option
-@click.option("--address", help='Ray cluster to look at, or "auto".')
+@address_option
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("."), help="Where the run will be: can it be written?"
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("."),
+    metavar="FOLDER",
+    help="Folder of the future run, to check that it is writable.",
 )
 @overrides_option
 @format_options
-def preflight(
-    source: str,
-    data: Path | None,
-    address: str | None,
-    out: Path,
-    overrides: tuple[str, ...],
-    format: str | None,
-) -> None:
-    """Try, on each kind of machine, what a search needs: versions, data, storage, a training step, memory."""
-    config, _ = configuration(source, given({"executor.address": address}) | data_settings(data), overrides)
+def preflight(source: str, out: Path, format: str | None, **options: Any) -> None:
+    """Check that every machine can run a search.
+
+    On each kind of machine the command checks versions, data and storage, runs a training step, and measures time and
+    memory. It starts no search.
+    """
+    config, _ = configuration(source, overrides_of(options))
     from spinenas.search.planning.preflight import preflight as look
 
-    with watched(lambda: "nothing was begun"):
+    with watched(lambda: "nothing was started"):
         machines, _ = look(config, out, lambda text: click.echo(text, err=True))
     print_rows(
         [machine.row() for machine in machines],

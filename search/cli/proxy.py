@@ -1,4 +1,4 @@
-"""`spinenas proxy`: how far the numbers of a proxy task can be trusted."""
+"""`spinenas proxy`: studies of how reliable the results of a proxy task are."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spinenas.search.cli.options import (
+    CommandGroup,
+    address_option,
     check_plot,
     configuration,
     data_option,
-    data_settings,
     format_options,
-    given,
     options,
+    overrides_of,
     overrides_option,
     plot_options,
     print_rows,
     resume_advice,
     seed_option,
+    source_argument,
     watched,
+    workers_option,
     write_plot,
 )
 
@@ -33,59 +36,59 @@ if TYPE_CHECKING:
     from spinenas.space.baseline import Architecture
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def proxy() -> None:
-    """Find out how far a proxy task's numbers can be trusted, before searching with it."""
+    """Study how reliable the results of a proxy task are."""
 
 
-_study = options(
-    click.argument("source", metavar="PRESET|FILE.toml"),
+_study_options = options(
     data_option,
-    click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the study, new or begun."),
     seed_option,
-    click.option("--workers", type=click.IntRange(min=1), help="Trainings at a time."),
-    click.option("--address", help='Ray cluster to run on, or "auto".'),
+    workers_option,
+    address_option,
     overrides_option,
     format_options,
+)
+_out_option = click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Folder of the study, new or begun."
 )
 
 
 @proxy.command()
+@source_argument
+@_out_option
 @click.option(
-    "--genotypes", type=click.IntRange(min=2), default=12, show_default=True, help="SpineNet-49 and random ones."
+    "--genotypes",
+    type=click.IntRange(min=2),
+    default=12,
+    show_default=True,
+    metavar="N",
+    help="Number of genotypes: SpineNet-49 and random ones.",
 )
 @click.option(
     "--mutants-of",
     type=click.Path(path_type=Path),
     metavar="RUN|TABLE",
-    help="Edits of the best tenth of another run, or a table of trainings, instead: the noise where a search ends.",
+    help="Train edits of the best tenth of another run or table instead, to measure the noise late in a search.",
 )
 @click.option(
     "--seeds",
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Trainings of each. One says nothing of noise and is enough for `proxy rank`.",
+    metavar="N",
+    help="Trainings of each genotype. One measures no noise, but is enough for `spinenas proxy rank`.",
 )
-@_study
+@_study_options
 def noise(
-    source: str,
-    data: Path | None,
-    out: Path,
-    genotypes: int,
-    mutants_of: Path | None,
-    seeds: int,
-    seed: int | None,
-    workers: int | None,
-    address: str | None,
-    overrides: tuple[str, ...],
-    format: str | None,
+    source: str, out: Path, genotypes: int, mutants_of: Path | None, seeds: int, format: str | None, **options: Any
 ) -> None:
-    """Train genotypes with several seeds: how much of a result is the architecture, how much the seed?
+    """Measure how much of a result is due to the seed.
 
-    The same command goes on with a study that was stopped, and answers again from one that is complete.
+    The command trains genotypes with several seeds each, and separates the variance of architectures from that of
+    seeds. The same command resumes a stopped study, and prints the answer of a complete one again.
     """
-    config = _configured(source, data, seed, workers, address, overrides)
+    config, _ = configuration(source, overrides_of(options))
     from spinenas.search.studies.noise import measured_noise, mutants_of_best, random_architectures
     from spinenas.space.search_space import space_by_name
 
@@ -96,7 +99,9 @@ def noise(
     )
     run = _trained(config, chosen, seeds, out)
     if seeds == 1:
-        click.echo(f"one training of each says nothing of noise; `spinenas proxy rank {out} STUDY` compares", err=True)
+        click.echo(
+            f"one training of each measures no noise; compare the study with: spinenas proxy rank {out} STUDY", err=True
+        )
         return
     found = measured_noise(run)
     if format == "json":
@@ -107,47 +112,46 @@ def noise(
 
 
 @proxy.command()
+@source_argument
+@_out_option
 @click.option(
     "--random",
     "num_random",
     type=click.IntRange(min=0),
     default=30,
     show_default=True,
-    help="Random genotypes of SpineNet-49's multiply-adds.",
+    metavar="N",
+    help="Number of random genotypes with as many multiply-adds as SpineNet-49.",
 )
-@click.option("--seeds", type=click.IntRange(min=2), default=3, show_default=True, help="Trainings of each.")
-@_study
-def ladder(
-    source: str,
-    data: Path | None,
-    out: Path,
-    num_random: int,
-    seeds: int,
-    seed: int | None,
-    workers: int | None,
-    address: str | None,
-    overrides: tuple[str, ...],
-    format: str | None,
-) -> None:
-    """Train architectures whose order the paper gives: does this task see what the paper saw?
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=2),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Trainings of each architecture.",
+)
+@_study_options
+def ladder(source: str, out: Path, num_random: int, seeds: int, format: str | None, **options: Any) -> None:
+    """Check whether a task ranks architectures as the paper does.
 
-    R50-FPN, R23-SP30, R0-SP53, SpineNet-49 and R0-SP53 with one parent of each block removed; and where SpineNet-49
-    stands among random genotypes of equal cost.
+    The command trains R50-FPN, R23-SP30, R0-SP53, SpineNet-49, and R0-SP53 with one parent of each block removed. It
+    also ranks SpineNet-49 among random genotypes of equal cost.
     """
-    config = _configured(source, data, seed, workers, address, overrides)
+    config, _ = configuration(source, overrides_of(options))
     from spinenas.search.studies.ladder import ladder_architectures, ladder_result
 
     found = ladder_result(_trained(config, ladder_architectures(config, num_random), seeds, out))
     print_rows(found.rows, format, {"AP": "figure", "sd": "figure"})
-    order = "none, all are equal" if found.order is None else f"{found.order:.2f}"
+    order = "undefined, all are equal" if found.order is None else f"{found.order:.2f}"
     click.echo(f"Kendall's tau with the paper's order: {order}", err=True)
     for better, worse in found.reversed_pairs:
-        click.echo(f"the paper has {better} above {worse}, this task the other way round", err=True)
+        click.echo(f"the paper ranks {better} above {worse}, this task ranks it below", err=True)
     if found.num_random:
         share, (low, high) = found.num_better / found.num_random, found.better_interval
         click.echo(
-            f"SpineNet-49 is number {found.num_better + 1} of itself and {found.num_random} random genotypes of equal "
-            f"cost: {share:.0%} of such genotypes are better (95 %: {low:.0%} to {high:.0%})",
+            f"SpineNet-49 ranks {found.num_better + 1} of {found.num_random + 1}, with {found.num_random} random "
+            f"genotypes of equal cost; {share:.0%} of such genotypes are better (95 %: {low:.0%} to {high:.0%})",
             err=True,
         )
 
@@ -156,15 +160,20 @@ def ladder(
 @click.argument("longer", type=click.Path(path_type=Path), metavar="LONGER_STUDY|TABLE")
 @click.argument("others", type=click.Path(path_type=Path), metavar="[STUDY|TABLE]...", nargs=-1)
 @click.option(
-    "--wanted", type=click.FloatRange(-1, 1), default=0.7, show_default=True, help="Kendall's tau that is enough."
+    "--wanted",
+    type=click.FloatRange(-1, 1),
+    default=0.7,
+    show_default=True,
+    metavar="TAU",
+    help="Kendall's tau that is high enough.",
 )
 @format_options
 def rank(longer: Path, others: tuple[Path, ...], wanted: float, format: str | None) -> None:
-    """Compare the order that cheaper studies give to the same genotypes with that of a longer one.
+    """Find the cheapest training that ranks as a longer one does.
 
-    Studies are made by `spinenas proxy noise` with the same --seed and other settings, such as --set
-    task.train.epochs=20; a table of trainings is one as well. Where AP was measured after earlier epochs, these are
-    compared too.
+    The command compares how studies rank the same genotypes. Make the studies with `spinenas proxy noise`, the same
+    --seed and other settings, such as --set task.train.epochs=20. A table of trainings serves as a study. AP that was
+    measured after earlier epochs is compared as well.
     """
     from spinenas.search.studies.fidelities import advice, compare_fidelities, late_starters
     from spinenas.search.studies.measured_curves import measured_curves
@@ -181,10 +190,12 @@ def rank(longer: Path, others: tuple[Path, ...], wanted: float, format: str | No
 @plot_options
 @format_options
 def halving(study: Path, plot: Path | None, force: bool, format: str | None) -> None:
-    """Say what stopping weak trainings early would have saved, and how often it would have lost the best.
+    """Measure what early stopping saves and loses.
 
-    Replayed on the curves of a study with AP after each epoch (--set task.eval.every_epochs=1), or of a table of
-    trainings, in 200 random orders. A search stops early by --set halving.rungs=[2,4] --set halving.reduction=3.
+    The command replays early stopping on the curves of a study in 200 random orders. It reports the epochs saved, and
+    how often the best training is stopped. The study needs AP after each epoch (--set task.eval.every_epochs=1). A
+    table of trainings serves as a study. Use early stopping in a search with --set halving.rungs=[2,4] --set
+    halving.reduction=3.
     """
     from spinenas.results.pictures.study_charts import halving_plot
     from spinenas.search.studies.fidelities import halving_options
@@ -201,20 +212,8 @@ def halving(study: Path, plot: Path | None, force: bool, format: str | None) -> 
     )
 
 
-def _configured(
-    source: str,
-    data: Path | None,
-    seed: int | None,
-    workers: int | None,
-    address: str | None,
-    overrides: tuple[str, ...],
-) -> SearchConfig:
-    settings: dict[str, Any] = {"seed": seed, "executor.workers": workers, "executor.address": address}
-    return configuration(source, given(settings) | data_settings(data), overrides)[0]
-
-
 def _trained(config: SearchConfig, architectures: Sequence[Architecture], seeds: int, out: Path) -> Run:
-    """Run a study to its end."""
+    """Run a study until it is complete."""
     from spinenas.search.monitoring.display import display_for
     from spinenas.search.studies.study import run_study
 

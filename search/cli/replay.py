@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spinenas.search.cli.options import (
+    architecture_argument,
     configuration,
     data_option,
     data_settings,
@@ -18,17 +19,16 @@ from spinenas.search.cli.options import (
     overrides_option,
     print_rows,
     seed_option,
-    target_argument,
     watched,
 )
 from spinenas.search.run.val_task import EVALUATED_BY
 
 if TYPE_CHECKING:
-    from spinenas.search.cli.target import Target
+    from spinenas.search.cli.architecture_argument import ArchitectureArgument
 
 
-@click.command()
-@target_argument
+@click.command(short_help="Train one architecture as a search does, and measure it on val.")
+@architecture_argument
 @click.option(
     "--preset",
     "source",
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 @overrides_option
 @format_options
 def replay(
-    target: tuple[str, ...],
+    architecture: tuple[str, ...],
     source: str | None,
     data: Path | None,
     out: Path,
@@ -64,9 +64,9 @@ def replay(
     The same command resumes a replay that was stopped; once it is complete, the command prints its figures again. A
     weights file (FILE.safetensors) is not trained, but measured on val at its own size.
     """
-    from spinenas.search.cli.target import find_target
+    from spinenas.search.cli.architecture_argument import find_architecture
 
-    found = find_target(target)
+    found = find_architecture(architecture)
     if found.weights is not None:
         if source is not None or seed is not None or width != "proxy" or address is not None:
             raise click.UsageError(
@@ -107,7 +107,7 @@ def replay(
 
 
 def _replay_weights(
-    found: Target, out: Path, settings: dict[str, Any], overrides: tuple[str, ...], format: str | None
+    found: ArchitectureArgument, out: Path, settings: dict[str, Any], overrides: tuple[str, ...], format: str | None
 ) -> None:
     """Measure a weights file on val."""
     useless = [word for word in overrides if not word.startswith(("task.eval.", "task.data."))]
@@ -127,9 +127,9 @@ def _replay_weights(
     _print_published(found)
 
 
-def _print_published(found: Target) -> None:
+def _print_published(found: ArchitectureArgument) -> None:
     """Print the published figures of a model; they are of COCO at full length, and so of another task."""
     if found.model is not None:
-        from spinenas.search.cli.target import published_words
+        from spinenas.search.cli.architecture_argument import published_words
 
         click.echo(f"{found.model.name}, {published_words(found.model)}", err=True)

@@ -1,30 +1,29 @@
-"""`spinenas search` and `spinenas resume`."""
+"""`spinenas search` and `spinenas resume`: run a search."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from spinenas.search.cli.leaderboard import print_leaderboard
 from spinenas.search.cli.options import (
     configuration,
-    constraint_options,
-    constraint_settings,
-    data_option,
-    data_settings,
-    given,
+    hours_option,
     out_option,
-    overrides_option,
+    overrides_of,
     print_rows,
     refuse_empty,
     resume_advice,
     run_argument,
-    seed_option,
+    search_options,
+    source_argument,
+    trials_option,
     watched,
+    workers_option,
 )
 
 if TYPE_CHECKING:
@@ -33,26 +32,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("source", metavar="PRESET|FILE.toml")
+@source_argument
 @out_option
-@click.option("--trials", type=click.IntRange(min=1), help="Trainings in all.")
-@click.option("--workers", type=click.IntRange(min=1), help="Trainings at a time.")
-@seed_option
-@click.option(
-    "--controller",
-    metavar="NAME",
-    help="Who proposes: screened, hybrid, evolution, local, ppo, reinforce, tpe or random.",
-)
-@data_option
-@click.option("--address", help='Ray cluster to run on, or "auto".')
-@click.option("--mirror", metavar="URI", help="A second place for the run, such as s3://bucket/run.")
-@click.option("--max-accelerator-hours", type=float, metavar="H", help="Begin no trial that would exceed them.")
-@constraint_options
-@click.option(
-    "--objective",
-    type=click.Choice(["ap", "soft", "front"]),
-    help="AP alone (the default), AP at what it costs, or the front of AP and costs.",
-)
+@search_options
 @click.option(
     "--warm-start",
     multiple=True,
@@ -60,45 +42,17 @@ if TYPE_CHECKING:
     metavar="RUN",
     help="Begin with the results of an earlier run of the same task; repeatable.",
 )
-@click.option("--or-resume", is_flag=True, help="Go on with the run in --out if there is one.")
-@click.option("--dry-run", is_flag=True, help="Measure one training, state trials, hours and cost, and stop.")
-@overrides_option
+@click.option("--or-resume", is_flag=True, help="Resume the run in --out if there is one.")
+@click.option("--dry-run", is_flag=True, help="Measure one training, print the expected hours and cost, and stop.")
 def search(
-    source: str,
-    out: Path,
-    trials: int | None,
-    workers: int | None,
-    seed: int | None,
-    controller: str | None,
-    data: Path | None,
-    address: str | None,
-    mirror: str | None,
-    max_accelerator_hours: float | None,
-    max_madds: float | None,
-    max_params: float | None,
-    target: str | None,
-    objective: str | None,
-    warm_start: tuple[Path, ...],
-    or_resume: bool,
-    dry_run: bool,
-    overrides: tuple[str, ...],
+    source: str, out: Path, warm_start: tuple[Path, ...], or_resume: bool, dry_run: bool, **options: Any
 ) -> None:
-    """Start a search, from a preset or a TOML file; the winner and all else is kept in --out.
+    """Start a search.
 
-    With --or-resume the same command starts it or goes on with it: what a requeued job runs.
+    The configuration is that of a preset, a TOML file or an earlier run; `spinenas config` prints it. The folder --out
+    keeps the results. With --or-resume the same command starts the search or resumes it, as a requeued job needs.
     """
-    settings = {
-        "budget.num_trials": trials,
-        "executor.workers": workers,
-        "seed": seed,
-        "controller.name": controller,
-        "executor.address": address,
-        "storage.mirror": mirror,
-        "budget.max_accelerator_hours": max_accelerator_hours,
-        **constraint_settings(max_madds, max_params, target),
-        "objective.kind": objective,
-    }
-    config, config_toml = configuration(source, given(settings) | data_settings(data), overrides)
+    config, config_toml = configuration(source, overrides_of(options))
     if dry_run:
         _dry_run(config, out)
         return
@@ -113,21 +67,21 @@ def search(
 
 
 def _dry_run(config: SearchConfig, out: Path) -> None:
-    """Say what a search would take."""
+    """Print the expected hours and cost of a search."""
     from spinenas.search.planning.estimate import estimate
 
-    with watched(lambda: "nothing was begun"):
+    with watched(lambda: "nothing was started"):
         found = estimate(config, out, lambda text: click.echo(text, err=True))
     print_rows(found.rows(), None, {})
 
 
 @click.command()
 @run_argument
-@click.option("--trials", type=click.IntRange(min=1), help="A larger budget, trainings in all.")
-@click.option("--workers", type=click.IntRange(min=1), help="Trainings at a time.")
-@click.option("--address", help='Another Ray cluster to run on, "auto", or "local" for none.')
-@click.option("--max-accelerator-hours", type=float, metavar="H", help="Another limit, for the run in all.")
-@click.option("--salvage", is_flag=True, help="First mend a journal that is damaged in the middle.")
+@trials_option
+@workers_option
+@hours_option
+@click.option("--address", help='Address of another Ray cluster, "auto" to find one, or "local" for none.')
+@click.option("--salvage", is_flag=True, help="Repair a damaged journal first.")
 def resume(
     run: Path,
     trials: int | None,
@@ -136,7 +90,10 @@ def resume(
     max_accelerator_hours: float | None,
     salvage: bool,
 ) -> None:
-    """Finish a search that was stopped, or extend one; no finished trial is repeated."""
+    """Resume a stopped search, or extend a finished one.
+
+    No finished trial is repeated. --trials and --max-accelerator-hours extend the budget of the run.
+    """
     from spinenas.search.monitoring.display import display_for
     from spinenas.search.run.lifecycle import resume as resume_run
 
@@ -154,13 +111,13 @@ def resume(
 
 
 def conclude(run: Run) -> None:
-    """After a search: the ranking, and what to do with the best."""
+    """Print the ranking after a search, and the commands for its winner."""
     refuse_empty(run)
     print_leaderboard(run, 10, None)
     folder = shlex.quote(str(run.folder.path))
     click.echo(
-        f"look at it: spinenas report {folder}\n"
+        f"write a report with: spinenas report {folder}\n"
         f"export the winner with: spinenas export {folder} best --format block-specs --out winner.json\n"
-        f"is it better than SpineNet-49 and a random one, on val: spinenas validate {folder}",
+        f"compare it with SpineNet-49 and a random genotype on val with: spinenas validate {folder}",
         err=True,
     )

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spinenas.search.cli.options import format_options, print_rows, target_argument
+from spinenas.search.cli.options import architecture_argument, format_options, print_rows
 
 if TYPE_CHECKING:
-    from spinenas.search.cli.target import Target
+    from spinenas.search.cli.architecture_argument import ArchitectureArgument
 
 
-@click.command()
-@target_argument
+@click.command(short_help="Print or draw an architecture with its costs.")
+@architecture_argument
 @click.option("--draw", type=click.Path(path_type=Path), metavar="FILE", help="Draw it as well: FILE.svg or FILE.png.")
 @click.option(
     "--beside", metavar="OTHER", help='Draw it with another, what differs marked: NAME, FILE or "RUN NUMBER".'
 )
 @click.option("--force", is_flag=True, help="Replace an existing picture.")
 @format_options
-def show(target: tuple[str, ...], draw: Path | None, beside: str | None, force: bool, format: str | None) -> None:
+def show(architecture: tuple[str, ...], draw: Path | None, beside: str | None, force: bool, format: str | None) -> None:
     """Print the blocks of an architecture: a trial's, a published one's, or a file's, with their costs.
 
     For a published model it prints the published figures beside ours, each AP with its training protocol and source;
@@ -30,16 +30,16 @@ def show(target: tuple[str, ...], draw: Path | None, beside: str | None, force: 
 
     A picture has the blocks in order and by level, as the paper draws them; two are compared position by position.
     """
-    from spinenas.search.cli.target import find_target, published_rows
+    from spinenas.search.cli.architecture_argument import find_architecture, published_rows
 
     if draw is None and (beside is not None or force):
         raise click.UsageError("--beside and --force are about a picture; name its file with --draw")
-    if draw is not None and not target:
+    if draw is not None and not architecture:
         raise click.UsageError("a picture is of one architecture; name it before --draw")
-    if not target:
+    if not architecture:
         _print_published(published_rows(), format)
         return
-    found = find_target(target)
+    found = find_architecture(architecture)
     if draw is not None:
         _draw(found, draw, beside, force)
     click.echo(f"{found.name}: {found.describe()}", err=format is not None)
@@ -49,11 +49,11 @@ def show(target: tuple[str, ...], draw: Path | None, beside: str | None, force: 
     print_rows(found.block_rows(), format, {"params": "millions", "madds": "billions"})
 
 
-def _draw(found: Target, path: Path, beside: str | None, force: bool) -> None:
+def _draw(found: ArchitectureArgument, path: Path, beside: str | None, force: bool) -> None:
     """Write the picture of an architecture, or of two."""
     from spinenas.results.pictures.architecture import draw, draw_pair
     from spinenas.results.pictures.picture_file import check_picture_path, write_picture
-    from spinenas.search.cli.target import find_target
+    from spinenas.search.cli.architecture_argument import find_architecture
 
     check_picture_path(path, force=force)
     if beside is None:
@@ -61,7 +61,7 @@ def _draw(found: Target, path: Path, beside: str | None, force: bool) -> None:
     else:
         # A trial is named as a run and a number; the name of a file may have spaces.
         words = (beside,) if Path(beside).exists() else tuple(beside.rsplit(" ", 1))
-        svg = draw_pair(found.subject(), find_target(words).subject())
+        svg = draw_pair(found.subject(), find_architecture(words).subject())
     write_picture(svg, path, force=force)
     click.echo(f"drew {found.name} in {path}", err=True)
 

@@ -1,4 +1,4 @@
-"""`spinenas space`: looking at search spaces."""
+"""`spinenas space`: describes and samples search spaces, and checks genotypes."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spinenas.search.cli.options import format_options, print_rows
+from spinenas.search.cli.options import CommandGroup, format_options, print_rows
 
 if TYPE_CHECKING:
     from spinenas.space.search_space import SearchSpace
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def space() -> None:
-    """Look at search spaces."""
+    """Describe or sample a search space, or check a genotype."""
 
 
 @space.command()
 @click.argument("name", metavar="PRESET|SPACE")
 @format_options
 def describe(name: str, format: str | None) -> None:
-    """Print the rules and the size of a space."""
+    """Print the rules and the size of a search space."""
     chosen = _space(name)
     rows: list[dict[str, Any]] = [
         {"what": "name", "value": chosen.name},
@@ -36,11 +36,13 @@ def describe(name: str, format: str | None) -> None:
 
 @space.command()
 @click.argument("name", metavar="PRESET|SPACE")
-@click.option("-n", "count", type=click.IntRange(min=1), default=5, show_default=True, help="How many.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option(
+    "-n", "count", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="Number of genotypes."
+)
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the draw.")
 @format_options
 def sample(name: str, count: int, seed: int, format: str | None) -> None:
-    """Print random genotypes, every decision drawn uniformly."""
+    """Print random genotypes, with every decision drawn uniformly."""
     from spinenas.space.graph import dead_blocks
     from spinenas.space.random_streams import generator
 
@@ -55,19 +57,26 @@ def sample(name: str, count: int, seed: int, format: str | None) -> None:
 
 @space.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--space", "name", default="spinenet49", show_default=True, metavar="PRESET|SPACE", help="Whose rules.")
+@click.option(
+    "--space",
+    "name",
+    default="spinenet49",
+    show_default=True,
+    metavar="PRESET|SPACE",
+    help="Search space with the rules.",
+)
 def check(file: Path, name: str) -> None:
-    """Check an exported genotype against the rules of a space."""
+    """Check an exported genotype against the rules of a search space."""
     from spinenas.results.export.architecture_files import read_genotype
 
     chosen = _space(name)
     genotype = read_genotype(file)
     chosen.check(genotype)
-    click.echo(f"{genotype.key} is a genotype of {chosen.name}")
+    click.echo(f"{genotype.key} is a valid genotype of {chosen.name}")
 
 
 def _space(name: str) -> SearchSpace:
-    """Return the space of a preset, or by its own name. Raises UserError."""
+    """Return a search space by its name or that of a preset. Raises UserError."""
     from spinenas.search.config.presets import PRESETS
     from spinenas.space.search_space import space_by_name
 

@@ -1,4 +1,4 @@
-"""Rows of data as text: a table for people, JSON or CSV for programs; the one place that formats results."""
+"""Formats rows of data as a plain table for people, or as JSON or CSV for programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STYLES: dict[str, Callable[[Any], str]] = {
     "printed billions": lambda value: f"{value / 1e9} G",
     "three decimals": "{:.3f}".format,
 }
-"""How a value is printed in a table."""
+"""Formats of a value in a table."""
 
 
 def format_rows(rows: Sequence[Mapping[str, Any]], format: str | None, styles: Mapping[str, str]) -> str:
@@ -28,8 +28,8 @@ def format_rows(rows: Sequence[Mapping[str, Any]], format: str | None, styles: M
 
     Args:
         rows: each with the same fields.
-        format: "json" or "csv" print every value in full; None is a table, with a dash for None.
-        styles: one of STYLES by field, for tables; "text" for those not named.
+        format: "json" or "csv" for every value in full; None for a table, with a dash for None.
+        styles: the name of one of STYLES by field, for tables. Other fields are printed as text.
     """
     if format == "json":
         return json.dumps(list(rows), indent=2, allow_nan=False)
@@ -46,7 +46,7 @@ def format_rows(rows: Sequence[Mapping[str, Any]], format: str | None, styles: M
     cells = [fields]
     for row in rows:
         cells.append(["-" if row[name] is None else STYLES[styles.get(name, "text")](row[name]) for name in fields])
-    # Numbers are read from the right, words from the left.
+    # Numbers are aligned right, words left.
     numeric = [all(isinstance(row[name], int | float | None) for row in rows) for name in fields]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join(

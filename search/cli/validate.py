@@ -20,7 +20,7 @@ from spinenas.search.cli.options import (
 )
 
 
-@click.command()
+@click.command(short_help="Compare the winner with SpineNet-49 and a random one on val.")
 @run_argument
 @click.option("--seeds", type=click.IntRange(min=2), default=3, show_default=True, help="Trainings of each.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the trainings; RUN/validation by default.")

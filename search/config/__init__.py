@@ -1,4 +1,4 @@
-"""The configuration of a search, its presets and its documents."""
+"""The configuration of a search: its tables, presets and files."""
 
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.constraints import ConstraintsConfig

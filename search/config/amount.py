@@ -1,4 +1,4 @@
-"""Large numbers as people say them: 60G multiply-adds, 28.5M parameters; nothing of what they are about."""
+"""Reads large numbers with a suffix, such as 60G or 28.5M."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _FACTORS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
 def amount(text: str) -> float:
-    """Return the number that a text such as "5G" stands for: powers of a thousand. Raises UserError."""
+    """Return the number that a text such as "5G" means, in powers of a thousand. Raises UserError."""
     factor = _FACTORS.get(text.strip()[-1:].upper())
     try:
         return float(text.strip()[:-1]) * factor if factor else float(text)
     except ValueError:
-        raise UserError(f"{text!r} is no number such as 5G, 28.5M or 5e9") from None
+        raise UserError(f"{text!r} is not a number; write it as 5G, 28.5M or 5e9") from None
 
 
 def _from_document(value: Any) -> Any:
@@ -31,4 +31,4 @@ def _from_document(value: Any) -> Any:
 
 
 Amount = Annotated[float, BeforeValidator(_from_document)]
-"""A number that a configuration may give as such a text too."""
+"""A number that a configuration may also give as a text with a suffix."""

@@ -1,9 +1,10 @@
-"""Checks plain data against configuration dataclasses, and says what is wrong in one sentence."""
+"""Makes configuration dataclasses from plain data, and explains the first problem in one sentence."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -11,13 +12,14 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from spinenas.space.errors import UserError, nearest
+from spinenas.search.config.suggestions import suggested_keys
+from spinenas.space.errors import UserError
 
 T = TypeVar("T")
 
 
 @cache
-def _adapter(config: type[T]) -> TypeAdapter[tuple[T]]:
+def _adapter(config: type) -> TypeAdapter[Any]:
     # The tuple makes TypeAdapter accept a configuration for plain dataclasses.
     return TypeAdapter(tuple[config], config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))  # type: ignore[valid-type]
 
@@ -27,13 +29,14 @@ def checked(config: type[T], data: Mapping[str, Any]) -> T:
     # Strict mode reads JSON text: tables become dataclasses and lists become tuples. Integers become floats where
     # needed, and nothing else is converted.
     try:
-        return _adapter(config).validate_json(json.dumps([data], default=str))[0]
+        made: T = _adapter(typing.cast(type, config)).validate_json(json.dumps([data], default=str))[0]
     except ValidationError as error:
         raise UserError(_sentence(config, error)) from None
+    return made
 
 
 def _sentence(config: type, error: ValidationError) -> str:
-    """Return the first problem as a sentence with its key, and how many more there are."""
+    """Return the first problem with its key, and the number of further ones, as a sentence."""
     problems = error.errors()
     problem = problems[0]
     path = tuple(str(part) for part in problem["loc"][1:])
@@ -51,16 +54,17 @@ def _sentence(config: type, error: ValidationError) -> str:
 
 
 def _nearest_key(config: type, path: tuple[str, ...]) -> str:
-    keys = list(dotted_keys(config))
-    same_name = [key for key in keys if key.split(".")[-1] == path[-1]]
-    if same_name:
-        return f"; did you mean {' or '.join(map(repr, same_name))}?"
-    parent = ".".join(path[:-1])
-    return nearest(".".join(path), [key for key in keys if key.rpartition(".")[0] == parent])
+    """Return the end of a sentence: the keys that an unknown one may mean, or else the keys of its table."""
+    known = list(dotted_keys(config))
+    if suggested := suggested_keys(".".join(path), known):
+        return f"; did you mean {' or '.join(map(repr, suggested))}?"
+    table = ".".join(path[:-1])
+    siblings = [key for key in known if key.rpartition(".")[0] == table]
+    return f"; known are {', '.join(sorted(siblings))}" if siblings else ""
 
 
 def dotted_keys(part: type, prefix: str = "") -> Iterator[str]:
-    """Every key of a configuration dataclass, those of its parts included."""
+    """Yield every key of a configuration dataclass, including those of its parts."""
     for name, hint in typing.get_type_hints(part).items():
         yield prefix + name
         for option in _alternatives(hint):
@@ -70,3 +74,11 @@ def dotted_keys(part: type, prefix: str = "") -> Iterator[str]:
 
 def _alternatives(hint: Any) -> Iterable[Any]:
     return [option for option in typing.get_args(hint) or (hint,) if isinstance(option, type)]
+
+
+def check_positive(table: str, part: Any, *names: str) -> None:
+    """Raise UserError unless each of these attributes of a table is None or a finite number above 0."""
+    for name in names:
+        value = getattr(part, name)
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"{table}.{name} is {value}; it is a number above 0")

@@ -1,6 +1,8 @@
-"""The configuration of a search: TOML or a preset, overridden by name, checked once; nothing of how it is run.
+"""The configuration of a search, checked once when it is made.
 
-preset = "coco-small"          # optional: what is not given is the preset's
+As a TOML file:
+
+preset = "coco-small"          # optional: the other keys default to those of the preset
 seed = 1
 [budget]
 num_trials = 50
@@ -31,13 +33,26 @@ from spinenas.space.errors import UserError
 from spinenas.space.limits import CostTarget
 from spinenas.space.search_space import space_by_name
 
+_UNUSED_BY_EXECUTOR = {
+    "ray": (),
+    "serial": (
+        "executor.gpus_per_worker",
+        "executor.gpu_memory_gib",
+        "executor.tpus_per_worker",
+        "executor.stall_minutes",
+        "executor.address",
+    ),
+    "tune": ("executor.stall_minutes",),
+}
+"""Keys that an executor ignores."""
+
 
 @dataclass(frozen=True, slots=True)
 class SearchConfig:
-    """A whole search; everything its result depends on, and where it runs.
+    """A complete search: everything its result depends on, and where it runs.
 
     Attributes:
-        seed: what every random decision is derived from.
+        seed: seed of every random decision.
     """
 
     space: SpaceConfig = field(default_factory=SpaceConfig)
@@ -56,71 +71,57 @@ class SearchConfig:
         rungs, epochs, every = self.halving.rungs, self.task.train.epochs, self.task.eval.every_epochs
         if rungs and rungs[-1] >= epochs:
             raise UserError(
-                f"halving.rungs has {rungs[-1]}, and a training has task.train.epochs = {epochs}; a rung lies below "
-                "that: leave it out, or train longer"
+                f"halving.rungs has {rungs[-1]}, but task.train.epochs is {epochs}; every rung is below it: leave the "
+                "rung out, or train longer"
             )
         unmeasured = [rung for rung in rungs if not every or rung % every]
         if unmeasured:
             raise UserError(
-                f"halving.rungs has {unmeasured[0]}, after which epoch AP is not measured, with "
-                f"task.eval.every_epochs = {every}; set that to {math.gcd(*rungs)}, or take multiples of it for rungs"
+                f"halving.rungs has {unmeasured[0]}, but AP is not measured after that epoch, since "
+                f"task.eval.every_epochs is {every}; set it to {math.gcd(*rungs)}, or take its multiples as rungs"
             )
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SearchConfig:
-        """Check plain data, such as `to_json` gave. Raises UserError."""
+        """Make a configuration from plain data, such as that of `to_json`. Raises UserError."""
         return checked(cls, data)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data with every default filled in."""
+        """Return plain data with every default filled in."""
         data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return data
 
     def unused(self) -> list[str]:
-        """Return a sentence for each value that was set and that other values leave without effect."""
-        sentences = []
-        chosen = self.controller.name
+        """Return a sentence for each key that was changed and has no effect because of another key."""
+        chosen, kind, executor = self.controller.name, self.objective.kind, self.executor.kind
+        reasons: dict[str, str] = {}
         for name in sorted(set(CONTROLLERS) - {chosen}):
-            options = getattr(self.controller, name)
-            for item in dataclasses.fields(options):
-                if getattr(options, item.name) != item.default:
-                    key = f"controller.{name}.{item.name}"
-                    sentences.append(f"{key} has no effect, since controller.name is {chosen!r}")
-        if self.constraints.are_any and chosen == "plan":
-            sentences.append("constraints have no effect, since controller.name is 'plan'")
-        if chosen == "plan" and self.objective.kind != "ap":
-            sentences.append("objective.kind has no effect, since controller.name is 'plan'")
+            changed = _changed(f"controller.{name}", getattr(self.controller, name))
+            reasons |= dict.fromkeys(changed, f'controller.name is "{chosen}"')
+        if chosen == "plan":
+            changed = [*_changed("constraints", self.constraints), *_changed("objective", self.objective)]
+            set_by_user = [key for key in changed if key != "constraints.class_channels"]
+            reasons |= dict.fromkeys(set_by_user, 'controller.name is "plan"')
         if self.constraints.target is not None and not self.counts_costs:
-            sentences.append("constraints.target has no effect, since no cost is limited and AP alone is the objective")
-        for item in dataclasses.fields(self.objective):
-            is_given = getattr(self.objective, item.name) != item.default
-            if item.name != "kind" and is_given and self.objective.kind != "soft":
-                sentences.append(
-                    f'objective.{item.name} has no effect, since objective.kind is "{self.objective.kind}"'
-                )
-        unused: dict[str, tuple[str, ...]] = {
-            "serial": ("gpus_per_worker", "gpu_memory_gib", "tpus_per_worker", "stall_minutes", "address"),
-            "tune": ("stall_minutes",),
-            "ray": (),
-        }
-        for item in dataclasses.fields(self.halving):
-            if not self.halving.rungs and getattr(self.halving, item.name) != item.default:
-                sentences.append(f"halving.{item.name} has no effect, since halving.rungs is empty")
-        defaults = ExecutorConfig()
-        for name in unused[self.executor.kind]:
-            if getattr(self.executor, name) != getattr(defaults, name):
-                sentences.append(f'executor.{name} has no effect, since executor.kind is "{self.executor.kind}"')
-        return sentences
+            reasons["constraints.target"] = "no cost is limited and AP alone is the objective"
+        if kind != "soft":
+            changed = [key for key in _changed("objective", self.objective) if key != "objective.kind"]
+            reasons |= dict.fromkeys(changed, f'objective.kind is "{kind}"')
+        if not self.halving.rungs:
+            reasons |= dict.fromkeys(_changed("halving", self.halving), "halving.rungs is empty")
+        changed = [key for key in _changed("executor", self.executor) if key in _UNUSED_BY_EXECUTOR[executor]]
+        reasons |= dict.fromkeys(changed, f'executor.kind is "{executor}"')
+        return [f"{key} has no effect, since {reason}" for key, reason in reasons.items()]
 
     def check_constraints(self) -> None:
-        """Raise UserError where nothing is known that this search may propose. What is planned has no limits."""
+        """Raise UserError if no architecture is known within the limits. A plan has no limits."""
         limits = self.constraints.limits(self.task)
         if limits is not None and self.controller.name != "plan":
             limits.check(space_by_name(self.space.name))
 
     @property
     def counts_costs(self) -> bool:
-        """Whether anything depends on what architectures cost."""
+        """Whether the search depends on the cost of architectures."""
         return self.constraints.are_any or self.objective.kind != "ap"
 
     def scalarized_objective(self) -> ScalarizedObjective | None:
@@ -128,36 +129,29 @@ class SearchConfig:
         return self.objective.soft_cost(self.constraints.cost_target(self.task))
 
     def cost_target(self) -> CostTarget | None:
-        """Return the detector that costs are counted in; None for the one that is trained."""
+        """Return the detector to count costs in; None for the one that trials train."""
         return None if self.constraints.target is None else self.constraints.cost_target(self.task)
 
     def resolved(self) -> SearchConfig:
         """Fill in what follows from other values, so that it stays when the budget is extended later.
 
-        The population, or a local search's beginning, follows the budget and data paths become absolute.
+        The options of the chosen controller follow the budget, and data paths become absolute.
         """
-        evolution = self.controller.evolution
-        if self.controller.name == "evolution":
-            population = evolution.population_size or min(64, max(2, self.budget.num_trials // 4))
-            tournament = evolution.tournament_size or min(population, max(2, population // 2))
-            evolution = replace(evolution, population_size=population, tournament_size=tournament)
-        quarter = max(1, self.budget.num_trials // 4)
-        local, screened, hybrid = self.controller.local, self.controller.screened, self.controller.hybrid
-        if self.controller.name == "local" and local.num_random is None:
-            local = replace(local, num_random=min(16, quarter))
-        if self.controller.name == "screened" and screened.num_random is None:
-            screened = replace(screened, num_random=min(60, quarter))
-        if self.controller.name == "hybrid" and hybrid.num_random is None:
-            hybrid = replace(hybrid, num_random=min(20, quarter))
         return replace(
             self,
-            controller=replace(self.controller, evolution=evolution, screened=screened, hybrid=hybrid, local=local),
+            controller=self.controller.for_budget(self.budget.num_trials),
             task=replace(self.task, data=_absolute(self.task.data)),
         )
 
 
+def _changed(table: str, part: Any) -> list[str]:
+    """Return the dotted keys of a table whose values are not the defaults."""
+    names = (item.name for item in dataclasses.fields(part) if getattr(part, item.name) != item.default)
+    return [f"{table}.{name}" for name in names]
+
+
 def _absolute(data: DataConfig) -> DataConfig:
-    """The same data, wherever the run is resumed from."""
+    """Make the paths of the data absolute, so that a run can be resumed from any folder."""
     values = asdict(data)
     for name, value in values.items():
         if isinstance(value, str) and value not in ("", BUILT_IN):

@@ -1,4 +1,4 @@
-"""What a search may propose, as configured: costs of the detector that an architecture is meant for."""
+"""Configuration of the constraints: cost limits, counted in the detector that will be deployed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from spinenas.space.limits import CostTarget, Limits
 
 @dataclass(frozen=True, slots=True)
 class ConstraintsConfig:
-    """What every proposal satisfies. In a configuration file an amount may be a text as well, such as "28.5M".
+    """Cost limits that every proposal satisfies.
 
     Attributes:
-        max_params: trainable parameters of the detector at most; None for any number.
-        max_madds: multiply-adds of the detector for one image at most; None for any number.
-        target: what is counted: a published scaling and an image size, such as "49@640", with that model's head for
-            COCO; None for the detector that the task trains.
-        class_channels: of the detector that the task trains; filled in when the data is known.
+        max_params: limit of the detector's trainable parameters; None for no limit.
+        max_madds: limit of the detector's multiply-adds for one image; None for no limit.
+        target: detector to count costs in: a published scaling and an image size, such as "49@640". None for the
+            detector that trials train.
+        class_channels: class channels of the detector that trials train; None until the data is known.
     """
 
     max_params: Amount | None = None
@@ -37,11 +37,11 @@ class ConstraintsConfig:
 
     @property
     def are_any(self) -> bool:
-        """Whether anything is limited."""
+        """Whether any cost is limited."""
         return self.max_params is not None or self.max_madds is not None
 
     def cost_target(self, task: TaskConfig) -> CostTarget:
-        """Return what is counted, of COCO's class channels while those of the data are not known."""
+        """Return the detector to count costs in, with COCO's class channels until those of the data are known."""
         if self.target is not None:
             return CostTarget.published(self.target)
         detector = {
@@ -53,5 +53,5 @@ class ConstraintsConfig:
         return CostTarget(f"the task's own {task.image_size_pixels} px", detector)
 
     def limits(self, task: TaskConfig) -> Limits | None:
-        """Return the limits of a search with this task; None where there are none."""
+        """Return the limits of a search with this task; None without any."""
         return Limits(self.cost_target(task), self.max_params, self.max_madds) if self.are_any else None

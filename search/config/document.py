@@ -1,4 +1,4 @@
-"""Configurations as documents: TOML or JSON read, written, laid over one another; nothing of what the keys mean."""
+"""Reads, writes and merges configuration documents in TOML or JSON. It does not know what the keys mean."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from typing import Any
 
 from spinenas.space.errors import UserError
 
+NONE = "none"
+"""The text that means no value, in a configuration file and in an override."""
+
 
 def read_document(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return text and tables of a TOML file, or of a run's config.json. Raises UserError."""
+    """Return the text and the tables of a TOML file, or of the config.json of a run. Raises UserError."""
     try:
         text = path.read_text(encoding="utf-8")
         document = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}; name a TOML file") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not {path.suffix[1:].upper() or 'TOML'}: {error}; correct it there") from error
+        raise UserError(f"{path} is not {path.suffix[1:].upper() or 'TOML'}: {error}; correct the file") from error
     if not isinstance(document, dict):
-        raise UserError(f"{path} holds a {type(document).__name__}; a configuration is an object of keys and values")
+        raise UserError(f"{path} holds a {type(document).__name__}; a configuration is a table of keys and values")
     return text, document
 
 
 def with_overrides(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the nested tables of a document with values by dotted key put in their places; later ones win."""
+    """Return the nested tables of a document with values by dotted key laid over them; later values win."""
     merged = dict(document)
     for key, value in overrides.items():
         for part in reversed(key.split(".")):
@@ -36,12 +39,12 @@ def with_overrides(document: Mapping[str, Any], overrides: Mapping[str, Any]) ->
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Split "task.train.epochs=2" into key and value; the value is TOML, `none`, or else a string as it stands."""
+    """Split "task.train.epochs=2" into key and value: TOML, `none`, or else plain text. Raises UserError."""
     key, equals, value = text.partition("=")
     key, value = key.strip(), value.strip()
     if not equals or not key:
         raise UserError(f"override {text!r} is not of the form key=value, such as task.train.epochs=2")
-    if value == "none":
+    if value == NONE:
         return key, None
     try:
         return key, tomllib.loads(f"value = {value}")["value"]
@@ -58,11 +61,28 @@ def flattened(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield prefix + key, value
 
 
+def value_at(tables: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """Return the value of nested tables at a dotted key, or the default."""
+    value: Any = tables
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return default
+        value = value[part]
+    return value
+
+
+def without_none(value: Any) -> Any:
+    """Return plain data with every text "none" replaced by None."""
+    if isinstance(value, Mapping):
+        return {key: without_none(item) for key, item in value.items()}
+    return None if value == NONE else value
+
+
 def toml_text(tables: Mapping[str, Any]) -> str:
-    """Write tables as TOML, a line for each value under its dotted key; None, which TOML lacks, becomes a comment.
+    """Write tables as TOML, a line for each value under its dotted key.
 
     Args:
-        tables: nested, with identifiers for keys; values that TOML has no form for here are given as strings.
+        tables: nested, with identifiers for keys; values of other types are written as text.
     """
     return "".join(f"{line}\n" for line in _toml_lines(tables, ""))
 
@@ -73,28 +93,29 @@ def _toml_lines(tables: Mapping[str, Any], prefix: str) -> list[str]:
         name = prefix + key
         if isinstance(value, Mapping) and value:
             lines += _toml_lines(value, f"{name}.")
-        elif value is None:
-            lines.append(f"# {name} is none")
         else:
-            lines.append(f"{name} = {_toml_value(value)}")
+            lines.append(f"{name} = {toml_value(value)}")
     return lines
 
 
-def _toml_value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Write a plain value as TOML, which has no null: None becomes the text "none"."""
+    if value is None:
+        return f'"{NONE}"'
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml_value, value))}]"
+        return f"[{', '.join(map(toml_value, value))}]"
     if isinstance(value, Mapping):
-        return "{}"  # a table with keys has lines of its own
-    # A JSON string is a TOML one but for two things: pairs of \u for one character, and a bare DEL.
+        return f"{{{', '.join(f'{key} = {toml_value(item)}' for key, item in value.items())}}}"
+    # A JSON string is a TOML string with two exceptions: surrogate pairs and a bare DEL.
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def merged_tables(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested tables with the values of others laid over them."""
+    """Return nested tables with the values of another layer laid over them."""
     merged = dict(base)
     for key, value in layer.items():
         below = merged.get(key)

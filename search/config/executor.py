@@ -1,39 +1,41 @@
-"""Where trials run, as configured."""
+"""Configuration of the executor, which runs trials."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from spinenas.search.config.checking import check_positive
 from spinenas.space.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutorConfig:
-    """Where trials run.
+    """Where and how trials run.
 
     Attributes:
-        kind: "ray", warm actors; "serial", one after the other in this process; "tune", Ray Tune.
-        workers: trials at a time ("serial": one); on a cluster, as many as find room, as it grows and shrinks.
-        cpus_per_worker: what Ray reserves.
-        gpus_per_worker: what Ray reserves, a fraction is fine; None shares all GPUs evenly, 0 trains on the CPU.
-        gpu_memory_gib: what a trial may take of a GPU's memory (`spinenas preflight` tells the peak of one); as many
-            workers share each GPU as it holds, and a trial that takes more has run out of memory itself.
-        tpus_per_worker: whole chips, 0, 1, 2, 4 or 8; experimental, it has not run on hardware yet.
-        threads_per_trial: CPU threads; sums differ in the last bit with their number.
+        kind: "ray" trains in long-lived Ray actors, "serial" in this process one trial after the other, "tune" under
+            Ray Tune.
+        workers: trials at the same time; "serial" runs one. On a cluster, fewer run while there is no room for all.
+        cpus_per_worker: CPU cores that Ray reserves for each worker.
+        gpus_per_worker: GPUs that Ray reserves for each worker; a fraction shares a GPU, and 0 trains on the CPU. None
+            divides all GPUs evenly.
+        gpu_memory_gib: GPU memory that a trial may use; None for no limit. Each GPU gets as many workers as fit, and a
+            trial that exceeds the limit fails as out of memory. `spinenas preflight` measures the peak.
+        tpus_per_worker: TPU chips of each worker: 0, 1, 2, 4 or 8. Experimental: not yet tested on hardware.
+        threads_per_trial: CPU threads of each trial. Results differ in the last bits between thread counts.
         processes_per_trial: 1; reserved for trials of several processes.
-        address: of a running Ray cluster, or "auto"; None or "local" starts Ray on this machine.
-        ship_code: send this installation's spinenas to the workers of a cluster, so that all run the same code.
-        data_command: a shell command that fetches the data, run once on each machine before its first trial.
-        ordered: ask for a trial only when all but the `workers` trials before it have told their results, in
-            the order of their numbers: the same run, whoever finishes first.
-        trial_minutes: a trial that takes longer is ended and has failed; None for no limit. Counted anew for each
-            attempt, and after each rung of halving.
-        stall_minutes: a worker that says nothing for so long is remarked on.
-        max_attempts: how often a trial is tried whose worker dies on a machine that lives on.
-        out_of_memory_retries: how often a trial that runs out of memory is tried again with half the batch.
-        max_errors: the run stops when so many trials of a session failed by a bug or invalid data.
+        address: address of a running Ray cluster, or "auto" to find one; None or "local" starts Ray on this machine.
+        ship_code: send this installation's code to the workers of a cluster, so that all run the same version.
+        data_command: shell command that fetches the data, run once on each machine before its first trial.
+        ordered: process results in the order of trial numbers, so that a search does not depend on timing. Workers may
+            wait for each other.
+        trial_minutes: time limit of a trial; None for no limit. It restarts for each attempt and after each rung of
+            halving. A trial over the limit fails.
+        stall_minutes: time after which a silent worker causes a warning.
+        max_attempts: attempts of a trial whose worker dies while its machine stays alive.
+        out_of_memory_retries: times that a trial out of memory is repeated with half the batch size.
+        max_errors: the search stops after this many trials of a session failed by a bug or invalid data.
     """
 
     kind: Literal["ray", "serial", "tune"] = "ray"
@@ -64,11 +66,11 @@ class ExecutorConfig:
         check_positive("executor", self, "trial_minutes", "stall_minutes", "gpu_memory_gib")
         if self.gpu_memory_gib is not None and (self.gpus_per_worker is not None or self.tpus_per_worker):
             raise UserError(
-                "executor.gpu_memory_gib says how workers share GPUs; leave out executor.gpus_per_worker and "
+                "executor.gpu_memory_gib determines how workers share GPUs; leave out executor.gpus_per_worker and "
                 "executor.tpus_per_worker"
             )
         if self.tpus_per_worker not in (0, 1, 2, 4, 8):
-            raise UserError(f"executor.tpus_per_worker is {self.tpus_per_worker}; Ray lends 1, 2, 4 or 8 whole chips")
+            raise UserError(f"executor.tpus_per_worker is {self.tpus_per_worker}; it is 0, 1, 2, 4 or 8 chips")
         if self.tpus_per_worker and self.gpus_per_worker:
             raise UserError("a worker has GPUs or TPUs; leave out executor.gpus_per_worker or executor.tpus_per_worker")
         if self.processes_per_trial != 1:
@@ -80,10 +82,3 @@ class ExecutorConfig:
     def trial_seconds(self) -> float | None:
         """The time limit of a trial; None for no limit."""
         return None if self.trial_minutes is None else 60 * self.trial_minutes
-
-
-def check_positive(table: str, part: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(part, name)
-        if value is not None and not 0 < value < math.inf:
-            raise UserError(f"{table}.{name} is {value}; it is a number above 0")

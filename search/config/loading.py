@@ -1,14 +1,15 @@
-"""Reads a configuration from a TOML document, which may start from a preset."""
+"""Makes a configuration from a TOML document, which may begin with a preset."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.config.document import merged_tables, read_document, with_overrides
-from spinenas.search.config.presets import preset
+from spinenas.search.config.document import merged_tables, read_document, with_overrides, without_none
+from spinenas.search.config.presets import PRESETS, preset
 from spinenas.space.errors import UserError
 
 
@@ -16,22 +17,38 @@ def load_config(document: Mapping[str, Any], overrides: Mapping[str, Any] | None
     """Make a configuration from a TOML document, which may name a preset. Raises UserError.
 
     Args:
-        document: nested tables; `preset` names what to start from, else the defaults are.
-        overrides: values by dotted key such as "task.train.epochs", which win.
+        document: nested tables; the key `preset` names the preset with the other values.
+        overrides: values by dotted key such as "task.train.epochs"; they win over the document.
     """
-    given = with_overrides({key: value for key, value in document.items() if key != "preset"}, overrides or {})
+    tables = {key: value for key, value in document.items() if key != "preset"}
+    given = without_none(with_overrides(tables, overrides or {}))
     if "preset" in document:
         if not isinstance(document["preset"], str):
-            raise UserError(f'preset is {document["preset"]!r}; it is the name of one, such as "quickstart"')
+            raise UserError(f'preset is {document["preset"]!r}; it is the name of a preset, such as "quickstart"')
         given = merged_tables(preset(document["preset"]).to_json(), given)
     return SearchConfig.from_json(given)
 
 
 def load_config_file(path: str | Path, overrides: Mapping[str, Any] | None = None) -> SearchConfig:
-    """Read a TOML file. Raises UserError.
+    """Make a configuration from a TOML file. Raises UserError.
 
     Args:
-        path: the file; its key `preset` names what to start from.
-        overrides: values by dotted key, which win over the file.
+        path: the file.
+        overrides: values by dotted key; they win over the file.
     """
     return load_config(read_document(Path(path))[1], overrides)
+
+
+def read_source(source: str) -> tuple[str | None, dict[str, Any]]:
+    """Return the tables of a preset, a file or the folder of a run, and the text of a TOML file. Raises UserError."""
+    path = Path(source)
+    if source in PRESETS or not (path.exists() or path.suffix or path.name != source):
+        return None, {"preset": source}
+    if (path / "config.json").is_file():
+        path = path / "config.json"
+    elif path.is_dir():
+        raise UserError(f"{source} is a folder without a run; name a preset, a TOML file or a run")
+    elif not path.exists() and (similar := difflib.get_close_matches(path.stem, PRESETS, n=1)):
+        raise UserError(f"there is no file {source}; did you mean the preset {similar[0]!r}?")
+    text, document = read_document(path)
+    return (None if path.suffix == ".json" else text), document

@@ -1,4 +1,4 @@
-"""What a search is for, as configured: AP, AP at what it costs, or the front of AP and costs."""
+"""Configuration of the objective: AP, AP weighted by cost, or the Pareto front of AP and costs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from spinenas.space.published import SPINENET_49
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveConfig:
-    """What is searched for. Costs are counted in the detector of `constraints.target`.
+    """What a search maximizes. Costs are counted in the detector of constraints.target.
 
     Attributes:
-        kind: "ap"; "soft", AP * (multiply-adds / target_madds) ** weight; "front", networks that no other one beats in
-            AP, multiply-adds and parameters at once.
-        target_madds: of "soft": where AP counts as it is; None for what SpineNet-49 has in the same detector.
-        weight: of "soft"; 0 or below.
+        kind: "ap" maximizes AP, "soft" maximizes AP * (multiply-adds / target_madds) ** weight, and "front" searches
+            for the Pareto front of AP, multiply-adds and parameters.
+        target_madds: for "soft", the cost at which AP counts unchanged; None for the cost of SpineNet-49 in the same
+            detector.
+        weight: for "soft", the exponent of the cost, -10 to 0.
     """
 
     kind: Literal["ap", "soft", "front"] = "ap"
@@ -35,14 +36,14 @@ class ObjectiveConfig:
             raise UserError(f"objective.weight is {self.weight}; it is -10 to 0")
 
     def soft_cost(self, target: CostTarget) -> SoftCost | None:
-        """Return what an AP is worth; None unless that depends on costs."""
+        """Return the cost-weighted objective; None unless the kind is "soft"."""
         if self.kind != "soft":
             return None
         at = self.target_madds or target.cost(SPINENET_49).madds
         return SoftCost(lambda genotype: target.cost(genotype).madds, at, self.weight)
 
     def front_costs(self, target: CostTarget) -> Costs | None:
-        """Return what counts beside AP on the front: multiply-adds and parameters; None for another objective."""
+        """Return the costs of the Pareto front, multiply-adds and parameters; None unless the kind is "front"."""
         if self.kind != "front":
             return None
 

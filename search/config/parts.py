@@ -1,21 +1,21 @@
-"""The smaller tables of a configuration: space, budget, halving, storage and logging."""
+"""Configuration of the space, budget, early stopping, storage and logs."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from spinenas.search.config.executor import check_positive
+from spinenas.search.config.checking import check_positive
 from spinenas.space.errors import UserError
 from spinenas.space.search_space import space_by_name
 
 
 @dataclass(frozen=True, slots=True)
 class SpaceConfig:
-    """Which architectures exist.
+    """The search space.
 
     Attributes:
-        name: one of `spinenas.space.SPACES`.
+        name: the name of the space, such as "spinenet49"; `spinenas space describe` prints its rules.
     """
 
     name: str = "spinenet49"
@@ -26,15 +26,16 @@ class SpaceConfig:
 
 @dataclass(frozen=True, slots=True)
 class BudgetConfig:
-    """How much is tried.
+    """How many trainings a search may use.
 
     Attributes:
-        num_trials: trainings in all.
-        replicate_share: share of them that trains the leaders again with other seeds, at the end; what is left of it
-            once the winner is settled is not spent.
-        max_accelerator_hours: no trial is begun that would not end within so many hours of accelerators in all, at
-            the mean of the trials so far (a worker on CPUs counts as one accelerator); None for no limit.
-        price_per_accelerator_hour: in your currency; what `--dry-run` reckons with.
+        num_trials: number of trainings in total.
+        replicate_share: share of the trainings reserved for retraining the leaders with other seeds at the end. The
+            search ends early when the winner is settled.
+        max_accelerator_hours: limit of accelerator hours in total; None for no limit. No trial starts that would exceed
+            it at the mean duration so far. A worker on CPUs counts as one accelerator.
+        price_per_accelerator_hour: price that `--dry-run` multiplies with the predicted hours, in your currency; None
+            to print no cost.
     """
 
     num_trials: int = 100
@@ -52,16 +53,13 @@ class BudgetConfig:
 
 @dataclass(frozen=True, slots=True)
 class HalvingConfig:
-    """Which trainings are stopped early: asynchronous successive halving (`search/run/halving.py`).
-
-    Trainings of leaders with other seeds are never stopped.
+    """Early stopping of weak trainings, by asynchronous successive halving. Replicates of leaders never stop early.
 
     Attributes:
-        rungs: epochs, ascending, after each of which a training goes on only if it is among the best there so far;
-            below task.train.epochs, and multiples of task.eval.every_epochs. Empty: nothing is stopped.
-        reduction: the best 1/reduction go on.
-        min_results: all go on while fewer than so many have reached the rung. With the default reduction 4 is the
-            first number of which two go on.
+        rungs: ascending epochs after which a training continues only if it ranks among the best so far. Each is below
+            task.train.epochs and a multiple of task.eval.every_epochs. An empty list stops nothing.
+        reduction: the best 1/reduction of the trainings at a rung continue.
+        min_results: number of results that a rung needs before it stops any training.
     """
 
     rungs: tuple[int, ...] = ()
@@ -79,11 +77,11 @@ class HalvingConfig:
 
 @dataclass(frozen=True, slots=True)
 class StorageConfig:
-    """Where else a run is kept.
+    """Where a run is kept besides its folder.
 
     Attributes:
-        mirror: a URI of an object store or remote path (s3://, gs://, hdfs://, file://) that has every result before
-            it counts, for a run whose folder dies with its machine; None for none.
+        mirror: URI of a second copy (s3://, gs://, hdfs:// or file://); None for no copy. Every result is written there
+            before it counts, so that a run survives the loss of its folder.
     """
 
     mirror: str | None = None
@@ -91,10 +89,10 @@ class StorageConfig:
 
 @dataclass(frozen=True, slots=True)
 class LoggingConfig:
-    """What else is written of a search while it runs; all of it follows from the journal.
+    """Logs that a search writes besides its journal.
 
     Attributes:
-        tensorboard: event files for TensorBoard, in the run's folder tensorboard/.
+        tensorboard: write event files for TensorBoard into the folder tensorboard/ of the run.
     """
 
     tensorboard: bool = False

@@ -1,4 +1,4 @@
-"""Ready-made searches by name; each is an ordinary configuration that any key of can be overridden."""
+"""Ready-made configurations by name. Every key of a preset can be overridden."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from spinenas.search.config.parts import BudgetConfig
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.scaling import Scaling
 
-# The CPU presets decode boxes as they encode them and learn every coordinate: "+1 pixel" is much of a small box.
+# The CPU presets decode boxes the way they encode them, and learn every coordinate: one pixel is much of a small box.
 QUICKSTART_TASK = TaskConfig(
     image_size_pixels=128,
-    # At an eighth of the width alpha 0.25 leaves two channels in a connection; 1.0 costs little and learns faster.
+    # At an eighth of the width, alpha 0.25 leaves two channels in a connection; 1.0 costs little and learns faster.
     scaling=Scaling("proxy", 0.125, 32, 1.0, 1),
     data=DataConfig(),
     head=HeadConfig(num_convs=2, channels=32, anchor_scale=2.0),
@@ -28,7 +28,7 @@ QUICKSTART_TASK = TaskConfig(
     ),
     eval=EvalConfig(pre_nms_top=1000, plus_one_decoding=False),
 )
-"""Generated shapes, small enough for a CPU: a demonstration, not evidence."""
+"""Generated shapes, small enough for a CPU: a demonstration, not evidence for real images."""
 
 COCO_SMALL_TASK = TaskConfig(
     image_size_pixels=256,
@@ -38,7 +38,7 @@ COCO_SMALL_TASK = TaskConfig(
     loss=LossConfig(box_weight=30.0, mask_zero_targets=False),
     train=TrainConfig(
         epochs=16,
-        # Small batches: what a few hundred images lack is steps.
+        # Small batches, because a few hundred images give few steps.
         batch_size=4,
         optimizer="adamw",
         learning_rate=3e-3,
@@ -49,7 +49,7 @@ COCO_SMALL_TASK = TaskConfig(
     ),
     eval=EvalConfig(pre_nms_top=1000, every_epochs=8, plus_one_decoding=False),
 )
-"""A few hundred photographs on a CPU, some minutes for each trial."""
+"""A few hundred photographs on a CPU, a few minutes for each trial."""
 
 DIGITS_TASK = TaskConfig(
     image_size_pixels=128,
@@ -64,12 +64,12 @@ DIGITS_TASK = TaskConfig(
         learning_rate=3e-3,
         weight_decay=1e-4,
         warmup_steps=0.1,
-        # A mirrored digit is another sign or none; in 600 steps unscaled images teach more than scaled ones.
+        # A mirrored digit is a different sign or none. In 600 steps unscaled images teach more than scaled ones.
         flip=False,
         scale_jitter=(1.0, 1.0),
         dtype="bfloat16",
     ),
-    # At 128 px and batch 8 running averages halved the AP of one training in ten, and more so of deep networks.
+    # At 128 px and batch 8, running averages halved the AP of one training in ten, deep networks more often.
     eval=EvalConfig(pre_nms_top=1000, every_epochs=1, plus_one_decoding=False, bn_images=512),
 )
 """A thousand images of digits or other signs of many sizes on a CPU, a minute for each trial."""
@@ -92,9 +92,9 @@ SPINENET49_PROXY_TASK = TaskConfig(
     eval=EvalConfig(batch_size=128, every_epochs=1),
 )
 """The paper's proxy: widths x0.25, alpha 0.25, head 64, 512 px, 5 epochs, 7392 reward images (SpineNet,
-section 5.1). Batch, learning rate, warm-up and the four head convolutions are not published; they are those of
-the authors' later search (Google Vertex NAS, `spinenet_search_tpu.yaml`), whose step at epoch 8 of 10 is a cosine here.
-bfloat16 is what all published SpineNet configurations train in (tensorflow/tpu).
+section 5.1). The paper gives no batch size, learning rate, warm-up or number of head convolutions. Those here are from
+the authors' later search (Google Vertex NAS, `spinenet_search_tpu.yaml`), with a cosine instead of its step at epoch 8
+of 10. All published SpineNet configurations train in bfloat16 (tensorflow/tpu).
 """
 
 PRESETS = {
@@ -109,9 +109,17 @@ PRESETS = {
 }
 """Configurations by name."""
 
+PRESET_SUMMARIES = {
+    "quickstart": "Generated shapes at 128 px on a CPU, half a minute for each training: a demonstration.",
+    "digits": "Digits or other signs of many sizes at 128 px on a CPU, a minute for each training.",
+    "coco-small": "A few hundred images at 256 px on a CPU, minutes for each training.",
+    "spinenet49-proxy": "The paper's proxy task: 512 px, a quarter of the width, 5 epochs, on accelerators.",
+}
+"""One sentence for each preset."""
+
 
 def preset(name: str) -> SearchConfig:
-    """Return a preset by name. Raises UserError, naming the nearest ones."""
+    """Return a preset by name. Raises UserError."""
     if name not in PRESETS:
         raise UserError(f"no preset is called {name!r}{nearest(str(name), PRESETS)}")
     return PRESETS[name]

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from spinenas.controller.plan import PlanOptions
 from spinenas.results.record import Stage
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.constraints import ConstraintsConfig
-from spinenas.search.config.controllers import ControllerConfig, PlanConfig
+from spinenas.search.config.controllers import ControllerConfig
 from spinenas.search.config.objective import ObjectiveConfig
 from spinenas.search.config.parts import HalvingConfig
 from spinenas.search.executors.base import Task
@@ -45,7 +46,9 @@ def run_study(
         display: shows progress.
         config_toml: the configuration as given, kept in the folder.
     """
-    plan = PlanConfig(tuple(architecture.text for architecture in architectures), seeds, str(stage))
+    plan = PlanOptions(
+        architectures=tuple(architecture.text for architecture in architectures), replicates=seeds, stage=str(stage)
+    )
     planned = replace(
         config,
         controller=ControllerConfig(name="plan", plan=plan),
@@ -63,9 +66,9 @@ def check_same_val(study: Run, task: ValTask) -> None:
     check_identity(study.folder.path, study.state().run, identity_of(WithVal(task, keep_weights=False), config))
 
 
-def study_plan(run: Run) -> PlanConfig:
+def study_plan(run: Run) -> PlanOptions:
     """Return the plan of a study. Raises UserError for a search."""
-    plan = SearchConfig.from_json(run.folder.config()).controller
-    if plan.name != "plan":
+    plan = SearchConfig.from_json(run.folder.config()).controller.chosen
+    if not isinstance(plan, PlanOptions):
         raise UserError(f"{run.folder.path} is a search, not a study; make one with `spinenas proxy noise`")
-    return plan.plan
+    return plan

@@ -7,7 +7,15 @@ from functools import partial
 
 import pytest
 
-from spinenas.controller import Proposal, RandomSearch, RegularizedEvolution, SpaceExhausted, make_controller
+from spinenas.controller import (
+    EvolutionOptions,
+    Proposal,
+    RandomOptions,
+    RandomSearch,
+    RegularizedEvolution,
+    SpaceExhausted,
+    make_controller,
+)
 from spinenas.controller.contract import ContractBroken, check
 from spinenas.space.errors import UserError
 from spinenas.space.search_space import SearchSpace
@@ -35,7 +43,7 @@ class Wrapped:
     """A controller that breaks what its subclass breaks."""
 
     def __init__(self, space):
-        self.inner = RegularizedEvolution(space, population_size=6, tournament_size=3)
+        self.inner = RegularizedEvolution(space, EvolutionOptions(population_size=6, tournament_size=3))
         self.num_asked = 0
 
     def ask(self):
@@ -91,7 +99,10 @@ class Endless(RandomSearch):
         (Repeats, "proposals 0 and 9 are the same training"),
         (Forgets, "replayed to event"),
         (Believes, "tell did not return False for 999999"),
-        (lambda space: Endless(space, control="uniform"), "ask returned None while no result was awaited"),
+        (
+            lambda space: Endless(space, RandomOptions(control="uniform")),
+            "ask returned None while no result was awaited",
+        ),
     ],
 )
 def test_a_broken_controller_is_told_which_rule_it_breaks(broken, rule):
@@ -113,4 +124,4 @@ def test_a_genotype_of_another_space_is_seen():
 
 def test_what_cannot_be_sent_to_another_process_is_one_clear_sentence():
     with pytest.raises(UserError, match=r"cannot be sent to another process.*or spawn=False"):
-        check(lambda space: RandomSearch(space, control="uniform"), TINY, num_asks=10)
+        check(lambda space: RandomSearch(space, RandomOptions(control="uniform")), TINY, num_asks=10)

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from shared_fixtures import REPOSITORY
 
+from spinenas.controller import EvolutionOptions
 from spinenas.controller.base import SpaceExhausted
 from spinenas.controller.evolution import RegularizedEvolution
 from spinenas.search.cli.main import main
@@ -199,7 +200,9 @@ def test_rows_of_a_table_are_all_there_is():
 def test_the_row_most_alike_is_asked_for_in_place_of_a_proposal_and_learnt_from_as_one():
     table, space = TableRows(TABLE, SearchSpace.spinenet49()), SearchSpace.spinenet49()
     rows = list(measured_curves(TABLE).genotypes().values())
-    controller = AskedForRows(RegularizedEvolution(space, population_size=8, tournament_size=2, seed=3), table)
+    controller = AskedForRows(
+        RegularizedEvolution(space, EvolutionOptions(population_size=8, tournament_size=2), seed=3), table
+    )
     taken = []
     for _ in rows:
         proposal = controller.ask()

@@ -13,7 +13,19 @@ import numpy as np
 import pytest
 from as_recorded import as_recorded
 
-from spinenas.controller import LocalSearch, OptunaSearch, Ppo, Proposal, RandomSearch, Reinforce, make_controller
+from spinenas.controller import (
+    LocalOptions,
+    LocalSearch,
+    OptunaSearch,
+    Ppo,
+    PpoOptions,
+    Proposal,
+    RandomSearch,
+    Reinforce,
+    ReinforceOptions,
+    TpeOptions,
+    make_controller,
+)
 from spinenas.controller.base import Controller
 from spinenas.results.record import Evaluation, Failure, FailureKind, Stage
 from spinenas.space.cost import backbone_cost
@@ -64,10 +76,10 @@ def late_mean_of_random_search(landscape: int) -> float:
     ("make", "num_trials", "in_flight", "margin"),
     [
         (lambda seed: LocalSearch(SPINENET49, seed=seed), 200, 8, 0.015),
-        (lambda seed: Reinforce(SPINENET49, policy="factorised", seed=seed), 200, 8, 0.015),
+        (lambda seed: Reinforce(SPINENET49, ReinforceOptions(policy="factorised"), seed=seed), 200, 8, 0.015),
         (lambda seed: Reinforce(SPINENET49, seed=seed), 160, 8, 0.01),
         (lambda seed: Ppo(SPINENET49, seed=seed), 300, 8, 0.015),
-        (lambda seed: Ppo(SPINENET49, policy="recurrent", seed=seed), 240, 8, 0.006),
+        (lambda seed: Ppo(SPINENET49, PpoOptions(policy="recurrent"), seed=seed), 240, 8, 0.006),
         (lambda seed: Ppo(SPINENET49, seed=seed), 600, 100, 0.015),
         (lambda seed: OptunaSearch(SPINENET49, seed=seed), 70, 4, 0.004),
     ],
@@ -85,10 +97,10 @@ def test_later_proposals_are_better_than_random_ones_on_every_seed(
 
 def learners() -> list[Controller]:
     return [
-        LocalSearch(SPINENET49, num_random=2),
-        Reinforce(SPINENET49, batch_size=2),
-        Ppo(SPINENET49, batch_size=2),
-        OptunaSearch(SPINENET49, num_random=2),
+        LocalSearch(SPINENET49, LocalOptions(num_random=2)),
+        Reinforce(SPINENET49, ReinforceOptions(batch_size=2)),
+        Ppo(SPINENET49, PpoOptions(batch_size=2)),
+        OptunaSearch(SPINENET49, TpeOptions(num_random=2)),
     ]
 
 
@@ -150,7 +162,7 @@ def test_archived_results_teach(which: int) -> None:
 
 
 def test_the_best_by_mean_have_children_and_a_bad_replicate_costs_a_place() -> None:
-    controller = LocalSearch(SPINENET49, num_parents=1, num_random=3)
+    controller = LocalSearch(SPINENET49, LocalOptions(num_parents=1, num_random=3))
     asked = [controller.ask() for _ in range(3)]
     assert all(proposal.origin == "random:alive" and not dead_blocks(proposal.genotype) for proposal in asked)
     for number, value in enumerate((0.2, 0.3, 0.25)):
@@ -163,7 +175,7 @@ def test_the_best_by_mean_have_children_and_a_bad_replicate_costs_a_place() -> N
 
 
 def test_an_observed_network_has_children_without_a_parents_number() -> None:
-    controller = LocalSearch(UNLIMITED, num_random=1)
+    controller = LocalSearch(UNLIMITED, LocalOptions(num_random=1))
     controller.observe(SPINENET_49, Evaluation(0.4))
     child = controller.ask()
     assert child.parent is None
@@ -192,8 +204,8 @@ def test_a_policy_that_repeats_itself_proposes_edits_of_its_samples() -> None:
 def test_a_reward_of_one_option_makes_it_likely() -> None:
     """Of the entropy that the policy begins with, the rewarded choice loses most."""
     for controller in (
-        Ppo(SPINENET49, batch_size=10),
-        Reinforce(SPINENET49, policy="factorised"),
+        Ppo(SPINENET49, PpoOptions(batch_size=10)),
+        Reinforce(SPINENET49, ReinforceOptions(policy="factorised")),
         Reinforce(SPINENET49),
     ):
         for _ in range(250):
@@ -207,7 +219,7 @@ def test_entropy_keeps_a_policy_open() -> None:
     """With equal results advantages are 0, and only the entropy is left to move a policy."""
     log_probs = {}
     for entropy_weight in (0.0, 1.0):
-        controller = Ppo(SPINENET49, entropy_weight=entropy_weight, batch_size=5)
+        controller = Ppo(SPINENET49, PpoOptions(entropy_weight=entropy_weight, batch_size=5))
         controller._policy.parameters["logits"][:, ::2] = 1.5
         controller._policy.changed()
         for _ in range(50):
@@ -241,7 +253,7 @@ def test_optuna_says_nothing_and_its_settings_are_left_alone(capfd: pytest.Captu
     import optuna
 
     verbosity = optuna.logging.get_verbosity()
-    controller = OptunaSearch(SearchSpace.tiny(), num_random=2)
+    controller = OptunaSearch(SearchSpace.tiny(), TpeOptions(num_random=2))
     for _ in range(6):
         controller.tell(controller.ask().number, Evaluation(0.2))
     controller.tell(controller.ask().number, LOST)
@@ -250,7 +262,7 @@ def test_optuna_says_nothing_and_its_settings_are_left_alone(capfd: pytest.Captu
 
 
 def test_what_is_in_flight_is_so_in_the_study_and_refused_samples_are_looked_past() -> None:
-    controller = OptunaSearch(SearchSpace.tiny(), num_random=2)
+    controller = OptunaSearch(SearchSpace.tiny(), TpeOptions(num_random=2))
     for _ in range(5):
         controller.ask()
     controller.tell(1, Evaluation(0.2))
@@ -281,13 +293,13 @@ def test_optuna_looks_for_a_front_itself() -> None:
 
 
 def test_gaussian_processes_fit_as_well() -> None:
-    first, second = OptunaSearch(SearchSpace.tiny(), sampler="gp", num_random=3), None
+    first, second = OptunaSearch(SearchSpace.tiny(), TpeOptions(sampler="gp", num_random=3)), None
     story = []
     for _ in range(5):
         proposal = first.ask()
         story.append((proposal, Evaluation(0.1 * len(story))))
         first.tell(proposal.number, story[-1][1])
-    second = OptunaSearch(SearchSpace.tiny(), sampler="gp", num_random=3)
+    second = OptunaSearch(SearchSpace.tiny(), TpeOptions(sampler="gp", num_random=3))
     for proposal, evaluation in story:
         second.replay_ask(as_recorded(proposal))
         second.tell(proposal.number, evaluation)

@@ -200,7 +200,7 @@ def test_the_command_line_says_what_counts(tmp_path: Path, monkeypatch: pytest.M
     assert given["warm_start"] == (Path("a"), Path("b"))
     result = CliRunner().invoke(main, ["search", "quickstart", "--out", str(tmp_path / "run"), "--max-madds", "5X"])
     assert result.exit_code == 2
-    assert "'5X' is no number" in result.output
+    assert "'5X' is not a number" in result.output
 
 
 def test_the_front_of_a_run_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

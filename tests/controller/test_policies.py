@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from spinenas.controller import PpoOptions
 from spinenas.controller.policy.adam import Adam
 from spinenas.controller.policy.choice_sequence import ChoiceSequence
 from spinenas.controller.policy.policies import (
@@ -227,7 +228,9 @@ def test_slopes_are_those_of_the_clipped_objective(advantage: float, ratio: floa
 def test_ppo_bears_results_that_it_did_not_ask_for(policy: PolicyKind, learning_rate: float) -> None:
     """Of a warm start, say: each step of such a rate changes likelihoods by more than a float can hold."""
     rng = np.random.default_rng(0)
-    controller = Ppo(SPINENET49, policy=policy, learning_rate=learning_rate, batch_size=10, steps_per_batch=20)
+    controller = Ppo(
+        SPINENET49, PpoOptions(policy=policy, learning_rate=learning_rate, batch_size=10, steps_per_batch=20)
+    )
     for _ in range(60):
         controller.observe(SPINENET49.sample(rng), Evaluation(float(rng.random())))
     proposal = controller.ask()

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from shared_fixtures import REPOSITORY
 
+from spinenas.search.cli.architecture_argument import AP_COLUMNS, published_rows
 from spinenas.search.cli.main import main
-from spinenas.search.cli.target import AP_COLUMNS, published_rows
 from spinenas.search.config.checking import dotted_keys
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.loading import load_config_file
@@ -36,12 +37,24 @@ def commands(group: click.Group, prefix: str = "spinenas") -> dict[str, click.Co
     return found
 
 
-def test_every_command_has_help_and_every_option_says_what_it_does() -> None:
+def test_every_command_and_option_has_help_in_complete_sentences() -> None:
     for name, command in commands(main).items():
         assert command.help, name
         for parameter in command.params:
             if isinstance(parameter, click.Option):
-                assert parameter.help, f"{name} {parameter.opts[0]}"
+                assert re.fullmatch(r"[A-Z].*\.", parameter.help or "", flags=re.DOTALL), f"{name} {parameter.opts[0]}"
+
+
+@pytest.mark.parametrize("words", [[], ["proxy"], ["space"], ["bench"]])
+def test_no_description_of_a_command_is_cut_in_a_terminal_of_80_columns(words: list[str]) -> None:
+    result = CliRunner().invoke(main, [*words, "--help"], terminal_width=80)
+    assert result.exit_code == 0
+    assert "..." not in result.stdout.partition("\n")[2]
+
+
+def test_every_command_is_listed_in_the_help() -> None:
+    listed = CliRunner().invoke(main, ["--help"]).stdout
+    assert [name for name in main.commands if f"\n  {name} " not in listed] == []
 
 
 @pytest.mark.parametrize(
@@ -148,3 +161,8 @@ def test_the_example_of_ask_and_tell_finds_better_ones(capsys: pytest.CaptureFix
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) >= 3
     assert float(lines[-1].split()[2]) > float(lines[0].split()[2])
+
+
+def test_the_generated_pages_are_up_to_date() -> None:
+    for path, text in runpy.run_path(str(REPOSITORY / "docs" / "generate.py"))["pages"]().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name} is out of date; run python docs/generate.py"

@@ -19,7 +19,7 @@ from spinenas.results.pictures.architecture.layout import lay_out
 from spinenas.results.pictures.architecture.parts import Direction, Floats, Layout, Points, Role, Wire
 from spinenas.results.pictures.architecture.routing import sampled
 from spinenas.results.pictures.picture_file import PNG_WIDTH_PIXELS, png_bytes, write_picture
-from spinenas.search.cli.target import find_target
+from spinenas.search.cli.architecture_argument import find_architecture
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import built_graph, dead_blocks
@@ -212,7 +212,7 @@ def test_the_same_architecture_gives_the_same_bytes_in_another_process() -> None
 
 def test_the_picture_in_the_documentation_is_the_one_that_is_drawn() -> None:
     kept = (REPOSITORY / "docs" / "spinenet-49.svg").read_text(encoding="utf-8")
-    assert kept == draw(find_target(("spinenet-49",)).subject()), (
+    assert kept == draw(find_architecture(("spinenet-49",)).subject()), (
         "spinenas show spinenet-49 --draw docs/spinenet-49.svg"
     )
 

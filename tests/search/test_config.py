@@ -1,19 +1,34 @@
-"""Configurations: layers, checks, and sentences for what is wrong."""
+"""Configurations: presets, files, overrides, checks and error messages."""
 
 from __future__ import annotations
 
 import json
+import re
 import tomllib
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
 
-from spinenas.controller import make_controller
+from spinenas.controller import CONTROLLERS, make_controller
+from spinenas.results.record import Evaluation
+from spinenas.search.config.checking import dotted_keys
+from spinenas.search.config.commented import commented_toml, sources
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.config.document import parse_override, toml_text
-from spinenas.search.config.loading import load_config, load_config_file
-from spinenas.search.config.presets import PRESETS, preset
+from spinenas.search.config.document import flattened, parse_override, toml_text, value_at
+from spinenas.search.config.loading import load_config, load_config_file, read_source
+from spinenas.search.config.presets import PRESET_SUMMARIES, PRESETS, preset
+from spinenas.search.config.reference import attribute_docs, configuration_tables, summary
+from spinenas.search.config.suggestions import _BY_ALIAS, suggested_keys
 from spinenas.space import UserError, space_by_name
+
+
+def test_every_suggested_key_exists() -> None:
+    known = list(dotted_keys(SearchConfig))
+    for alias, key in _BY_ALIAS.items():
+        assert suggested_keys(alias, known) == [key]
+        assert key in known
+        assert alias not in {other.rpartition(".")[2] for other in known}, "a key of its own needs no alias"
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -23,7 +38,7 @@ def test_a_preset_survives_json(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
-def test_a_preset_gives_the_default_controller_which_is_random_for_at_most_a_quarter_of_the_budget(name: str) -> None:
+def test_the_default_controller_of_a_preset_is_random_for_at_most_a_quarter_of_the_budget(name: str) -> None:
     config = preset(name).resolved()
     assert config.controller.name == "screened"
     num_random = config.controller.screened.num_random
@@ -40,6 +55,36 @@ def test_the_paper_proxy_has_the_published_values() -> None:
     assert (task.train.epochs, task.data.held_out_images) == (5, 7392)
 
 
+def test_every_preset_has_a_summary() -> None:
+    assert PRESET_SUMMARIES.keys() == PRESETS.keys()
+
+
+def test_every_key_and_table_has_a_meaning() -> None:
+    tables = configuration_tables()
+    keys = [key for table in tables for key in table.keys]
+    assert [key.name for key in keys if value_at(SearchConfig().to_json(), key.name, "missing") != key.default] == []
+    assert {key.name for key in keys} >= dict(flattened(SearchConfig().to_json())).keys()
+    assert [part.name for part in (*tables, *keys) if not part.meaning] == []
+
+
+def test_the_meaning_of_a_key_is_read_from_the_docstring_of_its_class() -> None:
+    class Example:
+        """Something.
+
+        Attributes:
+            width, height: of the box; None for
+                no box.
+            name: what it is called.
+        """
+
+    assert attribute_docs(Example) == {
+        "width": 'Of the box; "none" for no box.',
+        "height": 'Of the box; "none" for no box.',
+        "name": "What it is called.",
+    }
+    assert summary(Example) == "Something."
+
+
 def test_a_file_starts_from_its_preset_and_overrides_win_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "search.toml"
     file.write_text('preset = "coco-small"\nseed = 3\n[task.train]\nepochs = 7\nbatch_size = 4\n')
@@ -48,7 +93,7 @@ def test_a_file_starts_from_its_preset_and_overrides_win_over_the_file(tmp_path:
     assert config.task.train.learning_rate == preset("coco-small").task.train.learning_rate
 
 
-def test_integers_serve_as_floats_and_lists_as_tuples() -> None:
+def test_integers_become_floats_and_lists_become_tuples() -> None:
     config = load_config({"task": {"train": {"learning_rate": 1, "scale_jitter": [1, 2]}}})
     assert config.task.train.learning_rate == 1.0
     assert config.task.train.scale_jitter == (1.0, 2.0)
@@ -69,7 +114,7 @@ def test_the_resolved_population_does_not_change_when_it_is_given() -> None:
     assert config.controller.evolution.tournament_size == 3
 
 
-def test_data_folders_become_absolute_and_the_built_in_set_stays_a_word(
+def test_data_folders_become_absolute_and_built_in_stays_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -88,7 +133,7 @@ def test_data_folders_become_absolute_and_the_built_in_set_stays_a_word(
         ("executor.address=none", "executor.address", None),
     ],
 )
-def test_an_override_is_a_toml_value_or_a_plain_string(text: str, key: str, value: object) -> None:
+def test_the_value_of_an_override_is_toml_or_plain_text(text: str, key: str, value: object) -> None:
     assert parse_override(text) == (key, value)
 
 
@@ -98,6 +143,17 @@ def test_an_override_is_a_toml_value_or_a_plain_string(text: str, key: str, valu
         ({"sed": 1}, ["'sed'", "did you mean 'seed'"]),
         ({"task": {"epochs": 2}}, ["'task.epochs'", "did you mean 'task.train.epochs'"]),
         ({"task": {"train": {"epohcs": 2}}}, ["'task.train.epohcs'", "did you mean 'task.train.epochs'"]),
+        ({"task": {"train": {"image_size": 64}}}, ["did you mean 'task.image_size_pixels'?"]),
+        ({"image_size_pixel": 64}, ["did you mean 'task.image_size_pixels'?"]),
+        ({"epochs": 1}, ["did you mean 'task.train.epochs'?"]),
+        ({"lr": 1}, ["did you mean 'task.train.learning_rate'?"]),
+        ({"controller": {"ppo": {"lr": 1}}}, ["did you mean 'controller.ppo.learning_rate'?"]),
+        ({"batch": 1}, ["did you mean 'task.train.batch_size'?"]),
+        ({"training": {"batch": 1}}, ["'training'", "did you mean 'task.train'?"]),
+        ({"max_flops": 1}, ["did you mean 'constraints.max_madds'?"]),
+        ({"trials": 1}, ["did you mean 'budget.num_trials'?"]),
+        ({"executor": {"gpus": 1}}, ["did you mean 'executor.gpus_per_worker'?"]),
+        ({"space": {"zzz": 1}}, ["known are space.name"]),
         ({"task": {"train": {"epochs": "2"}}}, ["'task.train.epochs' is '2'", "integer"]),
         ({"task": {"train": {"epochs": 2.5}}}, ["'task.train.epochs' is 2.5", "integer"]),
         ({"task": {"train": {"epochs": True}}}, ["'task.train.epochs'", "integer"]),
@@ -119,7 +175,7 @@ def test_an_override_is_a_toml_value_or_a_plain_string(text: str, key: str, valu
         ({"preset": ["quickstart"]}, ["['quickstart']", "preset"]),
     ],
 )
-def test_what_is_wrong_is_named_with_its_key(document: dict[str, object], words: list[str]) -> None:
+def test_an_error_message_names_the_key_and_the_remedy(document: dict[str, object], words: list[str]) -> None:
     with pytest.raises(UserError) as caught:
         load_config(document)
     for word in words:
@@ -127,17 +183,46 @@ def test_what_is_wrong_is_named_with_its_key(document: dict[str, object], words:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
-def test_a_configuration_written_as_toml_is_read_back_the_same(name: str) -> None:
-    config = preset(name)
+SCALING = {"name": "a", "filter_scale": 1, "endpoint_channels": 8, "resample_alpha": 1, "block_repeats": 1}
+MADDS_BAND = {"scaling": SCALING, "image_size_pixels": 640, "low": 1, "high": 2}
+WITHOUT_DEFAULTS = load_config(
+    {
+        "preset": "digits",
+        "controller": {"name": "evolution", "random": {"control": "madds-band", "madds_band": MADDS_BAND}},
+        "task": {"train": {"gradient_clip_norm": "none"}, "data": {"folder": 'a "b" # c'}},
+        "halving": {"rungs": [1, 2]},
+    }
+)
+
+
+@pytest.mark.parametrize("config", [*PRESETS.values(), WITHOUT_DEFAULTS], ids=[*PRESETS, "other"])
+def test_a_configuration_written_as_toml_is_read_back_the_same(config: SearchConfig) -> None:
     assert load_config(tomllib.loads(toml_text(config.to_json()))) == config
+    resolved = config.resolved()
+    explained = commented_toml(resolved, sources(resolved, {}, {}))
+    assert load_config(tomllib.loads(explained)) == resolved
+
+
+def test_an_explained_configuration_says_where_each_value_comes_from() -> None:
+    document = {"preset": "digits", "controller": {"name": "evolution"}, "seed": 0}
+    overrides = {"task.train.epochs": 7}
+    config = load_config(document, overrides).resolved()
+    found = sources(config, document, overrides)
+    assert found["seed"] == "file", "even if it is the default"
+    assert found["task.train.epochs"] == "command line"
+    assert found["task.train.batch_size"] == "preset digits"
+    assert found["controller.evolution.population_size"] == "derived"
+    assert found["controller.evolution.max_edits"] == "default"
+    lines = commented_toml(config, found).splitlines()
+    assert "epochs = 7  # command line; the default is 5" in lines
+    assert "seed = 0  # file" in lines
 
 
 @pytest.mark.parametrize(
     "value", ['a"b\\c', "tab\t\nline\x00\x7f", "ä 𝄞", "", -1, 2.5e-30, 1e20, True, [0.5, 2], [], {}]
 )
 def test_a_value_written_as_toml_is_read_back_the_same(value: object) -> None:
-    assert tomllib.loads(toml_text({"a": {"b": value, "c": None}}))["a"] == {"b": value}
+    assert tomllib.loads(toml_text({"a": {"b": value, "c": None}}))["a"] == {"b": value, "c": "none"}
 
 
 @pytest.mark.parametrize(
@@ -154,17 +239,45 @@ def test_a_value_without_effect_is_named(document: dict[str, object], key: str) 
 
 
 @pytest.mark.parametrize("name", ["evolution", "random"])
-def test_what_is_used_or_left_at_its_default_is_not_named(name: str) -> None:
+def test_a_value_that_is_used_or_a_default_is_not_named(name: str) -> None:
     options = {"evolution": {"max_edits": 2}, "random": {"control": "uniform"}}
     config = load_config({"controller": {"name": name, name: options[name]}, "executor": {"gpus_per_worker": 1}})
     assert config.unused() == []
     assert config.resolved().unused() == [], "so that a search from its config.json is silent as well"
 
 
-def test_random_search_is_the_same_in_python_and_on_the_command_line() -> None:
+def test_random_search_has_the_same_defaults_in_python_and_in_a_configuration() -> None:
     space = space_by_name("spinenet49")
     options = load_config({"controller": {"name": "random"}}).controller.options()
     assert make_controller("random", space).ask() == make_controller("random", space, **options).ask()
+
+
+def test_the_configuration_has_a_table_for_each_controller_and_a_key_for_each_option() -> None:
+    tables = SearchConfig().to_json()["controller"]
+    assert tables.keys() - {"name"} == CONTROLLERS.keys()
+    for name, entry in CONTROLLERS.items():
+        assert tables[name] == json.loads(json.dumps(asdict(entry.options()))), name
+
+
+@pytest.mark.parametrize("name", sorted(CONTROLLERS))
+def test_every_option_of_a_controller_is_documented(name: str) -> None:
+    entry = CONTROLLERS[name]
+    documented = re.findall(r"^        (\w+): ", entry.options.__doc__ or "", flags=re.MULTILINE)
+    assert sorted(documented) == sorted(option.name for option in fields(entry.options))
+    assert entry.summary.endswith(".")
+
+
+@pytest.mark.parametrize("name", sorted({*CONTROLLERS} - {"plan"}))
+def test_a_controller_in_python_has_the_defaults_of_a_large_search(name: str) -> None:
+    document = {"controller": {"name": name}, "budget": {"num_trials": 1000}}
+    options = load_config(document).resolved().controller.options()
+    space = space_by_name("tiny")
+    alike = [make_controller(name, space, seed=2), make_controller(name, space, seed=2, **options)]
+    for _ in range(30):
+        first, second = (controller.ask() for controller in alike)
+        assert first == second
+        for controller in alike:
+            controller.tell(first.number, Evaluation(0.1 + first.number % 7 / 100))
 
 
 @pytest.mark.parametrize("text", ["seed", "=3", ""])
@@ -186,9 +299,7 @@ def test_an_override_without_key_or_value_is_refused(text: str) -> None:
         ("folder.json", None),
     ],
 )
-def test_a_file_that_is_no_configuration_is_refused_in_one_sentence(
-    name: str, content: bytes | None, tmp_path: Path
-) -> None:
+def test_an_invalid_file_is_refused_in_one_sentence(name: str, content: bytes | None, tmp_path: Path) -> None:
     file = tmp_path / name
     if content is None:
         file.mkdir()
@@ -198,6 +309,12 @@ def test_a_file_that_is_no_configuration_is_refused_in_one_sentence(
         load_config_file(file)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_preset_is_meant_even_if_a_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    assert read_source("digits") == (None, {"preset": "digits"})
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:

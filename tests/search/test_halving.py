@@ -90,9 +90,9 @@ def test_rungs_follow_one_another_below_the_end() -> None:
         ({"rungs": (0,)}, 4, 1, r"halving.rungs is \[0\]"),
         ({"reduction": 1.0}, 4, 1, "halving.reduction is 1.0; it is a number above 1"),
         ({"min_results": 0}, 4, 1, "halving.min_results is 0"),
-        ({"rungs": (2, 4)}, 4, 1, "has 4, and a training has task.train.epochs = 4; a rung lies below that"),
-        ({"rungs": (2, 3)}, 4, 2, "has 3, after which epoch AP is not measured, .* = 2; set that to 1, or"),
-        ({"rungs": (2, 4)}, 6, 0, "has 2, after which epoch AP is not measured, .* = 0; set that to 2, or"),
+        ({"rungs": (2, 4)}, 4, 1, "has 4, but task.train.epochs is 4; every rung is below it"),
+        ({"rungs": (2, 3)}, 4, 2, "has 3, but AP is not measured after that epoch, .* is 2; set it to 1, or"),
+        ({"rungs": (2, 4)}, 6, 0, "has 2, but AP is not measured after that epoch, .* is 0; set it to 2, or"),
     ],
 )
 def test_rungs_that_cannot_be_are_refused_with_the_remedy(

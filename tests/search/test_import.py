@@ -1,4 +1,4 @@
-"""Architectures from elsewhere: read as they are written there, and named if they are known."""
+"""`spinenas import`: architectures of other programs are read, and published ones are recognized."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEVEL_2 = BlockSpec(2, "bottleneck", (2, 13), is_output=True)
 
 
 def source_of(genotype: Genotype, name: str = "SPINENET_BLOCK_SPECS") -> str:
-    """A module with block specs as both code bases have them: tuples in a list, and other things around it."""
+    """Return a module with block specs as in both code bases: tuples in a list, among other code."""
     rows = [(block.level, str(block.kind), block.parents, block.is_output) for block in genotype.blocks]
     lines = "".join(f"    {row!r},\n" for row in rows)
     return (
@@ -45,7 +45,7 @@ def facts_of(*arguments: Any) -> dict[str, str]:
     return {row["what"]: row["value"] for row in json.loads(result.stdout)}
 
 
-def test_the_rows_are_read_where_they_come_from(tmp_path: Path) -> None:
+def test_block_specs_are_read_from_python_source(tmp_path: Path) -> None:
     path = tmp_path / "spinenet.py"
     for genotype in (SPINENET_49, MOBILE_49, replace(SPINENET_49, blocks=(*SPINENET_49.blocks, LEVEL_2))):
         path.write_text(source_of(genotype))
@@ -66,7 +66,7 @@ def test_the_rows_are_read_where_they_come_from(tmp_path: Path) -> None:
         ("rows = [({2}, 'bottleneck', (0, 1), True)]", "block 2 has level"),
     ],
 )
-def test_what_has_no_rows_or_wrong_ones_is_refused_in_one_sentence(tmp_path: Path, source: str, message: str) -> None:
+def test_a_file_without_valid_block_specs_is_refused_in_one_sentence(tmp_path: Path, source: str, message: str) -> None:
     path = tmp_path / "a.py"
     path.write_text(source)
     with pytest.raises(UserError, match=message) as caught:
@@ -75,7 +75,7 @@ def test_what_has_no_rows_or_wrong_ones_is_refused_in_one_sentence(tmp_path: Pat
 
 
 @pytest.mark.parametrize("format", ["json", "block-specs"])
-def test_every_published_model_is_known_by_its_file(tmp_path: Path, format: str) -> None:
+def test_every_published_model_is_recognized_by_its_file(tmp_path: Path, format: str) -> None:
     for model in PUBLISHED.values():
         if isinstance(model.architecture, Genotype):
             path = tmp_path / f"{model.name}.json"
@@ -85,7 +85,7 @@ def test_every_published_model_is_known_by_its_file(tmp_path: Path, format: str)
             assert known["key"] == model.genotype.key
 
 
-def test_import_says_what_a_file_is(tmp_path: Path) -> None:
+def test_import_prints_what_an_architecture_is(tmp_path: Path) -> None:
     path = tmp_path / "a.py"
     path.write_text(source_of(SPINENET_49))
     known = facts_of(path)
@@ -100,7 +100,7 @@ def test_import_says_what_a_file_is(tmp_path: Path) -> None:
     assert facts_of(path)["published"] == "no"
 
 
-def test_import_keeps_the_architecture_and_overwrites_nothing(tmp_path: Path) -> None:
+def test_import_writes_the_architecture_and_overwrites_nothing(tmp_path: Path) -> None:
     path, out = tmp_path / "a.json", tmp_path / "b.json"
     export_genotype(SPINENET_49, path, format="block-specs", scaling=SCALINGS["96"])
     assert run_import(path, "--out", out).exit_code == 0

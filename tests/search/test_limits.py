@@ -215,7 +215,7 @@ def test_amounts_may_be_given_as_people_say_them(text: str, number: float) -> No
 
 @pytest.mark.parametrize("text", ["G", "5X", "", "five"])
 def test_an_amount_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="no number"):
+    with pytest.raises(UserError, match="not a number"):
         amount(text)
 
 

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from fake_task import FakeValTask, matches_of
 
+from spinenas.controller import PlanOptions
 from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
 from spinenas.proxy_task.data.synthetic import generate_dataset
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.results.record import Evaluation, Failure, Stage
 from spinenas.results.stats.bootstrap import Difference
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.config.controllers import PlanConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, SpaceConfig
 from spinenas.search.run.lifecycle import resume, run_search
@@ -212,7 +212,7 @@ def test_no_network_is_compared_with_itself(run: Run, monkeypatch: pytest.Monkey
 
 
 def test_a_search_whose_unused_plan_says_validate_does_not_see_val(tmp_path: Path) -> None:
-    controller = replace(CONFIG.controller, plan=PlanConfig(stage="validate"))
+    controller = replace(CONFIG.controller, plan=PlanOptions(stage="validate"))
     task = FakeValTask()
     run_search(replace(CONFIG, controller=controller), out=tmp_path / "run", task=task)
     assert task.num_val_looks == 0
@@ -220,7 +220,7 @@ def test_a_search_whose_unused_plan_says_validate_does_not_see_val(tmp_path: Pat
 
 def test_a_plan_is_for_one_of_three_things() -> None:
     with pytest.raises(UserError, match=r"controller\.plan\.stage is 'val'; it is search, validate or full"):
-        PlanConfig(("r50-fpn",), 1, "val")
+        PlanOptions(architectures=("r50-fpn",), stage="val")
 
 
 def test_a_worker_that_does_not_see_the_folder_says_so_before_it_trains(tmp_path: Path) -> None:

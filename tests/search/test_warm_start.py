@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from fake_task import FakeTask
 
+from spinenas.controller import EvolutionOptions
 from spinenas.results.storage.events import Observed
 from spinenas.results.storage.journal import read_events
 from spinenas.results.storage.run_state import fold
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.config.controllers import ControllerConfig, EvolutionConfig
+from spinenas.search.config.controllers import ControllerConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
 from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
@@ -23,7 +24,7 @@ from spinenas.search.run.run import Run
 from spinenas.search.run.warm_start import known_results
 from spinenas.space import SearchSpace, UserError
 
-EVOLUTION = ControllerConfig("evolution", evolution=EvolutionConfig(population_size=4, tournament_size=2))
+EVOLUTION = ControllerConfig("evolution", evolution=EvolutionOptions(population_size=4, tournament_size=2))
 
 
 @pytest.fixture(autouse=True)

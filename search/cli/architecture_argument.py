@@ -1,4 +1,4 @@
-"""What a command was pointed at: a trial of a run, a published model, an exported file or a weights file."""
+"""Finds the architecture that a command names: of a trial, a published model, an exported file or a weights file."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ AP_COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Target:
-    """What the words of a command stand for.
+class ArchitectureArgument:
+    """The architecture that the words of a command name.
 
     Attributes:
-        name: a published name, a file, or the run and number of a trial.
-        architecture: its genotype, or the baseline it is.
-        scaling: what it is meant to be built with at full width.
-        detector: keyword arguments of `cost_by_part`: the detector its costs are shown for.
-        model: the published model that it is, if it is one.
-        weights: the file of its weights, if it was given as one.
-        run, record: where it is from, if from a run.
+        name: the name of a published model, a file, or the run and number of a trial.
+        architecture: the genotype or baseline.
+        scaling: the scaling for a backbone of full width.
+        detector: keyword arguments of `cost_by_part`, for the detector to count costs in.
+        model: the published model, if it is one.
+        weights: the weights file, if it was given as one.
+        run, record: the run and the trial, if it was given as a trial.
     """
 
     name: str
@@ -61,11 +61,11 @@ class Target:
 
     @property
     def genotype(self) -> Genotype:
-        """Its blocks. Raises UserError for a baseline."""
+        """The genotype. Raises UserError for a baseline."""
         return genotype_of(self.architecture, self.name)
 
     def describe(self) -> str:
-        """One line: size, dead blocks, what is published, and the result if it is a trial's."""
+        """Return one line with size, dead blocks, published figures and the result of a trial."""
         words = [f"key {self.architecture.key}", self.cost_words()]
         if isinstance(self.architecture, Genotype):
             words.append(f"dead blocks: {' '.join(map(str, dead_blocks(self.architecture))) or 'none'}")
@@ -77,14 +77,14 @@ class Target:
                 epoch = self.record.evaluation.stopped_after
                 words.append(
                     f"AP {self.record.evaluation.objective:.4f}"
-                    + (f" after epoch {epoch}, where it stopped" if epoch else "")
+                    + (f" after epoch {epoch}, where it was stopped" if epoch else "")
                 )
             if self.record.failure is not None:
                 words.append(f"{self.record.failure.kind}: {self.record.failure.message}")
         return "; ".join(words)
 
     def cost_words(self) -> str:
-        """Parameters and multiply-adds of its detector."""
+        """Return parameters and multiply-adds of the detector."""
         cost = retinanet_cost(self.architecture, **self.detector)
         return (
             f"RetinaNet at scaling {self.detector['scaling'].name}, {self.detector['image_size']} px: "
@@ -92,7 +92,7 @@ class Target:
         )
 
     def subject(self) -> Subject:
-        """What a picture of it shows. Raises UserError for a baseline."""
+        """Return the subject of a picture. Raises UserError for a baseline."""
         from spinenas.results.pictures.architecture import Subject
 
         words = [self.cost_words()]
@@ -101,7 +101,7 @@ class Target:
         return Subject(self.name, self.genotype, "; ".join(words))
 
     def block_rows(self) -> list[dict[str, Any]]:
-        """One row for each node, and for what stands around them."""
+        """Return one row for each node, and one for each other part of the detector."""
         costs = cost_by_part(self.architecture, **self.detector)
         rows = []
         if isinstance(self.architecture, Genotype):
@@ -174,8 +174,8 @@ def published_rows() -> list[dict[str, Any]]:
     return rows
 
 
-def find_target(words: tuple[str, ...]) -> Target:
-    """Find what the words of a command stand for. Raises UserError."""
+def find_architecture(words: tuple[str, ...]) -> ArchitectureArgument:
+    """Find the architecture that the words of a command name. Raises UserError."""
     if len(words) == 2:
         return _trial(*words)
     if len(words) != 1:
@@ -183,7 +183,7 @@ def find_target(words: tuple[str, ...]) -> Target:
     (word,) = words
     if word in PUBLISHED:
         model = PUBLISHED[word]
-        return Target(word, model.architecture, model.scaling, model.detector, model=model)
+        return ArchitectureArgument(word, model.architecture, model.scaling, model.detector, model=model)
     if Path(word).is_dir():
         raise click.UsageError(f"{word} is a folder; give the number of a trial of this run after it, or best")
     if not Path(word).exists() and not word.endswith((".json", WEIGHTS_SUFFIX)):
@@ -192,10 +192,10 @@ def find_target(words: tuple[str, ...]) -> Target:
         return _weights(Path(word))
     genotype, scaling = read_architecture(Path(word))
     scaling = scaling or SCALINGS["49"]
-    return Target(word, genotype, scaling, {"scaling": scaling, "image_size": 640})
+    return ArchitectureArgument(word, genotype, scaling, {"scaling": scaling, "image_size": 640})
 
 
-def _weights(path: Path) -> Target:
+def _weights(path: Path) -> ArchitectureArgument:
     from spinenas.proxy_task.weights.weights_file import read_spec  # torch
 
     spec = read_spec(path)
@@ -206,12 +206,12 @@ def _weights(path: Path) -> Target:
         **spec.head.as_cost_arguments(),
     }
     model = next((model for model in PUBLISHED.values() if spec.is_of(model)), None)
-    return Target(
+    return ArchitectureArgument(
         str(path), architecture_from_text(spec.architecture), spec.scaling, detector, model=model, weights=path
     )
 
 
-def _trial(folder: str, number: str) -> Target:
+def _trial(folder: str, number: str) -> ArchitectureArgument:
     """Find a trial of a run by its number, or the best one. Raises UserError."""
     from spinenas.search.config.config import SearchConfig
     from spinenas.search.run.run import Run
@@ -238,4 +238,4 @@ def _trial(folder: str, number: str) -> Target:
     }
     architecture = record.genotype or architecture_from_text(record.architecture)
     scaling = SCALINGS["49"] if record.genotype else BASELINE_SCALING
-    return Target(f"{folder} {record.number}", architecture, scaling, detector, run=run, record=record)
+    return ArchitectureArgument(f"{folder} {record.number}", architecture, scaling, detector, run=run, record=record)

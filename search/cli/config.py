@@ -1,0 +1,32 @@
+"""`spinenas config`: prints the configuration of a search, every key explained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from spinenas.search.cli.options import overrides_of, search_options, source_argument
+
+
+@click.command("config")
+@source_argument
+@search_options
+def config(source: str, **options: Any) -> None:
+    """Print the complete configuration of a search.
+
+    It starts nothing. Every key is printed with its meaning, its unit and where its value comes from. The output is a
+    configuration file: save it, edit it, and give it to `spinenas search`. For a RUN, the configuration is that of the
+    run.
+    """
+    from spinenas.search.config.commented import commented_toml, sources
+    from spinenas.search.config.loading import load_config, read_source
+
+    text, document = read_source(source)
+    overrides = overrides_of(options)
+    resolved = load_config(document, overrides).resolved()
+    for sentence in resolved.unused():
+        click.echo(f"note: {sentence}", err=True)
+    click.echo("# Start this search with: spinenas search THIS_FILE --out RUN\n")
+    found = sources(resolved, document, overrides, origin="run" if text is None else "file")
+    click.echo(commented_toml(resolved, found), nl=False)

@@ -1,0 +1,50 @@
+"""`spinenas controllers`: lists the search algorithms and their options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from spinenas.search.cli.options import format_options, print_rows
+from spinenas.space.errors import UserError, nearest
+
+
+@click.command("controllers")
+@click.argument("name", metavar="[NAME]", required=False)
+@format_options
+def controllers(name: str | None, format: str | None) -> None:
+    """List the search algorithms, or the options of one.
+
+    Choose one with `spinenas search --controller NAME`. Change an option with --set controller.NAME.OPTION=VALUE.
+    """
+    from spinenas.controller.registry import CONTROLLERS
+    from spinenas.search.config.document import toml_value
+    from spinenas.search.config.reference import controller_tables
+
+    tables = controller_tables()
+    rows: list[dict[str, Any]]
+    if name is None:
+        rows = [
+            {
+                "controller": name,
+                "summary": entry.summary,
+                "options": {key.name.rpartition(".")[2]: key.default for key in tables[name].keys},
+            }
+            for name, entry in CONTROLLERS.items()
+        ]
+        if format != "json":
+            rows = [{"controller": row["controller"], "summary": row["summary"]} for row in rows]
+            click.echo("list the options of a controller with: spinenas controllers NAME", err=True)
+    elif name not in CONTROLLERS:
+        raise UserError(f"no controller is called {name!r}{nearest(name, CONTROLLERS)}")
+    else:
+        rows = [
+            {
+                "option": key.name.rpartition(".")[2],
+                "default": key.default if format == "json" else toml_value(key.default),
+                "meaning": key.meaning,
+            }
+            for key in tables[name].keys
+        ]
+    print_rows(rows, format, {})

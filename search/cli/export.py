@@ -1,0 +1,122 @@
+"""`spinenas export`: writes an architecture to a file for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from spinenas.results.export.architecture_files import FORMATS, export_genotype
+from spinenas.results.export.python_source import NetworkOptions, mmdet_files, python_module
+from spinenas.results.storage.atomic_write import write_bytes_atomically
+from spinenas.search.cli.architecture_argument import ArchitectureArgument, find_architecture
+from spinenas.search.cli.options import architecture_argument, force_option
+from spinenas.space.errors import UserError, nearest
+from spinenas.space.scaling import SCALINGS, Scaling
+
+EXPORT_FORMATS = (*FORMATS, "python", "mmdet", "safetensors", "onnx")
+
+
+@click.command()
+@architecture_argument
+@click.option(
+    "--format",
+    required=True,
+    metavar="FORMAT",
+    help=f"Format of the file: {', '.join(EXPORT_FORMATS[:-1])} or {EXPORT_FORMATS[-1]}.",
+)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="File to write; a folder for mmdet."
+)
+@click.option("--scaling", metavar="NAME", help="Width and depth to build the backbone with, such as 49 or 96.")
+@click.option(
+    "--image-size", type=click.IntRange(min=32), metavar="PIXELS", help="Side of the square input of an ONNX model."
+)
+@force_option
+def export(
+    architecture: tuple[str, ...], format: str, out: Path, scaling: str | None, image_size: int | None, force: bool
+) -> None:
+    """Write an architecture to a file for other programs.
+
+    \b
+    json, block-specs  the architecture
+    python             one file that defines the backbone and needs PyTorch alone
+    mmdet              a folder with a backbone and a config for MMDetection 3
+    safetensors, onnx  the backbone with weights: those of a weights file, else fresh ones
+
+    The default scaling of a searched architecture is 49, full width. A published model has its own scaling, and so has
+    a file that names one.
+    """
+    found = find_architecture(architecture)
+    if scaling is not None and scaling not in SCALINGS:
+        raise UserError(f"scaling {scaling!r} is unknown{nearest(scaling, SCALINGS)}")
+    chosen = found.scaling if scaling is None else SCALINGS[scaling]
+    write_export(found, out, format=format, scaling=chosen, image_size_pixels=image_size, force=force)
+    click.echo(f"wrote {found.name} to {out}", err=True)
+
+
+def write_export(
+    found: ArchitectureArgument,
+    path: Path,
+    *,
+    format: str,
+    scaling: Scaling,
+    image_size_pixels: int | None,
+    force: bool,
+) -> None:
+    """Write an architecture to a file, or to a folder for "mmdet", completely or not at all. Raises UserError.
+
+    Args:
+        found: what to write.
+        path: the file or folder.
+        format: one of EXPORT_FORMATS.
+        scaling: width and depth; a weights file has its own.
+        image_size_pixels: side of the square input of an ONNX model; None for that of the architecture's detector.
+        force: replace existing files.
+    """
+    if format not in EXPORT_FORMATS:
+        raise UserError(f"export format {format!r} is unknown{nearest(format, EXPORT_FORMATS)}")
+    if format in FORMATS:
+        export_genotype(found.genotype, path, format=format, scaling=scaling, force=force)
+        return
+    if image_size_pixels is not None and format != "onnx":
+        raise UserError(f"--image-size belongs to the format onnx; a {format} file takes images of any size")
+    if found.weights is not None and scaling != found.scaling:
+        raise UserError(f"{found.weights} has weights of scaling {found.scaling.name!r}; leave out --scaling")
+    if format == "mmdet":
+        files = mmdet_files(found.genotype, scaling, found.name, _options(found))
+        contents = {path / name: text.encode() for name, text in files.items()}
+    elif format == "python":
+        contents = {path: python_module(found.genotype, scaling, found.name, _options(found)).encode()}
+    else:
+        contents = {path: b""}
+    for file in contents:
+        if file.exists() and not force:
+            raise UserError(f"{file} exists already; choose another file, or replace it with --force")
+    if format in ("safetensors", "onnx"):
+        contents[path] = _network_file(found, scaling, format, image_size_pixels)
+    try:
+        if format == "mmdet":
+            path.mkdir(exist_ok=True)
+        for file, content in contents.items():
+            write_bytes_atomically(file, content)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose a writable place") from error
+
+
+def _options(found: ArchitectureArgument) -> NetworkOptions:
+    if found.weights is None:
+        return NetworkOptions()
+    from spinenas.proxy_task.weights.weights_file import read_spec  # torch
+
+    spec = read_spec(found.weights)
+    return NetworkOptions(spec.dialect, spec.activation, spec.bn_momentum, spec.bn_eps)
+
+
+def _network_file(found: ArchitectureArgument, scaling: Scaling, format: str, image_size_pixels: int | None) -> bytes:
+    from spinenas.proxy_task.weights.backbone_files import backbone_of, onnx_bytes, safetensors_bytes  # torch
+
+    backbone = backbone_of(found.architecture, scaling, found.weights)
+    if format == "safetensors":
+        return safetensors_bytes(backbone)
+    return onnx_bytes(backbone, image_size_pixels or found.detector["image_size"])

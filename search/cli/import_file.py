@@ -1,0 +1,79 @@
+"""`spinenas import`: reads an architecture from a file of another program."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from spinenas.results.export.architecture_files import export_genotype, read_architecture
+from spinenas.search.cli.options import force_option, format_options, print_rows
+from spinenas.space.cost import retinanet_cost
+from spinenas.space.genotype import Genotype
+from spinenas.space.graph import dead_blocks, network_key
+from spinenas.space.published import PUBLISHED
+from spinenas.space.scaling import SCALINGS, Scaling
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the architecture to this file as JSON."
+)
+@force_option
+@format_options
+def import_file(file: Path, out: Path | None, force: bool, format: str | None) -> None:
+    """Read an architecture from a file of another program.
+
+    FILE is a file of `export` in the format json or block-specs, or Python source with a list of block specs, such as
+    spinenet.py of tensorflow/tpu or tensorflow/models. Nothing in it is executed. The command prints what the
+    architecture is; `spinenas show` prints its blocks.
+    """
+    if force and out is None:
+        raise click.UsageError("--force replaces the file of --out; give both")
+    genotype, scaling = read_architecture(file)
+    rows = [{"what": what, "value": value} for what, value in facts(genotype, scaling).items()]
+    if out is not None:
+        export_genotype(genotype, out, format="json", scaling=scaling or SCALINGS["49"], force=force)
+        click.echo(f"wrote {file} to {out}", err=True)
+    print_rows(rows, format, {})
+
+
+def facts(genotype: Genotype, scaling: Scaling | None) -> dict[str, str]:
+    """Return what `import` prints about a genotype, and about its scaling if the file names one."""
+    cost = retinanet_cost(genotype, scaling or SCALINGS["49"], 640)
+    outputs = sorted(block.level for block in genotype.blocks if block.is_output)
+    return {
+        "published": published_as(genotype, scaling),
+        "key": genotype.key,
+        "network key": network_key(genotype),
+        "blocks": f"{len(genotype.blocks)} on a stem of {len(genotype.stem)}",
+        "dead blocks": " ".join(map(str, dead_blocks(genotype))) or "none",
+        "output levels": " ".join(map(str, outputs)),
+        "scaling": scaling.name if scaling else "not named, assumed to be 49",
+        "parameters": f"{cost.params:,} (RetinaNet, 91 class channels)",
+        "multiply-adds": f"{cost.madds:,} (the same at 640 px)",
+        "genotype": genotype.text,
+    }
+
+
+def published_as(genotype: Genotype, scaling: Scaling | None) -> str:
+    """Return the published models that have this network, preferably at this scaling.
+
+    An output of level 2 in the last row is ignored: tensorflow/models has it for other detectors than RetinaNet.
+    """
+    last, note = genotype.blocks[-1], ""
+    if last.is_output and last.level < 3 and any(block.is_output for block in genotype.blocks[:-1]):
+        genotype, note = replace(genotype, blocks=genotype.blocks[:-1]), f", beside an output of level {last.level}"
+    same = [
+        model
+        for model in PUBLISHED.values()
+        if isinstance(model.architecture, Genotype) and network_key(model.architecture) == network_key(genotype)
+    ]
+    exactly = [model.name for model in same if model.scaling == scaling]
+    if exactly:
+        return " and ".join(exactly) + note
+    if same:
+        return f"the blocks of {', '.join(model.name for model in same)}{note}"
+    return "no"
