@@ -71,8 +71,8 @@ T = TypeVar("T")
 PROTOCOL_VERSION = 1
 """Part of every task key: raised whenever the code changes what a number means."""
 
-Report = Callable[[int, dict[str, float]], bool]
-"""Called with (epoch from 1, figures) after each epoch; returns False to stop the training there."""
+Report = Callable[[int, dict[str, float]], None]
+"""Called with (epoch from 1, figures) after each epoch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -404,10 +404,9 @@ class ProxyTask:
                 figures = {**figures, "AP": reward_metrics()["AP"] or 0.0}
             curve.append({"epoch": state.epoch, **figures})
             keep(state)  # before the report: no epoch is reported twice
-            goes_on = report is None or report(state.epoch, figures)
-            if not goes_on:
-                keep(replace(state, is_over=True))
-            return goes_on and state.epoch != until
+            if report is not None:
+                report(state.epoch, figures)
+            return state.epoch != until
 
         # An attempt whose word was lost may have come to the epoch, or further, before this one.
         if until is None or len(curve) < until:

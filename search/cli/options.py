@@ -106,13 +106,15 @@ def configuration(source: str, settings: Mapping[str, Any], overrides: tuple[str
         overrides: as given to --set.
     """
     from spinenas.search.config.document import parse_override, read_document, toml_text, with_overrides
-    from spinenas.search.config.loading import load_config
+    from spinenas.search.config.loading import load_config, without_retired_keys
 
     values: dict[str, Any] = {**dict(map(parse_override, overrides)), **settings}
     if not source.endswith((".toml", ".json")) and not Path(source).is_file():
         document: dict[str, Any] = {"preset": source}
         return load_config(document, values), toml_text(with_overrides(document, values))
     text, document = read_document(Path(source))
+    if source.endswith(".json"):
+        document = without_retired_keys(document)
     config = load_config(document, values)
     if source.endswith(".json"):
         return config, toml_text(with_overrides(document, values))

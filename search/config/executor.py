@@ -22,7 +22,6 @@ class ExecutorConfig:
             workers share each GPU as it holds, and a trial that takes more has run out of memory itself.
         tpus_per_worker: whole chips, 0, 1, 2, 4 or 8; experimental, it has not run on hardware yet.
         threads_per_trial: CPU threads; sums differ in the last bit with their number.
-        processes_per_trial: 1; reserved for trials of several processes.
         address: of a running Ray cluster, or "auto"; None or "local" starts Ray on this machine.
         ship_code: send this installation's spinenas to the workers of a cluster, so that all run the same code.
         data_command: a shell command that fetches the data, run once on each machine before its first trial.
@@ -43,7 +42,6 @@ class ExecutorConfig:
     gpu_memory_gib: float | None = None
     tpus_per_worker: int = 0
     threads_per_trial: int = 1
-    processes_per_trial: int = 1
     address: str | None = None
     ship_code: bool = True
     data_command: str | None = None
@@ -71,10 +69,6 @@ class ExecutorConfig:
             raise UserError(f"executor.tpus_per_worker is {self.tpus_per_worker}; Ray lends 1, 2, 4 or 8 whole chips")
         if self.tpus_per_worker and self.gpus_per_worker:
             raise UserError("a worker has GPUs or TPUs; leave out executor.gpus_per_worker or executor.tpus_per_worker")
-        if self.processes_per_trial != 1:
-            raise UserError(
-                f"executor.processes_per_trial is {self.processes_per_trial}; a trial is one process in this version"
-            )
 
     @property
     def trial_seconds(self) -> float | None:

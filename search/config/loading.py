@@ -27,6 +27,28 @@ def load_config(document: Mapping[str, Any], overrides: Mapping[str, Any] | None
     return SearchConfig.from_json(given)
 
 
+RETIRED_KEYS = ("executor.processes_per_trial",)
+"""Keys without effect that the configurations of earlier runs hold."""
+
+
+def stored_config(data: Mapping[str, Any]) -> SearchConfig:
+    """Make the configuration of a run from its config.json, which an earlier version may have written.
+
+    Raises UserError.
+    """
+    return SearchConfig.from_json(without_retired_keys(data))
+
+
+def without_retired_keys(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out RETIRED_KEYS, which are accepted in a run's config.json alone."""
+    kept = dict(data)
+    for key in RETIRED_KEYS:
+        part, _, name = key.partition(".")
+        if isinstance(kept.get(part), Mapping):
+            kept[part] = {each: value for each, value in kept[part].items() if each != name}
+    return kept
+
+
 def load_config_file(path: str | Path, overrides: Mapping[str, Any] | None = None) -> SearchConfig:
     """Read a TOML file. Raises UserError.
 

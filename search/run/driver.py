@@ -41,7 +41,6 @@ from spinenas.search.run.controller_replay import Result, replay_into
 from spinenas.search.run.halving import Halving
 from spinenas.search.run.open_trial import OpenTrial, refusal
 from spinenas.space.errors import UserError
-from spinenas.space.graph import network_key
 from spinenas.space.random_streams import seed_for
 
 logger = logging.getLogger(__name__)
@@ -214,7 +213,7 @@ class Driver:
             return None
         assert proposal.number == self._num_asked, "a controller numbers its proposals 0, 1, 2, ..."
         self._num_asked += 1
-        key = network_key(proposal.genotype)
+        key = proposal.network_key
         seed = trial_seed(self._config.seed, key, proposal.replicate)
         self._record(Asked(proposal.to_json(), key, seed, self._task.key, self._num_told))
         trial = OpenTrial(proposal, seed, proposal.fidelity)

@@ -25,6 +25,7 @@ from spinenas.results.storage.run_state import Fold, RunState
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.document import flattened
 from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.loading import stored_config
 from spinenas.search.config.parts import LoggingConfig
 from spinenas.search.executors.base import Task
 from spinenas.search.executors.stop_signals import Terminated, stopped_by_sigterm
@@ -212,7 +213,7 @@ def resume(
             f"{path} is a replay, which starts over rather than being resumed; give its `spinenas replay` command "
             "again, with another folder or with this one removed"
         )
-    config = SearchConfig.from_json(folder.config())
+    config = stored_config(folder.config())
     config = replace(config, logging=logging or config.logging)
     display = _with_loggers(display or SilentDisplay(), config, folder.path)
     if mend:
@@ -282,7 +283,7 @@ def search_or_resume(
     if not (path / "journal.jsonl").exists():
         return run_search(config, out=out, task=task, display=display, config_toml=config_toml, warm_start=warm_start)
     folder = RunFolder.open(path)
-    begun_with = SearchConfig.from_json(folder.config())
+    begun_with = stored_config(folder.config())
     budget = replace(begun_with.budget, replicate_share=config.budget.replicate_share)
     constraints = replace(config.constraints, class_channels=begun_with.constraints.class_channels)
     _check_same_search(path, begun_with, replace(config, budget=budget, constraints=constraints).resolved())

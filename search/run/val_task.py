@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
-from spinenas.search.executors.base import Task
+from spinenas.search.executors.base import Report, Task
 from spinenas.space.baseline import Architecture
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class ValTask(Task, Protocol):
         seed: int,
         folder: Path,
         fidelity: Fidelity | None = None,
-        report: Callable[[int, dict[str, float]], bool],
+        report: Report,
     ) -> Evaluation | Failure:
         """Do what `evaluate` does, and keep in the folder what is detected on val."""
 
@@ -68,7 +67,7 @@ class ValidatingTask:
         fidelity: Fidelity | None,
         attempt: int,
         folder: Path,
-        report: Callable[[int, dict[str, float]], bool],
+        report: Report,
         until: int | None = None,
     ) -> Evaluation | Failure:
         """Train, measure on the reward images, and keep the detections on val."""

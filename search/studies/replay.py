@@ -6,7 +6,6 @@ The only place, beside final reports, where val is looked at; a search is never 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +18,7 @@ from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.constraints import ConstraintsConfig
 from spinenas.search.config.objective import ObjectiveConfig
 from spinenas.search.config.parts import BudgetConfig, HalvingConfig, StorageConfig
-from spinenas.search.executors.base import Task
+from spinenas.search.executors.base import Report, Task
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.components import proxy_task
 from spinenas.search.run.lifecycle import start_run
@@ -44,7 +43,7 @@ class ReplayTask(Task, Protocol):
         *,
         seed: int,
         folder: Path,
-        report: Callable[[int, dict[str, float]], bool],
+        report: Report,
         scaling: Scaling | None,
     ) -> tuple[Evaluation | Failure, ValMetrics]:
         """Do what `evaluate` does, and measure on val as well."""
@@ -160,7 +159,7 @@ class _WithVal:
         fidelity: Fidelity | None,
         attempt: int,
         folder: Path,
-        report: Callable[[int, dict[str, float]], bool],
+        report: Report,
         until: int | None,
     ) -> Evaluation | Failure:
         assert until is None, "a replay has no rungs"

@@ -10,6 +10,7 @@ from spinenas.results.record import Stage
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.constraints import ConstraintsConfig
 from spinenas.search.config.controllers import ControllerConfig, PlanConfig
+from spinenas.search.config.loading import stored_config
 from spinenas.search.config.objective import ObjectiveConfig
 from spinenas.search.config.parts import HalvingConfig
 from spinenas.search.executors.base import Task
@@ -54,7 +55,7 @@ def run_study(
 
 
 def planned_trainings(run: Run) -> PlanConfig:
-    plan = SearchConfig.from_json(run.folder.config()).controller
+    plan = stored_config(run.folder.config()).controller
     if plan.name != "plan":
         raise UserError(f"{run.folder.path} is a search, not a study; make one with `spinenas proxy noise`")
     return plan.plan

@@ -66,12 +66,11 @@ def without_resources(result: Evaluation | Failure) -> Evaluation:
     return replace(result, train_seconds=None, eval_seconds=None, peak_memory_bytes=None)
 
 
-def reporting_to(epochs: list[int], *, interrupt_after: int | None = None) -> Callable[[int, dict[str, float]], bool]:
-    def report(epoch: int, figures: dict[str, float]) -> bool:
+def reporting_to(epochs: list[int], *, interrupt_after: int | None = None) -> Callable[[int, dict[str, float]], None]:
+    def report(epoch: int, figures: dict[str, float]) -> None:
         epochs.append(epoch)
         if epoch == interrupt_after:
             raise KeyboardInterrupt
-        return True
 
     return report
 
@@ -290,21 +289,6 @@ def test_a_folder_that_cannot_be_written_costs_no_training(
     assert caplog.messages == [
         "the training goes on without a new checkpoint: [Errno 28] No space left on device"
     ]  # once
-
-
-def test_a_training_that_was_told_to_stop_stays_stopped(
-    config: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = without_resources(ProxyTask(config).evaluate(GENOTYPE, seed=5, report=lambda epoch, figures: False))
-
-    def interrupt(*args: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ProxyTask, "_metrics", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            ProxyTask(config).evaluate(GENOTYPE, seed=5, folder=tmp_path, report=lambda epoch, figures: False)
-    assert finished(ProxyTask(config), tmp_path) == (whole, [])
 
 
 def test_seconds_are_those_of_all_attempts(config: TaskConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

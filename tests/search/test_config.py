@@ -11,7 +11,7 @@ import pytest
 from spinenas.controller import make_controller
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.document import parse_override, toml_text
-from spinenas.search.config.loading import load_config, load_config_file
+from spinenas.search.config.loading import load_config, load_config_file, stored_config
 from spinenas.search.config.presets import PRESETS, preset
 from spinenas.space import UserError, space_by_name
 
@@ -207,3 +207,11 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     broken.write_text("seed = \n")
     with pytest.raises(UserError, match=r"broken\.toml is not TOML"):
         load_config_file(broken)
+
+
+def test_a_retired_key_is_accepted_in_the_configuration_of_a_run_and_unknown_in_a_users_own() -> None:
+    document = SearchConfig().to_json()
+    document["executor"]["processes_per_trial"] = 1
+    assert stored_config(document) == SearchConfig()
+    with pytest.raises(UserError, match=r"'executor\.processes_per_trial' is unknown"):
+        load_config({"executor": {"processes_per_trial": 1}})
