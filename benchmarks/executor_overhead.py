@@ -16,7 +16,6 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +25,7 @@ from spinenas.results.record import Evaluation, Failure, Fidelity
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
+from spinenas.search.executors.base import Report
 from spinenas.search.run.lifecycle import run_search
 from spinenas.space import Genotype, Scaling
 
@@ -53,7 +53,7 @@ class SleepingTask:
         fidelity: Fidelity | None,
         attempt: int,
         folder: Path,
-        report: Callable[[int, dict[str, float]], bool],
+        report: Report,
         until: int | None,
     ) -> Evaluation | Failure:
         began = time.perf_counter()

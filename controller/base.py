@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, TrialRecord
 from spinenas.space.baseline import Architecture, architecture_from_text
 from spinenas.space.genotype import Genotype
+from spinenas.space.graph import network_key
 
 ASSUMED_NUM_TRIALS = 1000
 """Budget that options of None are resolved for where the budget is unknown."""
@@ -40,10 +41,11 @@ class Proposal:
         fidelity: None means the task's own.
         replicate: seed index of the same network at the same fidelity.
         stage: what it is for.
-        continues: number of the trial whose weights it goes on from.
+        continues: reserved, always None.
         parent: number of the trial it was derived from.
         origin: how it came about, such as "random" or "mutation:swap".
         info: figures of how it came about.
+        known_key: the network key, where it is known already.
     """
 
     number: int
@@ -55,6 +57,15 @@ class Proposal:
     parent: int | None = None
     origin: str = ""
     info: dict[str, float] = field(default_factory=dict)
+    known_key: str | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def network_key(self) -> str:
+        """Identity of the network, computed once."""
+        if self.known_key is None:
+            object.__setattr__(self, "known_key", network_key(self.genotype))
+            assert self.known_key is not None
+        return self.known_key
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; the genotype as its one-line text."""

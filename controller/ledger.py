@@ -79,6 +79,7 @@ class Ledger:
             parent=candidate.parent,
             origin=candidate.origin,
             info=candidate.info,
+            known_key=key,
         )
         self._add(proposal, key)
         return proposal
@@ -86,7 +87,7 @@ class Ledger:
     def adopt(self, proposal: Proposal) -> None:
         """Take a proposal made elsewhere as the next one."""
         assert proposal.number == self.next_number, f"{proposal.number} follows {self.next_number - 1}"
-        self._add(proposal, network_key(proposal.genotype))
+        self._add(proposal, proposal.network_key)
 
     def open_proposal(self, number: int) -> Proposal | None:
         """Return an open proposal; None if the number is unknown or finished."""

@@ -19,7 +19,6 @@ from spinenas.results.pareto import front
 from spinenas.results.record import Evaluation, Failure, Fidelity, Stage
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
-from spinenas.space.graph import network_key
 
 MIN_TRIALS = 8
 """Budgets below this have no replicates: there are no leaders among so few."""
@@ -140,7 +139,7 @@ class ReplicateLeaders:
         self._add(proposal)
 
     def _add(self, proposal: Proposal) -> None:
-        key = (network_key(proposal.genotype), proposal.fidelity)
+        key = (proposal.network_key, proposal.fidelity)
         network = self._networks.setdefault(key, _Network(proposal))
         network.num_asked += 1
         self._open[proposal.number] = network

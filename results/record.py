@@ -150,7 +150,7 @@ class TrialRecord:
         fidelity: None means the task's own.
         replicate: seed index of the same network at the same fidelity.
         stage: what the training is for.
-        continues: number of the trial whose weights it goes on from.
+        continues: reserved, always None.
         parent: number of the trial it was derived from.
         origin: how the controller came to it, such as "random" or "mutation:swap".
         info: figures of how it came about (log_prob, predicted).

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
 from spinenas.results.stats.bootstrap import Matches
 from spinenas.results.storage.run_folder import VAL_DETECTIONS
+from spinenas.search.executors.base import Report
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
 from spinenas.space.random_streams import generator
@@ -59,7 +59,7 @@ class FakeTask:
         fidelity: Fidelity | None,
         attempt: int,
         folder: Path,
-        report: Callable[[int, dict[str, float]], bool],
+        report: Report,
         until: int | None = None,
     ) -> Evaluation | Failure:
         number = int(folder.name)

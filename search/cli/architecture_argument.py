@@ -213,7 +213,7 @@ def _weights(path: Path) -> ArchitectureArgument:
 
 def _trial(folder: str, number: str) -> ArchitectureArgument:
     """Find a trial of a run by its number, or the best one. Raises UserError."""
-    from spinenas.search.config.config import SearchConfig
+    from spinenas.search.config.loading import stored_config
     from spinenas.search.run.run import Run
 
     run = Run.open(folder)
@@ -228,7 +228,7 @@ def _trial(folder: str, number: str) -> ArchitectureArgument:
     else:
         known = f"its trials are 0 to {len(records) - 1}" if records else "it has none yet"
         raise UserError(f"{folder} has no trial {number!r}; {known}, or say best")
-    task = SearchConfig.from_json(run.folder.config()).task
+    task = stored_config(run.folder.config()).task
     categories = run.folder.run_info()["data"].get("categories", range(90))
     detector = {
         "scaling": record.fidelity.scaling if record.fidelity else task.scaling,

@@ -24,7 +24,6 @@ class ExecutorConfig:
             trial that exceeds the limit fails as out of memory. `spinenas preflight` measures the peak.
         tpus_per_worker: TPU chips of each worker: 0, 1, 2, 4 or 8. Experimental: not yet tested on hardware.
         threads_per_trial: CPU threads of each trial. Results differ in the last bits between thread counts.
-        processes_per_trial: 1; reserved for trials of several processes.
         address: address of a running Ray cluster, or "auto" to find one; None or "local" starts Ray on this machine.
         ship_code: send this installation's code to the workers of a cluster, so that all run the same version.
         data_command: shell command that fetches the data, run once on each machine before its first trial.
@@ -45,7 +44,6 @@ class ExecutorConfig:
     gpu_memory_gib: float | None = None
     tpus_per_worker: int = 0
     threads_per_trial: int = 1
-    processes_per_trial: int = 1
     address: str | None = None
     ship_code: bool = True
     data_command: str | None = None
@@ -73,10 +71,6 @@ class ExecutorConfig:
             raise UserError(f"executor.tpus_per_worker is {self.tpus_per_worker}; it is 0, 1, 2, 4 or 8 chips")
         if self.tpus_per_worker and self.gpus_per_worker:
             raise UserError("a worker has GPUs or TPUs; leave out executor.gpus_per_worker or executor.tpus_per_worker")
-        if self.processes_per_trial != 1:
-            raise UserError(
-                f"executor.processes_per_trial is {self.processes_per_trial}; a trial is one process in this version"
-            )
 
     @property
     def trial_seconds(self) -> float | None:

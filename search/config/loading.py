@@ -29,6 +29,28 @@ def load_config(document: Mapping[str, Any], overrides: Mapping[str, Any] | None
     return SearchConfig.from_json(given)
 
 
+RETIRED_KEYS = ("executor.processes_per_trial",)
+"""Keys without effect that the configurations of earlier runs hold."""
+
+
+def stored_config(data: Mapping[str, Any]) -> SearchConfig:
+    """Make the configuration of a run from its config.json, which an earlier version may have written.
+
+    Raises UserError.
+    """
+    return SearchConfig.from_json(without_retired_keys(data))
+
+
+def without_retired_keys(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out RETIRED_KEYS, which are accepted in a run's config.json alone."""
+    kept = dict(data)
+    for key in RETIRED_KEYS:
+        part, _, name = key.partition(".")
+        if isinstance(kept.get(part), Mapping):
+            kept[part] = {each: value for each, value in kept[part].items() if each != name}
+    return kept
+
+
 def load_config_file(path: str | Path, overrides: Mapping[str, Any] | None = None) -> SearchConfig:
     """Make a configuration from a TOML file. Raises UserError.
 
@@ -51,4 +73,6 @@ def read_source(source: str) -> tuple[str | None, dict[str, Any]]:
     elif not path.exists() and (similar := difflib.get_close_matches(path.stem, PRESETS, n=1)):
         raise UserError(f"there is no file {source}; did you mean the preset {similar[0]!r}?")
     text, document = read_document(path)
-    return (None if path.suffix == ".json" else text), document
+    if path.suffix == ".json":  # of a run, perhaps of an earlier version
+        return None, without_retired_keys(document)
+    return text, document

@@ -59,6 +59,41 @@ Note = Callable[[str], None]
 """Where an executor says what a user should know."""
 
 
+Report = Callable[[int, dict[str, float]], None]
+"""Called by a task with the epoch, counted from 1, and its figures, when the epoch is over."""
+
+
+class Evaluate(Protocol):
+    """Trains and measures an architecture; never raises for what can go wrong in a trial."""
+
+    def __call__(
+        self,
+        architecture: Architecture,
+        /,
+        *,
+        seed: int,
+        fidelity: Fidelity | None,
+        attempt: int,
+        folder: Path,
+        report: Report,
+        until: int | None,
+    ) -> Evaluation | Failure:
+        """Run one attempt at a training.
+
+        An attempt may continue where the one before was interrupted; it then reports only the epochs after that.
+
+        Args:
+            architecture: what to train.
+            seed: source of all randomness of the training.
+            fidelity: how much training; None for the task's own.
+            attempt: 0 for the first.
+            folder: of the trial, for its checkpoint.
+            report: called after each epoch.
+            until: epoch after which to pause. The result is then as of that epoch, which is its `stopped_after`, and
+                the next attempt continues from there to the result it would have had. None for the end.
+        """
+
+
 class Task(Protocol):
     """What measures a genotype; `spinenas.proxy_task.task.ProxyTask` is one. It is pickled to reach workers."""
 
@@ -83,25 +118,9 @@ class Task(Protocol):
     def prepare(self) -> None:
         """Make the data ready, before any worker starts. Raises UserError."""
 
-    def evaluate(
-        self,
-        genotype: Architecture,
-        *,
-        seed: int,
-        fidelity: Fidelity | None,
-        attempt: int,
-        folder: Path,
-        report: Callable[[int, dict[str, float]], bool],
-        until: int | None,
-    ) -> Evaluation | Failure:
-        """Train and measure; never raises for what can go wrong in a trial.
-
-        An attempt may go on where the one before it was interrupted, and then reports only the epochs after that.
-
-        Args:
-            until: the epoch after which to pause: what is returned is as of that epoch, `stopped_after` it, and the
-                next attempt goes on from there to the result it would have had. None for the end.
-        """
+    @property
+    def evaluate(self) -> Evaluate:
+        """Train and measure."""
 
 
 class Executor(Protocol):

@@ -46,12 +46,11 @@ def run_job(
                 )
             )
 
-    def report(epoch: int, metrics: dict[str, float]) -> bool:
+    def report(epoch: int, metrics: dict[str, float]) -> None:
         remark(storage.keep())  # before the report: what was reported is not done again
         on_event(EpochDone(job.number, job.attempt, epoch, metrics))
         if deadline is not None and time.monotonic() > deadline:
             raise _TimeIsUp
-        return True  # nothing stops a trial early yet
 
     result: Evaluation | Failure
     try:

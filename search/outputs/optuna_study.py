@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spinenas.results.record import Status, TrialRecord
-from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.loading import stored_config
 from spinenas.search.run.run import Run
 from spinenas.space.errors import UserError
 from spinenas.space.search_space import SearchSpace, space_by_name
@@ -34,7 +34,7 @@ def write_optuna_study(run: Run, path: Path, *, force: bool = False) -> None:
         raise UserError(
             "an Optuna study needs Optuna, which is not installed; pip install 'spinenas[optuna]'"
         ) from error
-    space = space_by_name(SearchConfig.from_json(run.folder.config()).space.name)
+    space = space_by_name(stored_config(run.folder.config()).space.name)
     trials = [_trial(record, run, space) for record in run.records()]
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce the study

@@ -16,6 +16,7 @@ from spinenas.results.storage.lease import is_owned
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import Fold
 from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.loading import stored_config
 from spinenas.space.errors import UserError
 from spinenas.space.published import PUBLISHED
 
@@ -91,7 +92,7 @@ def _config(folder: RunFolder) -> tuple[SearchConfig | None, dict[str, Any]]:
     """The configuration, if it is one of this version, and its text in any case."""
     settings = _or_empty(folder.config)
     try:
-        return SearchConfig.from_json(settings), settings
+        return stored_config(settings), settings
     except UserError:
         return None, settings
 

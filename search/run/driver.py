@@ -1,7 +1,8 @@
-"""The one who runs a search: asks, submits, tells, and writes each step down before it is acted on.
+"""One session of a run: asks the controller, submits trials, and records every event before acting on it.
 
-A driver is a session of a run: it knows neither how a controller thinks nor where jobs run. Whatever workers report,
-late, twice, out of order or of trials that never were, is taken once or refused with a reason.
+The driver knows neither how a controller works (`proposals.py` asks it) nor where jobs run (an executor does). Reports
+of workers may be late, repeated, out of order or about unknown trials. The driver takes each one once or refuses it
+with a reason (`open_trial.py`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from spinenas.controller.base import Controller, SpaceExhausted
-from spinenas.controller.replicates import ReplicateLeaders
-from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status
+from spinenas.controller.base import Controller
+from spinenas.results.record import Evaluation, Failure, FailureKind, Status
 from spinenas.results.storage.accelerator_time import AcceleratorTime
 from spinenas.results.storage.events import (
     Asked,
@@ -35,32 +35,29 @@ from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import RunState
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.executors.base import ENDS, Executor, Job, Task, WorkerEvent
-from spinenas.search.executors.failure_rules import RULES, pause_seconds
+from spinenas.search.executors.failure_rules import RULES
 from spinenas.search.monitoring.base import Display
-from spinenas.search.run.controller_replay import Result, replay_into
+from spinenas.search.run.controller_replay import Result
 from spinenas.search.run.halving import Halving
 from spinenas.search.run.open_trial import OpenTrial, refusal
+from spinenas.search.run.proposals import Proposals
+from spinenas.search.run.retry import Retry, retry_after
 from spinenas.space.errors import UserError
-from spinenas.space.graph import network_key
 from spinenas.space.random_streams import seed_for
 
 logger = logging.getLogger(__name__)
 
 
 def trial_seed(run_seed: int, key: str, replicate: int) -> int:
-    """Seed of a training; of the network and its replicate alone, so that any search trains it the same."""
+    """Seed of a training; it depends on the network and replicate only, so that any search trains them the same."""
     return seed_for(run_seed, f"trial/{key}", replicate)
 
 
 class Driver:
-    """One session of a run: the only one who writes its journal, asks, tells and submits.
+    """One session of a run. It alone writes the journal, asks, tells and submits.
 
-    Results reach the controller when they arrive or, in an ordered run, in the order of their numbers and only
-    as far as the next ask needs them; how many it knew is kept with each asked event.
-
-    With halving a trial is submitted up to its next rung, and pauses there without a worker. Whether it goes on follows
-    from the results that came to the rung before it or, in an ordered run, from those of lower numbers, for which it
-    waits until each of these trials has come to the rung or has ended.
+    With halving, a trial is submitted up to its next rung and pauses there without a worker. In an ordered run a
+    verdict waits until all trials of lower numbers have reached the rung or have ended.
     """
 
     def __init__(
@@ -77,23 +74,19 @@ class Driver:
         time_taken: AcceleratorTime | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        """Bring everything together; nothing happens before `run`.
+        """Make a session; nothing happens before `run`.
 
         Args:
             config: with the budget as it is now.
-            window: of an ordered run, which is part of what the run is; other workers on resume do not change it.
+            window: trials asked ahead in an ordered run; a resumption with other workers does not change it.
             time_taken: by earlier sessions.
-            clock: seconds, for pauses between attempts alone.
+            clock: seconds, used for pauses between attempts only.
         """
         self._config, self._folder, self._journal, self._task = config, folder, journal, task
-        self._controller, self._executor, self._display = controller, executor, display
-        self._clock = clock
-        self._num_trials = config.budget.num_trials
-        self._window = window
-        self._num_asked = self._num_told = 0
-        self._untold: dict[int, Result] = {}  # results the controller does not know yet
-        self._open: dict[int, OpenTrial] = {}  # all that have no result, by number
-        self._waiting: list[OpenTrial] = []  # those of them that are to be submitted, in the order in which they came
+        self._executor, self._display, self._clock = executor, display, clock
+        self._proposals = Proposals(controller, config.budget, window=window, note=display.note)
+        self._open: dict[int, OpenTrial] = {}  # trials without a result, by number
+        self._waiting: list[OpenTrial] = []  # open trials to be submitted, in order of arrival
         self._halving = Halving(
             config.halving.rungs,
             reduction=config.halving.reduction,
@@ -102,29 +95,31 @@ class Driver:
         )
         self._time = time_taken or AcceleratorTime()
         self._num_errors = 0
-        self._over = False  # nothing more will be proposed
 
     def run(self) -> None:
-        """Go on until the budget is spent, nothing more is proposed, or an exception ends it.
+        """Run until the budget is spent, nothing more is proposed, or an exception ends it.
 
         Raises UserError when the journal cannot be written, the run has another owner, or too many trials failed
-        by a bug or invalid data.
+        because of a bug or invalid data.
         """
         while True:
-            # One moment for both: what is not ready to be submitted now is what the wait must end for.
+            # One moment for both: the wait must end when a trial that is not ready now becomes ready.
             moment = self._clock()
             self._submit(moment)
-            # Without a free worker nothing was asked, and there may be more to ask when one is there.
-            if not self._open and (self._executor.num_free > 0 or self._is_all_asked()):
+            # Without a free worker nothing was asked; there may be more to ask when one becomes free.
+            if not self._open and (self._executor.num_free > 0 or self._proposals.is_all_asked):
                 return
-            if self._is_all_asked() and not self._waiting and not any(trial.paused for trial in self._open.values()):
+            if (
+                self._proposals.is_all_asked
+                and not self._waiting
+                and not any(trial.paused for trial in self._open.values())
+            ):
                 self._executor.release_idle()
             self._executor.wait(self._on_event, self._longest_wait(moment))
 
     def replay(self, state: RunState) -> None:
         """Bring the controller to where it was, and queue the trials that have no result."""
-        proposals, self._untold = replay_into(self._controller, state, ordered=self._window is not None)
-        self._num_asked, self._num_told = len(state.trials), len(state.told) - len(self._untold)
+        proposals = self._proposals.replay(state)
         for result in state.rung_results:
             self._halving.add(*result)
         for record in state.unfinished:
@@ -140,20 +135,20 @@ class Driver:
             )
             self._open[record.number] = trial
             if record.status is Status.RUNNING:
-                self._requeue(trial, "the search was stopped")
+                self._requeue(trial, Retry("the search was stopped"))
             elif record.status is Status.ASKED:
                 self._waiting.append(trial)
         self._judge()
         for number in self._folder.checkpointed_trials():
-            if number in state.trials and number not in self._open:  # its driver died as it removed it
+            if number in state.trials and number not in self._open:  # the driver died before removing it
                 self._journal.unmirror_file(self._folder.remove_checkpoint(number))
 
     def begin_again(self, changes: dict[str, Any]) -> None:
-        """Keep in the journal that, and with what changes, a run is resumed."""
+        """Record that the run is resumed, and with what changes."""
         self._record(Resumed(changes))
 
     def note_stopped(self, reason: str) -> None:
-        """Keep in the journal why this session ends before the run does."""
+        """Record why this session ends before the run does."""
         self._record(Stopped(reason))
 
     def _submit(self, moment: float) -> None:
@@ -189,65 +184,26 @@ class Driver:
         pauses = [trial.not_before - moment for trial in self._waiting if trial.not_before > moment]
         return min(pauses, default=None)
 
-    def _is_all_asked(self) -> bool:
-        return self._over or self._num_asked >= self._num_trials
-
     def _ask(self) -> OpenTrial | None:
-        """Return a new trial, or None when there is none now; what is in flight may change that."""
-        if self._is_all_asked() or self._is_time_up():
-            return None
-        if self._window is not None:
-            while self._num_told <= self._num_asked - self._window:
-                if self._num_told not in self._untold:
-                    return None
-                self._tell(self._num_told)
-        try:
-            proposal = self._controller.ask()
-            while proposal is None and self._num_told in self._untold:
-                self._tell(self._num_told)  # an ordered run: one more, as the controller cannot do without
-                proposal = self._controller.ask()
-        except SpaceExhausted as reason:
-            self._over = True
-            self._display.note(f"nothing is left to try after {self._num_asked} trials: {reason}")
-            return None
+        """Return a new trial, or None while nothing is proposed."""
+        proposal = self._proposals.ask(self._time, now=now(), num_open=len(self._open))
         if proposal is None:
             return None
-        assert proposal.number == self._num_asked, "a controller numbers its proposals 0, 1, 2, ..."
-        self._num_asked += 1
-        key = network_key(proposal.genotype)
+        key = proposal.network_key
         seed = trial_seed(self._config.seed, key, proposal.replicate)
-        self._record(Asked(proposal.to_json(), key, seed, self._task.key, self._num_told))
+        self._record(Asked(proposal.to_json(), key, seed, self._task.key, self._proposals.num_told))
         trial = OpenTrial(proposal, seed, proposal.fidelity)
         self._open[proposal.number] = trial
         return trial
 
-    def _is_time_up(self) -> bool:
-        """Whether another trial would exceed the accelerator time, the last share of which is for replicates."""
-        limit = self._config.budget.max_accelerator_hours
-        if limit is None:
-            return False
-        at = now()
-        num_others = len(self._open) - self._time.num_running + 1  # those that have not started yet, and the new one
-        if self._time.hours_with_others(at, num_others) > limit:
-            self._over = True
-            self._display.note(
-                f"no further trial: {self._time.hours(at):.2f} of {limit:g} accelerator hours are spent, and another "
-                "would exceed them"
-            )
-            return True
-        share = self._config.budget.replicate_share
-        if isinstance(self._controller, ReplicateLeaders) and self._time.hours(at) > (1 - share) * limit:
-            self._controller.end_search()
-        return False
-
     def _on_event(self, event: WorkerEvent) -> None:
         trial = self._open.get(event.number)
-        reason = refusal(trial, event, num_asked=self._num_asked)
+        reason = refusal(trial, event, num_asked=self._proposals.num_asked)
         if reason is not None:
             if isinstance(event, ENDS):
                 self._record(Refused(event.number, event.attempt, reason))
             return
-        assert trial is not None, "what is not refused is of an open trial"
+        assert trial is not None, "only reports of open trials are accepted"
         match event:
             case Started():
                 trial.status = Status.RUNNING
@@ -259,71 +215,45 @@ class Driver:
                 self._pause(trial, event.evaluation)
                 self._judge()
             case Finished():
-                if event.attempt < trial.attempt or not self._try_again(trial, event.result):
+                retry = None
+                if isinstance(event.result, Failure) and event.attempt == trial.attempt:
+                    retry = retry_after(event.result, trial, self._config.executor, self._task.fidelity)
+                if retry is not None:
+                    self._requeue(trial, retry)
+                else:
                     self._finish(trial, event.attempt, event.result)
                     self._judge()
 
-    def _try_again(self, trial: OpenTrial, result: Result) -> bool:
-        """Queue a trial again if the rule for its failure says so."""
-        if not isinstance(result, Failure):
-            return False
-        executor, kind = self._config.executor, result.kind
-        again, num_losses = RULES[kind].again, trial.losses[kind] + 1
-        if again == "always":
-            self._requeue(trial, result.message, kind=kind, pause=pause_seconds(num_losses))
-        elif again == "max_attempts" and num_losses < executor.max_attempts:
-            self._requeue(trial, result.message, kind=kind)
-        elif again == "out_of_memory_retries" and num_losses <= executor.out_of_memory_retries:
-            fidelity = trial.fidelity or self._task.fidelity
-            if fidelity.batch_size == 1:
-                return False
-            fidelity = replace(fidelity, batch_size=fidelity.batch_size // 2)
-            reason = f"{result.message}; next with batches of {fidelity.batch_size}"
-            self._requeue(trial, reason, kind=kind, fidelity=fidelity)
-        else:
-            return False
-        return True
-
-    def _requeue(
-        self,
-        trial: OpenTrial,
-        reason: str,
-        *,
-        kind: FailureKind | None = None,
-        pause: float = 0.0,
-        fidelity: Fidelity | None = None,
-    ) -> None:
+    def _requeue(self, trial: OpenTrial, retry: Retry) -> None:
+        """Queue a trial for another attempt."""
         trial.attempt += 1
         trial.status, trial.epoch, trial.in_flight = Status.ASKED, 0, False
-        trial.not_before = self._clock() + pause
-        if kind is not None:
-            trial.losses[kind] += 1
-        trial.fidelity = fidelity or trial.fidelity
-        self._record(Requeued(trial.proposal.number, trial.attempt, reason, kind, fidelity))
+        trial.not_before = self._clock() + retry.pause
+        if retry.kind is not None:
+            trial.losses[retry.kind] += 1
+        trial.fidelity = retry.fidelity or trial.fidelity
+        self._record(Requeued(trial.proposal.number, trial.attempt, retry.reason, retry.kind, retry.fidelity))
         self._waiting.append(trial)
 
     def _pause(self, trial: OpenTrial, evaluation: Evaluation) -> None:
-        """Keep what a trial has at its rung, where it waits for a verdict."""
+        """Record the result of a trial at its rung, where it waits for a verdict."""
         number = trial.proposal.number
         evaluation = self._keep_curve(number, evaluation)
-        assert evaluation.stopped_after is not None, "a paused trial knows where"
+        assert evaluation.stopped_after is not None, "a paused trial has the epoch of its rung"
         trial.status, trial.in_flight, trial.paused = Status.PAUSED, False, evaluation
-        # It is on the disk with the verdict, which alone is acted on.
+        # It reaches the disk with the verdict; only the verdict is acted on.
         self._record(Paused(number, trial.attempt, evaluation), sync=False)
         self._halving.add(number, evaluation.stopped_after, evaluation.objective)
 
     def _judge(self) -> None:
-        """Let paused trials go on or end, those on which there can be a verdict by now."""
+        """Continue or end each paused trial on which there can be a verdict by now."""
         for number, trial in list(self._open.items()):  # in the order of numbers: a verdict can allow the next
             if trial.paused is None:
                 continue
             rung = trial.paused.stopped_after
-            assert rung is not None, "a paused trial knows where"
-            if self._window is not None and any(
-                other.is_judged and not self._halving.is_at(lower, rung)
-                for lower, other in self._open.items()
-                if lower < number
-            ):
+            assert rung is not None, "a paused trial has the epoch of its rung"
+            lower = [other for other, of in self._open.items() if other < number and of.is_judged]
+            if not self._halving.can_judge(rung, lower):
                 continue
             if self._halving.goes_on(number, rung):
                 trial.attempt += 1
@@ -336,7 +266,7 @@ class Driver:
 
     def _finish(self, trial: OpenTrial, attempt: int, result: Result) -> None:
         number = trial.proposal.number
-        if attempt < trial.attempt:  # an attempt given up was faster: the present one is not needed
+        if attempt < trial.attempt:  # an earlier attempt was faster: the present one is not needed
             if trial.in_flight:
                 self._executor.cancel(number)
             elif trial.paused is None:
@@ -346,10 +276,8 @@ class Driver:
         self._record(Finished(number, attempt, result))
         self._journal.unmirror_file(self._folder.remove_checkpoint(number))
         del self._open[number]
-        # The controller gets what the journal has, so that a replayed one knows the same.
-        self._untold[number] = result
-        if self._window is None:
-            self._tell(number)
+        # The controller gets the result as it is in the journal, so that a replayed one knows the same.
+        self._proposals.finish(number, result)
         if isinstance(result, Failure) and RULES[result.kind].stops_run:
             self._count_error(number, result)
 
@@ -363,14 +291,10 @@ class Driver:
         if self._num_errors >= self._config.executor.max_errors:
             what = "invalid data" if failure.kind is FailureKind.INVALID_DATA else "a bug"
             raise UserError(
-                f"{self._num_errors} trials failed by what others may fail by too, the last one, {number}, by {what}: "
-                f"{failure.message}; see `spinenas show {self._folder.path} {number} --json` for the traceback, mend "
-                "it and resume the run"
+                f"{self._num_errors} trials failed because of a bug or invalid data, the last one, {number}, because "
+                f"of {what}: {failure.message}; see `spinenas show {self._folder.path} {number} --json` for the "
+                "traceback, fix the cause and resume the run"
             )
-
-    def _tell(self, number: int) -> None:
-        self._controller.tell(number, self._untold.pop(number))
-        self._num_told += 1
 
     def _record(self, event: Event, *, sync: bool = True) -> None:
         event = replace(event, at=now())

@@ -1,24 +1,35 @@
-"""Successive halving over epochs: does a training go on after a rung? Knows nothing of who trains, or where.
+"""Successive halving over epochs: whether a training continues after a rung.
 
 Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning" (MLSys 2020), asynchronous successive
-halving, in the form that decides once and at once, as Ray Tune has it: a trial that reaches a rung, an epoch, goes on
-if it is among the best of those that reached it before, and is stopped for good if not.
+halving, in the variant of Ray Tune that decides at once and once. A trial that reaches a rung (an epoch) continues if
+it is among the best of those that reached the rung before it, and otherwise stops for good.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def continues(num_better: Any, num_results: Any, *, reduction: float, min_results: int) -> Any:
+    """Decide whether a training continues after a rung; the best 1/reduction, rounded up, do.
+
+    Args:
+        num_better: earlier results that are strictly better than its own; of equals all continue. Numbers or arrays.
+        num_results: results at the rung, its own included. Numbers or arrays.
+        min_results: with fewer results, every training continues.
+    """
+    return (num_results < min_results) | (num_better * reduction < num_results)
 
 
 class Halving:
-    """The results at each rung, and what follows from them.
+    """The results at each rung, and the verdicts that follow.
 
     Args:
         rungs: epochs, ascending.
-        reduction: of the results at a rung the best 1/reduction, rounded up, go on.
-        min_results: all go on while fewer results are there, the trial's own among them.
-        by_number: judge a trial by those of lower numbers instead of those that came before it: the same verdict,
-            whoever comes first, once `is_at` holds of each of them that will ever be there.
+        reduction, min_results: as in `continues`.
+        by_number: compare a trial with those of lower numbers instead of those that came before it. The verdict is
+            then independent of the order of arrival, once `can_judge` is true.
     """
 
     def __init__(
@@ -40,8 +51,16 @@ class Halving:
         """Whether the trial has reached the rung."""
         return number in self._results[rung]
 
+    def can_judge(self, rung: int, lower_numbers: Iterable[int]) -> bool:
+        """Whether there can be a verdict on a trial at a rung.
+
+        Args:
+            lower_numbers: trials of lower numbers that have rungs and no result yet.
+        """
+        return not self._by_number or all(self.is_at(number, rung) for number in lower_numbers)
+
     def goes_on(self, number: int, rung: int) -> bool:
-        """The verdict on a trial that has reached a rung; of equals all go on."""
+        """The verdict on a trial that has reached a rung."""
         results = self._results[rung]
         own = results[number]
         if self._by_number:
@@ -49,4 +68,4 @@ class Halving:
         else:
             known = list(results.values())[: list(results).index(number) + 1]
         num_better = sum(objective > own for objective in known)
-        return len(known) < self._min_results or num_better * self._reduction < len(known)
+        return bool(continues(num_better, len(known), reduction=self._reduction, min_results=self._min_results))

@@ -24,6 +24,7 @@ from spinenas.results.storage.run_state import Fold, RunState
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.document import flattened
 from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.loading import stored_config
 from spinenas.search.config.parts import LoggingConfig
 from spinenas.search.executors.base import Task
 from spinenas.search.executors.stop_signals import Terminated, stopped_by_sigterm
@@ -176,7 +177,7 @@ def resume(
     """
     folder = RunFolder.open(Path(path))
     _check_resumable(folder)
-    config = SearchConfig.from_json(folder.config())
+    config = stored_config(folder.config())
     config = replace(config, logging=logging or config.logging)
     display = _with_loggers(display or SilentDisplay(), config, folder.path)
     if mend:
@@ -247,7 +248,7 @@ def search_or_resume(
         return run_search(config, out=out, task=task, display=display, config_toml=config_toml, warm_start=warm_start)
     folder = RunFolder.open(path)
     _check_resumable(folder)
-    begun_with = SearchConfig.from_json(folder.config())
+    begun_with = stored_config(folder.config())
     budget = replace(begun_with.budget, replicate_share=config.budget.replicate_share)
     constraints = replace(config.constraints, class_channels=begun_with.constraints.class_channels)
     _check_same_search(path, begun_with, replace(config, budget=budget, constraints=constraints).resolved())

@@ -12,7 +12,7 @@ from spinenas.results.record import TrialRecord
 from spinenas.results.storage.journal import read_events
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import RunState, fold
-from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.loading import stored_config
 from spinenas.space.limits import CostTarget
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ class Run:
 
     def scalarized_objective(self) -> ScalarizedObjective | None:
         """Return how AP and cost become one number; None for a run for AP alone, or for a front."""
-        return SearchConfig.from_json(self.folder.config()).scalarized_objective()
+        return stored_config(self.folder.config()).scalarized_objective()
 
     def cost_target(self) -> CostTarget | None:
         """Return the detector that the search counted costs in, None for the one that it trains."""
-        return SearchConfig.from_json(self.folder.config()).cost_target()
+        return stored_config(self.folder.config()).cost_target()
 
     def winner(self) -> TrialRecord | None:
         """Return the first trial of the best network, None without a complete one."""

@@ -17,7 +17,6 @@ from spinenas.results.storage.run_state import Fold, RunState
 from spinenas.search.run.controller_replay import replay_into
 from spinenas.search.run.driver import trial_seed
 from spinenas.space.errors import UserError
-from spinenas.space.graph import network_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +168,7 @@ class _Work:
             return False
         if proposal is None:
             return False
-        key = network_key(proposal.genotype)
+        key = proposal.network_key
         self._recovered[proposal.number] = key
         seed = trial_seed(self._seed, key, proposal.replicate)
         self._keep(Asked(proposal.to_json(), key, seed, self._task_key, known, at))

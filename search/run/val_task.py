@@ -5,12 +5,11 @@ A search never uses this module, so that val cannot influence it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
-from spinenas.search.executors.base import Task
+from spinenas.search.executors.base import Report, Task
 from spinenas.space.baseline import Architecture
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class ValTask(Task, Protocol):
         fidelity: Fidelity | None = None,
         attempt: int = 0,
         folder: Path,
-        report: Callable[[int, dict[str, float]], bool] | None = None,
+        report: Report | None = None,
         keep_weights: bool = False,
     ) -> Evaluation | Failure:
         """Do what `evaluate` does, and write detections on val, and the weights if asked, to the folder."""
@@ -79,13 +78,13 @@ class WithVal:
 
     def evaluate(
         self,
-        genotype: Architecture,
+        architecture: Architecture,
         *,
         seed: int,
         fidelity: Fidelity | None,
         attempt: int,
         folder: Path,
-        report: Callable[[int, dict[str, float]], bool],
+        report: Report,
         until: int | None = None,
     ) -> Evaluation | Failure:
         """Train, measure on the reward images, and write the detections on val to the folder."""
@@ -97,7 +96,7 @@ class WithVal:
                 "that all machines see under the same path",
             )
         return self._task.evaluate_with_val(
-            genotype,
+            architecture,
             seed=seed,
             fidelity=fidelity,
             attempt=attempt,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spinenas.search.run.halving import continues
 from spinenas.space.errors import UserError
 from spinenas.space.random_streams import generator
 
@@ -107,5 +108,5 @@ def _verdicts(
         arrived = has_reached[:, : place + 1]
         num_results = arrived.sum(axis=1)
         num_better = (arrived & (aps[:, : place + 1] > aps[:, place : place + 1])).sum(axis=1)
-        verdicts[:, place] = (num_results < min_results) | (num_better * reduction < num_results)
+        verdicts[:, place] = continues(num_better, num_results, reduction=reduction, min_results=min_results)
     return verdicts

@@ -8,7 +8,7 @@ from typing import Any
 
 from spinenas.results.record import Status
 from spinenas.results.training_table import read_table
-from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.loading import stored_config
 from spinenas.search.run.run import Run
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -137,7 +137,7 @@ def _of_run(path: Path) -> MeasuredCurves:
         )
     return MeasuredCurves(
         path=path,
-        space=space_by_name(SearchConfig.from_json(run.folder.config()).space.name),
+        space=space_by_name(stored_config(run.folder.config()).space.name),
         data=run.folder.run_info()["data"],
         trainings=tuple(trainings),
         num_stopped=sum(record.status is Status.PRUNED for record in records),

@@ -11,6 +11,7 @@ from spinenas.results.record import Stage
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.constraints import ConstraintsConfig
 from spinenas.search.config.controllers import ControllerConfig
+from spinenas.search.config.loading import stored_config
 from spinenas.search.config.objective import ObjectiveConfig
 from spinenas.search.config.parts import HalvingConfig
 from spinenas.search.executors.base import Task
@@ -62,13 +63,13 @@ def run_study(
 
 def check_same_val(study: Run, task: ValTask) -> None:
     """Raise UserError unless a task still has the data, val included, that a study was begun with."""
-    config = SearchConfig.from_json(study.folder.config())
+    config = stored_config(study.folder.config())
     check_identity(study.folder.path, study.state().run, identity_of(WithVal(task, keep_weights=False), config))
 
 
 def study_plan(run: Run) -> PlanOptions:
     """Return the plan of a study. Raises UserError for a search."""
-    plan = SearchConfig.from_json(run.folder.config()).controller.chosen
+    plan = stored_config(run.folder.config()).controller.chosen
     if not isinstance(plan, PlanOptions):
         raise UserError(f"{run.folder.path} is a search, not a study; make one with `spinenas proxy noise`")
     return plan

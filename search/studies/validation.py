@@ -16,6 +16,7 @@ from spinenas.results.record import Stage, TrialRecord
 from spinenas.results.stats.bootstrap import RESAMPLES, Difference, Matches, compare
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.loading import stored_config
 from spinenas.search.config.parts import BudgetConfig, StorageConfig
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.components import fetch_data, proxy_task
@@ -76,7 +77,7 @@ def validate(
     Raises UserError.
     """
     out = out or validation_folder(run)
-    config = config or SearchConfig.from_json(run.folder.config())
+    config = config or stored_config(run.folder.config())
     chosen = contenders(run, config)
     _check_same(out, chosen, seeds)
     found = RunFolder(out).read_validation()
@@ -137,7 +138,7 @@ def _check_same(out: Path, chosen: Sequence[Contender], seeds: int) -> None:
     """Raise UserError if a folder holds a run other than this validation."""
     if not (out / "journal.jsonl").exists():
         return
-    plan = SearchConfig.from_json(RunFolder.open(out).config()).controller.plan
+    plan = stored_config(RunFolder.open(out).config()).controller.plan
     if plan.stage != Stage.VALIDATE:
         raise UserError(f"{out} holds another run; give another --out")
     before, now = architecture_from_text(plan.architectures[0]), chosen[0].architecture

@@ -21,6 +21,7 @@ from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.constraints import ConstraintsConfig
 from spinenas.search.config.controllers import ControllerConfig
 from spinenas.search.config.executor import ExecutorConfig
+from spinenas.search.config.loading import stored_config
 from spinenas.search.config.objective import ObjectiveConfig
 from spinenas.search.config.parts import BudgetConfig
 from spinenas.search.run.lifecycle import resume, run_search
@@ -249,4 +250,4 @@ def test_given_architectures_are_trained_whatever_counts_in_a_search(tmp_path: P
     config = replace(configured("soft"), constraints=ConstraintsConfig(max_madds=1.0))
     run = run_study(config, [SPINENET_49], 1, out=tmp_path / "run", task=FakeTask())
     assert [record.genotype for record in run.records()] == [SPINENET_49]
-    assert not SearchConfig.from_json(run.folder.config()).counts_costs
+    assert not stored_config(run.folder.config()).counts_costs

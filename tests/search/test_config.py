@@ -16,7 +16,7 @@ from spinenas.search.config.checking import dotted_keys
 from spinenas.search.config.commented import commented_toml, sources
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.document import flattened, parse_override, toml_text, value_at
-from spinenas.search.config.loading import load_config, load_config_file, read_source
+from spinenas.search.config.loading import load_config, load_config_file, read_source, stored_config
 from spinenas.search.config.presets import PRESET_SUMMARIES, PRESETS, preset
 from spinenas.search.config.reference import attribute_docs, configuration_tables, summary
 from spinenas.search.config.suggestions import _BY_ALIAS, suggested_keys
@@ -324,3 +324,11 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     broken.write_text("seed = \n")
     with pytest.raises(UserError, match=r"broken\.toml is not TOML"):
         load_config_file(broken)
+
+
+def test_a_retired_key_is_accepted_in_the_configuration_of_a_run_and_unknown_in_a_users_own() -> None:
+    document = SearchConfig().to_json()
+    document["executor"]["processes_per_trial"] = 1
+    assert stored_config(document) == SearchConfig()
+    with pytest.raises(UserError, match=r"'executor\.processes_per_trial' is unknown"):
+        load_config({"executor": {"processes_per_trial": 1}})

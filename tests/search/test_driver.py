@@ -114,7 +114,7 @@ def test_a_bug_stops_the_run_after_so_many_with_its_traceback_in_the_journal(pla
 
     played = play(*(bug(number) for number in range(3)), num_trials=9, max_errors=2)
     with pytest.raises(
-        UserError, match=r"2 trials failed .* the last one, 1, by a bug: division by zero; see `spinenas"
+        UserError, match=r"2 trials failed .* the last one, 1, because of a bug: division by zero; see `spinenas"
     ):
         played.run()
     events = json_events(played.folder.journal_path)

@@ -15,7 +15,7 @@ from spinenas.search.config.amount import amount
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.constraints import ConstraintsConfig
 from spinenas.search.config.executor import ExecutorConfig
-from spinenas.search.config.loading import load_config
+from spinenas.search.config.loading import load_config, stored_config
 from spinenas.search.config.parts import BudgetConfig
 from spinenas.search.planning.estimate import estimate
 from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
@@ -197,7 +197,7 @@ def test_the_tasks_own_detector_has_the_class_channels_of_its_data(tmp_path: Pat
     task = FourChannels()
     config = configured(max_madds=1e12)
     run = search_or_resume(config, out=tmp_path / "run", task=task)
-    kept = SearchConfig.from_json(run.folder.config())
+    kept = stored_config(run.folder.config())
     assert kept.constraints.class_channels == 4
     own = retinanet_cost(
         SPINENET_49, config.task.scaling, config.task.image_size_pixels, class_channels=4, head_channels=256

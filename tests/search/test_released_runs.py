@@ -11,7 +11,7 @@ from fake_task import FakeTask
 from shared_fixtures import REPOSITORY
 
 from spinenas.results.record import Status
-from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.loading import stored_config
 from spinenas.search.run.lifecycle import resume
 from spinenas.search.run.run import Run
 
@@ -45,7 +45,7 @@ def test_it_is_opened_and_ranked(run: Path) -> None:
     assert winner is not None
     assert len(opened.leaderboard()) > 5
     assert [entry["epoch"] for entry in opened.folder.read_curve(0)] == [1, 2]
-    assert SearchConfig.from_json(opened.folder.config()).seed == 5
+    assert stored_config(opened.folder.config()).seed == 5
 
 
 def test_its_interrupted_half_is_finished_as_it_was(run: Path) -> None:
