@@ -47,23 +47,23 @@ def test_more_runs_find_more_of_the_best_tenth() -> None:
     needed = noise.replicates_needed()
     assert needed is not None
     assert noise.share_found(needed) >= 0.8 > noise.share_found(needed - 1)
-    assert f"give it {needed} runs each" in noise.advice()
+    assert f"{needed} runs per architecture separate the best tenth" in noise.advice()
 
 
 def test_where_seeds_do_not_matter_one_run_is_enough() -> None:
     noise = noise_of(study(0.02, 1e-6))
     assert noise.replicates_needed() == 1
     assert noise.overstatement(1000) < 1e-6
-    assert noise.advice().startswith("One run of each architecture ranks well enough")
-    assert noise.advice().endswith("the best tenth is separated by one run of each.")
+    assert noise.advice().startswith("One run per architecture ranks well enough")
+    assert noise.advice().endswith("one run per architecture separates the best tenth.")
 
 
 def test_where_nothing_else_matters_the_advice_is_to_train_more() -> None:
     noise = noise_of(study(1e-6, 0.02))
     assert noise.replicates_needed() is None
     assert noise.share_found(1) == pytest.approx(0.1, abs=0.03)
-    assert noise.advice().startswith("Single runs say little here")
-    assert f"more than {MOST_REPLICATES} runs" in noise.advice()
+    assert noise.advice().startswith("Single runs rank poorly here")
+    assert f"{MOST_REPLICATES} runs per architecture do not separate" in noise.advice()
 
 
 def test_a_wide_interval_is_said_to_be_one() -> None:
@@ -88,4 +88,4 @@ def test_architectures_that_are_all_the_same_are_never_separated() -> None:
     for noise in (noise_of([[0.0, 0.0]] * 4), noise_of([[0.1, 0.3]] * 4)):
         assert noise.share_found(3) == pytest.approx(0.1)
         assert noise.replicates_needed() is None
-        assert f"more than {MOST_REPLICATES} runs" in noise.advice()
+        assert f"{MOST_REPLICATES} runs per architecture do not separate" in noise.advice()

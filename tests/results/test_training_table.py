@@ -67,7 +67,7 @@ def test_a_trial_without_a_curve_is_no_training() -> None:
 def test_what_is_no_table_is_one_sentence(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "table.csv.gz"
     path.write_bytes(data)
-    with pytest.raises(UserError, match="is no table of trainings"):
+    with pytest.raises(UserError, match="is not a training table"):
         read_table(path)
 
 
@@ -87,7 +87,7 @@ def test_damage_anywhere_in_a_table_is_one_sentence(tmp_path: Path) -> None:
     text = gzip.decompress(whole).decode()
     for damaged in (text.replace('"space"', '"place"'), text[: text.index("0.01 ")]):
         path.write_bytes(gzip.compress(damaged.encode()))
-        with pytest.raises(UserError, match="is no table of trainings"):
+        with pytest.raises(UserError, match="is not a training table"):
             read_table(path)
 
 
