@@ -74,7 +74,7 @@ def test_block_specs_are_the_rows_of_the_published_code(tmp_path):
     }
 
 
-def test_parents_may_stand_in_any_order(tmp_path):
+def test_parents_may_be_in_any_order(tmp_path):
     path = tmp_path / "specs.json"
     for format, key in (("block-specs", "block_specs"), ("json", "blocks")):
         export_genotype(SPINENET_49, path, format=format, scaling=SCALINGS["49"], force=True)
@@ -106,7 +106,7 @@ def test_an_unknown_format_and_an_unwritable_place_are_named(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"9" * 10_000, b"null", b"[]", b"{}", b"NaN"]
 )
-def test_a_file_that_is_no_genotype_is_refused_in_one_sentence(tmp_path, content):
+def test_a_file_without_a_genotype_is_refused_in_one_sentence(tmp_path, content):
     path = tmp_path / "genotype.json"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"genotype\.json(: | is not JSON)"):

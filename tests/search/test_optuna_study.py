@@ -64,7 +64,7 @@ def test_optuna_reads_every_trial_with_its_parameters_and_curve(run: Run, tmp_pa
     assert study.metric_names == ["AP"]
 
 
-def test_nothing_is_overwritten_and_nothing_half_written(run: Run, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_and_no_partial_file_is_left(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     path.write_text("mine")
     with pytest.raises(UserError, match="exists already"):
