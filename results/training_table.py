@@ -1,7 +1,7 @@
-"""Tables of really trained genotypes: one line for each training, with its curve; no images and no weights.
+"""Tables of real trainings, which studies use instead of training: one line per training, with its curve.
 
-A table is one gzipped text file. Its first line is a JSON object that says what was trained on what; the second names
-the columns, the rest is CSV.
+A table is one gzipped text file. Its first line is a JSON object that describes task, data and machine. The second line
+names the columns, and the rest is CSV.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ class Training:
     """One training of a table.
 
     Attributes:
-        genotype: its text.
-        network_key: identity of the network that was built.
+        genotype: genotype as text.
+        network_key: identity of the built network.
         replicate: seed index of the network.
-        seed: what everything random was derived from.
+        seed: seed of all randomness.
         origin: how the genotype was chosen.
         ap: COCO AP on the reward images after the last epoch.
-        ap_by_epoch: the same after each epoch.
+        ap_by_epoch: AP after each epoch.
         loss_by_epoch: mean training loss of each epoch.
-        params, madds: of the detector, for one image.
-        train_seconds, eval_seconds: on the machine that the table names.
+        params, madds: parameters and multiply-adds of the detector for one image.
+        train_seconds, eval_seconds: durations on the table's machine.
     """
 
     genotype: str
@@ -63,8 +63,8 @@ class TrainingTable:
     """A table in memory.
 
     Attributes:
-        about: what was trained on what: task configuration, data, versions, machine.
-        trainings: in the order of the file.
+        about: task configuration, data, versions and machine.
+        trainings: trainings in the order of the file.
     """
 
     about: dict[str, Any]
@@ -72,13 +72,13 @@ class TrainingTable:
 
 
 def training_of(record: TrialRecord, curve: Sequence[dict[str, float]], origin: str) -> Training:
-    """Make a line of a complete trial and its curve, which must have an AP for each epoch. Raises UserError."""
+    """Make a table line from a complete trial and its curve, which needs an AP per epoch. Raises UserError."""
     evaluation = record.evaluation
-    assert evaluation is not None, "a trial without a result is no training"
+    assert evaluation is not None, "the trial has no result"
     if not isinstance(record.genotype, Genotype) or not curve or any("AP" not in entry for entry in curve):
         raise UserError(
-            f"trial {record.number} has no genotype, or no AP for some epoch; a table is made of studies of genotypes "
-            "with task.eval.every_epochs=1"
+            f"trial {record.number} has no genotype, or no AP for some epoch; make tables from runs of genotypes with "
+            "task.eval.every_epochs=1"
         )
     return Training(
         genotype=record.genotype.text,
@@ -97,7 +97,7 @@ def training_of(record: TrialRecord, curve: Sequence[dict[str, float]], origin: 
 
 
 def write_table(path: Path, about: dict[str, Any], trainings: Iterable[Training]) -> None:
-    """Write a table, the same bytes for the same trainings."""
+    """Write a table atomically; the same trainings give the same bytes."""
     text = io.StringIO()
     text.write(json.dumps({"schema": SCHEMA, **about}, allow_nan=False) + "\n")
     writer = csv.writer(text, lineterminator="\n")
@@ -108,7 +108,7 @@ def write_table(path: Path, about: dict[str, Any], trainings: Iterable[Training]
 
 
 def _cell(value: Any) -> Any:
-    """Curves to six digits, all else in full."""
+    """Format curves with six digits, and keep other values in full."""
     return " ".join(f"{part:.6g}" for part in value) if isinstance(value, tuple) else value
 
 
@@ -119,12 +119,14 @@ def read_table(path: Path) -> TrainingTable:
         first, _, rest = text.partition("\n")
         about = json.loads(first)
         if about.pop("schema", None) != SCHEMA:
-            raise ValueError(f"its first line does not say {SCHEMA}")
-        about["space"], about["data"]  # whatever is done with a table needs these
+            raise ValueError(f"its first line does not have the schema {SCHEMA}")
+        about["space"], about["data"]  # required by every use of a table
         rows = csv.DictReader(io.StringIO(rest))
         return TrainingTable(about, tuple(_training(row) for row in rows))
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is no table of trainings ({error}); name one that was made as such") from error
+        raise UserError(
+            f"{path} is not a training table ({error}); name a file like those in benchmarks/tables"
+        ) from error
 
 
 def _training(row: dict[str, str]) -> Training:

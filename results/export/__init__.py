@@ -1,4 +1,4 @@
-"""Architectures as files that other programs read, and reading them back."""
+"""Writes architectures to files for other programs, and reads them back."""
 
 from spinenas.results.export.architecture_files import export_genotype, read_genotype
 

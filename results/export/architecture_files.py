@@ -1,11 +1,11 @@
-"""Handing architectures on as files, and reading them back; knows nothing of runs.
+"""Writes genotypes to files, and reads them back.
 
-json: our own genotype JSON, with the scaling beside it.
-block-specs: rows `[level, block_fn, [parent, parent], is_output]`, which the SpineNet code of tensorflow/tpu
-and of tensorflow/models is built from, with an entry for their scaling table.
+json: genotype JSON with its scaling.
+block-specs: rows `[level, block_fn, [parent, parent], is_output]`, from which the SpineNet code of tensorflow/tpu and
+tensorflow/models builds networks, with an entry for its scaling table.
 
-Read are these two, and the rows where they come from: Python source with one list of them, such as `spinenet.py` of
-either code base, of which nothing is executed.
+Both formats can be read, and so can Python source with exactly one list of such rows, such as `spinenet.py` of either
+code base. Nothing in that source is executed.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _SCALING_TYPES: dict[str, tuple[type, ...]] = {
     "resample_alpha": (float, int),
     "block_repeats": (int,),
 }
-"""What the fields of Scaling are in JSON."""
+"""JSON types of the fields of Scaling."""
 
 _SCALING_OF_BLOCK_SPECS = {
     "name": "name",
-    # Names of the SCALING_MAP entries in both Google code bases.
+    # names in SCALING_MAP of both Google code bases
     "endpoints_num_filters": "endpoint_channels",
     "filter_size_scale": "filter_scale",
     "resample_alpha": "resample_alpha",
     "block_repeats": "block_repeats",
 }
-"""Fields of Scaling by their names in a file of block specs."""
+"""Fields of Scaling by their names in a block-specs file."""
 
 
 def _genotype_document(genotype: Genotype, scaling: Scaling) -> str:
@@ -59,7 +59,7 @@ def _block_specs_document(genotype: Genotype, scaling: Scaling) -> str:
     rows = [
         json.dumps([block.level, str(block.kind), list(block.parents), block.is_output]) for block in genotype.blocks
     ]
-    # One row per line, as the originals print it.
+    # one row per line, as in the original code
     return (
         json.dumps(head, indent=2).removesuffix("\n}")
         + ',\n  "block_specs": [\n    '
@@ -72,17 +72,17 @@ FORMATS: dict[str, Callable[[Genotype, Scaling], str]] = {
     "json": _genotype_document,
     "block-specs": _block_specs_document,
 }
-"""Text of the file by the format's name."""
+"""Functions that return the text of a file, by name of the format."""
 
 
 def export_genotype(genotype: Genotype, path: Path, *, format: str, scaling: Scaling, force: bool = False) -> None:
-    """Write an architecture to a file, whole or not at all. Raises UserError.
+    """Write a genotype to a file atomically. Raises UserError.
 
     Args:
-        genotype: the architecture.
-        path: the file.
+        genotype: the genotype.
+        path: path of the file.
         format: one of FORMATS.
-        scaling: the width and depth it is meant to be built with.
+        scaling: width and depth with which to build it.
         force: replace an existing file.
     """
     if format not in FORMATS:
@@ -98,15 +98,15 @@ def export_genotype(genotype: Genotype, path: Path, *, format: str, scaling: Sca
 
 
 def read_genotype(path: Path) -> Genotype:
-    """Return what `read_architecture` does without the scaling. Raises UserError."""
+    """Read the genotype of an exported file, without its scaling. Raises UserError."""
     return read_architecture(path)[0]
 
 
 def read_architecture(path: Path) -> tuple[Genotype, Scaling | None]:
-    """Read a file of any of FORMATS, or FILE.py with rows; parents may stand in any order. Raises UserError.
+    """Read a file in one of FORMATS, or FILE.py with rows. Parents may be in any order. Raises UserError.
 
     Returns:
-        The genotype, and the width and depth it is meant to be built with if the file names them.
+        The genotype, and the scaling if the file contains one.
     """
     try:
         content = path.read_bytes()
@@ -116,7 +116,7 @@ def read_architecture(path: Path) -> tuple[Genotype, Scaling | None]:
     except OSError as error:
         raise UserError(f"cannot read the genotype {path}: {error.strerror}; name an exported file") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON; name a file that export has written") from error
+        raise UserError(f"{path} is not JSON; name a file that `spinenas export` has written") from error
     try:
         return _parse(data)
     except UserError as error:
@@ -141,24 +141,24 @@ def _parse(data: Any) -> tuple[Genotype, Scaling | None]:
 
 
 def _parse_scaling(data: Any, names: dict[str, str]) -> Scaling:
-    """Make the scaling of a file; names: the fields of Scaling by their names there."""
+    """Parse a scaling; `names` maps its names in the file to fields of Scaling."""
     if not isinstance(data, dict):
-        raise GenotypeError(f"scaling is {data!r}; an object with the fields {', '.join(names)} is wanted")
+        raise GenotypeError(f"scaling is {data!r}; it must be an object with the fields {', '.join(names)}")
     _check_fields("scaling", data, tuple(names))
     for name, field in names.items():
         if name not in data:
             raise GenotypeError(f"scaling has no field {name}; it has {', '.join(names)}")
         wanted = _SCALING_TYPES[field]
-        # JSON's true is an int to Python.
+        # a JSON true is an int in Python
         if not isinstance(data[name], wanted) or isinstance(data[name], bool):
-            raise GenotypeError(f"scaling has {name} {data[name]!r}; {wanted[0].__name__} is wanted")
+            raise GenotypeError(f"scaling has {name} {data[name]!r}; it must be of type {wanted[0].__name__}")
     return Scaling(**{field: data[name] for name, field in names.items()})
 
 
 def _from_source(source: bytes, path: Path) -> dict[str, Any]:
-    """Block specs from the one list of rows in Python source, on the stem that both code bases build before them."""
+    """Return block specs from the one list of rows in Python source, with the stem that both code bases use."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # of the source's style
+        with warnings.catch_warnings(action="ignore"):  # warnings about the source's style
             lists = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.List)]
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"{path} is not Python; name a file with a list of block specs") from error
@@ -166,8 +166,8 @@ def _from_source(source: bytes, path: Path) -> dict[str, Any]:
     found = [rows for rows in found if all(len(row) == 4 and isinstance(row[1], str) for row in rows)]
     if len(found) != 1:
         raise UserError(
-            f"{path} has {len(found)} lists of block specs, which are rows (level, block_fn, (parent, parent), "
-            "is_output); leave one in it"
+            f"{path} has {len(found)} lists of block specs, with rows (level, block_fn, (parent, parent), is_output); "
+            "leave exactly one"
         )
     rows = json.loads(json.dumps(found[0], default=str))
     kind, levels = ("mbconv", (1, 2)) if any(row[1] == "mbconv" for row in rows) else ("bottleneck", (2, 2))
@@ -175,7 +175,7 @@ def _from_source(source: bytes, path: Path) -> dict[str, Any]:
 
 
 def _literal(node: ast.List) -> list[Any]:
-    """The value of a list of constants; an empty one of anything else."""
+    """Return the value of a list of constants, and an empty list for any other list."""
     try:
         value: list[Any] = ast.literal_eval(node)
     except (ValueError, TypeError, RecursionError):
@@ -184,17 +184,17 @@ def _literal(node: ast.List) -> list[Any]:
 
 
 def _from_rows(data: dict[str, Any]) -> dict[str, Any]:
-    """Genotype JSON from block specs; shapes are checked here, values by Genotype."""
+    """Convert block specs to genotype JSON. Shapes are checked here, values by Genotype."""
     stem, rows = data.get("stem"), data.get("block_specs")
     if not isinstance(stem, list) or not isinstance(rows, list):
         raise GenotypeError("block specs need the lists stem and block_specs")
     for node, row in enumerate(stem):
         if not isinstance(row, list) or len(row) != 2:
-            raise GenotypeError(f"stem block {node} is {row!r}; a row [level, block_fn] is wanted")
+            raise GenotypeError(f"stem block {node} is {row!r}; it must be a row [level, block_fn]")
     for node, row in enumerate(rows, start=len(stem)):
         if not isinstance(row, list) or len(row) != 4:
             raise GenotypeError(
-                f"block {node} is {row!r}; a row [level, block_fn, [parent, parent], is_output] is wanted"
+                f"block {node} is {row!r}; it must be a row [level, block_fn, [parent, parent], is_output]"
             )
     return {
         "schema": GENOTYPE_SCHEMA,
@@ -207,7 +207,7 @@ def _from_rows(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_sorted_parents(data: dict[str, Any]) -> dict[str, Any]:
-    """Parents in ascending order, where they are parents at all: a sum does not depend on it."""
+    """Sort valid parents in ascending order; their sum does not depend on it."""
     stem, blocks = data.get("stem"), data.get("blocks")
     if not isinstance(stem, list) or not isinstance(blocks, list):
         return data
@@ -223,7 +223,7 @@ def _with_sorted_parents(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_fields(name: str, data: dict[str, Any], known: tuple[str, ...]) -> None:
-    """Refuse unknown fields: a misspelt is_output would otherwise be an output lost in silence."""
+    """Refuse unknown fields: a misspelt is_output would otherwise silently lose an output."""
     for field in data:
         if field not in known:
             raise GenotypeError(f"{name} has the unknown field {field!r}{nearest(field, known)}")

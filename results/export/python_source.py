@@ -1,6 +1,6 @@
-"""An architecture as Python files for people who vendor code: one that needs PyTorch alone, or two for MMDetection.
+"""Exports an architecture as Python source to vendor: one file that needs only PyTorch, or two for MMDetection.
 
-The network's code is `space/network/standalone_backbone.py`, a working module whose constants are replaced.
+The source is `space/network/standalone_backbone.py`, a working module, with its constants replaced.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from spinenas.space.graph import built_graph, stem_strides
 from spinenas.space.scaling import Scaling
 
 MMDET_BACKBONE = "spinenet_backbone"
-"""Module of the backbone beside an exported MMDetection config."""
+"""Name of the backbone module of an exported MMDetection config."""
 
 _BLOCKS = "BLOCKS: tuple[tuple[int, str, tuple[int, ...], tuple[int, ...], bool] | None, ...]"
 _BEGIN, _END = "# --- architecture\n", "# --- end of the architecture\n"
@@ -23,7 +23,7 @@ _BEGIN, _END = "# --- architecture\n", "# --- end of the architecture\n"
 
 @dataclass(frozen=True, slots=True)
 class NetworkOptions:
-    """How a network is built beside its genotype and scaling; as `build_backbone` takes them."""
+    """Options of `build_backbone` other than genotype and scaling."""
 
     dialect: str = "tensorflow/tpu"
     activation: str = "relu"
@@ -32,14 +32,14 @@ class NetworkOptions:
 
 
 def python_module(genotype: Genotype, scaling: Scaling, name: str, options: NetworkOptions | None = None) -> str:
-    """Return the text of a module whose `Backbone` computes what `build_backbone` does, without stochastic depth.
+    """Return the source of a module whose `Backbone` equals that of `build_backbone`, without stochastic depth.
 
     Args:
-        genotype, scaling: what is built.
-        name: what it is called in the file.
-        options: of the network.
+        genotype, scaling: the network to build.
+        name: its name in the file.
+        options: options of the network.
 
-    Raises GenotypeError for what cannot be built.
+    Raises GenotypeError for a genotype that cannot be built.
     """
     head, rest = _template().split(_BEGIN)
     return head + _BEGIN + _constants(genotype, scaling, name, options or NetworkOptions()) + _END + rest.split(_END)[1]
@@ -48,9 +48,9 @@ def python_module(genotype: Genotype, scaling: Scaling, name: str, options: Netw
 def mmdet_files(
     genotype: Genotype, scaling: Scaling, name: str, options: NetworkOptions | None = None
 ) -> dict[str, str]:
-    """Return text by file name: a backbone that registers itself in MMDetection 3, and a RetinaNet config with it.
+    """Return source by file name: a backbone registered in MMDetection 3, and a RetinaNet config that uses it.
 
-    Raises GenotypeError for what cannot be built.
+    Raises GenotypeError for a genotype that cannot be built.
     """
     module = python_module(genotype, scaling, name, options)
     return {f"{MMDET_BACKBONE}.py": module + _MMDET_CLASS, "retinanet_spinenet.py": _mmdet_config(genotype, scaling)}
@@ -61,7 +61,7 @@ def _template() -> str:
 
 
 def _constants(genotype: Genotype, scaling: Scaling, name: str, options: NetworkOptions) -> str:
-    stem_strides(genotype)  # refuses stems and mixtures of kinds that are not built
+    stem_strides(genotype)  # refuses unsupported stems and mixtures of block kinds
     graph = built_graph(genotype)
     rows = {
         node.node: (
@@ -97,7 +97,7 @@ def _literal(value: object) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(_literal, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, str):
-        return json.dumps(value)  # ASCII alone; nothing that a name holds ends the string
+        return json.dumps(value)  # ASCII only; no character of a name can end the string
     return repr(value)
 
 
@@ -108,7 +108,7 @@ from mmdet.registry import MODELS  # noqa: E402
 
 @MODELS.register_module()
 class SpineNetBackbone(Backbone):
-    """The backbone as MMDetection wants it: a tuple of feature maps, finest level first."""
+    """Backbone that returns a tuple of feature maps, finest level first, as MMDetection expects."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return tuple(super().forward(x).values())
@@ -118,9 +118,9 @@ class SpineNetBackbone(Backbone):
 def _mmdet_config(genotype: Genotype, scaling: Scaling) -> str:
     levels = sorted(block.level for block in genotype.blocks if block.is_output)
     strides = [2**level for level in levels]
-    return f'''# RetinaNet with the backbone beside this file, for MMDetection 3; with this folder on PYTHONPATH:
+    return f'''# RetinaNet for MMDetection 3 with the backbone in this folder. Put this folder on PYTHONPATH, and run:
 #     mim train mmdet retinanet_spinenet.py
-# What is not said here is that of MMDetection's RetinaNet: data, schedule, losses. SpineNet itself was trained from
+# All other settings (data, schedule, losses) are those of MMDetection's RetinaNet. SpineNet itself was trained from
 # scratch for 350 epochs, with synchronised batch norm (SpineNet, section 4.1).
 _base_ = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
 

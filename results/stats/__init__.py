@@ -1,1 +1,1 @@
-"""Statistics of trainings: intervals, noise between seeds, and rank correlation."""
+"""Statistics of trainings: intervals, seed noise, intraclass and rank correlation, and a paired bootstrap of AP."""

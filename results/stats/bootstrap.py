@@ -1,7 +1,7 @@
-"""Is one architecture better than another on the same images, or is it the choice of images and the luck of seeds?
+"""Paired bootstrap of AP: is one architecture better than another, given the sampling of images and seeds?
 
-A paired bootstrap: images are drawn with replacement, the same for all architectures, and COCO's AP is computed again
-from what each detection was matched with. Drawing images changes no match, since those are found image by image.
+Images are drawn with replacement, the same ones for all architectures, and COCO AP is recomputed from the existing
+matches. Drawing images changes no match, because COCO matches each image separately.
 
 T: 10 IoU thresholds, R: 101 recall levels, D: detections, I: images, K: categories.
 """
@@ -25,7 +25,7 @@ RECALL_LEVELS = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True, slots=True)
 class MeanAP:
-    """AP of an architecture, the mean over its trainings, with its 95 % interval."""
+    """Mean AP of an architecture over its trainings, with its 95 % interval."""
 
     value: float
     lower: float
@@ -34,13 +34,13 @@ class MeanAP:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far the mean AP of one architecture is above that of another.
+    """Difference in mean AP between two architectures.
 
     Attributes:
-        first, second: names.
-        value: AP of the first less AP of the second.
+        first, second: names of the architectures.
+        value: mean AP of the first minus mean AP of the second.
         lower, upper: 95 % interval.
-        share_above: share of the resamples in which the first is strictly better.
+        share_above: share of resamples in which the first is strictly better.
     """
 
     first: str
@@ -53,12 +53,12 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Architectures by name, and all pairs of them.
+    """Comparison of architectures.
 
     Attributes:
-        means: by name.
-        differences: the pairs in the order of the names.
-        spread: of single trainings, pooled over the architectures.
+        means: mean AP by name.
+        differences: all pairs, in the order of the names.
+        spread: spread of single trainings, pooled over architectures.
     """
 
     means: dict[str, MeanAP]
@@ -69,24 +69,24 @@ class Comparison:
 def compare(
     trainings: Mapping[str, Sequence[Matches]], rng: np.random.Generator, *, resamples: int = RESAMPLES
 ) -> Comparison:
-    """Compare architectures by what their trainings found on the same images.
+    """Compare architectures by the detections of their trainings on the same images.
 
-    A resample is two draws. As many images as there are, with replacement, the same for all trainings: they give each
-    architecture the mean AP of its trainings on these images. And what another set of seeds would have added to that
-    mean: for each architecture a normal draw with the spread of single trainings divided by the root of their number,
-    where the spread is pooled over the architectures and drawn too, as far as it is uncertain (all in all Student's t).
+    A resample has two parts. First, images are drawn with replacement, as many as there are and the same for all
+    trainings. Each architecture gets the mean AP of its trainings on them. Second, each architecture gets a normal draw
+    for another set of seeds: the spread of single trainings divided by the square root of their number. This spread is
+    pooled over architectures and itself drawn from its sampling distribution, which makes the whole a Student's t.
 
-    On drawn images AP is higher in the mean than on all of them, the more so the rarer the objects: a repeated image
-    brings its surest detections again. The resamples of an architecture are therefore shifted to the AP that it has on
-    the images as they are, from which intervals and shares are then read off.
+    AP on drawn images is biased upward, most of all for rare objects, because a repeated image repeats its most
+    confident detections. The resamples of each architecture are therefore shifted to its AP on the original images
+    before intervals and shares are computed.
 
-    The trainings themselves are not drawn with replacement: of three seeds that gives intervals that are called 95 %
-    and hold the truth in 79 % of cases when seeds are all there is (docs/experiment_log.md).
+    Trainings are not drawn with replacement: with three seeds, such intervals hold the truth in 79 % of cases instead
+    of 95 % when seeds are the only source of variation (docs/experiment_log.md).
 
     Args:
-        trainings: of each architecture, one or more; of one of them two or more.
-        rng: drawn from.
-        resamples: how many.
+        trainings: matches of one or more trainings per architecture, and of two or more for at least one.
+        rng: source of randomness.
+        resamples: number of resamples.
     """
     names = list(trainings)
     groups = [[training.average_precision() for training in trainings[name]] for name in names]
@@ -121,22 +121,22 @@ def compare(
 
 
 def _middle(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The middle 95 %."""
+    """Return the central 95 % of some values."""
     lower, upper = np.quantile(values, [0.025, 0.975]).tolist()
     return lower, upper
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """The detections of one training on an image set, with what COCO's rules make of each.
+    """Detections of one training on an image set, with their COCO matches.
 
     Attributes:
-        images: (D,) rank of the image, 0 to I - 1.
-        categories: (D,) 0 to K - 1.
-        scores: (D,) higher is surer; of one image and category in the order in which they were matched.
-        hits: (T, D) whether it found an object.
-        ignored: (T, D) whether it counts as nothing, such as one that found a crowd.
-        num_objects: (I, K) objects to be found.
+        images: (D,) index of the image, 0 to I - 1.
+        categories: (D,) index of the category, 0 to K - 1.
+        scores: (D,) confidence; detections of one image and category are in matching order.
+        hits: (T, D) whether the detection matches an object.
+        ignored: (T, D) whether the detection is ignored, for example because it matches a crowd.
+        num_objects: (I, K) number of objects.
     """
 
     images: NDArray[np.int64]
@@ -151,11 +151,10 @@ class Matches:
         return len(self.num_objects)
 
     def average_precision(self, times: NDArray[np.int64] | None = None) -> float:
-        """Return AP as COCO has it, 0 where there is nothing to be found.
+        """Return COCO AP; 0 if there are no objects.
 
         Args:
-            times: (I,) how often each image counts, as if its copies were images of their own, one after the other;
-                None for once.
+            times: (I,) number of copies of each image, treated as consecutive images of their own; None for one each.
         """
         if times is None:
             times = np.ones(self.num_images, dtype=np.int64)
@@ -171,7 +170,7 @@ class Matches:
         found = []
         for label in range(self.num_objects.shape[1]):
             (rows,) = np.nonzero(self.categories == label)
-            # By score; then by image; what is equal stays in the order in which it was matched.
+            # By score, then by image; ties stay in matching order.
             rows = rows[np.lexsort((self.images[rows], -self.scores[rows]))]
             hits, ignored = self.hits[:, rows], self.ignored[:, rows]
             found.append(_Category.of(self.images[rows], self.scores[rows], hits, ~hits & ~ignored))
@@ -180,13 +179,13 @@ class Matches:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Category:
-    """The detections of one category, the surest first, in blocks of the same image and score.
+    """Detections of one category by descending score, in blocks of equal image and score.
 
-    A repeated image repeats its blocks: its first copy comes whole before its second.
+    A repeated image repeats its blocks: a block is complete before its next copy starts.
 
     Attributes:
-        images, starts, sizes: of the blocks.
-        hits, misses: (T, D).
+        images, starts, sizes: image, first detection and length of each block.
+        hits, misses: (T, D) true and false positives.
     """
 
     images: NDArray[np.int64]
@@ -203,20 +202,20 @@ class _Category:
         hits: NDArray[np.bool_],
         misses: NDArray[np.bool_],
     ) -> _Category:
-        """Take detections that are in order."""
+        """Group sorted detections into blocks."""
         is_start = np.ones(len(images), dtype=bool)
         is_start[1:] = (images[1:] != images[:-1]) | (scores[1:] != scores[:-1])
         (starts,) = np.nonzero(is_start)
         return cls(images[starts], starts, np.diff(starts, append=len(images)), hits, misses)
 
     def precision(self, times: NDArray[np.int64], num_objects: int) -> float:
-        """Return the mean of the interpolated precision over all IoU thresholds and recall levels."""
+        """Return the interpolated precision, averaged over IoU thresholds and recall levels."""
         order = self._repeated(times)
         hits = np.cumsum(self.hits[:, order], axis=1, dtype=np.int32)
         misses = np.cumsum(self.misses[:, order], axis=1, dtype=np.int32)
         precision = hits / np.maximum(hits + misses, 1)
         best_from_here = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        # Hits needed to reach each level of recall, in the arithmetic of whole numbers over their total.
+        # Hits needed for each recall level; recall is an integer over the number of objects.
         needed = np.searchsorted(np.arange(num_objects + 1) / num_objects, RECALL_LEVELS)
         total = 0.0
         for row, precision_from in zip(hits, best_from_here, strict=True):
@@ -225,7 +224,7 @@ class _Category:
         return float(total / (len(hits) * len(RECALL_LEVELS)))
 
     def _repeated(self, times: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Places of the detections when each image is there so many times."""
+        """Return the indices of the detections when images are repeated."""
         lengths = self.sizes * times[self.images]
         block = np.repeat(np.arange(len(lengths)), lengths)
         place = np.arange(len(block)) - np.repeat(np.cumsum(lengths) - lengths, lengths)

@@ -1,4 +1,4 @@
-"""How far a number can be trusted: spread between seeds against spread between architectures."""
+"""Intraclass correlation: the variance between architectures relative to the variance between seeds."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class IntraclassCorrelation:
     """Share of the variance of single runs that lies between architectures.
 
     Attributes:
-        value: ICC(1), one-way random effects; 1 when seeds do not matter, about 0 when nothing else does.
-        lower, upper: two-sided 95 % interval (F distribution; it assumes equal spread of seeds everywhere).
+        value: ICC(1), one-way random effects; 1 if seeds do not matter, about 0 if architectures do not.
+        lower, upper: two-sided 95 % interval (F distribution, assuming equal seed variance for all architectures).
         between_std, within_std: estimated standard deviation between architectures and between seeds.
     """
 
@@ -27,7 +27,7 @@ class IntraclassCorrelation:
 
 
 def intraclass_correlation(runs: Sequence[Sequence[float]]) -> IntraclassCorrelation:
-    """Compute ICC(1) of runs, one row per architecture and the same number of seeds in each.
+    """Compute ICC(1) of runs: one row per architecture, one column per seed.
 
     Shrout and Fleiss, Psychological Bulletin 86 (1979), 420-428: case 1, single ratings.
 

@@ -1,7 +1,7 @@
-"""What single runs of a task are worth: seeds against architectures, and what follows for a search; a normal model.
+"""Noise of a task: how reliably single runs rank architectures, and how many replicates a search needs.
 
-A true score is drawn for each architecture with the standard deviation between architectures, a run adds that between
-seeds. Both are estimated from a study, so that what is said holds for architectures such as those of the study.
+The model is normal. Each architecture has a true score; a run adds seed noise. Both standard deviations are estimated
+from a study, so the conclusions hold for architectures like those of the study.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from spinenas.space.errors import UserError
 from spinenas.space.random_streams import generator
 
 POOL = 100
-"""Architectures among which the best tenth is looked for."""
+"""Number of simulated architectures, of which the best tenth is sought."""
 
 WANTED_SHARE = 0.8
-"""Share of the true best tenth that has to be found for it to count as separated."""
+"""Share of the true best tenth that must be found."""
 
 MOST_REPLICATES = 50
 
 GOOD, GOOD_LOWER = 0.8, 0.6
-"""An intraclass correlation, and the lower end of its interval, above which single runs rank well enough to search."""
+"""Intraclass correlation, and lower end of its interval, from which single runs suffice for a search."""
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """The answer of a noise study.
+    """Result of a noise study.
 
     Attributes:
-        num_architectures, num_seeds: of the study.
-        mean: AP over all runs.
-        correlation: of single runs, with its interval and both standard deviations.
-        top_within_std: standard deviation between the seeds of the third with the best means.
+        num_architectures, num_seeds: size of the study.
+        mean: mean AP of all runs.
+        correlation: intraclass correlation of single runs, with both standard deviations.
+        top_within_std: standard deviation between seeds for the best third by mean AP.
     """
 
     num_architectures: int
@@ -48,10 +48,10 @@ class Noise:
     top_within_std: float
 
     def share_found(self, replicates: int) -> float:
-        """Share of the true best tenth of POOL architectures that are in the best tenth by the mean of some runs."""
+        """Return the share of the true best tenth of POOL architectures that is also the best tenth by mean score."""
         between, within = self.correlation.between_std, self.correlation.within_std
         if between == 0:
-            return 0.1  # no order to find: chance
+            return 0.1  # chance: there is no order to find
         rng = generator(0, "noise")
         truth = rng.normal(size=(2000, POOL)) * between
         seen = truth + rng.normal(size=truth.shape) * within / math.sqrt(replicates)
@@ -60,41 +60,41 @@ class Noise:
         return float((best[:, :, None] == chosen[:, None, :]).any(axis=2).mean())
 
     def replicates_needed(self) -> int | None:
-        """Runs of each architecture that find WANTED_SHARE of the best tenth; None for more than MOST_REPLICATES."""
+        """Return the runs per architecture that find WANTED_SHARE of the best tenth; None above MOST_REPLICATES."""
         counts = range(1, MOST_REPLICATES + 1)
         return next((count for count in counts if self.share_found(count) >= WANTED_SHARE), None)
 
     def overstatement(self, num_runs: int) -> float:
-        """AP by which the best of so many architectures, one run each, is above its true score in the mean."""
+        """Return the expected upward bias of the best of many architectures with one run each, in AP."""
         between, within = self.correlation.between_std, self.correlation.within_std
         total = math.hypot(between, within)
         return 0.0 if total == 0 else within**2 / total * expected_maximum(num_runs)
 
     def advice(self) -> str:
-        """What to do, in a sentence or two."""
+        """Return a recommendation in one sentence."""
         icc, needed = self.correlation, self.replicates_needed()
         if icc.value >= GOOD and icc.lower >= GOOD_LOWER:
-            opening = "One run of each architecture ranks well enough to search with"
+            opening = "One run per architecture ranks well enough for a search"
         elif icc.value >= 0.5:
-            opening = "A search can use single runs, but none of them is a result"
+            opening = "A search can use single runs, but no single run is a result"
         else:
-            opening = "Single runs say little here: train longer, on more images, or with a wider network"
+            opening = "Single runs rank poorly here: train longer, on more images, or with a wider network"
         if icc.lower < GOOD_LOWER <= icc.value:
-            opening += f" (the interval reaches down to {icc.lower:.2f}: more architectures or seeds would tell)"
+            opening += f" (the interval reaches down to {icc.lower:.2f}; add architectures or seeds to narrow it)"
         if needed is None:
-            rest = f"more than {MOST_REPLICATES} runs of each would not separate the best tenth"
+            rest = f"{MOST_REPLICATES} runs per architecture do not separate the best tenth"
         elif needed == 1:
-            rest = "the best tenth is separated by one run of each"
+            rest = "one run per architecture separates the best tenth"
         else:
-            rest = f"to separate the best tenth, give it {needed} runs each"
+            rest = f"{needed} runs per architecture separate the best tenth"
         return f"{opening}; {rest}."
 
     def rows(self) -> list[dict[str, Any]]:
-        """For a table."""
+        """Return the figures as rows of a table."""
         icc = self.correlation
         needed = self.replicates_needed()
         return [
-            {"what": "architectures, seeds each", "value": f"{self.num_architectures}, {self.num_seeds}"},
+            {"what": "architectures, seeds per architecture", "value": f"{self.num_architectures}, {self.num_seeds}"},
             {"what": "mean AP", "value": f"{self.mean:.4f}"},
             {"what": "sd between architectures", "value": f"{icc.between_std:.4f}"},
             {"what": "sd between seeds", "value": f"{icc.within_std:.4f}"},
@@ -107,13 +107,13 @@ class Noise:
                 "value": f"more than {MOST_REPLICATES}" if needed is None else str(needed),
             },
             *(
-                {"what": f"best of {count} single runs, overstated by", "value": f"{self.overstatement(count):.4f}"}
+                {"what": f"upward bias of the best of {count} single runs", "value": f"{self.overstatement(count):.4f}"}
                 for count in (10, 100, 1000)
             ),
         ]  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, every figure in full."""
+        """Return the figures as JSON data in full precision."""
         icc = self.correlation
         return {
             "num_architectures": self.num_architectures,
@@ -133,11 +133,11 @@ class Noise:
 
 
 def noise_of(runs: Sequence[Sequence[float]]) -> Noise:
-    """Estimate the noise of a task from runs, one row of APs per architecture, a column per seed. Raises UserError."""
+    """Estimate the noise of a task from APs: one row per architecture, one column per seed. Raises UserError."""
     if len(runs) < 2 or min(map(len, runs)) < 2:
         raise UserError(
-            f"{len(runs)} architectures have results for every seed; a noise study needs two or more, with two or more "
-            "seeds each"
+            f"{len(runs)} architectures have results for every seed; a noise study needs two or more architectures, "
+            "each with two or more seeds"
         )
     table = np.asarray(runs, dtype=np.float64)
     best = table[np.argsort(-table.mean(axis=1), kind="stable")[: max(1, len(table) // 3)]]
@@ -151,7 +151,7 @@ def noise_of(runs: Sequence[Sequence[float]]) -> Noise:
 
 
 def expected_maximum(count: int) -> float:
-    """Mean of the largest of so many independent standard normal numbers."""
+    """Return the expected maximum of independent standard normal numbers."""
 
     def density(x: float) -> float:
         return float(x * count * stats.norm.pdf(x) * stats.norm.cdf(x) ** (count - 1))

@@ -1,4 +1,4 @@
-"""Do two ways of measuring architectures put them in the same order? Rank correlations with intervals."""
+"""Rank correlations between two measurements of the same architectures, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESAMPLES = 500
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A figure and its 95 % interval; None where it is not defined."""
+    """A value and its 95 % interval; None where undefined."""
 
     value: float | None
     lower: float | None
@@ -31,14 +31,14 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How alike two orders of the same architectures are.
+    """Agreement of low- and high-fidelity scores of the same architectures.
 
     Attributes:
-        num_architectures: ranked by both.
-        kendall: tau-b over all pairs.
-        weighted: Kendall's tau in which a pair counts by how high it is ranked (Vigna 2015, hyperbolic).
-        top_third: tau-b among the best third by the second, the one to be foretold.
-        best_kept: whether its best is in the first's best tenth (at least one).
+        num_architectures: number of architectures.
+        kendall: Kendall's tau-b over all pairs.
+        weighted: Kendall's tau with more weight on top ranks (Vigna 2015, hyperbolic).
+        top_third: tau-b among the best third by high-fidelity score.
+        best_kept: whether the best by high fidelity is in the best tenth by low fidelity (at least one).
     """
 
     num_architectures: int
@@ -48,34 +48,34 @@ class Agreement:
     best_kept: bool
 
 
-def agreement(cheap: NDArray[np.float64], dear: NDArray[np.float64]) -> Agreement:
-    """Compare the scores of the same architectures by a cheap and by a dear measurement, both (n,), n at least 3."""
-    assert cheap.shape == dear.shape
-    assert cheap.ndim == 1
-    assert len(cheap) >= 3
-    best = np.argsort(-dear, kind="stable")[: max(3, round(len(dear) / 3))]
-    tenth = np.argsort(-cheap, kind="stable")[: max(1, len(cheap) // 10)]
+def agreement(low: NDArray[np.float64], high: NDArray[np.float64]) -> Agreement:
+    """Compare low- and high-fidelity scores of the same architectures, both (n,) with n at least 3."""
+    assert low.shape == high.shape
+    assert low.ndim == 1
+    assert len(low) >= 3
+    best = np.argsort(-high, kind="stable")[: max(3, round(len(high) / 3))]
+    tenth = np.argsort(-low, kind="stable")[: max(1, len(low) // 10)]
     return Agreement(
-        num_architectures=len(dear),
-        kendall=correlation(cheap, dear),
-        weighted=_with_interval(_weighted, cheap, dear),
-        top_third=correlation(cheap[best], dear[best]),
-        best_kept=bool(np.argmax(dear) in tenth),
+        num_architectures=len(high),
+        kendall=correlation(low, high),
+        weighted=_with_interval(_weighted, low, high),
+        top_third=correlation(low[best], high[best]),
+        best_kept=bool(np.argmax(high) in tenth),
     )
 
 
 def correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> Interval:
-    """Kendall's tau-b of any two figures of the same architectures, both (n,)."""
+    """Return Kendall's tau-b of two scores of the same architectures, both (n,), with its interval."""
     return _with_interval(kendall, first, second)
 
 
 def kendall(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Kendall's tau-b; not a number where either is constant."""
+    """Return Kendall's tau-b; NaN if either side is constant."""
     return float(stats.kendalltau(first, second).statistic)
 
 
 def places(figures: Sequence[float]) -> NDArray[np.float64]:
-    """Return the place of each figure, 1 for the lowest; equal ones share the mean of theirs. (n,)."""
+    """Return the ascending rank of each value, starting at 1; ties share their mean rank. (n,)."""
     return np.asarray(stats.rankdata(figures), dtype=np.float64)
 
 
@@ -88,17 +88,17 @@ def _with_interval(
     first: NDArray[np.float64],
     second: NDArray[np.float64],
 ) -> Interval:
-    """The figure and its percentile bootstrap over architectures.
+    """Return a correlation with its percentile bootstrap interval over architectures.
 
-    An architecture drawn twice is a tie with itself. A resample in which one side is constant has no correlation, and
-    is left out.
+    An architecture drawn twice is a tie with itself. Resamples in which one side is constant have no correlation and
+    are left out.
     """
     value = measure(first, second) if np.ptp(first) and np.ptp(second) else np.nan
     if np.isnan(value):
         return Interval(None, None, None)
     if len(first) < 5:
         return Interval(value, None, None)
-    with warnings.catch_warnings(action="ignore", category=stats.DegenerateDataWarning):  # resamples without a figure
+    with warnings.catch_warnings(action="ignore", category=stats.DegenerateDataWarning):  # constant resamples
         found = stats.bootstrap(
             (first, second),
             measure,

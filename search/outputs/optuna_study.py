@@ -1,4 +1,4 @@
-"""A run as an Optuna study in an SQLite file, which optuna-dashboard and Optuna's own plots open."""
+"""Exports a run as an Optuna study in an SQLite file, for optuna-dashboard and Optuna's own plots."""
 
 from __future__ import annotations
 
@@ -20,30 +20,26 @@ if TYPE_CHECKING:
 
 
 def write_optuna_study(run: Run, path: Path, *, force: bool = False) -> None:
-    """Write all trials of a run, under their numbers, as a study of the run's name; whole or not at all.
+    """Write all trials of a run atomically as a study of the same name. Raises UserError.
 
-    Parameters are the space's flat decisions, the value is AP, intermediate values are APs by epoch. A trial that waits
-    at a rung is one that runs. What else is known of it, its parents, seeds and cost, stands in its user attributes.
-    Raises UserError, also without the extra `spinenas[optuna]`.
+    Trials keep their numbers. Parameters are the decisions of the search space, the value is AP, and intermediate
+    values are APs by epoch. A trial that is paused at a rung counts as running. Parents, seeds and costs are user
+    attributes.
     """
+    import optuna  # slow to load
+
     if path.exists() and not force:
         raise UserError(f"{path} exists already; choose another file, or force its replacement")
-    try:
-        import optuna
-    except ImportError as error:
-        raise UserError(
-            "an Optuna study needs Optuna, which is not installed; pip install 'spinenas[optuna]'"
-        ) from error
     space = space_by_name(stored_config(run.folder.config()).space.name)
     trials = [_trial(record, run, space) for record in run.records()]
     verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce the study
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # hides the message about the new study
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             file = Path(folder) / "study.db"
             storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
             study = optuna.create_study(storage=storage, study_name=run.folder.path.name, direction="maximize")
-            with warnings.catch_warnings(action="ignore"):  # that it is experimental
+            with warnings.catch_warnings(action="ignore"):  # metric names are experimental
                 study.set_metric_names(["AP"])
             study.add_trials(trials)
             storage.engine.dispose()
@@ -91,7 +87,7 @@ def _trial(record: TrialRecord, run: Run, space: SearchSpace) -> FrozenTrial:
 
 
 def _attributes(record: TrialRecord) -> dict[str, Any]:
-    """What a dashboard shows beside the parameters; nothing that is not known."""
+    """Return the user attributes of a trial; unknown values are left out."""
     evaluation, failure = record.evaluation, record.failure
     known: dict[str, Any] = {
         "architecture": record.genotype.text if record.genotype else record.architecture,
@@ -110,5 +106,5 @@ def _attributes(record: TrialRecord) -> dict[str, Any]:
 
 
 def _local(time: str | None) -> datetime | None:
-    """Optuna's times are local ones without a zone."""
+    """Convert an ISO time to Optuna's form: local time without a time zone."""
     return None if time is None else datetime.fromisoformat(time).astimezone(UTC).astimezone().replace(tzinfo=None)

@@ -15,15 +15,15 @@ from spinenas.space.errors import UserError
 
 
 def check_out(path: Path, *, force: bool) -> None:
-    """Raise UserError if a page cannot be asked for at this path."""
+    """Raise UserError for a path with another suffix, or an existing file that may not be replaced."""
     if path.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"{path} is no page's name; end it in .html")
+        raise UserError(f"{path} is not the name of a page; end it in .html")
     if path.exists() and not force:
         raise UserError(f"{path} exists already; choose another file, or force its replacement")
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write a page, whole or not at all. Raises UserError."""
+    """Write a page atomically. Raises UserError."""
     try:
         write_text_atomically(path, text)
     except OSError as error:
@@ -35,13 +35,13 @@ def write_page(path: Path, text: str) -> None:
 def write_report(
     run: Path, out: Path, *, control: Path | None = None, refresh_seconds: float | None = None
 ) -> RunFacts:
-    """Write the report of a run as it is now, and return what it is made of. Raises UserError.
+    """Write the report of a run in its present state, and return its facts. Raises UserError.
 
     Args:
-        run: its folder.
-        out: the page; what is there is replaced.
-        control: folder of a run to see beside it.
-        refresh_seconds: of a page that is going to be replaced; dropped where the run is over.
+        run: run folder.
+        out: path of the page; an existing file is replaced.
+        control: folder of a control run.
+        refresh_seconds: interval at which the page reloads itself; ignored if the run is over.
     """
     facts = read_facts(run)
     beside = None if control is None else read_control(control, facts)
@@ -57,36 +57,38 @@ def watch_report(
     every_seconds: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Write the report again whenever the run has gone on, until nobody works on it any more. Raises UserError.
+    """Rewrite the report whenever the journal grows, until the run is over. Raises UserError.
 
-    The last page written is final: it does not load itself again.
+    The last page is final and does not reload itself.
     """
     seen: tuple[int, bool] | None = None
     while True:
-        now_there = _length(run), is_owned(run / "lease")
-        if now_there != seen:
+        state = _journal_bytes(run), is_owned(run / "lease")
+        if state != seen:
             facts = write_report(run, out, control=control, refresh_seconds=every_seconds)
             if facts.is_over:
                 return
-            seen = now_there
+            seen = state
         sleep(every_seconds)
 
 
-def _length(run: Path) -> int:
+def _journal_bytes(run: Path) -> int:
     try:
         return (run / "journal.jsonl").stat().st_size
     except OSError as error:
-        raise UserError(f"cannot read the journal of {run}: {error.strerror}; is the run folder whole?") from error
+        raise UserError(
+            f"cannot read the journal of {run}: {error.strerror}; check that the run folder is complete"
+        ) from error
 
 
 def write_figures(
     run: Path, folder: Path, *, format: str, control: Path | None = None, force: bool = False
 ) -> list[Path]:
-    """Write each figure of a report as a file of its own; return them. Raises UserError.
+    """Write each figure of a report to its own file, and return the paths. Raises UserError.
 
     Args:
-        format: svg or png; a PNG needs the extra `spinenas[draw]`.
-        force: whether files that exist are replaced.
+        format: "svg" or "png"; PNG needs the extra `spinenas[draw]`.
+        force: replace existing files.
     """
     from spinenas.results.pictures.picture_file import check_picture_path, write_picture
 
@@ -99,7 +101,7 @@ def write_figures(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the folder {folder}: {error.strerror}; choose another place") from error
+        raise UserError(f"cannot create the folder {folder}: {error.strerror}; choose another place") from error
     for name, path in paths.items():
         write_picture(pictures[name], path, force=force)
     return list(paths.values())

@@ -21,15 +21,15 @@ from spinenas.space.errors import UserError
 from spinenas.space.published import PUBLISHED
 
 REFERENCES = ("spinenet-49", "r0-sp53", "r23-sp30")
-"""Published architectures whose costs are shown beside those of a run."""
+"""Published architectures whose costs are shown for comparison."""
 
 MOST_DAMAGE = 1000
 
 
 def read_facts(path: Path) -> RunFacts:
-    """Read a run, running or not, for its report; what of it is damaged is left out. Raises UserError."""
+    """Read a run, running or finished, for its report. Damaged parts are left out. Raises UserError."""
     folder = RunFolder.open(path)
-    # Before the journal: a search that ends in between is looked at once more.
+    # Asked before the journal is read: a search that ends in between still counts as running, and is read again.
     owned = is_owned(path / "lease")
     fold, taken = Fold(gaps=True), AcceleratorTime()
     hours: dict[int, float] = {}
@@ -55,7 +55,7 @@ def read_facts(path: Path) -> RunFacts:
                 budget |= event.changes
     if damage and not fold.is_begun:
         raise UserError(
-            f"nothing of {folder.journal_path} can be read, its first line is damaged; restore it from a copy"
+            f"{folder.journal_path} cannot be read, because its first line is damaged; restore it from a copy"
         )
     state = fold.state()
     config, settings = _config(folder)
@@ -89,7 +89,7 @@ def _or_empty(read: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
 
 
 def _config(folder: RunFolder) -> tuple[SearchConfig | None, dict[str, Any]]:
-    """The configuration, if it is one of this version, and its text in any case."""
+    """Return the configuration, None if this version cannot read it, and its JSON."""
     settings = _or_empty(folder.config)
     try:
         return stored_config(settings), settings
@@ -98,7 +98,7 @@ def _config(folder: RunFolder) -> tuple[SearchConfig | None, dict[str, Any]]:
 
 
 def _published(config: SearchConfig | None, info: dict[str, Any]) -> tuple[tuple[str, int, int], ...]:
-    """What published architectures cost as the detector that the run counts costs in."""
+    """Return the costs of published architectures in the detector in which the run counts costs."""
     if config is None:
         return ()
     data = info.get("data")
@@ -115,11 +115,11 @@ def _validation(path: Path) -> dict[str, Any] | None:
 
 
 def read_control(path: Path, facts: RunFacts) -> RunFacts:
-    """Read a run that another one is to be seen beside. Raises UserError if they are of different tasks."""
+    """Read a control run. Raises UserError if its task differs."""
     control = read_facts(path)
     if control.task_key and facts.task_key and control.task_key != facts.task_key:
         raise UserError(
-            f"{path} is of another task than {facts.name} ({control.task_key!r}, not {facts.task_key!r}), and their "
-            "results mean different things; name a control run through the same task"
+            f"{path} is of another task than {facts.name} ({control.task_key!r}, not {facts.task_key!r}), so their "
+            "results cannot be compared; name a control run of the same task"
         )
     return control

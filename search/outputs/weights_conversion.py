@@ -1,4 +1,4 @@
-"""A released tensorflow/tpu checkpoint as a weights file of ours."""
+"""Converts released tensorflow/tpu checkpoints to weights files."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from spinenas.space.tensorflow.weights import is_weight, load_variables
 def convert_checkpoint(
     checkpoint: Path, name: str, out: Path, *, activation: str, bn_eps: float | None = None, force: bool = False
 ) -> None:
-    """Read a checkpoint and write FILE.safetensors, whole or not at all. Raises UserError.
+    """Read a checkpoint and write FILE.safetensors atomically. Raises UserError.
 
     Args:
-        checkpoint: prefix, index file or folder.
-        name: the published model that it is of.
-        out: the file.
-        activation: what it was trained with, "relu" or "swish"; nothing in a checkpoint says so.
-        bn_eps: epsilon of its batch norms; None for the code base's own, 1e-4.
+        checkpoint: prefix, index file or folder of the checkpoint.
+        name: published model that was trained.
+        out: path of the weights file.
+        activation: "relu" or "swish"; a checkpoint does not record it.
+        bn_eps: epsilon of the batch norms; None for the default of tensorflow/tpu, 1e-4.
         force: replace an existing file.
     """
     model = published(name)
@@ -35,5 +35,5 @@ def convert_checkpoint(
     try:
         load_variables(network, variables, names="tensorflow/tpu")
     except UserError as error:
-        raise UserError(f"{checkpoint} is not of {name}: {error}") from error
+        raise UserError(f"{checkpoint} is not a checkpoint of {name}: {error}") from error
     save_detector(out, network, spec)

@@ -1,4 +1,4 @@
-"""The bootstrap on val: AP of any choice of images is COCO's, and its intervals hold what they promise."""
+"""Bootstrap of AP: AP of resampled images equals COCO's, and intervals have their nominal coverage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from spinenas.space.errors import UserError
 def repeated(
     annotations: Annotations, detections: Detections, times: NDArray[np.int64]
 ) -> tuple[Annotations, Detections]:
-    """The images so many times, each copy an image of its own with an id of its own, in the order of the ids."""
+    """Repeat images, each copy as an image with its own id, in the order of the ids."""
     order = np.argsort(annotations.image_ids)
     rows = np.repeat(order, times)
     image_ids = 1000 + np.arange(len(rows))
@@ -38,7 +38,7 @@ def repeated(
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_ap_of_drawn_images_is_the_evaluators_for_copies_with_new_ids(tmp_path: Path, seed: int) -> None:
+def test_ap_of_drawn_images_equals_the_evaluators_for_copies_with_new_ids(tmp_path: Path, seed: int) -> None:
     annotations = random_annotations(tmp_path, seed=seed)
     detections = noisy_detections(annotations, seed=seed + 20)  # with many equal scores, in an image and between images
     evaluator = CocoEvaluator(annotations)
@@ -54,7 +54,7 @@ def test_ap_of_drawn_images_is_the_evaluators_for_copies_with_new_ids(tmp_path: 
         assert matches.average_precision(times) == pytest.approx(wanted, abs=1e-9)
 
 
-def test_all_found_is_one_nothing_found_is_nought_and_so_is_nothing_to_be_found(tmp_path: Path) -> None:
+def test_ap_is_one_with_all_found_and_zero_with_nothing_found_or_no_objects(tmp_path: Path) -> None:
     annotations = random_annotations(tmp_path)
     evaluator = CocoEvaluator(annotations)
     assert evaluator.matches(everything_found(annotations)).average_precision() == 1
@@ -64,7 +64,7 @@ def test_all_found_is_one_nothing_found_is_nought_and_so_is_nothing_to_be_found(
     assert matches.average_precision() == 0
 
 
-def test_detections_are_kept_as_they_are(tmp_path: Path) -> None:
+def test_detections_survive_saving_unchanged(tmp_path: Path) -> None:
     detections = noisy_detections(random_annotations(tmp_path))
     path = tmp_path / "found.npz"
     for kept in (detections, NONE_FOUND):
@@ -83,7 +83,7 @@ def test_detections_are_kept_as_they_are(tmp_path: Path) -> None:
 
 @dataclass
 class Scored:
-    """A training whose AP is known, whichever images are drawn."""
+    """A training whose AP does not depend on the drawn images."""
 
     ap: float
     num_images: int = 5
@@ -96,7 +96,7 @@ def scored(*aps: float) -> list[Matches]:
     return [cast(Matches, Scored(ap)) for ap in aps]
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say_where_seeds_are_all_there_is() -> None:
+def test_intervals_have_nominal_coverage_when_only_seeds_vary() -> None:
     rng = np.random.default_rng(0)
     held = []
     for _ in range(400):
@@ -106,11 +106,11 @@ def test_intervals_hold_the_truth_as_often_as_they_say_where_seeds_are_all_there
         found = compare(trainings, rng, resamples=200)
         held.append(found.differences[0].lower <= 0.1 <= found.differences[0].upper)
         held.append(found.means["c"].lower <= 0 <= found.means["c"].upper)
-    assert 0.925 < np.mean(held) < 0.965  # 0.95 less what 200 resamples cost at the ends; drawing seeds gives 0.79
+    assert 0.925 < np.mean(held) < 0.965  # 200 resamples cost a little of 0.95; drawing seeds gives 0.79
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say_where_images_are_all_there_is() -> None:
-    """One category, all hits surer than all misses: AP is the share of objects found, to within a hundredth."""
+def test_intervals_have_nominal_coverage_when_only_images_vary() -> None:
+    """One category, with all hits scored above all misses, so AP is the share of objects found within 0.01."""
     rng = np.random.default_rng(0)
     held = []
     for _ in range(80):
@@ -127,7 +127,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say_where_images_are_all_ther
     assert 0.88 < np.mean(held) <= 0.99
 
 
-def test_what_all_architectures_find_hard_is_no_difference_between_them() -> None:
+def test_images_that_are_hard_for_all_architectures_do_not_widen_the_difference() -> None:
     one = matches_of(0.5)
     better = one.hits.copy()
     better[:, np.flatnonzero(~better[0])[:10]] = True
@@ -139,15 +139,15 @@ def test_what_all_architectures_find_hard_is_no_difference_between_them() -> Non
     assert difference.lower > 0
     assert difference.share_above > 0.95
     apart = [mean.upper - mean.lower for mean in found.means.values()]
-    assert difference.upper - difference.lower < 0.7 * float(np.hypot(*apart)), "as if the images were drawn anew"
+    assert difference.upper - difference.lower < 0.7 * float(np.hypot(*apart)), "images must be drawn jointly"
     assert found.spread.std == 0
 
 
-def test_a_mean_lies_in_its_interval_though_repeated_images_raise_ap() -> None:
+def test_a_mean_lies_in_its_interval_although_repeated_images_raise_ap() -> None:
     one = matches_of(0.3)
     rng = np.random.default_rng(0)
     drawn = [one.average_precision(np.bincount(rng.integers(40, size=40), minlength=40)) for _ in range(200)]
-    assert np.mean(drawn) > one.average_precision() + 0.003, "else there is nothing to correct"
+    assert np.mean(drawn) > one.average_precision() + 0.003, "there must be a bias to correct"
     mean = compare({"a": [one, one]}, np.random.default_rng(0)).means["a"]
     assert mean.lower < mean.value < mean.upper
     assert mean.value - mean.lower == pytest.approx(mean.upper - mean.value, rel=0.35)

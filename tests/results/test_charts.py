@@ -1,4 +1,4 @@
-"""Charts: what is drawn stands where the data say, stays small, and is text only."""
+"""Charts: marks are where the data are, files stay small, and all text is escaped."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def texts(picture: Chart) -> list[str]:
 
 
 def paths(picture: Chart, word: str) -> list[list[tuple[float, float]]]:
-    """Starts of the pieces of each path of a class, legend included."""
+    """Return the start of each segment of the paths of a class, legend included."""
     found = [path for path in parsed(picture).iter(f"{SVG}path") if word in path.get("class", "").split()]
     return [
         [(float(x), float(y)) for x, y in re.findall(f"M({NUMBER}) ({NUMBER})", path.get("d", ""))] for path in found
@@ -55,7 +55,7 @@ def paths(picture: Chart, word: str) -> list[list[tuple[float, float]]]:
 @pytest.mark.parametrize(
     ("low", "high"), [(0, 1), (0.31, 0.37), (-5, 12_345), (0, 3e-9), (1e6, 1e6 + 3), (-1e300, 1e300)]
 )
-def test_ticks_are_round_within_the_axis_and_told_apart(low: float, high: float) -> None:
+def test_ticks_are_round_within_the_axis_and_have_distinct_labels(low: float, high: float) -> None:
     for most in range(2, 9):
         found = ticks(low, high, most)
         assert 1 <= len(found) <= most + 1
@@ -73,7 +73,7 @@ def test_labels_have_as_many_decimals_as_their_distance_needs() -> None:
     assert tick_labels([]) == []
 
 
-def test_an_axis_has_room_beyond_its_data_but_not_beyond_what_it_includes() -> None:
+def test_an_axis_has_a_margin_beyond_its_data_but_not_beyond_included_values() -> None:
     assert bounds([0.0, 10.0]) == (-0.5, 10.5)
     assert bounds([2.0, 10.0], include=(0.0,)) == (0.0, 10.5)
     assert bounds([0.5]) == (0.45, 0.55)
@@ -82,12 +82,12 @@ def test_an_axis_has_room_beyond_its_data_but_not_beyond_what_it_includes() -> N
     assert all(map(math.isfinite, bounds([-1.7e308, 1.7e308, math.nan])))
 
 
-def test_a_scale_runs_straight_from_one_end_to_the_other() -> None:
+def test_a_scale_is_linear_and_clips() -> None:
     scale = Scale(10, 20, 300, 100)
     assert [scale.at(value) for value in (10, 15, 20, 25, 0)] == [300, 200, 100, 100, 300]
 
 
-def test_dots_that_are_left_out_have_one_that_stays_beside_them() -> None:
+def test_each_dot_left_out_is_near_a_kept_one() -> None:
     rng = random.Random(0)
     points = [(rng.uniform(0, 400), rng.gauss(100, 30)) for _ in range(20_000)]
     kept = thinned_dots(points, (2.0, 2.0))
@@ -124,7 +124,7 @@ def test_quantiles_are_interpolated() -> None:
     assert quantile([7], 0.9) == 7
 
 
-def test_dots_stand_where_the_data_say() -> None:
+def test_dots_are_where_the_data_are() -> None:
     picture = drawn(Dots("", [(0, 0), (10, 1), (5, 0.5)]), x=Axis("x", include=(0, 10)), y=Axis("y", include=(0, 1)))
     (dots,) = paths(picture, "dots")
     (left, bottom), (middle, half), (right, top) = sorted(dots)
@@ -146,7 +146,7 @@ def test_everything_is_named_and_stays_on_the_page() -> None:
     assert all("..." in text for text in found if text.startswith("ttt"))
 
 
-def test_names_of_rules_do_not_stand_on_each_other() -> None:
+def test_names_of_rules_do_not_overlap() -> None:
     picture = drawn(Dots("", [(0, 0), (1, 1)]), *[Rule(f"model {index}", 0.5) for index in range(4)])
     rows = [element.get("y") for element in parsed(picture).iter(f"{SVG}text") if "name" in element.get("class", "")]
     assert len(rows) == len(set(rows)) == 4
@@ -160,7 +160,7 @@ def test_a_chart_of_many_points_stays_small() -> None:
     assert len(picture.svg()) < 120_000
 
 
-def test_texts_are_escaped_and_hold_what_xml_can() -> None:
+def test_texts_are_escaped_and_contain_only_xml_characters() -> None:
     hostile = '</text><script>alert(1)</script>&"\x00\x1b'
     picture = drawn(
         Dots(hostile, [(0, 0)]),
@@ -183,7 +183,7 @@ def test_the_same_data_give_the_same_bytes_and_both_modes_have_colours() -> None
     assert "@" not in drawn(mark).svg().replace("@media", "")
 
 
-def test_boxes_of_many_values_are_quartiles_and_of_few_the_values() -> None:
+def test_a_box_shows_quartiles_of_many_values_and_dots_for_few() -> None:
     line, bar, middle = box([float(value) for value in range(101)], 2.0)
     assert isinstance(line, Whiskers)
     assert isinstance(bar, Bars)

@@ -1,4 +1,4 @@
-"""Several runs on one page."""
+"""Comparison of several runs on one page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONFIRMED = run_of("confirmed", trial(0, "a", 0.9876), trial(1, "b", 0.5), trial
 SINGLE = run_of("single", trial(0, "a", 0.4321), trial(1, "b", 0.3))
 
 
-def test_winners_are_those_of_the_leaderboard_and_single_runs_no_results() -> None:
+def test_winners_are_the_leaderboards_and_single_runs_stay_unconfirmed() -> None:
     page = Page(compare_page([CONFIRMED, SINGLE]))
     (confirmed,) = [row for row in page.rows if row.strip().startswith("confirmed")]
     assert "0.5100" in confirmed
@@ -43,7 +43,7 @@ def test_runs_of_different_tasks_are_shown_apart() -> None:
     assert "different tasks" not in Page(compare_page([CONFIRMED, SINGLE])).text
 
 
-def test_a_run_without_results_does_no_harm() -> None:
+def test_a_run_without_results_is_shown() -> None:
     page = Page(compare_page([CONFIRMED, facts_of()]))
     assert "a run" in page.text
     names = [figure.name for figure in comparison_figures([SINGLE], ["single"])]
@@ -51,7 +51,7 @@ def test_a_run_without_results_does_no_harm() -> None:
     assert comparison_figures([facts_of()], ["empty"]) == []
 
 
-def test_names_are_text_and_equal_ones_are_told_apart() -> None:
+def test_names_are_escaped_and_equal_names_are_numbered() -> None:
     source = compare_page([run_of(HOSTILE, trial(0, "a", 0.4)), run_of("x", trial(0, "a", 0.4)), run_of("x")])
     page = Page(source)
     assert set(page.tags) <= TAGS

@@ -1,4 +1,4 @@
-"""Pictures of architectures: what is drawn, where, and that no name can do harm."""
+"""Drawings of architectures: what is drawn, where, and that hostile names are harmless."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def random_genotypes(count: int) -> list[Genotype]:
 
 
 def elements(svg: str, tag: str, word: str) -> list[ElementTree.Element]:
-    """Elements of a class."""
+    """Return the elements of a class."""
     return [e for e in ElementTree.fromstring(svg).iter(SVG + tag) if word in e.get("class", "").split()]
 
 
 def edges(svg: str, word: str = "edge") -> list[tuple[int, int]]:
-    """Ends of the connections of a class; those of the legend have none."""
+    """Return (source, target) of the connections of a class, without the legend."""
     return [
         (int(edge.get("data-from", "")), int(edge.get("data-to", "")))
         for edge in elements(svg, "path", word)
@@ -75,7 +75,7 @@ def test_every_block_and_every_connection_is_drawn_once(genotype: Genotype) -> N
     assert len(edges(svg)) == len(parents) + len(merges) + len(dead)
 
 
-def test_a_block_stands_in_its_column_and_row_and_is_as_high_as_its_channels_say() -> None:
+def test_a_block_is_in_its_column_and_row_and_its_height_grows_with_its_channels() -> None:
     boxes = lay_out(SPINENET_49).boxes
     assert [box.x for box in boxes] == sorted(box.x for box in boxes)
     by_level = {box.level: box.y for box in boxes}
@@ -85,7 +85,7 @@ def test_a_block_stands_in_its_column_and_row_and_is_as_high_as_its_channels_say
     assert [channels for channels, _ in sorted(heights, key=lambda pair: pair[1])] == sorted({c for c, _ in heights})
 
 
-def test_directions_are_those_of_the_levels() -> None:
+def test_directions_follow_the_levels() -> None:
     directions = {(wire.source, wire.target): wire.direction for wire in lay_out(SPINENET_49).wires}
     assert directions[2, 4] == Direction.DOWN
     assert directions[9, 10] == Direction.UP
@@ -93,20 +93,20 @@ def test_directions_are_those_of_the_levels() -> None:
 
 
 def points_on(points: Points) -> Floats:
-    """Points on a curve, (100 x pieces, 2)."""
+    """Sample a curve, (100 x pieces, 2)."""
     curve: Floats = sampled(np.array([points]), [100] * (len(points) // 3))[0]
     return curve
 
 
 def blocks_hit(layout: Layout, wire: Wire) -> tuple[int, ...]:
-    """Nodes whose block a connection runs through, its two ends left out."""
+    """Return the nodes whose blocks a connection crosses, without its two ends."""
     curve = points_on(wire.points)
     others = (box for box in layout.boxes if box.node not in (wire.source, wire.target))
     return tuple(box.node for box in others if box.holds(curve, 0.0).any())
 
 
 def check_geometry(layout: Layout) -> int:
-    """What holds for every layout; returns how many connections run through a block."""
+    """Check invariants of every layout, and return the number of connections that run through a block."""
     for first, second in combinations(layout.boxes, 2):
         assert abs(first.x - second.x) >= (first.width + second.width) / 2
     through = 0
@@ -127,13 +127,13 @@ def test_no_connection_of_a_published_model_runs_through_a_block(name: str) -> N
 
 
 @pytest.mark.parametrize("count", [24, pytest.param(200, marks=pytest.mark.slow)])
-def test_hardly_a_connection_of_random_genotypes_runs_through_a_block(count: int) -> None:
+def test_few_connections_of_random_genotypes_run_through_a_block(count: int) -> None:
     layouts = [lay_out(genotype) for genotype in random_genotypes(count)]
     share = sum(map(check_geometry, layouts)) / sum(len(layout.wires) for layout in layouts)
     assert share < 0.01, "0.005 of 200; most of them graze a corner"
 
 
-def test_a_connection_through_a_block_is_seen() -> None:
+def test_a_connection_through_a_block_is_detected() -> None:
     layout = lay_out(TINY)
     wire = layout.wires[1]
     source, target = layout.boxes[0], layout.boxes[2]
@@ -162,7 +162,7 @@ def test_a_dangling_block_is_drawn_dashed_into_its_output() -> None:
 HOSTILE = "</text><script>alert('x')</script>&amp;\"' ]]> <!-- \x00\x1b\ud800 \N{SNOWMAN}"
 
 
-def test_names_are_text_whatever_they_hold() -> None:
+def test_hostile_names_are_escaped() -> None:
     harmless = HOSTILE.translate({0: "\ufffd", 0x1B: "\ufffd", 0xD800: "\ufffd"})
     tags = {"svg", "title", "desc", "style", "rect", "g", "line", "text", "path"}
     for svg in (draw(Subject(HOSTILE, SPINENET_49, HOSTILE)), draw_pair(*[Subject(HOSTILE, SPINENET_49, HOSTILE)] * 2)):
@@ -172,7 +172,7 @@ def test_names_are_text_whatever_they_hold() -> None:
         assert {element.tag.removeprefix(SVG) for element in page.iter()} <= tags
 
 
-def test_a_long_name_is_cut_on_the_page_and_whole_in_the_title() -> None:
+def test_a_long_name_is_shortened_in_the_drawing_and_complete_in_the_title() -> None:
     name = "a run with a very long name/" * 20 + " 7"
     svg = draw(Subject(name, SPINENET_49))
     assert texts(svg)[0].startswith("a run")
@@ -181,7 +181,7 @@ def test_a_long_name_is_cut_on_the_page_and_whole_in_the_title() -> None:
     assert ElementTree.fromstring(svg).findtext(SVG + "title") == name
 
 
-def test_a_comparison_marks_what_differs_and_pales_what_both_have() -> None:
+def test_a_comparison_marks_differences_and_fades_common_connections() -> None:
     text = SPINENET_49.text.replace("4b2,4 ", "5r2,4 ", 1).replace("7b5,14!", "7b6,14!")
     svg = draw_pair(Subject("one", SPINENET_49), Subject("other", Genotype.from_text(text)))
     words = elements(svg, "text", "word")
@@ -194,7 +194,7 @@ def test_a_comparison_marks_what_differs_and_pales_what_both_have() -> None:
     assert len([rect for rect in elements(svg, "rect", "changed") if rect.get("x") != "6"]) == 4
 
 
-def test_architectures_of_other_lengths_and_levels_can_be_compared() -> None:
+def test_architectures_of_different_lengths_and_levels_can_be_compared() -> None:
     svg = draw_pair(Subject("a", MOBILE_49), Subject("b", TINY))
     assert texts(svg).count("only") == MOBILE_49.num_nodes - TINY.num_nodes
     assert texts(svg).count("L1") == 2
@@ -210,7 +210,7 @@ def test_the_same_architecture_gives_the_same_bytes_in_another_process() -> None
     assert done.stdout.decode() == draw_pair(Subject("a", R0_SP53), Subject("b", MOBILE_49))
 
 
-def test_the_picture_in_the_documentation_is_the_one_that_is_drawn() -> None:
+def test_the_picture_in_the_documentation_is_up_to_date() -> None:
     kept = (REPOSITORY / "docs" / "spinenet-49.svg").read_text(encoding="utf-8")
     assert kept == draw(find_architecture(("spinenet-49",)).subject()), (
         "spinenas show spinenet-49 --draw docs/spinenet-49.svg"
@@ -231,7 +231,7 @@ def test_a_png_has_its_size_and_shows_something() -> None:
     assert (title < 100).sum() > 1000, "letters"
 
 
-def test_a_picture_is_never_replaced_unasked_and_its_suffix_says_what_it_is(tmp_path: Path) -> None:
+def test_a_picture_is_replaced_only_if_forced_and_its_suffix_sets_the_format(tmp_path: Path) -> None:
     path = tmp_path / "a.svg"
     write_picture("<svg/>", path)
     with pytest.raises(UserError, match="exists already"):

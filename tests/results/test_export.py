@@ -74,7 +74,7 @@ def test_block_specs_are_the_rows_of_the_published_code(tmp_path):
     }
 
 
-def test_parents_may_stand_in_any_order(tmp_path):
+def test_parents_may_be_in_any_order(tmp_path):
     path = tmp_path / "specs.json"
     for format, key in (("block-specs", "block_specs"), ("json", "blocks")):
         export_genotype(SPINENET_49, path, format=format, scaling=SCALINGS["49"], force=True)
@@ -106,7 +106,7 @@ def test_an_unknown_format_and_an_unwritable_place_are_named(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"9" * 10_000, b"null", b"[]", b"{}", b"NaN"]
 )
-def test_a_file_that_is_no_genotype_is_refused_in_one_sentence(tmp_path, content):
+def test_a_file_without_a_genotype_is_refused_in_one_sentence(tmp_path, content):
     path = tmp_path / "genotype.json"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"genotype\.json(: | is not JSON)"):
@@ -142,9 +142,9 @@ def change(document, *path, value):
         ("block-specs", ("block_specs", 3, 1), "botleneck", "block 5 has kind 'botleneck'"),
         ("block-specs", ("block_specs", 3, 2), [2, 5], "block 5 has parent 5"),
         ("block-specs", ("block_specs", 3, 3), 1, "block 5 has is_output 1"),
-        ("json", ("scaling",), "49", "scaling is '49'; an object with the fields name, "),
-        ("json", ("scaling", "filter_scale"), True, "scaling has filter_scale True; float is wanted"),
-        ("json", ("scaling", "block_repeats"), 1.5, "scaling has block_repeats 1.5; int is wanted"),
+        ("json", ("scaling",), "49", "scaling is '49'; it must be an object with the fields name, "),
+        ("json", ("scaling", "filter_scale"), True, "scaling has filter_scale True; it must be of type float"),
+        ("json", ("scaling", "block_repeats"), 1.5, "scaling has block_repeats 1.5; it must be of type int"),
         ("json", ("scaling",), {"name": "49"}, "scaling has no field endpoint_channels"),
         ("json", ("scaling", "filter_scale"), -1, "filter_scale -1"),
         ("block-specs", ("scaling", "filter_scale"), 1.0, "scaling has the unknown field 'filter_scale'"),

@@ -1,4 +1,4 @@
-"""Exported Python: it needs torch alone, has our weights' names, and computes what our network does."""
+"""Exported Python: it needs only torch, keeps the names of weights, and computes the same as the network."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ def test_fifty_random_genotypes_and_all_published_ones_come_back() -> None:
         with torch.device("meta"):
             shapes = {name: tensor.shape for name, tensor in module.Backbone().state_dict().items()}
         if scaling.filter_scale * scaling.block_repeats > 1:
-            continue  # hundreds of megabytes of ours each; the rows were read all the same
+            continue  # hundreds of megabytes each; their rows are compared above
         ours = build_backbone(genotype, scaling).state_dict()
         assert shapes == {name: tensor.shape for name, tensor in ours.items()}
 
 
-def test_the_code_that_is_exported_is_a_module_of_ours_that_imports_torch_alone() -> None:
+def test_the_exported_code_is_a_module_of_the_project_that_imports_only_torch() -> None:
     text = importlib.resources.files("spinenas.space").joinpath("network/standalone_backbone.py").read_text()
     assert python_module(SPINENET_49, SCALINGS["49"], "spinenet-49") == text
     roots = {
@@ -100,13 +100,13 @@ def test_the_code_that_is_exported_is_a_module_of_ours_that_imports_torch_alone(
 
 
 @pytest.mark.parametrize("name", ['x"; raise SystemExit #', "line\nbreak", "\\", "é\U0001f600", '"""'])
-def test_nothing_that_a_name_holds_is_executed(name: str) -> None:
+def test_no_part_of_a_name_is_executed(name: str) -> None:
     assert module_of(python_module(SPINENET_49, NARROW, name)).NAME.encode("utf-16", "surrogatepass") == name.encode(
         "utf-16"
     )
 
 
-def test_what_is_not_built_is_not_exported() -> None:
+def test_a_genotype_that_cannot_be_built_is_not_exported() -> None:
     mixed = Genotype(
         stem=(StemBlock(2, "bottleneck"), StemBlock(2, "bottleneck")),
         blocks=(BlockSpec(3, "mbconv", (0, 1)), BlockSpec(3, "residual", (0, 1), is_output=True)),
@@ -116,7 +116,7 @@ def test_what_is_not_built_is_not_exported() -> None:
 
 
 class Registry:
-    """What MMDetection documents of its registry: a decorator, and building by type."""
+    """The documented part of MMDetection's registry: a decorator, and building by type."""
 
     def __init__(self) -> None:
         self.known: dict[str, type] = {}

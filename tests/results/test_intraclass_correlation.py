@@ -1,4 +1,4 @@
-"""The spread of seeds against the spread of architectures."""
+"""Intraclass correlation and intervals of shares."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_interval_holds_the_true_value_as_often_as_it_says() -> None:
     assert 0.91 <= hits / 400 <= 0.985
 
 
-def test_seeds_that_do_not_matter_give_one_and_nothing_but_seeds_gives_none() -> None:
+def test_the_correlation_is_one_without_seed_noise_and_about_zero_with_nothing_else() -> None:
     assert intraclass_correlation([[1, 1], [2, 2], [3, 3]]).value == 1.0
     assert intraclass_correlation([[1, 2], [2, 1], [1, 2]]).value < 0
 
@@ -43,7 +43,7 @@ def test_too_few_runs_are_refused() -> None:
 def test_the_interval_of_a_share_is_the_exact_one() -> None:
     assert share_interval(0, 10) == (0.0, pytest.approx(1 - 0.025 ** (1 / 10)))
     low, high = share_interval(3, 30)
-    # By definition: as few, or as many, come with a chance of 2.5 % at the ends.
+    # By definition, each end leaves a probability of 2.5 % beyond the observed count.
     assert sum(math.comb(30, k) * high**k * (1 - high) ** (30 - k) for k in range(4)) == pytest.approx(0.025)
     assert sum(math.comb(30, k) * low**k * (1 - low) ** (30 - k) for k in range(3, 31)) == pytest.approx(0.025)
     assert share_interval(0, 0) == (0.0, 1.0)

@@ -1,4 +1,4 @@
-"""What a noise study says: against simulations of the model that it assumes, and in cases that are clear."""
+"""Noise studies: compared with simulations of their model, and in clear cases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def study(
     return (truth + within * rng.normal(size=(architectures, seeds))).tolist()
 
 
-def test_the_largest_of_normal_numbers() -> None:
+def test_the_expected_maximum_of_normal_numbers() -> None:
     assert expected_maximum(1) == pytest.approx(0, abs=1e-9)
     assert expected_maximum(2) == pytest.approx(1 / np.sqrt(np.pi), abs=1e-6)
     draws = np.random.default_rng(0).normal(size=(40_000, 100)).max(axis=1)
@@ -25,7 +25,7 @@ def test_the_largest_of_normal_numbers() -> None:
 
 
 @pytest.mark.parametrize(("between", "within"), [(0.03, 0.01), (0.01, 0.02)])
-def test_the_best_single_run_is_overstated_as_in_a_simulation(between: float, within: float) -> None:
+def test_the_bias_of_the_best_single_run_matches_a_simulation(between: float, within: float) -> None:
     noise = noise_of(study(between, within))
     assert noise.correlation.between_std == pytest.approx(between, rel=0.15)
     assert noise.correlation.within_std == pytest.approx(within, rel=0.1)
@@ -47,26 +47,26 @@ def test_more_runs_find_more_of_the_best_tenth() -> None:
     needed = noise.replicates_needed()
     assert needed is not None
     assert noise.share_found(needed) >= 0.8 > noise.share_found(needed - 1)
-    assert f"give it {needed} runs each" in noise.advice()
+    assert f"{needed} runs per architecture separate the best tenth" in noise.advice()
 
 
-def test_where_seeds_do_not_matter_one_run_is_enough() -> None:
+def test_one_run_is_enough_without_seed_noise() -> None:
     noise = noise_of(study(0.02, 1e-6))
     assert noise.replicates_needed() == 1
     assert noise.overstatement(1000) < 1e-6
-    assert noise.advice().startswith("One run of each architecture ranks well enough")
-    assert noise.advice().endswith("the best tenth is separated by one run of each.")
+    assert noise.advice().startswith("One run per architecture ranks well enough")
+    assert noise.advice().endswith("one run per architecture separates the best tenth.")
 
 
-def test_where_nothing_else_matters_the_advice_is_to_train_more() -> None:
+def test_the_advice_is_to_train_more_when_only_seeds_matter() -> None:
     noise = noise_of(study(1e-6, 0.02))
     assert noise.replicates_needed() is None
     assert noise.share_found(1) == pytest.approx(0.1, abs=0.03)
-    assert noise.advice().startswith("Single runs say little here")
-    assert f"more than {MOST_REPLICATES} runs" in noise.advice()
+    assert noise.advice().startswith("Single runs rank poorly here")
+    assert f"{MOST_REPLICATES} runs per architecture do not separate" in noise.advice()
 
 
-def test_a_wide_interval_is_said_to_be_one() -> None:
+def test_the_advice_mentions_a_wide_interval() -> None:
     noise = noise_of(study(0.02, 0.01, architectures=5, seeds=2, seed=3))
     assert noise.correlation.lower < 0.6 <= noise.correlation.value
     assert "the interval reaches down to" in noise.advice()
@@ -79,13 +79,13 @@ def test_the_same_study_gives_the_same_answer() -> None:
 
 
 @pytest.mark.parametrize("runs", [[], [[0.1, 0.2]], [[0.1], [0.2]]])
-def test_too_little_for_an_answer_is_an_error_and_not_a_figure(runs: list[list[float]]) -> None:
+def test_too_few_runs_are_an_error(runs: list[list[float]]) -> None:
     with pytest.raises(UserError, match="two or more"):
         noise_of(runs)
 
 
-def test_architectures_that_are_all_the_same_are_never_separated() -> None:
+def test_equal_architectures_are_never_separated() -> None:
     for noise in (noise_of([[0.0, 0.0]] * 4), noise_of([[0.1, 0.3]] * 4)):
         assert noise.share_found(3) == pytest.approx(0.1)
         assert noise.replicates_needed() is None
-        assert f"more than {MOST_REPLICATES} runs" in noise.advice()
+        assert f"{MOST_REPLICATES} runs per architecture do not separate" in noise.advice()

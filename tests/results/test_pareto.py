@@ -1,4 +1,4 @@
-"""The front of several figures, against the definition."""
+"""The Pareto front, compared with its definition."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from spinenas.results.pareto import dominates, front, front_rows
 
 
-def test_one_dominates_another_that_is_nowhere_better() -> None:
+def test_an_item_dominates_another_that_is_better_in_nothing() -> None:
     assert dominates((0.5, 10, 3), (0.4, 10, 3))
     assert dominates((0.5, 9, 3), (0.5, 10, 3))
     assert not dominates((0.5, 11, 3), (0.4, 10, 3))
@@ -16,7 +16,7 @@ def test_one_dominates_another_that_is_nowhere_better() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_front_is_what_nothing_dominates(seed: int) -> None:
+def test_the_front_holds_every_item_that_nothing_dominates(seed: int) -> None:
     rng = np.random.default_rng(seed)
     figures = [tuple(row) for row in rng.integers(0, 6, size=(40, 3)).tolist()]  # with many equals
     found = front(range(40), figures)

@@ -1,4 +1,4 @@
-"""Rank correlations: what is known of them, and that their intervals hold what they should."""
+"""Rank correlations: known cases, and the coverage of their intervals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_kendall_by_counting_pairs() -> None:
     assert kendall(first, second) == pytest.approx(np.mean(signs))
 
 
-def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+def test_the_interval_has_about_its_nominal_coverage() -> None:
     """Normal scores of correlation rho have a tau of 2 / pi * asin(rho)."""
     rho, held = 0.8, 0
     truth = 2 / np.pi * np.arcsin(rho)
@@ -42,7 +42,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     assert held >= 20
 
 
-def test_a_constant_has_no_order_and_few_have_no_interval() -> None:
+def test_constants_have_no_correlation_and_few_scores_no_interval() -> None:
     scores = np.arange(6.0)
     undefined = agreement(np.zeros(6), scores)
     assert undefined.kendall.value is None

@@ -1,4 +1,4 @@
-"""The report of a run: what it says is true, single runs are no results, and nothing of a journal runs in it."""
+"""Report of a run: its facts are right, single runs stay unconfirmed, and nothing of a journal is executed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 
 def changed_journal(run: Path, change: Any) -> None:
-    """Rewrite each event of a journal; what is returned as bytes is written as it is."""
+    """Rewrite each event of a journal; bytes are written as they are."""
     path = run / "journal.jsonl"
     lines = []
     for line in path.read_bytes().splitlines(keepends=True):
@@ -76,7 +76,7 @@ def test_the_report_names_the_winner_as_the_leaderboard_does(run: Path) -> None:
     assert "The search is over" in page.text
 
 
-def test_the_page_is_one_file_that_loads_and_runs_nothing(run: Path) -> None:
+def test_the_page_is_one_file_that_loads_and_executes_nothing(run: Path) -> None:
     write_report(run, run / "report.html")
     source = (run / "report.html").read_text()
     page = Page(source)
@@ -96,7 +96,7 @@ def test_every_figure_has_a_title_labels_and_a_description(run: Path) -> None:
         assert 'class="label middle"' in figure.chart.elements
 
 
-def test_the_best_single_run_is_never_a_result() -> None:
+def test_the_best_single_run_is_never_presented_as_a_result() -> None:
     records = [trial(0, "lucky", 0.9876), trial(1, "b", 0.5), trial(2, "b", 0.52, replicate=1), trial(3, "c", 0.4)]
     page = Page(report_page(facts_of(*records)))
     assert "mean AP 0.5100 over 2 runs" in page.text
@@ -116,7 +116,7 @@ def test_a_winner_of_a_single_run_is_called_unconfirmed() -> None:
     assert "confirmed " not in page.text.replace("unconfirmed ", "")
 
 
-def test_what_is_hostile_in_a_run_is_text_on_its_page(run: Path, tmp_path: Path) -> None:
+def test_hostile_content_of_a_run_is_escaped(run: Path, tmp_path: Path) -> None:
     def change(event: dict[str, Any]) -> dict[str, Any]:
         if event["event"] == "asked":
             event["proposal"]["origin"] = HOSTILE
@@ -156,7 +156,7 @@ def test_what_is_hostile_in_a_run_is_text_on_its_page(run: Path, tmp_path: Path)
         assert "<script" not in path.read_text()
 
 
-def test_a_broken_line_takes_nothing_with_it_but_what_it_said(run: Path) -> None:
+def test_a_damaged_line_affects_no_other_line(run: Path) -> None:
     before = read_facts(run)
     assert before.damage == ()
 
@@ -178,7 +178,7 @@ def test_a_broken_line_takes_nothing_with_it_but_what_it_said(run: Path) -> None
         Run.open(run).state()
 
 
-def test_a_half_written_end_is_no_damage_and_a_lost_beginning_is_said(run: Path) -> None:
+def test_an_incomplete_last_line_is_not_damage_and_a_lost_first_line_is_an_error(run: Path) -> None:
     path = run / "journal.jsonl"
     with open(path, "ab") as file:
         file.write(b'{"event":"asked","proposal":{"num')
@@ -188,7 +188,7 @@ def test_a_half_written_end_is_no_damage_and_a_lost_beginning_is_said(run: Path)
         read_facts(run)
 
 
-def test_runs_with_nothing_or_little_in_them_have_a_report(tmp_path: Path, run: Path) -> None:
+def test_empty_and_small_runs_have_a_report(tmp_path: Path, run: Path) -> None:
     assert "No training is complete yet" in Page(report_page(facts_of())).text
     failed = trial(0, "a", status=Status.FAILED, failure=Failure(FailureKind.BUG, "m"))
     assert "bug" in report_page(facts_of(failed))
@@ -206,7 +206,7 @@ def test_equal_and_extreme_results_are_drawn() -> None:
     report_page(facts_of(*[trial(number, f"{number}", (-1) ** number * 1e308) for number in range(20)]))
 
 
-def test_the_page_of_a_running_search_loads_itself_again_by_the_one_script_it_allows() -> None:
+def test_the_page_of_a_running_search_reloads_itself_by_the_only_script_it_allows() -> None:
     facts = RunFacts("r", (trial(0, "a", 0.3),), (0,), is_over=False)
     source = report_page(facts, refresh_seconds=7)
     (script,) = re.findall(r"<script>(.*?)</script>", source, flags=re.DOTALL)
@@ -218,7 +218,7 @@ def test_the_page_of_a_running_search_loads_itself_again_by_the_one_script_it_al
     assert "<script" not in report_page(facts)
 
 
-def test_a_watched_page_grows_with_the_journal_and_is_final_when_the_search_is_over(run: Path) -> None:
+def test_a_watched_page_follows_the_journal_and_is_final_when_the_search_is_over(run: Path) -> None:
     journal, page = run / "journal.jsonl", run / "report.html"
     whole = journal.read_bytes()
     lines = whole.splitlines(keepends=True)
@@ -234,21 +234,21 @@ def test_a_watched_page_grows_with_the_journal_and_is_final_when_the_search_is_o
             journal.write_bytes(whole)
         elif len(seen) == 3:
             lease.release()
-        assert len(seen) < 5, "it does not end"
+        assert len(seen) < 5, "the watch must end"
 
     watch_report(run, page, every_seconds=3.0, sleep=sleep)
     first, second, third = seen
     assert "location.reload" in first
     assert "location.reload" in second
     assert "The search is running" in first
-    assert second == third, "it is written only when there is something new"
+    assert second == third, "the page is written only after changes"
     assert len(Page(second).text) > len(Page(first).text)
     last = page.read_text()
     assert "location.reload" not in last
     assert "The search is over" in last
 
 
-def test_costs_are_those_of_the_detector_that_the_search_counts_in(run: Path) -> None:
+def test_costs_are_those_of_the_target_detector(run: Path) -> None:
     settings = json.loads((run / "config.json").read_text())
     settings["constraints"]["target"] = "49@640"
     (run / "config.json").write_text(json.dumps(settings))
@@ -264,7 +264,7 @@ def test_costs_are_those_of_the_detector_that_the_search_counts_in(run: Path) ->
     assert row["madds"] == CostTarget.published("49@640").cost(genotype).madds
 
 
-def test_figures_become_files_and_nothing_is_overwritten(run: Path, tmp_path: Path) -> None:
+def test_figures_are_written_to_files_and_nothing_is_overwritten(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "figures"
     written = write_figures(run, folder, format="svg")
     names = {path.stem for path in written}
@@ -278,7 +278,7 @@ def test_figures_become_files_and_nothing_is_overwritten(run: Path, tmp_path: Pa
     assert written[0].read_text() != "mine"
 
 
-def test_a_control_run_is_drawn_beside_it_and_must_be_of_the_same_task(run: Path) -> None:
+def test_a_control_run_is_drawn_too_and_must_have_the_same_task(run: Path) -> None:
     facts = read_facts(run)
     own, other = facts_of(trial(0, "a", 0.3)), facts_of(trial(0, "a", 0.2))
     assert "control, best single run" in progress_figures(own, other)[0].chart.elements
@@ -289,7 +289,7 @@ def test_a_control_run_is_drawn_beside_it_and_must_be_of_the_same_task(run: Path
         read_control(run, different)
 
 
-def test_the_command_writes_the_page_and_refuses_what_makes_no_sense(run: Path, tmp_path: Path) -> None:
+def test_the_command_writes_the_page_and_refuses_invalid_options(run: Path, tmp_path: Path) -> None:
     def outcome(*words: object) -> tuple[int, str]:
         result = CliRunner().invoke(main, ["report", *map(str, words)])
         return result.exit_code, result.output
@@ -311,10 +311,10 @@ def test_the_command_writes_the_page_and_refuses_what_makes_no_sense(run: Path, 
         status, said = outcome(*words)
         assert status in (1, 2), words
         assert message in said
-    assert outcome(run, "--watch")[0] == 0, "of a run that is over it writes the page and ends"
+    assert outcome(run, "--watch")[0] == 0, "for a finished run it writes the page and ends"
 
 
-def test_the_front_is_what_no_other_beats() -> None:
+def test_the_front_holds_only_networks_that_no_other_beats() -> None:
     rows = [
         {"number": index, "n": 1, "objective": objective, "madds": madds}
         for index, (objective, madds) in enumerate([(0.3, 5), (0.2, 3), (0.25, 3), (0.1, 9), (0.31, 5), (0.31, 6)])
@@ -324,7 +324,7 @@ def test_the_front_is_what_no_other_beats() -> None:
     assert [row["number"] for row in report_facts.front(rows, "madds")] == [1]
 
 
-def test_published_models_stand_at_their_cost_where_that_is_near() -> None:
+def test_published_models_are_drawn_only_near_the_costs_of_the_run() -> None:
     records = [trial(number, f"{number}", 0.3, train_seconds=1.0) for number in range(3)]  # 10, 11, 12 parameters
     facts = facts_of(*records, published=(("near", 11, 20), ("far", 10**9, 10**12)))
     by_madds, by_params = front_figures(facts)
@@ -335,7 +335,7 @@ def test_published_models_stand_at_their_cost_where_that_is_near() -> None:
         assert "belongs to another task" in figure.chart.description
 
 
-def test_what_is_counted_of_an_architecture_agrees_with_its_published_rows() -> None:
+def test_counts_of_an_architecture_agree_with_its_published_rows() -> None:
     # Figure 4 d of the paper: 15 blocks after the stem, two inputs each.
     assert sum(contrast.levels(SPINENET_49).values()) == 15
     assert contrast.levels(SPINENET_49) == Counter({2: 1, 3: 2, 4: 4, 5: 4, 6: 2, 7: 2})
@@ -351,7 +351,7 @@ def test_what_is_counted_of_an_architecture_agrees_with_its_published_rows() -> 
     assert contrast.detail_lost(sequential) == Counter({3: 2, 4: 1, 5: 0, 6: 1, 7: 0})
 
 
-def test_quarters_are_compared_by_their_means() -> None:
+def test_the_best_and_the_worst_quarter_are_compared_by_means() -> None:
     records = [trial(number, f"{number}", 0.5 - number / 100) for number in range(16)]
     facts = facts_of(*records)
     (found,) = contrast.contrasts(facts, [contrast.levels])
@@ -360,7 +360,7 @@ def test_quarters_are_compared_by_their_means() -> None:
     assert contrast.contrasts(few, [contrast.levels]) == []
 
 
-def test_progress_counts_what_failed_and_keeps_the_order_of_results() -> None:
+def test_progress_counts_failures_and_keeps_the_order_of_results() -> None:
     failed = trial(1, "b", status=Status.FAILED, failure=Failure(FailureKind.BUG, ""))
     records = (trial(0, "a", 0.2), failed, trial(2, "c", 0.4), trial(3, "d", 0.1))
     found = report_facts.progress(RunFacts("r", records, (2, 1, 3, 0), hours={2: 1.0, 3: 2.0, 0: 3.0}))
@@ -368,7 +368,7 @@ def test_progress_counts_what_failed_and_keeps_the_order_of_results() -> None:
     assert (found.objectives, found.best) == ([0.4, 0.1, 0.2], [0.4, 0.4, 0.4])
 
 
-def test_a_lineage_ends_even_where_a_journal_goes_in_circles() -> None:
+def test_a_lineage_ends_even_if_the_journal_has_a_circle() -> None:
     records = [
         trial(0, "a", 0.1, parent=2),
         trial(1, "b", 0.2, parent=0),
@@ -380,7 +380,7 @@ def test_a_lineage_ends_even_where_a_journal_goes_in_circles() -> None:
     assert [record.number for record in lineage(facts, 3)] == [3]
 
 
-def test_what_changed_is_said_block_by_block() -> None:
+def test_changes_are_described_block_by_block() -> None:
     assert changes(SPINENET_49, SPINENET_49) == "the same blocks"
     other = SPINENET_49.from_text(SPINENET_49.text.replace("4r0,1", "5b0,1", 1))
     assert changes(other, SPINENET_49) == "block 3: level 4 to 5, residual to bottleneck"
@@ -413,7 +413,7 @@ def test_dots_of_single_runs_are_pale() -> None:
     assert f'class="dots {Dots("", [], "quiet").colour}-stroke faint"' in figure.chart.elements
 
 
-def test_several_edits_are_one_origin_by_their_number() -> None:
+def test_several_edits_are_grouped_by_their_number() -> None:
     origins = ["random:alive", "mutation:swap", "mutation:swap+kind", "mutation:kind+level", "mutation:a+b+c", ""]
     records = [replace(trial(number, f"{number}", 0.1), origin=origin) for number, origin in enumerate(origins)]
     found = report_facts.by_origin(facts_of(*records), 9)

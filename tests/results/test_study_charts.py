@@ -35,7 +35,7 @@ def test_each_choice_of_rungs_is_named_and_has_its_points() -> None:
     assert [line.count("h0") for line in picture.elements.splitlines() if 'class="dots' in line][:2] == [2, 1]
 
 
-def test_the_command_draws_beside_its_table(tmp_path: Path) -> None:
+def test_the_command_writes_the_chart_and_prints_the_table(tmp_path: Path) -> None:
     plot = tmp_path / "halving.svg"
     command = ["proxy", "halving", str(TABLE), "--plot", str(plot)]
     result = CliRunner().invoke(main, command)

@@ -1,4 +1,4 @@
-"""Tables of trainings: both ways, the same bytes, and one sentence for whatever is no table."""
+"""Training tables: round trip, equal bytes, and one sentence for anything that is not a table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def record(number: int = 0) -> TrialRecord:
     )
 
 
-def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_table_round_trips(tmp_path: Path) -> None:
     path = tmp_path / "table.csv.gz"
     training = training_of(record(), CURVE, "random")
     assert training == Training(
@@ -53,7 +53,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert path.read_bytes() == first
 
 
-def test_a_trial_without_a_curve_is_no_training() -> None:
+def test_a_trial_without_a_complete_curve_is_refused() -> None:
     for curve in ((), ({"epoch": 1, "loss": 1.0},)):
         with pytest.raises(UserError, match="trial 3 has no genotype, or no AP for some epoch"):
             training_of(record(3), curve, "random")
@@ -64,34 +64,34 @@ def test_a_trial_without_a_curve_is_no_training() -> None:
     [b"", b"not gzip", gzip.compress(b'{"schema": "else"}\n', mtime=0), gzip.compress(b"\n\n", mtime=0)],
     ids=["empty", "no gzip", "another schema", "empty lines"],
 )
-def test_what_is_no_table_is_one_sentence(data: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_is_refused_in_one_sentence(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "table.csv.gz"
     path.write_bytes(data)
-    with pytest.raises(UserError, match="is no table of trainings"):
+    with pytest.raises(UserError, match="is not a training table"):
         read_table(path)
 
 
-def test_a_table_without_trainings_is_one(tmp_path: Path) -> None:
+def test_a_table_may_be_empty(tmp_path: Path) -> None:
     write_table(tmp_path / "t", ABOUT, [])
     assert read_table(tmp_path / "t") == TrainingTable(ABOUT, ())
 
 
-def test_damage_anywhere_in_a_table_is_one_sentence(tmp_path: Path) -> None:
+def test_damage_anywhere_in_a_table_is_reported_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "table.csv.gz"
     write_table(path, ABOUT, [training_of(record(), CURVE, "random")])
     whole = path.read_bytes()
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
-        with contextlib.suppress(UserError):  # of the header of gzip not every byte matters
+        with contextlib.suppress(UserError):  # some bytes of the gzip header do not matter
             assert read_table(path).about == ABOUT
     text = gzip.decompress(whole).decode()
     for damaged in (text.replace('"space"', '"place"'), text[: text.index("0.01 ")]):
         path.write_bytes(gzip.compress(damaged.encode()))
-        with pytest.raises(UserError, match="is no table of trainings"):
+        with pytest.raises(UserError, match="is not a training table"):
             read_table(path)
 
 
-def test_the_table_of_digits_is_what_its_card_says() -> None:
+def test_the_table_of_digits_agrees_with_its_card() -> None:
     figures = {"random": (60, 0.976, 0.963, 0.985), "mutants": (36, 0.516, 0.322, 0.691)}
     table = read_table(REPOSITORY / "benchmarks" / "tables" / "digits.csv.gz")
     assert table.about["task"]["eval"]["bn_images"] == 512
@@ -111,7 +111,7 @@ def test_the_table_of_digits_is_what_its_card_says() -> None:
         found = intraclass_correlation(aps)
         assert len(aps) == count
         assert [round(value, 3) for value in (found.value, found.lower, found.upper)] == wanted
-    assert "/" not in str(table.about["task"]["data"]), "where the data was is nobody's business"
+    assert "/" not in str(table.about["task"]["data"]), "a table must not contain local paths"
 
 
 def test_the_table_of_longer_trainings_has_the_same_networks_and_seeds() -> None:

@@ -731,7 +731,7 @@ def test_a_noise_study_answers_goes_on_and_answers_again(tmp_path: Path, task: F
     task.interrupt_at = None
     done = succeed(*command)
     assert "intraclass correlation" in done.stdout
-    assert "best of 100 single runs, overstated by" in done.stdout
+    assert "upward bias of the best of 100 single runs" in done.stdout
     assert done.stderr.strip().endswith(".")
     document = json.loads(succeed(*command, "--json").stdout)
     assert (document["num_architectures"], document["num_seeds"]) == (4, 2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def test_optuna_reads_every_trial_with_its_parameters_and_curve(run: Run, tmp_pa
     assert study.metric_names == ["AP"]
 
 
-def test_nothing_is_overwritten_and_nothing_half_written(run: Run, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_and_no_partial_file_is_left(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     path.write_text("mine")
     with pytest.raises(UserError, match="exists already"):
@@ -76,9 +75,3 @@ def test_nothing_is_overwritten_and_nothing_half_written(run: Run, tmp_path: Pat
     assert sorted(tmp_path.iterdir()) == before
     with pytest.raises(UserError, match="cannot write"):
         write_optuna_study(run, tmp_path / "nowhere" / "run.db")
-
-
-def test_without_optuna_one_sentence_names_the_extra(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(UserError, match=r"pip install 'spinenas\[optuna\]'"):
-        write_optuna_study(run, tmp_path / "run.db")

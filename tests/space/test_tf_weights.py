@@ -243,7 +243,7 @@ def test_a_released_checkpoint_is_read_bit_for_bit_and_converted(checkpoint: Pat
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        ("spinenet-49s-code", "is not of spinenet-49s-code: these weights are not of this network"),
+        ("spinenet-49s-code", "is not a checkpoint of spinenet-49s-code: these weights are not of this network"),
         ("spinenet-49x", "no published model is called 'spinenet-49x'; did you mean"),
     ],
 )
