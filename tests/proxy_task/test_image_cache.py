@@ -295,7 +295,7 @@ def test_a_builder_killed_half_way_leaves_nothing_that_looks_complete(tmp_path: 
     script = textwrap.dedent(f"""
         import sys
         from pathlib import Path
-        sys.path.insert(0, {str(REPOSITORY / "tests")!r})
+        sys.path[:0] = {[str(REPOSITORY / "tests"), str(Path(__file__).parent)]!r}
         from test_image_cache import annotations_of, open_cache
         folder = Path({str(tmp_path)!r})
         open_cache(annotations_of(folder, {sizes!r}), 32, folder / "cache", workers=1)
@@ -346,7 +346,7 @@ def start_builder(
     script = textwrap.dedent(f"""
         import logging, sys, time
         from pathlib import Path
-        sys.path.insert(0, {str(REPOSITORY / "tests")!r})
+        sys.path[:0] = {[str(REPOSITORY / "tests"), str(Path(__file__).parent)]!r}
         from test_image_cache import annotations_of, image_cache, open_cache
         read = image_cache._read_letterbox
         def read_until(annotations, index, size):
@@ -536,7 +536,7 @@ def test_images_are_on_the_disk_before_they_count_as_finished(tmp_path: Path, mo
         write(descriptor, data, offset)
 
     monkeypatch.setattr(image_cache, "_write_all", write_all)
-    monkeypatch.setattr(image_cache, "AHEAD", 1)
+    monkeypatch.setattr(image_cache, "QUEUED_PER_THREAD", 1)
     monkeypatch.setattr(image_cache, "RECORD_SECONDS", 0.0)
     monkeypatch.setattr(os, "fsync", lambda descriptor: (steps.append("sync"), sync(descriptor)))
     open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache", workers=1)
