@@ -269,7 +269,7 @@ class _CheckpointFile:
             checkpoint.save(self._path, state, progress, self._identity)
         except OSError as error:  # a full disk must not cost the training
             if not self._has_warned:
-                logger.warning("the training goes on without a new checkpoint: %s", error)
+                logger.warning("the training continues without a new checkpoint: %s", error)
             self._has_warned = True
 
 

@@ -83,7 +83,7 @@ def _read(path: Path, identity: Identity) -> tuple[TrainState, Progress]:
         theirs = document["identity"]
         if theirs != identity:
             differing = sorted(name for name in {*theirs, *identity} if theirs.get(name) != identity.get(name))
-            raise _Unusable(f"it belongs to a trial with another {', '.join(differing)}")
+            raise _Unusable(f"it belongs to a training with another {', '.join(differing)}")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if metadata.get(_CHECKSUM_KEY) != _checksum(text, tensors):
         raise _Unusable("it is damaged, its checksum is wrong")
@@ -105,7 +105,7 @@ def _parsed(text: str) -> dict[str, Any]:
     if schema not in READABLE_SCHEMAS:
         raise _Unusable(f"its schema is {schema!r}, not {SCHEMA!r}")
     if not isinstance(document.get("identity"), dict):
-        raise _Unusable("it does not name its trial")
+        raise _Unusable("it has no identity")
     return dict(document)
 
 

@@ -1,4 +1,4 @@
-"""The device of a trial: choice, number format, threads, and peak memory."""
+"""The device of a training: choice, number format, threads, and peak memory."""
 
 from __future__ import annotations
 

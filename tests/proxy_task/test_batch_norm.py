@@ -18,7 +18,7 @@ from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.task_data import TaskData
 from spinenas.proxy_task.training.augment import normalize_letterboxed
 from spinenas.proxy_task.training.batch_norm import BATCH_IMAGES, estimate_batch_norms
-from spinenas.proxy_task.training.batches import pixels
+from spinenas.proxy_task.training.batches import gather_images
 from spinenas.proxy_task.weights.weights_file import load_detector
 from spinenas.results.record import COCO_METRICS, Evaluation
 
@@ -40,7 +40,7 @@ def data(config: TaskConfig) -> LabelledImages:
 
 def images_of(data: LabelledImages, rows: list[int]) -> torch.Tensor:
     chosen = np.array(rows)
-    return normalize_letterboxed(pixels(data, chosen, CPU), torch.from_numpy(data.contents[chosen]))
+    return normalize_letterboxed(gather_images(data, chosen, CPU), torch.from_numpy(data.contents[chosen]))
 
 
 def test_norms_hold_the_statistics_of_evenly_spaced_images_and_nothing_else_changes(data: LabelledImages) -> None:

@@ -301,7 +301,7 @@ def test_a_folder_that_cannot_be_written_costs_no_training(
     (tmp_path / "full").mkdir()
     assert finished(ProxyTask(config), tmp_path / "full") == (uninterrupted, [1, 2, 3])
     assert caplog.messages == [
-        "the training goes on without a new checkpoint: [Errno 28] No space left on device"
+        "the training continues without a new checkpoint: [Errno 28] No space left on device"
     ]  # once
 
 

@@ -339,7 +339,7 @@ def test_an_image_without_augmentation_is_the_normalised_image_padded_with_zeros
     red = (200 / 255 - 0.485) / 0.229
     assert float(out[0, 5, 5]) == pytest.approx(red)
     assert float(out[:, :, 20:].abs().sum()) == 0
-    plain = augment_image(image, Crop(corner=(0, 0), crop=(32, 20), target=(32, 20), flipped=False))
+    plain = augment_image(image, Crop(corner=(0, 0), size=(32, 20), target_size=(32, 20), flipped=False))
     assert torch.equal(plain, out)
 
 

@@ -518,7 +518,7 @@ def test_images_are_on_the_disk_before_they_count_as_finished(tmp_path: Path, mo
         write(descriptor, data, offset)
 
     monkeypatch.setattr(image_cache, "_write_all", write_all)
-    monkeypatch.setattr(image_cache, "AHEAD", 1)
+    monkeypatch.setattr(image_cache, "QUEUED_PER_THREAD", 1)
     monkeypatch.setattr(image_cache, "RECORD_SECONDS", 0.0)
     monkeypatch.setattr(os, "fsync", lambda descriptor: (steps.append("sync"), sync(descriptor)))
     open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache", workers=1)
