@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -72,7 +73,9 @@ def test_the_page_on_parity_has_the_counts_of_show() -> None:
 
 def test_the_python_in_the_page_on_parity_runs() -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "parity.md").read_text(), flags=re.DOTALL)
-    exec(code, {})
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert not any(parameter.any() for parameter in names["backbone"].parameters()), "its zeros were loaded"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

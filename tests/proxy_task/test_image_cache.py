@@ -529,7 +529,8 @@ def test_what_is_decoded_already_needs_no_room_on_the_disk(tmp_path: Path, monke
     usage = namedtuple("usage", "total used free")
     needed = 9 * 32 * 32 * 3
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, needed - held))
-    open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache")
+    cache = open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache")
+    assert all(image.any() for image in cache.images)
 
 
 def test_a_cache_from_before_there_were_records_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
