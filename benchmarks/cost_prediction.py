@@ -18,8 +18,9 @@ from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
+from benchmark_task import small
 
-from spinenas.proxy_task.cost_model import load_model
+from spinenas.proxy_task.cost_model import calibrate, load_model
 from spinenas.proxy_task.probe import Probe
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.training.device import device_name
@@ -63,23 +64,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("preset")
     parser.add_argument("--data", help="data set folder")
+    parser.add_argument("--small", action="store_true", help="a small task, calibrated first: to see that it runs")
     parser.add_argument("--genotypes", type=int, default=14)
     parser.add_argument("--trials", type=int, default=3, help="whole trials at the end")
     options = parser.parse_args()
     data = {} if options.data is None else {"task.data.folder": os.path.abspath(options.data)}
     config = load_config({"preset": options.preset}, data)
-    task = ProxyTask(config.task, threads=config.executor.threads_per_trial)
+    task = ProxyTask(small(config.task) if options.small else config.task, threads=config.executor.threads_per_trial)
     task.prepare()
-    model = load_model(task)
+    space = space_by_name("tiny" if options.small else config.space.name)
+    model = calibrate(task, space, print) if options.small else load_model(task)
     if model is None:
         raise SystemExit(f"there is no calibration yet: spinenas bench proxy {options.preset} --calibrate")
     clock = time.process_time if task.device == "cpu" and task.threads == 1 else time.perf_counter
-    space = space_by_name(config.space.name)
     genotypes = [space.sample(generator(1, "cost-prediction", number)) for number in range(options.genotypes)]
     print(f"{device_name(task.torch_device)}, torch {version('torch')}, Python {platform.python_version()}, ", end="")
     print(f"{task.threads} thread(s), load {os.getloadavg()[0]:.1f}")
     task.probe(genotypes[0])
     at = fidelities(task.fidelity)
+    if options.small:
+        at = {name: at[name] for name in ("its own", "64 px more")}
     probes = measured(task, genotypes, at, clock)
     print(f"{'fidelity':<17}{'figure':<20}{'median':>8}{'largest':>9}{'mean':>8}{'spread':>8}{'r':>7}")
     for name, fidelity in at.items():

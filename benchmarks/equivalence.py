@@ -16,13 +16,13 @@ import multiprocessing
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
 from itertools import combinations, product
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from benchmark_task import add_task_options, chosen_task
 from numpy.typing import NDArray
 from plain_training import PlainTraining, as_coco
 from scipy.stats import kendalltau
@@ -32,7 +32,6 @@ from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.training.train import learning_rate_at, steps_per_epoch
 from spinenas.proxy_task.trial import build_detector
 from spinenas.results.record import Failure
-from spinenas.search.config.presets import preset
 from spinenas.space import Genotype, SearchSpace, sample_without_dead_blocks
 from spinenas.space.random_streams import generator, seed_for
 
@@ -133,16 +132,13 @@ def report(tables: dict[Way, NDArray[np.float64]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("preset")
-    parser.add_argument("--data", help="a COCO folder; the preset's own by default")
+    add_task_options(parser)
     parser.add_argument("--genotypes", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, help="where trainings are kept (runs/equivalence-PRESET.json)")
     arguments = parser.parse_args()
-    config = preset(arguments.preset).task
-    if arguments.data:
-        config = replace(config, data=replace(config.data, folder=arguments.data))
+    config = chosen_task(arguments)
     open_task(config)
     out = arguments.out or Path("runs") / f"equivalence-{arguments.preset}.json"
     out.parent.mkdir(parents=True, exist_ok=True)

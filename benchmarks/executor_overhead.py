@@ -105,13 +105,14 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--executors", nargs="+", default=["serial", "ray", "tune"], metavar="KIND")
     options = parser.parse_args()
     if options.trials <= 4 * options.workers:
         parser.error("give more than four trials for each worker: the first and last ones are left out")
     print(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, Ray {version('ray')}")
     print(f"{options.trials} trials of {options.seconds} s, {NUM_EPOCHS} epoch reports each, {options.workers} workers")
     print("executor  overhead per trial: median  mean  max    start-up  time over ideal")
-    for kind in ("serial", "ray", "tune"):
+    for kind in options.executors:
         workers = 1 if kind == "serial" else options.workers
         overheads, start_seconds, ratio = measure(kind, options.trials, options.seconds, workers)
         print(

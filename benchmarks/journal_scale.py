@@ -27,7 +27,6 @@ from spinenas.space import SearchSpace
 from spinenas.space.graph import network_key
 
 NUM_EPOCHS = 5
-NUM_OPENINGS = 7
 
 OPEN = """
 import resource, sys, time
@@ -75,10 +74,10 @@ def events_of(num_trials: int) -> Iterator[Event]:
         yield Finished(number, 0, evaluation, at)
 
 
-def opened(program: str, path: Path) -> tuple[float, float]:
+def opened(program: str, path: Path, times: int) -> tuple[float, float]:
     """Run a program on the journal some times: median seconds, largest megabytes."""
     seconds, megabytes = [], []
-    for _ in range(NUM_OPENINGS):
+    for _ in range(times):
         done = subprocess.run([sys.executable, "-c", program, str(path)], check=True, capture_output=True, text=True)
         took, kilobytes, _ = done.stdout.split()
         seconds.append(float(took))
@@ -100,6 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20_000)
     parser.add_argument("--events", type=int, default=1000)
+    parser.add_argument("--openings", type=int, default=7)
     options = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory(dir=".") as name:
@@ -108,9 +108,9 @@ def main() -> None:
         with open(path, "wb") as file:
             num_lines = sum(1 for event in events_of(options.trials) if file.write(encode(event.to_json(), 1)))
         print(f"{options.trials} trials: {num_lines} lines, {path.stat().st_size / 1e6:.1f} MB")
-        ours, ours_mb = opened(OPEN, path)
-        peers, peers_mb = opened(PEER, path)
-        print(f"opened in {ours:.2f} s with {ours_mb:.0f} MB (median of {NUM_OPENINGS}, largest)")
+        ours, ours_mb = opened(OPEN, path, options.openings)
+        peers, peers_mb = opened(PEER, path, options.openings)
+        print(f"opened in {ours:.2f} s with {ours_mb:.0f} MB (median of {options.openings}, largest)")
         print(f"json.loads of each line: {peers:.2f} s with {peers_mb:.0f} MB; ratio {peers / ours:.2f}")
         print(f"durable events: {durable_events_per_second(folder, options.events):.0f} a second")
 

@@ -29,6 +29,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from benchmark_task import add_task_options, chosen_task
 from plain_training import PlainTraining, as_coco
 from step_parity import step
 from torch import nn
@@ -40,7 +41,6 @@ from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.training import batches, train
 from spinenas.results.record import Failure
-from spinenas.search.config.presets import preset
 from spinenas.space.dialect import DIALECTS
 from spinenas.space.published import SPINENET_49
 from spinenas.space.random_streams import generator
@@ -263,8 +263,7 @@ def table(figures: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("preset", nargs="?", default="quickstart")
-    parser.add_argument("--data", help="a COCO folder; the preset's own by default")
+    add_task_options(parser)
     parser.add_argument("--epochs", type=int, help="of the trial whose parts are timed; the preset's by default")
     parser.add_argument("--steps", type=int, default=16, help="in a block")
     parser.add_argument("--blocks", type=int, default=9, help="pairs of blocks")
@@ -273,9 +272,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path, help="where the figures are written as well")
     arguments = parser.parse_args()
-    config = preset(arguments.preset).task
-    if arguments.data:
-        config = replace(config, data=replace(config.data, folder=arguments.data))
+    config = chosen_task(arguments)
     if hasattr(os, "sched_setaffinity"):  # on Linux
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-arguments.threads :])
     torch.set_num_threads(arguments.threads)

@@ -40,7 +40,6 @@ from spinenas.space.mutate import random_edit
 from spinenas.space.random_streams import generator
 
 NUM_EPOCHS = 5
-NUM_COMMANDS = 5
 NUM_LEADERS = 20
 
 PAINT = """
@@ -175,6 +174,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=20_000)
     parser.add_argument("--commands", type=int, default=10_000)
     parser.add_argument("--chromium", help="a browser's command; without it nothing is painted")
+    parser.add_argument("--repeats", type=int, default=5, help="how often each command is timed")
     options = parser.parse_args()
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{platform.machine()}, {os.cpu_count()} CPUs, load {load}, Python {platform.python_version()}")
@@ -187,13 +187,13 @@ def main() -> None:
         page = run / "report.html"
         print(f"report: {took:.1f} s, {used:.1f} s of them on a processor; {page.stat().st_size / 1e6:.2f} MB")
         if options.chromium:
-            painted = [painted_after(options.chromium, page) for _ in range(NUM_COMMANDS)]
+            painted = [painted_after(options.chromium, page) for _ in range(options.repeats)]
             middle = statistics.median(painted)
-            print(f"first paint: {middle:.0f} ms ({min(painted):.0f} to {max(painted):.0f}; {NUM_COMMANDS} times)")
+            print(f"first paint: {middle:.0f} ms ({min(painted):.0f} to {max(painted):.0f}; {options.repeats} times)")
         run = folder / "commands"
         generated_run(run, options.commands)
         for words in (("leaderboard", str(run)), ("show", str(run), "7"), ("show", str(run), "best")):
-            taken, used_by_each = zip(*(seconds_of(*words) for _ in range(NUM_COMMANDS)), strict=True)
+            taken, used_by_each = zip(*(seconds_of(*words) for _ in range(options.repeats)), strict=True)
             said = " ".join(word for word in words if word != str(run))
             wall, processor = statistics.median(taken), statistics.median(used_by_each)
             print(

@@ -15,16 +15,15 @@ import multiprocessing
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from benchmark_task import add_task_options, chosen_task
 
 from spinenas.proxy_task.config import TaskConfig
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.results.record import Failure
 from spinenas.results.stats.intraclass_correlation import intraclass_correlation
-from spinenas.search.config.presets import preset
 from spinenas.search.run.driver import trial_seed
 from spinenas.search.run.run import Run
 from spinenas.space import Genotype, SearchSpace, sample_without_dead_blocks
@@ -83,17 +82,14 @@ def genotypes_of(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("preset")
-    parser.add_argument("--data", help="a COCO folder; the preset's own by default")
+    add_task_options(parser)
     parser.add_argument("--run", type=Path, help="a finished search of the same task, whose first genotypes are taken")
     parser.add_argument("--genotypes", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, help="where runs are kept (runs/seed-spread-PRESET.json)")
     arguments = parser.parse_args()
-    config = preset(arguments.preset).task
-    if arguments.data:
-        config = replace(config, data=replace(config.data, folder=arguments.data))
+    config = chosen_task(arguments)
     open_task(config)
     out = arguments.out or Path("runs") / f"seed-spread-{arguments.preset}.json"
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from benchmark_task import add_task_options, chosen_task
 from plain_training import PlainTraining
 from torch import Tensor
 
@@ -25,7 +26,6 @@ from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.training.batches import cpu_batch, device_batch, draw_raw_batch
 from spinenas.proxy_task.training.device import autocast
-from spinenas.search.config.presets import preset
 from spinenas.space import SearchSpace, sample_without_dead_blocks
 from spinenas.space.baseline import Architecture
 from spinenas.space.published import SPINENET_49
@@ -107,13 +107,10 @@ def _gradient(network: RetinaNet, loss: Tensor) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("preset", nargs="?", default="quickstart")
-    parser.add_argument("--data", help="a COCO folder; the preset's own by default")
+    add_task_options(parser)
     parser.add_argument("--genotypes", type=int, default=4, help="random ones, beside SpineNet-49")
     arguments = parser.parse_args()
-    config = preset(arguments.preset).task
-    if arguments.data:
-        config = replace(config, data=replace(config.data, folder=arguments.data))
+    config = chosen_task(arguments)
     task = ProxyTask(config, device="cpu")
     task.prepare()
     space = SearchSpace.spinenet49()

@@ -531,7 +531,8 @@ def test_images_already_decoded_need_no_free_disk_space(tmp_path: Path, monkeypa
     usage = namedtuple("usage", "total used free")
     needed = 9 * 32 * 32 * 3
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, needed - held))
-    open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache")
+    cache = open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache")
+    assert all(image.any() for image in cache.images)
 
 
 def test_a_cache_from_before_progress_records_existed_is_opened(

@@ -202,8 +202,9 @@ def test_empty_and_small_runs_have_a_report(tmp_path: Path, run: Path) -> None:
 
 
 def test_equal_and_extreme_results_are_drawn() -> None:
-    report_page(facts_of(*[trial(number, f"{number}", 0.25) for number in range(20)]))
-    report_page(facts_of(*[trial(number, f"{number}", (-1) ** number * 1e308) for number in range(20)]))
+    for objectives in ([0.25] * 20, [1e308, -1e308] * 10):
+        page = Page(report_page(facts_of(*[trial(n, f"{n}", value) for n, value in enumerate(objectives)])))
+        assert not {"nan", "inf", "-inf"} & set(re.split(r"[\s,]+", " ".join(value for _, value in page.attributes)))
 
 
 def test_the_page_of_a_running_search_reloads_itself_by_the_only_script_it_allows() -> None:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 from shared_fixtures import REPOSITORY
@@ -94,8 +95,12 @@ def test_there_are_commands_in_each_file_and_they_are_the_same() -> None:
 
 @pytest.mark.parametrize("line", LINES)
 def test_commands_parse(line: list[str]) -> None:
-    name, *words = line
-    main.commands[name].make_context(name, words)
+    command: click.Command = main
+    words = line
+    while isinstance(command, click.Group):
+        name, *words = words
+        command = command.commands[name]
+    assert command.make_context(name, words).args == [], "each word is an option or its value"
 
 
 def test_configuration_keys_exist() -> None:

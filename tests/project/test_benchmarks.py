@@ -1,0 +1,130 @@
+"""Every script of benchmarks/ runs: a small form of each prints its figures. How fast it is, no test says."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from benchmark_files import BENCHMARKS, loaded_benchmark
+from shared_fixtures import REPOSITORY
+from small_task import small_dataset
+
+from spinenas.proxy_task.task import ProxyTask
+from spinenas.proxy_task.training import compilation
+from spinenas.results.training_table import read_table, write_table
+from spinenas.search.config.loading import load_config
+from spinenas.search.studies.study import run_study
+from spinenas.space.published import SPINENET_49
+
+DIGITS = REPOSITORY / "benchmarks" / "tables" / "digits.csv.gz"
+NO_SCRIPTS = {"benchmark_task", "plain_training"}
+"""What several benchmarks import."""
+
+OWN_TEST = {"accelerator"}
+
+SMALL_FORMS = {
+    "checkpoint_cost": ("--repeats 1 --cases 1", r"\| quickstart \| \d+\.\d \|"),
+    "compile_reuse": ("--genotypes 1", r"\d+ calls of \d+ programs"),
+    "controller_scale": ("random --known 40 --at-once 5", r"random +40 .* 5 +5 "),
+    "controller_speed": ("random --known 40", r"random +40( +\d+\.\d\d){4}"),
+    "cost_prediction": ("quickstart --small --genotypes 1 --trials 0", r"64 px more +trial_seconds .*%"),
+    "data_scale": (
+        "--data {data} --images 100 --boxes 500 --workers 1 --pixels 96 --runs 1",
+        r"\| two threads \| \d+ \|",
+    ),
+    "equivalence": ("--small --genotypes 1 --seeds 1 --workers 1", r"mean AP: ours 0\.\d{4}, plain 0\.\d{4}"),
+    "evaluation_speed": ("--images 20 --runs 1", r"\| the figures \| \d\.\d+ s \|"),
+    "executor_overhead": ("--trials 9 --seconds 0.01 --executors serial", r"serial +\d\.\d+ s"),
+    "jitter_loss": ("--data {data} --size 32 --images 3", r"\| 2\.0 \| \d+\.\d dB \|"),
+    "journal_scale": ("--trials 20 --events 16 --openings 1", r"durable events: \d+ a second"),
+    "make_table": ("random={run} --out table.csv.gz", r"1 trainings of 1 networks"),
+    "predictor_fit": ("{few_digits}", r"12 random +other random( +-?\d+\.\d\d){3}"),
+    "proxy_speed": ("--small --steps 1 --blocks 1 --evaluations 1", r"\| trials per hour \| \d+\.\d \|"),
+    "report_scale": ("--trials 30 --commands 20 --repeats 1", r"show best, 20 trials: \d+\.\d\d s"),
+    "retrain_row": ("{table} 0", r"row 0: AP 0\.\d{4} in the table, 0\.\d{4} now, the same"),
+    "search_scale": ("--trials 8 --seconds 0.1 --workers 1 --tune-trials 0", r"ray +8 +\d+\.\d"),
+    "seed_spread": ("--small --genotypes 3 --seeds 2 --workers 1", r"without the best: intraclass correlation"),
+    "space_speed": ("--repetitions 20", r"target 500: (met|MISSED)"),
+    "step_parity": ("--small --genotypes 0", r"\| cpu \| float64 \| NHWC \| \d"),
+    "tune_controllers": (
+        "--controllers local --landscapes 1 --budget 30 --workers 4 --processes 1 --out tuning.jsonl",
+        r"local +num_parents 16 +-?\d+\.\d\d",
+    ),
+    "worker_memory": ("--trials 3", r"from then on [+-]\d+\.\d MiB per 100 trials"),
+}
+"""For each benchmark, arguments that make it end in seconds, and a pattern of a line that it prints with them."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a few generated images."""
+    return small_dataset(tmp_path_factory, num_train=6, num_val=2)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of one training."""
+    task = {
+        "image_size_pixels": 96,
+        "data": {"built_in_train_images": 40, "built_in_val_images": 4},
+        "train": {"epochs": 1},
+        "eval": {"every_epochs": 1},
+    }
+    config = load_config({"preset": "quickstart", "task": task, "executor": {"kind": "serial"}}, {})
+    out = tmp_path_factory.mktemp("study") / "run"
+    run_study(config, [SPINENET_49], 1, out=out, task=ProxyTask(config.task))
+    return out
+
+
+@pytest.fixture(scope="module")
+def table(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The table that `make_table` makes of that study."""
+    path = tmp_path_factory.mktemp("table") / "table.csv.gz"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["make_table", f"random={run}", "--out", str(path)])
+        loaded_benchmark("make_table").main()
+    return path
+
+
+@pytest.fixture(scope="module")
+def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first 14 networks of the table of trainings on digits."""
+    path = tmp_path_factory.mktemp("digits") / "few.csv.gz"
+    digits = read_table(DIGITS)
+    write_table(path, digits.about, digits.trainings[: 3 * 14])
+    return path
+
+
+@pytest.fixture
+def _as_a_script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Run in an empty folder, and undo what a script changes in its process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setattr(compilation, "BACKEND", compilation.BACKEND)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+
+
+@pytest.mark.usefixtures("_as_a_script")
+@pytest.mark.parametrize("name", SMALL_FORMS)
+def test_the_small_form_of_a_benchmark_prints_its_figures(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, line = SMALL_FORMS[name]
+    folders = {fixture: request.getfixturevalue(fixture) for fixture in re.findall(r"{(\w+)}", arguments)}
+    monkeypatch.setattr(sys, "argv", [name, *arguments.format(**folders).split()])
+    loaded_benchmark(name).main()
+    assert re.search(line, capsys.readouterr().out)
+
+
+def test_every_benchmark_has_a_small_form_and_a_line_in_the_readme() -> None:
+    files = {path.stem for path in BENCHMARKS.glob("*.py")}
+    assert files - NO_SCRIPTS - OWN_TEST == set(SMALL_FORMS)
+    listed = re.findall(r"^\| `(\w+)\.py` \|", (BENCHMARKS / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(files)
