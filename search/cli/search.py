@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @click.option(
     "--controller",
     metavar="NAME",
-    help="Who proposes: screened, hybrid, evolution, local, ppo, reinforce, tpe or random.",
+    help="Who proposes: predictor-guided, evolution, local, ppo, reinforce, tpe or random.",
 )
 @data_option
 @click.option("--address", help='Ray cluster to run on, or "auto".')

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from spinenas.controller.former_names import table_name, with_current_names
 from spinenas.controller.registry import CONTROLLERS
 from spinenas.proxy_task.config import BUILT_IN, DataConfig, TaskConfig
 from spinenas.results.leaderboard import Worth
@@ -69,7 +70,7 @@ class SearchConfig:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SearchConfig:
         """Check plain data, such as `to_json` gave. Raises UserError."""
-        return checked(cls, data)
+        return checked(cls, with_current_names(data))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with every default filled in."""
@@ -81,10 +82,10 @@ class SearchConfig:
         sentences = []
         chosen = self.controller.name
         for name in sorted(set(CONTROLLERS) - {chosen}):
-            options = getattr(self.controller, name)
+            options = self.controller.options_of(name)
             for item in dataclasses.fields(options):
                 if getattr(options, item.name) != item.default:
-                    key = f"controller.{name}.{item.name}"
+                    key = f"controller.{table_name(name)}.{item.name}"
                     sentences.append(f"{key} has no effect, since controller.name is {chosen!r}")
         if self.constraints.are_any and chosen == "plan":
             sentences.append("constraints have no effect, since controller.name is 'plan'")

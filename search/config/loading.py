@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from spinenas.controller.former_names import with_current_names
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.document import merged_tables, read_document, with_overrides
 from spinenas.search.config.presets import preset
@@ -19,7 +20,8 @@ def load_config(document: Mapping[str, Any], overrides: Mapping[str, Any] | None
         document: nested tables; `preset` names what to start from, else the defaults are.
         overrides: values by dotted key such as "task.train.epochs", which win.
     """
-    given = with_overrides({key: value for key, value in document.items() if key != "preset"}, overrides or {})
+    tables = with_current_names({key: value for key, value in document.items() if key != "preset"})
+    given = merged_tables(tables, with_current_names(with_overrides({}, overrides or {})))
     if "preset" in document:
         if not isinstance(document["preset"], str):
             raise UserError(f'preset is {document["preset"]!r}; it is the name of one, such as "quickstart"')
