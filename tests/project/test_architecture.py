@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from import_graph import between_folders, circles, imported_modules, imports_of, modules
 from shared_fixtures import REPOSITORY
 
 MAY_IMPORT = {
@@ -50,76 +49,13 @@ HEAVY_ONLY_IN = {
 """Where a third-party package may be imported."""
 
 
-def imports_of(source: str) -> Iterator[str]:
-    """Every name that a source imports: at the top, inside functions and under TYPE_CHECKING alike."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports make a second copy of each class"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
 def paths() -> list[Path]:
-    return [path for folder in MAY_IMPORT for path in sorted((REPOSITORY / folder).rglob("*.py"))]
-
-
-def name_of(path: Path) -> str:
-    """Dotted name of a module below spinenas."""
-    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
-
-
-def imported_modules(sources: Mapping[str, str]) -> dict[str, set[str]]:
-    """For each module, the others of ours that it imports; `from folder import name` counts as its __init__."""
-    arrows: dict[str, set[str]] = {name: set() for name in sources}
-    for name, source in sources.items():
-        for imported in imports_of(source):
-            if imported.startswith("spinenas."):
-                target = imported.removeprefix("spinenas.")
-                while target and target not in sources:
-                    target = target.rpartition(".")[0]
-                if target and target != name:
-                    arrows[name].add(target)
-    return arrows
-
-
-def folder_of(module: str, *, is_init: bool) -> str:
-    """The room a module is in: its sub-folder, or the module itself directly below a top-level folder."""
-    parts = module.split(".")
-    return ".".join(parts[:2]) if len(parts) > 2 or (is_init and len(parts) == 2) else module
-
-
-def circles(arrows: Mapping[str, Iterable[str]]) -> list[list[str]]:
-    """Groups of names that reach each other (Tarjan's strongly connected components of more than one)."""
-    index: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    found: list[list[str]] = []
-
-    def visit(name: str) -> None:
-        index[name] = low[name] = len(index)
-        stack.append(name)
-        for other in sorted(arrows.get(name, ())):
-            if other not in index:
-                visit(other)
-                low[name] = min(low[name], low[other])
-            elif other in stack:
-                low[name] = min(low[name], index[other])
-        if low[name] == index[name]:
-            members = stack[stack.index(name) :]
-            del stack[stack.index(name) :]
-            if len(members) > 1:
-                found.append(sorted(members))
-
-    for name in sorted(arrows):
-        if name not in index:
-            visit(name)
-    return found
+    return list(modules(REPOSITORY).values())
 
 
 @pytest.fixture(scope="module")
 def arrows() -> dict[str, set[str]]:
-    return imported_modules({name_of(path): path.read_text() for path in paths()})
+    return imported_modules({name: path.read_text(encoding="utf-8") for name, path in modules(REPOSITORY).items()})
 
 
 def layer_violations(folder: str, source: str) -> list[str]:
@@ -159,12 +95,7 @@ def test_no_modules_import_each_other_in_a_circle(arrows: dict[str, set[str]]) -
 
 
 def test_no_folders_import_each_other_in_a_circle(arrows: dict[str, set[str]]) -> None:
-    inits = {name_of(path) for path in paths() if path.name == "__init__.py"}
-    room = {name: folder_of(name, is_init=name in inits) for name in arrows}
-    between: dict[str, set[str]] = {}
-    for name, targets in arrows.items():
-        between.setdefault(room[name], set()).update(room[target] for target in targets if room[target] != room[name])
-    assert circles(between) == []
+    assert circles(between_folders(arrows, modules(REPOSITORY))) == []
 
 
 def test_a_circle_is_seen_even_where_a_function_or_a_type_check_hides_it() -> None:
