@@ -60,7 +60,7 @@ def _contrast(name: str, title: str, x: str, y: str, contrasts: Sequence[Contras
     marks: list[Mark] = [
         Bars("best quarter", best, "first"),
         Bars("worst quarter", worst, "second"),
-        Whiskers("95 %", [(at, max(0.0, mean - half), at, mean + half) for at, mean, half in halves], "quiet"),
+        Whiskers("95 % interval", [(at, max(0.0, mean - half), at, mean + half) for at, mean, half in halves], "quiet"),
     ]
     names = tuple(form.format(c.category).replace("+0", "0") for c in contrasts)
     return Figure(name, chart(marks, Axis(x, categories=names), Axis(y, include=(0,)), title=title, description=words))

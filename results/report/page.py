@@ -39,6 +39,7 @@ def figures(facts: RunFacts, control: RunFacts | None = None) -> list[Figure]:
 def drawings(facts: RunFacts) -> dict[str, str]:
     """Return drawings of the best architectures as SVG by name: the winner with SpineNet-49, the next ones alone."""
     ranked = [row for row in facts.rows if row["n"] > 1] or [row for row in facts.rows if row["n"] > 0]
+    ranked.sort(key=lambda row: row is not facts.winner)  # a scalarized objective may rank it lower by AP
     found = {}
     for row in ranked[:MOST_DRAWINGS]:
         genotype = facts.by_number[row["number"]].genotype

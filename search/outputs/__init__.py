@@ -1,1 +1,1 @@
-"""What is written from a finished run: reports, Optuna studies, converted weights."""
+"""Files written from a run: reports, Optuna studies, and converted weights."""
