@@ -111,7 +111,7 @@ def bench_controllers(
     Nothing is trained. The figures are true values of the chosen networks, in standard deviations of random networks.
     Repeat the command to resume a stopped comparison.
     """
-    from spinenas.results.pictures.study_charts import controller_plot
+    from spinenas.results.pictures.charts.study_charts import controller_plot
     from spinenas.search.controller_bench.comparison import (
         COMPARED,
         by_family,

@@ -197,7 +197,7 @@ def halving(study: Path, plot: Path | None, force: bool, format: str | None) -> 
     table of trainings serves as a study. Use early stopping in a search with --set halving.rungs=[2,4] --set
     halving.reduction=3.
     """
-    from spinenas.results.pictures.study_charts import halving_plot
+    from spinenas.results.pictures.charts.study_charts import halving_plot
     from spinenas.search.studies.fidelities import halving_options
     from spinenas.search.studies.measured_curves import measured_curves
 

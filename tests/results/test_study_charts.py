@@ -7,7 +7,7 @@ from pathlib import Path
 from click.testing import CliRunner
 from shared_fixtures import REPOSITORY
 
-from spinenas.results.pictures.study_charts import halving_plot
+from spinenas.results.pictures.charts.study_charts import halving_plot
 from spinenas.search.cli.main import main
 
 TABLE = REPOSITORY / "benchmarks/tables/digits.csv.gz"
