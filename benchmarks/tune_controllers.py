@@ -29,19 +29,12 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"population_size": 100, "tournament_size": 25},
         {"max_edits": 3},
     ],
-    "screened": [
+    "predictor-guided": [
         {},
         {"num_random": 60},
-        {"optimism": 0.2},
-        {"optimism": 1.0},
+        {"ucb_coefficient": 0.2},
+        {"ucb_coefficient": 1.0},
         {"num_candidates": 400},
-    ],
-    "hybrid": [
-        {},
-        {"max_edits": 1},
-        {"optimism": 0.2},
-        {"policy_share": 0.2},
-        {"num_leaders": 4},
     ],
     "reinforce": [
         {},

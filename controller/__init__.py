@@ -7,8 +7,7 @@ from spinenas.controller.optuna_sampler import OptunaSearch, TpeOptions
 from spinenas.controller.plan import PlannedTrials, PlanOptions
 from spinenas.controller.policy.ppo import Ppo, PpoOptions
 from spinenas.controller.policy.reinforce import Reinforce, ReinforceOptions
-from spinenas.controller.predictor.hybrid import Hybrid, HybridOptions
-from spinenas.controller.predictor.predictor_guided_evolution import ScreenedEvolution, ScreenedOptions
+from spinenas.controller.predictor.predictor_guided_evolution import PredictorGuidedEvolution, PredictorGuidedOptions
 from spinenas.controller.random_search import MaddsBand, RandomOptions, RandomSearch
 from spinenas.controller.registry import CONTROLLERS, ControllerEntry, make_controller
 from spinenas.controller.replicates import ReplicateLeaders
@@ -19,8 +18,6 @@ __all__ = [
     "ControllerEntry",
     "ControllerOptions",
     "EvolutionOptions",
-    "Hybrid",
-    "HybridOptions",
     "LocalOptions",
     "LocalSearch",
     "MaddsBand",
@@ -29,6 +26,8 @@ __all__ = [
     "PlannedTrials",
     "Ppo",
     "PpoOptions",
+    "PredictorGuidedEvolution",
+    "PredictorGuidedOptions",
     "Proposal",
     "RandomOptions",
     "RandomSearch",
@@ -36,8 +35,6 @@ __all__ = [
     "Reinforce",
     "ReinforceOptions",
     "ReplicateLeaders",
-    "ScreenedEvolution",
-    "ScreenedOptions",
     "SpaceExhausted",
     "TpeOptions",
     "make_controller",

@@ -12,6 +12,7 @@ from typing import Any
 
 from spinenas.controller.base import Controller, ControllerOptions
 from spinenas.controller.evolution import EvolutionOptions, RegularizedEvolution
+from spinenas.controller.former_names import REMOVED_CONTROLLERS, current_name, current_options
 from spinenas.controller.ledger import Feasible
 from spinenas.controller.local_search import LocalOptions, LocalSearch
 from spinenas.controller.objectives import Costs, RankedByFront
@@ -19,8 +20,7 @@ from spinenas.controller.optuna_sampler import OptunaSearch, TpeOptions
 from spinenas.controller.plan import PlannedTrials, PlanOptions
 from spinenas.controller.policy.ppo import Ppo, PpoOptions
 from spinenas.controller.policy.reinforce import Reinforce, ReinforceOptions
-from spinenas.controller.predictor.hybrid import Hybrid, HybridOptions
-from spinenas.controller.predictor.predictor_guided_evolution import ScreenedEvolution, ScreenedOptions
+from spinenas.controller.predictor.predictor_guided_evolution import PredictorGuidedEvolution, PredictorGuidedOptions
 from spinenas.controller.random_search import RandomOptions, RandomSearch
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.search_space import SearchSpace
@@ -44,15 +44,10 @@ class ControllerEntry:
 
 
 CONTROLLERS: dict[str, ControllerEntry] = {
-    "screened": ControllerEntry(
-        ScreenedEvolution,
-        ScreenedOptions,
-        "Regularized evolution with many children per proposal, of which a Gaussian process selects one.",
-    ),
-    "hybrid": ControllerEntry(
-        Hybrid,
-        HybridOptions,
-        "A Gaussian process selects among samples of PPO's policy and edits of the best networks.",
+    "predictor-guided": ControllerEntry(
+        PredictorGuidedEvolution,
+        PredictorGuidedOptions,
+        "Predictor-guided evolution: makes many children per proposal, of which a Gaussian process selects one.",
     ),
     "evolution": ControllerEntry(
         RegularizedEvolution,
@@ -75,6 +70,14 @@ CONTROLLERS: dict[str, ControllerEntry] = {
 """Every controller by name, the default first."""
 
 
+def check_controller_name(name: str) -> None:
+    """Raise UserError for a name that no controller of this version has."""
+    if name in REMOVED_CONTROLLERS:
+        raise UserError(REMOVED_CONTROLLERS[name])
+    if name not in CONTROLLERS:
+        raise UserError(f"controller {name!r} is unknown{nearest(name, CONTROLLERS)}")
+
+
 def make_controller(
     name: str,
     space: SearchSpace,
@@ -95,8 +98,8 @@ def make_controller(
         feasible: whether a genotype may be proposed.
         options: fields of the controller's options; the others have their defaults.
     """
-    if name not in CONTROLLERS:
-        raise UserError(f"controller {name!r} is unknown{nearest(name, CONTROLLERS)}")
+    name, options = current_name(name), current_options(options)
+    check_controller_name(name)
     entry = CONTROLLERS[name]
     known = [field.name for field in dataclasses.fields(entry.options)]
     for option in options:

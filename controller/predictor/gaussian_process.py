@@ -77,8 +77,6 @@ class _Known:
     """A network with results."""
 
     features: Floats
-    genotype: Genotype
-    number: int | None
     total: float = 0.0
     count: int = 0
 
@@ -89,22 +87,13 @@ class _Known:
 
 @dataclass(frozen=True, slots=True)
 class _Posterior:
-    """What predictions are computed from: the inverse of the covariance (N, N); what of the known is expected (N,)."""
+    """What predictions are computed from: inverse covariance (N, N), weights of the known networks (N,)."""
 
     inverse: Floats
     weights: Floats
-    expected: Floats
     centre: float
     scale: float
     amplitude: float
-
-
-class Leader(NamedTuple):
-    """A network with results, and the mean that is expected of it."""
-
-    genotype: Genotype
-    number: int | None
-    expected: float
 
 
 @dataclass(slots=True)
@@ -130,12 +119,12 @@ class Predictor:
         self._rows = np.empty((NUM_KEPT + 1, len(self._scales())))
         self._products = np.empty((NUM_KEPT + 1, NUM_KEPT + 1))
 
-    def add(self, genotype: Genotype, objective: float, number: int | None = None) -> None:
+    def add(self, genotype: Genotype, objective: float) -> None:
         """Learn from a result; one more of a network counts towards its mean."""
         key = network_key(genotype)
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = _Known(self._features([genotype])[0], genotype, number)
+            known = self._known[key] = _Known(self._features([genotype])[0])
             self._weigh(len(self._known) - 1)
         known.total += objective
         known.count += 1
@@ -160,13 +149,6 @@ class Predictor:
         explained = (covariance * (posterior.inverse @ covariance)).sum(axis=0)
         std = posterior.scale * posterior.amplitude * np.sqrt(np.maximum(prior - explained, 1e-12))
         return Prediction(mean, std)
-
-    def leaders(self, count: int) -> list[Leader]:
-        """Return the networks with results of which most is expected, best first."""
-        expected = self._up_to_date().expected
-        known = list(self._known.values())
-        best = np.argsort(-expected, kind="stable")[:count].tolist()
-        return [Leader(known[place].genotype, known[place].number, float(expected[place])) for place in best]
 
     def _forget(self) -> None:
         """Drop the oldest network that is not of the better half."""
@@ -212,8 +194,7 @@ class Predictor:
             middle = float(inverse.sum(axis=0) @ targets / inverse.sum())  # generalised least squares
             weights: Floats = inverse @ (targets - middle)
             amplitude = np.sqrt(max(float((targets - middle) @ weights) / len(targets), 1e-12))
-            expected = centre + scale * (targets - noises * weights)
-            self._posterior = _Posterior(inverse, weights, expected, centre + scale * middle, scale, amplitude)
+            self._posterior = _Posterior(inverse, weights, centre + scale * middle, scale, amplitude)
         return self._posterior
 
     def _fit(self) -> None:

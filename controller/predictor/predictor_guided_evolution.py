@@ -15,7 +15,7 @@ from spinenas.controller.evolution import EvolutionOptions, RegularizedEvolution
 from spinenas.controller.ledger import Feasible
 from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.predictor.gaussian_process import Predictor
-from spinenas.controller.predictor.screening import screened, teach
+from spinenas.controller.predictor.screening import best_candidates, teach
 from spinenas.results.record import Evaluation, Failure
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -24,8 +24,8 @@ from spinenas.space.search_space import SearchSpace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScreenedOptions(EvolutionOptions):
-    """Options of the controller "screened".
+class PredictorGuidedOptions(EvolutionOptions):
+    """Options of the controller "predictor-guided".
 
     Attributes:
         population_size: how many of the latest results may have children.
@@ -34,7 +34,7 @@ class ScreenedOptions(EvolutionOptions):
         num_random: proposals before the predictor is used, random and without dead blocks; observed networks count.
             None for a quarter of the budget, at most 60.
         num_candidates: children from which the predictor selects each proposal.
-        optimism: how much uncertainty counts in favour of a child, see `screened`.
+        ucb_coefficient: how much uncertainty counts in favour of a child, see `best_candidates`.
     """
 
     population_size: int = 64
@@ -42,17 +42,22 @@ class ScreenedOptions(EvolutionOptions):
     max_edits: int = 3
     num_random: int | None = None
     num_candidates: int = 150
-    optimism: float = 0.5
+    ucb_coefficient: float = 0.5
 
     def __post_init__(self) -> None:
         EvolutionOptions.__post_init__(self)
-        check_screening(num_random=self.num_random, num_candidates=self.num_candidates, optimism=self.optimism)
+        too_few = self.num_candidates < 1 or (self.num_random is not None and self.num_random < 1)
+        if too_few or not self.ucb_coefficient >= 0:
+            raise UserError(
+                f"num_random is {self.num_random}, num_candidates {self.num_candidates} and ucb_coefficient "
+                f"{self.ucb_coefficient}; the first two are at least 1, the last is 0 or more"
+            )
 
     def for_budget(self, num_trials: int) -> Self:
         return replace(self, num_random=self.num_random or min(60, max(1, num_trials // 4)))
 
 
-class ScreenedEvolution(RegularizedEvolution):
+class PredictorGuidedEvolution(RegularizedEvolution):
     """Proposes the best expected of `num_candidates` children of tournament winners.
 
     Args:
@@ -65,17 +70,17 @@ class ScreenedEvolution(RegularizedEvolution):
     def __init__(
         self,
         space: SearchSpace,
-        options: ScreenedOptions | None = None,
+        options: PredictorGuidedOptions | None = None,
         *,
         seed: int = 0,
         feasible: Feasible | None = None,
     ) -> None:
-        options = (options or ScreenedOptions()).for_budget(ASSUMED_NUM_TRIALS)
+        options = (options or PredictorGuidedOptions()).for_budget(ASSUMED_NUM_TRIALS)
         assert options.num_random is not None, "the budget decides it"
         super().__init__(space, options, seed=seed, feasible=feasible)
         self._num_random = options.num_random
         self._num_candidates = options.num_candidates
-        self._optimism = options.optimism
+        self._ucb_coefficient = options.ucb_coefficient
         self._predictor = Predictor(space)
 
     def ask(self) -> Proposal | None:
@@ -86,7 +91,7 @@ class ScreenedEvolution(RegularizedEvolution):
             return self._ledger.propose(self._random(rng), rng=rng)
         with one_blas_thread():
             children = islice(self._children(rng), self._num_candidates)
-            best = screened(children, self._predictor, optimism=self._optimism, rng=rng)
+            best = best_candidates(children, self._predictor, ucb_coefficient=self._ucb_coefficient, rng=rng)
         return self._ledger.propose(iter(best), self._children(rng), self._random(rng), rng=rng)
 
     def tell(self, number: int, result: Evaluation | Failure) -> bool:
@@ -102,12 +107,3 @@ class ScreenedEvolution(RegularizedEvolution):
         super().observe(genotype, evaluation)
         with one_blas_thread():
             self._predictor.add(genotype, evaluation.objective)
-
-
-def check_screening(*, num_random: int | None, num_candidates: int, optimism: float) -> None:
-    """Raise UserError unless these make sense."""
-    if (num_random is not None and num_random < 1) or num_candidates < 1 or not optimism >= 0:
-        raise UserError(
-            f"num_random is {num_random}, num_candidates {num_candidates} and optimism {optimism}; "
-            "the first two are at least 1, the last is 0 or more"
-        )

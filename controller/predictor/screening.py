@@ -15,23 +15,23 @@ from spinenas.results.record import Evaluation, Failure
 from spinenas.space.genotype import Genotype
 
 
-def screened(
-    candidates: Iterable[Candidate], predictor: Predictor, *, optimism: float, rng: np.random.Generator
+def best_candidates(
+    candidates: Iterable[Candidate], predictor: Predictor, *, ucb_coefficient: float, rng: np.random.Generator
 ) -> list[Candidate]:
     """Return the candidates by mean + k * standard deviation, best first, with the mean as `info["predicted"]`.
 
     Args:
         candidates: the same genotype twice counts once.
         predictor: has one result at least.
-        optimism: k is exponentially distributed with this mean, one for the whole list. So a thousand workers that ask
-            before a result is in do not all ask for the same (as DeepHyper has it, arXiv 2207.00479).
+        ucb_coefficient: k is exponentially distributed with this mean, one for the whole list, so that workers that
+            ask at the same time get different candidates (DeepHyper, arXiv 2207.00479).
         rng: for k.
     """
     distinct = list({candidate.genotype: candidate for candidate in candidates}.values())
     if not distinct:
         return []
     predicted = predictor.predict([candidate.genotype for candidate in distinct])
-    bound = predicted.mean + rng.exponential(optimism) * predicted.std if optimism else predicted.mean
+    bound = predicted.mean + rng.exponential(ucb_coefficient) * predicted.std if ucb_coefficient else predicted.mean
     return [
         replace(distinct[place], info={**distinct[place].info, "predicted": float(predicted.mean[place])})
         for place in np.argsort(-bound, kind="stable").tolist()
@@ -43,4 +43,4 @@ def teach(predictor: Predictor, proposal: Proposal | None, result: Evaluation | 
     objective = objective_of(result)
     if objective is not None and proposal is not None and isinstance(proposal.genotype, Genotype):
         with one_blas_thread():
-            predictor.add(proposal.genotype, objective, proposal.number)
+            predictor.add(proposal.genotype, objective)

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from spinenas.controller.former_names import table_name, with_current_names
 from spinenas.controller.registry import CONTROLLERS
 from spinenas.proxy_task.config import BUILT_IN, DataConfig, TaskConfig
 from spinenas.results.leaderboard import Worth
@@ -84,7 +85,7 @@ class SearchConfig:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SearchConfig:
         """Make a configuration from plain data, such as that of `to_json`. Raises UserError."""
-        return checked(cls, data)
+        return checked(cls, with_current_names(data))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data with every default filled in."""
@@ -96,7 +97,7 @@ class SearchConfig:
         chosen, kind, executor = self.controller.name, self.objective.kind, self.executor.kind
         reasons: dict[str, str] = {}
         for name in sorted(set(CONTROLLERS) - {chosen}):
-            changed = _changed(f"controller.{name}", getattr(self.controller, name))
+            changed = _changed(f"controller.{table_name(name)}", self.controller.options_of(name))
             reasons |= dict.fromkeys(changed, f'controller.name is "{chosen}"')
         if chosen == "plan":
             changed = [*_changed("constraints", self.constraints), *_changed("objective", self.objective)]

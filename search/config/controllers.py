@@ -7,22 +7,24 @@ from dataclasses import field, make_dataclass
 from typing import Any
 
 from spinenas.controller.base import ControllerOptions
-from spinenas.controller.registry import CONTROLLERS
-from spinenas.space.errors import UserError, nearest
+from spinenas.controller.former_names import table_name
+from spinenas.controller.registry import CONTROLLERS, check_controller_name
 
-DEFAULT_CONTROLLER = "screened"
+DEFAULT_CONTROLLER = "predictor-guided"
 
 
 def _check_name(config: ControllerConfig) -> None:
-    if config.name not in CONTROLLERS:
-        raise UserError(f"controller.name is {config.name!r}, which is unknown{nearest(config.name, CONTROLLERS)}")
+    check_controller_name(config.name)
 
 
 _Tables: Any = make_dataclass(
     "_Tables",
     [
         ("name", str, DEFAULT_CONTROLLER),
-        *((name, entry.options, field(default_factory=entry.options)) for name, entry in CONTROLLERS.items()),
+        *(
+            (table_name(name), entry.options, field(default_factory=entry.options))
+            for name, entry in CONTROLLERS.items()
+        ),
     ],
     namespace={"__post_init__": _check_name},
     frozen=True,
@@ -34,7 +36,7 @@ class ControllerConfig(_Tables):  # type: ignore[misc]  # its fields are those o
     """Search algorithm: its name, and a table of options for each controller.
 
     Attributes:
-        name: one of `spinenas.controller.CONTROLLERS`; the options of the others are not used.
+        name: name of the search algorithm; `spinenas controllers` lists them. Options of the others have no effect.
     """
 
     __slots__ = ()
@@ -43,7 +45,11 @@ class ControllerConfig(_Tables):  # type: ignore[misc]  # its fields are those o
     @property
     def chosen(self) -> ControllerOptions:
         """Options of the controller that `name` selects."""
-        options: ControllerOptions = getattr(self, self.name)
+        return self.options_of(self.name)
+
+    def options_of(self, name: str) -> ControllerOptions:
+        """Return the table of options of any controller."""
+        options: ControllerOptions = getattr(self, table_name(name))
         return options
 
     def options(self) -> dict[str, Any]:
@@ -52,4 +58,4 @@ class ControllerConfig(_Tables):  # type: ignore[misc]  # its fields are those o
 
     def for_budget(self, num_trials: int) -> ControllerConfig:
         """Resolve the options of the chosen controller that follow from the budget."""
-        return dataclasses.replace(self, **{self.name: self.chosen.for_budget(num_trials)})
+        return dataclasses.replace(self, **{table_name(self.name): self.chosen.for_budget(num_trials)})

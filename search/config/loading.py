@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from spinenas.controller.former_names import with_current_names
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.document import merged_tables, read_document, with_overrides, without_none
 from spinenas.search.config.presets import PRESETS, preset
@@ -20,8 +21,8 @@ def load_config(document: Mapping[str, Any], overrides: Mapping[str, Any] | None
         document: nested tables; the key `preset` names the preset with the other values.
         overrides: values by dotted key such as "task.train.epochs"; they win over the document.
     """
-    tables = {key: value for key, value in document.items() if key != "preset"}
-    given = without_none(with_overrides(tables, overrides or {}))
+    tables = with_current_names({key: value for key, value in document.items() if key != "preset"})
+    given = without_none(merged_tables(tables, with_current_names(with_overrides({}, overrides or {}))))
     if "preset" in document:
         if not isinstance(document["preset"], str):
             raise UserError(f'preset is {document["preset"]!r}; it is the name of a preset, such as "quickstart"')

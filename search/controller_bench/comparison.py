@@ -16,12 +16,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from spinenas.controller.former_names import current_name, current_options
 from spinenas.controller.registry import CONTROLLERS
 from spinenas.search.controller_bench.landscapes import FAMILIES
 from spinenas.search.controller_bench.simulated_search import BY_MADDS, ROWS, TABLE, Cell, checkpoints, run_cell
 from spinenas.space.errors import UserError, nearest
 
-COMPARED = ("random", BY_MADDS, "local", "evolution", "screened", "reinforce", "ppo", "hybrid")
+COMPARED = ("random", BY_MADDS, "local", "evolution", "predictor-guided", "reinforce", "ppo")
 NOISES = (0.15, 0.35, 0.6)
 TARGET = "reinforce"
 """Whose value at the end of the budget is what the others are to reach."""
@@ -50,6 +51,7 @@ def cells(
     """
     if num_seeds > MOST_SEEDS:
         raise UserError(f"{num_seeds} seeds were asked for; ask for {MOST_SEEDS} at most")
+    controllers = [current_name(name) for name in controllers]
     for name in controllers:
         if name != BY_MADDS and (name not in CONTROLLERS or name == "plan"):
             known = {*CONTROLLERS, BY_MADDS} - {"plan"}
@@ -261,12 +263,17 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             if line:
-                outcome = json.loads(line)
+                outcome = _with_current_names(json.loads(line))
                 known[_name(outcome)] = outcome
         except (ValueError, KeyError, TypeError) as error:
             if number < len(lines):  # a killed comparison leaves half a line at the end
                 raise UserError(f"line {number} of {path} is no outcome of a search; name another file") from error
     return known
+
+
+def _with_current_names(outcome: dict[str, Any]) -> dict[str, Any]:
+    options = current_options(outcome["options"])
+    return {**outcome, "controller": current_name(outcome["controller"]), "options": options}
 
 
 def _end_line(path: Path) -> None:

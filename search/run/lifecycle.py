@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spinenas.controller.base import Controller
+from spinenas.controller.former_names import table_name
 from spinenas.controller.registry import CONTROLLERS, make_controller
 from spinenas.results.storage.accelerator_time import AcceleratorTime
 from spinenas.results.storage.journal import SCHEMA, Journal, now, read_events
@@ -309,7 +310,7 @@ def _check_same_search(path: Path, begun_with: SearchConfig, given: SearchConfig
     meaning = {"executor.ordered", "executor.threads_per_trial"}
     if begun_with.executor.ordered:
         meaning.add("executor.workers")
-    unnamed = tuple(f"controller.{name}." for name in CONTROLLERS if name != begun_with.controller.name)
+    unnamed = tuple(f"controller.{table_name(name)}." for name in CONTROLLERS if name != begun_with.controller.name)
     for key in before | after:
         if key in meaning or not key.startswith(("executor.", "logging.", *unnamed)):
             _check_equal(path, key, before.get(key), after.get(key))

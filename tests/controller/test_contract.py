@@ -31,8 +31,7 @@ SMALL = {"num_random": 5, "num_candidates": 20}
     [
         ("evolution", {"population_size": 16, "tournament_size": 4}),
         ("local", {}),
-        ("screened", SMALL),
-        ("hybrid", SMALL),
+        ("predictor-guided", SMALL),
     ],
 )
 def test_ours_keep_to_it_in_another_process_too(name, options):

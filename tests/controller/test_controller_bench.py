@@ -87,8 +87,8 @@ def test_landscapes_take_turns_of_families_and_noise():
     assert {(cell.family, cell.noise) for cell in wanted} == {
         (family, noise) for family in ("edges", "nk", "flow") for noise in NOISES
     }
-    with pytest.raises(UserError, match="'hybird' cannot be compared; did you mean 'hybrid'"):
-        cells(["hybird"], num_landscapes=1, first_landscape=0, num_seeds=1, workers=1, budget=10)
+    with pytest.raises(UserError, match="'evolutoin' cannot be compared; did you mean 'evolution'"):
+        cells(["evolutoin"], num_landscapes=1, first_landscape=0, num_seeds=1, workers=1, budget=10)
 
 
 def test_a_killed_comparison_goes_on(tmp_path):
@@ -130,27 +130,27 @@ def test_the_landscape_is_the_unit_and_the_target_is_what_reinforce_has_at_the_e
     outcomes = []
     for landscape in range(8):
         outcomes += [made_up("reinforce", landscape, {"50": 1.0, "100": 2.0})] * 2
-        outcomes += [made_up("hybrid", landscape, {"50": 2.0 + 0.1 * landscape, "100": 4.0})] * 2
+        outcomes += [made_up("evolution", landscape, {"50": 2.0 + 0.1 * landscape, "100": 4.0})] * 2
         outcomes += [made_up("random", landscape, {"50": 0.0, "100": 1.0 + 0.01 * landscape})] * 2
     rows = {row["controller"]: row for row in summary(outcomes, "replicated")}
-    assert list(rows) == ["hybrid", "reinforce", "random"]
-    hybrid, random = rows["hybrid"], rows["random"]
-    assert (hybrid["50"], hybrid["100"]) == (pytest.approx(2.35), 4.0)
-    assert hybrid["reached at"] == "10"
-    assert hybrid["ahead at 30"] == "7/8"
-    assert hybrid["p at 30"] == pytest.approx(2**-7)  # seven landscapes are better, one is equal and left out
+    assert list(rows) == ["evolution", "reinforce", "random"]
+    other, random = rows["evolution"], rows["random"]
+    assert (other["50"], other["100"]) == (pytest.approx(2.35), 4.0)
+    assert other["reached at"] == "10"
+    assert other["ahead at 30"] == "7/8"
+    assert other["p at 30"] == pytest.approx(2**-7)  # seven landscapes are better, one is equal and left out
     assert (random["reached at"], random["p at 30"] > 0.99) == (None, True)
     assert rows["reinforce"]["p at 30"] is None
-    assert (hybrid["duplicates"], hybrid["ms p99"]) == (16, 10.0)
+    assert (other["duplicates"], other["ms p99"]) == (16, 10.0)
 
 
 def test_a_lead_is_over_the_others_after_as_many_trainings():
     outcomes = []
     for landscape in range(8):
         outcomes.append(made_up("reinforce", landscape, {"50": 1.0, "100": 4.0}))
-        outcomes.append(made_up("hybrid", landscape, {"50": 2.0, "100": 3.0 + 0.25 * landscape}))
+        outcomes.append(made_up("evolution", landscape, {"50": 2.0, "100": 3.0 + 0.25 * landscape}))
         outcomes.append(made_up("random", landscape, {"50": 1.0, "100": 1.0}))
-    over_reinforce, over_random = lead(outcomes, "replicated", "hybrid")
+    over_reinforce, over_random = lead(outcomes, "replicated", "evolution")
     assert (over_reinforce["over"], over_random["over"]) == ("reinforce", "random")
     assert over_reinforce["50"] == over_random["100"] == "8/8, p 0.004"
     assert over_reinforce["100"].startswith("3/8, p 0.")  # one of the five others is equal
@@ -167,24 +167,24 @@ def test_the_command_prints_a_row_for_each_controller(tmp_path):
     (row,) = json.loads(CliRunner().invoke(main, [*arguments[:-1], "--lead-of", "local", "--json"]).stdout)
     assert row["over"] == "random"
     assert row["8"] in ("0/1, p 1", "1/1, p 0.5")
-    refused = CliRunner().invoke(main, [*arguments, "--lead-of", "hybrid"])
+    refused = CliRunner().invoke(main, [*arguments, "--lead-of", "evolution"])
     assert refused.exit_code == 2
-    assert "--lead-of hybrid is not among those compared: random, local" in refused.stderr
+    assert "--lead-of evolution is not among those compared: random, local" in refused.stderr
 
 
 def test_the_test_is_at_a_third_of_the_budget_whenever_the_target_is_reached():
     outcomes = []
     for landscape in range(6):
         outcomes.append(made_up("reinforce", landscape, {"50": 1.0, "100": 2.0, "200": 2.0}))
-        outcomes.append(made_up("hybrid", landscape, {"50": 1.0, "100": 3.0, "200": 3.0}))
-    hybrid = summary(outcomes, "chosen")[0]
-    assert (hybrid["controller"], hybrid["reached at"]) == ("hybrid", "100")
-    assert hybrid["p at 50"] == 1.0
+        outcomes.append(made_up("evolution", landscape, {"50": 1.0, "100": 3.0, "200": 3.0}))
+    other = summary(outcomes, "chosen")[0]
+    assert (other["controller"], other["reached at"]) == ("evolution", "100")
+    assert other["p at 50"] == 1.0
 
 
 def test_rows_of_a_table_are_all_there_is():
     wanted = cells(
-        ["evolution", "screened"], num_landscapes=2, first_landscape=0, num_seeds=2, workers=3, budget=20,
+        ["evolution", "predictor-guided"], num_landscapes=2, first_landscape=0, num_seeds=2, workers=3, budget=20,
         table=str(TABLE), rows=True,
     )  # fmt: skip
     assert [cell.seed for cell in wanted[::2]] == [0, 1, 1000, 1001]
@@ -235,7 +235,7 @@ def test_families_are_shown_by_themselves_and_drawn(tmp_path):
 
 def test_outcomes_are_told_apart_by_options_in_full_and_by_what_the_table_holds(tmp_path):
     assert CELL.identity()["options"]["max_edits"] == 1
-    screened = [replace(CELL, controller="screened", options={}, budget=budget) for budget in (40, 1000)]
+    screened = [replace(CELL, controller="predictor-guided", options={}, budget=budget) for budget in (40, 1000)]
     assert [cell.identity()["options"]["num_random"] for cell in screened] == [10, 60]  # as in a search
     assert (
         replace(CELL, options={"tournament_size": 4, "population_size": 16, "max_edits": 1}).identity()
@@ -307,8 +307,3 @@ def test_the_random_part_of_a_table_landscape_is_as_large_as_the_error():
     one, other = (table_score(TABLE, number, space) for number in (1, 2))
     apart = np.std([one(genotype) - other(genotype) for genotype in genotypes])
     assert apart > measured_fit(TABLE, space).error * 2**0.5 * 0.85, "two random parts, and two resamples"
-
-
-def test_hybrid_does_without_a_policy():
-    outcome = run_cell(Cell("hybrid", "nk", 1, seed=0, workers=2, noise=0.3, budget=30, options={"policy_share": 0.0}))
-    assert outcome["num_trials"] == 30

@@ -10,14 +10,14 @@ import pytest
 
 from spinenas.controller import (
     EvolutionOptions,
-    Hybrid,
-    HybridOptions,
     LocalOptions,
     LocalSearch,
     MaddsBand,
     OptunaSearch,
     Ppo,
     PpoOptions,
+    PredictorGuidedEvolution,
+    PredictorGuidedOptions,
     Proposal,
     RandomOptions,
     RandomSearch,
@@ -25,8 +25,6 @@ from spinenas.controller import (
     Reinforce,
     ReinforceOptions,
     ReplicateLeaders,
-    ScreenedEvolution,
-    ScreenedOptions,
     SpaceExhausted,
     TpeOptions,
     contract,
@@ -54,6 +52,7 @@ def madds_and_params(genotype: Genotype) -> tuple[float, ...]:
     return cost.madds, cost.params
 
 
+GUIDED = PredictorGuidedOptions(num_random=5, num_candidates=20)
 MAKERS = {
     "uniform": lambda space: RandomSearch(space, RandomOptions(control="uniform")),
     "alive": lambda space: RandomSearch(space, RandomOptions(control="alive")),
@@ -65,8 +64,7 @@ MAKERS = {
     "reinforce, factorised": lambda space: Reinforce(space, ReinforceOptions(policy="factorised", batch_size=3)),
     "ppo": lambda space: Ppo(space, PpoOptions(batch_size=5)),
     "ppo, recurrent": lambda space: Ppo(space, PpoOptions(policy="recurrent", batch_size=7, steps_per_batch=2)),
-    "screened": lambda space: ScreenedEvolution(space, ScreenedOptions(num_random=5, num_candidates=20)),
-    "hybrid": lambda space: Hybrid(space, HybridOptions(batch_size=5, num_random=5, num_candidates=20)),
+    "predictor-guided": lambda space: PredictorGuidedEvolution(space, GUIDED),
     "tpe": lambda space: OptunaSearch(space, TpeOptions(num_random=5)),
     "tpe, front": lambda space: OptunaSearch(space, TpeOptions(num_random=5), costs=madds_and_params),
     "random, replicated": lambda space: ReplicateLeaders(RandomSearch(space), num_trials=40, share=0.3),
@@ -76,11 +74,10 @@ MAKERS = {
     "local, replicated": lambda space: ReplicateLeaders(
         LocalSearch(space, LocalOptions(num_random=5)), num_trials=40, share=0.3
     ),
-    "screened, replicated": lambda space: ReplicateLeaders(
-        ScreenedEvolution(space, ScreenedOptions(num_random=5, num_candidates=20)), num_trials=40, share=0.3
-    ),
-    "hybrid, replicated": lambda space: ReplicateLeaders(
-        Hybrid(space, HybridOptions(batch_size=5, num_random=5, num_candidates=20)), num_trials=40, share=0.3
+    "predictor-guided, replicated": lambda space: ReplicateLeaders(
+        PredictorGuidedEvolution(space, GUIDED),
+        num_trials=40,
+        share=0.3,
     ),
     "ppo, replicated": lambda space: ReplicateLeaders(Ppo(space, PpoOptions(batch_size=5)), num_trials=40, share=0.3),
     "tpe, replicated": lambda space: ReplicateLeaders(
@@ -491,9 +488,9 @@ def test_replicates_make_no_new_members_of_a_population():
         (lambda: make_controller("evolution", TINY, population_size=8, tournament_size=9), "tournament_size is 9 with"),
         (lambda: make_controller("evolution", TINY, tournament_size=0), "tournament_size is 0"),
         (lambda: make_controller("evolution", TINY, max_edits=0), "max_edits is 0"),
-        (lambda: make_controller("screened", TINY, num_candidates=0), "num_random is None, num_candidates 0"),
-        (lambda: make_controller("hybrid", TINY, optimism=-1.0), "optimism -1.0"),
-        (lambda: make_controller("hybrid", TINY, policy_share=1.5), "policy_share 1.5"),
+        (lambda: make_controller("predictor-guided", TINY, num_candidates=0), "num_random is None, num_candidates 0"),
+        (lambda: make_controller("predictor-guided", TINY, ucb_coefficient=-1.0), "ucb_coefficient -1.0"),
+        (lambda: make_controller("hybrid", TINY), "no longer has the controller 'hybrid'"),
         (lambda: make_controller("local", TINY, num_parents=0), "num_parents is 0 and num_random None"),
         (lambda: make_controller("ppo", TINY, policy="recurent"), "'recurent' is unknown; did you mean 'recurrent'"),
         (lambda: make_controller("ppo", TINY, batch_size=1), "batch_size is 1, steps_per_batch 4"),

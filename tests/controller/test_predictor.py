@@ -8,7 +8,8 @@ from spinenas.controller.ledger import Candidate
 from spinenas.controller.predictor import gaussian_process as module
 from spinenas.controller.predictor.features import Features
 from spinenas.controller.predictor.gaussian_process import Predictor
-from spinenas.controller.predictor.screening import screened
+from spinenas.controller.predictor.screening import best_candidates
+from spinenas.space.graph import network_key
 from spinenas.space.published import SPINENET_49
 from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace
@@ -31,8 +32,8 @@ def networks(count: int, seed: int = 0):
 def taught(genotypes, seed: int = 0) -> Predictor:
     rng = np.random.default_rng(seed)
     predictor = Predictor(SPACE)
-    for number, genotype in enumerate(genotypes):
-        predictor.add(genotype, objective(genotype) + 0.005 * rng.normal(), number)
+    for genotype in genotypes:
+        predictor.add(genotype, objective(genotype) + 0.005 * rng.normal())
     return predictor
 
 
@@ -93,33 +94,25 @@ def test_no_more_is_kept_than_costs_nothing_and_the_better_half_stays(monkeypatc
     genotypes = networks(80)
     predictor = Predictor(SPACE)
     for number, genotype in enumerate(genotypes):
-        predictor.add(genotype, 0.9 if number in (0, 5, 9) else 0.1 + number * 1e-4, number)
+        predictor.add(genotype, 0.9 if number in (0, 5, 9) else 0.1 + number * 1e-4)
     assert len(predictor._known) == 20
-    leaders = predictor.leaders(20)
-    assert {leader.number for leader in leaders} >= {0, 5, 9, 79}
-    # Both ways to what is expected of them agree: nothing is left of those that went, and of kernels before this one.
-    predicted = predictor.predict([leader.genotype for leader in leaders]).mean
-    np.testing.assert_allclose(predicted, [leader.expected for leader in leaders], atol=1e-9)
-
-
-def test_leaders_are_those_of_which_most_is_expected():
-    known = networks(60)
-    leaders = taught(known).leaders(10)
-    assert [leader.expected for leader in leaders] == sorted((leader.expected for leader in leaders), reverse=True)
-    median = np.median([objective(genotype) for genotype in known])
-    assert np.mean([objective(leader.genotype) for leader in leaders]) > median + 0.02
-    assert all(known[leader.number] == leader.genotype for leader in leaders)
+    assert {network_key(genotypes[number]) for number in (0, 5, 9, 79)} <= predictor._known.keys()
+    # Nothing is left of networks that were dropped, nor of earlier kernels.
+    incremental = predictor.predict(genotypes).mean
+    predictor._weigh(0)
+    predictor._posterior = None
+    np.testing.assert_allclose(predictor.predict(genotypes).mean, incremental, atol=1e-9)
 
 
 def test_screening_puts_the_best_expected_first_and_each_once():
     predictor = taught(networks(100))
     candidates = [Candidate(genotype, "x") for genotype in networks(100, seed=2)]
-    best = screened([*candidates, *candidates], predictor, optimism=0.0, rng=np.random.default_rng(0))
+    best = best_candidates([*candidates, *candidates], predictor, ucb_coefficient=0.0, rng=np.random.default_rng(0))
     assert len(best) == 100
     predicted = [candidate.info["predicted"] for candidate in best]
     assert predicted == sorted(predicted, reverse=True)
     first, last = best[:20], best[-20:]
     assert np.mean([objective(c.genotype) for c in first]) > np.mean([objective(c.genotype) for c in last]) + 0.02
-    bold = screened(candidates, predictor, optimism=1000.0, rng=np.random.default_rng(0))
+    bold = best_candidates(candidates, predictor, ucb_coefficient=1000.0, rng=np.random.default_rng(0))
     assert bold[0].genotype != best[0].genotype
-    assert screened([], predictor, optimism=1.0, rng=np.random.default_rng(0)) == []
+    assert best_candidates([], predictor, ucb_coefficient=1.0, rng=np.random.default_rng(0)) == []

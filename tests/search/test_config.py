@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from spinenas.controller import CONTROLLERS, make_controller
+from spinenas.controller import CONTROLLERS, PredictorGuidedOptions, make_controller
 from spinenas.results.record import Evaluation
 from spinenas.search.config.checking import dotted_keys
 from spinenas.search.config.commented import commented_toml, sources
@@ -40,8 +40,8 @@ def test_a_preset_survives_json(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_the_default_controller_of_a_preset_is_random_for_at_most_a_quarter_of_the_budget(name: str) -> None:
     config = preset(name).resolved()
-    assert config.controller.name == "screened"
-    num_random = config.controller.screened.num_random
+    assert config.controller.name == "predictor-guided"
+    num_random = config.controller.predictor_guided.num_random
     assert num_random is not None
     assert num_random <= config.budget.num_trials // 4
     space = space_by_name(config.space.name)
@@ -254,9 +254,9 @@ def test_random_search_has_the_same_defaults_in_python_and_in_a_configuration() 
 
 def test_the_configuration_has_a_table_for_each_controller_and_a_key_for_each_option() -> None:
     tables = SearchConfig().to_json()["controller"]
-    assert tables.keys() - {"name"} == CONTROLLERS.keys()
+    assert tables.keys() - {"name"} == {name.replace("-", "_") for name in CONTROLLERS}
     for name, entry in CONTROLLERS.items():
-        assert tables[name] == json.loads(json.dumps(asdict(entry.options()))), name
+        assert tables[name.replace("-", "_")] == json.loads(json.dumps(asdict(entry.options()))), name
 
 
 @pytest.mark.parametrize("name", sorted(CONTROLLERS))
@@ -278,6 +278,27 @@ def test_a_controller_in_python_has_the_defaults_of_a_large_search(name: str) ->
         assert first == second
         for controller in alike:
             controller.tell(first.number, Evaluation(0.1 + first.number % 7 / 100))
+
+
+def test_former_names_of_a_controller_and_its_options_keep_working() -> None:
+    stored = {"name": "screened", "screened": {"optimism": 0.25, "num_random": 9}}
+    config = SearchConfig.from_json({"controller": stored})
+    assert config.controller.name == "predictor-guided"
+    assert config.controller.predictor_guided == PredictorGuidedOptions(num_random=9, ucb_coefficient=0.25)
+    assert load_config({"preset": "digits", "controller": stored}).controller == config.controller
+    overridden = load_config({"controller": stored}, {"controller.predictor_guided.num_random": 7})
+    assert overridden.controller.predictor_guided.num_random == 7
+    overridden = load_config(
+        {"controller": {"predictor_guided": {"num_random": 7}}}, {"controller.screened.optimism": 1.0}
+    )
+    assert overridden.controller.predictor_guided == PredictorGuidedOptions(num_random=7, ucb_coefficient=1.0)
+
+
+def test_a_stored_run_loads_with_options_of_a_controller_that_was_removed_unless_that_was_chosen() -> None:
+    stored = {"name": "evolution", "hybrid": {"policy_share": 0.5}}
+    assert SearchConfig.from_json({"controller": stored}).controller.name == "evolution"
+    with pytest.raises(UserError, match="no longer has the controller 'hybrid'"):
+        SearchConfig.from_json({"controller": {**stored, "name": "hybrid"}})
 
 
 @pytest.mark.parametrize("text", ["seed", "=3", ""])
