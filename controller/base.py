@@ -22,6 +22,14 @@ class ControllerOptions:
     of their docstrings.
     """
 
+    @property
+    def protocol(self) -> int:
+        """Raised whenever the code changes what a controller with these options proposes.
+
+        A run that was begun with another protocol cannot be resumed.
+        """
+        return 1
+
     def for_budget(self, num_trials: int) -> Self:
         """Return options in which every None that stands for a share of the budget is replaced by its value."""
         return self

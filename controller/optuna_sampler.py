@@ -1,13 +1,16 @@
-"""Optuna's samplers on a space's flat decisions: TPE, and Gaussian processes; needs the extra `spinenas[optuna]`.
+"""Optuna's samplers on a space's flat decisions: TPE by default, or a Gaussian process.
 
-Sources: Bergstra et al., "Algorithms for Hyper-Parameter Optimization" (NeurIPS 2011), in Optuna's form: categorical
-decisions (permutations as Lehmer digits), one estimator for each decision or a joint one, trials in flight taken as bad
-ones (`constant_liar`). Several objectives: Ozaki et al., "Multiobjective Tree-Structured Parzen Estimator" (JAIR 2022).
-Only samplers fit whose state is the trials alone, since a replay brings back nothing else: not NSGA-II, CMA-ES and
-quasi-Monte Carlo, which keep theirs in attributes.
+Sources: Bergstra et al., "Algorithms for Hyper-Parameter Optimization" (NeurIPS 2011). Ozaki et al., "Multiobjective
+Tree-Structured Parzen Estimator" (JAIR 2022), for several objectives. Decisions are categorical; permutations are
+Lehmer digits. Options that are not given are Optuna's defaults: multivariate TPE (one estimator per decision for
+several objectives), and trials in flight count as bad ones (`constant_liar`).
 
-A proposal takes a fresh sampler, seeded by the proposal's number, so that a study that is rebuilt from recorded
-proposals and results goes on the same. It takes a tenth of a second and more at 1,000 trials (docs/benchmarks.md).
+Only samplers whose state is the trials alone can be used, because a replay restores nothing else. NSGA-II, CMA-ES and
+quasi-Monte Carlo keep state in attributes.
+
+Each proposal takes a new sampler, seeded by the proposal's number. A study that is rebuilt from recorded proposals and
+results therefore continues identically. A proposal takes a tenth of a second or more at 1,000 trials
+(docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -46,12 +49,13 @@ class TpeOptions(ControllerOptions):
 
     Attributes:
         sampler: "tpe", or "gp", Optuna's Gaussian process, whose proposals take seconds.
-        multivariate: a joint estimator of all decisions instead of one for each.
-        num_random: results before the sampler begins; Optuna's default is 10.
+        multivariate: whether TPE uses a joint estimator of all decisions instead of one for each; None for Optuna's
+            default, which is joint for one objective and separate for several.
+        num_random: results before the sampler is used; Optuna's default is 10.
     """
 
     sampler: Sampler = "tpe"
-    multivariate: bool = False
+    multivariate: bool | None = None
     num_random: int = 10
 
     def __post_init__(self) -> None:
@@ -85,12 +89,8 @@ class OptunaSearch:
         feasible: Feasible | None = None,
     ) -> None:
         options = options or TpeOptions()
-        try:
-            import optuna
-        except ImportError as error:
-            raise UserError(
-                "the controller 'tpe' needs Optuna, which is not installed; pip install 'spinenas[optuna]'"
-            ) from error
+        import optuna  # takes a second
+
         self._space = space
         self._sampler = options.sampler
         self._multivariate = options.multivariate
@@ -181,7 +181,6 @@ class OptunaSearch:
                 seed=seed,
                 n_startup_trials=self._num_random,
                 multivariate=self._multivariate,
-                constant_liar=True,
                 warn_independent_sampling=False,
             )
 

@@ -12,9 +12,9 @@ import numpy as np
 from spinenas.controller.base import ControllerOptions, Proposal, objective_of
 from spinenas.controller.ledger import Candidate, Feasible, Ledger
 from spinenas.controller.one_thread import one_blas_thread
-from spinenas.controller.policy.adam import Adam
 from spinenas.controller.policy.choice_sequence import ChoiceSequence, Floats, Integers
-from spinenas.controller.policy.policies import PolicyKind, Squash, make_policy
+from spinenas.controller.policy.factorised import FactorisedPolicy
+from spinenas.controller.policy.policy import Policy, PolicyKind, Squash
 from spinenas.results.record import Evaluation, Failure, Stage
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.genotype import Genotype
@@ -47,6 +47,10 @@ class PolicyOptions(ControllerOptions):
             )
         Squash(self.temperature, self.tanh_constant)
 
+    @property
+    def protocol(self) -> int:
+        return 2 if self.policy == "recurrent" else 1  # torch trains the LSTM since 2
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -63,6 +67,18 @@ class Batch:
     log_priors: Floats
     log_probs: Floats
     objectives: Floats
+
+
+def make_policy(
+    options: PolicyOptions, sequence: ChoiceSequence, rng: np.random.Generator, *, learning_rate: float
+) -> Policy:
+    """Make an untrained policy; `rng` draws initial parameters where it needs them."""
+    squash = Squash(options.temperature, options.tanh_constant)
+    if options.policy == "factorised":
+        return FactorisedPolicy(sequence, squash, learning_rate=learning_rate)
+    from spinenas.controller.policy.lstm import RecurrentPolicy  # torch takes seconds
+
+    return RecurrentPolicy(sequence, squash, rng, learning_rate=learning_rate)
 
 
 class PolicySearch(ABC):
@@ -96,11 +112,9 @@ class PolicySearch(ABC):
         self._batch_size = options.batch_size
         self._ledger = Ledger(space, feasible)
         self._sequence = ChoiceSequence(space)
-        squash = Squash(options.temperature, options.tanh_constant)
-        rng = generator(seed, "controller/policy/initial")
-        self._policy = make_policy(options.policy, self._sequence, squash, rng)
         learning_rate = options.learning_rate or learning_rates[options.policy]
-        self._adam = Adam(self._policy.parameters, learning_rate=learning_rate)
+        rng = generator(seed, "controller/policy/initial")
+        self._policy = make_policy(options, self._sequence, rng, learning_rate=learning_rate)
         self._results: list[tuple[list[int], float, float]] = []  # options, log-probability, objective
 
     def ask(self) -> Proposal | None:
@@ -134,11 +148,6 @@ class PolicySearch(ABC):
     @abstractmethod
     def _learn(self, batch: Batch) -> None:
         """Take steps on the policy's parameters."""
-
-    def _climb(self, gradient: dict[str, Floats]) -> None:
-        """Take one step of Adam."""
-        self._adam.step(gradient)
-        self._policy.changed()
 
     def _add(self, genotype: Genotype, log_prob: float, objective: float) -> None:
         self._results.append((self._sequence.options(genotype), log_prob, objective))

@@ -17,7 +17,7 @@ import numpy as np
 
 from spinenas.controller.ledger import Feasible
 from spinenas.controller.policy.choice_sequence import Floats
-from spinenas.controller.policy.policies import PolicyKind
+from spinenas.controller.policy.policy import PolicyKind
 from spinenas.controller.policy.policy_search import Batch, PolicyOptions, PolicySearch
 from spinenas.space.errors import UserError
 from spinenas.space.search_space import SearchSpace
@@ -93,14 +93,17 @@ class Ppo(PolicySearch):
         size = len(batch.objectives)
         advantages = normalised(batch.objectives)
         before: Floats | None = None
-        for _ in range(self._steps_per_batch):
-            likelihood = self._policy.likelihood(batch.options, batch.log_priors)
+
+        def weights(log_probs: Floats) -> Floats:
+            nonlocal advantages, before
             if before is None:
-                before = likelihood.log_probs
+                before = log_probs.copy()
                 advantages = advantages * importance(before, batch.log_probs)
-            ratios = np.exp(np.minimum(likelihood.log_probs - before, 10.0))  # above any bound, and no overflow
-            slopes = clipped_slopes(ratios, advantages, self._clip)
-            self._climb(self._policy.gradient(likelihood, slopes / size, self._entropy_weight / size))
+            ratios = np.exp(np.minimum(log_probs - before, 10.0))  # above any bound, without overflow
+            return clipped_slopes(ratios, advantages, self._clip) / size
+
+        for _ in range(self._steps_per_batch):
+            self._policy.ascend(batch.options, batch.log_priors, weights, self._entropy_weight / size)
 
 
 def normalised(objectives: Floats) -> Floats:

@@ -13,7 +13,7 @@ import numpy as np
 
 from spinenas.controller.ledger import Feasible
 from spinenas.controller.policy.choice_sequence import Floats
-from spinenas.controller.policy.policies import PolicyKind
+from spinenas.controller.policy.policy import PolicyKind
 from spinenas.controller.policy.policy_search import Batch, PolicyOptions, PolicySearch
 from spinenas.space.errors import UserError
 from spinenas.space.search_space import SearchSpace
@@ -72,10 +72,9 @@ class Reinforce(PolicySearch):
         self._baseline: float | None = None
 
     def _learn(self, batch: Batch) -> None:
-        likelihood = self._policy.likelihood(batch.options, batch.log_priors)
         size = len(batch.objectives)
-        advantages = self._advantages(batch.objectives)
-        self._climb(self._policy.gradient(likelihood, advantages / size, self._entropy_weight / size))
+        weights = self._advantages(batch.objectives) / size
+        self._policy.ascend(batch.options, batch.log_priors, lambda _: weights, self._entropy_weight / size)
 
     def _advantages(self, objectives: Floats) -> Floats:
         advantages = np.empty_like(objectives)

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from spinenas.search.cli.options import format_options, print_rows
-from spinenas.space.errors import UserError, nearest
 
 
 @click.command("controllers")
@@ -18,7 +17,8 @@ def controllers(name: str | None, format: str | None) -> None:
 
     Choose one with `spinenas search --controller NAME`. Change an option with --set controller.NAME.OPTION=VALUE.
     """
-    from spinenas.controller.registry import CONTROLLERS
+    from spinenas.controller.former_names import current_name
+    from spinenas.controller.registry import CONTROLLERS, check_controller_name
     from spinenas.search.config.document import toml_value
     from spinenas.search.config.reference import controller_tables
 
@@ -36,9 +36,9 @@ def controllers(name: str | None, format: str | None) -> None:
         if format != "json":
             rows = [{"controller": row["controller"], "summary": row["summary"]} for row in rows]
             click.echo("list the options of a controller with: spinenas controllers NAME", err=True)
-    elif name not in CONTROLLERS:
-        raise UserError(f"no controller is called {name!r}{nearest(name, CONTROLLERS)}")
     else:
+        name = current_name(name)
+        check_controller_name(name)
         rows = [
             {
                 "option": key.name.rpartition(".")[2],

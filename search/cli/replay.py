@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from spinenas.search.cli.architecture_argument import ArchitectureArgument
 
 
-@click.command(short_help="Train one architecture as a search does, and measure it on val.")
+@click.command()
 @architecture_argument
 @click.option(
     "--preset",

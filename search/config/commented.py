@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from spinenas.controller.former_names import table_name, with_current_names
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.document import toml_value, value_at, with_overrides
 from spinenas.search.config.presets import preset
@@ -26,7 +27,7 @@ def sources(
         origin: what the document is, "file" or "run".
     """
     values, missing = config.to_json(), object()
-    layers = {"command line": with_overrides({}, overrides), origin: document}
+    layers = {"command line": with_current_names(with_overrides({}, overrides)), origin: with_current_names(document)}
     of_preset = preset(document["preset"]).to_json() if "preset" in document else {}
     found = {}
     for key in (key for table in configuration_tables() for key in table.keys):
@@ -50,9 +51,10 @@ def commented_toml(config: SearchConfig, sources: Mapping[str, str]) -> str:
         sources: where each value comes from, by dotted key.
     """
     values = config.to_json()
+    chosen = f"controller.{table_name(config.controller.name)}"
     blocks = []
     for table in configuration_tables():
-        is_unused = table.name.startswith("controller.") and table.name != f"controller.{config.controller.name}"
+        is_unused = table.name.startswith("controller.") and table.name != chosen
         keys = [key for key in table.keys if not is_unused or value_at(values, key.name) != key.default]
         if not keys:
             continue

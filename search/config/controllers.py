@@ -36,7 +36,7 @@ class ControllerConfig(_Tables):  # type: ignore[misc]  # its fields are those o
     """Search algorithm: its name, and a table of options for each controller.
 
     Attributes:
-        name: one of `spinenas.controller.CONTROLLERS`; the options of the others are not used.
+        name: name of the search algorithm; `spinenas controllers` lists them. Options of the others have no effect.
     """
 
     __slots__ = ()

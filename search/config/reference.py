@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from spinenas.controller.former_names import table_name
 from spinenas.controller.registry import CONTROLLERS
 from spinenas.search.config.amount import Amount
 from spinenas.search.config.config import SearchConfig
@@ -95,7 +96,7 @@ def configuration_tables() -> list[Table]:
 def controller_tables() -> dict[str, Table]:
     """Return the table with the options of each controller, by name."""
     tables = {table.name: table for table in configuration_tables()}
-    return {name: tables[f"controller.{name}"] for name in CONTROLLERS}
+    return {name: tables[f"controller.{table_name(name)}"] for name in CONTROLLERS}
 
 
 def _tables(owner: type, name: str, defaults: dict[str, Any]) -> Iterator[Table]:
@@ -107,8 +108,8 @@ def _tables(owner: type, name: str, defaults: dict[str, Any]) -> Iterator[Table]
             inner.append((typing.cast(type, hint), key, defaults[field]))
         else:
             keys.append(Key(key, type_words(hint), _unit(key, hint), defaults[field], meanings.get(field, "")))
-    of_controller = CONTROLLERS.get(name.removeprefix("controller."))
-    yield Table(name, of_controller.summary if of_controller else summary(owner), tuple(keys))
+    summaries = {f"controller.{table_name(name)}": entry.summary for name, entry in CONTROLLERS.items()}
+    yield Table(name, summaries.get(name) or summary(owner), tuple(keys))
     for part in inner:
         yield from _tables(*part)
 

@@ -42,7 +42,7 @@ _ALIASES = {
 }
 """Other names for keys, as users of other tools know them."""
 
-_BY_ALIAS = {alias: key for key, aliases in _ALIASES.items() for alias in aliases.split()}
+KEY_BY_ALIAS = {alias: key for key, aliases in _ALIASES.items() for alias in aliases.split()}
 
 _MAX_SUGGESTIONS = 3
 
@@ -57,7 +57,7 @@ def suggested_keys(wrong: str, known: Sequence[str]) -> list[str]:
     table, _, name = wrong.lower().rpartition(".")
     names = {key: key.rpartition(".")[2] for key in known}
     same_table = [key for key in known if key.rpartition(".")[0] == table]
-    if alias := _BY_ALIAS.get(name):
+    if alias := KEY_BY_ALIAS.get(name):
         meant = f"{table}.{names[alias]}"
         return [meant if meant in names else alias]
     candidates = [key for key in known if names[key] == name]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
-from spinenas.controller.registry import make_controller
+from spinenas.controller.registry import CONTROLLERS, make_controller
 from spinenas.controller.replicates import ReplicateLeaders, num_replicates
 from spinenas.results.record import Evaluation, Failure
 from spinenas.search.config.config import SearchConfig
@@ -91,13 +91,19 @@ class Cell:
         config = SearchConfig(controller=ControllerConfig(self.searcher), budget=BudgetConfig(self.budget))
         return config.resolved().controller.options() | dict(self.options)
 
+    @property
+    def protocol(self) -> int | str:
+        """BENCH_PROTOCOL, with that of the controller where it is not the first."""
+        own = CONTROLLERS[self.searcher].options(**self.all_options()).protocol
+        return BENCH_PROTOCOL if own == 1 else f"{BENCH_PROTOCOL}.{own}"
+
     def identity(self) -> dict[str, Any]:
         """Return all that its outcome depends on: options in full, and what the table holds, wherever it is."""
         return {
             **asdict(self),
             "options": self.all_options(),
             "table": None if self.table is None else _digest(self.table),
-            "protocol": BENCH_PROTOCOL,
+            "protocol": self.protocol,
         }
 
 

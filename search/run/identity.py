@@ -20,11 +20,13 @@ The replicates at the end are not part of it: a run begun before they stopped at
 
 def identity_of(task: Task, config: SearchConfig) -> dict[str, Any]:
     """What must be the same for a run to be continued."""
+    protocol = config.controller.chosen.protocol
     return {
         "space": space_by_name(config.space.name).identity,
         "data": task.fingerprint,
         "task_key": task.key,
         "search_protocol": SEARCH_PROTOCOL,
+        **({} if protocol == 1 else {"controller_protocol": protocol}),  # without it, 1
     }
 
 
@@ -35,11 +37,13 @@ def check_identity(path: str | Path, before: dict[str, Any], now: dict[str, Any]
         "data": "the data changed",
         "task_key": "the task changed",
         "search_protocol": "this version of the code searches differently",
+        "controller_protocol": "the controller of this version proposes other networks",
     }
     for name, words in said.items():
-        if before.get(name) == now[name]:
+        default = 1 if name == "controller_protocol" else None
+        old, new = before.get(name, default), now.get(name, default)
+        if old == new:
             continue
-        old, new = before.get(name), now[name]
         if isinstance(old, dict) and isinstance(new, dict):
             changed = [key for key in new if old.get(key) != new[key]]
             old, new = {key: old.get(key) for key in changed}, {key: new[key] for key in changed}

@@ -169,7 +169,7 @@ def test_the_command_prints_a_row_for_each_controller(tmp_path):
     assert row["8"] in ("0/1, p 1", "1/1, p 0.5")
     refused = CliRunner().invoke(main, [*arguments, "--lead-of", "evolution"])
     assert refused.exit_code == 2
-    assert "--lead-of evolution is not among those compared: random, local" in refused.stderr
+    assert "--lead-of evolution is not one of the compared controllers: random, local" in refused.stderr
 
 
 def test_the_test_is_at_a_third_of_the_budget_whenever_the_target_is_reached():

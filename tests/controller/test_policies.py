@@ -7,18 +7,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 
 from spinenas.controller import PpoOptions
-from spinenas.controller.policy.adam import Adam
 from spinenas.controller.policy.choice_sequence import ChoiceSequence
-from spinenas.controller.policy.policies import (
-    FactorisedPolicy,
-    Policy,
-    PolicyKind,
-    RecurrentPolicy,
-    Squash,
-    make_policy,
-)
+from spinenas.controller.policy.factorised import FactorisedPolicy
+from spinenas.controller.policy.lstm import RecurrentPolicy
+from spinenas.controller.policy.policy import Policy, PolicyKind, Squash
 from spinenas.controller.policy.ppo import MAX_RATIO, Ppo, clipped_slopes, importance, normalised
 from spinenas.results.record import Evaluation
 from spinenas.space.genotype import SPINENET_STEM, BlockKind, Genotype
@@ -37,16 +32,36 @@ squashes = pytest.mark.parametrize("squash", [Squash(), Squash(3.0), Squash(5.0,
 def trained(kind: str, space: SearchSpace, squash: Squash | None = None, scale: float = 0.5) -> Policy:
     """A policy with parameters all over the place."""
     rng = np.random.default_rng(7)
-    policy = make_policy(kind, ChoiceSequence(space), squash or Squash(), rng)
-    for values in policy.parameters.values():
+    policy = untrained(kind, space, squash or Squash(), rng)
+    for values in parameters(policy).values():
         values += rng.normal(scale=scale, size=values.shape)
-    policy.changed()
     return policy
 
 
-def log_probs(policy: Policy, options: np.ndarray) -> np.ndarray:
+def untrained(kind: str, space: SearchSpace, squash: Squash, rng: np.random.Generator, rate: float = 0.01) -> Policy:
+    if kind == "factorised":
+        return FactorisedPolicy(ChoiceSequence(space), squash, learning_rate=rate)
+    return RecurrentPolicy(ChoiceSequence(space), squash, rng, learning_rate=rate)
+
+
+def parameters(policy: Policy) -> dict[str, np.ndarray]:
+    """Views of the parameters, which can be changed in place."""
+    if isinstance(policy, FactorisedPolicy):
+        return {"logits": policy.logits}
+    return {name: values.detach().numpy() for name, values in policy.named_parameters()}
+
+
+def likelihood(policy: Policy, options: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities and entropies of whole sequences."""
     priors = np.stack([policy.sequence.log_prior(row) for row in options.tolist()], axis=1)
-    return policy.likelihood(options, priors).log_probs
+    found = policy.likelihood(options, priors)
+    if isinstance(policy, FactorisedPolicy):
+        return found.log_probs, found.entropies.sum(axis=0)
+    return found.log_probs.detach().numpy(), found.entropies.detach().numpy()
+
+
+def log_probs(policy: Policy, options: np.ndarray) -> np.ndarray:
+    return likelihood(policy, options)[0]
 
 
 def every_genotype(space: SearchSpace) -> list[Genotype]:
@@ -90,7 +105,7 @@ def test_an_untrained_factorised_policy_is_the_published_uniform_draw() -> None:
         for vector in itertools.product(*(range(decision.num_options) for decision in KNOTTED.decisions))
     )
     assert max(num_vectors.values()) > 4
-    policy = FactorisedPolicy(ChoiceSequence(KNOTTED), Squash())
+    policy = FactorisedPolicy(ChoiceSequence(KNOTTED), Squash(), learning_rate=0.1)
     genotypes = every_genotype(KNOTTED)[::7]
     probabilities = np.exp(log_probs(policy, np.array([policy.sequence.options(genotype) for genotype in genotypes])))
     expected = [num_vectors[genotype] / KNOTTED.num_vectors() for genotype in genotypes]
@@ -119,82 +134,81 @@ def test_one_sample_and_many_agree(kind: str) -> None:
         assert log_probs(policy, row[None])[0] == pytest.approx(log_prob, rel=1e-9)
 
 
-@policies
 @squashes
-def test_gradients_are_those_of_finite_differences(kind: str, squash: Squash) -> None:
-    policy = trained(kind, TINY, squash, scale=0.3)
+def test_the_factorised_gradient_is_that_of_finite_differences(squash: Squash) -> None:
+    policy = trained("factorised", TINY, squash, scale=0.3)
+    assert isinstance(policy, FactorisedPolicy)
     rng = np.random.default_rng(1)
     options, _ = policy.sample(rng, 5)
     priors = np.stack([policy.sequence.log_prior(row) for row in options.tolist()], axis=1)
-    weights, by_entropy, step = rng.normal(size=5), 0.7, 1e-5
+    weights, entropy_weight, step = rng.normal(size=5), 0.7, 1e-5
 
     def value() -> float:
-        policy.changed()
-        likelihood = policy.likelihood(options, priors)
-        return float(weights @ likelihood.log_probs + by_entropy * likelihood.entropies.sum())
+        log_probs, entropies = likelihood(policy, options)
+        return float(weights @ log_probs + entropy_weight * entropies.sum())
 
-    gradient = policy.gradient(policy.likelihood(options, priors), weights, by_entropy)
-    assert gradient.keys() == policy.parameters.keys()
-    for name, values in policy.parameters.items():
-        places = [tuple(rng.integers(size) for size in values.shape) for _ in range(12)]
-        places.append(np.unravel_index(np.abs(gradient[name]).argmax(), values.shape))
-        for place in places:
-            kept = values[place]
-            values[place] = kept + step
-            above = value()
-            values[place] = kept - step
-            below = value()
-            values[place] = kept
-            assert gradient[name][place] == pytest.approx((above - below) / (2 * step), abs=1e-6), name
+    gradient = policy.gradient(policy.likelihood(options, priors), options, weights, entropy_weight)
+    for place in np.ndindex(*gradient.shape):
+        kept = policy.logits[place]
+        policy.logits[place] = kept + step
+        above = value()
+        policy.logits[place] = kept - step
+        below = value()
+        policy.logits[place] = kept
+        assert gradient[place] == pytest.approx((above - below) / (2 * step), abs=1e-6), place
+
+
+@policies
+@pytest.mark.parametrize("entropy_weight", [0.0, 5.0])
+def test_steps_raise_what_is_weighted(kind: str, entropy_weight: float) -> None:
+    policy = trained(kind, TINY, scale=0.3)
+    options, _ = policy.sample(np.random.default_rng(1), 6)
+    priors = np.stack([policy.sequence.log_prior(row) for row in options.tolist()], axis=1)
+    weights = np.array([1.0, -1.0, 0.5, 0.0, -0.2, 0.3])
+
+    def value() -> float:
+        log_probs, entropies = likelihood(policy, options)
+        return float(weights @ log_probs + entropy_weight * entropies.sum())
+
+    values = [value()]
+    for _ in range(3):
+        policy.ascend(options, priors, lambda _: weights, entropy_weight)
+        values.append(value())
+    assert values == sorted(values)
+    assert values[-1] > values[0]
+
+
+def test_the_lstm_draws_from_no_global_generator_and_leaves_the_number_of_threads() -> None:
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    policy = untrained("recurrent", TINY, Squash(), np.random.default_rng(0))
+    options, _ = policy.sample(np.random.default_rng(1), 3)
+    priors = np.stack([policy.sequence.log_prior(row) for row in options.tolist()], axis=1)
+    policy.ascend(options, priors, lambda log_probs: np.ones_like(log_probs), 0.1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
 
 
 def test_entropy_is_that_of_brute_force() -> None:
     space = SearchSpace("minute", SPINENET_STEM, (3, 4), (3,), (0,), (BlockKind.BOTTLENECK, BlockKind.RESIDUAL), 2)
     policy = trained("factorised", space)
     options = np.array([policy.sequence.options(genotype) for genotype in every_genotype(space)])
-    priors = np.stack([policy.sequence.log_prior(row) for row in options.tolist()], axis=1)
-    likelihood = policy.likelihood(options, priors)
-    probabilities = np.exp(likelihood.log_probs)
+    log_probs, entropies = likelihood(policy, options)
+    probabilities = np.exp(log_probs)
     assert probabilities.sum() == pytest.approx(1.0)
-    expected = -(probabilities * likelihood.log_probs).sum()
-    assert (probabilities * likelihood.entropies).sum() == pytest.approx(expected)
+    assert (probabilities * entropies).sum() == pytest.approx(-(probabilities * log_probs).sum())
 
 
-def test_adam_is_torchs() -> None:
-    torch = pytest.importorskip("torch")
+def test_the_factorised_policys_adam_is_torchs() -> None:
     rng = np.random.default_rng(0)
-    ours = {"a": rng.normal(size=(3, 4)), "b": rng.normal(size=5)}
-    theirs = {name: torch.tensor(values, requires_grad=True) for name, values in ours.items()}
-    adam, reference = Adam(ours, learning_rate=0.01), torch.optim.Adam(theirs.values(), lr=0.01, maximize=True)
+    policy = FactorisedPolicy(ChoiceSequence(TINY), Squash(), learning_rate=0.01)
+    theirs = torch.tensor(policy.logits, requires_grad=True)
+    reference = torch.optim.Adam([theirs], lr=0.01, maximize=True)
     for _ in range(20):
-        slopes = {name: rng.normal(size=values.shape) for name, values in ours.items()}
-        for name, slope in slopes.items():
-            theirs[name].grad = torch.tensor(slope)
-        adam.step(slopes)
+        gradient = rng.normal(size=policy.logits.shape)
+        theirs.grad = torch.tensor(gradient)
+        policy._adam_step(gradient)
         reference.step()
-    for name, values in ours.items():
-        np.testing.assert_allclose(values, theirs[name].detach().numpy(), rtol=1e-10)
-
-
-def test_the_lstm_is_torchs() -> None:
-    torch = pytest.importorskip("torch")
-    policy = trained("recurrent", TINY)
-    assert isinstance(policy, RecurrentPolicy)
-    rng = np.random.default_rng(0)
-    inputs, state, cell = rng.normal(size=(3, 2, 100))
-    reference = torch.nn.LSTMCell(100, 100).double()
-    # torch has the gates in the order input, forget, candidate, output.
-    kernel = policy.parameters["kernel"].reshape(200, 4, 100)[:, [0, 1, 3, 2]].reshape(200, 400)
-    bias = policy.parameters["bias"].reshape(4, 100)[[0, 1, 3, 2]].ravel()
-    with torch.no_grad():
-        reference.weight_ih.copy_(torch.tensor(kernel[:100].T))
-        reference.weight_hh.copy_(torch.tensor(kernel[100:].T))
-        reference.bias_ih.copy_(torch.tensor(bias))
-        reference.bias_hh.zero_()
-        expected = reference(torch.tensor(inputs), (torch.tensor(state), torch.tensor(cell)))
-    ours = policy._step(inputs, state, cell)
-    np.testing.assert_allclose(ours[0], expected[0].numpy(), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(ours[1], expected[1].numpy(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(policy.logits, theirs.detach().numpy(), rtol=1e-10)
 
 
 # PPO's arithmetic

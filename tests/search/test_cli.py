@@ -116,6 +116,7 @@ def test_controllers_are_listed_with_their_options() -> None:
         assert make_controller(row["controller"], space_by_name("tiny"), **options)
     listed = succeed("controllers", "evolution").stdout.splitlines()
     assert [line.split()[0] for line in listed] == ["option", "population_size", "tournament_size", "max_edits"]
+    assert succeed("controllers", "screened").stdout == succeed("controllers", "predictor-guided").stdout
     assert CONTROLLERS["ppo"].summary in succeed("controllers").stdout
     assert CONTROLLERS["ppo"].summary in succeed("config", "quickstart", "--controller", "ppo").stdout
 

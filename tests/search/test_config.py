@@ -19,13 +19,13 @@ from spinenas.search.config.document import flattened, parse_override, toml_text
 from spinenas.search.config.loading import load_config, load_config_file, read_source, stored_config
 from spinenas.search.config.presets import PRESET_SUMMARIES, PRESETS, preset
 from spinenas.search.config.reference import attribute_docs, configuration_tables, summary
-from spinenas.search.config.suggestions import _BY_ALIAS, suggested_keys
+from spinenas.search.config.suggestions import KEY_BY_ALIAS, suggested_keys
 from spinenas.space import UserError, space_by_name
 
 
 def test_every_suggested_key_exists() -> None:
     known = list(dotted_keys(SearchConfig))
-    for alias, key in _BY_ALIAS.items():
+    for alias, key in KEY_BY_ALIAS.items():
         assert suggested_keys(alias, known) == [key]
         assert key in known
         assert alias not in {other.rpartition(".")[2] for other in known}, "a key of its own needs no alias"
