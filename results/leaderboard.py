@@ -1,7 +1,7 @@
-"""Ranking networks by what was measured of them; knows nothing of how they were found.
+"""The leaderboard: networks ranked by the mean over their complete runs.
 
-One network can be trained several times with different seeds. A row is therefore a network, its figure is the
-mean over its complete runs, and the spread stands beside it: a table of single runs would crown the luckiest.
+A network can be trained several times with different seeds. A row is therefore a network, with mean and spread: a
+table of single runs would put the luckiest one first.
 """
 
 from __future__ import annotations
@@ -49,10 +49,9 @@ number, key, origin, architecture: of the network's first trial; numbers: of all
 status: complete if any run is, else that of the last one.
 objective, std, n: mean, sample standard deviation (None for n = 1) and count of the complete runs.
 lower, upper: 95 % interval of the mean, None for n = 1: Student's t with the spread of single runs pooled over all
-    networks of this fidelity that were trained twice or more (`spread.py`), since two runs alone say next to nothing.
-params, madds: of the detector that was trained, or another that they are to be counted in; train_seconds: mean over the
-    complete runs.
-epochs: None means the task's own fidelity.
+    networks of this fidelity that were trained twice or more: two runs alone say next to nothing.
+params, madds: of the detector that was trained, or of the target detector; train_seconds: mean over the complete runs.
+epochs: None for the task's own fidelity.
 """
 
 
@@ -63,10 +62,10 @@ def leaderboard_rows(
 
     Args:
         records: trials in the order of their numbers.
-        top: at most so many rows; None for all.
+        top: maximum number of rows; None for all.
         target: the detector that costs are counted in; None for the one that was trained.
 
-    Raises UserError for records of different tasks, whose numbers mean different things.
+    Raises UserError for records of different tasks, whose objectives are not comparable.
     """
     ranked = _ranked(records)
     spreads = _spreads(ranked)
@@ -82,7 +81,7 @@ def leaderboard_rows(
 
 def leaderboard(records: Iterable[TrialRecord], top: int | None = None) -> pandas.DataFrame:
     """Return `leaderboard_rows` as a table."""
-    import pandas  # takes half a second, which the command line's own tables do not need
+    import pandas  # takes half a second, and the command line's own tables do not need it
 
     return pandas.DataFrame(leaderboard_rows(records, top), columns=list(COLUMNS))
 
@@ -137,9 +136,9 @@ def winner(records: Iterable[TrialRecord], scalarize: ScalarizedObjective | None
 
 
 def winner_words(records: Iterable[TrialRecord], scalarize: ScalarizedObjective | None = None) -> tuple[str, ...]:
-    """Say which network is the winner, and how far that is known; nothing without a complete run.
+    """Say which network is the winner and how certain that is; nothing without a complete run.
 
-    It is not always the first of the leaderboard, which may owe its place to a single run.
+    The winner is not always first on the leaderboard, where a single run may be above it.
     """
     ranked = _ranked(records)
     row = _winner_row(ranked, scalarize)
@@ -174,7 +173,7 @@ def _winner_row(ranked: Sequence[list[TrialRecord]], scalarize: ScalarizedObject
 
 
 def _ranked(records: Iterable[TrialRecord]) -> list[list[TrialRecord]]:
-    """The trials of each network at each fidelity, in the order of the leaderboard. Raises UserError."""
+    """Trials grouped by network and fidelity, in the order of the leaderboard. Raises UserError."""
     groups: dict[tuple[str, Fidelity | None], list[TrialRecord]] = {}
     task_keys: dict[str, int] = {}
     for record in records:
@@ -194,15 +193,15 @@ def _complete(group: list[TrialRecord]) -> list[Evaluation]:
 
 
 def _rank(group: list[TrialRecord]) -> tuple[bool, float, int]:
-    """Sort key: with a result first, best mean first, then the earlier network."""
+    """Sort key: networks with a result first, then by mean, then the earlier one."""
     objectives = [evaluation.objective for evaluation in _complete(group)]
-    if len(objectives) == 1:  # of most networks, and the mean takes long
+    if len(objectives) == 1:  # the usual case; `fmean` is slow
         return False, -objectives[0], group[0].number
     return not objectives, -statistics.fmean(objectives) if objectives else 0.0, group[0].number
 
 
 def _spreads(groups: Iterable[list[TrialRecord]]) -> dict[Fidelity | None, Spread | None]:
-    """The spread of single runs by fidelity, where any network was trained twice."""
+    """Spread of single runs by fidelity, if any network was trained twice."""
     objectives: dict[Fidelity | None, list[list[float]]] = {}
     for group in groups:
         if len(complete := _complete(group)) > 1:

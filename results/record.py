@@ -1,6 +1,6 @@
-"""What a trial returns and what is kept of it; plain data, nothing of how it was proposed or trained.
+"""Results and records of trials, as plain data.
 
-Everything here is JSON both ways and never holds NaN: a figure that is undefined is None, a run that went
+Everything here converts to JSON and back, and never holds NaN: an undefined metric is None, and a training that went
 wrong is a `Failure`. Higher is better everywhere.
 """
 
@@ -19,7 +19,7 @@ COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100
 
 
 class FailureKind(StrEnum):
-    """Why a trial has no result."""
+    """Why a trial failed."""
 
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out_of_memory"
@@ -32,7 +32,7 @@ class FailureKind(StrEnum):
 
 
 class Stage(StrEnum):
-    """What a training is for."""
+    """Purpose of a training."""
 
     SEARCH = "search"
     RERANK = "rerank"
@@ -41,7 +41,7 @@ class Stage(StrEnum):
 
 
 class Status(StrEnum):
-    """Where a trial stands; `run_state.next_status` decides which moves are legal."""
+    """Status of a trial; `run_state.next_status` decides which moves are legal."""
 
     ASKED = "asked"
     RUNNING = "running"
@@ -53,13 +53,13 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """How much training a number stands for; never in seconds.
+    """How much training a result stands for; never in seconds.
 
     Attributes:
         epochs: passes over the training images.
         image_size_pixels: side of the square input.
         batch_size: images per step.
-        num_train_images: images trained on, after the held-out ones are taken away.
+        num_train_images: training images, without the held-out ones.
         scaling: width, alpha and repeats the genotype is built with.
     """
 
@@ -79,7 +79,7 @@ class Fidelity:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The outcome of a finished training.
+    """The result of a finished training.
 
     Attributes:
         objective: the task's reward, COCO AP on the held-out reward images, 0 to 1.
@@ -87,13 +87,13 @@ class Evaluation:
         curve: one entry per epoch: losses, learning rate, and AP where it was evaluated.
         params: trainable parameters of the detector that was trained.
         madds: multiply-adds of that detector for one image.
-        network_key: identity of the network really built, read off the module.
+        network_key: identity of the network that was built, read from the module.
         train_seconds: time in training, compilation included.
         compile_seconds: time in compilation; None where nothing is compiled.
         eval_seconds: time in evaluation.
         peak_memory_bytes: largest resident (CPU) or allocated (accelerator) memory of the trial.
-        stopped_after: the epoch after which the training was stopped or is paused, which everything here is as of; such
-            a result is not compared with those of whole trainings. None for a training that went to its end.
+        stopped_after: epoch after which the training was stopped or paused; all figures are as of that epoch, and are
+            not compared with those of complete trainings. None for a complete training.
     """
 
     objective: float
@@ -140,25 +140,25 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
-    """All that is known of one trial: the proposal's fields, how it ran, what came out.
+    """Everything known about one trial: the proposal, how it ran, and its result.
 
     Attributes:
         number: 0, 1, 2, ... in the order of asking.
         architecture: the name of a baseline, or "genotype".
         genotype: what was proposed; None for baselines that have none.
-        network_key: identity of the network the genotype stands for.
-        fidelity: None means the task's own.
+        network_key: identity of the network that the genotype describes.
+        fidelity: None for the task's own.
         replicate: seed index of the same network at the same fidelity.
-        stage: what the training is for.
+        stage: purpose of the training.
         continues: reserved, always None.
-        parent: number of the trial it was derived from.
-        origin: how the controller came to it, such as "random" or "mutation:swap".
-        info: figures of how it came about (log_prob, predicted).
-        seed: what weights, data order and augmentation are derived from.
-        attempt: 0, then 1 more each time a worker was lost or the trial went on after a rung.
-        task_key: what gives the number its meaning; results of different keys are never ranked together.
-        status: where it stands.
-        evaluation, failure: the outcome; at most one is set.
+        parent: number of the trial that it was derived from.
+        origin: how the controller generated it, such as "random" or "mutation:swap".
+        info: the controller's figures, such as log_prob or predicted.
+        seed: source of weights, data order and augmentation.
+        attempt: 0, plus 1 for each lost worker and each rung after which the trial continued.
+        task_key: identity of the task; results of different keys are never ranked together.
+        status: its current status.
+        evaluation, failure: the result; at most one is set.
         asked_at, started_at, finished_at: UTC, ISO 8601.
         worker, device, dtype: where and how it ran.
     """

@@ -1,4 +1,4 @@
-"""How much accelerator time a run has taken, from its events alone."""
+"""Accelerator time of a run, computed from its events alone."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from spinenas.results.storage.events import Event, Finished, Paused, Requeued, R
 
 
 class AcceleratorTime:
-    """A sum over the attempts at trials: how long each ran times how many accelerators it had.
+    """Sum over all attempts: duration times number of accelerators.
 
-    What an attempt took whose driver died counts until the last event that driver wrote.
+    An attempt whose driver died counts until the last event that this driver wrote.
     """
 
     def __init__(self) -> None:
-        self._running: dict[int, tuple[str, float]] = {}  # by trial number: since when, with how many
-        self._until_rung: dict[int, float] = {}  # by number of an open trial: seconds of attempts that came to a rung
+        self._running: dict[int, tuple[str, float]] = {}  # by trial number: start and number of accelerators
+        self._until_rung: dict[int, float] = {}  # by number of an open trial: seconds of its attempts up to a rung
         self._seconds = 0.0
         self._trial_seconds = 0.0
         self._num_trials = 0
@@ -41,12 +41,12 @@ class AcceleratorTime:
         self._last = event.at or self._last
 
     def hours(self, now: str) -> float:
-        """What was taken up to now (UTC, ISO 8601), by the attempts that run as well."""
+        """Accelerator hours up to now (UTC, ISO 8601), running attempts included."""
         running = sum(_seconds(since, now) * count for since, count in self._running.values())
         return (self._seconds + running) / 3600
 
     def hours_with_others(self, now: str, num_others: int) -> float:
-        """What it will be, at the mean of the trials so far, when those that run and so many others are finished."""
+        """Predicted hours when the running trials and `num_others` more have finished, at the mean of past trials."""
         mean = self._trial_seconds / self._num_trials if self._num_trials else 0.0
         running = 0.0
         for number, (since, count) in self._running.items():
@@ -56,7 +56,7 @@ class AcceleratorTime:
 
     @property
     def num_running(self) -> int:
-        """Attempts that run."""
+        """Number of running attempts."""
         return len(self._running)
 
     def _end(self, number: int, at: str) -> float:

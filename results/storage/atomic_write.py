@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all; knows nothing of what is in it."""
+"""Atomic file writes: a file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 def write_bytes_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, finds the old one or the new one, never a part.
+    """Replace a file so that a reader, or a crash, finds the old content or the new content, never a part.
 
-    Each of several writers has a part of its own; one that is killed leaves it behind, for `remove_partials`.
+    Each writer has a partial file of its own. A killed writer leaves it behind, for `remove_partials`.
     """
-    # Beside the target, so that the replacement stays within one file system; not by tempfile, whose files
-    # only the owner can read; random, as writers on two machines may have the same process id.
+    # The partial file is beside the target, so that the replacement stays within one file system. Files of `tempfile`
+    # are readable by their owner only. The name is random: writers on two machines may have the same process id.
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     try:
         with open(partial, "wb") as file:
@@ -33,13 +33,13 @@ def write_bytes_atomically(path: Path, data: bytes) -> None:
 
 
 def remove_partials(path: Path) -> None:
-    """Remove the parts that killed writers of a file left; a writer that is still at it fails with an OSError."""
+    """Remove the partial files of killed writers; a writer that is still running fails with an OSError."""
     for partial in path.parent.glob(f".{path.name}.*.partial"):
         partial.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names created, renamed or replaced in a folder survive a power failure."""
+    """Make created, renamed or replaced names in a folder survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

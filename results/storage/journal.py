@@ -41,7 +41,7 @@ READABLE = ("spinenas-journal/1", SCHEMA)
 
 
 class Journal:
-    """An open journal; while it is open, no other process can write it.
+    """An open journal; no other process can write it meanwhile.
 
     Use as a context manager. Lines are on the disk when `append` returns.
 
@@ -50,7 +50,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, file: io.FileIO, lease: Lease, mirror: Mirror | None) -> None:
-        """Take over an open, owned file; use `create` or `open`."""
+        """Take over an open file that this process owns; use `create` or `open`."""
         self.path = path
         self._file, self._lease, self._mirror = file, lease, mirror
         self._unmirrored = b""
@@ -59,7 +59,7 @@ class Journal:
 
     @classmethod
     def create(cls, path: Path, *, mirror: Mirror | None = None) -> Journal:
-        """Begin a new journal; an empty file may stand already. Raises UserError."""
+        """Begin a new journal; an empty file may exist already. Raises UserError."""
         journal = cls._owned(path, os.O_CREAT, mirror, lambda text: None)
         if journal._length:
             journal.close()
@@ -70,19 +70,19 @@ class Journal:
     def open(
         cls, path: Path, *, mirror: Mirror | None = None, on_wait: Callable[[str], None] = lambda text: None
     ) -> Journal:
-        """Continue a journal; a half-written end is cut off first. Raises UserError.
+        """Continue a journal, after cutting off a half-written end. Raises UserError.
 
         Args:
-            mirror: another place that has every line before `append` returns, and may have more than this one.
+            mirror: a second place that has every line before `append` returns; it may hold more lines than this file.
             on_wait: told why this takes up to a minute, if it does.
         """
         return cls._owned(path, 0, mirror, on_wait)
 
     @classmethod
     def _owned(cls, path: Path, flags: int, mirror: Mirror | None, on_wait: Callable[[str], None]) -> Journal:
-        _open(path, os.O_RDWR | flags).close()  # what cannot be written is not owned
+        _open(path, os.O_RDWR | flags).close()  # an unwritable journal is not taken over
         with ExitStack() as undo:
-            above = _highest_fence(path)  # a run can be copied without the files of its leases
+            above = _highest_fence(path)  # a run may have been copied without its lease files
             lease = Lease.acquire(path.parent / "lease", above=above, on_wait=on_wait)
             undo.callback(lease.release)
             if mirror is not None:
@@ -95,7 +95,7 @@ class Journal:
                     lease.release()
                     lease = Lease.acquire(path.parent / "lease", above=mirror_fence - 1, on_wait=on_wait)
                     undo.callback(lease.release)
-            # Opened last: whoever owned the run until now may have put another file in its place.
+            # Opened last: the previous owner, or the mirror, may have replaced the file.
             file = undo.enter_context(_open(path, os.O_RDWR | os.O_APPEND))
             journal = cls(path, file, lease, mirror)
             if mirror is not None:
@@ -107,11 +107,11 @@ class Journal:
         """Write one event and wait until it is on the disk.
 
         Args:
-            sync: False for an event that nobody acts on; it reaches the disk with the next one. It survives the
-                end of this process in any case.
+            sync: False for an event that nothing depends on yet; it reaches the disk with the next one. It survives
+                the end of this process in any case.
 
-        Raises UserError when it cannot be written (the journal then ends as before) or the run has another owner,
-        ValueError for NaN.
+        Raises UserError if it cannot be written (the journal then ends as before) or the run has another owner,
+        and ValueError for NaN.
         """
         line = encode(event.to_json(), self.fence)
         self._lease.check()
@@ -122,8 +122,8 @@ class Journal:
             if sync:
                 os.fsync(self._file.fileno())
         except BaseException as error:
-            # Without this a later event would follow half a line, and the file could not be read any more. A file
-            # that is longer has been written by an owner after this one.
+            # Otherwise a later event would follow half a line, and the file would become unreadable. A file that is
+            # longer has been written by a later owner.
             if os.fstat(self._file.fileno()).st_size <= self._length + len(line):
                 os.ftruncate(self._file.fileno(), self._length)
             if isinstance(error, OSError):
@@ -141,31 +141,31 @@ class Journal:
         self._unmirrored = b""
 
     def mirror_file(self, path: Path) -> None:
-        """Keep a file of the run in its other place too, if it has one. Raises UserError."""
+        """Copy a file of the run to its mirror, if it has one. Raises UserError."""
         if self._mirror is not None:
             self._mirror.store.write(path.relative_to(self.path.parent).as_posix(), path.read_bytes())
 
     @property
     def fence(self) -> int:
-        """The number of its lease, which its lines carry."""
+        """Fencing number of its lease, which its lines carry."""
         return self._lease.fence
 
     def moved_to(self, path: Path) -> None:
-        """Know that the folder was moved, and the open journal with it."""
+        """Follow the run to another folder, together with the open file."""
         self.path = path
         self._lease.moved_to(path.parent / "lease")
 
     def unmirror_file(self, path: Path) -> None:
-        """Remove a file of the run from its other place."""
+        """Remove a file of the run from its mirror."""
         if self._mirror is not None:
             self._mirror.store.remove(path.relative_to(self.path.parent).as_posix())
 
     def close(self) -> None:
-        """Let go of the file and of the run."""
+        """Close the file and release the run."""
         self._file.close()
         if self._mirror is not None:
             if self._unmirrored:
-                with contextlib.suppress(UserError):  # lines that nobody acts on
+                with contextlib.suppress(UserError):  # nothing depends on these lines
                     self._push()
             self._mirror.release()
         self._lease.release()
@@ -183,7 +183,7 @@ _CHECKSUM_BYTES = len(',"crc32":"00000000"}\n')
 
 
 def encode(event: dict[str, Any], fence: int) -> bytes:
-    """Write an event as a line with fence and checksum. Raises ValueError for NaN."""
+    """Return the line of an event's JSON, with fence and checksum. Raises ValueError for NaN."""
     body = json.dumps({**event, "fence": fence}, separators=(",", ":"), allow_nan=False).encode()[:-1]
     return b'%b,"crc32":"%08x"}\n' % (body, zlib.crc32(body))
 
@@ -212,7 +212,7 @@ def read_events(
                 continue
             data = decode(line, checked=checked)
             if data is None:
-                # Without a newline it may still grow, and then others may follow while this looks for them.
+                # A line without newline may still be growing, and more lines may follow meanwhile.
                 if not line.endswith(b"\n") or not _any_sound(path, offset + len(line)):
                     return  # a half-written end
                 if on_damage is not None:
@@ -246,11 +246,11 @@ def read_events(
 
 
 def decode(line: bytes, *, checked: bool) -> dict[str, Any] | None:
-    """Return the event of a line with its fence and checksum, or None if it is damaged or half-written.
+    """Return the JSON of a line with its fence and checksum, or None if it is damaged or half-written.
 
     Args:
         line: with its newline, if it has one.
-        checked: whether it must have a checksum; those of schema 1 have none.
+        checked: whether a checksum is required; lines of schema 1 have none.
     """
     if not line.endswith(b"\n"):
         return None
@@ -266,7 +266,7 @@ def decode(line: bytes, *, checked: bool) -> dict[str, Any] | None:
 
 
 def _has_checksum(line: bytes) -> bool:
-    """Whether a line ends with the checksum of what stands before it."""
+    """Whether a line ends with the checksum of the bytes before it."""
     return line.endswith(b'"%08x"}\n' % zlib.crc32(line[:-_CHECKSUM_BYTES]))
 
 
@@ -278,7 +278,7 @@ def _open(path: Path, flags: int) -> io.FileIO:
 
 
 def _highest_fence(path: Path) -> int:
-    """Return the highest fencing number in a journal, 0 in one of schema 1 and where there is none."""
+    """Return the highest fencing number in a journal; 0 for schema 1 and without a file."""
     highest = 0
     if not path.exists():
         return 0
@@ -291,16 +291,16 @@ def _highest_fence(path: Path) -> int:
 
 
 def _any_sound(path: Path, offset: int) -> bool:
-    """Whether any line from there on is sound."""
+    """Whether any line from there on is valid."""
     with open(path, "rb") as file:
         file.seek(offset)
         return any(decode(line, checked=False) is not None for line in file)
 
 
 def _sound_length(path: Path, file: io.FileIO) -> int:
-    """Bytes up to the end of the last sound line; read from the end, as journals get long and lines do not."""
+    """Bytes up to the end of the last valid line, found from the end because journals are long and lines are short."""
     size = start = file.seek(0, os.SEEK_END)
-    tail = b""  # what was read and may be the end of a longer line
+    tail = b""  # bytes that may be the end of a longer line
     while start > 0:
         end, start = start, max(0, start - 65536)
         file.seek(start)
@@ -319,5 +319,5 @@ def _sound_length(path: Path, file: io.FileIO) -> int:
 
 
 def now() -> str:
-    """The time as events have it: UTC, ISO 8601."""
+    """Current time in the format of events: UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

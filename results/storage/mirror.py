@@ -3,11 +3,11 @@
     config.toml, config.json, run.json
     journal/OFFSET.FENCE.jsonl    a piece of the journal: its bytes from OFFSET on, written by the owner FENCE
     trials/NNNNNN/                curve.json, and the checkpoint of a trial that runs
-    owner.json                    who writes it: fence, host, process, and a count that grows while it lives
+    owner.json                    record of the owner (`ownership.py`), with its fencing number
 
-Object stores cannot append, so that the journal is kept in pieces, which are merged from time to time. Put together
-are they by owner and offset: the pieces of a later owner replace all from its first offset on, whatever an earlier
-one, which had lost the run, may have written since.
+Object stores cannot append, so the journal is stored in pieces, which are merged from time to time. Pieces are
+ordered by owner and offset. Those of a later owner replace everything from their first offset on, including what an
+earlier owner wrote after it had lost the run.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ from spinenas.space.errors import UserError
 SCHEMA = "spinenas-mirror/1"
 
 MERGE_AFTER = 64
-"""Pieces of a journal that are merged into one."""
+"""Number of journal pieces that are merged into one."""
 
 SETTLE_SECONDS = 1.0
-"""How long a new owner waits before it looks whether another one took the run at the same time."""
+"""How long a new owner waits before it checks whether another one took the run at the same time."""
 
 RUN_FILES = ("config.toml", "config.json", "run.json")
 
 
 class Mirror:
-    """The copy of one run, owned by this process between `acquire` and `release`."""
+    """The copy of one run; this process owns it between `acquire` and `release`."""
 
     def __init__(self, uri: str) -> None:
-        """Name the place. Raises UserError for a URI that cannot be opened."""
+        """Take the URI of the mirror. Raises UserError if it cannot be opened."""
         self.store = Store(uri)
         self._fence = 0
         self._length = 0
-        self._there = b""  # the journal as `catch_up` found it
-        self._pieces: list[tuple[_Piece, bytes]] = []  # of this owner, since they were last merged
+        self._there = b""  # the stored journal, as read by `catch_up`
+        self._pieces: list[tuple[_Piece, bytes]] = []  # written by this owner since the last merge
         self._count = 0
         self._lost: UserError | None = None
         self._heartbeat: Heartbeat | None = None
 
     def holds_run(self) -> bool:
-        """Whether a run with a journal is there. Raises UserError."""
+        """Whether the mirror holds a run with a journal. Raises UserError."""
         return self.store.read("config.json") is not None and bool(self.store.names("journal"))
 
     def restore(self, folder: Path) -> None:
-        """Bring the run back to a folder that does not exist yet, but for checkpoints. Raises UserError."""
+        """Copy the run, without checkpoints, to a folder that does not exist yet. Raises UserError."""
         target = folder.absolute()
         partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
         try:
@@ -74,23 +74,23 @@ class Mirror:
                 f"cannot bring {self.store.uri} back to {folder}: {error.strerror}; choose a folder that can be written"
             ) from error
         finally:
-            shutil.rmtree(partial, ignore_errors=True)  # nothing there after success
+            shutil.rmtree(partial, ignore_errors=True)  # it is gone after success
 
     def _bring_curves(self, folder: Path) -> None:
-        """Bring the curves that a run's folder lacks. Raises UserError, OSError."""
+        """Copy the curves that a run's folder lacks. Raises UserError, OSError."""
         names = [name for name in self.store.names("trials") if name.endswith("/curve.json")]
         missing = [name for name in names if not (folder / name).exists()]
-        with ThreadPoolExecutor(max_workers=16) as pool:  # an object store takes its time for each
+        with ThreadPoolExecutor(max_workers=16) as pool:  # each read of an object store has a high latency
             for name, data in zip(missing, pool.map(self.store.read, missing), strict=True):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_bytes(data or b"[]")
 
     def journal(self) -> bytes:
-        """Put the journal together. Raises UserError if a piece is missing."""
+        """Join the pieces of the journal. Raises UserError if one is missing."""
         return self._put_together()[0]
 
     def _put_together(self) -> tuple[bytes, int]:
-        """Return the journal, and the highest number of an owner who has written any of it."""
+        """Return the journal and the highest fencing number in it."""
         pieces = []
         for name in self.store.names("journal"):
             offset_text, fence_text, _ = name.removeprefix("journal/").split(".")
@@ -99,7 +99,7 @@ class Mirror:
         fence = 0
         for piece in sorted(pieces, key=lambda piece: (piece.fence, piece.offset)):
             content = self.store.read(piece.name)
-            if content is None:  # merged into another one while this looked
+            if content is None:  # merged into another piece meanwhile
                 continue
             if piece.fence == fence and piece.offset + len(content) <= len(data):
                 continue  # merged already
@@ -114,13 +114,13 @@ class Mirror:
         return bytes(data), fence
 
     def acquire(self, *, on_wait: Callable[[str], None]) -> int:
-        """Become its owner, and return a fencing number that no owner before had. Raises UserError.
+        """Become the owner, and return a fencing number above those of all earlier owners. Raises UserError.
 
         Args:
             on_wait: told why this takes up to EXPIRY_SECONDS, if it does.
         """
         ownership.wait_for_end(self, on_wait=on_wait, poll_seconds=2.0)
-        self._fence = self.read_owner().get("fence", 0) + 1  # another may have come and gone meanwhile
+        self._fence = self.read_owner().get("fence", 0) + 1  # another process may have owned it meanwhile
         self._write_owner(released=False)
         time.sleep(SETTLE_SECONDS)
         if (seen := self.read_owner()) != self._record(released=False):
@@ -128,14 +128,14 @@ class Mirror:
         return self._fence
 
     def catch_up(self, journal_path: Path, fence: int) -> None:
-        """Give the run's folder what was written elsewhere. Raises UserError.
+        """Copy to the run's folder what was written elsewhere. Raises UserError.
 
-        Of two journals that differ the one of the later owner counts, and of one owner the copy: what it lacks was
-        never acted on.
+        If the journals differ, the one of the later owner counts. For the same owner the mirror counts: nothing
+        depends on lines that it lacks.
 
         Args:
             journal_path: the run's journal.
-            fence: the highest number of an owner in it.
+            fence: highest fencing number in it.
         """
         self._there, fence_there = self._put_together()
         if fence > fence_there or journal_path.read_bytes().startswith(self._there):
@@ -149,10 +149,10 @@ class Mirror:
             ) from error
 
     def begin(self, fence: int, folder: Path) -> None:
-        """Bring the copy up to date with the run, after `catch_up`, and keep it alive. Raises UserError.
+        """Update the mirror from the run, after `catch_up`, and start the heartbeat. Raises UserError.
 
         Args:
-            fence: the number that the run's journal is written with from now on; not below that of `acquire`.
+            fence: number that the journal is written with from now on; at least that of `acquire`.
             folder: the run.
         """
         self._fence = fence
@@ -169,7 +169,7 @@ class Mirror:
         self._heartbeat = Heartbeat("mirror", self._beat)
 
     def push(self, data: bytes) -> None:
-        """Write the next bytes of the journal; they are there when it returns. Raises UserError."""
+        """Write the next bytes of the journal; they are stored when this returns. Raises UserError."""
         if self._lost is not None:
             raise self._lost
         piece = _Piece(self._length, self._fence)
@@ -184,7 +184,7 @@ class Mirror:
             self._pieces = []
 
     def release(self) -> None:
-        """Let go; another may take the run at once."""
+        """Release the run; another process may take it at once."""
         if self._heartbeat is not None:
             self._heartbeat.stop()
         if self._lost is None and self._fence:

@@ -1,4 +1,4 @@
-"""Files by name in an object store or at any other URI that pyarrow opens."""
+"""Named files in an object store, or at any other URI that pyarrow opens."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from spinenas.results.storage.atomic_write import write_bytes_atomically
 from spinenas.space.errors import UserError, first_line
 
 TRIES = 5
-"""How often something is written that fails; after 1, 2, 4 and 8 seconds."""
+"""Attempts at a write that fails, with waits of 1, 2, 4 and 8 seconds between them."""
 
 
 class Store:
-    """Files by name under a URI, each written whole or not at all."""
+    """Named files under a URI; each is written whole or not at all."""
 
     def __init__(self, uri: str) -> None:
-        """Name the place; nothing is read or written yet. Raises UserError for a URI that pyarrow cannot open."""
+        """Take the URI; nothing is read or written yet. Raises UserError if pyarrow cannot open it."""
         from pyarrow import ArrowException
         from pyarrow.fs import FileSystem
 
@@ -32,7 +32,7 @@ class Store:
         self._is_local = self._system.type_name == "local"
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file, trying again for a while. Raises UserError."""
+        """Write a file, with up to TRIES attempts. Raises UserError."""
         for wait in [*(2.0**n for n in range(TRIES - 1)), None]:
             try:
                 self._write(f"{self._root}/{name}", data)
@@ -40,8 +40,8 @@ class Store:
             except OSError as error:
                 if wait is None:
                     raise UserError(
-                        f"cannot write {self.uri}/{name}: {first_line(error)}; nothing that is not there "
-                        "counts; when it can be written again, resume the run"
+                        f"cannot write {self.uri}/{name}: {first_line(error)}; when it can be written again, "
+                        "resume the run, which continues from what is stored there"
                     ) from error
                 time.sleep(wait)
 
@@ -50,11 +50,11 @@ class Store:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             write_bytes_atomically(Path(path), data)
             return
-        with self._system.open_output_stream(path) as stream:  # an object appears when it is closed
+        with self._system.open_output_stream(path) as stream:  # an object appears when its stream is closed
             stream.write(data)
 
     def read(self, name: str) -> bytes | None:
-        """Return the bytes of a file, None if there is none. Raises UserError."""
+        """Return the bytes of a file; None if there is none. Raises UserError."""
         try:
             with self._system.open_input_stream(f"{self._root}/{name}") as stream:
                 return bytes(stream.read())
@@ -66,7 +66,7 @@ class Store:
             ) from error
 
     def names(self, folder: str) -> list[str]:
-        """Names of the files in a folder, all the way down, ascending. Raises UserError."""
+        """Names of all files below a folder, sorted. Raises UserError."""
         from pyarrow.fs import FileSelector, FileType
 
         try:
@@ -78,11 +78,11 @@ class Store:
                 f"cannot list {self.uri}/{folder}: {first_line(error)}; try again when it can be reached"
             ) from error
         start = len(self._root) + 1
-        # A writer to a plain path that was killed leaves a part of a file behind, whose name begins with a dot.
+        # A killed writer to a plain path leaves a partial file behind; its name begins with a dot.
         files = [info for info in found if info.type == FileType.File and not info.base_name.startswith(".")]
         return sorted(info.path[start:] for info in files)
 
     def remove(self, name: str) -> None:
-        """Remove a file that is not needed any more; it may be gone, and may stay."""
+        """Remove a file that is no longer needed; failures are ignored."""
         with contextlib.suppress(OSError):
             self._system.delete_file(f"{self._root}/{name}")

@@ -1,10 +1,10 @@
-"""A run as a folder on disk: where each file of it is; nothing of what the events in it mean.
+"""The folder of a run: where each of its files is.
 
 config.toml      the configuration as given
 config.json      the configuration resolved
-run.json         kind ("search" or "replay"), versions, device, data fingerprint, runs it began with
-journal.jsonl    what happened (`journal.py`)
-trials/NNNNNN/   one folder per trial: curve.json, logs, weights; while it runs, its checkpoint
+run.json         kind ("search" or "replay"), versions, device, data fingerprint, runs of its warm start
+journal.jsonl    events of the run (`journal.py`)
+trials/NNNNNN/   one folder per trial: curve.json, logs, weights, and a checkpoint while it runs
 replay.json      of a replay: the architecture and its figures on val
 validation.json  of a validation: all its figures; its trials have val_detections.npz
 """
@@ -24,10 +24,10 @@ from spinenas.results.storage.atomic_write import remove_partials, sync_folder, 
 from spinenas.space.errors import UserError
 
 CHECKPOINT = "checkpoint.safetensors"
-"""Name of the file in a trial's folder from which its next attempt goes on."""
+"""Name of the file in a trial's folder from which its next attempt continues."""
 
 VAL_DETECTIONS = "val_detections.npz"
-"""Name of the file in the folder of a trial of a validation that has what its network found on val."""
+"""Name of the file with the detections on val, in a trial's folder of a validation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +50,16 @@ class RunFolder:
         *,
         begin: Callable[[Path], None] = lambda folder: None,
     ) -> RunFolder:
-        """Make the folder of a new run, with a journal, whole or not at all. Raises UserError.
+        """Make the folder of a new run, with its journal, whole or not at all. Raises UserError.
 
         Args:
-            begin: called with the folder before it is moved to its place: what it writes into the journal is there
-                as soon as the run is.
+            begin: called with the folder before it is moved to its place, to write the first events.
         """
         cls.check_free(path)
-        # Prepared beside its place and moved there in one step: a crash leaves no half a run.
+        # Prepared beside its place and moved there in one step: a crash leaves no partial run.
         target = path.absolute()
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        # One that was killed here may have had the same number: in a container all have.
+        # A killed process may have had the same id: in a container all have.
         shutil.rmtree(partial, ignore_errors=True)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +81,7 @@ class RunFolder:
 
     @staticmethod
     def check_free(path: Path) -> None:
-        """Raise UserError unless a run can be made there; for asking before anything costly is done."""
+        """Raise UserError unless a run can be made there; call it before costly work."""
         if (path / "journal.jsonl").exists():
             raise UserError(f"{path} already holds a run; resume it, or choose another folder")
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -90,7 +89,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """Take the folder of an existing run. Raises UserError."""
+        """Open the folder of an existing run. Raises UserError."""
         folder = cls(path)
         for name in ("config.json", "run.json", "journal.jsonl"):
             if not (path / name).is_file():
@@ -102,10 +101,10 @@ class RunFolder:
         return self.path / "journal.jsonl"
 
     def trial_folder(self, number: int) -> Path:
-        """The folder of one trial, made if need be. Raises UserError."""
+        """The folder of one trial, made if needed. Raises UserError."""
         folder = self._trial_path(number)
         try:
-            # Not with all parents: a run that was removed is not made again.
+            # Without parents: a removed run is not made again.
             folder.parent.mkdir(exist_ok=True)
             folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -117,11 +116,11 @@ class RunFolder:
         return _read_object(self.path / "config.json")
 
     def run_info(self) -> dict[str, Any]:
-        """Kind, versions, device and data fingerprint as written at the start. Raises UserError."""
+        """Contents of run.json, as written at the start. Raises UserError."""
         return _read_object(self.path / "run.json")
 
     def write_curve(self, number: int, curve: tuple[dict[str, float], ...]) -> Path:
-        """Keep `Evaluation.curve` of a trial, one entry per epoch, beside the journal; return its file.
+        """Write `Evaluation.curve` of a trial, one entry per epoch, and return its file.
 
         Raises UserError.
         """

@@ -1,4 +1,4 @@
-"""The state of a run: what the events of its journal add up to. Knows nothing of files or of how trials are run."""
+"""The state of a run, computed by folding the events of its journal."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _MOVES: dict[tuple[Status | None, type[_TrialEvent]], tuple[Status, ...]] = {
     (Status.RUNNING, Paused): (Status.PAUSED,),
     (Status.PAUSED, Promoted): (Status.ASKED,),
     (Status.PAUSED, Finished): FINISHED,
-    # A worker can be lost before its start was seen, and an attempt that was given up can still bring its result.
+    # A worker can be lost before its start is seen, and an abandoned attempt can still deliver its result.
     (Status.ASKED, Requeued): (Status.ASKED,),
     (Status.ASKED, Paused): (Status.PAUSED,),
     (Status.ASKED, Finished): FINISHED,
@@ -66,7 +66,7 @@ def next_status(current: Status | None, event: _TrialEvent) -> Status:
 
 
 class RungResult(NamedTuple):
-    """What a trial had reached at a rung, an epoch."""
+    """Objective of a trial at a rung, an epoch."""
 
     number: int
     epoch: int
@@ -75,20 +75,20 @@ class RungResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What the events of a journal add up to.
+    """The state that the events of a journal add up to.
 
     Attributes:
-        run: what `run_started` said.
+        run: identity and versions, from `run_started`.
         resumes: the `changes` of each resumption, in order.
         trials: the records by number, ascending; curves are not in them (`RunFolder.read_curve`).
-        told: the numbers of finished trials in the order in which their results came.
-        known: by trial number, how many results its controller had been told when it was asked.
-        proposed_fidelities: of trials that run at another one than proposed, which is in their records.
-        losses: of trials that were tried again, how often because of which failure.
-        rung_results: in the order in which they came.
-        passed: of trials that went on after a rung, the last one.
-        paused: by number, what the trials have that wait at a rung, without curves.
-        observed: what is known of earlier runs when it began.
+        told: numbers of finished trials in the order of their results.
+        known: by trial number, how many results the controller knew when it proposed the trial.
+        proposed_fidelities: proposed fidelity of trials that run at another one, which is in their records.
+        losses: by number of a trial that was tried again, its failures by kind.
+        rung_results: in order of arrival.
+        passed: by number, the last rung after which the trial continued.
+        paused: by number, the evaluation of a trial that waits at a rung, without its curve.
+        observed: results of earlier runs that it began with.
     """
 
     run: dict[str, Any]
@@ -105,15 +105,15 @@ class RunState:
 
     @property
     def unfinished(self) -> list[TrialRecord]:
-        """Trials without an outcome, ascending; status RUNNING where one had been started."""
+        """Trials without a result, ascending; the status is RUNNING if an attempt had started."""
         return [record for record in self.trials.values() if record.status not in FINISHED]
 
 
 def fold(events: Iterable[Event | Skipped]) -> RunState:
-    """Add events up to the state of the run. Raises UserError naming the line that cannot follow."""
+    """Compute the state of a run from its events. Raises UserError naming the line that cannot follow."""
     sum_of = Fold()
     was_enabled = gc.isenabled()
-    gc.disable()  # what is made here has no cycles, and the collector would look through it over and over
+    gc.disable()  # these objects have no cycles, and the collector would scan them again and again
     try:
         for event in events:
             sum_of.add(event)
@@ -127,8 +127,7 @@ class Fold:
     """The state of a run while its events are added, one by one.
 
     Args:
-        gaps: whether events may be missing, as where lines of the journal are broken; for looking at a run, as what was
-            known when is then not right.
+        gaps: allow missing events, as in a damaged journal. Use it only to inspect a run: `known` is then wrong.
     """
 
     def __init__(self, *, gaps: bool = False) -> None:
@@ -136,7 +135,7 @@ class Fold:
         self._line = 0
         self._run: dict[str, Any] | None = None
         self._resumes: list[dict[str, Any]] = []
-        self._trials: dict[int, dict[str, Any]] = {}  # fields of a TrialRecord, which is made once, at the end
+        self._trials: dict[int, dict[str, Any]] = {}  # fields of a TrialRecord, which is made at the end
         self._told: list[int] = []
         self._known: list[int] = []
         self._proposed_fidelities: dict[int, Fidelity | None] = {}
@@ -147,7 +146,7 @@ class Fold:
         self._observed: list[Observed] = []
 
     def add(self, event: Event | Skipped) -> None:
-        """Take the next event. Raises UserError, and is as before, if it cannot follow."""
+        """Take the next event. Raises UserError, without a change, if it cannot follow."""
         try:
             self._add(event)
         except UserError as error:
@@ -164,7 +163,7 @@ class Fold:
         match event:
             case Skipped() | Refused() | Stopped():
                 pass
-            case EpochDone(number, attempt):  # most lines are, and they change nothing
+            case EpochDone(number, attempt):  # most events are epochs, which change nothing
                 trial = self._trials.get(number, {})
                 if trial.get("status") is not Status.RUNNING or trial["attempt"] != attempt:
                     _advance(trial, event)
@@ -215,11 +214,11 @@ class Fold:
 
     @property
     def is_begun(self) -> bool:
-        """Whether it has had its first event, without which there is no state."""
+        """Whether the first event was added; there is no state before."""
         return self._run is not None
 
     def state(self) -> RunState:
-        """What it adds up to so far. Raises UserError before the first event."""
+        """The state so far. Raises UserError before the first event."""
         if self._run is None:
             raise UserError(
                 "the journal is empty: the run was stopped before it began; remove its folder and start it again"

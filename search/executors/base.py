@@ -1,7 +1,6 @@
-"""What the loop and those who run its trials say to each other; nothing of how either works.
+"""Protocol between driver and executors: jobs, events of workers, the Task and Executor interfaces.
 
-Figures and results travel as events. An event belongs to one attempt of one trial, so that what arrives late or
-twice can be told from what is awaited.
+An event belongs to one attempt of one trial, so that the driver can recognise late and repeated events.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ class Job:
     """One attempt at one trial.
 
     Attributes:
-        number, attempt: which one.
-        genotype: what is trained.
-        seed: what everything random in it is derived from.
+        number, attempt: of the trial.
+        genotype: the architecture to train.
+        seed: source of all randomness of the training.
         fidelity: how much training; None for the task's own.
-        folder: the trial's own in the run.
-        mirror: URI of the run's other place, where its checkpoints are kept then.
-        until: the epoch after which it pauses, for another attempt to go on from there; None for its end.
+        folder: the trial's folder in the run.
+        mirror: URI of the run's mirror, which then stores the checkpoints.
+        until: epoch after which the attempt pauses, for another one to continue from there; None for the end.
     """
 
     number: int
@@ -50,13 +49,13 @@ ENDS = (Paused, Finished)
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What a worker has noticed and a user should know; executors pass it on as a note, the loop never sees it."""
+    """A worker's message for the user; executors pass it on as a note, and the driver never sees it."""
 
     text: str
 
 
 Note = Callable[[str], None]
-"""Where an executor says what a user should know."""
+"""Shows a message to the user."""
 
 
 Report = Callable[[int, dict[str, float]], None]
@@ -95,19 +94,19 @@ class Evaluate(Protocol):
 
 
 class Task(Protocol):
-    """What measures a genotype; `spinenas.proxy_task.task.ProxyTask` is one. It is pickled to reach workers."""
+    """Trains and measures genotypes, such as `spinenas.proxy_task.task.ProxyTask`. It is pickled to reach workers."""
 
     @property
     def key(self) -> str:
-        """What gives its numbers their meaning."""
+        """Identity of the task; results are comparable within one key."""
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What the data is."""
+        """Fingerprint of the data."""
 
     @property
     def fidelity(self) -> Fidelity:
-        """How much training a trial is."""
+        """How much training a trial does by default."""
 
     @property
     def device(self) -> str: ...
@@ -124,30 +123,30 @@ class Task(Protocol):
 
 
 class Executor(Protocol):
-    """Runs jobs somewhere, a few at a time; a context manager, made by entering and stopped by leaving."""
+    """Runs jobs, several at a time; a context manager that starts its workers on entry and stops them on exit."""
 
     @property
     def num_free(self) -> int:
-        """How many jobs may be submitted now; workers come and go."""
+        """How many jobs can be submitted now; workers come and go."""
 
     def submit(self, job: Job) -> None:
-        """Begin a job; at most num_free."""
+        """Start a job; `num_free` must be above 0."""
 
     def cancel(self, number: int) -> None:
-        """Stop the job of that trial, if one runs; nothing more is heard of it."""
+        """Stop the job of a trial, if one runs; it reports nothing more."""
 
     def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
-        """Hand over what has happened, or return when more jobs may be submitted; waits until one of the two.
+        """Wait for events and hand them over, or return when more jobs can be submitted.
 
-        A lost worker and a trial that exceeded its time are Finished as well.
+        A lost worker and a trial that exceeds its time limit are reported as Finished too.
 
         Args:
             on_event: called with each event.
-            timeout_seconds: after which to return in any case.
+            timeout_seconds: return after this time in any case; None for no limit.
         """
 
     def release_idle(self) -> None:
-        """Give back what idle workers hold: no new trial will come, only second attempts at those that run."""
+        """Release the resources of idle workers: no new trial will come, only further attempts at running ones."""
 
     def __enter__(self) -> Self: ...
 

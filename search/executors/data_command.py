@@ -1,4 +1,4 @@
-"""Fetching the data on each machine: a shell command of the user's, run once there however many workers start."""
+"""Runs the user's data command once per machine, however many workers start there."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from spinenas.space.errors import UserError
 
 @cache
 def this_session() -> str:
-    """Return a name for this process; a driver gives its own to its workers, so that each session fetches once."""
+    """Return a name for this process. A driver passes its own to its workers, so that each session fetches once."""
     return uuid.uuid4().hex
 
 
 def run_once_per_machine(command: str, session: str) -> None:
-    """Run the command unless it has run here in this session; wait for it where another process runs it.
+    """Run the command unless it has run here in this session; wait for another process that is running it.
 
-    Raises UserError with the last line it printed if it fails; the next worker then tries again.
+    If it fails, raises UserError with the last line of its output; the next worker then tries again.
     """
     name = hashlib.sha256(f"{session} {command}".encode()).hexdigest()[:16]
     done = Path(tempfile.gettempdir()) / f"spinenas-data-{name}"
@@ -35,6 +35,6 @@ def run_once_per_machine(command: str, session: str) -> None:
             said = (ended.stdout.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
             raise UserError(
                 f"executor.data_command {command!r} ended with status {ended.returncode} ({said}); "
-                "try it by hand on that machine"
+                "run it by hand on that machine"
             )
         done.touch()

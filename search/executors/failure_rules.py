@@ -1,16 +1,16 @@
-"""What follows from each kind of failure: the one table; how failures are noticed is the executors' matter.
+"""Rules for each kind of failure. Executors detect failures; these rules say what follows.
 
-| kind | tried again | and then |
+| kind | tried again | afterwards |
 |---|---|---|
-| diverged, invalid_genotype | no | a result like any other: this network is no good |
+| diverged, invalid_genotype | no | a result of the network: it cannot be trained |
 | out_of_memory | `executor.out_of_memory_retries` times, each with half the batch | a result: too large a network |
-| timeout (`executor.trial_minutes`) | no | a result: too slow a network |
-| preempted (its machine is gone) | always, after a growing pause | never held against the trial |
-| worker_lost (its process died on a living machine) | until it has had `executor.max_attempts` | the trial has failed |
-| invalid_data, bug | no | after `executor.max_errors` of them the run stops, to be mended and resumed |
+| timeout (`executor.trial_minutes`) | no | a result: the network is too slow |
+| preempted (its machine is lost) | always, after a growing pause | never counts against the trial |
+| worker_lost (its process died on a running machine) | up to `executor.max_attempts` attempts | the trial fails |
+| invalid_data, bug | no | after `executor.max_errors` of them the run stops; fix the cause and resume |
 
-Every failure is in the journal, with its traceback if it has one, and the controller is told of each one that ends
-a trial.
+Every failure is in the journal, with its traceback if it has one. The controller is told about each failure that
+ends a trial.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from spinenas.results.record import FailureKind
 
 @dataclass(frozen=True, slots=True)
 class FailureRule:
-    """How one kind of failure is treated.
+    """Rule for one kind of failure.
 
     Attributes:
-        again: whether the trial is tried again: never, always, or as often as a key of the executor's configuration
-            says, either attempts of the trial in all or retries with a smaller batch.
-        stops_run: whether several of them stop the run.
+        again: whether the trial is tried again: never, always, or as often as this key of the executor's configuration
+            allows (attempts in all, or retries with a smaller batch).
+        stops_run: whether several such failures stop the run.
     """
 
     again: Literal["never", "always", "max_attempts", "out_of_memory_retries"] = "never"
@@ -50,5 +50,5 @@ LONGEST_PAUSE_SECONDS = 60.0
 
 
 def pause_seconds(num_losses: int) -> float:
-    """How long a trial waits after its worker was lost for the n-th time (1, 2, ...): 1, 2, 4, ... 60 s."""
+    """Pause of a trial after its n-th lost worker (1, 2, ...): 1, 2, 4, ... 60 s."""
     return min(LONGEST_PAUSE_SECONDS, 2.0 ** min(num_losses - 1, 10))

@@ -1,9 +1,9 @@
-"""Trials in warm Ray actors: each holds the prepared task and does one job after the other.
+"""The Ray executor: warm actors, each of which holds the prepared task and does one job after the other.
 
-Our own loop drives them (rather than Ray Tune), so that the journal is written before anything is acted on; and
-an actor that lives on costs a trial some milliseconds, where a fresh process costs seconds. All workers are asked
-for at once, which makes an autoscaler grow the cluster; those that have found room get jobs, whether or not the
-others ever do, and one whose machine is lost is asked for again.
+The driver controls them instead of Ray Tune, so that the journal is written before anything is acted on. A warm actor
+costs a trial some milliseconds; a new process costs seconds. All workers are requested at once, so that an autoscaler
+grows the cluster. Workers that have started get jobs while others are still pending, and a worker whose machine is
+lost is requested again.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ from spinenas.search.executors.worker import stream_job, timeout_failure
 from spinenas.space.errors import UserError, first_line
 
 CHECK_SECONDS = 1.0
-"""How often limits and missing workers are looked at while nothing happens."""
+"""Interval of the checks for time limits and missing workers."""
 
 EXPLAIN_SECONDS = 5.0
-"""How long workers may be missing, and all of them, before that is looked into."""
+"""How long all workers may be missing before the cause is looked up."""
 
 REMIND_SECONDS = 300.0
-"""How long until it is said again that there are no workers."""
+"""How long until the message that there are no workers is repeated."""
 
 MAX_FAILED_STARTS = 3
-"""So many starts of workers in a row, each failed on a living machine, end a search that has no other worker."""
+"""After this many failed starts in a row on running machines, a search without any other worker ends."""
 
 
 class _Worker:
-    """The actor: a task that stays, and one job at a time."""
+    """The actor: holds the task and runs one job at a time."""
 
     def __init__(self, name: str, gpus: float, accelerators: float, config: ExecutorConfig, session: str, task: Task):
         prepare_worker(config, gpus, session)
@@ -60,7 +60,7 @@ class _Worker:
         self._seconds = config.trial_seconds
 
     def where(self) -> tuple[str, int]:
-        """Return the id of its node, and how many processes were ended there for want of memory so far."""
+        """Return the id of its node, and how many processes the system has ended there when out of memory."""
         return str(ray.get_runtime_context().get_node_id()), oom_kills()
 
     def run(self, job: Job) -> Iterator[WorkerEvent | Remark]:
@@ -68,7 +68,7 @@ class _Worker:
 
 
 def oom_kills() -> int:
-    """How many processes the system has ended here for want of memory; 0 where it does not say."""
+    """How many processes the system has ended here when out of memory; 0 where it does not say."""
     for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
         try:
             lines = Path(path).read_text().splitlines()
@@ -84,14 +84,14 @@ class _Slot:
     """A place for a worker.
 
     Attributes:
-        state: starting (asked for), idle, busy, pausing (before it is asked for again), or released for good.
+        state: starting (requested), idle, busy, pausing (before it is requested again), or released for good.
         actor, ready: its handle, and the reference that resolves when it runs.
-        node_id: where it runs, once it does.
-        job: the one it does.
-        began, heard: when the job began, and when it last said something, in seconds of the monotonic clock.
-        epoch: the last one it told of.
-        stall_noted: whether its silence was remarked on.
-        again_at: when a pausing one is asked for again.
+        node_id: node where it runs.
+        job: current job.
+        began, heard: start of the job and time of its last report, in seconds of the monotonic clock.
+        epoch: last epoch that it reported.
+        stall_noted: whether the user was told that it is silent.
+        again_at: when a pausing worker is requested again.
     """
 
     def __init__(self, name: str):
@@ -107,7 +107,7 @@ class _Slot:
 
 
 class RayExecutor:
-    """Runs jobs in as many actors as there are workers, or as many of them as find room."""
+    """Runs jobs in up to `executor.workers` actors, as many as the cluster has room for."""
 
     def __init__(self, task: Task, config: ExecutorConfig, note: Note):
         """Run trials of a prepared task; Ray starts when the executor is entered."""
@@ -116,7 +116,7 @@ class RayExecutor:
         self._streams: dict[Any, _Slot] = {}  # by the stream of a job's events
         self._num_failed_starts = 0
         self._said_of_starts: set[str] = set()
-        self._without_workers = 0.0  # since when, in seconds of the monotonic clock
+        self._without_workers = 0.0  # start of that state, in seconds of the monotonic clock
         self._explained = ""
         self._explained_at = 0.0
         self._oom_kills: dict[str, int] = {}  # by node id
@@ -143,7 +143,7 @@ class RayExecutor:
 
     @property
     def num_free(self) -> int:
-        """Workers that run and have nothing to do."""
+        """Number of idle workers."""
         return sum(slot.state == "idle" for slot in self._slots)
 
     def submit(self, job: Job) -> None:
@@ -154,13 +154,13 @@ class RayExecutor:
         self._streams[slot.actor.run.options(num_returns="streaming").remote(job)] = slot
 
     def cancel(self, number: int) -> None:
-        """End the worker that has this trial, and ask for another."""
+        """End the worker of this trial, and request another."""
         for slot in self._slots:
             if slot.job is not None and slot.job.number == number:
                 self._replace(slot)
 
     def release_idle(self) -> None:
-        """End the workers that have nothing to do, and those that have not begun."""
+        """End the workers that are idle or have not started."""
         for slot in self._slots:
             if slot.state != "busy" and slot.state != "released":
                 if slot.actor is not None:
@@ -168,7 +168,7 @@ class RayExecutor:
                 slot.state, slot.actor = "released", None
 
     def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
-        """Hand over the next event of each job that has one, waiting until one has or a worker is there."""
+        """Hand over the next event of each job; wait until there is one or a worker has started."""
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         while True:
             left = CHECK_SECONDS if deadline is None else min(CHECK_SECONDS, deadline - time.monotonic())
@@ -178,7 +178,7 @@ class RayExecutor:
                 return
 
     def _wait(self, on_event: Callable[[WorkerEvent], None], seconds: float) -> bool:
-        """Wait so long at most, and say whether anything has happened."""
+        """Wait at most that long, and say whether anything has happened."""
         starting = {slot.ready: slot for slot in self._slots if slot.state == "starting"}
         awaited = [*self._streams, *starting]
         if awaited:
@@ -192,7 +192,7 @@ class RayExecutor:
         for reference in ready:
             if reference in starting:
                 happened |= self._started(starting[reference])
-            elif reference in self._streams:  # an event handed over before may have cancelled it
+            elif reference in self._streams:  # an earlier event may have cancelled it
                 self._next_event(reference, on_event)
                 happened = True
         return self._look_after_workers(on_event) or happened
@@ -220,7 +220,7 @@ class RayExecutor:
         on_event(event)
 
     def _start(self, slot: _Slot) -> None:
-        """Ask for a worker; it is there when its reference resolves."""
+        """Request a worker; it has started when its reference resolves."""
         actor_class = ray.remote(_Worker).options(**options_of(self._config, self._gpus), max_restarts=0)
         accelerators = accelerators_of(self._config, self._gpus)
         slot.actor = actor_class.remote(
@@ -229,7 +229,7 @@ class RayExecutor:
         slot.ready, slot.node_id, slot.state = slot.actor.where.remote(), None, "starting"
 
     def _started(self, slot: _Slot) -> bool:
-        """Take the worker that was asked for, and say whether it is there; one that failed is asked for again."""
+        """Say whether a requested worker has started; a failed one is requested again."""
         try:
             slot.node_id, kills = ray.get(slot.ready)
         except RayError as error:
@@ -255,11 +255,11 @@ class RayExecutor:
             raise UserError(f"no Ray worker can start: {said}") from error
         if said not in self._said_of_starts:
             self._said_of_starts.add(said)
-            self._note(f"{slot.name} cannot start, and is tried again: {said}")
+            self._note(f"{slot.name} cannot start and will be tried again: {said}")
         slot.again_at = time.monotonic() + pause_seconds(self._num_failed_starts)
 
     def _replace(self, slot: _Slot) -> None:
-        """End a worker, whether it lives or not, and ask for another in its place."""
+        """End a worker, dead or alive, and request another in its place."""
         for stream in [stream for stream, of in self._streams.items() if of is slot]:
             del self._streams[stream]
         ray.kill(slot.actor)
@@ -267,7 +267,7 @@ class RayExecutor:
         self._start(slot)
 
     def _look_after_workers(self, on_event: Callable[[WorkerEvent], None]) -> bool:
-        """End trials that take too long, remark on silence, ask for workers again; say whether a trial ended."""
+        """Enforce time limits, report silent workers, request workers again; say whether a trial ended."""
         now = time.monotonic()
         ended = False
         limit = self._config.trial_seconds
@@ -282,13 +282,13 @@ class RayExecutor:
             elif job is not None and now - slot.heard > 60 * self._config.stall_minutes and not slot.stall_noted:
                 slot.stall_noted = True
                 self._note(
-                    f"{slot.name} has said nothing for {self._config.stall_minutes:g} min, trial {job.number} is after "
-                    f"epoch {slot.epoch}; executor.trial_minutes would end a trial that hangs"
+                    f"{slot.name} has reported nothing for {self._config.stall_minutes:g} min; trial {job.number} "
+                    f"is after epoch {slot.epoch}; set executor.trial_minutes to end trials that hang"
                 )
         if any(slot.state in ("idle", "busy", "released") for slot in self._slots):
             self._without_workers = now
         elif now - self._without_workers > EXPLAIN_SECONDS:
-            text = "the workers have not started yet; waiting"  # on a Ray of our own all find room
+            text = "the workers have not started yet; waiting"  # a local Ray has room for all of them
             if is_remote(self._config):
                 text = explain_waiting(request_of(self._config, self._gpus))
             if text != self._explained or now - self._explained_at > REMIND_SECONDS:
@@ -297,10 +297,10 @@ class RayExecutor:
         return ended
 
     def _loss(self, slot: _Slot, error: RayError) -> Failure:
-        """Say what became of a worker: too large, or its process or its whole machine gone."""
+        """Classify the loss of a worker: out of memory, or its process or whole machine lost."""
         reason = first_line(error)
         if isinstance(error, OutOfMemoryError):
-            # Ray's memory monitor chose it; tried again, the trial would fill the machine again.
+            # Ray's memory monitor ended it; another attempt would fill the memory again.
             return Failure(FailureKind.OUT_OF_MEMORY, f"{slot.name} was ended, its machine ran out of memory: {reason}")
         if not isinstance(error, RayActorError):
             return Failure(FailureKind.WORKER_LOST, f"{slot.name} failed ({type(error).__name__}): {reason}")
@@ -311,7 +311,7 @@ class RayExecutor:
         return Failure(FailureKind.WORKER_LOST, f"{slot.name} died: {reason}")
 
     def _was_out_of_memory(self, node_id: str) -> bool:
-        """Whether the system of that machine has ended a process for want of memory since a worker started there."""
+        """Whether that machine has ended a process when out of memory since a worker started there."""
         there = NodeAffinitySchedulingStrategy(node_id, soft=False)
         count = ray.remote(oom_kills).options(num_cpus=0, scheduling_strategy=there)
         try:
@@ -329,7 +329,7 @@ class RayExecutor:
 
 
 def _is_lost_node(error: RayError) -> bool:
-    """Whether the error of an actor says that its machine, rather than its process, is gone."""
+    """Whether an actor's error means that its machine was lost, not only its process."""
     return isinstance(error, RayActorError) and (error.preempted or "its node has died" in str(error))
 
 

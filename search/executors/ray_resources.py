@@ -1,4 +1,4 @@
-"""Whether a cluster can ever hold a worker: what its machines have, and those its autoscaler may add."""
+"""Whether a cluster can hold a worker: resources of its machines and of those that its autoscaler may add."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Resources = Mapping[str, float]
 
 
 def explain_waiting(request: Resources) -> str:
-    """Say why no worker has found room yet. Raises UserError if none ever can.
+    """Say why no worker has started yet. Raises UserError if none ever can.
 
     Args:
-        request: what one worker asks for, by resource.
+        request: resources of one worker.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     wanted = _in_words(request)
     if fits_any(request, nodes):
-        return f"no worker has found room yet, each needs {wanted}: the machines that have it are taken; waiting"
+        return f"no worker has started yet: each needs {wanted}, and the machines that have it are in use; waiting"
     possible = autoscaler_can_hold(request)
     if possible is None:
         return (
@@ -44,12 +44,12 @@ def explain_waiting(request: Resources) -> str:
 
 
 def fits_any(request: Resources, machines: Iterable[Resources]) -> bool:
-    """Whether any of the machines, when empty, holds one worker."""
+    """Whether any of the machines, when empty, can hold one worker."""
     return any(all(machine.get(name, 0.0) >= amount for name, amount in request.items()) for machine in machines)
 
 
 def autoscaler_can_hold(request: Resources) -> bool | None:
-    """Whether the autoscaler may add a machine that holds a worker; None where there is none, or it does not say."""
+    """Whether the autoscaler may add a machine that can hold a worker; None without an answer."""
     if is_autoscaler_v2(fetch_from_server=True):
         return _version_2_can_hold(request)
     types = _version_1_types()
@@ -57,7 +57,7 @@ def autoscaler_can_hold(request: Resources) -> bool | None:
 
 
 def _version_2_can_hold(request: Resources) -> bool | None:
-    """Ask the newer autoscaler, which lists what it cannot meet once it has seen the demand."""
+    """Ask the newer autoscaler, which lists the requests it cannot meet once it has seen the demand."""
     reply = GetClusterStatusReply()
     gcs = GcsClient(address=ray.get_runtime_context().gcs_address)
     reply.ParseFromString(gcs.get_cluster_status(timeout_s=10))
@@ -69,7 +69,7 @@ def _version_2_can_hold(request: Resources) -> bool | None:
 
 
 def _version_1_types() -> list[dict[str, float]]:
-    """Read what kinds of machine the older autoscaler knows from its configuration, if it runs on this machine."""
+    """Read the machine types of the older autoscaler from its configuration, if it runs on this machine."""
     status = _internal_kv_get("__autoscaling_status")
     if not status:
         return []
@@ -88,7 +88,7 @@ def _in_words(resources: Resources) -> str:
 
 
 def _largest(machines: Iterable[Resources]) -> str:
-    """The most of each resource that any machine has, in words."""
+    """The largest amount of each resource on any machine, in words."""
     most: dict[str, float] = {}
     for machine in machines:
         for name in ("CPU", "GPU", "TPU"):

@@ -1,4 +1,4 @@
-"""Connecting to Ray, and what its cluster can hold; nothing of what runs on it."""
+"""Connects to Ray or starts it, and prepares its workers."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from spinenas.search.executors.stop_signals import Terminated
 from spinenas.space.errors import UserError, first_line
 
 LOCAL = "local"
-"""The address that means a Ray of our own on this machine, as Ray has it; no address means the same."""
+"""Ray's name for a local Ray; no address means the same."""
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Shared memory of a Ray started here. Only the task and small events pass through it; images do not."""
 
 ANSWER_SECONDS = 120.0
-"""How long a machine may take to tell its GPU's memory: a process has to start there and load torch."""
+"""Time limit for a machine to report its GPU memory; a process has to start there and load torch."""
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def ray_session(config: ExecutorConfig, note: Note) -> Iterator[float]:
 
 def _init(config: ExecutorConfig, note: Note, stack: ExitStack) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Of the two behaviours for workers without GPUs, this is the coming default, and silences the notice of it.
+    # The future default for workers without GPUs; setting it also silences a notice.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if is_remote(config):
@@ -70,9 +70,9 @@ def _init(config: ExecutorConfig, note: Note, stack: ExitStack) -> None:
                 "was started without RAY_AUTH_MODE=token; see docs/cluster.md, Security"
             )
     else:
-        # A Ray of our own has as many logical CPUs as the workers need; how many are real is the user's choice.
+        # A local Ray gets as many logical CPUs as the workers need; the number of real ones is up to the user.
         num_cpus = math.ceil(config.workers * config.cpus_per_worker)
-        # Said aloud: without an address Ray would join the cluster of RAY_ADDRESS, or one that runs on this machine.
+        # Explicit: without an address Ray would join the cluster of RAY_ADDRESS, or one that runs on this machine.
         _connect(
             address=LOCAL,
             num_cpus=max(1, num_cpus),
@@ -83,18 +83,18 @@ def _init(config: ExecutorConfig, note: Note, stack: ExitStack) -> None:
 
 
 def _connect(**options: Any) -> None:
-    """Do what `ray.init` does, and keep this process's answer to SIGTERM, which Ray takes for itself."""
+    """Call `ray.init`, and keep this process's SIGTERM handler, which Ray replaces."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options)
     except SystemExit as error:
-        raise Terminated from error  # Ray's answer, while it connects
+        raise Terminated from error  # Ray's own reaction to SIGTERM while it connects
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)
 
 
 def _refused(config: ExecutorConfig, error: Exception) -> UserError:
-    """Say why a cluster could not be connected to."""
+    """Say why the connection to a cluster failed."""
     said = first_line(error)
     if isinstance(error, AuthenticationError):
         return UserError(
@@ -124,7 +124,7 @@ except AuthenticationError:
 
 
 def asks_for_token(gcs_address: str) -> bool | None:
-    """Whether a cluster refuses who has no token, tried in a process that has none; None if that does not show."""
+    """Whether a cluster refuses clients without a token, tried in a separate process; None if unknown."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     command = [sys.executable, "-c", _ASK_WITHOUT_TOKEN, gcs_address]
     try:
@@ -137,7 +137,7 @@ def asks_for_token(gcs_address: str) -> bool | None:
 
 
 def is_remote(config: ExecutorConfig) -> bool:
-    """Whether trials run on a cluster that others started."""
+    """Whether trials run on an existing cluster."""
     return config.address not in (None, LOCAL)
 
 
@@ -159,7 +159,7 @@ def _staged_code(stack: ExitStack) -> Path:
 
 
 def _gpus_per_worker(config: ExecutorConfig, note: Note) -> float:
-    """Return each worker's share of the GPUs; on a Ray of our own all workers must fit, as it does not grow."""
+    """Return each worker's share of the GPUs; a local Ray must fit all workers, as it does not grow."""
     present = ray.cluster_resources()  # type: ignore[no-untyped-call]
     share = config.gpus_per_worker
     if config.gpu_memory_gib is not None:
@@ -183,7 +183,7 @@ def _gpus_per_worker(config: ExecutorConfig, note: Note) -> float:
 
 
 def packed_share(trial_gib: float, gpu_gib: float) -> float:
-    """Return the part of a GPU that a trial needs by its memory, in whole hundredths, of which Ray takes no less.
+    """Return the fraction of a GPU that a trial needs by its memory, rounded up to hundredths for Ray.
 
     Raises UserError if it needs more than all of it.
     """
@@ -196,7 +196,7 @@ def packed_share(trial_gib: float, gpu_gib: float) -> float:
 
 
 def _gpu_memory_gib(wanted: float) -> float:
-    """Ask one GPU of each machine that has any; the smallest counts. Raises UserError if there is none."""
+    """Return the smallest GPU memory of the cluster's machines. Raises UserError without a GPU."""
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]  # type: ignore[no-untyped-call]
     if not nodes:
         raise UserError(
@@ -205,7 +205,7 @@ def _gpu_memory_gib(wanted: float) -> float:
         )
     ask = ray.remote(_own_gpu_memory_gib)
     there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
-    # The least part of a GPU, as others may hold the rest.
+    # The smallest fraction of a GPU, as other jobs may hold the rest.
     asked = [ask.options(num_cpus=0, num_gpus=0.01, scheduling_strategy=node).remote() for node in there]
     try:
         return float(min(ray.get(asked, timeout=ANSWER_SECONDS)))
@@ -223,30 +223,30 @@ def _own_gpu_memory_gib() -> float:
 
 
 def request_of(config: ExecutorConfig, gpus: float) -> dict[str, float]:
-    """What one worker asks Ray for, by resource."""
+    """Resources that one worker requests from Ray."""
     wanted = {"CPU": config.cpus_per_worker, "GPU": gpus, "TPU": float(config.tpus_per_worker)}
     return {name: amount for name, amount in wanted.items() if amount}
 
 
 def options_of(config: ExecutorConfig, gpus: float) -> dict[str, Any]:
-    """What one worker asks Ray for, as the options of an actor or a task."""
+    """Resources that one worker requests from Ray, as options of an actor or a task."""
     request = request_of(config, gpus)
     return {"num_cpus": request.pop("CPU", 0), "num_gpus": request.pop("GPU", 0), "resources": request}
 
 
 def accelerators_of(config: ExecutorConfig, gpus: float) -> float:
-    """How many accelerators a worker has, for the books; one on CPUs counts as one."""
+    """Accelerators of a worker, for accounting; a worker on CPUs counts as one."""
     return gpus or config.tpus_per_worker or 1.0
 
 
 def prepare_worker(config: ExecutorConfig, gpus: float, session: str) -> None:
-    """In a worker, before its task is opened: see the GPUs it has reserved, and have the data. Raises UserError.
+    """Prepare a worker before it opens its task: limit its GPUs and fetch the data. Raises UserError.
 
     Args:
-        gpus: what it has reserved.
+        gpus: that it has reserved.
         session: of the driver, for the data command.
     """
-    if gpus == 0:  # for which Ray leaves all of them visible
+    if gpus == 0:  # Ray leaves all GPUs visible then
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if config.gpu_memory_gib is not None:
         from spinenas.proxy_task.training.device import limit_accelerator_memory

@@ -1,10 +1,9 @@
-"""Trials in Ray Tune, for its loggers, callbacks and cluster features; the loop, controller and task are ours.
+"""The Ray Tune executor, for Tune's loggers, callbacks and cluster features.
 
-Tune's loop runs in a thread. Its searcher hands out the jobs that were submitted; its callback hands over what
-happened and waits until our loop has acted on it, so that the journal is ahead of Tune as it is of every
-executor. Tune's own files (a table and TensorBoard logs for each trial) are in the run's folder tune/, one
-session-NNN for each time it was started; nothing is ever restored from them. spinenas must be installed on every
-machine of a cluster.
+Tune's loop runs in a thread. Its searcher hands out the submitted jobs. Its callback hands over events and waits until
+the driver has acted on them, so that the journal is ahead of Tune as it is of every executor. Tune's own files (a
+table and TensorBoard logs for each trial) are in the run's folder tune/, in one session-NNN per start; nothing is
+restored from them. spinenas must be installed on every machine of a cluster.
 """
 
 from __future__ import annotations
@@ -39,10 +38,10 @@ class TuneExecutor:
         """Run trials of a prepared task; Ray starts when the executor is entered, Tune with the first job.
 
         Args:
-            task: what measures a genotype.
+            task: trains and measures genotypes.
             config: workers and their resources.
             folder: where Tune keeps its files, an absolute path; made with the first job.
-            note: where to say what a user should know.
+            note: shows a message to the user.
         """
         self._task, self._config, self._folder, self._note = task, config, folder, note
         self._num_free = config.workers
@@ -68,11 +67,11 @@ class TuneExecutor:
 
     @property
     def num_free(self) -> int:
-        """Jobs that Tune may have beside those it has; it alone knows how many of them run."""
+        """Jobs that can be given to Tune now; only Tune knows how many run."""
         return self._num_free
 
     def submit(self, job: Job) -> None:
-        """Let Tune have the job."""
+        """Give the job to Tune."""
         self._num_free -= 1
         self._jobs.put(job)
         if self._thread is None:  # not before: a run that cannot start leaves no files
@@ -80,13 +79,13 @@ class TuneExecutor:
             self._thread.start()
 
     def cancel(self, number: int) -> None:
-        """Tune runs it to its end, on its worker; the loop refuses what it says."""
+        """Do nothing: Tune runs the job to its end, and the driver refuses its reports."""
 
     def release_idle(self) -> None:
-        """Tune gives back by itself what it does not need."""
+        """Do nothing: Tune releases idle workers itself."""
 
     def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
-        """Let Tune go on, and hand over the next event."""
+        """Let Tune continue, and hand over the next event."""
         if self._num_to_acknowledge:
             self._num_to_acknowledge -= 1
             self._acted.release()
@@ -155,18 +154,18 @@ class TuneExecutor:
 
 
 STOP_SECONDS = 10.0
-"""How long Tune gets to end its trials and write its files; it kills what has not ended by then."""
+"""How long Tune has to end its trials and write its files; it kills the rest."""
 
 
 class _Unsaved:
-    """Something that Tune pickles with its state; empty, as nothing is ever restored from that."""
+    """Part of Tune's pickled state; empty, as nothing is restored from it."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
 class _StopAll(_Unsaved, Stopper):
-    """Ends all trials, and the experiment, when we are leaving."""
+    """Ends all trials and the experiment when the executor is left."""
 
     def __init__(self, stopping: threading.Event):
         self._stopping = stopping
@@ -192,17 +191,17 @@ class _JobSearcher(_Unsaved, Searcher):
             return None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The callback tells."""
+        """Do nothing: the callback reports results."""
 
     def save(self, checkpoint_path: str) -> None:
-        """There is nothing to save."""
+        """Do nothing: there is nothing to save."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """There is nothing to restore."""
+        """Do nothing: there is nothing to restore."""
 
 
 class _TaskTrainable(Trainable):
-    """A warm worker: a task that stays, one job after the other, one event for each step."""
+    """A warm worker: holds the task, runs one job after the other, and returns one event per step."""
 
     _task: Task
     _events: Iterator[WorkerEvent | Remark]
@@ -237,7 +236,7 @@ class _TaskTrainable(Trainable):
 
 
 class _EventCallback(_Unsaved, Callback):
-    """Tells our loop, and waits for it."""
+    """Hands events over to the driver, and waits until it has acted on them."""
 
     def __init__(self, hand_over: Callable[[WorkerEvent | Remark | UserError], None]):
         self._hand_over = hand_over
@@ -247,7 +246,7 @@ class _EventCallback(_Unsaved, Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         job = trial.config["job"]
-        # Tune hands on no error but its text, in a file; its get_error reads where that is copied to later.
+        # Tune passes on only the error's text, in a file; its get_error reads a copy that is written later.
         error = Path(trial.error_file).read_text(encoding="utf-8").partition("\n")[2].strip()
         if "in its creation task" in error:
             reason = error.splitlines()[-1]
@@ -262,11 +261,11 @@ class _EventCallback(_Unsaved, Callback):
 
 
 def _loss(error: str) -> Failure:
-    """Say what became of a worker, from what Ray says of it: too large, or its process or its whole machine gone."""
-    reason = next(iter(error.splitlines()), "for a reason unknown")
+    """Classify the loss of a worker by Ray's text: out of memory, or its process or whole machine lost."""
+    reason = next(iter(error.splitlines()), "unknown reason")
     if "low on memory" in error:
         return Failure(FailureKind.OUT_OF_MEMORY, f"the worker was ended, its machine ran out of memory: {reason}")
-    # A machine that is lost does not answer; that it is dead, Ray knows some seconds later.
+    # A lost machine does not answer; Ray knows that it is dead only some seconds later.
     if "is unavailable" in error or "its node has died" in error:
         return Failure(FailureKind.PREEMPTED, f"the machine of the worker was lost: {reason}")
     return Failure(FailureKind.WORKER_LOST, f"the worker died: {reason}", error)

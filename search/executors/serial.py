@@ -1,4 +1,4 @@
-"""Trials one after the other in this process: the executor for debugging and for machines without Ray."""
+"""The serial executor: trials one after the other in this process, for debugging and without Ray."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class SerialExecutor:
         return int(self._job is None)
 
     def submit(self, job: Job) -> None:
-        """Keep the job for the next wait."""
+        """Store the job for the next wait."""
         assert self._job is None, "a serial executor takes one job at a time"
         self._job = job
 
     def cancel(self, number: int) -> None:
-        """Forget the job; the loop cannot ask for this while one runs."""
+        """Drop the job; the driver cannot call this while one runs."""
         self._job = None
 
     def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
-        """Do the job, handing over its events as they happen; without one, sleep."""
+        """Run the job and hand over its events as they happen; without a job, sleep."""
         if self._job is None:
             time.sleep(timeout_seconds or 0)
             return
@@ -50,7 +50,7 @@ class SerialExecutor:
         run_job(self._task, job, "serial", hand_over, seconds=self._seconds)
 
     def release_idle(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there are no idle workers."""
 
     def __enter__(self) -> SerialExecutor:
         return self
@@ -58,4 +58,4 @@ class SerialExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Nothing to stop."""
+        """Do nothing: there is nothing to stop."""

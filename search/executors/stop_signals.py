@@ -1,4 +1,4 @@
-"""Leaving in order when the system says so: Slurm, Kubernetes and spot machines send SIGTERM before the end."""
+"""Orderly stop on SIGTERM, which Slurm, Kubernetes and spot machines send before they end a process."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 
 
 class Terminated(BaseException):
-    """The process was sent SIGTERM; like KeyboardInterrupt, nothing that handles errors shall catch it."""
+    """The process received SIGTERM; like KeyboardInterrupt, error handlers do not catch it."""
 
     def __init__(self) -> None:
         super().__init__("it was sent SIGTERM")
 
 
 class _Waiting:
-    """Whether SIGTERM has to wait, and whether one does; there is one process, and so one of these."""
+    """Process-wide state: whether SIGTERM must wait, and whether one is waiting."""
 
     depth = 0
     came = False
@@ -24,7 +24,7 @@ class _Waiting:
 
 @contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
-    """Raise Terminated where the main thread is when SIGTERM comes; in another thread this changes nothing.
+    """Raise Terminated in the main thread when SIGTERM arrives; called in another thread, this changes nothing.
 
     A second SIGTERM is ignored: Slurm sends one from itself and one from the job's script.
     """
@@ -43,7 +43,7 @@ def stopped_by_sigterm() -> Iterator[None]:
     try:
         yield
     except Terminated:
-        raise  # while the process leaves, a second one is still ignored
+        raise  # a second SIGTERM is still ignored while the process leaves
     except BaseException:
         signal.signal(signal.SIGTERM, before)
         raise
@@ -52,7 +52,7 @@ def stopped_by_sigterm() -> Iterator[None]:
 
 @contextmanager
 def sigterm_waits() -> Iterator[None]:
-    """Raise Terminated at the end of the block instead of within it; Ray's calls must not be left by an exception."""
+    """Delay Terminated to the end of the block; an exception must not interrupt Ray's calls."""
     _Waiting.depth += 1
     try:
         yield

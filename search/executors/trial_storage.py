@@ -1,4 +1,4 @@
-"""Where an attempt at a trial keeps its checkpoint: in the run's folder, or on this machine and in the run's mirror."""
+"""Checkpoint storage of an attempt: the run's folder, or a local folder and the run's mirror."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class TrialStorage:
     """The folder of one attempt, as the task sees it.
 
     Attributes:
-        folder: the trial's own in the run, which all machines must see, or with a mirror a scratch folder here.
+        folder: the trial's folder in the run, which all machines must see; with a mirror, a local scratch folder.
     """
 
     def __init__(self, folder: Path, mirror: str | None) -> None:
         """Choose the folder; `open` makes it ready.
 
         Args:
-            folder: the trial's own in the run, made by the driver.
+            folder: the trial's folder in the run, made by the driver.
             mirror: URI of the run's mirror, if it has one.
         """
         self.folder, self._mirror = folder, mirror
@@ -37,7 +37,7 @@ class TrialStorage:
             self._name = f"trials/{folder.name}/{CHECKPOINT}"
 
     def open(self) -> str | None:
-        """Make the folder ready, with the checkpoint of an earlier attempt; say what is wrong if it cannot be used."""
+        """Prepare the folder, with the checkpoint of an earlier attempt; return the problem if it cannot be used."""
         try:
             if self._mirror is None:
                 return _problem(self.folder)
@@ -52,7 +52,7 @@ class TrialStorage:
         return None
 
     def keep(self) -> str | None:
-        """Bring a new checkpoint to where the next attempt finds it; say what is wrong if that fails."""
+        """Copy a new checkpoint to the mirror; return the problem if that fails."""
         if self._mirror is None:
             return None
         path = self.folder / CHECKPOINT
@@ -62,21 +62,21 @@ class TrialStorage:
                 Store(self._mirror).write(self._name, path.read_bytes())
                 self._kept = written
         except FileNotFoundError:
-            return None  # this task keeps none
+            return None  # this task writes no checkpoint
         except (OSError, UserError) as error:
             return str(error)
         return None
 
     def close(self) -> None:
-        """Remove what is only of this machine."""
+        """Remove the local scratch folder."""
         if self._mirror is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
-            with contextlib.suppress(OSError):  # other trials may be in it
+            with contextlib.suppress(OSError):  # it may hold other trials
                 self.folder.parent.rmdir()
 
 
 def _problem(folder: Path) -> str | None:
-    """Say why a trial's folder, which the driver has just made, cannot be used here; None if it can."""
+    """Return why the trial's folder, which the driver has just made, cannot be used here; None if it can."""
     if not folder.is_dir():
         return f"its machine does not see {folder}"
     probe = folder / f".probe-{os.getpid()}"

@@ -15,7 +15,7 @@ from spinenas.search.executors.trial_storage import TrialStorage
 
 
 class _TimeIsUp(BaseException):
-    """A trial has exceeded its limit; passes through a task, which turns what it catches into failures."""
+    """A trial has exceeded its time limit; a BaseException, as a task turns every Exception into a failure."""
 
 
 def run_job(
@@ -27,11 +27,11 @@ def run_job(
     accelerators: float = 1.0,
     seconds: float | None = None,
 ) -> None:
-    """Do a job in this thread; whatever the task raises against its promise is a Failure of kind bug.
+    """Run a job in this thread; an exception that the task raises becomes a Failure of kind bug.
 
     Args:
-        accelerators: what the worker has, for the books.
-        seconds: the time limit, which is looked at after each epoch.
+        accelerators: of the worker, for accounting.
+        seconds: the time limit, checked after each epoch.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     storage = TrialStorage(job.folder, job.mirror)
@@ -47,7 +47,7 @@ def run_job(
             )
 
     def report(epoch: int, metrics: dict[str, float]) -> None:
-        remark(storage.keep())  # before the report: what was reported is not done again
+        remark(storage.keep())  # before the report: a reported epoch is not repeated
         on_event(EpochDone(job.number, job.attempt, epoch, metrics))
         if deadline is not None and time.monotonic() > deadline:
             raise _TimeIsUp
@@ -77,29 +77,29 @@ def run_job(
 
 
 _remarked: list[str] = []
-"""What this process has said of its storage: once is enough."""
+"""Storage problems that this process has reported; each process reports one."""
 
 
 def timeout_failure(seconds: float) -> Failure:
-    """What a trial comes to that takes longer than it may."""
+    """The failure of a trial that exceeds its time limit."""
     return Failure(FailureKind.TIMEOUT, f"it took longer than executor.trial_minutes, {seconds / 60:g}, allows")
 
 
-# One thread for all jobs of a worker: a new one for each would get memory pools of its own, which glibc keeps.
+# One thread for all jobs of a worker: glibc would keep the memory pools of each new thread.
 _job_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trial")
 
 
 def stream_job(
     task: Task, job: Job, worker: str, *, accelerators: float = 1.0, seconds: float | None = None
 ) -> Iterator[WorkerEvent | Remark]:
-    """Do a job in another thread, always the same one, and yield its events as they happen."""
+    """Run a job in another thread, always the same one, and yield its events as they happen."""
     events: queue.SimpleQueue[WorkerEvent | Remark | None] = queue.SimpleQueue()
 
     def run() -> None:
         try:
             run_job(task, job, worker, events.put, accelerators=accelerators, seconds=seconds)
         finally:
-            events.put(None)  # even if what it was left by is no Exception
+            events.put(None)  # even after a BaseException
 
     _job_thread.submit(run)
     event: WorkerEvent | Remark | None = None

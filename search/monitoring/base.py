@@ -12,15 +12,15 @@ from spinenas.search.monitoring.forecast import Forecast
 
 
 class Display(Protocol):
-    """Who watches a search; a context manager around it, told each event after it is in the journal."""
+    """Shows a search. `begin` gives a context manager around it; `show` gets each event once the journal has it."""
 
     def expect(self, forecast: Forecast) -> None:
-        """Take what trials are predicted to take, before `begin`; never called where nothing is predicted."""
+        """Take the predicted durations of trials, before `begin`; not called without a prediction."""
 
     def begin(
         self, num_trials: int, past: RunState | None, scalarize: ScalarizedObjective | None = None
     ) -> AbstractContextManager[object]:
-        """Start watching.
+        """Start the display.
 
         Args:
             past: state of a run that is resumed.
@@ -31,11 +31,11 @@ class Display(Protocol):
         """Take the next event."""
 
     def note(self, text: str) -> None:
-        """Take a remark that is no event."""
+        """Show a message that is no event."""
 
 
 class SilentDisplay:
-    """A display for nobody."""
+    """A display that shows nothing."""
 
     def expect(self, forecast: Forecast) -> None:
         pass

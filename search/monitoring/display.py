@@ -1,4 +1,4 @@
-"""Watching a search: a live table on a terminal, plain lines elsewhere; it knows events, and what is predicted."""
+"""Shows the progress of a search: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ from spinenas.search.monitoring.forecast import Forecast, Workload
 REFRESHES_PER_SECOND = 4
 
 QUIET_SECONDS = 30.0
-"""Plain lines tell of an epoch only when its trial was not heard of for so long."""
+"""Plain lines report an epoch only if the trial had no line for this long."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a search is: the sum of the events it was given.
+    """Progress of a search, computed from its events.
 
     Attributes:
         num_trials: the budget.
-        running: by trial number, the last epoch that is done.
+        running: by number of a running trial, the last epoch done.
         scalarize: the objective by which networks are compared; None for AP itself.
-        num_failed: trials without a result.
+        num_failed: failed trials.
+        num_complete: trials with a complete training.
         num_stopped: trials that halving has stopped.
-        num_timed: trials that were finished in this session, from which its pace follows.
-        began: when this session began, seconds of the monotonic clock.
-        workload: by which trials count for the time left; None where nothing is predicted, and all count the same.
+        num_timed: trials finished in this session, which determine its pace.
+        began: start of this session, in seconds of the monotonic clock.
+        workload: predicted work, for the time left; None without a prediction, when all trials count the same.
     """
 
     num_trials: int
@@ -131,7 +132,7 @@ class Progress:
         return 3600 * self.num_timed / seconds if self.num_timed and seconds > 0 else None
 
     def time_left(self) -> str:
-        """Hours, minutes and seconds at the present pace; as predicted before there is one."""
+        """Hours, minutes and seconds left at the present pace; the prediction before there is one."""
         num_left = self.num_trials - self.num_done
         if self.workload is not None:
             seconds = self.workload.seconds_left(num_left, time.monotonic() - self.began)
@@ -163,7 +164,7 @@ class PlainDisplay:
 
     def __init__(self, stream: TextIO):
         self._stream = stream
-        self._heard_of: dict[int, float] = {}  # by running trial, when its last line was printed
+        self._heard_of: dict[int, float] = {}  # by number of a running trial, time of its last line
         self._forecast: Forecast | None = None
 
     def expect(self, forecast: Forecast) -> None:
@@ -267,6 +268,6 @@ class LiveDisplay:
 
 
 def display_for(stream: TextIO = sys.stderr) -> PlainDisplay | LiveDisplay:
-    """Choose by whether the stream is a terminal."""
+    """Return a live display for a terminal, plain lines otherwise."""
     console = Console(file=stream)
     return LiveDisplay(console) if console.is_terminal else PlainDisplay(stream)

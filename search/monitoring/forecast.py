@@ -1,4 +1,4 @@
-"""What is left of a search, in predicted seconds of its trials; for the display alone, no decision depends on it."""
+"""Predicted time left in a search; only the display uses it, and no decision depends on it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from spinenas.space.baseline import Architecture
 from spinenas.space.search_space import space_by_name
 
 NUM_SAMPLED = 32
-"""Random genotypes whose mean stands for a trial that is not asked yet."""
+"""Number of random genotypes whose mean predicts a trial that is not asked yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What trials are predicted to take.
+    """Predicted durations of trials.
 
     Attributes:
-        trial_seconds: of a genotype, at a fidelity or (None) the task's own.
+        trial_seconds: of a genotype at a fidelity, None for the task's own.
         mean_seconds: of a random genotype.
-        epochs: of a trial, unless its proposal says otherwise.
+        epochs: of a trial whose proposal has no fidelity.
         workers: trials at a time.
         device: device type that was calibrated.
     """
@@ -38,7 +38,7 @@ class Forecast:
 
 
 def forecast_for(task: Task, config: SearchConfig) -> Forecast | None:
-    """Return the forecast of a search by the calibration that is stored for its task; None if there is none.
+    """Return the forecast from the calibration that is stored for the task; None if there is none.
 
     Args:
         task: prepared.
@@ -68,7 +68,7 @@ def forecast_for(task: Task, config: SearchConfig) -> Forecast | None:
 
 @dataclass(slots=True)
 class _Trial:
-    """A trial without a result: what it is predicted to take, and how many of its epochs are done."""
+    """A trial without a result: its predicted duration and the epochs done."""
 
     seconds: float
     epochs: int
@@ -81,9 +81,9 @@ class _Trial:
 
 @dataclass(slots=True)
 class Workload:
-    """Work done in this session and work left, in predicted seconds: a sum over the events it was given.
+    """Work done in this session and work left, in predicted seconds, computed from events.
 
-    A trial counts by its own prediction, one that runs by its epochs.
+    A trial counts by its own prediction, and a running trial by its epochs.
     """
 
     forecast: Forecast
@@ -120,12 +120,12 @@ class Workload:
                 self._seconds_finished += trial.seconds if has_result else trial.seconds_done
 
     def seconds_left(self, num_left: int, elapsed_seconds: float) -> float | None:
-        """Return the time until so many trials are finished; None while nothing is known of the devices they run on.
+        """Return the seconds until so many trials are finished; None while the trials run on an uncalibrated device.
 
-        As predicted until a trial is finished, and from then on at the pace of this session.
+        It follows the prediction until a trial is finished, and then the pace of this session.
 
         Args:
-            num_left: trials without a result, those not asked yet among them.
+            num_left: trials without a result, including those not asked yet.
             elapsed_seconds: since the session began.
         """
         mean = self._seconds_asked / self._num_asked if self._num_asked else self.forecast.mean_seconds

@@ -1,10 +1,11 @@
-"""A search as TensorBoard event files, written from the journal's events beside the journal.
+"""TensorBoard event files of a search, written from the events of its journal.
 
-tensorboard/search/        `search/...` by the number of results so far: what came, the best mean and its number of runs
-tensorboard/trial-NNNNNN/  `epoch/...` by epoch: what each training said of itself
+tensorboard/search/        `search/...` by number of results: each objective, the best mean and its number of runs
+tensorboard/trial-NNNNNN/  `epoch/...` by epoch: the metrics that each training reports
 
-Events of the journal alone decide what is in these files, byte for byte, the time included: each session writes them
-anew and goes on, so that a resumed run has no step twice, and an open TensorBoard just goes on reading.
+The files follow from the journal alone, byte for byte, times included. Each session rewrites them and then appends, so
+that a resumed run has no step twice and an open TensorBoard continues to read. tensorboardX's SummaryWriter cannot do
+this: it names files after the time of day and the host, and starts each with its own time. Its Event message is used.
 """
 
 from __future__ import annotations
@@ -31,19 +32,19 @@ from spinenas.space.errors import UserError, first_line
 
 
 class EventRecords:
-    """From events of a journal to records of event files; what was begun must be told in order."""
+    """Turns the events of a journal, in order, into records of event files."""
 
     def __init__(self, scalarize: ScalarizedObjective | None = None) -> None:
         from tensorboardX.proto.event_pb2 import Event  # it loads torch
 
         self._event = Event
         self._progress = Progress(num_trials=0, scalarize=scalarize)
-        self._runs: dict[int, str] = {}  # by trial, where its epochs go
+        self._runs: dict[int, str] = {}  # by trial, the folder of its epochs
         self._last_epochs: dict[str, int] = {}
         self._known: set[str] = set()
 
     def add(self, event: Event) -> Iterator[tuple[str, bytes]]:
-        """Yield what follows from the next event: the file below tensorboard/, and what is to be appended to it."""
+        """Yield file (below tensorboard/) and bytes to append for the next event."""
         match event:
             case RunStarted():
                 self._name = f"events.out.tfevents.{int(_seconds(event))}.spinenas"
@@ -81,10 +82,10 @@ class EventRecords:
 
 
 class TensorBoardDisplay:
-    """A display that keeps event files as well; when they cannot be written it says so once, and the search goes on."""
+    """A display that also writes event files; if they cannot be written, it says so once and the search continues."""
 
     def __init__(self, inner: Display, run: Path) -> None:
-        """Watch for another display as well; nothing is written before `begin`. Raises UserError."""
+        """Wrap another display; nothing is written before `begin`. Raises UserError."""
         try:
             import tensorboardX  # noqa: F401
         except ImportError as error:
@@ -115,7 +116,7 @@ class TensorBoardDisplay:
         self._inner.note(text)
 
     def _rewrite(self) -> None:
-        """Bring the files to where the journal is: the same bytes as before, as far as they were from it."""
+        """Rewrite the files from the journal; earlier bytes stay the same."""
         records, contents = EventRecords(self._scalarize), defaultdict[str, bytearray](bytearray)
         for event in read_events(self._run / "journal.jsonl"):
             if not isinstance(event, Skipped):
@@ -137,7 +138,7 @@ class TensorBoardDisplay:
         for file, addition in contents.items():
             path = self._folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "ab") as opened:  # not kept open: there may be thousands of trials
+            with open(path, "ab") as opened:  # not kept open, as there may be thousands of trials
                 opened.write(addition)
 
     @property
@@ -147,10 +148,10 @@ class TensorBoardDisplay:
     def _try(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except Exception as error:  # whatever it is: a search does not end for its log
+        except Exception as error:  # of any kind: a search does not fail because of its log
             self._records = None
             self.note(
-                f"this session logs no more for TensorBoard, resuming the run writes all of it: {first_line(error)}"
+                f"this session stops logging for TensorBoard; resuming the run writes it all: {first_line(error)}"
             )
 
 
@@ -159,7 +160,7 @@ def _seconds(event: Event) -> float:
 
 
 def _record(data: bytes) -> bytes:
-    """A TFRecord: length, its checksum, data, its checksum."""
+    """Return a TFRecord: length, its checksum, data, its checksum."""
     length = struct.pack("<Q", len(data))
     return length + _masked_checksum(length) + data + _masked_checksum(data)
 

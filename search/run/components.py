@@ -1,4 +1,4 @@
-"""What a run is made of by its configuration: task, controller, executor, mirror; nothing of what they do together."""
+"""Makes the components of a run from its configuration: task, controller, executor, mirror."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def proxy_task(config: SearchConfig) -> Task:
 
 
 def prepared_task(task: Task | None, config: SearchConfig, display: Display) -> Task:
-    """Prepare the given task or, where there is none, that of the configuration, and tell what is predicted of it.
+    """Prepare the given task, or else that of the configuration, and give the display its forecast.
 
-    No task of a run sees val, except where the run is there to look at it.
+    Only the task of a validation reads val.
     """
     chosen = task or proxy_task(config)
     stage = config.controller.plan.stage
@@ -52,7 +52,7 @@ def fetch_data(config: SearchConfig) -> None:
 
 
 def with_class_channels(config: SearchConfig, task: Task) -> SearchConfig:
-    """Know the detector whose costs count, where it is the one that the task trains on its data."""
+    """Set the number of class channels, if costs are counted in the detector that the task trains."""
     constraints = config.constraints
     num = getattr(task, "class_channels", None)
     if not config.counts_costs or constraints.target is not None or num is None:
@@ -61,7 +61,7 @@ def with_class_channels(config: SearchConfig, task: Task) -> SearchConfig:
 
 
 def search_controller(config: SearchConfig) -> Controller:
-    """Make the controller of a search: who proposes, what results are worth, and replicates of leaders at the end."""
+    """Make the controller of a search: the search algorithm, its objective, and replicates of leaders at the end."""
     space = space_by_name(config.space.name)
     limits = config.constraints.limits(config.task)
     budget, target = config.budget, config.constraints.cost_target(config.task)
@@ -85,7 +85,7 @@ def search_controller(config: SearchConfig) -> Controller:
 
 def make_executor(task: Task, config: ExecutorConfig, run: Path, note: Note) -> Executor:
     """Make the executor of a run, whose folder need not exist yet."""
-    # Imported here: Ray takes seconds, and a serial search does without.
+    # Imported here: Ray takes seconds, and a serial search does not need it.
     if config.kind == "serial":
         from spinenas.search.executors.serial import SerialExecutor
 
@@ -100,10 +100,10 @@ def make_executor(task: Task, config: ExecutorConfig, run: Path, note: Note) -> 
 
 
 def ordered_window(executor: ExecutorConfig) -> int | None:
-    """How many trials an ordered run asks ahead; None for any other. A serial run is ordered by itself."""
+    """How many trials an ordered run asks ahead; None for any other. A serial run is always in order."""
     return executor.workers if executor.ordered else None
 
 
 def mirror_of(config: SearchConfig) -> Mirror | None:
-    """Return where copies of the run go; None for nowhere."""
+    """Return the run's mirror; None if it has none."""
     return None if config.storage.mirror is None else Mirror(config.storage.mirror)

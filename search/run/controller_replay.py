@@ -1,4 +1,4 @@
-"""Bringing a fresh controller to where that of a run was, by what the journal says it was asked and told."""
+"""Replays the journal into a fresh controller, which is then in the state of the run's controller."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Result = Evaluation | Failure
 def replay_into(
     controller: Controller, state: RunState, *, ordered: bool, known: int | None = None
 ) -> tuple[dict[int, Proposal], dict[int, Result]]:
-    """Bring a fresh controller to where the one of a run was, by the same calls in the same order.
+    """Bring a fresh controller to the state of a run's, by the same calls in the same order.
 
     Args:
         state: of the run.
-        ordered: whether results were told in the order of their numbers, and only as far as asks needed them.
-        known: how many results it shall have been told in the end; None for all, or in an ordered run for as many
-            as the last ask needed.
+        ordered: whether results were told in the order of their numbers, and only as far as proposals needed them.
+        known: how many results it is told in the end; None for all, or in an ordered run for as many as the last
+            proposal needed.
 
     Returns:
-        The proposals of trials without a result, and the results the controller was not told, each by number.
+        The proposals of trials without a result, and the results that the controller was not told, by number.
     """
     for observation in state.observed:
         controller.observe(observation.genotype, observation.evaluation)

@@ -1,4 +1,4 @@
-"""What must be the same for a run to be continued, and which versions it ran with."""
+"""The identity of a run, which must not change when it is continued, and the versions it ran with."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from spinenas.space.errors import UserError
 from spinenas.space.search_space import space_by_name
 
 SEARCH_PROTOCOL = 1
-"""Raised whenever the code changes what a resumed run would search: it is then no longer the same run.
+"""Increased when the code changes what a resumed run would search; such a run cannot be continued.
 
-The replicates at the end are not part of it: a run begun before they stopped at a settled winner stops there too."""
+The rule that ends replicates once a winner is settled is not part of it: it applies to earlier runs too."""
 
 
 def identity_of(task: Task, config: SearchConfig) -> dict[str, Any]:
-    """What must be the same for a run to be continued."""
+    """Return what must be the same for a run to be continued."""
     protocol = config.controller.chosen.protocol
     return {
         "space": space_by_name(config.space.name).identity,
@@ -31,7 +31,7 @@ def identity_of(task: Task, config: SearchConfig) -> dict[str, Any]:
 
 
 def check_identity(path: str | Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to continue a run as another one. Raises UserError naming what changed."""
+    """Raise UserError naming what changed if a run cannot be continued."""
     said = {
         "space": "the search space changed",
         "data": "the data changed",
@@ -62,4 +62,4 @@ def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"  # such as our own code on a worker that it was sent to
+        return "not installed"  # such as spinenas itself on a worker that received its code

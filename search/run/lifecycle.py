@@ -1,7 +1,6 @@
-"""Starting and resuming runs; what happens in between is the driver's matter.
+"""Starts and resumes runs; a driver runs them in between.
 
-What happened is in the journal alone, so that a killed search is continued by folding it: `resume` replays the
-controller and goes on.
+The journal alone holds what happened. `resume` reads it, replays the controller and continues.
 """
 
 from __future__ import annotations
@@ -64,19 +63,19 @@ def run_search(
     """Search from the start. Raises UserError before anything is written.
 
     Args:
-        config: what to search, how.
-        out: the folder of the run, which must not hold one.
-        task: what measures a genotype; None for the proxy task of the configuration.
-        display: who watches.
-        config_toml: the configuration as given, to be kept.
+        config: of the search.
+        out: folder of the run, which must not hold one.
+        task: trains and measures genotypes; None for the proxy task of the configuration.
+        display: shows progress.
+        config_toml: the configuration as given, to be stored.
         warm_start: runs of the same task whose results the controller begins with; none of their networks is trained
-            again. They are kept in this run's journal and not needed any more.
+            again. Their results are copied to this run's journal, so the runs are not needed afterwards.
     """
     for sentence in config.unused():
         logger.warning("%s", sentence)
     config = config.resolved()
-    # Tried before anything else: a wrong option is refused before data is read. What costs are counted in may follow
-    # from the data, and so the controller of the run is made after it.
+    # Made here only to refuse a wrong option before data is read. The run's own controller is made later, as the
+    # detector that costs are counted in may depend on the data.
     make_controller(config.controller.name, space_by_name(config.space.name), **config.controller.options())
     RunFolder.check_free(Path(out))
     display = _with_loggers(display or SilentDisplay(), config, Path(out))
@@ -108,7 +107,7 @@ def run_search(
             "data": task.fingerprint,
             "warm_start": [str(path) for path in warm_start],
         }
-        # The executor first: where the workers cannot start, no folder is left that refuses the corrected command.
+        # The executor comes first: if its workers cannot start, no folder is left that would refuse the next try.
         with make_executor(task, config.executor, Path(out), display.note) as executor:
             run = identity_of(task, config) | {"versions": versions()}
             at = now()
@@ -133,7 +132,7 @@ def _begun(
     started: Sequence[Event],
     mirror: Mirror | None,
 ) -> Iterator[tuple[RunFolder, Journal]]:
-    """Make the folder of a run whose journal has its first events: there is no run that was not begun."""
+    """Make the folder of a run together with the first events of its journal."""
     with contextlib.ExitStack() as stack:
         opened: list[Journal] = []
 
@@ -166,13 +165,13 @@ def resume(
 
     Args:
         path: the folder of the run.
-        num_trials: a larger budget in all; None for what the run has.
-        max_accelerator_hours: another limit of accelerator time in all.
-        workers: trials at a time, if other than before.
-        address: of a Ray cluster, if another than before; "local" for none.
-        executor: where and how trials run, if otherwise than before; what an ordered run depends on stays.
-        logging: what else is written of it, if other than before.
-        mend: rewrite a journal that is damaged in the middle first, a copy of which is kept.
+        num_trials: a larger total budget; None to keep it.
+        max_accelerator_hours: another total limit of accelerator time; None to keep it.
+        workers: another number of trials at a time; None to keep it.
+        address: of another Ray cluster; "local" for none, None to keep it.
+        executor: another executor configuration; the window of an ordered run stays.
+        logging: another logging configuration.
+        mend: first repair a journal that is damaged in the middle, and keep a copy of the damaged one.
         task: as given to `run_search`.
         display: who watches.
     """
@@ -212,7 +211,7 @@ def resume(
         executor = executor or config.executor
         executor = replace(executor, workers=workers or executor.workers, address=address or executor.address)
         config = replace(config, executor=executor)
-        # Nothing is appended before the workers stand.
+        # Nothing is appended before the workers have started.
         with make_executor(task, executor, folder.path, display.note) as running:
             driver = Driver(
                 config, folder, journal, task, controller, running, display, window=window, time_taken=time_taken
@@ -233,17 +232,17 @@ def search_or_resume(
     config_toml: str = CONFIGURED_IN_PYTHON,
     warm_start: Sequence[Path] = (),
 ) -> Run:
-    """Do what `run_search` does or, where the run was begun before, what `resume` does: a command to be repeated.
+    """Start a run, or resume it if it exists, so that a command can be repeated.
 
-    A run whose folder is gone is brought back from its mirror. The configuration must be the one it was begun with,
-    but for where and how it runs (`executor`), what is logged, and a larger budget; `warm_start` must name the runs it
-    was begun with, which need not be there any more. Raises UserError.
+    A run whose folder is missing is restored from its mirror. The configuration must be the one the run began with,
+    except for `executor`, `logging` and a larger budget. `warm_start` must name the runs that it began with, which need
+    not exist any more. Raises UserError.
     """
     display = display or SilentDisplay()
     path = Path(out)
     mirror = mirror_of(config)
     if not (path / "journal.jsonl").exists() and mirror is not None and mirror.holds_run():
-        display.note(f"bringing {path} back from {mirror.store.uri}")
+        display.note(f"restoring {path} from {mirror.store.uri}")
         mirror.restore(path)
     if not (path / "journal.jsonl").exists():
         return run_search(config, out=out, task=task, display=display, config_toml=config_toml, warm_start=warm_start)
@@ -254,14 +253,14 @@ def search_or_resume(
     constraints = replace(config.constraints, class_channels=begun_with.constraints.class_channels)
     _check_same_search(path, begun_with, replace(config, budget=budget, constraints=constraints).resolved())
     sources = [str(run) for run in warm_start]
-    # Runs begun before this was kept have it in their journal alone.
+    # Older runs have no warm start in run.json, only in their journal.
     _check_equal(path, "warm start", folder.run_info().get("warm_start", sources), sources)
     before = _with_changes(begun_with, Run(folder).state().resumes).budget
     given = config.budget
     hours, hours_before = given.max_accelerator_hours, before.max_accelerator_hours
     return resume(
         path,
-        # What was extended by a resumption since is not taken back.
+        # An extension by an earlier resumption is kept.
         num_trials=given.num_trials if given.num_trials > before.num_trials else None,
         max_accelerator_hours=hours if hours and (hours_before is None or hours > hours_before) else None,
         executor=config.executor,
@@ -301,7 +300,7 @@ def _check_equal(path: Path, name: str, before: object, given: object) -> None:
 
 
 def _read(path: Path) -> tuple[RunState, AcceleratorTime]:
-    """Read a journal once, for all that is made of it. Raises UserError."""
+    """Read state and accelerator time in one pass. Raises UserError."""
     state, time_taken = Fold(), AcceleratorTime()
     for event in read_events(path):
         state.add(event)
@@ -310,7 +309,7 @@ def _read(path: Path) -> tuple[RunState, AcceleratorTime]:
 
 
 def _with_changes(config: SearchConfig, changes: Iterable[dict[str, Any]]) -> SearchConfig:
-    """The configuration with the budget that was last asked for."""
+    """Return the configuration with the budget of the last resumption."""
     budget = config.budget
     for each in changes:
         given = {name: each[name] for name in ("num_trials", "max_accelerator_hours") if name in each}
@@ -319,7 +318,7 @@ def _with_changes(config: SearchConfig, changes: Iterable[dict[str, Any]]) -> Se
 
 
 def _with_loggers(display: Display, config: SearchConfig, run: Path) -> Display:
-    """What watches a run: a display, and the loggers of its configuration. Raises UserError where one is missing."""
+    """Add the loggers of the configuration to a display. Raises UserError if a package is missing."""
     if not config.logging.tensorboard:
         return display
     from spinenas.search.monitoring.tensorboard_log import TensorBoardDisplay  # rich
@@ -328,7 +327,7 @@ def _with_loggers(display: Display, config: SearchConfig, run: Path) -> Display:
 
 
 def _drive(driver: Driver) -> None:
-    """Run a driver; whatever ends it early is in the journal too, if that can still be written."""
+    """Run a driver; record in the journal why it ends early, if that can still be written."""
     try:
         driver.run()
     except (KeyboardInterrupt, Terminated, UserError) as reason:

@@ -1,4 +1,4 @@
-"""A trial that has no result yet, and which reports of it are taken: workers may say anything, late, twice or lost."""
+"""A trial without a result, and the rules by which reports about it are accepted or refused."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from spinenas.search.executors.failure_rules import RULES
 
 @dataclass(slots=True)
 class OpenTrial:
-    """A trial that has no result yet.
+    """A trial without a result.
 
     Attributes:
-        fidelity: of its next attempt; the proposal's, until it runs out of memory.
+        fidelity: of its next attempt; that of the proposal until it runs out of memory.
         attempt: the one that runs or will run next.
-        status: ASKED until a worker has said that it runs.
-        epoch: the last one it told of in this attempt.
-        in_flight: whether an executor has it.
-        not_before: when the next attempt may be submitted, in seconds of the driver's clock.
-        losses: by kind of failure, how many attempts ended by it and were followed by another.
-        passed: the last rung after which it went on, 0 before the first.
-        paused: what it has, without its curve, while it waits at a rung.
+        status: ASKED until a worker reports its start.
+        epoch: last epoch reported in this attempt.
+        in_flight: whether an executor runs it.
+        not_before: earliest time for its next attempt, in seconds of the driver's clock.
+        losses: by kind of failure, how many attempts failed and were followed by another.
+        passed: last rung after which it continued; 0 before the first.
+        paused: its evaluation, without a curve, while it waits at a rung.
     """
 
     proposal: Proposal
@@ -42,17 +42,17 @@ class OpenTrial:
 
     @property
     def is_judged(self) -> bool:
-        """Whether it has rungs; a further training of a network is there for its mean, and goes to its end."""
+        """Whether it has rungs; replicates run to their end, as they serve the mean of a network."""
         return self.proposal.stage is Stage.SEARCH and self.proposal.replicate == 0
 
 
 def refusal(trial: OpenTrial | None, event: WorkerEvent, *, num_asked: int) -> str | None:
-    """Say why a report is refused; None if it is taken.
+    """Return why a report is refused; None if it is accepted.
 
     Args:
-        trial: which it is of; None if that has its result, or never was.
+        trial: that the report belongs to; None if it is finished or unknown.
         event: the report.
-        num_asked: trials so far, which have the numbers below.
+        num_asked: number of trials so far.
     """
     if trial is None:
         if not 0 <= event.number < num_asked:
@@ -70,8 +70,8 @@ def refusal(trial: OpenTrial | None, event: WorkerEvent, *, num_asked: int) -> s
         if isinstance(event, EpochDone) and event.epoch <= trial.epoch:
             return "the epoch is over already"
         return None
-    # An attempt that was given up. Its result is as good as the one that is awaited, since both are of the same
-    # network and seed; what else it has to say is of no interest any more.
+    # An abandoned attempt. Its result is as good as the awaited one, as both have the same network and seed. Its other
+    # reports are no longer needed.
     if not isinstance(event, Finished):
         return "the attempt was given up, or has gone on as another"
     if isinstance(event.result, Failure) and RULES[event.result.kind].again != "never":

@@ -1,4 +1,4 @@
-"""A run as it stands on disk: what was tried, and what came of it; nothing of how it goes on."""
+"""Reads a run from its folder: configuration, trials, leaderboard and winner."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as it stands on disk.
+    """A run on disk.
 
     Attributes:
         folder: its files.
@@ -51,11 +51,11 @@ class Run:
         return stored_config(self.folder.config()).scalarized_objective()
 
     def cost_target(self) -> CostTarget | None:
-        """Return the detector that the search counted costs in, None for the one that it trains."""
+        """Return the detector that costs are counted in; None for the one that is trained."""
         return stored_config(self.folder.config()).cost_target()
 
     def winner(self) -> TrialRecord | None:
-        """Return the first trial of the best network, None without a complete one."""
+        """Return the first trial of the best network; None without a complete trial."""
         records = self.records()
         row = leaderboard.winner(records, self.scalarized_objective())
         return None if row is None else records[row["number"]]

@@ -1,4 +1,4 @@
-"""Mending a journal that is damaged in the middle: keep what is sound, work out again what can be, drop the rest."""
+"""Repairs a journal that is damaged in the middle: keeps valid lines, recomputes lost proposals, drops the rest."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from spinenas.space.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Salvage:
-    """What became of a damaged journal.
+    """Result of the repair of a journal.
 
     Attributes:
         num_damaged: lines that could not be read.
-        num_dropped: lines that were sound and no longer fit, such as the rest of a trial whose proposal is lost.
-        num_recovered: lost proposals that the controller made again, the same as it had.
-        copy: where the damaged journal is kept.
+        num_dropped: valid lines that no longer fit, such as the rest of a trial whose proposal is lost.
+        num_recovered: lost proposals that the controller made again.
+        copy: copy of the damaged journal.
     """
 
     num_damaged: int
@@ -50,17 +50,17 @@ def salvage(
     window: int | None,
     make_controller: Callable[[RunState], Controller],
 ) -> Salvage | None:
-    """Rewrite a journal without its damage; None if it has none. Raises UserError.
+    """Rewrite a journal without its damaged lines; None if it has none. Raises UserError.
 
-    A lost result is trained again. A lost proposal is asked again of a controller that knows what is left of what it
-    knew then; a result of another network than the one it proposes now is lost with it.
+    A trial whose result is lost is trained again. A lost proposal is made again by a controller that is told the
+    remaining results. If it proposes another network now, the result of the lost one is dropped.
 
     Args:
-        path: the journal; nobody else may have the run open.
-        mirror: the run's second place, whose journal is taken where it is sound.
+        path: the journal; no other process may have the run open.
+        mirror: of the run; its journal is used if it is valid.
         seed: of the run.
-        window: trials at a time of an ordered run; None for any other.
-        make_controller: makes the controller of a run of that state, which has seen nothing yet.
+        window: trials asked ahead in an ordered run; None for any other.
+        make_controller: makes a fresh controller for a run of that state.
     """
     with Journal.open(path, mirror=mirror) as journal:
         work = _Work(seed, window, make_controller)
@@ -84,7 +84,7 @@ def salvage(
 
 
 class _Work:
-    """The journal that is being made: the events kept so far, and what they add up to."""
+    """The repaired journal: the events kept so far and their state."""
 
     def __init__(self, seed: int, window: int | None, make_controller: Callable[[RunState], Controller]):
         self.kept: list[Event] = []
@@ -95,8 +95,8 @@ class _Work:
         self._told: set[int] = set()
         self._num_asked = 0
         self._fence = 0
-        self._known_at_damage: int | None = None  # what a controller knew at the last damage, if there was any
-        self._recovered: dict[int, str] = {}  # network keys of the trials whose proposals were made again
+        self._known_at_damage: int | None = None  # results that a controller knew at the last damage
+        self._recovered: dict[int, str] = {}  # network keys of proposals that were made again, by number
         self._task_key = ""
 
     def add_line(self, line: bytes) -> None:
@@ -108,7 +108,7 @@ class _Work:
             return
         self.checked = "crc32" in data
         if data.get("fence", 0) < self._fence:
-            return  # of a driver that had lost the run
+            return  # written by a driver that had lost the run
         self._fence = data.get("fence", 0)
         try:
             event = event_from_json(data)
@@ -147,13 +147,13 @@ class _Work:
         self.kept.append(event)
 
     def _num_known(self) -> int:
-        """How many results a controller can know now: in an ordered run those without a gap."""
+        """How many results a controller can know now: in an ordered run, those before the first gap."""
         if self._window is None:
             return len(self._told)
         return next(number for number in range(len(self._told) + 1) if number not in self._told)
 
     def _recover(self, at: str) -> bool:
-        """Make the first lost proposal again, if one can have been lost and can be made."""
+        """Make the first lost proposal again; return whether there was one and it could be made."""
         if self._known_at_damage is None or not self._task_key:
             return False
         known = self._known_at_damage

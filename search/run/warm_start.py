@@ -1,4 +1,4 @@
-"""Results of earlier runs that a new one begins with: read once, and kept in its own journal from then on."""
+"""Warm start: reads the results of earlier runs, which a new run copies to its own journal."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from spinenas.space.search_space import SearchSpace
 
 
 def known_results(runs: Sequence[Path], *, task_key: str, space: SearchSpace) -> list[Observed]:
-    """Return one observation for each network that earlier runs have trained to its end. Raises UserError.
+    """Return one result for each network that earlier runs have trained to the end. Raises UserError.
 
     Args:
-        runs: folders, finished or not; a run that was given a warm start itself gives what it trained itself.
-        task_key: of the new run; results of another task are other figures, and are refused.
-        space: genotypes that are not of it are left out.
+        runs: folders, finished or not; of a run with a warm start, only its own trainings count.
+        task_key: of the new run; runs of another task are refused, as their results are not comparable.
+        space: genotypes outside it are left out.
 
-    Several trainings of a network count by their mean. The order is that in which networks were first asked for, run
-    by run. Failures and trainings that were stopped early are left out.
+    Several trainings of a network count by their mean. Networks are in the order in which they were first proposed,
+    run by run. Failures and trainings that were stopped early are left out.
     """
     trainings: dict[str, list[tuple[str, TrialRecord]]] = {}
     for run in runs:
         state = fold(read_events(RunFolder.open(run).journal_path, epochs=False))
         if state.run["task_key"] != task_key:
             raise UserError(
-                f"{run} has another task: its key is {state.run['task_key']!r}, here it is {task_key!r}, and AP of the "
-                "one says little of the other; leave this --warm-start out, or give the search the data and task it had"
+                f"{run} has another task: its key is {state.run['task_key']!r}, here it is {task_key!r}, and their APs "
+                "cannot be compared; leave this --warm-start out, or give the search the data and task it had"
             )
         for record in state.trials.values():
             whole = record.status is Status.COMPLETE and record.fidelity is None

@@ -133,9 +133,9 @@ def test_a_silent_worker_is_remarked_on_once(cluster: Cluster, tmp_path: Path) -
         for _ in range(2):
             executor.wait(lambda event: None, 0.5)
         executor.cancel(7)
-    assert [text for text in said if "has said nothing" in text] == [
-        "worker-0 has said nothing for 0.00833333 min, trial 7 is after epoch 0; "
-        "executor.trial_minutes would end a trial that hangs"
+    assert [text for text in said if "has reported nothing" in text] == [
+        "worker-0 has reported nothing for 0.00833333 min; trial 7 is after epoch 0; "
+        "set executor.trial_minutes to end trials that hang"
     ]
 
 
@@ -399,7 +399,7 @@ def test_a_worker_that_cannot_start_does_not_end_a_search_that_has_another(clust
                 executor.wait(events.append, 5)
     finally:
         cluster.remove_node(node)
-    assert said[0].partition(" ")[2].startswith("cannot start, and is tried again: ")
+    assert said[0].partition(" ")[2].startswith("cannot start and will be tried again: ")
     assert "FileExistsError" in said[0]
 
 
