@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -229,36 +228,6 @@ class ProxyTask:
         metrics = self.data.evaluator("val").evaluate(detections)
         check_with_pycocotools(metrics, self.data.val, detections)
         return metrics
-
-    # To be deleted, with `validate`, when the callers in search/ use `evaluate_with_val` and `val_metrics`.
-    def replay(
-        self,
-        architecture: Architecture,
-        *,
-        seed: int,
-        folder: Path | None = None,
-        report: Report | None = None,
-        scaling: Scaling | None = None,
-    ) -> tuple[Evaluation | Failure, dict[str, float | None]]:
-        """Train, keep weights and detections on val in the folder, and return the metrics on val too."""
-        folder = folder or Path(tempfile.mkdtemp())
-        fidelity = self.fidelity if scaling is None else replace(self.fidelity, scaling=scaling)
-        result = self.evaluate_with_val(
-            architecture, seed=seed, fidelity=fidelity, folder=folder, report=report, keep_weights=True
-        )
-        return result, {} if isinstance(result, Failure) else self.val_metrics(folder)
-
-    def validate(
-        self,
-        architecture: Architecture,
-        *,
-        seed: int,
-        folder: Path,
-        fidelity: Fidelity | None = None,
-        report: Report | None = None,
-    ) -> Evaluation | Failure:
-        """Train, and keep detections on val in the folder."""
-        return self.evaluate_with_val(architecture, seed=seed, fidelity=fidelity, folder=folder, report=report)
 
     def probe(
         self,
