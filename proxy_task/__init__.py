@@ -1,1 +1,1 @@
-"""How good an architecture is: a short RetinaNet training on COCO-format data."""
+"""The proxy task: evaluates an architecture by a short RetinaNet training on COCO-format data."""
