@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Scaling of the task, or of the architecture itself; the head is always the task's.",
 )
-@click.option("--address", help='Ray cluster to run on, or "auto".')
+@click.option("--address", help='Ray cluster: its address, "auto" to find one, or "local" for none.')
 @overrides_option
 @format_options
 def replay(

@@ -166,8 +166,9 @@ def _gpus_per_worker(config: ExecutorConfig, note: Note) -> float:
         share = packed_share(config.gpu_memory_gib, _gpu_memory_gib(config.gpu_memory_gib))
     elif share is None:
         share = 0.0 if config.tpus_per_worker else present.get("GPU", 0.0) / config.workers
-        # Ray takes whole GPUs or a part of one; rounded down, so that all workers fit.
-        share = float(math.floor(share)) if share >= 1 else math.floor(share * 100) / 100
+        # A trial uses one GPU at most, and more than one machine has could never be reserved. Rounded down, so that
+        # all workers fit.
+        share = math.floor(min(1.0, share) * 100) / 100
         if is_remote(config) and not share and not config.tpus_per_worker:
             note(
                 "the cluster has no GPU now, so that trials run on CPUs; "

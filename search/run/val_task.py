@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 ValMetrics = dict[str, float | None]
 """Figures on val by name; None where the data has no object to find."""
 
-EVALUATED_BY = "pycocotools, and equal to 1e-9 by the fast evaluator that searches use"
-"""Origin of all figures on val that are printed or kept."""
+EVALUATED_BY = "hotcoco, confirmed by pycocotools to 1e-9"
+"""Evaluators of all figures on val that are printed or kept; a search uses hotcoco alone."""
 
 
 class ValTask(Task, Protocol):

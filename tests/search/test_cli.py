@@ -346,7 +346,7 @@ def test_a_replay_prints_reward_and_val_and_keeps_them(run: Path, tmp_path: Path
     result = succeed("replay", "spinenet-49", "--out", tmp_path / "replay", "--json", *SERIAL)
     (row,) = [row for row in json.loads(result.stdout) if row["metric"] == "AP"]
     assert row["val"] == matches_of(row_of_trial(tmp_path / "replay")["objective"]).average_precision()
-    assert "figures on val are by pycocotools" in result.stderr
+    assert "figures on val are by hotcoco, confirmed by pycocotools" in result.stderr
     kept = json.loads((tmp_path / "replay" / "replay.json").read_text())
     assert kept["val"] == {"AP": row["val"], "AP50": None}
     assert Genotype.from_json(kept["genotype"]) == PUBLISHED["spinenet-49"].genotype
@@ -796,7 +796,7 @@ def test_a_search_is_validated_goes_on_and_is_told_again(run: Path, task: FakeVa
     assert lines[0].split() == ["architecture", "origin", "key", "reward_AP", "sd", "n", "val_AP", "lower", "upper"]
     assert [line.split()[0] for line in lines[1:]] == ["winner", "SpineNet-49", "random"]
     document = json.loads(succeed(*command, "--json").stdout)
-    assert done.stderr.splitlines()[-5].startswith("figures on val are by pycocotools")
+    assert done.stderr.splitlines()[-5].startswith("figures on val are by hotcoco, confirmed by pycocotools")
     sentences = [pair["sentence"] for pair in document["comparisons"]]
     assert len(sentences) == 3
     assert done.stderr.splitlines()[-4:-1] == sentences
@@ -816,7 +816,7 @@ def test_an_unfinished_search_is_validated_with_a_word_on_it(tmp_path: Path, tas
     task.interrupt_at = None
     out = tmp_path / "elsewhere"
     done = succeed("validate", tmp_path / "run", "--out", out, "--seeds", 2, "--set", "executor.max_errors=9")
-    assert "the search was not finished: 1 trials have no result yet" in done.stderr
+    assert "the search is not finished: 1 trials have no result yet" in done.stderr
     assert (out / "validation.json").exists()
     assert json.loads((out / "config.json").read_text())["executor"]["max_errors"] == 9
 
@@ -825,7 +825,11 @@ def test_an_unfinished_search_is_validated_with_a_word_on_it(tmp_path: Path, tas
     ("words", "status", "said"),
     [
         (("validate", "nothing"), 1, "nothing is no run"),
-        (("validate", "{run}", "--set", "task.train.epochs=9"), 2, "the task is the run's own"),
+        (
+            ("validate", "{run}", "--set", "task.train.epochs=9"),
+            2,
+            "the task is the run's own, so only executor settings",
+        ),
         (("validate", "{run}", "--seeds", "1"), 2, "--seeds"),
         (("validate", "{run}", "--out", "{run}"), 1, "holds another run; give another --out"),
     ],

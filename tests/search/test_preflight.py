@@ -203,6 +203,14 @@ def test_trials_are_packed_by_memory(trial: float, gpu: float, share: float) -> 
     assert share * gpu >= trial
 
 
+@pytest.mark.parametrize(("num_workers", "share"), [(1, 1.0), (8, 1.0), (16, 0.5), (24, 0.33)])
+def test_a_worker_reserves_its_share_of_the_gpus_and_at_most_one(
+    num_workers: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 64.0, "GPU": 8.0})
+    assert ray_session_module._gpus_per_worker(ExecutorConfig(workers=num_workers), print) == share
+
+
 def test_the_smallest_gpu_counts_and_one_that_is_too_small_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [{"Alive": True, "NodeID": str(n), "Resources": {"GPU": 1.0} if n else {}} for n in range(3)]
     sizes = iter([24.0, 80.0])

@@ -103,9 +103,11 @@ def test_all_figures_are_those_of_the_trainings_and_are_kept(run: Run) -> None:
     assert json.loads((run.folder.path / "validation" / "validation.json").read_text()) == document
 
 
-def test_a_validation_fails_if_pycocotools_computes_another_ap(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_validation_fails_if_its_matches_give_another_ap_than_the_evaluators(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(FakeValTask, "val_metrics", lambda self, folder: {"AP": 0.25})
-    with pytest.raises(UserError, match=r"0\.25 by pycocotools"):
+    with pytest.raises(UserError, match=r"0\.25 by COCO"):
         validate(run, seeds=2, task=FakeValTask())
 
 
