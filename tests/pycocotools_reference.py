@@ -1,4 +1,4 @@
-"""The figures of our evaluator by pycocotools itself: its own COCOeval on plain dictionaries, one per box."""
+"""Computes the metrics of our evaluator with pycocotools' COCOeval, from one dictionary per box."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spinenas.results.record import COCO_METRICS
 
 
 class PycocotoolsEvaluator:
-    """Evaluates against annotations that are indexed once, as ours does."""
+    """Evaluates detections against annotations that it indexes once."""
 
     def __init__(self, annotations: Annotations) -> None:
         box_areas = annotations.boxes_xywh[:, 2:].prod(axis=1)
@@ -26,7 +26,7 @@ class PycocotoolsEvaluator:
         self._truth_by_box_area = _truth(annotations, box_areas)
 
     def figures(self, detections: Detections) -> dict[str, float | None]:
-        """Return the twelve figures, AP by terciles of object size and by category; None for what has no object."""
+        """Return the twelve COCO metrics, AP by size tercile and AP by category; None where there is no object."""
         found = _indexed(_detection_entries(detections))
         coco_eval = COCOeval(self._truth, found, "bbox")
         by_size = COCOeval(self._truth_by_box_area, found, "bbox")

@@ -1,4 +1,4 @@
-"""The architecture: who may import whom, no circles, where third-party packages belong, and what loads quickly."""
+"""The architecture: allowed imports between folders, no circles, and where third-party packages are used."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ HEAVY_ONLY_IN = {
 
 
 def imports_of(source: str) -> Iterator[str]:
-    """Every name that a source imports: at the top, inside functions and under TYPE_CHECKING alike."""
+    """Yield every name that a source imports: at the top, inside functions and under TYPE_CHECKING."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -68,7 +68,7 @@ def name_of(path: Path) -> str:
 
 
 def imported_modules(sources: Mapping[str, str]) -> dict[str, set[str]]:
-    """For each module, the others of ours that it imports; `from folder import name` counts as its __init__."""
+    """Return the project modules that each module imports; `from folder import name` counts as its __init__."""
     arrows: dict[str, set[str]] = {name: set() for name in sources}
     for name, source in sources.items():
         for imported in imports_of(source):
@@ -82,13 +82,13 @@ def imported_modules(sources: Mapping[str, str]) -> dict[str, set[str]]:
 
 
 def folder_of(module: str, *, is_init: bool) -> str:
-    """The room a module is in: its sub-folder, or the module itself directly below a top-level folder."""
+    """Return the sub-folder of a module, or the module itself directly below a top-level folder."""
     parts = module.split(".")
     return ".".join(parts[:2]) if len(parts) > 2 or (is_init and len(parts) == 2) else module
 
 
 def circles(arrows: Mapping[str, Iterable[str]]) -> list[list[str]]:
-    """Groups of names that reach each other (Tarjan's strongly connected components of more than one)."""
+    """Return groups of names that reach each other (Tarjan's strongly connected components)."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
@@ -121,7 +121,7 @@ def arrows() -> dict[str, set[str]]:
 
 
 def layer_violations(folder: str, source: str) -> list[str]:
-    """Imports of a module in a top-level folder that its layer does not allow."""
+    """Return the imports of a module that the layer of its top-level folder does not allow."""
     found = []
     for name in imports_of(source):
         parts = name.split(".")
