@@ -1,23 +1,23 @@
-# One word per habit. Everything happens in .venv, made on first use; needs Python 3.11+ and make.
+# Everything runs in .venv, which the first target creates. Requires Python 3.11 or newer.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Trials of `make quickstart`.
+# Number of trials of `make quickstart`.
 TRIALS ?= 12
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test test-long faults check format docs wheel clean
 
 help:
-	@echo "make quickstart   install, and run a search on generated images (TRIALS=$(TRIALS))"
-	@echo "make test         install the test tools, and run the tests"
-	@echo "make test-long    run the tests that take minutes as well"
-	@echo "make faults       kill a search at every step, simulate a cluster that fails (half an hour)"
-	@echo "make check        formatting, lint and types"
+	@echo "make quickstart   install, then search on generated images (TRIALS=$(TRIALS))"
+	@echo "make test         install the test tools, then run the tests"
+	@echo "make test-long    run all tests, including those that take minutes"
+	@echo "make faults       kill a search at every step and simulate a failing cluster (30 minutes)"
+	@echo "make check        check formatting, lint and types"
 	@echo "make format       format the code"
 	@echo "make docs         write docs/cli.md and docs/configuration.md from the code"
 	@echo "make wheel        build a wheel into dist/"
-	@echo "make clean        remove what was built, and the environment"
+	@echo "make clean        delete build files and the environment"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -32,7 +32,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-# mypy does not follow an editable install of mapped folders; it does follow this link.
+# mypy cannot follow an editable install of mapped folders, but it follows this link.
 .typing/spinenas:
 	@mkdir -p .typing && ln -sfn .. $@
 

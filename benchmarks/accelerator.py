@@ -94,6 +94,7 @@ class Size:
 
 
 FULL = Size(image=512, batch=64, eval_batch=128, jpegs=256, steps=24, genotypes=8, boxes=40)
+SMALL_GENOTYPE = Genotype.from_text("2b 2b / 3b0,1 3b0,1! 4r1,2! 5r3,4!")
 SMALL = Size(image=96, batch=2, eval_batch=2, jpegs=6, steps=2, genotypes=1, boxes=4)
 
 
@@ -151,6 +152,7 @@ class Bench:
 
     def __init__(self, size: Size, device: torch.device, annotations: Annotations, data: LabelledImages):
         self.size, self.device, self.annotations, self.data = size, device, annotations, data
+        self.genotype = SPINENET_49 if size is FULL else SMALL_GENOTYPE
 
     def now(self) -> float:
         if self.device.type != "cpu":
@@ -227,7 +229,7 @@ class Bench:
 
     def plain(self, config: TaskConfig) -> dict[str, float]:
         """The straightforward step: eager float32 NCHW, JPEGs decoded by workers of a DataLoader."""
-        network = build_retinanet(SPINENET_49, config.scaling, config.head, class_channels=CATEGORIES + 1)
+        network = build_retinanet(self.genotype, config.scaling, config.head, class_channels=CATEGORIES + 1)
         workers = max(1, min(16, (os.cpu_count() or 1) - 1))
         quiet = replace(config, train=replace(config.train, learning_rate=1e-4))
         plain = PlainTraining(network.to(self.device), self.annotations, quiet, self.device, num_workers=workers)
@@ -237,7 +239,7 @@ class Bench:
 
     def parts(self, config: TaskConfig) -> dict[str, float]:
         """Milliseconds of the parts of a step that is not compiled, each waited for."""
-        network = self.network(SPINENET_49, config)
+        network = self.network(self.genotype, config)
         network.train()
         train, loss = config.train, config.loss
         optimizer = make_optimizer(network, train)
@@ -332,7 +334,7 @@ def measured(bench: Bench, device_name: str, deadline: float, note: Callable[[st
     modes: list[Mode] = ["off", "blocks", "whole"]
     by_mode = {}
     for mode, least in zip(modes, (0, 60, 120), strict=True):
-        trained = partial(bench.candidate, SPINENET_49, proxy(size, PAPER, 64, mode))
+        trained = partial(bench.candidate, bench.genotype, proxy(size, PAPER, 64, mode))
         result = with_time_for(least, f"SpineNet-49, compile {mode}", trained)
         if result is not None:
             by_mode[mode] = result
@@ -344,18 +346,18 @@ def measured(bench: Bench, device_name: str, deadline: float, note: Callable[[st
     best: Mode = max(("off", "blocks"), key=lambda mode: by_mode.get(mode, {}).get("images_per_second", 0.0))
     figures["mode_of_the_others"] = best
     others = proxy(size, PAPER, 64, best)
-    space = SearchSpace.spinenet49()
+    space = SearchSpace.spinenet49() if size is FULL else SearchSpace.tiny()
     figures["random_genotypes"] = []
     for number in range(size.genotypes):
         genotype = sample_without_dead_blocks(space, generator(0, "accelerator", number))
         result = with_time_for(30, f"random genotype {number}", partial(bench.candidate, genotype, others))
         if result is not None:
             figures["random_genotypes"].append(result)
-    half = with_time_for(60, "half width", partial(bench.candidate, SPINENET_49, proxy(size, HALF, 128, best)))
+    half = with_time_for(60, "half width", partial(bench.candidate, bench.genotype, proxy(size, HALF, 128, best)))
     figures["half_width"] = half
     bench.data = move_to_device(bench.data, bench.device)
     figures["images_on_device"] = with_time_for(
-        20, "images in its memory", partial(bench.candidate, SPINENET_49, proxy(size, PAPER, 64, best))
+        20, "images in its memory", partial(bench.candidate, bench.genotype, proxy(size, PAPER, 64, best))
     )
 
     fastest = max(by_mode.values(), key=lambda result: result["images_per_second"])

@@ -24,8 +24,9 @@ from spinenas.proxy_task.detector.retinanet import build_retinanet
 from spinenas.proxy_task.training import compilation
 from spinenas.proxy_task.training.compilation import compile_network, prepare_compilation, regions
 from spinenas.search.config.presets import SPINENET49_PROXY_TASK
-from spinenas.space import SearchSpace, sample_without_dead_blocks
+from spinenas.space import sample_without_dead_blocks
 from spinenas.space.random_streams import generator
+from spinenas.space.search_space import space_by_name
 
 SIZE, BATCH, REPEATS = 128, 2, 7
 
@@ -42,6 +43,7 @@ def forward_seconds(network: torch.nn.Module, images: torch.Tensor) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--genotypes", type=int, default=20)
+    parser.add_argument("--space", default="spinenet49")
     parser.add_argument("--json", type=Path, help="where the figures are written as well")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -49,7 +51,7 @@ def main() -> None:
     compilation.BACKEND = counter
     prepare_compilation(Path("unused"))
     task = SPINENET49_PROXY_TASK
-    space = SearchSpace.spinenet49()
+    space = space_by_name(arguments.space)
     images = torch.rand(BATCH, 3, SIZE, SIZE)
     rows: list[dict[str, Any]] = []
     print("| genotype | calls | new programs | programs so far | ms more for a call |\n|---|---|---|---|---|")

@@ -1,4 +1,4 @@
-"""A task that trains nothing: its objective is a function of genotype and seed, its failures are ordered."""
+"""A task that trains nothing: its objective depends on genotype and seed, and a test chooses its failures."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from spinenas.space.scaling import Scaling
 
 @dataclass
 class FakeTask:
-    """Each trial takes `num_epochs` epochs of `epoch_seconds`; without checkpoints, each attempt trains from the start.
+    """Takes `num_epochs` epochs of `epoch_seconds` per trial. It keeps no checkpoints: each attempt starts anew.
 
     Attributes:
         fail: outcome by trial number: a failure kind to return, or "raise".
         kill_worker: (number, attempt) pairs in which the process kills itself after the first epoch.
         interrupt_at: a trial number that raises KeyboardInterrupt.
-        measures_ap: after each epoch; of a trial that pauses it is known in any case.
+        measures_ap: whether AP is measured after each epoch; a trial that pauses has one in any case.
     """
 
     num_epochs: int = 2
@@ -96,11 +96,11 @@ class FakeTask:
 
 @dataclass
 class FakeValTask(FakeTask):
-    """A fake task with a val of 40 images, in which a network finds an object the surer the higher its objective.
+    """A fake task with a val split of 40 images. The chance of finding an object is the network's objective.
 
     Attributes:
-        num_val_looks: how often anything was asked of val.
-        val_name: what val is called in the fingerprint.
+        num_val_looks: number of accesses to val.
+        val_name: name of val in the fingerprint.
     """
 
     num_val_looks: int = 0
@@ -136,7 +136,7 @@ class FakeValTask(FakeTask):
 
 
 def matches_of(quality: float, num_images: int = 40) -> Matches:
-    """One object and one detection in each image, which is a hit with this probability."""
+    """Return one object and one detection per image; the detection is a hit with probability `quality`."""
     rng = generator(0, f"matches/{quality}")
     hits = np.repeat(rng.random((1, num_images)) < quality, 10, axis=0)
     images = np.arange(num_images)
@@ -151,14 +151,14 @@ def matches_of(quality: float, num_images: int = 40) -> Matches:
 
 
 def objective_of(genotype: Genotype, seed: int) -> float:
-    """A quality of the genotype, and a tenth of it for the seed's luck."""
+    """Return 0.9 times a quality of the genotype plus 0.1 times the luck of the seed."""
     quality = generator(0, f"quality/{genotype.key}").random()
     luck = generator(seed, f"luck/{genotype.key}").random()
     return float(0.9 * quality + 0.1 * luck)
 
 
 def objective_after(epoch: int, num_epochs: int, genotype: Genotype, seed: int) -> float:
-    """What it has after an epoch: the same in the end, and curves that cross before."""
+    """Return the objective after an epoch. Curves cross before the last epoch, which has `objective_of`."""
     share = epoch / num_epochs
     noise = generator(seed, f"epoch {epoch}/{genotype.key}").random()
     return float(share * objective_of(genotype, seed) + 0.6 * (1 - share) * noise)

@@ -1,4 +1,4 @@
-"""The rule of halving by brute force, to compare journals with."""
+"""The halving rule by brute force, to compare journals with."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from spinenas.search.config.parts import HalvingConfig
 
 
 def judged(results: Iterable[float], reduction: float, min_results: int) -> bool:
-    """Whether the last of these goes on: is it within the best 1/reduction, rounded up?"""
+    """Return whether the last result continues: it must rank in the best 1/reduction, rounded up."""
     known = list(results)
     num_kept = math.ceil(len(known) / reduction - 1e-9)
     return len(known) < min_results or known[-1] >= sorted(known, reverse=True)[num_kept - 1]
 
 
 def misjudged(events: Sequence[dict[str, Any]], halving: HalvingConfig, *, by_number: bool) -> list[str]:
-    """Verdicts of a finished run that the rule does not give, by brute force, and where one lacks or is there twice.
+    """List the verdicts of a finished run that are wrong, missing or repeated.
 
     Args:
-        by_number: whether those of lower numbers count, wherever they stand, instead of those that stand before.
+        by_number: compare with trials of lower numbers, instead of trials earlier in the journal.
     """
     asked = {event["proposal"]["number"]: event["proposal"] for event in events if event["event"] == "asked"}
     at: dict[int, list[tuple[int, float]]] = {rung: [] for rung in halving.rungs}

@@ -20,12 +20,12 @@ MOBILE_STEM = (StemBlock(1, BlockKind.MBCONV), StemBlock(2, BlockKind.MBCONV))
 
 
 def uniform(name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Values in -1..1 that a name alone decides."""
+    """Return values in -1..1 that depend on the name alone."""
     return np.random.RandomState(zlib.crc32(name.encode())).uniform(-1.0, 1.0, size=shape)
 
 
 def variable(name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """The value that a canonical name stands for, in TensorFlow's layout."""
+    """Return the value of a canonical name, in TensorFlow's layout."""
     u = uniform(name, shape)
     kind = name.rpartition(".")[2]
     if kind in ("kernel", "pointwise_kernel"):
@@ -38,30 +38,30 @@ def variable(name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def fill_from_formulas(network: nn.Module) -> None:
-    """Give every weight of a backbone or a detector the value that its canonical name stands for, in float32."""
+    """Set every weight of a backbone or detector to the value of its canonical name, in float32."""
     values = {name: variable(name, slot.shape) for name, slot in canonical_slots(network).items()}
     load_variables(network, {name: value.astype(np.float32) for name, value in values.items()})
 
 
 def image(case: dict[str, Any]) -> Tensor:
-    """The fixture's input, NCHW."""
+    """Return the fixture's input, NCHW."""
     n, h, w, c = (case["input"][name] for name in "nhwc")
     return image_of(n, h, w, c)
 
 
 def image_of(n: int, h: int, w: int, c: int = 3) -> Tensor:
-    """The input of this shape, NCHW."""
+    """Return the input of this shape, NCHW."""
     nhwc = (2.0 * uniform(f"input:{n}x{h}x{w}x{c}", (n, h, w, c))).astype(np.float32)
     return torch.from_numpy(nhwc).permute(0, 3, 1, 2)
 
 
 def dialect(case: dict[str, Any]) -> str:
-    """Which code base made a fixture."""
+    """Return the code base that made a fixture."""
     return "tensorflow/tpu" if case["model"].startswith("tf1") else "tensorflow/models"
 
 
 def genotype(case: dict[str, Any]) -> Genotype:
-    """The fixture's genotype; an output below level 3 is not built there."""
+    """Return the fixture's genotype. The fixtures build no output below level 3."""
     blocks = tuple(
         BlockSpec(level, BlockKind(kind), tuple(sorted(parents)), is_output)
         for level, kind, parents, is_output in case["block_specs"]
@@ -72,7 +72,7 @@ def genotype(case: dict[str, Any]) -> Genotype:
 
 
 def backbone(case: dict[str, Any]) -> SpineNet:
-    """The fixture's network with its weights, in evaluation mode."""
+    """Return the fixture's network with its weights, in evaluation mode."""
     settings = case.get("scaling") or case["kwargs"]
     eps = case["norm_epsilon"] if "norm_epsilon" in case else case["kwargs"]["norm_epsilon"]
     network = build_backbone(
@@ -93,7 +93,7 @@ def backbone(case: dict[str, Any]) -> SpineNet:
 
 
 def statistics(nchw: Tensor) -> dict[str, float]:
-    """Mean, deviation, largest value and a checksum that sees shifts and transpositions, of the NHWC tensor."""
+    """Return mean, deviation, largest value and a checksum that detects shifts and transpositions, in NHWC order."""
     flat = nchw.permute(0, 2, 3, 1).double().numpy().reshape(-1)
     return {
         "mean": float(flat.mean()),

@@ -1,8 +1,8 @@
-"""Prints the largest relative error of every golden fixture, the table of docs/parity.md.
+"""Prints the table of docs/parity.md: the largest relative error of every golden fixture.
 
     python tests/parity_table.py
 
-Relative to the largest absolute value of each tensor, as the fixtures' tolerance of 1e-5 is.
+Errors are relative to the largest absolute value of each tensor, like the fixtures' tolerance of 1e-5.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from spinenas.space.scaling import SCALINGS
 
 
 def error(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Largest difference, relative to the largest value."""
+    """Return the largest difference, relative to the largest value."""
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 

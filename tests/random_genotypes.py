@@ -1,4 +1,4 @@
-"""Random legal genotypes of no particular space, for tests that must hold for any of them."""
+"""Random valid genotypes of no particular space, for properties that hold for every genotype."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def random_genotype(
     kinds: Sequence[BlockKind] = (BlockKind.BOTTLENECK, BlockKind.RESIDUAL),
     output_share: float = 0.3,
 ) -> Genotype:
-    """Draw one: one to three stem blocks, one or two parents anywhere before, outputs anywhere."""
+    """Draw a genotype with one to three stem blocks; parents and outputs are anywhere."""
 
     def any_kind() -> BlockKind:
         return kinds[rng.integers(len(kinds))]

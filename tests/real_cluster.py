@@ -41,7 +41,7 @@ epochs = 5
 
 
 class Processes:
-    """A machine: some processes with a scratch folder of their own, which end together."""
+    """A simulated machine: processes that share a scratch folder and end together."""
 
     def __init__(self, name: str, command: list[str], place: Path):
         self.name, self.scratch = name, place / name
@@ -57,7 +57,7 @@ class Processes:
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """As when the power fails: nothing is told, and the disk is gone."""
+        """Kill all processes without warning and delete the disk, like a power failure."""
         for pid in self._members():
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -68,7 +68,7 @@ class Processes:
         shutil.rmtree(self.scratch)
 
     def _members(self) -> list[int]:
-        """All processes of its session, from /proc."""
+        """Return the processes of the session, from /proc."""
         found = []
         for path in Path("/proc").glob("[0-9]*/stat"):
             try:
@@ -138,7 +138,7 @@ def num_told(mirror: str) -> int:
 
 
 def run(place: Path, num_trials: int, kill_every: float) -> tuple[list[dict[str, Any]], int, float]:
-    """Search until all trials are told; the journal, how many machines were killed, and how long it took."""
+    """Search until all trials are told; return the journal, the machines killed, and the seconds taken."""
     from spinenas.proxy_task.data.synthetic import generate_dataset
 
     generate_dataset(place / "data", num_train=120, num_val=8, image_size_pixels=96, seed=0)
@@ -171,13 +171,13 @@ def run(place: Path, num_trials: int, kill_every: float) -> tuple[list[dict[str,
 
 
 def epochs_done_again(events: list[dict[str, Any]]) -> int:
-    """Epochs that were reported more than once."""
+    """Return the epochs that were reported more than once."""
     counts = Counter((event["number"], event["epoch"]) for event in events if event["event"] == "epoch")
     return sum(count - 1 for count in counts.values())
 
 
 def interrupted_trials_with_other_figures(place: Path, events: list[dict[str, Any]]) -> tuple[int, int]:
-    """Of the trials that took several attempts: how many there are, and how many differ from one in a piece."""
+    """Count the trials with several attempts, and those whose result differs from an uninterrupted trial."""
     from spinenas.proxy_task.task import ProxyTask
     from spinenas.search.config.loading import load_config_file
     from spinenas.space import Genotype

@@ -1,4 +1,4 @@
-"""Where the large golden fixtures are; they are not part of the repository."""
+"""Finds the repository and the large golden fixtures, which are stored outside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several workers in one process that finish in a random order, and that may be lost; nothing really runs at a time."""
+"""Simulates several workers in one process: they finish in random order, and some are lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spinenas.search.executors.worker import run_job
 
 
 class ShuffledExecutor:
-    """Several workers that finish in a random order, and that may be lost; all within this process."""
+    """Runs each job when it is submitted, and hands out the events of all jobs in random order."""
 
     def __init__(self, task: Task, num_slots: int, seed: int, lost: dict[tuple[int, int], FailureKind]):
         self.num_slots = num_slots

@@ -1,4 +1,4 @@
-"""A task that takes a second: generated shapes of 96 px, and a narrow network."""
+"""A proxy task that trains in a second: a narrow network on generated images of 96 px."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SMALL_GENOTYPE = Genotype.from_text("2b 2b / 3b0,1 3b0,1! 4r1,2! 5r3,4!")
 
 
 def small_dataset(factory: pytest.TempPathFactory, *, num_train: int = 40, num_val: int = 6) -> Path:
-    """Write a data set; a fifth of the training images is held out for the reward."""
+    """Write a data set in COCO format. A task holds out a fifth of its training images for the reward."""
     folder = factory.mktemp("data") / "shapes"
     folder.mkdir()
     generate_dataset(folder, num_train=num_train, num_val=num_val, image_size_pixels=96, seed=1)
@@ -23,7 +23,7 @@ def small_dataset(factory: pytest.TempPathFactory, *, num_train: int = 40, num_v
 
 
 def small_task(folder: Path, factory: pytest.TempPathFactory, evaluation: EvalConfig, *, epochs: int) -> TaskConfig:
-    """Four steps in each epoch, of a data set of 40 images."""
+    """Return a task whose epochs have four steps on a data set of 40 images."""
     return TaskConfig(
         image_size_pixels=96,
         scaling=Scaling("test", 0.125, 8, 1.0, 1),

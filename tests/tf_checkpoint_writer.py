@@ -1,4 +1,4 @@
-"""Checkpoints in TensorFlow's format V2, written by hand from its description; shares nothing with the reader.
+"""Writes checkpoints in TensorFlow's format V2, from its description alone; shares no code with the reader.
 
 Sources: LevelDB `doc/table_format.md`, TensorFlow `core/util/tensor_bundle/tensor_bundle.cc` and
 `core/protobuf/tensor_bundle.proto`.

@@ -1,4 +1,4 @@
-"""The architecture: who may import whom, no circles, where third-party packages belong, and what loads quickly."""
+"""The architecture: allowed imports between folders, no circles, and where third-party packages are used."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def arrows() -> dict[str, set[str]]:
 
 
 def layer_violations(folder: str, source: str) -> list[str]:
-    """Imports of a module in a top-level folder that its layer does not allow."""
+    """Return the imports of a module that the layer of its top-level folder does not allow."""
     found = []
     for name in imports_of(source):
         parts = name.split(".")

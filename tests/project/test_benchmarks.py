@@ -28,7 +28,7 @@ OWN_TEST = {"accelerator"}
 
 SMALL_FORMS = {
     "checkpoint_cost": ("--repeats 1 --cases 1", r"\| quickstart \| \d+\.\d \|"),
-    "compile_reuse": ("--genotypes 1", r"\d+ calls of \d+ programs"),
+    "compile_reuse": ("--genotypes 1 --space tiny", r"\d+ calls of \d+ programs"),
     "controller_scale": ("random --known 40 --at-once 5", r"random +40 .* 5 +5 "),
     "controller_speed": ("random --known 40", r"random +40( +\d+\.\d\d){4}"),
     "cost_prediction": ("quickstart --small --genotypes 1 --trials 0", r"64 px more +trial_seconds .*%"),

@@ -1,4 +1,4 @@
-"""Packaging: an undeclared folder works in the editable install and is silently missing from the wheel."""
+"""Packaging. An undeclared folder works in an editable install but is missing from the wheel."""
 
 from __future__ import annotations
 
