@@ -24,6 +24,8 @@ have no curve: curves are files of their own (`RunFolder.write_curve`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from operator import itemgetter
 from typing import Any, ClassVar, get_args
 
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status
@@ -44,7 +46,15 @@ class _PlainEvent:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Any:
         """Read `to_json` output; keys that this version does not know are ignored."""
-        return cls(**{name: data[name] for name in cls.__slots__ if name in data})
+        try:
+            return cls(*_values(cls)(data))  # fast, as journals are long
+        except KeyError:  # an older journal lacks a field that has a default
+            return cls(**{name: data[name] for name in cls.__slots__ if name in data})
+
+
+@cache
+def _values(event: type[_PlainEvent]) -> itemgetter[str]:
+    return itemgetter(*event.__slots__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,10 +294,11 @@ class Skipped:
 def event_from_json(data: dict[str, Any]) -> Event:
     """Read the `to_json` output of any event. Raises UserError."""
     kind = data["event"]
-    if kind not in KINDS:
+    of_kind = KINDS.get(kind)
+    if of_kind is None:
         raise UserError(f"{kind!r} is no event this version knows")
     try:
-        event: Event = KINDS[kind].from_json(data)
+        event: Event = of_kind.from_json(data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"it is no valid {kind} event: {type(error).__name__} {error}") from error
     return event

@@ -161,12 +161,12 @@ class Fold:
         if isinstance(event, RunStarted) != (self._line == 0):
             raise UserError("a journal has one run_started, its first event")
         match event:
-            case Skipped() | Refused() | Stopped():
-                pass
-            case EpochDone(number, attempt):  # most events are epochs, which change nothing
-                trial = self._trials.get(number, {})
-                if trial.get("status") is not Status.RUNNING or trial["attempt"] != attempt:
+            case EpochDone():  # most events are epochs, which change nothing
+                trial = self._trials.get(event.number, {})
+                if trial.get("status") is not Status.RUNNING or trial["attempt"] != event.attempt:
                     _advance(trial, event)
+            case Skipped():
+                pass
             case Started(number):
                 _advance(self._trials.get(number, {}), event)
             case Finished(number):
@@ -201,6 +201,8 @@ class Fold:
                 self._observed.append(event)
             case Resumed():
                 self._resumes.append(event.changes)
+            case Refused() | Stopped():
+                pass
 
     def _ask(self, event: Asked) -> None:
         trial, num_trials, known = asked_fields(event), len(self._trials), event.num_told
@@ -269,7 +271,7 @@ def _advance(trial: dict[str, Any], event: Started | EpochDone | Paused | Promot
     attempt = event.attempt
     status = next_status(trial.get("status"), event)
     late = isinstance(event, Finished) and 0 <= attempt < trial["attempt"]
-    if not late and attempt != trial["attempt"] + isinstance(event, Requeued | Promoted):
+    if not late and attempt != trial["attempt"] + isinstance(event, (Requeued, Promoted)):
         raise UserError(f"trial {trial['number']} is in attempt {trial['attempt']}, {event.kind} names {attempt}")
     trial["status"], trial["attempt"] = status, attempt
     match event:

@@ -7,7 +7,10 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from spinenas.controller.former_names import table_name
+from spinenas.controller.registry import CONTROLLERS
 from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.document import flattened
 from spinenas.search.executors.base import Task
 from spinenas.space.errors import UserError
 from spinenas.space.search_space import space_by_name
@@ -49,6 +52,27 @@ def check_identity(path: str | Path, before: dict[str, Any], now: dict[str, Any]
             old, new = {key: old.get(key) for key in changed}, {key: new[key] for key in changed}
         raise UserError(
             f"{path} cannot be resumed, {words}: it was {old}, it is {new}; bring back what it was, or start a new run"
+        )
+
+
+def check_same_search(path: Path, begun_with: SearchConfig, given: SearchConfig) -> None:
+    """Raise UserError naming the first difference that makes it another search."""
+    before, after = (dict(flattened(config.to_json())) for config in (begun_with, given))
+    fixed_keys = {"executor.ordered", "executor.threads_per_trial"}
+    if begun_with.executor.ordered:
+        fixed_keys.add("executor.workers")
+    unnamed = tuple(f"controller.{table_name(name)}." for name in CONTROLLERS if name != begun_with.controller.name)
+    for key in before | after:
+        if key in fixed_keys or not key.startswith(("executor.", "logging.", *unnamed)):
+            check_equal(path, key, before.get(key), after.get(key))
+
+
+def check_equal(path: Path, name: str, before: object, given: object) -> None:
+    """Raise UserError unless a value is the one that the run began with."""
+    if before != given:
+        raise UserError(
+            f"{path} holds another search: its {name} is {before!r}, not {given!r}; "
+            "give the command it was begun with, or another --out"
         )
 
 

@@ -13,8 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spinenas.controller.former_names import table_name
-from spinenas.controller.registry import CONTROLLERS, make_controller
+from spinenas.controller.registry import make_controller
 from spinenas.results.storage.accelerator_time import AcceleratorTime
 from spinenas.results.storage.events import Event, RunStarted
 from spinenas.results.storage.journal import SCHEMA, Journal, now, read_events
@@ -22,7 +21,6 @@ from spinenas.results.storage.mirror import Mirror
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import Fold, RunState
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.config.document import flattened
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.loading import stored_config
 from spinenas.search.config.parts import LoggingConfig
@@ -39,7 +37,7 @@ from spinenas.search.run.components import (
     with_class_channels,
 )
 from spinenas.search.run.driver import Driver
-from spinenas.search.run.identity import check_identity, identity_of, versions
+from spinenas.search.run.identity import check_equal, check_identity, check_same_search, identity_of, versions
 from spinenas.search.run.run import Run
 from spinenas.search.run.salvage import salvage
 from spinenas.search.run.warm_start import known_results
@@ -251,10 +249,10 @@ def search_or_resume(
     begun_with = stored_config(folder.config())
     budget = replace(begun_with.budget, replicate_share=config.budget.replicate_share)
     constraints = replace(config.constraints, class_channels=begun_with.constraints.class_channels)
-    _check_same_search(path, begun_with, replace(config, budget=budget, constraints=constraints).resolved())
+    check_same_search(path, begun_with, replace(config, budget=budget, constraints=constraints).resolved())
     sources = [str(run) for run in warm_start]
     # Older runs have no warm start in run.json, only in their journal.
-    _check_equal(path, "warm start", folder.run_info().get("warm_start", sources), sources)
+    check_equal(path, "warm start", folder.run_info().get("warm_start", sources), sources)
     before = _with_changes(begun_with, Run(folder).state().resumes).budget
     given = config.budget
     hours, hours_before = given.max_accelerator_hours, before.max_accelerator_hours
@@ -276,26 +274,6 @@ def _check_resumable(folder: RunFolder) -> None:
         raise UserError(
             f"{folder.path} holds a replay that an earlier version began, which can be shown but not resumed; "
             "give its `spinenas replay` command with another --out"
-        )
-
-
-def _check_same_search(path: Path, begun_with: SearchConfig, given: SearchConfig) -> None:
-    """Raise UserError naming the first difference that makes it another search."""
-    before, after = (dict(flattened(config.to_json())) for config in (begun_with, given))
-    meaning = {"executor.ordered", "executor.threads_per_trial"}
-    if begun_with.executor.ordered:
-        meaning.add("executor.workers")
-    unnamed = tuple(f"controller.{table_name(name)}." for name in CONTROLLERS if name != begun_with.controller.name)
-    for key in before | after:
-        if key in meaning or not key.startswith(("executor.", "logging.", *unnamed)):
-            _check_equal(path, key, before.get(key), after.get(key))
-
-
-def _check_equal(path: Path, name: str, before: object, given: object) -> None:
-    if before != given:
-        raise UserError(
-            f"{path} holds another search: its {name} is {before!r}, not {given!r}; "
-            "give the command it was begun with, or another --out"
         )
 
 
