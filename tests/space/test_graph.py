@@ -1,4 +1,4 @@
-"""What a genotype becomes, against a second reading of the rules, and what counts as the same network."""
+"""The graph built from a genotype, compared with a second implementation of the rules; identity of networks."""
 
 from __future__ import annotations
 

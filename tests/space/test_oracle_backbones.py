@@ -1,4 +1,4 @@
-"""Backbones against the golden outputs of both TensorFlow implementations, block by block."""
+"""Backbone outputs equal those of both TensorFlow implementations, block by block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published models say what the authors printed, and are found by name."""
+"""Published models equal what the authors printed, and can be looked up by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The honest random controls keep what they promise, and end when they cannot."""
+"""Random samplers keep their promises, and stop when they cannot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spaces against brute force: size, encoding, check, sampling; and every sentence of `check`."""
+"""Search spaces against brute force: size, encoding, check and sampling; each message of `check`."""
 
 from __future__ import annotations
 
