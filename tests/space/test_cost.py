@@ -1,4 +1,4 @@
-"""Costs equal the published tables and the original implementations, and agree with each other."""
+"""Costs against the published tables, against the original implementations, and against each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Genotypes: text and JSON read back, keys are stable, and each error names what is wrong."""
+"""Genotypes: both printed forms read back, identity is stable, and every refusal names what is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The graph built from a genotype, compared with a second implementation of the rules; identity of networks."""
+"""What a genotype becomes, against a second reading of the rules, and what counts as the same network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Edits stay in the space, change the genotype as their names say, and can reach every genotype."""
+"""Edits stay in the space, change the genotype, do what their names say, and reach everything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The torch network equals the published one, its cost, and an independent implementation of the rules."""
+"""The torch network: equal to the published one, to the arithmetic, and to an independent reading of the rules."""
 
 from __future__ import annotations
 

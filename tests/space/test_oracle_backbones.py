@@ -1,4 +1,4 @@
-"""Backbone outputs equal those of both TensorFlow implementations, block by block."""
+"""Backbones against the golden outputs of both TensorFlow implementations, block by block."""
 
 from __future__ import annotations
 

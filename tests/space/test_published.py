@@ -1,4 +1,4 @@
-"""Published models equal what the authors printed, and can be looked up by name."""
+"""The published models say what the authors printed, and are found by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random samplers keep their promises, and stop when they cannot."""
+"""The honest random controls keep what they promise, and end when they cannot."""
 
 from __future__ import annotations
 

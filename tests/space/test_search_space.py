@@ -1,4 +1,4 @@
-"""Search spaces against brute force: size, encoding, check and sampling; each message of `check`."""
+"""Spaces against brute force: size, encoding, check, sampling; and every sentence of `check`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading TensorFlow checkpoints: real ones, those of an independent writer, and damaged files."""
+"""Reading checkpoints: TensorFlow's own, those of an independent writer, and everything that is wrong with a file."""
 
 from __future__ import annotations
 

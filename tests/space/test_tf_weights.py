@@ -1,4 +1,4 @@
-"""Released weights: their names are known, and either all of them are loaded or none."""
+"""Released weights: their names, and loading all of them or none."""
 
 from __future__ import annotations
 
