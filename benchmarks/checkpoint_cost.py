@@ -1,4 +1,4 @@
-"""Print what a trial's checkpoint costs after each epoch: its size, and seconds to write and to read it.
+"""Print the size of a trial's checkpoint, and the seconds to write and read it.
 
     python benchmarks/checkpoint_cost.py [--repeats 9] [--folder /tmp]
 

@@ -1,4 +1,4 @@
-"""Count the compiled programs that random candidates share, and what calling one costs as they become many.
+"""Count the compiled programs that random candidates share, and time calls as programs become many.
 
     python benchmarks/compile_reuse.py
     python benchmarks/compile_reuse.py --genotypes 20 --json reuse.json

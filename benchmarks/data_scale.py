@@ -1,4 +1,4 @@
-"""Print what a data set of COCO's size takes: its annotations read, opened and shared, and its images decoded.
+"""Print the time and memory that a data set of COCO's size takes: reading annotations, sharing them, decoding images.
 
     python benchmarks/data_scale.py --data shared/data/aquarium [--images 118000] [--boxes 860000] [--workers 4]
         [--pixels 512] [--runs 3] [--folder DIR] [--json FILE]

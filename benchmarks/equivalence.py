@@ -1,11 +1,11 @@
-"""Does the fast proxy task find what the straightforward one finds? Trains genotypes with both, and compares the APs.
+"""Compare the AP of the fast proxy task with that of straightforward code, on the same genotypes.
 
     python benchmarks/equivalence.py quickstart
     python benchmarks/equivalence.py coco-small --data FOLDER --out equivalence.json
 
 The genotypes are drawn uniformly among those without dead blocks. Each is trained with each seed by the proxy task and
 by `plain_training.py`, from the same initial weights, each with its own order of images and augmentation. Finished
-trainings are kept in --out; calling it again goes on where it stopped.
+trainings are kept in --out; a second call continues where the first one stopped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Print what COCO's figures cost: our evaluator against pycocotools, on the same generated detections.
+"""Print the time of COCO evaluation: our evaluator against pycocotools, on the same generated detections.
 
     python benchmarks/evaluation_speed.py [--images 5000] [--runs 3] [--threads 1] [--trial] [--json FILE]
 

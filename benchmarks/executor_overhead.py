@@ -1,4 +1,4 @@
-"""Print what each executor costs a trial, over the seconds of the trial itself.
+"""Print the time that each executor adds to a trial.
 
     python benchmarks/executor_overhead.py [--trials 40] [--seconds 0.5] [--workers 2]
 

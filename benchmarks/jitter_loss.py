@@ -1,4 +1,4 @@
-"""Print what enlarging cached images loses against images decoded large enough for it.
+"""Print how much detail enlarged cached images lose, compared with images decoded at the larger size.
 
     python benchmarks/jitter_loss.py --data FOLDER
 

@@ -2,8 +2,8 @@
 
     python benchmarks/make_table.py random=runs/random mutants=runs/mutants --out benchmarks/tables/digits.csv.gz
 
-Each run is given as ORIGIN=RUN. All must be of one task; what is not complete is left out. With --extend the trainings
-are added to a table that is there: what takes hours is made in pieces.
+Each run is given as ORIGIN=RUN. All runs must have the same task; incomplete trials are left out. With --extend the
+trainings are added to an existing table, so that a long table can be made in parts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Print how fast a trial of the proxy task is, against the straightforward way, and where its time goes.
+"""Print how fast a trial of the proxy task is, compared with straightforward code, and where its time goes.
 
     python benchmarks/proxy_speed.py quickstart
     python benchmarks/proxy_speed.py coco-small --data FOLDER --epochs 8 --json speed.json

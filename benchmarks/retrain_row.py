@@ -1,10 +1,10 @@
-"""Train rows of a table again, and hold the results against what the table says.
+"""Train rows of a table again, and compare the results with the table.
 
     python benchmarks/retrain_row.py benchmarks/tables/digits.csv.gz 0 17 --data FOLDER
 
 Rows are counted from 0. Each is trained as the table says, with its own seed: on the same kind of processor, with the
-same versions, the AP is the same to the last digit; elsewhere it is apart by rounding that training amplifies, which is
-to be within what another seed changes. With --bn-images the same training is measured with batch norms estimated anew.
+same versions, the AP is the same to the last digit. Elsewhere training amplifies rounding; the difference must stay
+within the spread between seeds. With --bn-images the same training is measured with batch norms estimated anew.
 """
 
 from __future__ import annotations

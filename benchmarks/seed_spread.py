@@ -1,10 +1,10 @@
-"""Does a preset's task tell architectures apart? Trains random genotypes with several seeds and prints the answer.
+"""Print how well a preset's task separates architectures: trains random genotypes with several seeds.
 
     python benchmarks/seed_spread.py quickstart
     python benchmarks/seed_spread.py coco-small --data FOLDER --run RUN --genotypes 6
 
-Genotypes are drawn uniformly among those without dead blocks; with --run they are the first ones of a search, whose
-trainings count as far as they go. Finished trainings are kept in --out; calling it again goes on where it stopped.
+Genotypes are drawn uniformly among those without dead blocks. With --run they are the first ones of a search, whose
+trainings are reused. Finished trainings are kept in --out; a second call continues where the first one stopped.
 """
 
 from __future__ import annotations

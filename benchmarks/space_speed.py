@@ -1,4 +1,4 @@
-"""How long one genotype takes: drawing, checking, encoding, costing, keying and editing it, in microseconds.
+"""Print the microseconds to draw, check, encode, cost, key and edit one genotype.
 
 Run `python benchmarks/space_speed.py`. The last rows draw the same decisions through Optuna's ask and suggest,
 the straightforward way to write this space there.

@@ -2,8 +2,8 @@
 
     python benchmarks/worker_memory.py --trials 200
 
-One process, as a worker is one, trains and evaluates random genotypes one after the other, each another network, on a
-few generated images of 96 px. Memory is what is resident after a trial, when nothing of it is needed any more.
+One process, like a worker, trains and evaluates different random genotypes one after the other, on a few generated
+images of 96 px. Memory is the resident memory after each trial.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every script of benchmarks/ runs: a small form of each prints its figures. How fast it is, no test says."""
+"""A small form of every benchmark runs and prints its figures. No test checks how fast it is."""
 
 from __future__ import annotations
 
