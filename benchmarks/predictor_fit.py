@@ -1,11 +1,11 @@
-"""How well the predictor of `screened` and `hybrid` foretells a table's networks that it was not given.
+"""How well the predictor of `predictor-guided` predicts a table's networks that it was not given.
 
     python benchmarks/predictor_fit.py benchmarks/tables/digits.csv.gz
 
-By origin of the networks, mean AP of all trainings of each: ten folds of the random ones; what so many random ones say
-of the other random ones (medians of several draws); and what all random ones say of the rest. R2 is against the mean of
-what is foretold. The error in standard deviations counts the spread of trainings in, and is 1 where the predictor is as
-sure of itself as it may be.
+Mean AP of all trainings of each network, by origin: ten folds of the random networks; the other random networks, predicted
+from as many (medians of several draws); and the rest, predicted from all random networks. R2 is relative to the mean of the
+predicted networks. The error in standard deviations includes the spread of trainings, and is 1 where the predictor is as
+certain as it should be.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
     with one_blas_thread():
         folds = generator(0, "benchmark/folds").permutation(len(random)) % NUM_FOLDS
         parts = [
-            foretold(
+            predicted(
                 space,
                 [random[i] for i in np.flatnonzero(folds != fold)],
                 [random[i] for i in np.flatnonzero(folds == fold)],
@@ -65,10 +65,10 @@ def main() -> None:
             for draw in range(NUM_DRAWS):
                 order = generator(draw, "benchmark/draws").permutation(len(random))
                 shuffled = [random[i] for i in order]
-                draws.append(foretold(space, shuffled[:count], shuffled[count:]))
+                draws.append(predicted(space, shuffled[:count], shuffled[count:]))
             show(f"{count} random", "other random", draws)
         for origin, networks in means.items():
-            show(f"{len(random)} random", f"{len(networks)} {origin}", [foretold(space, random, networks)])
+            show(f"{len(random)} random", f"{len(networks)} {origin}", [predicted(space, random, networks)])
 
 
 def averaged(networks: Sequence[Sequence[tuple[Genotype, float]]]) -> list[Network]:
@@ -78,8 +78,8 @@ def averaged(networks: Sequence[Sequence[tuple[Genotype, float]]]) -> list[Netwo
     return [(runs[0][0], statistics.fmean(ap for _, ap in runs), std / len(runs) ** 0.5) for runs in networks]
 
 
-def foretold(space: SearchSpace, taught: Sequence[Network], asked: Sequence[Network]) -> np.ndarray:
-    """Return (3, number asked): what is foretold, the standard deviation of its error, and what was measured."""
+def predicted(space: SearchSpace, taught: Sequence[Network], asked: Sequence[Network]) -> np.ndarray:
+    """Return (3, number asked): what is predicted, the standard deviation of its error, and what was measured."""
     predictor = Predictor(space)
     for number, (genotype, mean, _) in enumerate(taught):
         predictor.add(genotype, mean, number)

@@ -1,4 +1,4 @@
-"""A landscape learnt from a table of really trained genotypes, and how well it foretells what it has not seen.
+"""A landscape learnt from a table of really trained genotypes, and how well it predicts what it has not seen.
 
 What is learnt is a kernel ridge regression on walks: from each output back to the stem, at each block to any of its
 inputs with equal chance; how probable each coarsest level on the way is, by output. The kernel is the cosine of these
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinenas.search.controller_bench.landscapes import Draws
-from spinenas.search.controller_bench.wl_labels import built_labels
+from spinenas.search.controller_bench.wl_labels import wl_labels
 from spinenas.search.studies.measured_curves import measured_curves
 from spinenas.space.genotype import MAX_LEVEL, Genotype
 from spinenas.space.graph import built_graph
@@ -41,7 +41,7 @@ _SIDE = MAX_LEVEL + 1
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How well networks left out are foretold, ten-fold: 1 is perfect, 0 no better than the mean.
+    """How well networks left out are predicted, ten-fold: 1 is perfect, 0 no better than the mean.
 
     Attributes:
         num_networks: in the table.
@@ -79,7 +79,7 @@ def table_score(path: Path, number: int, space: SearchSpace) -> Callable[[Genoty
     draws = Draws(f"table-{number}")
 
     def random_part(genotype: Genotype) -> float:
-        labels = built_labels(genotype)
+        labels = wl_labels(genotype)
         norm = math.sqrt(sum(count * count for count in labels.values()))
         return sum(count * draws(label) for label, count in labels.items()) / norm
 
@@ -94,7 +94,7 @@ def table_score(path: Path, number: int, space: SearchSpace) -> Callable[[Genoty
 
 
 def measured_fit(path: Path, space: SearchSpace) -> Fit:
-    """Return how well the regression foretells networks of the table that it was not given. Raises UserError."""
+    """Return how well the regression predicts networks of the table that it was not given. Raises UserError."""
     return _fit(*_learnt_from(path, space))
 
 
@@ -110,19 +110,19 @@ def _fit(rows: Floats, means: Floats) -> Fit:
     folds = generator(0, "landscape/folds").permutation(len(means)) % NUM_FOLDS
     best: tuple[float, float, Floats] | None = None
     for ridge in RIDGES:
-        foretold = np.empty(len(means))
+        predicted = np.empty(len(means))
         for fold in range(NUM_FOLDS):
             out, kept = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
             middle = means[kept].mean()
             inside = rows[kept] @ rows[kept].T + ridge * np.eye(len(kept))
-            foretold[out] = middle + rows[out] @ rows[kept].T @ np.linalg.solve(inside, means[kept] - middle)
-        error = float(((foretold - means) ** 2).mean())
+            predicted[out] = middle + rows[out] @ rows[kept].T @ np.linalg.solve(inside, means[kept] - middle)
+        error = float(((predicted - means) ** 2).mean())
         if best is None or error < best[0]:
-            best = (error, ridge, foretold)
+            best = (error, ridge, predicted)
     assert best is not None
-    error, ridge, foretold = best
+    error, ridge, predicted = best
     return Fit(
-        len(means), 1 - error / max(float(means.var()), 1e-12), kendall(foretold, means), ridge, math.sqrt(error)
+        len(means), 1 - error / max(float(means.var()), 1e-12), kendall(predicted, means), ridge, math.sqrt(error)
     )
 
 

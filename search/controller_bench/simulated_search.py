@@ -38,16 +38,16 @@ CHECKPOINTS = (10, 20, 30, 50, 100, 200, 300, 350, 500, 1000)
 """Budgets that are looked at, in trials; those from a twentieth of the cell's own, and that one itself."""
 
 REPLICATE_SHARE = 0.1
-"""Of a budget, as `budget.replicate_share` has it."""
+"""Share of a budget, equal to the default of `budget.replicate_share`."""
 
 TABLE = "table"
 """The family of landscapes that are learnt from a table."""
 
 ROWS = "rows"
-"""The family in which the networks of a table are all there is (`table_rows.py`)."""
+"""The family in which the networks of a table are all there is (`tabular.py`)."""
 
 BY_MADDS = "random by madds"
-"""The control that trains random networks and chooses the dearest of the backbones, whatever came out."""
+"""The control that trains random networks and selects the backbone with most multiply-adds, whatever the results."""
 
 
 BENCH_PROTOCOL = 1
@@ -83,7 +83,7 @@ class Cell:
 
     @property
     def searcher(self) -> str:
-        """Who proposes."""
+        """Name of the controller that proposes."""
         return "random" if self.controller == BY_MADDS else self.controller
 
     def all_options(self) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     trials, ask_seconds, tell_seconds = _search(controller, landscape, cell)
     chosen, replicated = {}, {}
     for point in checkpoints(cell.budget):
-        chosen[str(point)] = _value(landscape, _dearest(trials[:point]) if by_madds else _best(trials[:point]))
+        chosen[str(point)] = _value(landscape, _most_madds(trials[:point]) if by_madds else _best(trials[:point]))
         replicated[str(point)] = chosen[str(point)] if by_madds else _replicated(trials, landscape, cell, point)
     keys = [trial.key for trial in trials]
     return {
@@ -215,7 +215,7 @@ def _best(trials: Sequence[_Trial]) -> Genotype | None:
     return trials[-max(found)[1]].proposal.genotype if found else None  # type: ignore[return-value]
 
 
-def _dearest(trials: Sequence[_Trial]) -> Genotype | None:
+def _most_madds(trials: Sequence[_Trial]) -> Genotype | None:
     """The network with the most multiply-adds in its backbone."""
     genotypes = [trial.proposal.genotype for trial in trials if isinstance(trial.proposal.genotype, Genotype)]
     return max(genotypes, key=lambda g: backbone_cost(g, SCALINGS["49"], 640).madds, default=None)

@@ -15,7 +15,7 @@ import numpy as np
 
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
 from spinenas.results.record import Evaluation, Failure
-from spinenas.search.controller_bench.wl_labels import built_labels
+from spinenas.search.controller_bench.wl_labels import wl_labels
 from spinenas.search.studies.measured_curves import measured_curves
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
@@ -63,7 +63,7 @@ class AskedForRows:
     def __init__(self, controller: Controller, rows: TableRows) -> None:
         self._controller = controller
         self._left = dict(rows.genotypes)
-        self._labels = {key: built_labels(genotype) for key, genotype in self._left.items()}
+        self._labels = {key: wl_labels(genotype) for key, genotype in self._left.items()}
 
     def ask(self) -> Proposal | None:
         """Return the row that is most like what the controller wants. Raises SpaceExhausted."""
@@ -73,7 +73,7 @@ class AskedForRows:
         if wanted is None:
             return None
         assert isinstance(wanted.genotype, Genotype), "a search proposes genotypes"
-        labels = built_labels(wanted.genotype)
+        labels = wl_labels(wanted.genotype)
         nearest = max(self._left, key=lambda key: (labels & self._labels[key]).total())
         # What is said of the proposal, such as its probability, is not true of the row.
         proposal = replace(wanted, genotype=self._left[nearest], info={})

@@ -10,7 +10,7 @@ from spinenas.space.graph import built_graph
 NUM_ROUNDS = 3
 
 
-def built_labels(genotype: Genotype) -> Counter[str]:
+def wl_labels(genotype: Genotype) -> Counter[str]:
     """How often each label of each round occurs; labels of two rounds are never the same.
 
     A node's first label is its level, kind and role; at each round its label takes in those of its inputs.

@@ -40,7 +40,7 @@ def check_identity(path: str | Path, before: dict[str, Any], now: dict[str, Any]
         "data": "the data changed",
         "task_key": "the task changed",
         "search_protocol": "this version of the code searches differently",
-        "controller_protocol": "the controller of this version proposes other networks",
+        "controller_protocol": "its controller proposes other networks in this version (the controller protocol)",
     }
     for name, words in said.items():
         default = 1 if name == "controller_protocol" else None

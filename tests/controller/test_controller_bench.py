@@ -233,6 +233,28 @@ def test_families_are_shown_by_themselves_and_drawn(tmp_path):
     assert "plot.svg" in again.stderr
 
 
+def test_kept_outcomes_under_a_former_name_are_not_run_again(tmp_path):
+    (cell,) = cells(["screened"], num_landscapes=1, first_landscape=0, num_seeds=1, workers=3, budget=10)
+    identity = cell.identity()
+    options = dict(identity["options"])
+    kept = {**identity, "controller": "screened", "options": {**options, "optimism": options.pop("ucb_coefficient")}}
+    del kept["options"]["ucb_coefficient"]
+    path = tmp_path / "outcomes.jsonl"
+    path.write_text(json.dumps({**kept, "chosen": {"10": 1.25}}) + "\n")
+    notes = []
+    (outcome,) = run_cells([cell], path, processes=1, note=notes.append)
+    assert notes == [f"1 of 1 searches are in {path}"]
+    assert (outcome["controller"], outcome["chosen"]) == ("predictor-guided", {"10": 1.25})
+
+
+def test_only_controllers_that_propose_other_networks_have_new_outcomes():
+    protocols = {
+        name: replace(CELL, controller=name, options={}).identity()["protocol"]
+        for name in ("ppo", "reinforce", "local")
+    }
+    assert protocols == {"ppo": 1, "reinforce": "1.2", "local": 1}
+
+
 def test_outcomes_are_told_apart_by_options_in_full_and_by_what_the_table_holds(tmp_path):
     assert CELL.identity()["options"]["max_edits"] == 1
     screened = [replace(CELL, controller="predictor-guided", options={}, budget=budget) for budget in (40, 1000)]

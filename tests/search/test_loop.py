@@ -16,9 +16,11 @@ from shuffled_executor import ShuffledExecutor
 
 import spinenas.search.run.identity as run_identity
 import spinenas.search.run.lifecycle as loop
+from spinenas.controller import ReinforceOptions
 from spinenas.results.record import Failure, FailureKind, Status
 from spinenas.results.storage.events import Finished
 from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.controllers import ControllerConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, SpaceConfig
 from spinenas.search.executors.base import WorkerEvent
@@ -245,6 +247,22 @@ def test_another_code_protocol_or_space_is_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(run_identity, "SEARCH_PROTOCOL", 99)
     with pytest.raises(UserError, match="searches differently"):
         resume(folder, task=FakeTask())
+
+
+def test_a_run_of_an_earlier_recurrent_policy_is_refused_and_other_runs_do_not_record_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(configured(), controller=ControllerConfig(name="reinforce"))
+    with monkeypatch.context() as earlier:
+        earlier.setattr(ReinforceOptions, "protocol", 1)
+        whole = run_search(config, out=tmp_path / "whole", task=FakeTask())
+    assert "controller_protocol" not in (whole.folder.path / "journal.jsonl").read_text()
+    folder = cut(whole, 12, tmp_path / "cut")
+    with pytest.raises(UserError, match="cannot be resumed, its controller proposes other networks in this version"):
+        resume(folder, task=FakeTask())
+    present = run_search(config, out=tmp_path / "present", task=FakeTask())
+    assert '"controller_protocol":2,' in (present.folder.path / "journal.jsonl").read_text()
+    resume(cut(present, 12, tmp_path / "again"), task=FakeTask())
 
 
 def test_a_lost_worker_costs_an_attempt_and_not_the_trial(tmp_path: Path, shuffled: Callable[..., None]) -> None:
