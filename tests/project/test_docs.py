@@ -109,7 +109,9 @@ def test_the_page_on_architecture_names_every_folder_and_modules_that_exist() ->
     "page", [page for page in PAGES if "```python" in page.read_text()], ids=lambda page: page.name
 )
 def test_the_python_in_a_page_runs(page: Path) -> None:
-    for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert blocks
+    for code in blocks:
         exec(code, {})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_evaluation_fuzz import random_case
+from random_evaluations import random_case
 
 from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
 from spinenas.proxy_task.evaluation.pycocotools_metrics import check_with_pycocotools, pycocotools_metrics
