@@ -23,6 +23,7 @@ have no curve: curves are files of their own (`RunFolder.write_curve`).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from operator import itemgetter
@@ -47,14 +48,14 @@ class _PlainEvent:
     def from_json(cls, data: dict[str, Any]) -> Any:
         """Read `to_json` output; keys that this version does not know are ignored."""
         try:
-            return cls(*_values(cls)(data))  # fast, as journals are long
+            return cls(*_values(cls.__slots__)(data))  # fast, as journals are long
         except KeyError:  # an older journal lacks a field that has a default
             return cls(**{name: data[name] for name in cls.__slots__ if name in data})
 
 
 @cache
-def _values(event: type[_PlainEvent]) -> itemgetter[str]:
-    return itemgetter(*event.__slots__)
+def _values(names: tuple[str, ...]) -> Callable[[dict[str, Any]], Iterable[Any]]:
+    return itemgetter(*names)
 
 
 @dataclass(frozen=True, slots=True)

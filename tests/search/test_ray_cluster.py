@@ -202,7 +202,7 @@ def test_the_data_command_runs_once_on_a_machine_and_its_failure_is_told(cluster
 @pytest.mark.parametrize(
     ("request_", "verdict", "words"),
     [
-        ({"CPU": 1.0}, None, "the machines that have it are taken; waiting"),
+        ({"CPU": 1.0}, None, "the machines that have it are in use; waiting"),
         ({"GPU": 2.0}, None, "waiting, as machines with more may be added"),
         ({"GPU": 2.0}, True, "waiting for the autoscaler"),
         (
