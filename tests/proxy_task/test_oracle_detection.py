@@ -19,7 +19,7 @@ from spinenas.proxy_task.config import EvalConfig, HeadConfig, LossConfig, Train
 from spinenas.proxy_task.detector.anchors import anchor_boxes
 from spinenas.proxy_task.detector.boxes import MAX_LOG_SCALE, decode, encode
 from spinenas.proxy_task.detector.losses import box_loss, detection_loss, focal_loss
-from spinenas.proxy_task.detector.matching import targets
+from spinenas.proxy_task.detector.matching import anchor_targets
 from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet
 from spinenas.proxy_task.evaluation.detect import postprocess
 from spinenas.proxy_task.training.train import make_optimizer
@@ -138,7 +138,7 @@ def test_targets(name: str) -> None:
     case = fixture("retina_targets_256")["cases"][name]
     anchors = anchors_of(256)
     boxes = torch.tensor(case["gt_boxes_yxyx"], dtype=torch.float32)
-    classes, box_targets = targets(anchors, boxes, torch.tensor(case["gt_classes"]))
+    classes, box_targets = anchor_targets(anchors, boxes, torch.tensor(case["gt_classes"]))
     positive = torch.nonzero(classes)[:, 0].tolist()
     assert len(anchors) == case["num_anchors"]
     assert len(positive) == case["num_positive"]
@@ -184,7 +184,7 @@ def test_a_target_of_zero_is_masked_in_tensorflow_tpu() -> None:
 
 def batch_targets(case: dict[str, Any], anchors: Tensor) -> tuple[Tensor, Tensor]:
     each = [
-        targets(
+        anchor_targets(
             anchors,
             torch.tensor(image["gt_boxes_yxyx"], dtype=torch.float32),
             torch.tensor(image["gt_classes"]),
