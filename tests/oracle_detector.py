@@ -17,7 +17,7 @@ from torch import Tensor
 from spinenas.proxy_task.config import HeadConfig, LossConfig, TrainConfig
 from spinenas.proxy_task.detector.anchors import anchor_boxes
 from spinenas.proxy_task.detector.losses import detection_loss
-from spinenas.proxy_task.detector.matching import targets
+from spinenas.proxy_task.detector.matching import anchor_targets
 from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet
 from spinenas.proxy_task.training.train import make_optimizer
 from spinenas.space.dialect import DIALECTS
@@ -53,7 +53,7 @@ def from_formula(prefix: str, size: int, channels: int, factor: float, shift: fl
 
 def batch_targets(case: dict[str, Any], anchors: Tensor) -> tuple[Tensor, Tensor]:
     each = [
-        targets(
+        anchor_targets(
             anchors,
             torch.tensor(image["gt_boxes_yxyx"], dtype=torch.float32),
             torch.tensor(image["gt_classes"]),

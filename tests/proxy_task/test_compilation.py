@@ -14,7 +14,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from spinenas.proxy_task.config import EvalConfig, HeadConfig
 from spinenas.proxy_task.detector.losses import detection_loss
-from spinenas.proxy_task.detector.matching import targets
+from spinenas.proxy_task.detector.matching import anchor_targets
 from spinenas.proxy_task.detector.retinanet import RetinaNet, Tower, build_retinanet
 from spinenas.proxy_task.evaluation.detect import postprocess
 from spinenas.proxy_task.training import compilation
@@ -64,7 +64,7 @@ def test_augmentation_matching_forward_and_losses_are_one_graph_for_any_images()
     anchors = network.anchors((SIZE, SIZE))
 
     def loss_of(images: Tensor, windows: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
-        classes, box_targets = targets(anchors, boxes, labels)
+        classes, box_targets = anchor_targets(anchors, boxes, labels)
         logits, deltas = network(augment_batch(images, windows))
         total, _, _ = detection_loss(
             logits, deltas, classes, box_targets, alpha=0.25, gamma=1.5, delta=0.1, box_weight=10.0

@@ -27,7 +27,7 @@ from spinenas.proxy_task.config import EvalConfig, HeadConfig, TrainConfig
 from spinenas.proxy_task.detector.anchors import anchor_boxes
 from spinenas.proxy_task.detector.boxes import MAX_LOG_SCALE, decode, encode
 from spinenas.proxy_task.detector.losses import box_loss, detection_loss, focal_loss
-from spinenas.proxy_task.detector.matching import targets
+from spinenas.proxy_task.detector.matching import anchor_targets
 from spinenas.proxy_task.detector.retinanet import build_retinanet
 from spinenas.proxy_task.evaluation.detect import postprocess
 from spinenas.proxy_task.training.train import make_optimizer
@@ -119,7 +119,7 @@ def test_targets(name: str) -> None:
     case = fixture("retina_targets_256")["cases"][name]
     anchors = anchors_of(256)
     boxes = torch.tensor(case["gt_boxes_yxyx"], dtype=torch.float32)
-    classes, box_targets = targets(anchors, boxes, torch.tensor(case["gt_classes"]))
+    classes, box_targets = anchor_targets(anchors, boxes, torch.tensor(case["gt_classes"]))
     positive = torch.nonzero(classes)[:, 0].tolist()
     assert len(anchors) == case["num_anchors"]
     assert len(positive) == case["num_positive"]
