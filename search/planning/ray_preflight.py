@@ -32,13 +32,13 @@ def check_cluster(request: CheckRequest, note: Note) -> tuple[list[MachineReport
     """
     config = request.config.executor
     with ray_session(config, note) as gpus:
-        resources = request_of(config, gpus)
+        needed = request_of(config, gpus)
         kinds: dict[str, dict[str, Any]] = {}
         for node in ray.nodes():  # type: ignore[no-untyped-call]
-            if node["Alive"] and fits_any(resources, [node["Resources"]]):
+            if node["Alive"] and fits_any(needed, [node["Resources"]]):
                 kinds.setdefault(_kind(node), node)
         if not kinds:
-            raise UserError(explain_waiting(resources))
+            raise UserError(explain_waiting(needed))
         machines = []
         for kind, node in kinds.items():
             name = f"{node['NodeManagerHostname']} ({kind})"
