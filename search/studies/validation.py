@@ -231,6 +231,7 @@ def _checked_matches(task: ValTask, folder: Path) -> Matches:
 
 
 def _trainings(records: Sequence[TrialRecord], contender: Contender) -> list[TrialRecord]:
+    """Return the trainings of a contender that have a result."""
     key = network_key(contender.architecture)
     return [record for record in records if record.network_key == key and record.evaluation is not None]
 
