@@ -2,10 +2,10 @@
 
     python benchmarks/predictor_fit.py benchmarks/tables/digits.csv.gz
 
-Mean AP of all trainings of each network, by origin: ten folds of the random networks; the other random networks, predicted
-from as many (medians of several draws); and the rest, predicted from all random networks. R2 is relative to the mean of the
-predicted networks. The error in standard deviations includes the spread of trainings, and is 1 where the predictor is as
-certain as it should be.
+Mean AP of all trainings of each network, by origin: ten folds of the random networks; the other random networks,
+predicted from as many (medians of several draws); and the rest, predicted from all random networks. R2 is relative to
+the mean of the predicted networks. The error in standard deviations includes the spread of trainings, and is 1 where
+the predictor is as certain as it should be.
 """
 
 from __future__ import annotations
