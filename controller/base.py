@@ -1,4 +1,4 @@
-"""The contract between a controller and whoever runs it: ask, tell; a controller never evaluates anything."""
+"""The interface between a controller and the code that runs it: ask and tell. A controller never evaluates anything."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ class SpaceExhausted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One training to be done.
+    """One training that a controller asks for.
 
     Attributes:
         number: 0, 1, 2, ... in the order of asking.
         genotype: the architecture; in a replay it may be a baseline.
         fidelity: None means the task's own.
         replicate: seed index of the same network at the same fidelity.
-        stage: what it is for.
+        stage: purpose of the training.
         continues: reserved, always None.
         parent: number of the trial it was derived from.
-        origin: how it came about, such as "random" or "mutation:swap".
-        info: figures of how it came about.
+        origin: how the genotype was made, such as "random" or "mutation:swap".
+        info: figures of the controller, such as the log-probability of a sample.
         known_key: the network key, where it is known already.
     """
 
@@ -91,7 +91,7 @@ class Proposal:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Proposal:
-        """Read what `to_json` gave."""
+        """Read the output of `to_json`."""
         fidelity = data["fidelity"]
         return cls(
             **{
@@ -119,7 +119,7 @@ class Proposal:
 
 
 class Controller(Protocol):
-    """What the search loop needs of a controller; four methods, all deterministic in seed and call order."""
+    """A search algorithm: four methods, all deterministic in seed and call order."""
 
     def ask(self) -> Proposal | None:
         """Return the next proposal, or None when nothing can be proposed until results come in.
@@ -130,7 +130,7 @@ class Controller(Protocol):
     def tell(self, number: int, result: Evaluation | Failure) -> bool:
         """Take a result. Returns False, and changes nothing, for an unknown or finished number.
 
-        An Evaluation with `stopped_after` is of a training that was stopped early, because others were better there.
+        An Evaluation with `stopped_after` belongs to a training that was stopped early because others were better.
         """
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
@@ -139,16 +139,16 @@ class Controller(Protocol):
     def replay_ask(self, proposal: Proposal) -> None:
         """Adopt a recorded proposal as if `ask` had just returned it, without recomputing it.
 
-        Afterwards the state is the one that ask would have left, so that the next ask is the same as in the
-        run that was recorded.
+        Afterwards the state is the same as after that ask, so that the next ask returns what it returned in the
+        recorded run.
         """
 
 
 def objective_of(result: Evaluation | Failure) -> float | None:
-    """Return the objective; 0 for a network that diverged, and None for a failure that says nothing of its network.
+    """Return the objective; 0 for a network that diverged, and None for a failure that has another cause.
 
-    0 is the AP of a detector that finds nothing. A worker that was lost or ran out of time is not the network's fault.
-    A training that was stopped early counts with what it had.
+    0 is the AP of a detector that finds nothing. A lost worker or a timeout says nothing about the network. A training
+    that was stopped early counts with the objective it had.
     """
     if isinstance(result, Evaluation):
         return result.objective

@@ -1,4 +1,4 @@
-"""Regularized evolution: tournaments in a population whose oldest member dies; nothing of who trains them.
+"""Regularized evolution: tournaments in a population whose oldest member is removed.
 
 Source: Real et al., "Regularized Evolution for Image Classifier Architecture Search" (AAAI 2019), Algorithm
 1, asynchronous: results may come late and in any order, and a member's age is counted from its arrival.
@@ -58,7 +58,7 @@ class EvolutionOptions(ControllerOptions):
 
 
 class Member(NamedTuple):
-    """One of the population; number is None if it was observed and not proposed."""
+    """A member of the population; number is None if it was observed and not proposed."""
 
     number: int | None
     genotype: Genotype

@@ -1,4 +1,4 @@
-"""Local search: edits of the best few networks so far, none twice; the control for whatever claims to learn more.
+"""Local search: edits of the best few networks so far; the baseline for controllers that learn more.
 
 Source: White et al., "Exploring the Loss Landscape in Neural Architecture Search" (UAI 2021), with several centres
 and one random neighbour at a time, so that many trials may run at once. "Mutation is all you need" (Schneider et al.,

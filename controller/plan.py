@@ -1,4 +1,4 @@
-"""Trainings that were decided beforehand: what a study of the proxy task is made of; no result changes anything."""
+"""Proposes a fixed list of trainings, for studies of the proxy task; results change nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PlanOptions(ControllerOptions):
 
 
 class PlannedTrials:
-    """Proposes given architectures, all of them with one seed before any with the next: a part of it is one too.
+    """Proposes given architectures, all of them with one seed before any with the next.
 
     Args:
         space, seed, feasible: unused; every controller takes them.
@@ -61,7 +61,7 @@ class PlannedTrials:
         self._open: set[int] = set()
 
     def ask(self) -> Proposal:
-        """Return the next of the plan. Raises SpaceExhausted after the last."""
+        """Return the next training of the plan. Raises SpaceExhausted after the last."""
         replicate, index = divmod(self._next_number, len(self._architectures))
         if replicate >= self._replicates:
             raise SpaceExhausted("the plan is done")
@@ -79,7 +79,7 @@ class PlannedTrials:
         return True
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
-        """Change nothing: what is planned is trained."""
+        """Do nothing; every planned training is made."""
 
     def replay_ask(self, proposal: Proposal) -> None:
         """Adopt a recorded proposal."""

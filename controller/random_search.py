@@ -1,4 +1,4 @@
-"""Random search: each proposal is drawn afresh, whatever the results; the control for other controllers."""
+"""Random search: each proposal is drawn independently of the results; the baseline for other controllers."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class RandomSearch:
         return self._space.sample(rng)
 
     def _admits(self, genotype: Genotype) -> bool:
-        """The control's own rule again, for genotypes that do not come from `_sample`."""
+        """Whether a genotype that does not come from `_sample` keeps to the control."""
         return (self._control == "uniform" or not dead_blocks(genotype)) and (
             self._band is None or genotype in self._band
         )

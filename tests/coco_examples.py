@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spinenas.proxy_task.data.annotations import Annotations, read_annotations
+from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.evaluation.detections import Detections
 
 NONE_FOUND = Detections(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty((0, 4)), np.empty(0))

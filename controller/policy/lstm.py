@@ -53,7 +53,7 @@ class RecurrentPolicy(nn.Module):
         self.heads = initial(num_choices, NUM_UNITS, num_features)
         self.head_biases = initial(num_choices, 1, num_features)
         # torch's own initialisation would draw from the global generator.
-        self.cell = nn.utils.skip_init(nn.LSTMCell, NUM_UNITS, NUM_UNITS, dtype=torch.float64)
+        self.cell = nn.utils.skip_init(nn.LSTMCell, NUM_UNITS, NUM_UNITS, dtype=torch.float64)  # type: ignore[no-untyped-call]
         for name, values in list(self.cell.named_parameters()):
             setattr(self.cell, name, initial(*values.shape))
         self._optimizer = torch.optim.Adam(self.parameters(), lr=learning_rate, maximize=True)
@@ -90,7 +90,7 @@ class RecurrentPolicy(nn.Module):
             likelihood = self.likelihood(options, log_priors)
             weighted = torch.from_numpy(weights(likelihood.log_probs.detach().numpy())) * likelihood.log_probs
             self._optimizer.zero_grad()
-            (weighted.sum() + entropy_weight * likelihood.entropies.sum()).backward()
+            (weighted.sum() + entropy_weight * likelihood.entropies.sum()).backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
 
     def likelihood(self, options: Integers, log_priors: Floats) -> Likelihood:

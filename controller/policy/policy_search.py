@@ -1,4 +1,4 @@
-"""What controllers with a policy have in common: proposing samples, and collecting results for it to learn from."""
+"""Base of the controllers with a policy: proposes samples, and collects results in batches to learn from."""
 
 from __future__ import annotations
 

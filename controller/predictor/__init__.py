@@ -1,1 +1,1 @@
-"""Predicting what a genotype is worth, and controllers guided by the prediction."""
+"""Prediction of the objective of a genotype, and the controller that is guided by it."""

@@ -1,4 +1,4 @@
-"""A genotype as numbers that a predictor can learn from; nothing of what they are worth.
+"""Feature vectors of genotypes, for a predictor.
 
 Six groups, after what is cheap and known to tell detection backbones apart: who stands where, who feeds whom by place,
 who feeds whom by level and kind whatever the place, chains of three blocks by level, figures of the graph, and how

@@ -1,4 +1,4 @@
-"""What an untrained genotype will be worth, and how sure that is: a Gaussian process on features of genotypes.
+"""Predicts the objective of a genotype and its uncertainty: a Gaussian process on features of genotypes.
 
 The kernel is a * linear + (1 - a) * exp(-distance^2 / (2 l^2)) over groups of features that are weighted by what
 explains the results (maximum marginal likelihood). Source: Rasmussen and Williams, "Gaussian Processes for Machine

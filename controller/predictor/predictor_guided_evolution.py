@@ -1,4 +1,4 @@
-"""Regularized evolution whose children are many, of which a predictor lets the most promising one be trained.
+"""Predictor-guided evolution: of many children in regularized evolution, a predictor selects the one to train.
 
 Source: Wei et al., "NPENAS: Neural Predictor Guided Evolution for Neural Architecture Search" (TNNLS 2022), with a
 Gaussian process in the place of the network.

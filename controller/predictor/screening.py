@@ -1,4 +1,4 @@
-"""Of many candidates, those first that a predictor expects most of; nothing of where candidates come from."""
+"""Ranks candidates by what a predictor expects of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def best_candidates(
 
 
 def teach(predictor: Predictor, proposal: Proposal | None, result: Evaluation | Failure) -> None:
-    """Let a predictor learn from a result, if that says what the network is worth."""
+    """Let a predictor learn from a result, unless it is a failure that says nothing about the network."""
     objective = objective_of(result)
     if objective is not None and proposal is not None and isinstance(proposal.genotype, Genotype):
         with one_blas_thread():

@@ -1,4 +1,4 @@
-"""A table of really trained genotypes as all there is: a controller may ask for its networks alone.
+"""A search restricted to the networks of a table of real trainings.
 
 What a controller proposes is replaced by the network of the table that is most like it and was not asked for yet: the
 one that shares most Weisfeiler-Lehman labels of the network that is built with it. The controller takes that for its

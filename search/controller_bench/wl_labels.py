@@ -1,4 +1,4 @@
-"""Weisfeiler-Lehman labels of the network that is built, for landscapes and for what is alike."""
+"""Weisfeiler-Lehman labels of the built network, for landscapes and for similarity."""
 
 from __future__ import annotations
 
