@@ -19,7 +19,7 @@ class ExecutorConfig:
         workers: trials at the same time; "serial" runs one. On a cluster, fewer run while there is no room for all.
         cpus_per_worker: CPU cores that Ray reserves for each worker.
         gpus_per_worker: GPUs that Ray reserves for each worker; a fraction shares a GPU, and 0 trains on the CPU. None
-            divides all GPUs evenly.
+            divides all GPUs evenly, at most one for each worker.
         gpu_memory_gib: GPU memory that a trial may use; None for no limit. Each GPU gets as many workers as fit, and a
             trial that exceeds the limit fails as out of memory. `spinenas preflight` measures the peak.
         tpus_per_worker: TPU chips of each worker: 0, 1, 2, 4 or 8. Experimental: not yet tested on hardware.

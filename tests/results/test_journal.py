@@ -334,7 +334,7 @@ def test_damage_at_the_very_end_is_cut_off_and_said(tmp_path, caplog):
 
 def test_every_beginning_of_a_legal_story_is_legal():
     for length in range(1, len(STORY) + 1):
-        num_asked = sum(event["event"] == "asked" for event in STORY[:length])
+        num_asked = sum(isinstance(event, Asked) for event in STORY[:length])
         assert len(fold(STORY[:length]).trials) == num_asked
 
 

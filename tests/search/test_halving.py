@@ -185,7 +185,7 @@ def test_the_leaderboard_ranks_whole_trainings_alone(tmp_path: Path) -> None:
     rows = leaderboard_rows(run_search(halved(), out=tmp_path / "run", task=fake()).records())
     assert {row["status"] for row in rows if row["objective"] is not None} == {"complete"}
     assert {row["status"] for row in rows if row["objective"] is None} == {"pruned"}
-    with pytest.raises(UserError, match="trainings early itself, so that the weak ones are missing"):
+    with pytest.raises(UserError, match="stopped 9 trainings early, so that weak ones are missing"):
         halving_options(measured_curves(tmp_path / "run"))
 
 
