@@ -81,8 +81,8 @@ def averaged(networks: Sequence[Sequence[tuple[Genotype, float]]]) -> list[Netwo
 def predicted(space: SearchSpace, taught: Sequence[Network], asked: Sequence[Network]) -> np.ndarray:
     """Return (3, number asked): what is predicted, the standard deviation of its error, and what was measured."""
     predictor = Predictor(space)
-    for number, (genotype, mean, _) in enumerate(taught):
-        predictor.add(genotype, mean, number)
+    for genotype, mean, _ in taught:
+        predictor.add(genotype, mean)
     predicted = predictor.predict([genotype for genotype, _, _ in asked])
     errors = np.array([error for _, _, error in asked])
     return np.stack([predicted.mean, np.hypot(predicted.std, errors), np.array([mean for _, mean, _ in asked])])
