@@ -87,7 +87,7 @@ def test_a_dead_owner_on_this_host_is_succeeded_at_once(folder: Path, monkeypatc
 
 def test_a_living_owner_on_another_host_is_seen_by_its_heartbeat(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     another_host(monkeypatch)
-    monkeypatch.setattr(lease_module, "EXPIRY_SECONDS", 60.0)
+    monkeypatch.setattr(ownership, "EXPIRY_SECONDS", 60.0)
     said: list[str] = []
     with holder(folder) as process, pytest.raises(UserError, match=f"written by process {process.pid} on host"):
         Lease.acquire(folder, on_wait=said.append)
@@ -178,7 +178,7 @@ def test_to_a_reader_an_owner_on_another_host_that_fell_silent_is_gone_after_a_w
     with holder(folder):
         pass
     another_host(monkeypatch)
-    monkeypatch.setattr(lease_module, "EXPIRY_SECONDS", 1000.0)
+    monkeypatch.setattr(ownership, "EXPIRY_SECONDS", 1000.0)
     (file,) = folder.iterdir()
     os.utime(file, (time.time() - 500, time.time() - 500))
     assert is_owned(folder)
