@@ -128,7 +128,7 @@ def test_a_silent_worker_is_remarked_on_once(cluster: Cluster, tmp_path: Path) -
     config = configured(workers=1, stall_minutes=0.5 / 60)
     with RayExecutor(FakeTask(num_epochs=1, epoch_seconds=60), config, said.append) as executor:
         executor.submit(Job(7, 0, PUBLISHED["spinenet-49"].genotype, 0, None, tmp_path / "000000"))
-        while not any("has said nothing" in text for text in said):
+        while not any("has reported nothing" in text for text in said):
             executor.wait(lambda event: None, 0.5)
         for _ in range(2):
             executor.wait(lambda event: None, 0.5)
