@@ -117,7 +117,7 @@ def advice(fidelities: Sequence[LowFidelity], wanted: float) -> list[str]:
     return lines
 
 
-def late_starters(study: MeasuredCurves) -> list[str]:
+def rank_shifts(study: MeasuredCurves) -> list[str]:
     """Describe which kinds of network gain or lose ranks between the first epoch with an AP and the last.
 
     Stopping early is biased against kinds that gain. Only correlations whose interval excludes 0 are described. The

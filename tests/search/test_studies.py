@@ -17,7 +17,7 @@ from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
 from spinenas.search.config.presets import preset
 from spinenas.search.run.lifecycle import resume, run_search
-from spinenas.search.studies.fidelities import advice, compare_fidelities, halving_options, late_starters, recommended
+from spinenas.search.studies.fidelities import advice, compare_fidelities, halving_options, rank_shifts, recommended
 from spinenas.search.studies.ladder import LADDER, damaged, ladder_architectures, ladder_result
 from spinenas.search.studies.measured_curves import MeasuredCurve, MeasuredCurves, measured_curves
 from spinenas.search.studies.noise import measured_noise, mutants_of_best, random_architectures
@@ -308,7 +308,7 @@ def test_kinds_that_gain_or_lose_ranks_are_named_only_if_significant(sign: int, 
         early, late = rng.normal(), sign * depth(genotype) + 0.1 * rng.normal()
         aps = {1: early, 2: late if sign else early + 0.01 * rng.normal()}
         trainings.append(MeasuredCurve(network_key(genotype), genotype, 0, aps, aps[2], number % 3, 1.0))
-    lines = late_starters(MeasuredCurves(Path("study"), SPACE, {}, tuple(trainings)))
+    lines = rank_shifts(MeasuredCurves(Path("study"), SPACE, {}, tuple(trainings)))
     deeper = [line for line in lines if line.startswith("deeper networks")]
     if sign:
         assert [line.partition(" ranks")[0] for line in deeper] == [f"deeper networks {how}"]
@@ -373,4 +373,4 @@ def test_a_table_gives_the_same_results_as_its_run(tmp_path: Path) -> None:
     )
     assert len(by_table) == len(by_run) == 7  # three earlier epochs of the first, four of the second
     assert [fidelity.agreement for fidelity in by_table] == [fidelity.agreement for fidelity in by_run]
-    assert late_starters(measured_curves(table)) == late_starters(measured_curves(run.folder.path))
+    assert rank_shifts(measured_curves(table)) == rank_shifts(measured_curves(run.folder.path))
