@@ -442,7 +442,9 @@ def test_a_replay_is_resumed_like_any_run_and_then_prints_its_figures(tmp_path: 
     task.interrupt_at = 0
     spinenas(*command)
     task.interrupt_at = None
-    succeed("resume", tmp_path / "replay")
+    resumed = succeed("resume", tmp_path / "replay")
+    assert "repeat the `spinenas replay` command that began it" in resumed.stderr
+    assert "winner.json" not in resumed.stderr
     succeed(*command)
     assert {path.name for path in (tmp_path / "replay").glob("trials/*/attempt-*")} == {"attempt-0", "attempt-1"}
     figures = (tmp_path / "replay" / "replay.json").read_text()
@@ -750,6 +752,7 @@ def test_a_ladder_prints_the_papers_order_beside_the_tasks(tmp_path: Path) -> No
     assert [line.split()[0] for line in done.stdout.splitlines()[1:3]] == ["SpineNet-49", "R0-SP53"]
     assert "Kendall's tau with the paper's order" in done.stderr
     assert "with 3 random genotypes of equal cost" in done.stderr
+    assert "not checked against the paper's table: 35.6, 28.6, 28.2" in done.stderr
     rows = list(csv.DictReader(io.StringIO(succeed(*command, "--csv").stdout)))
     assert len(rows) == 7
     assert float(rows[0]["paper"]) == 40.8
