@@ -30,8 +30,7 @@ from spinenas.space import UserError
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+def _quick(monkeypatch: pytest.MonkeyPatch, no_fsync: None) -> None:
     monkeypatch.setattr(mirror_module, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(ownership, "EXPIRY_SECONDS", 0.5)
     monkeypatch.setattr(ownership, "HEARTBEAT_SECONDS", 0.05)

@@ -33,10 +33,9 @@ EVOLVED = ("--controller", "evolution", *SERIAL)
 
 
 @pytest.fixture(autouse=True)
-def task(monkeypatch: pytest.MonkeyPatch) -> FakeValTask:
+def task(monkeypatch: pytest.MonkeyPatch, no_fsync: None) -> FakeValTask:
     """Let the commands search with a task that trains nothing."""
     task = FakeValTask()
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
     monkeypatch.setattr(run_parts, "proxy_task", lambda config: task)
     monkeypatch.setattr(replay_module, "proxy_task", lambda config: task)
     monkeypatch.setattr(validation_module, "proxy_task", lambda config: task)

@@ -21,10 +21,11 @@ from spinenas.search.executors.base import WorkerEvent
 from spinenas.search.executors.failure_rules import RULES, pause_seconds
 from spinenas.space import UserError
 
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
 
 @pytest.fixture
-def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Play]:
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+def play(tmp_path: Path) -> Callable[..., Play]:
     notes.clear()
 
     def make(*script: list[WorkerEvent], num_trials: int = 1, num_slots: int = 1, **executor: Any) -> Play:
@@ -202,7 +203,6 @@ def test_accelerator_hours_end_a_search_in_order_and_leave_a_share_for_replicate
             return super().evaluate(*args, **named)
 
     monkeypatch.setattr(driver_module, "now", lambda: moment.isoformat(timespec="milliseconds"))
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
     config = configured(1000)
     config = replace(config, budget=replace(config.budget, max_accelerator_hours=2.0))
     run = run_search(config, out=tmp_path / "run", task=Slow())
@@ -223,12 +223,8 @@ def test_accelerator_hours_end_a_search_in_order_and_leave_a_share_for_replicate
     assert len(again.records()) == 9, "a limit that was set stays"
 
 
-def test_a_folder_that_is_removed_or_cannot_be_written_ends_the_run_with_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_is_removed_or_cannot_be_written_ends_the_run_with_one_sentence(tmp_path: Path) -> None:
     from spinenas.search.run.lifecycle import resume, run_search
-
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
     class Removes(FakeTask):
         def evaluate(self, genotype: Any, *, seed: int, folder: Path, **named: Any) -> Any:
@@ -250,7 +246,6 @@ def test_hours_count_trials_that_wait_for_their_start(tmp_path: Path, monkeypatc
 
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     monkeypatch.setattr(driver_module, "now", lambda: moment.isoformat(timespec="milliseconds"))
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
     config = configured(100)
     config = replace(config, budget=replace(config.budget, max_accelerator_hours=9.5, replicate_share=0.0))
     played = Play(tmp_path, [[started(n) for n in range(8)]], num_slots=8, config=config)
@@ -268,10 +263,8 @@ def test_hours_count_trials_that_wait_for_their_start(tmp_path: Path, monkeypatc
     assert len(played.executor.jobs) == 9
 
 
-def test_retries_for_memory_are_counted_over_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retries_for_memory_are_counted_over_a_crash(tmp_path: Path) -> None:
     from spinenas.search.run.lifecycle import resume, run_search
-
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
     class Large(FakeTask):
         """Needs a batch of 2, and is killed before it finds out for the last time."""
@@ -298,13 +291,10 @@ def test_retries_for_memory_are_counted_over_a_crash(tmp_path: Path, monkeypatch
     assert records[0].failure is not None
 
 
-def test_a_checkpoint_whose_driver_died_as_it_removed_it_is_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_whose_driver_died_as_it_removed_it_is_removed(tmp_path: Path) -> None:
     from spinenas.results.storage.run_folder import CHECKPOINT
     from spinenas.search.run.lifecycle import resume, run_search
 
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
     run = run_search(configured(3), out=tmp_path / "run", task=FakeTask())
     left = run.folder.trial_folder(1) / CHECKPOINT
     left.write_bytes(b"of a finished trial")

@@ -38,10 +38,7 @@ from spinenas.space import SearchSpace, UserError
 from spinenas.space.published import SPINENET_49
 from spinenas.space.search_space import space_by_name
 
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 # The rule

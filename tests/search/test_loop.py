@@ -27,10 +27,7 @@ from spinenas.search.executors.base import WorkerEvent
 from spinenas.search.run.lifecycle import resume, run_search
 from spinenas.space import UserError
 
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 def test_a_search_spends_its_budget_and_ranks_what_it_found(tmp_path: Path) -> None:

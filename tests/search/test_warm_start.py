@@ -27,9 +27,7 @@ from spinenas.space import SearchSpace, UserError
 EVOLUTION = ControllerConfig("evolution", evolution=EvolutionOptions(population_size=4, tournament_size=2))
 
 
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 def configured(num_trials: int = 6, share: float = 0.0, **parts: Any) -> SearchConfig:
