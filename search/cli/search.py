@@ -137,4 +137,4 @@ _ADVICE_FOR_STUDY = {
     "full": "the training of the replay is complete; repeat the `spinenas replay` command that began it, with --out "
     "{folder}, to measure it on val and write replay.json",
 }
-"""Advice after a study that `resume` finished, by the stage of its plan. A run does not store the command that began it."""
+"""Advice after `resume` has finished a study, by the stage of its plan."""
