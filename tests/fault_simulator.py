@@ -545,7 +545,7 @@ def session(config: SearchConfig, run: RunFolder, clock: Clock, checks: Checks) 
         checks.driver = Driver(config, run, journal, LargeBatches(), controller, checks.cluster, checks, clock=clock)
         state = fold(read_events(run.journal_path))
         if state.trials:
-            checks.driver.begin_again({})
+            checks.driver.note_resumed({})
             checks.driver.replay(state)
         del state
         try:

@@ -62,7 +62,7 @@ def run_study(
 
 
 def check_same_val(study: Run, task: ValTask) -> None:
-    """Raise UserError unless a task still has the data, val included, that a study was begun with."""
+    """Raise UserError unless a task still has the data, including val, of a study."""
     config = stored_config(study.folder.config())
     check_identity(study.folder.path, study.state().run, identity_of(WithVal(task, keep_weights=False), config))
 

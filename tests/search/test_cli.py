@@ -518,7 +518,7 @@ def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
         (["search", "quickstart", "--out", "{run}"], 1, "already holds a run"),
         (["search", "quickstart", "--out", "{file}"], 1, "not an empty folder"),
         (["resume", "{new}"], 1, "is no run"),
-        (["resume", "{run}", "--trials", "2"], 1, "not cut to 2"),
+        (["resume", "{run}", "--trials", "2"], 1, "not reduced to 2"),
         (["leaderboard", "{new}"], 1, "is no run"),
         (["show", "{run}", "99"], 1, "its trials are 0 to 8"),
         (["show", "{run}", "x"], 1, "no trial 'x'"),
@@ -691,8 +691,8 @@ def test_a_damaged_journal_is_mended_on_request(run: Path) -> None:
     refused = spinenas("resume", run)
     assert refused.exit_code == 1
     assert f"spinenas resume {run} --salvage" in refused.stderr
-    assert "1 damaged lines are gone" in succeed("resume", run, "--salvage").stderr
-    assert "is sound, there is nothing to salvage" in succeed("resume", run, "--salvage").stderr
+    assert "1 damaged lines were removed" in succeed("resume", run, "--salvage").stderr
+    assert "is valid, there is nothing to salvage" in succeed("resume", run, "--salvage").stderr
 
 
 def test_a_repeated_command_takes_other_executor_settings_and_no_extension_back(

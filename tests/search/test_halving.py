@@ -57,7 +57,7 @@ def test_a_verdict_is_that_of_brute_force(by_number: bool, reduction: float, min
         came.append((number, ap))
     for number, ap in came:
         before = [other for other in came if other[0] < number] if by_number else came[: came.index((number, ap))]
-        verdicts.append(halving.goes_on(number, 5))
+        verdicts.append(halving.should_continue(number, 5))
         assert verdicts[-1] == judged([*(other for _, other in before), ap], reduction, min_results)
     assert 5 < sum(verdicts) < 55, "else the rule was not tried"
     assert not halving.is_at(0, 2)
@@ -68,7 +68,7 @@ def test_the_best_so_far_always_goes_on() -> None:
     halving = Halving((1,), reduction=100.0, min_results=1)
     for number in range(9):
         halving.add(number, 1, 0.1 * number)
-        assert halving.goes_on(number, 1)
+        assert halving.should_continue(number, 1)
 
 
 def test_rungs_follow_one_another_below_the_end() -> None:
@@ -182,7 +182,7 @@ def test_the_leaderboard_ranks_whole_trainings_alone(tmp_path: Path) -> None:
     rows = leaderboard_rows(run_search(halved(), out=tmp_path / "run", task=fake()).records())
     assert {row["status"] for row in rows if row["objective"] is not None} == {"complete"}
     assert {row["status"] for row in rows if row["objective"] is None} == {"pruned"}
-    with pytest.raises(UserError, match="trainings early itself, so that the weak ones are missing"):
+    with pytest.raises(UserError, match="trainings early, so that weak ones are missing"):
         halving_options(measured_curves(tmp_path / "run"))
 
 
@@ -414,7 +414,7 @@ def test_a_display_tells_stopped_trials_from_whole_ones() -> None:
             live.show(event)
         with live._console.capture() as drawn:
             live._console.print(live._draw())
-    assert stream.getvalue().splitlines()[-2] == "trial 0 goes on after epoch 1, with AP 0.4000"
+    assert stream.getvalue().splitlines()[-2] == "trial 0 continues after epoch 1, with AP 0.4000"
     assert (
         stream.getvalue()
         .splitlines()[-1]

@@ -37,7 +37,7 @@ def replayed_one_by_one(
             while (rung := halving.next_rung(after=epoch, below=num_epochs)) is not None:
                 epoch = rung
                 halving.add(number, rung, curves[number][rung])
-                if not halving.goes_on(number, rung):
+                if not halving.should_continue(number, rung):
                     break
             else:
                 epoch = num_epochs

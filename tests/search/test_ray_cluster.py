@@ -300,7 +300,7 @@ def test_a_client_without_the_token_is_refused(tmp_path: Path) -> None:
 
         assert said(right).endswith("connected\n")
         for client in (bare, right | {"RAY_AUTH_TOKEN_PATH": str(wrong)}):
-            assert "wants a token, and refuses what this process has; set RAY_AUTH_MODE=token" in said(client)
+            assert "needs a token, and rejects that of this process; set RAY_AUTH_MODE=token" in said(client)
         assert "cannot be read here" in said(right | {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")})
 
 
