@@ -86,7 +86,7 @@ def keys_of(text: str) -> set[str]:
     return set(re.findall(r"\b((?:executor|budget|storage|task|controller)\.[a-z_]+)\b(?!\()", text))
 
 
-def test_there_are_commands_in_each_file_and_they_are_the_same() -> None:
+def test_each_file_has_the_same_commands() -> None:
     for path in (CLUSTER, RAYJOB, SBATCH):
         (line,) = [line for line in command_lines(path) if line[0] == "search"]
         assert {"--data", "--out", "--or-resume", "--address", "--workers"} <= set(line), path.name
@@ -133,7 +133,7 @@ def test_versions_are_those_of_the_constraints() -> None:
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
-def test_images_are_built_from_what_there_is_and_run_as_a_user(path: Path) -> None:
+def test_images_are_built_from_existing_files_and_run_as_an_ordinary_user(path: Path) -> None:
     text = re.sub(r"\\\n\s*", "", read(path))
     for command in re.findall(r"pip install [^&\n]*", text):
         assert "--constraint constraints.txt" in command or "--no-deps ." in command, command
@@ -146,13 +146,13 @@ def test_images_are_built_from_what_there_is_and_run_as_a_user(path: Path) -> No
     assert f"--file examples/cluster/{path.name} " in text
 
 
-def test_the_images_differ_in_torch_and_what_nvidia_needs_alone() -> None:
+def test_the_images_differ_only_in_torch_and_nvidia_variables() -> None:
     cpu, cuda = ({line for line in read(path).splitlines() if line and line[0] != "#"} for path in DOCKERFILES)
     assert all("torch" in line for line in cpu - cuda)
     assert all("torch" in line or "NVIDIA_" in line for line in cuda - cpu)
 
 
-def test_the_cluster_is_what_rays_launcher_takes() -> None:
+def test_the_cluster_file_matches_the_schema_of_rays_launcher() -> None:
     import ray.autoscaler
     from jsonschema import validate
     from ray.autoscaler._private.docker import validate_docker_config
@@ -169,7 +169,7 @@ def test_the_cluster_is_what_rays_launcher_takes() -> None:
     assert all("ray start" in command[-1] for key, command in commands.items() if "start_ray" in key)
 
 
-def test_the_cluster_has_a_head_on_demand_and_spot_workers_from_none_to_as_many_as_the_command_uses() -> None:
+def test_the_cluster_has_an_on_demand_head_and_up_to_as_many_spot_workers_as_the_command_uses() -> None:
     document = cluster()
     head, spot = document["available_node_types"]["head"], document["available_node_types"]["gpu-spot"]
     assert document["head_node_type"] == "head"
@@ -212,7 +212,7 @@ def kuberay_objects() -> Iterator[tuple[str, dict[str, Any]]]:
         yield "worker", group
 
 
-def test_the_rayjob_has_fields_of_kuberay_alone() -> None:
+def test_the_rayjob_has_only_fields_of_kuberay() -> None:
     for kind, found in kuberay_objects():
         assert set(found) - set(KUBERAY_FIELDS[kind].split()) == set(), kind
     spec = rayjob()["rayClusterSpec"]
@@ -222,7 +222,7 @@ def test_the_rayjob_has_fields_of_kuberay_alone() -> None:
     assert rayjob()["submissionMode"] in ("K8sJobMode", "HTTPMode", "SidecarMode", "InteractiveMode")
 
 
-def test_the_rayjob_gives_the_command_again_and_scales_to_what_it_uses() -> None:
+def test_the_rayjob_repeats_the_command_and_scales_to_its_workers() -> None:
     job = rayjob()
     assert job["backoffLimit"] > 0
     assert job["rayClusterSpec"]["enableInTreeAutoscaling"] is True
@@ -327,7 +327,7 @@ def bash() -> str:
     return path
 
 
-def test_the_shell_of_the_job_script_is_right() -> None:
+def test_the_job_script_is_valid_bash_with_the_slurm_options_it_needs() -> None:
     subprocess.run([bash(), "-n", SBATCH], check=True)
     options = re.findall(r"^#SBATCH (--.*)$", read(SBATCH), flags=re.MULTILINE)
     assert {"--requeue", "--signal=B:TERM@180", "--no-kill", "--exclusive", "--ntasks-per-node=1"} <= set(options)
@@ -354,7 +354,7 @@ def test_a_job_whose_search_ends_is_not_requeued(tmp_path: Path, ends: str) -> N
 
 
 @pytest.mark.parametrize(("state", "requeued"), [("RUNNING", True), ("COMPLETING", False)])
-def test_a_job_told_to_stop_stops_its_search_and_is_requeued_unless_slurm_is_ending_it(
+def test_a_job_that_is_sent_sigterm_stops_its_search_and_is_requeued_unless_slurm_ends_it(
     tmp_path: Path, state: str, requeued: bool
 ) -> None:
     job = Job(tmp_path, ends="", state=state)

@@ -96,7 +96,7 @@ def test_mutants_are_new_near_the_best_and_without_dead_blocks(tmp_path: Path) -
         mutants_of_best(failed.folder.path, 4, 0)
 
 
-def test_mutants_are_of_parents_of_the_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mutants_have_parents_inside_the_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PAPER, network_key(damaged(R0_SP53, "short-range")), 0.9)  # one parent for each block
     run = run_study(CONFIG, ladder_architectures(CONFIG, 10), 1, out=tmp_path / "run", task=KnownTask())
     assert all(SPACE.contains(genotype) for genotype in mutants_of_best(run.folder.path, 12, 1))
@@ -132,7 +132,7 @@ def test_architectures_without_all_results_are_left_out_of_the_noise(tmp_path: P
     assert measured_noise(run).num_architectures == 3
 
 
-def test_a_search_is_no_study(tmp_path: Path) -> None:
+def test_a_search_is_not_accepted_as_a_study(tmp_path: Path) -> None:
     config = SearchConfig(budget=BudgetConfig(num_trials=2), executor=ExecutorConfig(kind="serial"))
     run = run_search(config, out=tmp_path / "run", task=FakeTask())
     for answer in (measured_noise, ladder_result):
@@ -161,7 +161,7 @@ def test_the_ladder_has_baselines_damaged_graphs_and_random_genotypes_of_equal_c
         assert 0.9 * wanted <= madds <= 1.1 * wanted
 
 
-def test_a_task_that_ranks_like_the_paper(tmp_path: Path) -> None:
+def test_a_task_that_ranks_like_the_paper_has_a_tau_of_one(tmp_path: Path) -> None:
     run = run_study(CONFIG, ladder_architectures(CONFIG, 10), 2, out=tmp_path / "run", task=KnownTask(noise=0.0))
     found = ladder_result(run)
     assert found.order == pytest.approx(1)
@@ -194,7 +194,7 @@ class LuckyPairTask(FakeTask):
         return Evaluation(fixed.get(key, 0.3) + noise, network_key=key)
 
 
-def test_two_seeds_that_happen_to_agree_prove_no_order(tmp_path: Path) -> None:
+def test_two_seeds_that_happen_to_agree_do_not_prove_an_order(tmp_path: Path) -> None:
     run = run_study(CONFIG, ladder_architectures(CONFIG, 10), 2, out=tmp_path / "run", task=LuckyPairTask())
     assert ("SpineNet-49", "R0-SP53") not in ladder_result(run).reversed_pairs
 
