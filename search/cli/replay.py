@@ -59,7 +59,7 @@ def replay(
     overrides: tuple[str, ...],
     format: str | None,
 ) -> None:
-    """Train one architecture as a search does, and measure it on val as well.
+    """Train one architecture as a search does, and also measure it on val.
 
     The same command resumes a replay that was stopped; once it is complete, the command prints its figures again. A
     weights file (FILE.safetensors) is not trained, but measured on val at its own size.

@@ -95,8 +95,8 @@ class WithVal:
         if not folder.is_dir():  # checked first, or the training would be wasted
             return Failure(
                 FailureKind.INVALID_DATA,
-                f"this machine has no {folder}, where the detections on val are stored; put the run on storage "
-                "that all machines share under the same path",
+                f"this machine does not see {folder}, where the detections on val are kept; put the run on storage "
+                "that all machines see under the same path",
             )
         return self._task.evaluate_with_val(
             architecture,

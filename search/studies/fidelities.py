@@ -152,7 +152,7 @@ def rank_shifts(study: MeasuredCurves) -> list[str]:
 
 
 REDUCTIONS = (2.0, 3.0, 4.0)
-"""Reduction factors to compare: one in so many trainings continues after a rung."""
+"""Reduction factors to compare: the best 1/reduction of the trainings continue after a rung."""
 
 
 def halving_options(study: MeasuredCurves) -> list[dict[str, Any]]:

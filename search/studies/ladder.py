@@ -76,8 +76,8 @@ LADDER = (
 )
 """Architectures that the paper ranks.
 
-The APs of R0-SP53 with removed parents are quoted from memory and were not checked against the paper's table. The text
-of section 5.2 supports their order only: the last two rules hurt far more than the first.
+The APs of R0-SP53 with removed parents could not be checked against the paper's table. The text of section 5.2 supports
+their order only: the last two rules hurt far more than the first.
 """
 
 

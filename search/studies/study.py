@@ -38,7 +38,7 @@ def run_study(
     """Train every architecture with every seed, or resume the same study. Raises UserError.
 
     Args:
-        config: its task, executor and seed are used, its search algorithm and objective are not.
+        config: only its task, executor and seed are used.
         architectures: trained in this order, all of them with one seed before any with the next.
         seeds: number of trainings of each architecture.
         out: folder of the run.
