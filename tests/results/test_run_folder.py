@@ -17,7 +17,7 @@ def create(path):
     return RunFolder.create(path, "seed = 0\n", CONFIG, RUN)
 
 
-def test_a_run_folder_is_opened_with_what_it_was_created_with(tmp_path):
+def test_an_opened_run_folder_has_its_original_content(tmp_path):
     create(tmp_path / "a folder" / "run")
     folder = RunFolder.open(tmp_path / "a folder" / "run")
     assert (folder.path / "config.toml").read_text() == "seed = 0\n"

@@ -120,7 +120,7 @@ def test_controllers_are_listed_with_their_options() -> None:
     assert CONTROLLERS["ppo"].summary in succeed("config", "quickstart", "--controller", "ppo").stdout
 
 
-def test_a_search_from_a_file_keeps_the_file_and_says_what_was_overridden(tmp_path: Path) -> None:
+def test_a_search_from_a_file_keeps_the_file_and_records_overrides(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('preset = "quickstart"\n[budget]\nnum_trials = 2\n')
     succeed("search", file, "--out", tmp_path / "run", "--seed", 4, "--controller", "random", *SERIAL)
@@ -207,7 +207,7 @@ def test_no_command_presents_the_highest_single_run_as_a_result(tmp_path: Path, 
             outside = line.replace(f"best {figure} (one run)", "")
             assert figure not in outside or told or in_table, line
         if trials == 9:
-            assert "what the table has above it are single runs (n = 1), which are no results" in output
+            assert "only unconfirmed single runs (n = 1) rank above it in the table" in output
     validated = succeed("validate", run, "--seeds", 2)
     assert figure not in validated.output
     assert figure[:-1] not in succeed("validate", run, "--seeds", 2, "--json").output
@@ -836,7 +836,7 @@ def test_an_unfinished_search_is_validated_with_a_note(tmp_path: Path, task: Fak
         (("validate", "{run}", "--out", "{run}"), 1, "holds another run; give another --out"),
     ],
 )
-def test_what_is_wrong_with_a_validation_is_said(run: Path, words: tuple[str, ...], status: int, said: str) -> None:
+def test_a_problem_with_a_validation_is_one_sentence(run: Path, words: tuple[str, ...], status: int, said: str) -> None:
     result = spinenas(*(word.format(run=run) for word in words))
     assert result.exit_code == status
     assert said in result.stderr

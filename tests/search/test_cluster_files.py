@@ -163,7 +163,7 @@ def test_the_cluster_file_matches_the_schema_of_rays_launcher() -> None:
     filled = fillout_defaults(cluster())
     validate_config(filled)
     validate_docker_config(filled)
-    # What the file leaves out would be Ray's default, for another image than ours.
+    # Keys that the file leaves out would have Ray's defaults, which are meant for another image.
     commands = {key: value for key, value in filled.items() if key.endswith("_commands") and value}
     assert commands == {key: value for key, value in document.items() if key.endswith("_commands") and value}
     assert all("ray start" in command[-1] for key, command in commands.items() if "start_ray" in key)
@@ -184,7 +184,7 @@ def test_the_cluster_has_an_on_demand_head_and_up_to_as_many_spot_workers_as_the
     assert any(line[line.index("--data") + 1] in command for command in document["setup_commands"])
 
 
-# Of KubeRay 1.6 (its API reference, ray.io/v1): what is not here is an unknown field there.
+# All fields of KubeRay 1.6 (API reference, ray.io/v1).
 KUBERAY_FIELDS = {
     "RayJob": "activeDeadlineSeconds backoffLimit rayClusterSpec submitterPodTemplate metadata clusterSelector "
     "submitterConfig managedBy deletionStrategy entrypoint runtimeEnvYAML jobId submissionMode entrypointResources "
@@ -261,7 +261,7 @@ STAND_INS = {
     "squeue": 'echo "$STATE"',
     "ray": "exit 0",
     "python": f'case "$2" in *"import ray"*) echo 192.0.2.1 ;; *) exec {sys.executable} "$@" ;; esac',
-    # The driver: one that ends with $ENDS, or that waits to be told.
+    # A stand-in for the driver, which ends with status $ENDS or waits for SIGTERM.
     "spinenas": """trap 'echo told >> "$CALLS"; exit 143' TERM
 echo "spinenas $*" >> "$CALLS"
 ls -l "$RAY_AUTH_TOKEN_PATH" | cut -c 1-10 >> "$CALLS"
@@ -271,7 +271,7 @@ while :; do sleep 0.05; done""",
 
 
 class Job:
-    """A run of slurm.sbatch with stand-ins for all that it calls."""
+    """Runs slurm.sbatch with stand-ins for the commands that it calls."""
 
     def __init__(self, folder: Path, *, ends: str, state: str = "RUNNING"):
         self.calls_file = folder / "calls"
@@ -306,7 +306,7 @@ class Job:
         return self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
 
     def tell(self) -> None:
-        """What --signal=B:TERM does, once the driver runs."""
+        """Send the signal of --signal=B:TERM once the driver runs."""
         deadline = time.monotonic() + 120
         while "-rw-------" not in self.calls():
             assert time.monotonic() < deadline, self.calls()
@@ -316,7 +316,7 @@ class Job:
     def status(self) -> int:
         _, errors = self.process.communicate(timeout=120)
         assert errors == ""
-        assert list(self.shared.iterdir()) == []  # the token is gone
+        assert list(self.shared.iterdir()) == []  # the token is removed
         return self.process.returncode
 
 

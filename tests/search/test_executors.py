@@ -230,7 +230,7 @@ def test_an_interrupted_search_leaves_no_worker_in_a_ray_that_keeps_running(
     assert outcome(resume(tmp_path / "run", task=FakeTask())) == serial
 
 
-def test_without_an_address_ray_starts_anew_whatever_the_environment_names() -> None:
+def test_without_an_address_a_new_ray_starts_whatever_the_environment_names() -> None:
     code = (
         "import ray\n"
         "from spinenas.search.config.config import ExecutorConfig\n"
