@@ -89,7 +89,7 @@ def test_a_living_owner_on_another_host_is_recognised_by_its_heartbeat(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     another_host(monkeypatch)
-    monkeypatch.setattr(lease_module, "EXPIRY_SECONDS", 60.0)
+    monkeypatch.setattr(ownership, "EXPIRY_SECONDS", 60.0)
     said: list[str] = []
     with holder(folder) as process, pytest.raises(UserError, match=f"written by process {process.pid} on host"):
         Lease.acquire(folder, on_wait=said.append)
@@ -178,7 +178,7 @@ def test_a_silent_owner_on_another_host_counts_as_dead_for_a_reader_after_a_whil
     with holder(folder):
         pass
     another_host(monkeypatch)
-    monkeypatch.setattr(lease_module, "EXPIRY_SECONDS", 1000.0)
+    monkeypatch.setattr(ownership, "EXPIRY_SECONDS", 1000.0)
     (file,) = folder.iterdir()
     os.utime(file, (time.time() - 500, time.time() - 500))
     assert is_owned(folder)
