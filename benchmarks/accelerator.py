@@ -1,14 +1,14 @@
-"""Measure the paper's proxy on whatever accelerator there is, against the straightforward way, and write one JSON.
+"""Measure the paper's proxy on the accelerator of this machine, against straightforward code, and write one JSON.
 
     python benchmarks/accelerator.py --json accelerator.json
-    python benchmarks/accelerator.py --small               # the whole path in seconds, on a CPU as well
+    python benchmarks/accelerator.py --small               # all steps in seconds, also on a CPU
 
-It needs torch, numpy and Pillow, no installation and no network, and ends within --minutes (8). Images are generated:
-JPEGs of 640 x 480 for the straightforward way, and their cache. Networks are at the paper's proxy scale (width 0.25,
-512 px, batches of 64, bfloat16): SpineNet-49 with each mode of compilation, eight random genotypes with the faster of
-the first two, and SpineNet-49 at the half width of Google's managed search. Utilisation is the share that the network's
-multiply-adds, forward's three times, have of the chip's bfloat16 peak: of the data sheet's where the chip is known, and
-of what a large matrix product reaches here.
+The script needs torch, numpy and Pillow, but no installation and no network. It ends within --minutes (8). The images
+are generated: JPEGs of 640 x 480 for the straightforward code, and their cache. Networks have the paper's proxy scale
+(width 0.25, 512 px, batches of 64, bfloat16): SpineNet-49 in each mode of compilation, eight random genotypes in the
+faster of the first two modes, and SpineNet-49 at the half width of Google's managed search. Utilisation is three times
+the multiply-adds of a forward pass relative to a bfloat16 peak: that of the data sheet if the chip is known, and the
+measured rate of a large matrix product.
 """
 
 from __future__ import annotations
@@ -72,17 +72,17 @@ PEAKS = {
     "L4": 121.0,
     "A10G": 70.0,
 }
-"""Dense bfloat16 TFLOP/s by part of the device's name, from NVIDIA's data sheets; a multiply-add is two."""
+"""Dense bfloat16 TFLOP/s by part of the device name, from NVIDIA's data sheets. A multiply-add counts as two FLOPs."""
 
 TRAIN_IMAGES, REWARD_IMAGES = 110_895, 7_392
-"""Of the paper's proxy: COCO's train2017 without the reward images (SpineNet, section 5.1)."""
+"""Training images of the paper's proxy: COCO's train2017 without the reward images (SpineNet, section 5.1)."""
 
 CATEGORIES = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large everything is."""
+    """Sizes of all measurements."""
 
     image: int
     batch: int
@@ -99,7 +99,7 @@ SMALL = Size(image=96, batch=2, eval_batch=2, jpegs=6, steps=2, genotypes=1, box
 
 
 def proxy(size: Size, scaling: Scaling, head_channels: int, mode: Mode) -> TaskConfig:
-    """The paper's proxy, or one of another width."""
+    """Return the paper's proxy task, or one of another width."""
     return TaskConfig(
         image_size_pixels=size.image,
         scaling=scaling,
@@ -112,11 +112,11 @@ def proxy(size: Size, scaling: Scaling, head_channels: int, mode: Mode) -> TaskC
 
 PAPER = Scaling("proxy", 0.25, 64, 0.25, 1)
 HALF = Scaling("half", 0.5, 128, 0.5, 1)
-"""Google's managed search trains at half width for 12 epochs; alpha and endpoints are taken as half as well."""
+"""Google's managed search trains at half width for 12 epochs. We assume half of alpha and of the endpoints too."""
 
 
 def generated(folder: Path, size: Size) -> Annotations:
-    """Write JPEGs of smooth noise, with boxes at random."""
+    """Write JPEGs of smooth noise with random boxes."""
     rng = generator(0, "accelerator", "images")
     width, height = (640, 480) if size is FULL else (128, 96)
     for number in range(size.jpegs):
@@ -180,7 +180,7 @@ class Bench:
             self.rows(steps),
             seed=0,
             device=self.device,
-            # At a rate at which generated boxes do not make it diverge.
+            # A learning rate at which generated boxes do not cause divergence.
             train=replace(config.train, learning_rate=1e-4, warmup_steps=0),
             loss=config.loss,
             decay_depthwise=True,
@@ -188,12 +188,12 @@ class Bench:
         )
 
     def candidate(self, genotype: Genotype, config: TaskConfig) -> dict[str, Any]:
-        """Train one network for some steps, and detect with it."""
+        """Train one network for some steps, and measure detection."""
         reset_peak_memory(self.device)
         compiled_before = compile_seconds()
         network = self.network(genotype, config)
         first = self.seconds(lambda: self.train(network, config, 2))
-        # From the difference of two lengths, what a training takes before its first step is gone.
+        # The difference of two lengths excludes the time before the first step.
         short = self.seconds(lambda: self.train(network, config, self.size.steps))
         long = self.seconds(lambda: self.train(network, config, 3 * self.size.steps))
         step_seconds = max(long - short, 1e-9) / (2 * self.size.steps)
@@ -228,7 +228,7 @@ class Bench:
         }
 
     def plain(self, config: TaskConfig) -> dict[str, float]:
-        """The straightforward step: eager float32 NCHW, JPEGs decoded by workers of a DataLoader."""
+        """Measure the straightforward step: eager float32 in NCHW, JPEGs decoded by workers of a DataLoader."""
         network = build_retinanet(self.genotype, config.scaling, config.head, class_channels=CATEGORIES + 1)
         workers = max(1, min(16, (os.cpu_count() or 1) - 1))
         quiet = replace(config, train=replace(config.train, learning_rate=1e-4))
@@ -238,7 +238,7 @@ class Bench:
         return {"images_per_second": self.size.steps * self.size.batch / seconds, "workers": workers}
 
     def parts(self, config: TaskConfig) -> dict[str, float]:
-        """Milliseconds of the parts of a step that is not compiled, each waited for."""
+        """Return milliseconds of the parts of an uncompiled step, synchronised after each part."""
         network = self.network(self.genotype, config)
         network.train()
         train, loss = config.train, config.loss
@@ -281,7 +281,7 @@ class Bench:
         return {name: statistics.median(values[1:]) for name, values in found.items()}
 
     def matmul_madds_per_second(self) -> float:
-        """What a large bfloat16 matrix product reaches."""
+        """Return the measured rate of a large bfloat16 matrix product."""
         side = 8192 if self.size is FULL and self.device.type != "cpu" else 512
         first, second = (torch.randn(side, side, device=self.device, dtype=torch.bfloat16) for _ in range(2))
         torch.mm(first, second)
@@ -289,13 +289,13 @@ class Bench:
 
 
 def peak_madds_per_second(name: str) -> float | None:
-    """The data sheet's figure of a known chip."""
+    """Return the figure of the data sheet; None for an unknown chip."""
     known = next((peak for part, peak in PEAKS.items() if all(word in name for word in part.split())), None)
     return None if known is None else known * 1e12 / 2
 
 
 def projected(candidate: dict[str, Any], epochs: int, evaluations: int) -> dict[str, float]:
-    """Accelerator-hours of a whole trial from a candidate's figures."""
+    """Return the accelerator hours of a whole trial, from the figures of a candidate."""
     training = epochs * TRAIN_IMAGES / candidate["images_per_second"]
     evaluation = evaluations * REWARD_IMAGES * candidate["detect_seconds_per_image"]
     hours = (training + evaluation + candidate["compile_seconds"]) / 3600
@@ -309,7 +309,7 @@ def projected(candidate: dict[str, Any], epochs: int, evaluations: int) -> dict[
 
 
 def measured(bench: Bench, device_name: str, deadline: float, note: Callable[[str], None]) -> dict[str, Any]:
-    """Do everything that there is time for, what matters most first."""
+    """Run all measurements that fit the time, the most important ones first."""
     size = bench.size
     figures: dict[str, Any] = {"matmul_madds_per_second": bench.matmul_madds_per_second(), "skipped": []}
     peaks = {"data sheet": peak_madds_per_second(device_name), "matrix product": figures["matmul_madds_per_second"]}
@@ -322,7 +322,7 @@ def measured(bench: Bench, device_name: str, deadline: float, note: Callable[[st
         started = time.monotonic()
         try:
             result = do()
-        except Exception as error:  # one mode that fails shall not cost the others
+        except Exception as error:  # a failed mode must not prevent the others
             figures.setdefault("failed", {})[name] = f"{type(error).__name__}: {error}"[:500]
             note(f"{name}: failed, {type(error).__name__}")
             return None
@@ -342,7 +342,7 @@ def measured(bench: Bench, device_name: str, deadline: float, note: Callable[[st
     figures["parts_ms"] = with_time_for(10, "parts of a step", lambda: bench.parts(proxy(size, PAPER, 64, "off")))
     if not by_mode:
         return figures
-    # Only "blocks" has something to give to the next candidate; "whole" would compile each anew.
+    # Only "blocks" shares programs between candidates; "whole" would compile each candidate again.
     best: Mode = max(("off", "blocks"), key=lambda mode: by_mode.get(mode, {}).get("images_per_second", 0.0))
     figures["mode_of_the_others"] = best
     others = proxy(size, PAPER, 64, best)
@@ -374,7 +374,7 @@ def measured(bench: Bench, device_name: str, deadline: float, note: Callable[[st
 
 
 def table(figures: dict[str, Any]) -> str:
-    """What matters of it, as Markdown."""
+    """Return the most important figures as Markdown."""
     lines = [
         "| candidate | compile | images/s | ms per step | compile s | peak GiB | G multiply-adds |",
         "|---|---|---|---|---|---|---|",
@@ -411,10 +411,10 @@ def table(figures: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="tiny networks and images; nothing is really compiled")
+    parser.add_argument("--small", action="store_true", help="tiny networks and images, without real compilation")
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--json", type=Path, help="where the figures are written as well")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     deadline = time.monotonic() + 60 * arguments.minutes - 20
     size = SMALL if arguments.small else FULL
@@ -427,7 +427,7 @@ def main() -> None:
         (root / "images").mkdir()
         annotations = generated(root / "images", size)
         prepare_compilation(root / "compiled")
-        # In the machine's memory: COCO's images do not fit an accelerator's.
+        # In host memory, because COCO's images do not fit the memory of an accelerator.
         data = attach_boxes(annotations, open_cache(annotations, size.image, root / "cache"))
         bench = Bench(size, device, annotations, data)
         figures = {

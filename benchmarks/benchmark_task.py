@@ -1,4 +1,4 @@
-"""The proxy task that a benchmark measures: a preset's, or a small one that trains in a second."""
+"""Makes the proxy task that a benchmark measures: that of a preset, or a small one that trains in a second."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("preset", nargs="?", default="quickstart")
     parser.add_argument("--data", help="a COCO folder; the preset's own by default")
     parser.add_argument(
-        "--small", action="store_true", help="a narrow network, one epoch on 32 images of 96 px: to see that it runs"
+        "--small", action="store_true", help="try the script with a narrow network and one epoch on 32 images of 96 px"
     )
 
 

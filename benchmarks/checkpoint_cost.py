@@ -2,8 +2,8 @@
 
     python benchmarks/checkpoint_cost.py [--repeats 9] [--folder /tmp]
 
-SpineNet-49 in the detectors of the CPU presets and at its published width, after one step of the optimiser, on one
-thread. Writing includes the checksum and waiting for the disk; the folder says which disk.
+The detectors are SpineNet-49 in the CPU presets and at its published width, after one optimizer step, on one thread.
+Writing includes the checksum and the sync. The folder selects the disk.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CASES = [
 def measured(
     task: TaskConfig, class_channels: int, folder: Path, repeats: int
 ) -> tuple[float, list[float], list[float]]:
-    """Return megabytes, and seconds of each writing and each reading."""
+    """Return the size in megabytes, and the seconds of each write and each read."""
     network = build_retinanet(SPINENET_49, task.scaling, task.head, class_channels=class_channels)
     network.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(network, task.train)
@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--folder", default=None)
-    parser.add_argument("--cases", type=int, default=len(CASES), help="how many of the cases, smallest first")
+    parser.add_argument("--cases", type=int, default=len(CASES), help="number of cases, smallest first")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{platform.platform()}, torch {version('torch')}, {datetime.now().date()}, {arguments.repeats} times")

@@ -1,11 +1,11 @@
-"""Count the compiled programs that random candidates share, and time calls as programs become many.
+"""Count the compiled programs that random candidates share, and time calls as their number grows.
 
     python benchmarks/compile_reuse.py
     python benchmarks/compile_reuse.py --genotypes 20 --json reuse.json
 
-Networks are the paper's proxy (width 0.25) with compiled blocks, trained a step at 128 px. What is compiled is traced
-in full but run as it is: tracing and finding the right program count, a compiler's time does not. How many programs
-there are does not depend on the image size, as long as no two levels have maps of one size.
+Networks are those of the paper's proxy (width 0.25) with compiled blocks, trained for a step at 128 px. Programs are
+traced completely but run uncompiled, so that the times include tracing and the look-up of programs, but no compiler.
+The number of programs does not depend on the image size, provided that the maps of all levels differ in size.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--genotypes", type=int, default=20)
     parser.add_argument("--space", default="spinenet49")
-    parser.add_argument("--json", type=Path, help="where the figures are written as well")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     counter = CompileCounterWithBackend("eager")  # type: ignore[no-untyped-call]

@@ -1,10 +1,10 @@
-"""Print how far predicted seconds and memory are from measured ones, for genotypes and fidelities never probed.
+"""Print the error of predicted seconds and memory for genotypes and fidelities outside the calibration.
 
     spinenas bench proxy quickstart --calibrate
     python benchmarks/cost_prediction.py quickstart --genotypes 14 --trials 3
 
-Random genotypes are probed at the task's fidelity and at changed ones, each the faster of two, in a shuffled order;
-then whole trials are run. On a CPU seconds are of a processor, as in the calibration.
+Random genotypes are probed at the task's fidelity and at changed ones, in random order. Each figure is the faster of
+two probes. Then whole trials are run. On a CPU the seconds are processor time, as in the calibration.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FIGURES = ("step_seconds", "detect_seconds", "trial_seconds", "peak_memory_bytes
 
 
 def fidelities(base: Fidelity) -> dict[str, Fidelity]:
-    """The task's own, and changes that no probe of a calibration has."""
+    """The task's fidelity, and changes that no probe of a calibration has."""
     wide = replace(base.scaling, filter_scale=2 * base.scaling.filter_scale)
     return {
         "its own": base,
@@ -64,9 +64,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("preset")
     parser.add_argument("--data", help="data set folder")
-    parser.add_argument("--small", action="store_true", help="a small task, calibrated first: to see that it runs")
+    parser.add_argument(
+        "--small", action="store_true", help="try the script with a small task, which is calibrated first"
+    )
     parser.add_argument("--genotypes", type=int, default=14)
-    parser.add_argument("--trials", type=int, default=3, help="whole trials at the end")
+    parser.add_argument("--trials", type=int, default=3, help="number of whole trials at the end")
     options = parser.parse_args()
     data = {} if options.data is None else {"task.data.folder": os.path.abspath(options.data)}
     config = load_config({"preset": options.preset}, data)

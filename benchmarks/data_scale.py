@@ -1,13 +1,13 @@
-"""Print the time and memory that a data set of COCO's size takes: reading annotations, sharing them, decoding images.
+"""Print time and memory for a data set of COCO's size: reading annotations, sharing them, decoding images.
 
     python benchmarks/data_scale.py --data shared/data/aquarium [--images 118000] [--boxes 860000] [--workers 4]
         [--pixels 512] [--runs 3] [--folder DIR] [--json FILE]
 
-The annotation file is generated, outlines included, beside a sparse cache of images without pixels; it takes half a
-GB of a temporary folder (in DIR). Against it stands pycocotools' COCO(file). Each reading is a process of its own, and
-so is each worker; what one has to itself is the private memory of /proc/self/smaps_rollup while all of them live.
---data is a folder of real photographs, decoded by one and by two threads, and by a plain loop that decodes them whole
-and resizes them with Pillow.
+The annotation file is generated with outlines, together with a sparse cache of images without pixels. It takes half a
+GB in a temporary folder (in DIR). It is compared with pycocotools' COCO(file). Each reading and each worker has its own
+process. A worker's own memory is the private memory in /proc/self/smaps_rollup while all workers live. --data is a
+folder of real photographs. They are decoded by one thread, by two threads, and by a plain loop that decodes whole
+images and resizes them with Pillow.
 """
 
 from __future__ import annotations
@@ -97,11 +97,11 @@ CATEGORY_IDS = [number for number in range(1, 91) if number not in (12, 26, 29, 
 """COCO's 80."""
 
 CORNERS = 22
-"""Of an outline: COCO's train file has about as many bytes."""
+"""Bytes of an outline, about as many as in COCO's train file."""
 
 
 def write_annotations(path: Path, num_images: int, num_boxes: int) -> None:
-    """Write a file such as COCO's instances_train2017.json, always the same; 1 % of the boxes are crowds."""
+    """Write a reproducible file like COCO's instances_train2017.json; 1 % of the boxes are crowds."""
     rng = np.random.default_rng(0)
     width, height = SIDES
     with open(path, "w", encoding="ascii") as file:
@@ -145,7 +145,7 @@ def write_annotations(path: Path, num_images: int, num_boxes: int) -> None:
 
 
 def in_processes(programs: dict[str, tuple[str, list[str]]], runs: int) -> dict[str, dict[str, float]]:
-    """Run programs in turns: medians of seconds and of processor seconds, the largest peak of memory."""
+    """Run programs in turns; return medians of seconds and processor seconds, and the largest peak memory."""
     found: dict[str, list[list[float]]] = {name: [] for name in programs}
     for _ in range(runs):
         for name, (program, arguments) in programs.items():
@@ -164,7 +164,7 @@ def in_processes(programs: dict[str, tuple[str, list[str]]], runs: int) -> dict[
 
 
 def reading(folder: Path, path: Path, runs: int) -> dict[str, dict[str, float]]:
-    """Measure the first reading, of which there is one for each of the runs, later ones and the peer."""
+    """Measure the first reading in each run, later readings, and pycocotools."""
     firsts = {f"first {run}": (OPEN, [str(path), str(folder / f"cache {run}")]) for run in range(runs)}
     first = list(in_processes(firsts, 1).values())
     found = in_processes(
@@ -176,7 +176,7 @@ def reading(folder: Path, path: Path, runs: int) -> dict[str, dict[str, float]]:
 
 
 def private_megabytes(data: dict[str, Any], num_workers: int) -> list[list[float]]:
-    """Return what each of these workers has to itself while all live: with its data open, and with its evaluator."""
+    """Return the private memory of each worker while all live: with its data open, and with its evaluator."""
     workers = []
     for _ in range(num_workers):
         command = [sys.executable, "-c", WORKER, json.dumps(data)]
@@ -205,7 +205,7 @@ def line_of(worker: subprocess.Popen[str]) -> str:
 
 
 def data_of(folder: Path, annotations: Path, size: int, held_out: int) -> dict[str, Any]:
-    """Return the configuration of a set whose images are a sparse file."""
+    """Return the configuration of a data set whose image cache is a sparse file."""
     opened = open_annotations(annotations, folder, folder / "cache 0")
     shape = (len(opened.image_ids), size, size, 3)
     np.lib.format.open_memmap(cache_path(opened, size, folder / "cache 0"), mode="w+", dtype=np.uint8, shape=shape)
@@ -215,7 +215,7 @@ def data_of(folder: Path, annotations: Path, size: int, held_out: int) -> dict[s
 
 
 def decoding(data: Path, size: int, runs: int, folder: Path) -> dict[str, list[float]]:
-    """Return images a second by way of decoding, for each of the runs, which take turns."""
+    """Return images per second by method of decoding, for each of the alternating runs."""
     paths = find_split(DataConfig(folder=str(data)), "train")
     annotations = read_annotations(paths.annotations, paths.images)
     count = len(annotations.image_ids)
@@ -248,7 +248,7 @@ def decode_plainly(annotations: Annotations, size: int) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--images", type=int, default=118_000)
@@ -282,7 +282,7 @@ def main() -> None:
             )
 
         of_tiny = private_megabytes(data_of(folder, tiny, options.pixels, 7), options.workers)
-        held_out = round(options.images / 16)  # 7392 of COCO's in the paper
+        held_out = round(options.images / 16)  # 7392 images of COCO in the paper
         of_large = private_megabytes(data_of(folder, large, options.pixels, held_out), options.workers)
         document["private_mb"] = {"tiny": of_tiny, "large": of_large}
         print(f"| a worker's own memory, {options.workers} of them | tiny set | large set | more |\n|---|---|---|---|")

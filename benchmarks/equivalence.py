@@ -5,7 +5,7 @@
 
 The genotypes are drawn uniformly among those without dead blocks. Each is trained with each seed by the proxy task and
 by `plain_training.py`, from the same initial weights, each with its own order of images and augmentation. Finished
-trainings are kept in --out; a second call continues where the first one stopped.
+trainings are kept in --out, and a second call continues there.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def train(way: Way, text: str, seed: int) -> tuple[float, float]:
 
 
 def train_plainly(genotype: Genotype, seed: int) -> float:
-    """Train and evaluate as the task would, the straightforward way."""
+    """Train and evaluate with straightforward code instead of the task."""
     torch.set_num_threads(1)
     config = _task.config.with_dialect()
     data = _task.data
@@ -83,14 +83,14 @@ def train_plainly(genotype: Genotype, seed: int) -> float:
 def difference(ours: NDArray[np.float64], plain: NDArray[np.float64]) -> tuple[float, float, float]:
     """Relative difference of the mean APs of (genotypes, seeds), and its 95 % interval.
 
-    The interval is a bootstrap over the trainings of each genotype and way: the genotypes are what is compared on.
+    The interval is a bootstrap over the trainings of each genotype and method, with fixed genotypes.
     """
     rng = generator(0, "equivalence", "bootstrap")
 
     def resampled(table: NDArray[np.float64]) -> NDArray[np.float64]:
         genotypes, seeds = table.shape
         picks = rng.integers(seeds, size=(10_000, genotypes, seeds))
-        # Of n values a resample varies by (n - 1) / n too little; about their means they are stretched by that.
+        # The variance of a resample of n values is too small by (n - 1) / n, so deviations from the mean are scaled up.
         means = table.mean(axis=1, keepdims=True)
         stretched = means + (table - means) * np.sqrt(seeds / max(seeds - 1, 1))
         return np.take_along_axis(stretched[None], picks, axis=2).mean(axis=(1, 2))
@@ -101,7 +101,7 @@ def difference(ours: NDArray[np.float64], plain: NDArray[np.float64]) -> tuple[f
 
 
 def agreement(ours: NDArray[np.float64], plain: NDArray[np.float64]) -> dict[str, float]:
-    """Mean Kendall correlation of single-seed rankings, between the ways and within each; and of the mean APs."""
+    """Return the mean Kendall correlation of single-seed rankings between and within the methods, and of mean APs."""
     seeds = range(ours.shape[1])
 
     def mean_tau(pairs: list[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> float:
@@ -116,7 +116,7 @@ def agreement(ours: NDArray[np.float64], plain: NDArray[np.float64]) -> dict[str
 
 
 def report(tables: dict[Way, NDArray[np.float64]]) -> None:
-    """Print what came out."""
+    """Print the results."""
     ours, plain = tables["ours"], tables["plain"]
     print("| genotype | ours | mean | plain | mean |\n|---|---|---|---|---|")
     for number in range(len(ours)):

@@ -2,9 +2,9 @@
 
     python benchmarks/evaluation_speed.py [--images 5000] [--runs 3] [--threads 1] [--trial] [--json FILE]
 
-Both return the twelve figures and AP by terciles of object size, from arrays; pycocotools makes dictionaries of them
-first. The index of the annotations is part of the figures. With --trial: what the evaluations of
-a coco-small trial take of it, by a few of its steps on generated images (a minute).
+Both return the twelve figures and AP by terciles of object size, from arrays. pycocotools first makes dictionaries of
+them. The figures include the index of the annotations. --trial also prints the share that evaluation has of a
+coco-small trial, estimated from a few steps on generated images (a minute).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ DETECTIONS_PER_IMAGE = 100
 
 
 def generated_annotations(rng: np.random.Generator, num_images: int) -> Annotations:
-    """Return a set about as COCO's val2017 is: 7 objects in an image, of all sizes, 1 % of them crowds."""
+    """Return a data set similar to COCO's val2017: 7 objects of all sizes per image, 1 % of them crowds."""
     counts = rng.poisson(OBJECTS_PER_IMAGE, size=num_images)
     num_boxes = int(counts.sum())
     sizes = np.exp(rng.uniform(np.log(8), np.log(400), size=(num_boxes, 2)))
@@ -67,7 +67,7 @@ def generated_annotations(rng: np.random.Generator, num_images: int) -> Annotati
 
 
 def generated_detections(rng: np.random.Generator, annotations: Annotations) -> Detections:
-    """Return 100 for each image: shifted copies of boxes of any image, an eighth of them in the right one."""
+    """Return 100 detections per image: shifted copies of boxes of all images, an eighth of them in the right image."""
     num_detections = DETECTIONS_PER_IMAGE * len(annotations.image_ids)
     copied = rng.integers(0, len(annotations.labels), size=num_detections)
     is_right = rng.random(num_detections) < 1 / 8
@@ -83,7 +83,7 @@ def generated_detections(rng: np.random.Generator, annotations: Annotations) -> 
 
 
 def timed(action: Callable[[], Any], runs: int) -> tuple[list[float], Any]:
-    """Return the seconds of each run, and what the last one returned."""
+    """Return the seconds of each run, and the result of the last run."""
     seconds, result = [], None
     for _ in range(runs):
         started = time.perf_counter()
@@ -93,7 +93,7 @@ def timed(action: Callable[[], Any], runs: int) -> tuple[list[float], Any]:
 
 
 def compared(num_images: int, runs: int) -> list[dict[str, Any]]:
-    """Return a row for the index and one for the figures, which must agree."""
+    """Return a row for the index and a row for the figures. The figures of both evaluators must agree."""
     rng = np.random.default_rng(0)
     annotations = generated_annotations(rng, num_images)
     detections = generated_detections(rng, annotations)
@@ -123,7 +123,7 @@ def row(what: str, ours: list[float], theirs: list[float]) -> dict[str, Any]:
 
 
 def trial_share(threads: int, runs: int) -> dict[str, float]:
-    """Return what the figures of a coco-small trial's evaluations take, and the whole trial, in seconds."""
+    """Return the seconds of the metrics of a coco-small trial, and of the whole trial."""
     config = replace(COCO_SMALL_TASK, data=DataConfig())
     task = ProxyTask(config, threads=threads)
     task.prepare()

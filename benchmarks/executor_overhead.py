@@ -2,10 +2,10 @@
 
     python benchmarks/executor_overhead.py [--trials 40] [--seconds 0.5] [--workers 2]
 
-The task sleeps, reporting five epochs, so that workers share nothing but the driver. The overhead of a trial is the
-time from one result of a worker to its next, less the sleep: it includes asking, the journal (each event is on the
-disk before it is acted on), and the way there and back. Starting Ray is printed beside it, and by how much longer the
-trials in the middle took, when all workers are there, than so many sleeping at a time would.
+The task sleeps and reports five epochs, so that workers share only the driver. The overhead of a trial is the time from
+one result of a worker to its next, minus the sleep. It includes the proposal, the journal (each event is synced before
+it is acted on) and the communication. The script also prints the time to start Ray, and the ratio of the measured to
+the ideal time for the trials in the middle, when all workers are busy.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NUM_EPOCHS = 5
 
 
 class SleepingTask:
-    """Sleeps for so many seconds instead of training."""
+    """Sleeps for a given time instead of training."""
 
     key, device, dtype = "sleep", "cpu", "float32"
     fingerprint: dict[str, Any] = {}  # noqa: RUF012 (nothing changes it)
@@ -66,7 +66,7 @@ class SleepingTask:
 def measure(kind: str, num_trials: int, seconds: float, workers: int) -> tuple[list[float], float, float]:
     """Return the overhead of each trial but a worker's first and the time to the first start, both in seconds.
 
-    The third figure is the time that the trials in the middle took, over the ideal.
+    The third figure is the time of the trials in the middle, relative to the ideal time.
     """
     config = SearchConfig(
         budget=BudgetConfig(num_trials),
@@ -79,7 +79,7 @@ def measure(kind: str, num_trials: int, seconds: float, workers: int) -> tuple[l
     for record in records:
         if not (record.finished_at and record.evaluation and record.evaluation.train_seconds):
             raise SystemExit(f"trial {record.number} of {kind} has no result: {record.failure}")
-        # Workers of Tune are named by trial; of those at work at a time, one is free for each result.
+        # Workers of Tune are named by trial. Each result frees one of the busy workers.
         lane = 0 if kind == "serial" else int(str(record.worker).rpartition("-")[2]) if kind == "ray" else -1
         finished.setdefault(lane, []).append((_seconds(record.finished_at), record.evaluation.train_seconds))
     overheads = []
@@ -90,7 +90,7 @@ def measure(kind: str, num_trials: int, seconds: float, workers: int) -> tuple[l
             overheads.append(after - before - own)
     start_seconds = min(_seconds(record.started_at) for record in records if record.started_at) - began
     ends = sorted(_seconds(record.finished_at) for record in records if record.finished_at)
-    # Between these two all workers have begun and none is idle yet; whole rounds, as workers may end together.
+    # Between these two results all workers are busy. Only whole rounds count, because workers may end together.
     first, rounds = 2 * workers, (num_trials - 3 * workers - 1) // workers
     return overheads, start_seconds, (ends[first + rounds * workers] - ends[first]) / (rounds * seconds)
 

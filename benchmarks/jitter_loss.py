@@ -2,8 +2,8 @@
 
     python benchmarks/jitter_loss.py --data FOLDER
 
-Training enlarges an image by up to the upper end of `task.train.scale_jitter`, and has the cached one to do it from,
-whose long side is the task's. Its corner, enlarged, is compared with that of the same image decoded at the larger size.
+Training enlarges a cached image by up to the upper end of `task.train.scale_jitter`. The long side of the cached image
+is the task's image size. An enlarged corner is compared with the same corner of the image decoded at the larger size.
 Detail is the energy of differences between neighbouring pixels.
 """
 
@@ -55,7 +55,7 @@ def main() -> None:
                 theirs = augment_image(torch.from_numpy(large.images[row].copy()), Crop((0, 0), target, target, False))
                 ours, theirs = (image[:, : target[0], : target[1]] for image in (ours, theirs))
                 error = float((ours - theirs).square().mean())
-                span = 1 / 0.226  # of normalised pixels, on the average of the channels
+                span = 1 / 0.226  # of normalised pixels, averaged over the channels
                 ratios.append(10 * np.log10(span**2 / error))
                 kept.append(detail(ours) / detail(theirs))
             print(f"| {scale} | {np.median(ratios):.1f} dB | {np.median(kept):.0%} |")

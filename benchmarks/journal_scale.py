@@ -1,9 +1,9 @@
-"""Print how long a long journal takes to open, how much memory it takes, and how many events a second are durable.
+"""Print the time and memory to open a long journal, and the number of durable events per second.
 
     python benchmarks/journal_scale.py [--trials 20000] [--events 1000]
 
-Each opening is a process of its own, which reads the journal and adds it up to the state of the run. The peer is the
-straightforward way: every line through `json.loads`, without checksums and without adding anything up.
+Each opening is a separate process that reads the journal and folds it into the state of the run. It is compared with
+straightforward code: `json.loads` of every line, without checksums and without state.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_m
 
 
 def events_of(num_trials: int) -> Iterator[Event]:
-    """Yield what a search of so many trials writes."""
+    """Yield the events of a search with this many trials."""
     at = "2026-01-01T00:00:00.000+00:00"
     controller = make_controller("random", SearchSpace.spinenet49(), seed=0)
     yield RunStarted(SCHEMA, {}, at)
@@ -75,7 +75,7 @@ def events_of(num_trials: int) -> Iterator[Event]:
 
 
 def opened(program: str, path: Path, times: int) -> tuple[float, float]:
-    """Run a program on the journal some times: median seconds, largest megabytes."""
+    """Run a program on the journal several times; return median seconds and largest megabytes."""
     seconds, megabytes = [], []
     for _ in range(times):
         done = subprocess.run([sys.executable, "-c", program, str(path)], check=True, capture_output=True, text=True)
@@ -86,7 +86,7 @@ def opened(program: str, path: Path, times: int) -> tuple[float, float]:
 
 
 def durable_events_per_second(folder: Path, count: int) -> float:
-    """Append so many events of a usual size, each on the disk before the next."""
+    """Append events of a typical size, each synced before the next."""
     with Journal.create(folder / "journal.jsonl") as journal:
         began = time.perf_counter()
         for event in list(events_of(count // 8))[:count]:
@@ -95,7 +95,7 @@ def durable_events_per_second(folder: Path, count: int) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20_000)
     parser.add_argument("--events", type=int, default=1000)

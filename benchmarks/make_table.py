@@ -2,8 +2,8 @@
 
     python benchmarks/make_table.py random=runs/random mutants=runs/mutants --out benchmarks/tables/digits.csv.gz
 
-Each run is given as ORIGIN=RUN. All runs must have the same task; incomplete trials are left out. With --extend the
-trainings are added to an existing table, so that a long table can be made in parts.
+Each run is given as ORIGIN=RUN. All runs must have the same task. Incomplete trials are left out. --extend adds the
+trainings to an existing table, so that a long table can be made in parts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="ORIGIN=RUN")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--extend", action="store_true", help="keep what the table has, and add to it")
+    parser.add_argument("--extend", action="store_true", help="add to an existing table")
     arguments = parser.parse_args()
     about: dict[str, Any] = {}
     task_keys: set[str] = set()
@@ -36,7 +36,7 @@ def main() -> None:
         origin, _, path = given.partition("=")
         run = Run.open(path)
         info, config = run.folder.run_info(), run.folder.config()
-        # Where the data and its cache were is nobody's business.
+        # Local paths of the data and its cache do not belong in a published table.
         folder = config["task"]["data"]["folder"]
         data = {
             **config["task"]["data"],

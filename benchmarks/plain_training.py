@@ -1,8 +1,8 @@
-"""A detector trained and evaluated the straightforward way: what `proxy_speed.py` compares the proxy task with.
+"""Trains and evaluates a detector with straightforward code, for comparison with the proxy task.
 
-Image files are decoded when they are needed, by a DataLoader with a worker; the network runs in float32 and NCHW;
-anchors are matched image by image, losses and NMS are written as the textbook has them, and pycocotools gets lists of
-dicts. The network itself, the batch, the augmentation and what is computed are the proxy task's.
+Image files are decoded on demand by a DataLoader with a worker. The network runs in float32 and NCHW. Anchors are
+matched image by image, losses and NMS follow the textbook, and pycocotools receives lists of dicts. Network, batches,
+augmentation and mathematics are those of the proxy task.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ Sample = tuple[Tensor, Tensor, Tensor, int]
 
 
 class ImageFiles(Dataset[Sample]):
-    """Image files, each decoded, scaled, flipped, cropped or padded when it is asked for."""
+    """Images that are decoded, scaled, flipped, cropped or padded on access."""
 
     def __init__(self, annotations: Annotations, size: int, augmentation: TrainConfig | None, seed: int = 0):
         self.annotations, self.size, self.augmentation = annotations, size, augmentation
-        self.rng = np.random.default_rng(seed)  # goes on in the loader's worker
+        self.rng = np.random.default_rng(seed)  # continues in the loader's worker
 
     def __getitem__(self, row: int) -> Sample:
         every, size = self.annotations, self.size
@@ -66,7 +66,7 @@ class ImageFiles(Dataset[Sample]):
 
 
 class Rows(Sampler[int]):
-    """The rows of the next pass over a loader."""
+    """Samples the rows of the next pass over a loader."""
 
     def __init__(self) -> None:
         self.rows: list[int] = []
@@ -84,7 +84,7 @@ def collate(samples: list[Sample]) -> tuple[Tensor, list[Tensor], list[Tensor], 
 
 
 class PlainTraining:
-    """A network of its own, and the loaders of one task's images."""
+    """A network, and loaders for the images of a task."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class PlainTraining:
         )
 
     def train(self, rows: NDArray[np.int64], rates: Sequence[float] | None = None) -> None:
-        """Train on these images, a batch at a time, at a learning rate for each batch or as it was."""
+        """Train on images batch by batch, with a learning rate for each batch or the current one."""
         self.network.train()
         self.train_rows.rows = rows.tolist()
         for batch, (images, boxes, labels, _) in enumerate(self.train_loader):
@@ -135,7 +135,7 @@ class PlainTraining:
             loss.item()  # for the log
 
     def loss(self, logits: Tensor, deltas: Tensor, boxes: list[Tensor], labels: list[Tensor]) -> Tensor:
-        """RetinaNet's loss of a batch, image by image."""
+        """Return RetinaNet's loss of a batch, computed image by image."""
         config = self.config.loss
         class_loss = box_loss = torch.zeros((), device=self.device)
         num_positive = 0
@@ -158,7 +158,7 @@ class PlainTraining:
         return (class_loss + config.box_weight * box_loss / 4) / (num_positive + 1)
 
     def matched(self, boxes: Tensor) -> Tensor:
-        """The box of each anchor, -1 for none: the best of at least 0.5, and the best anchor of each box."""
+        """Return the box of each anchor or -1: its best box of IoU 0.5 or more; each box also gets its best anchor."""
         if len(boxes) == 0:
             return torch.full((len(self.anchors),), -1, device=self.device)
         iou = iou_yxyx(self.anchors, boxes)
@@ -172,8 +172,8 @@ class PlainTraining:
 
     @torch.no_grad()
     def average_precision(self, rows: NDArray[np.int64], truth: Any) -> float:
-        """Detect on these images, and let pycocotools say how well."""
-        from pycocotools.coco import COCO  # trainings alone do without
+        """Detect on images, and return the metrics of pycocotools."""
+        from pycocotools.coco import COCO  # not needed for trainings alone
         from pycocotools.cocoeval import COCOeval
 
         self.network.eval()
@@ -191,7 +191,7 @@ class PlainTraining:
         return float(evaluation.stats[0])
 
     def detections(self, logits: Tensor, deltas: Tensor, row: int) -> list[dict[str, Any]]:
-        """The detections of one image, NMS class by class."""
+        """Return the detections of one image, with NMS for each class."""
         config = self.config.eval
         size, every = self.config.image_size_pixels, self.annotations
         original = max(every.widths[row], every.heights[row])
@@ -206,7 +206,7 @@ class PlainTraining:
         boxes = torch.minimum(boxes.clamp(min=0), limit)
         kept: list[Tensor] = []
         for category in torch.unique(classes):
-            of_class = (classes == category).nonzero()[:, 0]  # by falling score
+            of_class = (classes == category).nonzero()[:, 0]  # by descending score
             while len(of_class):
                 kept.append(of_class[0])
                 overlap = iou_yxyx(boxes[of_class[:1]], boxes[of_class])[0]
@@ -227,7 +227,7 @@ class PlainTraining:
 
 
 def as_coco(annotations: Annotations) -> Any:
-    """The annotations as pycocotools reads them."""
+    """Return the annotations in the format of pycocotools."""
     from pycocotools.coco import COCO
 
     coco = COCO()

@@ -1,11 +1,11 @@
-"""How well the predictor of `predictor-guided` predicts a table's networks that it was not given.
+"""Print how well the predictor of `predictor-guided` predicts networks of a table that it was not given.
 
     python benchmarks/predictor_fit.py benchmarks/tables/digits.csv.gz
 
-Mean AP of all trainings of each network, by origin: ten folds of the random networks; the other random networks,
-predicted from as many (medians of several draws); and the rest, predicted from all random networks. R2 is relative to
-the mean of the predicted networks. The error in standard deviations includes the spread of trainings, and is 1 where
-the predictor is as certain as it should be.
+The predicted value is the mean AP of a network. There are three comparisons: ten folds of the random networks; other
+random networks, predicted from a number of them (medians of several draws); and networks of other origins, predicted
+from all random networks. R2 is relative to the mean of the predicted networks. The error in standard deviations
+includes the spread of trainings. It is 1 if the predictor's uncertainty is right.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from spinenas.space.random_streams import generator
 from spinenas.space.search_space import SearchSpace, space_by_name
 
 Network = tuple[Genotype, float, float]
-"""Genotype, mean AP, and the standard error of that."""
+"""Genotype, mean AP, and the standard error of the mean."""
 
 NUM_FOLDS, NUM_DRAWS = 10, 12
 TAUGHT = (12, 20, 30, 40, 50)
@@ -72,14 +72,14 @@ def main() -> None:
 
 
 def averaged(networks: Sequence[Sequence[tuple[Genotype, float]]]) -> list[Network]:
-    """Return each network's mean, with an error by the spread of trainings pooled over all of them."""
+    """Return each network's mean AP, with a standard error from the spread pooled over all networks."""
     spread = pooled_spread([[ap for _, ap in runs] for runs in networks])
     std = 0.0 if spread is None else spread.std
     return [(runs[0][0], statistics.fmean(ap for _, ap in runs), std / len(runs) ** 0.5) for runs in networks]
 
 
 def predicted(space: SearchSpace, taught: Sequence[Network], asked: Sequence[Network]) -> np.ndarray:
-    """Return (3, number asked): what is predicted, the standard deviation of its error, and what was measured."""
+    """Return (3, number of predictions): predicted AP, standard deviation of its error, measured AP."""
     predictor = Predictor(space)
     for genotype, mean, _ in taught:
         predictor.add(genotype, mean)

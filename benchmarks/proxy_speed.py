@@ -3,10 +3,10 @@
     python benchmarks/proxy_speed.py quickstart
     python benchmarks/proxy_speed.py coco-small --data FOLDER --epochs 8 --json speed.json
 
-One whole trial of SpineNet-49 is run, its parts timed; the rest of a trial is whatever no part is. Then blocks of
-training steps alternate, ours and those of `plain_training.py` with the same network and batch, and so do evaluations
-of the trained weights on the reward images. All of it, the DataLoader's worker too, is on as many cores as there are
-threads, as it is in a search with a worker for each core. Ratios are medians over pairs of neighbours.
+The script runs one whole trial of SpineNet-49 and times its parts; the rest is the time outside all parts. Then blocks
+of our training steps alternate with those of `plain_training.py`, with the same network and batch. Evaluations of the
+trained weights on the reward images alternate too. Everything, including the worker of the DataLoader, runs on as many
+cores as threads, as in a search with one worker per core. Ratios are medians over neighbouring pairs.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ PARTS: list[tuple[Any, str, str]] = [
     (detect, "postprocess", "evaluation: NMS"),
     (CocoEvaluator, "evaluate", "evaluation: metrics"),
 ]
-"""Where a function is looked up, its name, and the part of a trial that it is."""
+"""Module, function, and part of a trial, for each function to time."""
 
 FORWARD = ("forward", "backward", "evaluation: forward")
-"""The parts that nobody can do without."""
+"""Parts that every implementation needs."""
 
 
 class Stopwatch:
-    """Seconds by part; what a part spends in another one is the other's."""
+    """Seconds by part; time in a nested part counts for the nested part only."""
 
     def __init__(self, device: torch.device):
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -89,7 +89,7 @@ class Stopwatch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Time the parts of whatever trial runs meanwhile."""
+        """Time the parts of the trial that runs inside the block."""
 
         def timed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
             def call(*arguments: Any, **options: Any) -> Any:
@@ -119,7 +119,7 @@ def seconds_of(stopwatch: Stopwatch, do: Callable[[], object]) -> float:
 def alternated(
     stopwatch: Stopwatch, ours: Callable[[], object], plain: Callable[[], object], repeats: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds of each, taken in turns, after one turn that does not count."""
+    """Return the seconds of each function, called in turns, after a first turn that does not count."""
     pairs = [(seconds_of(stopwatch, ours), seconds_of(stopwatch, plain)) for _ in range(repeats + 1)][1:]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
@@ -149,7 +149,7 @@ def measured(task: ProxyTask, epochs: int, *, steps: int, blocks: int, evaluatio
             raise RuntimeError(result.traceback)
 
     task.data.evaluator("reward")  # read once for all trials, like the images
-    task.probe(SPINENET_49)  # torch loads parts of itself when they are first used, once in a worker's life
+    task.probe(SPINENET_49)  # torch loads some of its parts on first use, once per worker
     with patch.object(trial_module, "build_detector", remember), stopwatch.watching():
         trial_seconds = seconds_of(stopwatch, trial)
     shares = {
@@ -177,7 +177,7 @@ def measured(task: ProxyTask, epochs: int, *, steps: int, blocks: int, evaluatio
         found = trial_module.detect_objects(task.setting, network, "reward", task.fidelity)
         return task.data.evaluator("reward").evaluate(found)
 
-    # The evaluations first: they are of the trained weights, which the steps then go on from.
+    # Evaluations first, because the steps change the trained weights.
     scores: dict[str, float] = {}
     eval_ours, eval_plain = alternated(
         stopwatch,
@@ -239,13 +239,13 @@ def measured(task: ProxyTask, epochs: int, *, steps: int, blocks: int, evaluatio
 
 
 def refuse_another_loss(task: ProxyTask) -> None:
-    """Refuse to compare ways that do not compute the same."""
+    """Raise an error if the two implementations compute different results."""
     plain, ours = (step(task, SPINENET_49, way, "float32", torch.contiguous_format) for way in ("plain", "cpu"))
     assert max(ours.difference(plain)) < 1e-4, "the two ways compute different losses"
 
 
 def table(figures: dict[str, Any]) -> str:
-    """The figures as two Markdown tables."""
+    """Return the figures as two Markdown tables."""
     lines = ["| | ours | plain | ratio (quartiles) |", "|---|---|---|---|"]
     for name, key in (("training, images/s", "images_per_second"), ("an evaluation, s", "evaluation_seconds")):
         row = figures[key]
@@ -270,7 +270,7 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=3, help="pairs of evaluations")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--json", type=Path, help="where the figures are written as well")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     config = chosen_task(arguments)
     if hasattr(os, "sched_setaffinity"):  # on Linux

@@ -1,10 +1,10 @@
-"""Print how long the report of a long run takes, how large it is, and how soon a browser has painted it.
+"""Print time and size of the report of a long run, and the time until a browser has painted it.
 
     python benchmarks/report_scale.py [--trials 20000] [--commands 10000] [--chromium chromium]
 
-The run is generated: edits of earlier networks with results that rise, some failures, leaders trained again. Each
-command is a process of its own, its start included; `--commands` is the length of the run that `leaderboard` and `show`
-are tried on.
+The run is generated: edits of earlier networks with rising results, some failures, and replicates of leaders. Each
+command is timed as a separate process, including its start. `--commands` is the number of trials of the run for
+`leaderboard` and `show`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ new PerformanceObserver(function (list) {
 
 
 def events_of(num_trials: int) -> Iterator[Event]:
-    """Yield what a search of so many trials writes, without its first event."""
+    """Yield the events of a search with this many trials, except the first event."""
     space = SearchSpace.spinenet49()
     rng = generator(0, "report-scale")
     clock = datetime(2026, 1, 1, tzinfo=UTC)
@@ -110,7 +110,7 @@ def events_of(num_trials: int) -> Iterator[Event]:
 
 
 def generated_run(path: Path, num_trials: int) -> None:
-    """Write a run of so many trials."""
+    """Write a run with this many trials."""
     config = SearchConfig(budget=BudgetConfig(num_trials=num_trials)).resolved()
 
     def begin(folder: Path) -> None:
@@ -125,7 +125,7 @@ def generated_run(path: Path, num_trials: int) -> None:
 
 
 def seconds_of(*words: str) -> tuple[float, float]:
-    """How long a command of ours takes, and how long of that on a processor, which the load changes less."""
+    """Return the wall-clock and processor seconds of a command; load affects the latter less."""
     code = "from spinenas.search.cli.main import main; main()"
     before, began = os.times(), time.perf_counter()
     subprocess.run([sys.executable, "-c", code, *words], check=True, capture_output=True)
@@ -135,7 +135,7 @@ def seconds_of(*words: str) -> tuple[float, float]:
 
 
 def painted_after(chromium: str, page: Path) -> float:
-    """Milliseconds until a page has painted its first content; said by a copy of it that may run a script."""
+    """Return milliseconds until a page has painted its first content, measured by a script in a copy of the page."""
     text = page.read_text()
     start, end = text.index('<meta http-equiv="Content-Security-Policy"'), text.index('<meta name="viewport"')
     copy = (text[:start] + PAINT + text[end:] + '<img src="/until-painted">').encode()
@@ -146,7 +146,7 @@ def painted_after(chromium: str, page: Path) -> float:
             if self.path.startswith("/painted/"):
                 painted.put(float(self.path.rsplit("/", 1)[1]))
             elif self.path == "/until-painted":
-                time.sleep(10)  # the browser leaves when the page is complete
+                time.sleep(10)  # the browser exits when the page is complete
             self.send_response(200)
             self.send_header("Content-Type", "text/html")
             self.end_headers()
@@ -169,11 +169,11 @@ def painted_after(chromium: str, page: Path) -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20_000)
     parser.add_argument("--commands", type=int, default=10_000)
-    parser.add_argument("--chromium", help="a browser's command; without it nothing is painted")
+    parser.add_argument("--chromium", help="command of a browser; without it, no painting is measured")
     parser.add_argument("--repeats", type=int, default=5, help="how often each command is timed")
     options = parser.parse_args()
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())

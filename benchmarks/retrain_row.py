@@ -2,9 +2,9 @@
 
     python benchmarks/retrain_row.py benchmarks/tables/digits.csv.gz 0 17 --data FOLDER
 
-Rows are counted from 0. Each is trained as the table says, with its own seed: on the same kind of processor, with the
-same versions, the AP is the same to the last digit. Elsewhere training amplifies rounding; the difference must stay
-within the spread between seeds. With --bn-images the same training is measured with batch norms estimated anew.
+Rows are counted from 0. Each row is trained with the task of the table and its own seed. On the same kind of processor
+with the same versions, the AP is equal to the last digit. Elsewhere training amplifies rounding, and the difference
+must stay within the spread between seeds. --bn-images measures the same training with other re-estimated batch norms.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
     parser.add_argument("rows", nargs="+", type=int, metavar="ROW")
-    parser.add_argument("--data", type=Path, help="folder of the data set, unless it is generated")
-    parser.add_argument("--bn-images", type=int, metavar="N", help="task.eval.bn_images, if not the table's")
+    parser.add_argument("--data", type=Path, help="folder of the data set; not needed for generated data")
+    parser.add_argument(
+        "--bn-images", type=int, metavar="N", help="value of task.eval.bn_images; default: that of the table"
+    )
     arguments = parser.parse_args()
     started = time.perf_counter()
     table = read_table(arguments.table)
@@ -53,7 +55,7 @@ def main() -> None:
 
 
 def task_of(table: TrainingTable, data: Path | None, *, bn_images: int | None = None) -> ProxyTask:
-    """Make the task that the rows of a table were trained on, or end the program with the reason why not."""
+    """Make the task of a table, or exit with the reason why it cannot be made."""
     overrides: dict[str, str | int] = {} if data is None else {"task.data.folder": str(data.absolute())}
     if bn_images is not None:
         overrides["task.eval.bn_images"] = bn_images
@@ -68,7 +70,7 @@ def task_of(table: TrainingTable, data: Path | None, *, bn_images: int | None = 
 
 
 def seed_spread(table: TrainingTable) -> float:
-    """Standard deviation of AP within networks, pooled; 0 if none was trained twice."""
+    """Return the pooled standard deviation of AP within networks; 0 if none was trained twice."""
     groups: dict[str, list[float]] = {}
     for training in table.trainings:
         groups.setdefault(training.network_key, []).append(training.ap)

@@ -1,11 +1,11 @@
-"""Print how far a search with many short trials is from the ideal, and how the driver's memory grows.
+"""Print the throughput of a search with many short trials, relative to the ideal, and the driver's memory growth.
 
     python benchmarks/search_scale.py [--trials 2000] [--seconds 1] [--workers 16] [--tune-trials 320]
 
-Workers sleep, so that sixteen of them fit on two cores; what is measured is our driver: asking, the journal (each
-event is on the disk before it is acted on), and the way to the workers and back. Counted is from when all workers have
-been heard of (Tune's are new ones for each trial: so many trials); the ideal is the trials that end from then on x
-seconds / workers. The same through the `tune` executor follows, with fewer trials, as the peer.
+Workers sleep, so that sixteen of them fit on two cores. The script measures the driver: proposals, the journal (each
+event is synced before it is acted on) and the communication. Counting starts when all workers have reported once, or,
+because Tune names a new worker for each trial, after as many trials as workers. The ideal time is the number of counted
+trials x seconds / workers. The `tune` executor is measured with fewer trials for comparison.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from spinenas.search.config.parts import BudgetConfig
 from spinenas.search.run.lifecycle import run_search
 
 SETTLED_AFTER = 0.1
-"""Share of the trials after which memory is first looked at: until then caches fill."""
+"""Share of the trials after which memory is first measured; caches fill before."""
 
 
 @dataclass
 class Watch:
-    """A display that notes times and the memory of this process."""
+    """A display that records times and the memory of this process."""
 
     num_trials: int
     workers: int
@@ -71,7 +71,7 @@ def _resident_kb() -> int:
 
 
 def measure(kind: str, num_trials: int, seconds: float, workers: int) -> Watch:
-    """Search, and return what was noted."""
+    """Search, and return the recorded figures."""
     config = SearchConfig(
         budget=BudgetConfig(num_trials),
         executor=ExecutorConfig(kind=kind, workers=workers, gpus_per_worker=0.0),  # type: ignore[arg-type]
@@ -84,7 +84,7 @@ def measure(kind: str, num_trials: int, seconds: float, workers: int) -> Watch:
 
 
 def main() -> None:
-    """Measure both executors once."""
+    """Measure each executor once."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--seconds", type=float, default=1.0)

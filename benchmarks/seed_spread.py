@@ -3,8 +3,8 @@
     python benchmarks/seed_spread.py quickstart
     python benchmarks/seed_spread.py coco-small --data FOLDER --run RUN --genotypes 6
 
-Genotypes are drawn uniformly among those without dead blocks. With --run they are the first ones of a search, whose
-trainings are reused. Finished trainings are kept in --out; a second call continues where the first one stopped.
+Genotypes are drawn uniformly among those without dead blocks. With --run they are the first genotypes of a search,
+whose trainings are reused. Finished trainings are kept in --out, and a second call continues there.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def train(text: str, seed: int) -> tuple[float, float]:
 
 
 def describe(rows: list[list[float]], what: str) -> None:
-    """Print one line of the answer."""
+    """Print one line of the result."""
     icc = intraclass_correlation(rows)
     print(
         f"{what}: intraclass correlation {icc.value:.3f} (95 % {icc.lower:.3f} to {icc.upper:.3f}), "
@@ -87,7 +87,9 @@ def main() -> None:
     parser.add_argument("--genotypes", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="where runs are kept (runs/seed-spread-PRESET.json)")
+    parser.add_argument(
+        "--out", type=Path, help="file of the finished trainings (default: runs/seed-spread-PRESET.json)"
+    )
     arguments = parser.parse_args()
     config = chosen_task(arguments)
     open_task(config)

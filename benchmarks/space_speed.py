@@ -1,7 +1,7 @@
 """Print the microseconds to draw, check, encode, cost, key and edit one genotype.
 
 Run `python benchmarks/space_speed.py`. The last rows draw the same decisions through Optuna's ask and suggest,
-the straightforward way to write this space there.
+which is the straightforward way to define this space in Optuna.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import optuna
 from spinenas.space import SCALINGS, SearchSpace, network_key, random_edit, retinanet_cost
 
 TARGET_MICROSECONDS = 500.0
-"""For drawing, checking, encoding and costing one genotype, together."""
+"""Target for drawing, checking, encoding and costing one genotype together."""
 
 
 def microseconds(action: Callable[[], object], repetitions: int) -> np.ndarray:
-    """Time an action so often; returns one figure for each repetition."""
+    """Time an action repeatedly, and return one figure per repetition."""
     taken = []
     for _ in range(repetitions):
         started = time.perf_counter_ns()

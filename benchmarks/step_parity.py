@@ -1,12 +1,12 @@
-"""Print how far loss and gradient of the proxy task's training step are from the straightforward step's.
+"""Print the difference of loss and gradient between the proxy task's training step and straightforward code.
 
     python benchmarks/step_parity.py quickstart
     python benchmarks/step_parity.py coco-small --data FOLDER
 
-The same images, not augmented, go through the same weights: the proxy task's way (batches made for a CPU and for an
-accelerator, fixed shapes) and the way of `plain_training.py` (image by image). A difference is relative: of the losses,
-and of the gradients of all weights as one vector. Rounding alone moves the gradient of a ReLU network by far more than
-one part in 1e5, so each format is also compared with the straightforward step in float64.
+Both use the same weights and the same images without augmentation. The proxy task makes batches of fixed shapes, for a
+CPU and for an accelerator; `plain_training.py` works image by image. Differences are relative: of the losses, and of
+the gradients of all weights as one vector. Rounding alone changes the gradient of a ReLU network by far more than one
+part in 1e5, so each format is also compared with the straightforward step in float64.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ Way = Literal["plain", "cpu", "accelerator"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Loss (), and gradient of all weights, float64."""
+    """Loss (), and the gradient of all weights as one vector, float64."""
 
     loss: Tensor
     gradient: Tensor
 
     def difference(self, other: Step) -> tuple[float, float]:
-        """Relative differences of loss and gradient from another step's."""
+        """Return the relative differences of loss and gradient from another step."""
         loss = float((self.loss - other.loss).abs() / other.loss.abs())
         return loss, float((self.gradient - other.gradient).norm() / other.gradient.norm())
 
 
 def step(task: ProxyTask, architecture: Architecture, way: Way, dtype: str, memory_format: torch.memory_format) -> Step:
-    """Return loss and gradient of the first batch of images, as they are, with weights drawn from seed 0."""
+    """Return loss and gradient of the first batch of unchanged images, with weights drawn from seed 0."""
     config = task.config.with_dialect()
     data = task.data.split("train", config.image_size_pixels, CPU).images
     rows = task.data.train_rows[: config.train.batch_size]
@@ -108,7 +108,7 @@ def _gradient(network: RetinaNet, loss: Tensor) -> Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add_task_options(parser)
-    parser.add_argument("--genotypes", type=int, default=4, help="random ones, beside SpineNet-49")
+    parser.add_argument("--genotypes", type=int, default=4, help="number of random genotypes besides SpineNet-49")
     arguments = parser.parse_args()
     config = chosen_task(arguments)
     task = ProxyTask(config, device="cpu")

@@ -1,11 +1,11 @@
-"""Tune the controllers, each with as many settings, on landscapes that no comparison uses (numbers from 900).
+"""Tune the controllers with equally many settings each, on landscapes that no comparison uses (numbers from 900).
 
     python benchmarks/tune_controllers.py --out tuning.jsonl
 
-Landscapes learnt from a table are left out, since all of one table are alike. What is best with 300 trials is not what
-is best with 1000, so that the budget is the comparison's; nine landscapes are each family with each noise. Prints, for
-each setting, the median over landscapes of the true value of what would be chosen, in standard deviations over random
-networks. The first setting of each is its defaults. Outcomes are kept: what was stopped goes on.
+Landscapes learnt from a table are left out, because those of one table are alike. The best setting depends on the
+budget, so the budget is that of the comparison. Nine landscapes cover each family with each noise. For each setting the
+script prints the median true value of the chosen networks over the landscapes, in standard deviations of random
+networks. The first setting of each controller is its defaults. Outcomes are kept, so that a stopped script continues.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"batch_size": 10},
     ],
 }
-"""Options by controller, as many for each. All differ: fewer random networks than workers are the same search."""
+"""Settings by controller, equally many for each. Fewer random networks than workers would not change the search."""
 
 FIRST_LANDSCAPE = 900
 
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def value(outcomes: list[dict[str, Any]]) -> float:
-    """The median true value of what is chosen after the leaders were trained again; 0 for nothing."""
+    """Return the median true value of the winners after replicates of the leaders; 0 without a winner."""
     return statistics.median(list(outcome["replicated"].values())[-1] or 0.0 for outcome in outcomes)
 
 

@@ -32,7 +32,7 @@ def resident_bytes() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--json", type=Path, help="where memory after each trial is written, in bytes")
+    parser.add_argument("--json", type=Path, help="also write the memory after each trial to this file, in bytes")
     arguments = parser.parse_args()
     task = ProxyTask(
         replace(
@@ -54,7 +54,7 @@ def main() -> None:
         memory.append(resident_bytes())
         if (number + 1) % 20 == 0 or number == 0:
             print(f"after {number + 1:3} trials {memory[-1] / 2**20:6.0f} MiB", flush=True)
-    # The first tenth fills what the allocator keeps for the largest networks.
+    # During the first tenth the allocator grows to the needs of the largest networks.
     settled = np.array(memory[len(memory) // 10 :]) / 2**20
     slope = np.polyfit(np.arange(len(settled)), settled, 1)[0]
     print(

@@ -1,4 +1,4 @@
-"""Drives a controller by hand, with an objective of your own: here, a long path at few multiply-adds.
+"""Drives a controller by hand with an objective of your own; here it rewards long paths and few multiply-adds.
 
 python examples/ask_and_tell.py
 """
@@ -11,7 +11,7 @@ from spinenas.space import SCALINGS, Genotype, SearchSpace, backbone_cost, built
 
 
 def longest_path(genotype: Genotype) -> int:
-    """Number of blocks on the longest path from the image to an output."""
+    """Return the number of blocks on the longest path from the image to an output."""
     depth: dict[int, int] = {}
     for node in built_graph(genotype).nodes:
         depth[node.node] = 1 + max((depth[parent] for parent in (*node.parents, *node.merged)), default=0)

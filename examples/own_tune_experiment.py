@@ -1,4 +1,4 @@
-"""A Ray Tune experiment of your own, led by a controller: here, it looks for the backbone of fewest multiply-adds.
+"""A Ray Tune experiment of your own, led by a controller; here it minimizes the multiply-adds of the backbone.
 
 python examples/own_tune_experiment.py
 
@@ -20,7 +20,7 @@ NAME, STORAGE = "own-tune-experiment", Path("runs").absolute()
 
 
 class CountMultiplyAdds(tune.Trainable):
-    """Put your training here: an actor that stays alive and trains one genotype after the other."""
+    """Put your training here. The actor stays alive and trains one genotype after the other."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self.reset_config(config)

@@ -41,7 +41,7 @@ class TimmFeatures(nn.Module):
 def spinenet_49(pretrained: bool = False, **options: Any) -> TimmFeatures:
     """Entry point that `timm.create_model("spinenet_49", features_only=True)` calls."""
     if pretrained or not options.get("features_only"):
-        raise ValueError("spinenet_49 has no pretrained weights and gives features only; pass features_only=True")
+        raise ValueError("spinenet_49 has no pretrained weights and returns only features; pass features_only=True")
     return TimmFeatures(build_backbone(SPINENET_49, SCALINGS["49"]), options.get("out_indices"))
 
 

@@ -46,6 +46,9 @@ PROTOCOLS = {
 }
 """Training protocols of the published figures (SpineNet, section 4.1; configurations of both code bases)."""
 
+ACTIVATIONS = {"A": "relu", "B": "relu", "C": "swish", "mobile": "swish"}
+"""Activation of the networks that each protocol trains."""
+
 VAL, TEST_DEV = "val2017", "test-dev"
 
 
@@ -102,10 +105,13 @@ class PublishedModel:
         """The genotype. Raises UserError for a baseline."""
         return genotype_of(self.architecture, self.name)
 
-    @property
-    def ap(self) -> float | None:
-        """AP on val2017 with the longest protocol; None where no AP on val2017 is published."""
-        return next((published.ap for published in reversed(self.aps) if published.split == VAL), None)
+    def aps_with(self, activation: str) -> dict[str, float]:
+        """Return the published APs on val2017 by protocol, of the protocols that train with an activation."""
+        return {
+            published.protocol: published.ap
+            for published in self.aps
+            if published.split == VAL and ACTIVATIONS[published.protocol] == activation
+        }
 
     @property
     def detector(self) -> dict[str, Any]:

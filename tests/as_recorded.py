@@ -1,4 +1,4 @@
-"""A proposal as a resumed run has it, from the journal."""
+"""Returns a proposal in the form that a resumed run reads from the journal."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""Kill a search at each step it takes, and at many other moments; resumed, it must come to what it would have.
+"""Kill a search at each step and at many random moments; the resumed search must end like an uninterrupted one.
 
     python tests/crash_matrix.py [--sample] [CONFIGURATION ...]
 
-A child process searches, with a fake task, and is SIGKILLed; another one resumes, and may be killed as well; the last
-one finishes. A step is whatever changes a file (creating, writing, truncating, renaming or removing one), waits for
-the disk, or acts on what was written: a job submitted, a result told to the controller, an event handed over. Each
-step is a place to die before it, in the middle of it (half of the bytes are there) and after it; after acting on
-something, also with the power: what the journal has and did not wait for is lost then. Steps are seen by wrapping
-the functions of `os` and `io` in the child; the product knows nothing of it.
+A child process searches with a fake task and is killed by SIGKILL. The next child resumes, and may be killed as well.
+The last one finishes. A step changes a file (creates, writes, truncates, renames or removes it), syncs it, or acts on
+the journal: submits a job, tells the controller a result, or hands over an event. A child can die before a step, in its
+middle (half of the bytes are written) and after it. After an action it can also die in a power failure, which loses
+the unsynced lines of the journal. Steps are observed by wrapping functions of `os` and `io` in the child; the product
+is unchanged.
 
 Children are forks of one process that has imported everything. They all claim to be process 1, as in a container.
 """
@@ -44,7 +44,7 @@ from halving_reference import misjudged
 from shuffled_executor import ShuffledExecutor
 
 import spinenas.results.storage.ownership as ownership
-import spinenas.search.executors.serial  # noqa: F401 (here, and not once in each child)
+import spinenas.search.executors.serial  # noqa: F401 (imported once, not in each child)
 import spinenas.search.run.lifecycle as loop
 from spinenas.controller.registry import make_controller
 from spinenas.controller.replicates import ReplicateLeaders
@@ -70,19 +70,19 @@ NUM_RANDOM_MOMENTS = 200
 NUM_CHAINS = 20
 COLUMNS = ("steps", "power", "twice", "chains", "moments")
 LONGEST_CHAIN = 12
-"""Kills of one run in a row, after which it may finish."""
+"""Number of consecutive kills after which a run may finish."""
 
 
-# What is searched
+# Configurations of searches
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """A search that is to be killed.
+    """A search to kill.
 
     Attributes:
-        controller: "random", "evolution", "replicates": evolution whose last trials train the leaders again, or
-            "halving": the same with trials of three epochs, which are judged after two of them.
+        controller: "random", "evolution", "replicates" (evolution whose last trials replicate the leaders) or "halving"
+            (the same with trials of three epochs and rungs after the first two).
         mode: "serial"; "ordered" or "free", with two workers.
     """
 
@@ -101,12 +101,12 @@ class Configuration:
             HalvingConfig((1, 2), reduction=2.0, min_results=2) if self.controller == "halving" else HalvingConfig()
         )
         executor = ExecutorConfig(
-            kind="serial" if self.mode == "serial" else "ray",  # `_make_executor` below knows no Ray
+            kind="serial" if self.mode == "serial" else "ray",  # `make_executor` below replaces Ray
             workers=2,
             ordered=self.mode == "ordered",
             out_of_memory_retries=2,
         )
-        # The task of the configuration is not what is trained, but its rungs must be epochs of it.
+        # The configured task is not trained, but rungs must be epochs of it.
         task = TaskConfig(train=TrainConfig(epochs=NUM_HALVED_EPOCHS), eval=EvalConfig(every_epochs=1))
         parts: dict[str, Any] = {"controller": controller, "budget": budget, "executor": executor, "halving": halving}
         return SearchConfig(task=task, seed=5, **parts).resolved()
@@ -126,14 +126,14 @@ CONFIGURATIONS = [
 
 @dataclass
 class LoggingTask(FakeTask):
-    """Trial 4 diverges, trial 3 needs batches of 4, trial 6 of 1; what was trained is said.
+    """Logs its trainings. Trial 4 diverges, trial 3 needs batches of 4, and trial 6 needs batches of 1.
 
     Attributes:
-        say: where.
+        log: writes a line to the log.
     """
 
     num_epochs: int = 1
-    say: Callable[..., None] = print
+    log: Callable[..., None] = print
 
     @property
     def fidelity(self) -> Fidelity:
@@ -141,10 +141,10 @@ class LoggingTask(FakeTask):
 
     def evaluate(self, genotype: Genotype, **how: Any) -> Evaluation | Failure:
         number = int(how["folder"].name)
-        self.say("trained", number=number, attempt=how["attempt"])
+        self.log("trained", number=number, attempt=how["attempt"])
         fidelity = how["fidelity"] or self.fidelity
         if number == 4:
-            return Failure(FailureKind.DIVERGED, "told to diverge")
+            return Failure(FailureKind.DIVERGED, "trial 4 diverges")
         if fidelity.batch_size > {3: 4, 6: 1}.get(number, 8):
             return Failure(FailureKind.OUT_OF_MEMORY, f"batches of {fidelity.batch_size} are too large")
         result = super().evaluate(genotype, **how)
@@ -152,21 +152,21 @@ class LoggingTask(FakeTask):
         return replace(result, metrics={"AP50": fidelity.batch_size / 100})
 
 
-# Where a child dies
+# Places to die
 
 
 Phase = Literal["before", "middle", "after", "power"]
 
 
 class Kill(NamedTuple):
-    """A place to die: which step, counted from 0, and which part of it."""
+    """A place to die: the number of a step, from 0, and a phase of it."""
 
     step: int
     phase: Phase
 
 
 class Step(NamedTuple):
-    """A step that was taken; only some have a middle, and only some act on what was written."""
+    """A step of a child. Some steps have a middle, and some act on the journal."""
 
     name: str
     has_middle: bool
@@ -181,27 +181,27 @@ class Step(NamedTuple):
             yield "power"
 
 
-_getpid, _write = os.getpid, os.write  # as they are before a child wraps them
+_getpid, _write = os.getpid, os.write  # the functions before a child wraps them
 
 
 def die() -> None:
-    """End this process as the system does when it wants memory."""
+    """Kill this process, like the kernel when it is out of memory."""
     os.kill(_getpid(), signal.SIGKILL)
 
 
 class Steps:
-    """The steps a process takes, and at which of them it dies."""
+    """The steps of a process, and the step at which it dies."""
 
     def __init__(self, kill: Kill | None) -> None:
         self.taken: list[Step] = []
         self._kill = kill
         self._journal: WatchedFile | None = None
-        self._num_synced = 0  # bytes of the journal that the disk has for certain
+        self._num_synced = 0  # bytes of the journal that are synced
 
     def take(
         self, name: str, act: Callable[[], T], half: Callable[[], object] | None = None, *, acts: bool = False
     ) -> T:
-        """Do something; `half` is what is there of it when it is cut short."""
+        """Do a step; `half` does half of it, for a death in the middle."""
         index = len(self.taken)
         self.taken.append(Step(name, half is not None, acts))
         phase = self._kill.phase if self._kill is not None and self._kill.step == index else None
@@ -211,7 +211,7 @@ class Steps:
             die()
         try:
             return act()
-        finally:  # what fails, such as making a folder that is there, is over as well
+        finally:  # a failed action, such as creating an existing folder, is a step too
             if phase == "power" and self._journal is not None and not self._journal.closed:
                 length = min(self._num_synced, os.fstat(self._journal.fileno()).st_size)
                 io.FileIO.truncate(self._journal, length)
@@ -219,7 +219,7 @@ class Steps:
                 die()
 
     def watch_files(self) -> None:
-        """Make a step of everything that this process does to files, from now on."""
+        """Count all later changes of files by this process as steps."""
         for name in ("mkdir", "unlink", "replace", "rename"):
             self._wrap(name)
         os.fsync = lambda descriptor: self.take("fsync", lambda: self._sync(descriptor))
@@ -240,17 +240,17 @@ class Steps:
             return builtin_open(file, mode, *rest, **options)
 
         def open_raw(descriptor: int, mode: str, buffering: int) -> io.FileIO:
-            assert buffering == 0, "journals alone are opened like this"
+            assert buffering == 0, "only journals are opened like this"
             if mode == "rb":
                 return io.FileIO(descriptor, mode)
             self._journal = WatchedFile(descriptor, mode, steps=steps)
-            self._num_synced = os.fstat(descriptor).st_size  # an earlier session is long on the disk
+            self._num_synced = os.fstat(descriptor).st_size  # earlier sessions are synced
             return self._journal
 
         os.open, builtins.open, os.fdopen = open_descriptor, open_file, open_raw  # type: ignore[assignment]
 
     def _sync(self, descriptor: int) -> None:
-        """Wait for nothing: what a killed process has written is there in any case, unless the power fails too."""
+        """Note what is synced, without waiting. Data of a killed process survive anyway, unless the power fails."""
         if self._journal is not None and not self._journal.closed and descriptor == self._journal.fileno():
             self._num_synced = os.fstat(descriptor).st_size
 
@@ -288,15 +288,15 @@ class WatchedExecutor:
 
     note: Callable[[str], None] | None = None
 
-    def __init__(self, executor: Executor, steps: Steps, say: Callable[..., None]) -> None:
-        self._executor, self._steps, self._say = executor, steps, say
+    def __init__(self, executor: Executor, steps: Steps, log: Callable[..., None]) -> None:
+        self._executor, self._steps, self._log = executor, steps, log
 
     @property
     def num_free(self) -> int:
         return self._executor.num_free
 
     def submit(self, job: Job) -> None:
-        self._say("submitted", number=job.number, attempt=job.attempt)
+        self._log("submitted", number=job.number, attempt=job.attempt)
         self._steps.take("submit", lambda: self._executor.submit(job), acts=True)
 
     def cancel(self, number: int) -> None:
@@ -324,54 +324,54 @@ class WatchedExecutor:
 # A child
 
 
-class SayingDisplay:
-    """Says each event it is shown."""
+class LoggingDisplay:
+    """Logs each event that it shows."""
 
-    def __init__(self, say: Callable[..., None]) -> None:
-        self._say = say
+    def __init__(self, log: Callable[..., None]) -> None:
+        self._log = log
 
     def begin(self, num_trials: int, past: RunState | None, scalarize: object = None) -> AbstractContextManager[object]:
         return nullcontext()
 
     def show(self, event: Event) -> None:
-        self._say("shown", event=event.to_json())
+        self._log("shown", event=event.to_json())
 
     def note(self, text: str) -> None:
         pass
 
 
 def search_or_resume(configuration: Configuration, place: Path, *, session: int, seed: int, kill: Kill | None) -> None:
-    """What a child does; it may not come to its end.
+    """Search or resume in a child, which may be killed.
 
-    Everything it says stands in `said.jsonl`, which outlives it; a child that ends leaves its steps in `steps.json`.
+    The child logs to `log.jsonl`, which survives a kill. A child that finishes writes its steps to `steps.json`.
     """
-    said = os.open(place / "said.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    _write(said, b"\n")  # a kill can cut a write where it crosses a page: what follows is a line of its own
+    log_file = os.open(place / "log.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    _write(log_file, b"\n")  # a kill can cut a write at a page boundary, so that a new line starts here
 
-    def say(what: str, **about: Any) -> None:
-        _write(said, json.dumps({"what": what, "session": session, **about}).encode() + b"\n")
+    def log(what: str, **about: Any) -> None:
+        _write(log_file, json.dumps({"what": what, "session": session, **about}).encode() + b"\n")
 
     steps = Steps(kill)
     serial = loop.make_executor
 
     def make_executor(task: Any, config: ExecutorConfig, run: Path, note: Any) -> Executor:
         if config.kind == "serial":
-            return WatchedExecutor(serial(task, config, run, note), steps, say)
+            return WatchedExecutor(serial(task, config, run, note), steps, log)
         lost = {(2, 0): FailureKind.WORKER_LOST}
         mixed = random.Random(f"{seed} {session}").getrandbits(32)
-        return WatchedExecutor(ShuffledExecutor(task, config.workers, mixed, lost), steps, say)
+        return WatchedExecutor(ShuffledExecutor(task, config.workers, mixed, lost), steps, log)
 
     def tell(controller: ReplicateLeaders, number: int, result: Evaluation | Failure) -> bool:
-        say("told", number=number, result=result.to_json())
+        log("told", number=number, result=result.to_json())
         return steps.take("tell", lambda: plain_tell(controller, number, result), acts=True)
 
     plain_tell = ReplicateLeaders.tell
     ReplicateLeaders.tell = tell  # type: ignore[method-assign]
     loop.make_executor = make_executor
-    ownership.EXPIRY_SECONDS = 0.05  # of an owner who died before it could say on which host it was
+    ownership.EXPIRY_SECONDS = 0.05  # for an owner that died before it recorded its host
     os.getpid = lambda: 1
     steps.watch_files()
-    task, display = LoggingTask(num_epochs=configuration.num_epochs, say=say), SayingDisplay(say)
+    task, display = LoggingTask(num_epochs=configuration.num_epochs, log=log), LoggingDisplay(log)
     run = place / "run"
     if run.exists():
         resume(run, task=task, display=display)
@@ -381,7 +381,7 @@ def search_or_resume(configuration: Configuration, place: Path, *, session: int,
 
 
 def in_child(act: Callable[[], None], *, seconds: float | None = None) -> int:
-    """Do something in a fork, which is killed after so many seconds; return how it ended, as os.waitpid has it."""
+    """Run a function in a fork, which is killed after this time; return the status of os.waitpid."""
     child = os.fork()
     if child == 0:
         try:
@@ -396,11 +396,11 @@ def in_child(act: Callable[[], None], *, seconds: float | None = None) -> int:
     return os.waitpid(child, 0)[1]
 
 
-# What must hold
+# Invariants
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file of JSON lines; what a kill has cut short was not said."""
+    """Return the complete lines of a file of JSON lines; a line that a kill has cut is left out."""
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")[:-1]
@@ -409,13 +409,13 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 @dataclass
 class Life:
-    """A run from its start to its end, over as many sessions as it takes.
+    """A run from start to end, over any number of sessions.
 
     Attributes:
-        place: a folder for the run and for what its children say.
-        seed: of the order in which workers finish.
-        num_kills: children that were killed.
-        problems: what should not have been.
+        place: folder of the run and of the logs of its children.
+        seed: seed of the order in which workers finish.
+        num_kills: number of killed children.
+        problems: violated invariants.
     """
 
     configuration: Configuration
@@ -430,10 +430,10 @@ class Life:
         return self.place / "run" / "journal.jsonl"
 
     def session(self, kill: Kill | None = None, *, seconds: float | None = None) -> bool:
-        """Let a child search or resume; say whether it came to its end."""
+        """Search or resume in a child; return whether it finished."""
         begun, number = lines_of(self.journal), self._num_sessions
         if self.journal.exists() and not begun:
-            # What the message of `spinenas resume` says is to be done.
+            # Follow the advice in the message of `spinenas resume`.
             shutil.rmtree(self.place / "run")
         status = in_child(
             lambda: search_or_resume(self.configuration, self.place, session=number, seed=self.seed, kill=kill),
@@ -443,18 +443,18 @@ class Life:
         self.num_kills += os.WIFSIGNALED(status)
         if status not in (0, signal.SIGKILL):
             self.problems.append(f"session {number} ended with status {status}")
-        said = [line for line in lines_of(self.place / "said.jsonl") if line["session"] == number]
-        self.problems += unwritten(said, lines_of(self.journal))
-        self.problems += trained_again(said, begun)
+        logged = [line for line in lines_of(self.place / "log.jsonl") if line["session"] == number]
+        self.problems += unwritten(logged, lines_of(self.journal))
+        self.problems += trained_again(logged, begun)
         return status == 0
 
     def finish(self) -> None:
-        """Resume without killing, and check what came out."""
+        """Resume without a kill, and check the results."""
         if not self.session():
             self.problems.append("the run does not finish")
             return
         events = lines_of(self.journal)
-        self.problems += unwritten(lines_of(self.place / "said.jsonl"), events)
+        self.problems += unwritten(lines_of(self.place / "log.jsonl"), events)
         self.problems += fences(events)
         search = self.configuration.search
         if self.configuration.mode != "ordered":
@@ -463,7 +463,7 @@ class Life:
 
     @cached_property
     def outcome(self) -> list[Any]:
-        """What was tried and what came out, in the order of the numbers."""
+        """Trials and results in the order of their numbers."""
         records = Run.open(self.place / "run").records()
         return [
             (record.number, record.genotype and record.genotype.key, record.seed, record.evaluation, record.failure)
@@ -471,15 +471,15 @@ class Life:
         ]
 
     def steps(self) -> list[Step]:
-        """The steps of the last session, which ended."""
+        """The steps of the last session, which finished."""
         return [Step(*step) for step in json.loads((self.place / "steps.json").read_text())]
 
 
-def unwritten(said: list[dict[str, Any]], events: list[dict[str, Any]]) -> Iterator[str]:
-    """Whatever was acted on or shown, and is not in the journal as it was."""
+def unwritten(logged: list[dict[str, Any]], events: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield each action or shown event that is not in the journal."""
     asked = {event["proposal"]["number"] for event in events if event["event"] == "asked"}
     told = {event["number"]: event for event in events if event["event"] == "told"}
-    for line in said:
+    for line in logged:
         number = line.get("number")
         if line["what"] == "submitted" and number not in asked:
             yield f"trial {number} was submitted and is not in the journal"
@@ -492,22 +492,22 @@ def unwritten(said: list[dict[str, Any]], events: list[dict[str, Any]]) -> Itera
 
 
 def result_of(event: dict[str, Any]) -> dict[str, Any] | None:
-    """The result in a told event, as `to_json` gives it."""
+    """Return the result of a told event in the form of `to_json`."""
     evaluation = event.get("evaluation")
     return event.get("failure") if evaluation is None else {**evaluation, "curve": []}
 
 
-def trained_again(said: list[dict[str, Any]], begun: list[dict[str, Any]]) -> Iterator[str]:
-    """Trainings of a session that had been finished before it, or that it did twice."""
+def trained_again(logged: list[dict[str, Any]], begun: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield each training of a session that was finished before, or that ran twice."""
     finished = {event["number"] for event in begun if event["event"] == "told"}
-    trained = Counter((line["number"], line["attempt"]) for line in said if line["what"] == "trained")
+    trained = Counter((line["number"], line["attempt"]) for line in logged if line["what"] == "trained")
     for (number, attempt), count in trained.items():
         if number in finished or count > 1:
             yield f"trial {number} was trained again in attempt {attempt}"
 
 
 def fences(events: list[dict[str, Any]]) -> Iterator[str]:
-    """Lines that do not have the number of their session's lease, which is higher than those before."""
+    """Yield each line without the fencing number of its session, which is above those of earlier sessions."""
     for before, event in itertools.pairwise(events):
         last, fence = before.get("fence", 0), event.get("fence", 0)
         if fence <= last if event["event"] == "resumed" else fence != last:
@@ -515,7 +515,7 @@ def fences(events: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def not_recomputed(config: SearchConfig, events: list[dict[str, Any]]) -> Iterator[str]:
-    """Proposals that a fresh controller does not make which is asked and told in exactly the order of the journal."""
+    """Yield each proposal that a fresh controller does not repeat when called in the order of the journal."""
     space, budget = space_by_name(config.space.name), config.budget
     controller = ReplicateLeaders(
         make_controller(config.controller.name, space, seed=config.seed, **config.controller.options()),
@@ -538,12 +538,12 @@ def not_recomputed(config: SearchConfig, events: list[dict[str, Any]]) -> Iterat
 
 
 class Matrix:
-    """All lives of one configuration, each in a folder that is gone after it.
+    """All lives of one configuration, each in a temporary folder.
 
     Attributes:
-        steps: of the run that is not killed.
-        kills: children killed, by column of the table.
-        problems: what should not have been, each with where its run was killed.
+        steps: steps of the uninterrupted run.
+        kills: number of killed children by column of the table.
+        problems: violated invariants, each with the place of the kill.
     """
 
     def __init__(self, configuration: Configuration, folder: Path) -> None:
@@ -558,7 +558,7 @@ class Matrix:
             self.steps, self._expected = whole.steps(), whole.outcome
 
     def at_steps(self, kills: Iterable[Kill]) -> None:
-        """Die once, at each of these in turn."""
+        """Kill one run at each of these places."""
         for kill in kills:
             with self._life() as life:
                 self._die(life, kill)
@@ -567,7 +567,7 @@ class Matrix:
                 )
 
     def twice(self, first: Kill, *, choose: Callable[[list[Step]], Iterable[Kill]]) -> None:
-        """Die at `first`, and again in the session that resumes, at each of its steps that is chosen."""
+        """Kill runs at `first`, and the resuming session at each chosen step."""
         with self._life() as life:
             self._die(life, first)
             life.session()
@@ -579,7 +579,7 @@ class Matrix:
                 self._conclude(life, "twice", f"{first}, then {kill} {steps[kill.step].name}")
 
     def chain(self, seed: int) -> None:
-        """Die again and again, soon after each resumption."""
+        """Kill a run repeatedly, soon after each resumption."""
         rng = random.Random(f"chain {seed}")
         with self._life(seed) as life:
             for _ in range(LONGEST_CHAIN):
@@ -588,7 +588,7 @@ class Matrix:
             self._conclude(life, "chains", f"chain {seed}")
 
     def at_moments(self, num_moments: int) -> None:
-        """Die at random moments, and half of the time at one of the resumption as well."""
+        """Kill runs at random moments, and half of the resumptions as well."""
         rng = random.Random(f"moments of {self.configuration.name}")
         for seed in itertools.count():
             if self.kills["moments"] >= num_moments:
@@ -612,17 +612,17 @@ class Matrix:
         self.kills[column] += life.num_kills
         life.finish()
         if not life.problems and self.configuration.mode != "free" and life.outcome != self._expected:
-            life.problems.append("what came out is not what comes out of the uninterrupted run")
+            life.problems.append("the results differ from those of the uninterrupted run")
         self.problems += [f"{self.configuration.name}, {where}: {problem}" for problem in life.problems]
 
 
 def every_kill(steps: Sequence[Step]) -> list[Kill]:
-    """All places to die at."""
+    """Return all places to die."""
     return [Kill(index, phase) for index, step in enumerate(steps) for phase in step.phases()]
 
 
 def one_of_each(steps: Sequence[Step], rng: random.Random) -> list[Kill]:
-    """One place to die at for each name of a step and each phase of it."""
+    """Return one place to die for each kind of step and each of its phases."""
     places: dict[tuple[str, str], list[Kill]] = {}
     for kill in every_kill(steps):
         places.setdefault((steps[kill.step].name, kill.phase), []).append(kill)
@@ -630,13 +630,13 @@ def one_of_each(steps: Sequence[Step], rng: random.Random) -> list[Kill]:
 
 
 def until_it_searches(steps: Sequence[Step]) -> list[Kill]:
-    """All places to die at of a resumption, from the lease up to the first job."""
+    """Return all places to die in a resumption, from the lease to the first job."""
     length = next((index for index, step in enumerate(steps) if step.name == "submit"), len(steps))
     return every_kill(steps[: length + 1])
 
 
 def interesting_starts(steps: Sequence[Step]) -> list[Kill]:
-    """Where the first session dies that is resumed and killed again: with half a line, and with trials running."""
+    """Return places for the first of two kills: with half a line written, and with trials running."""
 
     def nth(name: str, n: int, phase: Phase) -> Kill:
         return Kill([index for index, step in enumerate(steps) if step.name == name][n], phase)
@@ -653,18 +653,18 @@ def interesting_starts(steps: Sequence[Step]) -> list[Kill]:
 
 
 def prepare() -> None:
-    """Make forks cheap: nothing heavy is loaded, and what each child would look up is known."""
+    """Make forks cheap: no heavy package is loaded, and versions are looked up once."""
     assert not {"torch", "ray", "pandas"} & set(sys.modules), "a light parent makes cheap children"
     platform.platform()
     versions = loop.versions()
     loop.versions = lambda: versions
-    logging.getLogger("spinenas").setLevel(logging.ERROR)  # without what each child says of half-written lines
+    logging.getLogger("spinenas").setLevel(logging.ERROR)  # hides the warnings about half-written lines
     gc.collect()
     gc.freeze()
 
 
 def whole_matrix(matrix: Matrix) -> None:
-    """Everything: minutes for a configuration."""
+    """Run all kills, which takes minutes per configuration."""
     matrix.at_steps(every_kill(matrix.steps))
     for first in interesting_starts(matrix.steps):
         matrix.twice(first, choose=until_it_searches)
@@ -674,7 +674,7 @@ def whole_matrix(matrix: Matrix) -> None:
 
 
 def sample_of_it(matrix: Matrix) -> None:
-    """Each kind of step once, a few of the others: seconds for a configuration."""
+    """Run each kind of step once and a few of the other kills, which takes seconds per configuration."""
     rng = random.Random(f"sample of {matrix.configuration.name}")
     matrix.at_steps(one_of_each(matrix.steps, rng))
     first = rng.choice(interesting_starts(matrix.steps))
@@ -684,9 +684,9 @@ def sample_of_it(matrix: Matrix) -> None:
 
 
 def main() -> int:
-    """Print a table of kills and differences, then the differences; return how many there are."""
+    """Print a table of kills and differences, then the differences; return their number."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sample", action="store_true", help="each kind of step once, and few of the others")
+    parser.add_argument("--sample", action="store_true", help="run each kind of step once, and few of the other kills")
     parser.add_argument(
         "names", nargs="*", metavar="CONFIGURATION", help=", ".join(each.name for each in CONFIGURATIONS)
     )

@@ -23,13 +23,13 @@ from spinenas.space.scaling import Scaling
 
 @dataclass
 class FakeTask:
-    """Takes `num_epochs` epochs of `epoch_seconds` per trial. It keeps no checkpoints: each attempt starts anew.
+    """Takes `num_epochs` epochs of `epoch_seconds` per trial. It keeps no checkpoints: each attempt starts over.
 
     Attributes:
         fail: outcome by trial number: a failure kind to return, or "raise".
         kill_worker: (number, attempt) pairs in which the process kills itself after the first epoch.
         interrupt_at: a trial number that raises KeyboardInterrupt.
-        measures_ap: whether AP is measured after each epoch; a trial that pauses has one in any case.
+        measures_ap: whether AP is measured after each epoch; it is always measured before a pause.
     """
 
     num_epochs: int = 2

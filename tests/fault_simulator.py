@@ -1,10 +1,10 @@
-"""A cluster in virtual time that goes wrong in every way, around the real driver, journal and controllers.
+"""Simulates a faulty cluster in virtual time, with the real driver, journal and controllers.
 
     python tests/fault_simulator.py [--small] [--seed 0]
 
-Workers come and go with their nodes, die, hang, run out of memory; what they report is repeated, late, out of order, of
-attempts that never were and trials that nobody asked for; the driver is thrown away and resumed in between. After each
-report everything that must hold is checked, from what the journal was given and not from what the driver thinks.
+Workers appear and disappear with their nodes, die, hang and run out of memory. Their reports are repeated, late, out of
+order, or of attempts and trials that do not exist. The driver dies and resumes in between. All invariants are checked
+after each report, from the events of the journal instead of the driver's own state.
 """
 
 from __future__ import annotations
@@ -48,27 +48,27 @@ NUM_EPOCHS = 2
 EPOCH_SECONDS = 60.0
 LIMIT_SECONDS = 1500.0
 NODE_UP_SECONDS, NODE_DOWN_SECONDS = 5000.0, 500.0
-"""Means; an attempt takes two minutes."""
+"""Mean times of a node; an attempt takes two minutes."""
 
 STRAGGLERS, HANGS, WORKER_DEATHS, OUT_OF_ORDER, GHOSTS = 0.03, 0.01, 0.04, 0.03, 0.5
-"""Shares: of attempts; ghosts, of those given up: they go on reporting."""
+"""Shares of attempts. GHOSTS is the share of abandoned attempts that continue to report."""
 
 DIVERGED, KILLERS, TOO_LARGE, BUGS, UNLUCKY = 0.03, 0.01, 0.03, 0.002, 0.01
-"""Shares of trials: that diverge, kill each worker, need smaller batches or none, hit a bug, lose nine machines."""
+"""Shares of trials that diverge, kill each worker, need smaller batches or never fit, hit a bug, lose nine machines."""
 
 MAY_BE_TRUE = ("late", "before its start", "repeated later")
-"""What is wrong with reports that may be the first to say something, and are taken then."""
+"""Kinds of bad reports that may bring news, and are accepted in that case."""
 
 BAD_REPORTS = 0.04
-"""How often each kind of them follows a report."""
+"""Probability of each kind of bad report after a report."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a simulation is.
+    """Size of a simulation.
 
     Attributes:
-        num_deaths: of the driver.
+        num_deaths: number of deaths of the driver.
     """
 
     num_nodes: int
@@ -83,7 +83,7 @@ WHOLE = Scale(num_nodes=125, workers_per_node=8, num_trials=20_000, num_deaths=6
 
 
 class DriverDied(BaseException):
-    """The driver is no more."""
+    """The driver has died."""
 
 
 class Clock:
@@ -95,7 +95,7 @@ class Clock:
         return self.now
 
     def text(self) -> str:
-        """The time as events have it."""
+        """The time in the format of events."""
         return (datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=self.now)).isoformat(timespec="milliseconds")
 
 
@@ -107,9 +107,9 @@ class Attempt:
     """A job on a worker.
 
     Attributes:
-        lives: whether its worker does it; what it reports after that comes from a ghost, or not at all.
-        is_ghost: whether it goes on reporting all the same.
-        was_started: whether the driver has heard of its start.
+        lives: whether its worker still runs it.
+        is_ghost: whether it continues to report although it does not live.
+        was_started: whether its start was reported to the driver.
     """
 
     job: Job
@@ -124,8 +124,8 @@ class Report:
     """An event on its way to the driver.
 
     Attributes:
-        bad: what is wrong with it; empty for a good one.
-        ends: the attempt that is over with it.
+        bad: kind of a bad report; empty for a good one.
+        ends: attempt that ends with this report.
     """
 
     event: WorkerEvent
@@ -134,7 +134,7 @@ class Report:
 
 
 class Cluster:
-    """An executor of many workers, none of which exists.
+    """An executor with many simulated workers.
 
     Attributes:
         running: attempts by trial number.
@@ -159,7 +159,7 @@ class Cluster:
         return len(self._idle)
 
     def submit(self, job: Job) -> None:
-        """Plan all that becomes of an attempt."""
+        """Schedule all reports of an attempt."""
         self._checks.submitted(job)
         worker, _ = self._idle.popitem()
         attempt = Attempt(job, worker)
@@ -185,7 +185,7 @@ class Cluster:
         self._plan(start + LIMIT_SECONDS, self._lose, attempt, FailureKind.TIMEOUT)
 
     def cancel(self, number: int) -> None:
-        """Forget an attempt; its worker is free."""
+        """Forget an attempt, and free its worker."""
         attempt = self.running[number]
         attempt.lives = False
         self._end(attempt)
@@ -194,7 +194,7 @@ class Cluster:
         self._idle.clear()
 
     def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
-        """Let time pass until something is reported or a worker is free."""
+        """Advance the time until there is a report or a free worker."""
         deadline = float("inf") if timeout_seconds is None else self._clock.now + timeout_seconds
         num_free = self.num_free
         while not self._inbox and self.num_free <= num_free:
@@ -210,10 +210,10 @@ class Cluster:
             self._checks.hand_over(report, on_event)
 
     def driver_died(self) -> None:
-        """End what runs, as Ray does; some of it goes on reporting to whoever comes next."""
+        """End all attempts, as Ray does; some continue to report to the next session."""
         self._inbox.clear()
         for attempt in self.running.values():
-            # An attempt that nobody has seen start is begun again, and not given up.
+            # An attempt whose start was not reported is repeated under its number.
             self._give_up(attempt, has_ghost=attempt.was_started)
         for attempt in list(self.running.values()):
             self._end(attempt)
@@ -226,7 +226,7 @@ class Cluster:
         heapq.heappush(self._agenda, (self._clock.now + seconds, self._num_planned, act, about))
 
     def _is(self, share: float, what: str, number: int) -> bool:
-        """Whether a trial is one of that share; always the same of the same trial."""
+        """Whether a trial belongs to a share of all trials; the answer for a trial never changes."""
         return random.Random(f"{self._seed} {what} {number}").random() < share
 
     def _result(self, job: Job) -> Evaluation | Failure:
@@ -241,7 +241,7 @@ class Cluster:
         return Evaluation(random.Random(f"quality {job.seed}").random(), metrics={"AP50": batch_size / 100})
 
     def _report(self, attempt: Attempt, event: WorkerEvent) -> None:
-        """Let an attempt say something, and much else be said."""
+        """Send a report of an attempt, with bad reports around it."""
         if not (attempt.lives or attempt.is_ghost):
             return
         from_ghost = not attempt.lives
@@ -250,11 +250,11 @@ class Cluster:
             bad = "before its start"
         is_last = isinstance(event, Finished)
         if is_last:
-            attempt.lives, attempt.is_ghost = False, True  # what still comes is out of order
+            attempt.lives, attempt.is_ghost = False, True  # its remaining reports are out of order
         if isinstance(event, Started) and self._rng.random() < BAD_REPORTS:
             self._inbox.append(Report(EpochDone(event.number, event.attempt, 1, {}), "epoch before start"))
         self._inbox.append(Report(event, bad, attempt if is_last else None))
-        # What a ghost says wrongly could be true of the attempt that runs.
+        # A bad report of a ghost could be true of the current attempt.
         for bad, false in () if from_ghost else self._false_reports(event):
             if self._rng.random() < BAD_REPORTS:
                 self._inbox.append(Report(false, bad))
@@ -262,7 +262,7 @@ class Cluster:
             self._plan(self._rng.expovariate(1 / 600), self._inbox.append, Report(event, "repeated later"))
 
     def _false_reports(self, event: WorkerEvent) -> Iterator[tuple[str, WorkerEvent]]:
-        """What is said beside an event of the attempt that runs, and is never true."""
+        """Yield bad reports beside an event of the current attempt, none of which is ever true."""
         number, attempt, ahead = event.number, event.attempt, self._rng.choice((1, 1, 2, 50))
         false = self._rng.choice((event, Finished(number, attempt, Evaluation(1.0))))
         yield "repeated at once", event
@@ -273,14 +273,14 @@ class Cluster:
         yield "of no known epoch", EpochDone(number, attempt, -1, {})
 
     def _lose(self, attempt: Attempt, kind: FailureKind) -> None:
-        """End an attempt, which is noticed a little later."""
+        """End an attempt. The driver learns of it a little later."""
         if attempt.lives:
             self._give_up(attempt, has_ghost=kind is not FailureKind.WORKER_LOST)
             self._plan(self._rng.uniform(0, 5), self._notice_loss, attempt, kind)
 
     def _notice_loss(self, attempt: Attempt, kind: FailureKind) -> None:
         number = attempt.job.number
-        if self.running.get(number) is attempt:  # else it was cancelled, or the driver died
+        if self.running.get(number) is attempt:  # otherwise it was cancelled, or the driver died
             failure = Failure(kind, f"{kind} at worker {attempt.worker}")
             self._inbox.append(Report(Finished(number, attempt.job.attempt, failure), ends=attempt))
 
@@ -289,7 +289,7 @@ class Cluster:
         attempt.is_ghost = has_ghost and self._rng.random() < GHOSTS
 
     def _end(self, attempt: Attempt) -> None:
-        """Let go of the worker of an attempt, once."""
+        """Free the worker of an attempt once."""
         if self.running.get(attempt.job.number) is attempt:
             del self.running[attempt.job.number]
         if self._at_work.get(attempt.worker) is attempt:
@@ -323,18 +323,18 @@ class Cluster:
         pass
 
 
-# What must hold
+# Invariants
 
 
 class Checks:
-    """What is known of a run from the events its display is shown; asserts with each what must hold.
+    """Asserts the invariants of a run at each event that its display receives.
 
     Attributes:
-        driver, cluster: those of now.
+        driver, cluster: the current ones.
         told: finished trials in the order of their results.
-        taken, refused: bad reports by kind.
-        num_reports: all that were handed over.
-        die_at: numbers of reports after which the driver dies, ascending.
+        taken, refused: accepted and refused bad reports by kind.
+        num_reports: number of all reports.
+        die_at: ascending numbers of reports after which the driver dies.
     """
 
     driver: Driver
@@ -350,7 +350,7 @@ class Checks:
         self._attempts: list[int] = []  # by number
         self._finished: set[int] = set()
         self._trainings: set[tuple[str, str, int]] = set()
-        self._known: set[tuple[Any, ...]] = set()  # reports that were taken
+        self._known: set[tuple[Any, ...]] = set()  # accepted reports
         self._losses: Counter[tuple[int, FailureKind]] = Counter()
         self._shown: list[Event] = []
 
@@ -363,7 +363,7 @@ class Checks:
         pass
 
     def show(self, event: Event) -> None:
-        """Take what was written."""
+        """Check an event of the journal."""
         self.num_events += 1
         self._shown.append(event)
         match event:
@@ -390,24 +390,24 @@ class Checks:
                 assert event.reason
 
     def cluster_attempt(self, number: int) -> int | None:
-        """The attempt at a trial that runs, or has just said that it is over."""
+        """Return the number of the attempt that runs at a trial or has just ended."""
         attempt = self.cluster.running.get(number)
         return None if attempt is None else attempt.job.attempt
 
     def submitted(self, job: Job) -> None:
-        """Take a job that is about to run."""
+        """Check a job that is about to run."""
         assert job.number not in self.cluster.running, "a trial is in flight once"
         assert job.number not in self._finished, "no finished trial is trained again"
         assert job.attempt == self._attempts[job.number]
 
     def hand_over(self, report: Report, on_event: Callable[[WorkerEvent], None]) -> None:
-        """Give the driver a report, and see what it does."""
+        """Give the driver a report, and check its reaction."""
         self._shown.clear()
         on_event(report.event)
         event, shown = report.event, self._shown
         was_taken = bool(shown) and not isinstance(shown[0], Refused)
-        assert len(shown) <= 1, "a report changes one thing"
-        assert shown or not isinstance(event, Finished), "a result is taken or refused with a reason"
+        assert len(shown) <= 1, "a report causes one event at most"
+        assert shown or not isinstance(event, Finished), "a result is accepted, or refused with a reason"
         if was_taken:
             self._take(event)
             if isinstance(event, Started):
@@ -424,7 +424,7 @@ class Checks:
             raise DriverDied
 
     def _take(self, event: WorkerEvent) -> None:
-        # An attempt can come to two ends: its worker is lost, and has a result all the same.
+        # An attempt can end twice: its worker is reported lost, and a result arrives anyway.
         kind = event.result.kind if isinstance(event, Finished) and isinstance(event.result, Failure) else None
         known = type(event), event.number, event.attempt, getattr(event, "epoch", None), kind
         assert known not in self._known, f"{known} is taken once"
@@ -445,7 +445,7 @@ class Checks:
             assert is_over == isinstance(event, Finished)
 
     def agree_with(self, state: RunState) -> None:
-        """The journal adds up to what the driver had, and to what was seen."""
+        """Check that the journal agrees with the driver and with the observed events."""
         assert state.told == tuple(self.told)
         assert [record.attempt for record in state.trials.values() if record.status not in FINISHED_STATUSES] == [
             attempt for number, attempt in enumerate(self._attempts) if number not in self._finished
@@ -462,12 +462,12 @@ class Checks:
 FINISHED_STATUSES = (Status.COMPLETE, Status.FAILED)
 
 
-# A simulation
+# The simulation
 
 
 @dataclass
 class LargeBatches(FakeTask):
-    """A task of which only its names and its fidelity matter."""
+    """A fake task with a batch size that can be halved several times."""
 
     @property
     def fidelity(self) -> Fidelity:
@@ -476,11 +476,11 @@ class LargeBatches(FakeTask):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a simulation, and what it took.
+    """Result and cost of a simulation.
 
     Attributes:
-        num_sessions: of the driver.
-        resident_growth_bytes: memory of this process at the end over that at the start, the checks' included.
+        num_sessions: number of sessions of the driver.
+        resident_growth_bytes: growth of the memory of this process, including the checks.
     """
 
     journal: Path
@@ -494,7 +494,7 @@ class Outcome:
 
     @property
     def digest(self) -> str:
-        """Of the whole journal; its times are virtual, and the same each time."""
+        """Digest of the whole journal, which is reproducible because its times are virtual."""
         return hashlib.sha256(self.journal.read_bytes()).hexdigest()
 
 
@@ -510,7 +510,7 @@ def configured(scale: Scale, seed: int) -> SearchConfig:
 
 
 def simulate(scale: Scale, seed: int, folder: Path) -> Outcome:
-    """Search to the end, through all deaths of the driver."""
+    """Search to the end through all deaths of the driver."""
     began, began_processor, resident_before = time.monotonic(), time.process_time(), resident()
     deaths = random.Random(f"deaths {seed}").sample(range(5 * scale.num_trials), scale.num_deaths)
     clock, checks = Clock(), Checks(sorted(deaths))
@@ -525,7 +525,7 @@ def simulate(scale: Scale, seed: int, folder: Path) -> Outcome:
     seconds, processor_seconds = time.monotonic() - began, time.process_time() - began_processor
     resident_growth = resident() - resident_before
     state = fold(read_events(run.journal_path))
-    assert sorted(state.told) == list(range(scale.num_trials)), "each trial has its outcome"
+    assert sorted(state.told) == list(range(scale.num_trials)), "each trial has a result"
     return Outcome(
         run.journal_path,
         checks,
@@ -539,13 +539,13 @@ def simulate(scale: Scale, seed: int, folder: Path) -> Outcome:
 
 
 def session(config: SearchConfig, run: RunFolder, clock: Clock, checks: Checks) -> bool:
-    """Begin or resume as the loop does; say whether the search is over, else the driver has died."""
+    """Start or resume a session; return False if the driver died before the search ended."""
     with Journal.open(run.journal_path) as journal:
         controller = loop.search_controller(config)
         checks.driver = Driver(config, run, journal, LargeBatches(), controller, checks.cluster, checks, clock=clock)
         state = fold(read_events(run.journal_path))
         if state.trials:
-            checks.driver.begin_again({})
+            checks.driver.note_resumed({})
             checks.driver.replay(state)
         del state
         try:
@@ -559,7 +559,7 @@ def session(config: SearchConfig, run: RunFolder, clock: Clock, checks: Checks) 
 
 
 def resident() -> int:
-    """Bytes of memory this process has now; 0 where the system does not say, as macOS."""
+    """Return the resident memory of this process in bytes; 0 where it is unknown, as on macOS."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 
@@ -572,13 +572,13 @@ from spinenas.results.storage.run_state import fold
 began, began_processor = time.perf_counter(), time.process_time()
 state = fold(read_events(Path(sys.argv[1]), epochs=False))
 print(len(state.trials), time.perf_counter() - began, time.process_time() - began_processor, end=" ")
-# Not getrusage: its peak is that of the process it was forked from, where that is higher.
+# Not getrusage, whose peak may be that of the parent process.
 print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 
 
 def main() -> None:
-    """Simulate and print what came out."""
+    """Simulate and print the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
@@ -605,7 +605,7 @@ def main() -> None:
         growth = outcome.resident_growth_bytes
         print(f"{growth / scale.num_trials / 1000:.1f} kB of memory for each trial, {growth / 2**20:.0f} MB in all")
         problems = list(not_recomputed(configured(scale, given.seed), lines_of(outcome.journal)))
-        print(f"{len(problems)} proposals differ from those made again in the order of the journal")
+        print(f"{len(problems)} proposals differ from those recomputed in the order of the journal")
         opening = [sys.executable, "-c", OPENING, str(outcome.journal)]
         for _ in range(3):
             words = subprocess.run(opening, capture_output=True, text=True, check=True).stdout.split()

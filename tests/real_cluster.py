@@ -1,12 +1,11 @@
-"""A search on a real Ray cluster whose machines are killed all the time: `python tests/real_cluster.py`.
+"""Runs a search on a real Ray cluster whose machines are killed repeatedly: `python tests/real_cluster.py`.
 
-Three machines, each a raylet of its own with a private scratch folder that dies with it; every 20 s one of them is
-killed with SIGKILL, all its processes at once, and a new one arrives. In the middle the head is killed as well, and
-with it the driver and the folder of the run, and a new head goes on from the mirror, which is all that is left.
-Shown is that every trial finishes; that no epoch that was reported is done again, so that a kill costs what its
-machine had begun and not finished; and that a trial which was interrupted has the figures of one that was not.
+There are three machines, each a raylet with a private scratch folder that is lost with it. Every 20 s all processes of
+one machine are killed by SIGKILL, and a new machine is added. In the middle the head, the driver and the folder of the
+run are lost as well, and a new head continues from the mirror. The script shows that every trial finishes, that no
+reported epoch is repeated, and that an interrupted trial has the figures of an uninterrupted one.
 
-Takes some minutes on two cores; what it prints last is in docs/cluster.md.
+It takes some minutes on two cores. Its last lines are quoted in docs/cluster.md.
 """
 
 from __future__ import annotations

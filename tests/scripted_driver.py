@@ -24,7 +24,7 @@ from spinenas.space.search_space import space_by_name
 
 
 class ScriptedExecutor:
-    """Hands over what a test says, a list of events for each wait."""
+    """Hands over the events of a test's script, one list per wait."""
 
     def __init__(self, num_slots: int, script: list[list[WorkerEvent]]):
         self._num_slots, self._script = num_slots, script

@@ -42,7 +42,7 @@ def timeless(events: list[dict[str, Any]], *kinds: str) -> list[dict[str, Any]]:
 
 
 def outcome(run: Run) -> dict[int, Any]:
-    """Return each trial's proposal and result by number: what two equal searches have in common."""
+    """Return each trial's proposal and result by number, which are the same in two equal searches."""
     return {
         record.number: (record.genotype, record.replicate, record.seed, record.evaluation, record.failure)
         for record in run.records()

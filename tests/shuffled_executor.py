@@ -45,7 +45,7 @@ class ShuffledExecutor:
 
     def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
         if not self._queues:
-            assert timeout_seconds is not None, "else the loop waits for nothing"
+            assert timeout_seconds is not None, "otherwise the driver waits for nothing"
             return
         events = self._queues[self._rng.integers(len(self._queues))]
         event = events.popleft()

@@ -53,7 +53,7 @@ def bench_proxy(source: str, calibrate: bool, format: str | None, **options: Any
 
 
 def _count(name: str, least: int, default: int, help: str) -> Callable[[Command], Command]:
-    """Return an option for a number of things."""
+    """Return an option that takes a number."""
     return click.option(
         name, type=click.IntRange(min=least), default=default, show_default=True, metavar="N", help=help
     )

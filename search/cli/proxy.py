@@ -139,10 +139,12 @@ def ladder(source: str, out: Path, num_random: int, seeds: int, format: str | No
     also ranks SpineNet-49 among random genotypes of equal cost.
     """
     config, _ = configuration(source, overrides_of(options))
-    from spinenas.search.studies.ladder import ladder_architectures, ladder_result
+    from spinenas.search.studies.ladder import LADDER, ladder_architectures, ladder_result
 
     found = ladder_result(_trained(config, ladder_architectures(config, num_random), seeds, out))
     print_rows(found.rows, format, {"AP": "figure", "sd": "figure"})
+    unchecked = ", ".join(f"{entry.published_ap}" for entry in LADDER if not entry.is_checked)
+    click.echo(f"not checked against the paper's table: {unchecked}", err=True)
     order = "undefined, all are equal" if found.order is None else f"{found.order:.2f}"
     click.echo(f"Kendall's tau with the paper's order: {order}", err=True)
     for better, worse in found.reversed_pairs:
@@ -175,13 +177,13 @@ def rank(longer: Path, others: tuple[Path, ...], wanted: float, format: str | No
     --seed and other settings, such as --set task.train.epochs=20. A table of trainings serves as a study. AP that was
     measured after earlier epochs is compared as well.
     """
-    from spinenas.search.studies.fidelities import advice, compare_fidelities, late_starters
+    from spinenas.search.studies.fidelities import advice, compare_fidelities, rank_shifts
     from spinenas.search.studies.measured_curves import measured_curves
 
     reference = measured_curves(longer)
     found = compare_fidelities(reference, [measured_curves(other) for other in others])
     print_rows([fidelity.row() for fidelity in found], format, {"cost": "figure"})
-    for line in [*advice(found, wanted), *late_starters(reference)]:
+    for line in [*advice(found, wanted), *rank_shifts(reference)]:
         click.echo(line, err=True)
 
 

@@ -1,4 +1,4 @@
-"""`spinenas replay`: trains one architecture as a search does, and measures it on val."""
+"""`spinenas replay`: trains one architecture as a search does, and also measures it on val."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def replay(
     overrides: tuple[str, ...],
     format: str | None,
 ) -> None:
-    """Train one architecture as a search does, and measure it on val as well.
+    """Train one architecture as a search does, and also measure it on val.
 
     The same command resumes a replay that was stopped; once it is complete, the command prints its figures again. A
     weights file (FILE.safetensors) is not trained, but measured on val at its own size.
@@ -69,9 +69,7 @@ def replay(
     found = find_architecture(architecture)
     if found.weights is not None:
         if source is not None or seed is not None or width != "proxy" or address is not None:
-            raise click.UsageError(
-                "a weights file is measured as it is; leave out --preset, --seed, --width and --address"
-            )
+            raise click.UsageError("a weights file is not trained; leave out --preset, --seed, --width and --address")
         _replay_weights(found, out, data_settings(data), overrides, format)
         return
     if source is None and found.run is not None:
@@ -109,26 +107,31 @@ def replay(
 def _replay_weights(
     found: ArchitectureArgument, out: Path, settings: dict[str, Any], overrides: tuple[str, ...], format: str | None
 ) -> None:
-    """Measure a weights file on val."""
+    """Measure a weights file on val, and print the figures beside the published APs of its activation."""
     useless = [word for word in overrides if not word.startswith(("task.eval.", "task.data."))]
     if useless:
         raise click.UsageError(
             f"a weights file is not trained, so only task.eval and task.data have an effect; leave out {useless[0]}"
         )
     config, _ = configuration("quickstart", settings, ("task.eval.pre_nms_top=5000", *overrides))
+    from spinenas.proxy_task.weights.weights_file import read_spec
     from spinenas.search.studies.replay import replay_weights
 
     assert found.weights is not None
     metrics = replay_weights(found.weights, config.task, out=out)
-    published = {"AP": found.model.ap} if found.model else {}
-    rows = [{"metric": name, "val": value, "published": published.get(name)} for name, value in metrics.items()]
-    print_rows(rows, format, {"val": "figure", "published": "figure"})
+    aps = found.model.aps_with(read_spec(found.weights).activation) if found.model else {}
+    published = {f"published, protocol {protocol}": ap for protocol, ap in aps.items()}
+    rows = [
+        {"metric": name, "val": value} | {column: ap if name == "AP" else None for column, ap in published.items()}
+        for name, value in metrics.items()
+    ]
+    print_rows(rows, format, {"val": "figure"} | dict.fromkeys(published, "figure"))
     click.echo(f"figures on val are by {EVALUATED_BY}", err=True)
     _print_published(found)
 
 
 def _print_published(found: ArchitectureArgument) -> None:
-    """Print the published figures of a model; they are of COCO at full length, and so of another task."""
+    """Print the published figures of a model. They belong to full trainings on COCO, which is another task."""
     if found.model is not None:
         from spinenas.search.cli.architecture_argument import published_words
 

@@ -111,13 +111,30 @@ def resume(
 
 
 def conclude(run: Run) -> None:
-    """Print the ranking after a search, and the commands for its winner."""
+    """Print the ranking of a complete run, and the commands that come next."""
+    from spinenas.search.config.loading import stored_config
+
     refuse_empty(run)
     print_leaderboard(run, 10, None)
     folder = shlex.quote(str(run.folder.path))
+    controller = stored_config(run.folder.config()).controller
+    if controller.name == "plan":
+        click.echo(_ADVICE_FOR_STUDY[controller.plan.stage].format(folder=folder), err=True)
+        return
     click.echo(
         f"write a report with: spinenas report {folder}\n"
         f"export the winner with: spinenas export {folder} best --format block-specs --out winner.json\n"
         f"compare it with SpineNet-49 and a random genotype on val with: spinenas validate {folder}",
         err=True,
     )
+
+
+_ADVICE_FOR_STUDY = {
+    "search": "the study is complete; repeat the `spinenas proxy noise` or `ladder` command that began it, with "
+    "--out {folder}, to print its answer",
+    "validate": "the trainings of the validation are complete; repeat the `spinenas validate` command that began it to "
+    "compare them on val",
+    "full": "the training of the replay is complete; repeat the `spinenas replay` command that began it, with --out "
+    "{folder}, to measure it on val and write replay.json",
+}
+"""Advice after `resume` has finished a study, by the stage of its plan."""

@@ -15,27 +15,28 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Print or draw an architecture with its costs.")
 @architecture_argument
-@click.option("--draw", type=click.Path(path_type=Path), metavar="FILE", help="Draw it as well: FILE.svg or FILE.png.")
+@click.option("--draw", type=click.Path(path_type=Path), metavar="FILE", help="Also draw it, as FILE.svg or FILE.png.")
 @click.option(
-    "--beside", metavar="OTHER", help='Draw it with another, what differs marked: NAME, FILE or "RUN NUMBER".'
+    "--beside", metavar="OTHER", help='Draw it beside another one and mark the differences: NAME, FILE or "RUN NUMBER".'
 )
 @click.option("--force", is_flag=True, help="Replace an existing picture.")
 @format_options
 def show(architecture: tuple[str, ...], draw: Path | None, beside: str | None, force: bool, format: str | None) -> None:
-    """Print the blocks of an architecture: a trial's, a published one's, or a file's, with their costs.
+    """Print the blocks of an architecture with their costs.
 
-    For a published model it prints the published figures beside ours, each AP with its training protocol and source;
-    without a TARGET, a table of all published models. For a failed trial it prints the reason; with --json, the
-    traceback follows on stderr.
+    The architecture is a trial of a run, a published model or a file. A published model is shown with its published
+    figures, each AP with its training protocol and source. Without an argument, the command prints a table of all
+    published models. For a failed trial it prints the reason; with --json, the traceback follows on stderr.
 
-    A picture has the blocks in order and by level, as the paper draws them; two are compared position by position.
+    A picture has the blocks in order and by level, like the paper's. Two architectures are compared position by
+    position.
     """
     from spinenas.search.cli.architecture_argument import find_architecture, published_rows
 
     if draw is None and (beside is not None or force):
-        raise click.UsageError("--beside and --force are about a picture; name its file with --draw")
+        raise click.UsageError("--beside and --force need a picture; name its file with --draw")
     if draw is not None and not architecture:
-        raise click.UsageError("a picture is of one architecture; name it before --draw")
+        raise click.UsageError("--draw needs an architecture; name it before the option")
     if not architecture:
         _print_published(published_rows(), format)
         return
@@ -59,7 +60,7 @@ def _draw(found: ArchitectureArgument, path: Path, beside: str | None, force: bo
     if beside is None:
         svg = draw(found.subject())
     else:
-        # A trial is named as a run and a number; the name of a file may have spaces.
+        # A trial is given as a run and a number. The name of a file may contain spaces.
         words = (beside,) if Path(beside).exists() else tuple(beside.rsplit(" ", 1))
         svg = draw_pair(found.subject(), find_architecture(words).subject())
     write_picture(svg, path, force=force)
@@ -67,7 +68,7 @@ def _draw(found: ArchitectureArgument, path: Path, beside: str | None, force: bo
 
 
 def _print_published(rows: list[dict[str, Any]], format: str | None) -> None:
-    """Print all published models; a table for people leaves out the sources and explains the protocols on stderr."""
+    """Print all published models. A text table omits the sources, and the protocols are explained on stderr."""
     from spinenas.space.published import PROTOCOLS
 
     columns = {

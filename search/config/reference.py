@@ -129,7 +129,7 @@ def attribute_docs(owner: type) -> dict[str, str]:
 
 
 def summary(owner: type) -> str:
-    """Return what a docstring says before its sections, as one line."""
+    """Return the text of a docstring before its sections, as one line."""
     return " ".join((inspect.getdoc(owner) or "").partition("Attributes:\n")[0].split())
 
 
@@ -139,7 +139,7 @@ def _sentence(text: str) -> str:
 
 
 def type_words(hint: Any) -> str:
-    """Return what a configuration file may give for a type, in words."""
+    """Return the values that a configuration file may give for a type, in words."""
     if hint in _TYPE_WORDS:
         return _TYPE_WORDS[hint]
     if dataclasses.is_dataclass(hint):

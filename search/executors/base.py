@@ -21,7 +21,8 @@ class Job:
     """One attempt at one trial.
 
     Attributes:
-        number, attempt: of the trial.
+        number: number of the trial.
+        attempt: number of the attempt, from 0.
         genotype: the architecture to train.
         seed: source of all randomness of the training.
         fidelity: how much training; None for the task's own.
@@ -41,7 +42,7 @@ class Job:
 
 
 WorkerEvent = Started | EpochDone | Paused | Finished
-"""What workers report; the driver stamps the time."""
+"""Events that workers report. The driver adds the time."""
 
 ENDS = (Paused, Finished)
 """The events after which a worker is free."""
@@ -106,7 +107,7 @@ class Task(Protocol):
 
     @property
     def fidelity(self) -> Fidelity:
-        """How much training a trial does by default."""
+        """Default amount of training of a trial."""
 
     @property
     def device(self) -> str: ...
@@ -127,7 +128,7 @@ class Executor(Protocol):
 
     @property
     def num_free(self) -> int:
-        """How many jobs can be submitted now; workers come and go."""
+        """Number of jobs that can be submitted now. It changes as workers come and go."""
 
     def submit(self, job: Job) -> None:
         """Start a job; `num_free` must be above 0."""

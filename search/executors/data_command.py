@@ -1,4 +1,4 @@
-"""Runs the user's data command once per machine, however many workers start there."""
+"""Runs the user's data command once per machine, for any number of workers there."""
 
 from __future__ import annotations
 

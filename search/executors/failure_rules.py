@@ -1,6 +1,6 @@
 """Rules for each kind of failure. Executors detect failures; these rules say what follows.
 
-| kind | tried again | afterwards |
+| kind | retried | afterwards |
 |---|---|---|
 | diverged, invalid_genotype | no | a result of the network: it cannot be trained |
 | out_of_memory | `executor.out_of_memory_retries` times, each with half the batch | a result: too large a network |
@@ -26,8 +26,8 @@ class FailureRule:
     """Rule for one kind of failure.
 
     Attributes:
-        again: whether the trial is tried again: never, always, or as often as this key of the executor's configuration
-            allows (attempts in all, or retries with a smaller batch).
+        again: when a trial is retried: never, always, or up to this key of the executor's configuration (attempts in
+            total, or retries with a smaller batch).
         stops_run: whether several such failures stop the run.
     """
 

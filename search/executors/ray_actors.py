@@ -1,7 +1,7 @@
-"""The Ray executor: warm actors, each of which holds the prepared task and does one job after the other.
+"""The Ray executor: long-lived actors, each of which holds the prepared task and runs one job after the other.
 
-The driver controls them instead of Ray Tune, so that the journal is written before anything is acted on. A warm actor
-costs a trial some milliseconds; a new process costs seconds. All workers are requested at once, so that an autoscaler
+The driver controls them, not Ray Tune, so that the journal is written before any action. A trial in a running actor
+starts within milliseconds; a new process takes seconds. All workers are requested at once, so that an autoscaler
 grows the cluster. Workers that have started get jobs while others are still pending, and a worker whose machine is
 lost is requested again.
 """
@@ -42,10 +42,10 @@ CHECK_SECONDS = 1.0
 """Interval of the checks for time limits and missing workers."""
 
 EXPLAIN_SECONDS = 5.0
-"""How long all workers may be missing before the cause is looked up."""
+"""Time without any worker before the cause is looked up."""
 
 REMIND_SECONDS = 300.0
-"""How long until the message that there are no workers is repeated."""
+"""Time until the message about missing workers is repeated."""
 
 MAX_FAILED_STARTS = 3
 """After this many failed starts in a row on running machines, a search without any other worker ends."""
@@ -60,7 +60,7 @@ class _Worker:
         self._seconds = config.trial_seconds
 
     def where(self) -> tuple[str, int]:
-        """Return the id of its node, and how many processes the system has ended there when out of memory."""
+        """Return the id of the worker's node, and `oom_kills` there."""
         return str(ray.get_runtime_context().get_node_id()), oom_kills()
 
     def run(self, job: Job) -> Iterator[WorkerEvent | Remark]:
@@ -68,7 +68,7 @@ class _Worker:
 
 
 def oom_kills() -> int:
-    """How many processes the system has ended here when out of memory; 0 where it does not say."""
+    """Return how many processes the kernel of this machine has killed when out of memory; 0 if unknown."""
     for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):
         try:
             lines = Path(path).read_text().splitlines()
@@ -90,7 +90,7 @@ class _Slot:
         job: current job.
         began, heard: start of the job and time of its last report, in seconds of the monotonic clock.
         epoch: last epoch that it reported.
-        stall_noted: whether the user was told that it is silent.
+        stall_noted: whether its silence was reported to the user.
         again_at: when a pausing worker is requested again.
     """
 
@@ -115,8 +115,8 @@ class RayExecutor:
         self._slots = [_Slot(f"worker-{index}") for index in range(config.workers)]
         self._streams: dict[Any, _Slot] = {}  # by the stream of a job's events
         self._num_failed_starts = 0
-        self._said_of_starts: set[str] = set()
-        self._without_workers = 0.0  # start of that state, in seconds of the monotonic clock
+        self._start_errors: set[str] = set()
+        self._without_workers = 0.0  # since when there is no worker, in seconds of the monotonic clock
         self._explained = ""
         self._explained_at = 0.0
         self._oom_kills: dict[str, int] = {}  # by node id
@@ -178,7 +178,7 @@ class RayExecutor:
                 return
 
     def _wait(self, on_event: Callable[[WorkerEvent], None], seconds: float) -> bool:
-        """Wait at most that long, and say whether anything has happened."""
+        """Wait for at most this time, and return whether an event arrived or a worker started."""
         starting = {slot.ready: slot for slot in self._slots if slot.state == "starting"}
         awaited = [*self._streams, *starting]
         if awaited:
@@ -229,7 +229,7 @@ class RayExecutor:
         slot.ready, slot.node_id, slot.state = slot.actor.where.remote(), None, "starting"
 
     def _started(self, slot: _Slot) -> bool:
-        """Say whether a requested worker has started; a failed one is requested again."""
+        """Return whether a requested worker has started; a failed one is requested again."""
         try:
             slot.node_id, kills = ray.get(slot.ready)
         except RayError as error:
@@ -253,8 +253,8 @@ class RayExecutor:
         is_alone = not any(other.state in ("idle", "busy") for other in self._slots)
         if is_alone and self._num_failed_starts >= min(MAX_FAILED_STARTS, len(self._slots)):
             raise UserError(f"no Ray worker can start: {said}") from error
-        if said not in self._said_of_starts:
-            self._said_of_starts.add(said)
+        if said not in self._start_errors:
+            self._start_errors.add(said)
             self._note(f"{slot.name} cannot start and will be tried again: {said}")
         slot.again_at = time.monotonic() + pause_seconds(self._num_failed_starts)
 
@@ -267,7 +267,7 @@ class RayExecutor:
         self._start(slot)
 
     def _look_after_workers(self, on_event: Callable[[WorkerEvent], None]) -> bool:
-        """Enforce time limits, report silent workers, request workers again; say whether a trial ended."""
+        """Enforce time limits, report silent workers, request workers again; return whether a trial ended."""
         now = time.monotonic()
         ended = False
         limit = self._config.trial_seconds
@@ -311,7 +311,7 @@ class RayExecutor:
         return Failure(FailureKind.WORKER_LOST, f"{slot.name} died: {reason}")
 
     def _was_out_of_memory(self, node_id: str) -> bool:
-        """Whether that machine has ended a process when out of memory since a worker started there."""
+        """Whether a process of that machine was killed when out of memory since a worker started there."""
         there = NodeAffinitySchedulingStrategy(node_id, soft=False)
         count = ray.remote(oom_kills).options(num_cpus=0, scheduling_strategy=there)
         try:

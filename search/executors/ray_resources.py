@@ -1,4 +1,4 @@
-"""Whether a cluster can hold a worker: resources of its machines and of those that its autoscaler may add."""
+"""Checks whether a cluster can hold a worker, on its machines or on those that its autoscaler may add."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Resources = Mapping[str, float]
 
 
 def explain_waiting(request: Resources) -> str:
-    """Say why no worker has started yet. Raises UserError if none ever can.
+    """Return a sentence that explains why no worker has started yet. Raises UserError if none ever can.
 
     Args:
         request: resources of one worker.
@@ -44,7 +44,7 @@ def explain_waiting(request: Resources) -> str:
 
 
 def fits_any(request: Resources, machines: Iterable[Resources]) -> bool:
-    """Whether any of the machines, when empty, can hold one worker."""
+    """Whether a machine without other work can hold a worker."""
     return any(all(machine.get(name, 0.0) >= amount for name, amount in request.items()) for machine in machines)
 
 
@@ -88,7 +88,7 @@ def _in_words(resources: Resources) -> str:
 
 
 def _largest(machines: Iterable[Resources]) -> str:
-    """The largest amount of each resource on any machine, in words."""
+    """Return the largest amount of each resource on any machine, in words."""
     most: dict[str, float] = {}
     for machine in machines:
         for name in ("CPU", "GPU", "TPU"):

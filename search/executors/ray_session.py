@@ -66,11 +66,11 @@ def _init(config: ExecutorConfig, note: Note, stack: ExitStack) -> None:
             raise _refused(config, error) from error
         if asks_for_token(ray.get_runtime_context().gcs_address) is False:
             note(
-                f"WARNING: the Ray cluster at {config.address} takes commands from everyone who can reach it, as it "
-                "was started without RAY_AUTH_MODE=token; see docs/cluster.md, Security"
+                f"WARNING: the Ray cluster at {config.address} takes commands from everyone who can reach it, because "
+                "it was started without RAY_AUTH_MODE=token; see docs/cluster.md, Security"
             )
     else:
-        # A local Ray gets as many logical CPUs as the workers need; the number of real ones is up to the user.
+        # A local Ray gets as many logical CPUs as the workers need; the user decides how many real ones are used.
         num_cpus = math.ceil(config.workers * config.cpus_per_worker)
         # Explicit: without an address Ray would join the cluster of RAY_ADDRESS, or one that runs on this machine.
         _connect(
@@ -94,7 +94,7 @@ def _connect(**options: Any) -> None:
 
 
 def _refused(config: ExecutorConfig, error: Exception) -> UserError:
-    """Say why the connection to a cluster failed."""
+    """Return the error that explains why the connection to a cluster failed."""
     said = first_line(error)
     if isinstance(error, AuthenticationError):
         return UserError(
@@ -103,7 +103,7 @@ def _refused(config: ExecutorConfig, error: Exception) -> UserError:
         )
     if "InvalidAuthToken" in str(error.__cause__):
         return UserError(
-            f"the Ray cluster at {config.address!r} wants a token, and refuses what this process has; set "
+            f"the Ray cluster at {config.address!r} needs a token, and rejects that of this process; set "
             "RAY_AUTH_MODE=token and name the file with the cluster's token in RAY_AUTH_TOKEN_PATH"
         )
     return UserError(
@@ -166,13 +166,13 @@ def _gpus_per_worker(config: ExecutorConfig, note: Note) -> float:
         share = packed_share(config.gpu_memory_gib, _gpu_memory_gib(config.gpu_memory_gib))
     elif share is None:
         share = 0.0 if config.tpus_per_worker else present.get("GPU", 0.0) / config.workers
-        # A trial uses one GPU at most, and more than one machine has could never be reserved. Rounded down, so that
-        # all workers fit.
+        # At most 1, because a trial uses one GPU, and a larger share might fit no machine. Rounded down, so that all
+        # workers fit.
         share = math.floor(min(1.0, share) * 100) / 100
         if is_remote(config) and not share and not config.tpus_per_worker:
             note(
                 "the cluster has no GPU now, so that trials run on CPUs; "
-                "set executor.gpus_per_worker if machines with GPUs are to come"
+                "set executor.gpus_per_worker if machines with GPUs will be added"
             )
     for name, wanted in request_of(config, share).items():
         if config.workers * wanted > present.get(name, 0.0) and not is_remote(config):
@@ -212,7 +212,7 @@ def _gpu_memory_gib(wanted: float) -> float:
         return float(min(ray.get(asked, timeout=ANSWER_SECONDS)))
     except RayError as error:
         raise UserError(
-            f"the memory of the cluster's GPUs cannot be told ({first_line(error)}); set executor.gpus_per_worker "
+            f"the memory of the cluster's GPUs cannot be read ({first_line(error)}); set executor.gpus_per_worker "
             "instead of executor.gpu_memory_gib"
         ) from error
 

@@ -1,7 +1,7 @@
 """The Ray Tune executor, for Tune's loggers, callbacks and cluster features.
 
 Tune's loop runs in a thread. Its searcher hands out the submitted jobs. Its callback hands over events and waits until
-the driver has acted on them, so that the journal is ahead of Tune as it is of every executor. Tune's own files (a
+the driver has acted on them, so that the journal is always written first. Tune's own files (a
 table and TensorBoard logs for each trial) are in the run's folder tune/, in one session-NNN per start; nothing is
 restored from them. spinenas must be installed on every machine of a cluster.
 """
@@ -67,7 +67,7 @@ class TuneExecutor:
 
     @property
     def num_free(self) -> int:
-        """Jobs that can be given to Tune now; only Tune knows how many run."""
+        """Number of jobs that Tune accepts now; only Tune knows how many run."""
         return self._num_free
 
     def submit(self, job: Job) -> None:
@@ -140,7 +140,7 @@ class TuneExecutor:
                 callbacks=[_EventCallback(self._hand_over)],
                 stop=_StopAll(self._stopping),
                 checkpoint_config=CheckpointConfig(checkpoint_at_end=False),  # trials have nothing to save
-                failure_config=FailureConfig(max_failures=0),  # our loop decides what is tried again
+                failure_config=FailureConfig(max_failures=0),  # the driver decides about retries
                 verbose=0,
             ),
         )
@@ -149,7 +149,7 @@ class TuneExecutor:
         if self._thread is None:
             return
         self._stopping.set()
-        self._acted.release()  # to Tune's thread, should it wait for us
+        self._acted.release()  # in case Tune's thread waits
         self._thread.join(timeout=STOP_SECONDS)
 
 
@@ -201,7 +201,7 @@ class _JobSearcher(_Unsaved, Searcher):
 
 
 class _TaskTrainable(Trainable):
-    """A warm worker: holds the task, runs one job after the other, and returns one event per step."""
+    """A long-lived worker: holds the task, runs one job after the other, and returns one event per step."""
 
     _task: Task
     _events: Iterator[WorkerEvent | Remark]

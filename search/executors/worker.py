@@ -15,7 +15,7 @@ from spinenas.search.executors.trial_storage import TrialStorage
 
 
 class _TimeIsUp(BaseException):
-    """A trial has exceeded its time limit; a BaseException, as a task turns every Exception into a failure."""
+    """A trial has exceeded its time limit. A BaseException, because a task turns every Exception into a failure."""
 
 
 def run_job(
@@ -30,7 +30,7 @@ def run_job(
     """Run a job in this thread; an exception that the task raises becomes a Failure of kind bug.
 
     Args:
-        accelerators: of the worker, for accounting.
+        accelerators: accelerators of the worker, for accounting.
         seconds: the time limit, checked after each epoch.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
@@ -92,7 +92,7 @@ _job_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trial")
 def stream_job(
     task: Task, job: Job, worker: str, *, accelerators: float = 1.0, seconds: float | None = None
 ) -> Iterator[WorkerEvent | Remark]:
-    """Run a job in another thread, always the same one, and yield its events as they happen."""
+    """Run a job in the worker's single job thread, and yield its events as they happen."""
     events: queue.SimpleQueue[WorkerEvent | Remark | None] = queue.SimpleQueue()
 
     def run() -> None:

@@ -1,1 +1,1 @@
-"""What a running search shows: the display, the forecast, TensorBoard."""
+"""Shows a running search: display, forecast and TensorBoard files."""

@@ -28,10 +28,10 @@ class Display(Protocol):
         """
 
     def show(self, event: Event) -> None:
-        """Take the next event."""
+        """Show an event."""
 
     def note(self, text: str) -> None:
-        """Show a message that is no event."""
+        """Show a message to the user."""
 
 
 class SilentDisplay:

@@ -160,7 +160,7 @@ def _progress(
 
 
 class PlainDisplay:
-    """One line for each trial that starts or ends, and for epochs of a trial that takes long."""
+    """Prints one line for each trial that starts or ends, and for some epochs of long trials."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -192,7 +192,7 @@ class PlainDisplay:
             case Requeued():
                 self.note(f"trial {event.number} is tried again: {event.reason}")
             case Promoted():
-                self.note(f"trial {event.number} goes on after epoch {event.epoch}, with AP {event.objective:.4f}")
+                self.note(f"trial {event.number} continues after epoch {event.epoch}, with AP {event.objective:.4f}")
             case Finished():
                 self.note(self._finished(event))
 
@@ -221,7 +221,7 @@ class PlainDisplay:
 
 
 class LiveDisplay:
-    """A table that is redrawn in place."""
+    """Shows a table that is redrawn in place."""
 
     def __init__(self, console: Console):
         self._console = console

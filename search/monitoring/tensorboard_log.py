@@ -148,10 +148,10 @@ class TensorBoardDisplay:
     def _try(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except Exception as error:  # of any kind: a search does not fail because of its log
+        except Exception as error:  # any exception: a search must not fail because of its log
             self._records = None
             self.note(
-                f"this session stops logging for TensorBoard; resuming the run writes it all: {first_line(error)}"
+                f"this session stops logging for TensorBoard; resuming the run writes all of it: {first_line(error)}"
             )
 
 

@@ -1,1 +1,1 @@
-"""One run: starting, resuming and driving it, and what it is made of."""
+"""Starts, resumes and drives a run, and makes its components."""

@@ -100,7 +100,7 @@ def make_executor(task: Task, config: ExecutorConfig, run: Path, note: Note) -> 
 
 
 def ordered_window(executor: ExecutorConfig) -> int | None:
-    """How many trials an ordered run asks ahead; None for any other. A serial run is always in order."""
+    """Return how many trials an ordered run asks ahead; None for any other run. A serial run is always in order."""
     return executor.workers if executor.ordered else None
 
 

@@ -1,4 +1,4 @@
-"""Replays the journal into a fresh controller, which is then in the state of the run's controller."""
+"""Replays a journal into a fresh controller, which restores the state of the run's controller."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Result = Evaluation | Failure
 def replay_into(
     controller: Controller, state: RunState, *, ordered: bool, known: int | None = None
 ) -> tuple[dict[int, Proposal], dict[int, Result]]:
-    """Bring a fresh controller to the state of a run's, by the same calls in the same order.
+    """Give a fresh controller the state of a run's controller, by the same calls in the same order.
 
     Args:
         state: of the run.
         ordered: whether results were told in the order of their numbers, and only as far as proposals needed them.
-        known: how many results it is told in the end; None for all, or in an ordered run for as many as the last
-            proposal needed.
+        known: number of results that the controller knows in the end. None for all; in an ordered run, for as many as
+            the last proposal needed.
 
     Returns:
         The proposals of trials without a result, and the results that the controller was not told, by number.

@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 
 def trial_seed(run_seed: int, key: str, replicate: int) -> int:
-    """Seed of a training; it depends on the network and replicate only, so that any search trains them the same."""
+    """Seed of a training. It depends on run seed, network and replicate alone, so searches train a network alike."""
     return seed_for(run_seed, f"trial/{key}", replicate)
 
 
@@ -77,10 +77,10 @@ class Driver:
         """Make a session; nothing happens before `run`.
 
         Args:
-            config: with the budget as it is now.
+            config: the configuration with the current budget.
             window: trials asked ahead in an ordered run; a resumption with other workers does not change it.
-            time_taken: by earlier sessions.
-            clock: seconds, used for pauses between attempts only.
+            time_taken: accelerator time of earlier sessions.
+            clock: returns seconds; used only for pauses between attempts.
         """
         self._config, self._folder, self._journal, self._task = config, folder, journal, task
         self._executor, self._display, self._clock = executor, display, clock
@@ -106,7 +106,7 @@ class Driver:
             # One moment for both: the wait must end when a trial that is not ready now becomes ready.
             moment = self._clock()
             self._submit(moment)
-            # Without a free worker nothing was asked; there may be more to ask when one becomes free.
+            # Without a free worker nothing was asked, so the controller may still have proposals.
             if not self._open and (self._executor.num_free > 0 or self._proposals.is_all_asked):
                 return
             if (
@@ -118,7 +118,7 @@ class Driver:
             self._executor.wait(self._on_event, self._longest_wait(moment))
 
     def replay(self, state: RunState) -> None:
-        """Bring the controller to where it was, and queue the trials that have no result."""
+        """Restore the state of the controller, and queue the trials that have no result."""
         proposals = self._proposals.replay(state)
         for result in state.rung_results:
             self._halving.add(*result)
@@ -143,8 +143,8 @@ class Driver:
             if number in state.trials and number not in self._open:  # the driver died before removing it
                 self._journal.unmirror_file(self._folder.remove_checkpoint(number))
 
-    def begin_again(self, changes: dict[str, Any]) -> None:
-        """Record that the run is resumed, and with what changes."""
+    def note_resumed(self, changes: dict[str, Any]) -> None:
+        """Record that the run resumes, with the changes of its configuration."""
         self._record(Resumed(changes))
 
     def note_stopped(self, reason: str) -> None:
@@ -236,18 +236,18 @@ class Driver:
         self._waiting.append(trial)
 
     def _pause(self, trial: OpenTrial, evaluation: Evaluation) -> None:
-        """Record the result of a trial at its rung, where it waits for a verdict."""
+        """Record the result of a trial at its rung. The trial then waits for a verdict."""
         number = trial.proposal.number
         evaluation = self._keep_curve(number, evaluation)
         assert evaluation.stopped_after is not None, "a paused trial has the epoch of its rung"
         trial.status, trial.in_flight, trial.paused = Status.PAUSED, False, evaluation
-        # It reaches the disk with the verdict; only the verdict is acted on.
+        # Not synced: only the verdict is acted on, and its sync includes this line.
         self._record(Paused(number, trial.attempt, evaluation), sync=False)
         self._halving.add(number, evaluation.stopped_after, evaluation.objective)
 
     def _judge(self) -> None:
-        """Continue or end each paused trial on which there can be a verdict by now."""
-        for number, trial in list(self._open.items()):  # in the order of numbers: a verdict can allow the next
+        """Continue or end each paused trial that can be judged now."""
+        for number, trial in list(self._open.items()):  # in order of numbers, as a verdict can allow the next one
             if trial.paused is None:
                 continue
             rung = trial.paused.stopped_after
@@ -255,7 +255,7 @@ class Driver:
             lower = [other for other, of in self._open.items() if other < number and of.is_judged]
             if not self._halving.can_judge(rung, lower):
                 continue
-            if self._halving.goes_on(number, rung):
+            if self._halving.should_continue(number, rung):
                 trial.attempt += 1
                 objective = trial.paused.objective
                 trial.status, trial.epoch, trial.passed, trial.paused = Status.ASKED, 0, rung, None
@@ -266,7 +266,7 @@ class Driver:
 
     def _finish(self, trial: OpenTrial, attempt: int, result: Result) -> None:
         number = trial.proposal.number
-        if attempt < trial.attempt:  # an earlier attempt was faster: the present one is not needed
+        if attempt < trial.attempt:  # an earlier attempt was faster, so the current one is not needed
             if trial.in_flight:
                 self._executor.cancel(number)
             elif trial.paused is None:
@@ -276,13 +276,13 @@ class Driver:
         self._record(Finished(number, attempt, result))
         self._journal.unmirror_file(self._folder.remove_checkpoint(number))
         del self._open[number]
-        # The controller gets the result as it is in the journal, so that a replayed one knows the same.
+        # The controller receives the result in the form of the journal, so that a replay gives it the same.
         self._proposals.finish(number, result)
         if isinstance(result, Failure) and RULES[result.kind].stops_run:
             self._count_error(number, result)
 
     def _keep_curve(self, number: int, evaluation: Evaluation) -> Evaluation:
-        """Write the curve beside the journal; return the rest."""
+        """Write the curve to its own file, and return the evaluation without it."""
         self._journal.mirror_file(self._folder.write_curve(number, evaluation.curve))
         return replace(evaluation, curve=())
 

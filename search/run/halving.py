@@ -1,8 +1,8 @@
 """Successive halving over epochs: whether a training continues after a rung.
 
 Source: Li et al., "A System for Massively Parallel Hyperparameter Tuning" (MLSys 2020), asynchronous successive
-halving, in the variant of Ray Tune that decides at once and once. A trial that reaches a rung (an epoch) continues if
-it is among the best of those that reached the rung before it, and otherwise stops for good.
+halving, in the variant of Ray Tune, which decides immediately and only once. A trial that reaches a rung (an epoch)
+continues if it ranks among the best of those that reached the rung before it. Otherwise it stops for good.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ def continues(num_better: Any, num_results: Any, *, reduction: float, min_result
     """Decide whether a training continues after a rung; the best 1/reduction, rounded up, do.
 
     Args:
-        num_better: earlier results that are strictly better than its own; of equals all continue. Numbers or arrays.
+        num_better: earlier results that are strictly better than its own, so that all equal ones continue. Numbers or
+            arrays.
         num_results: results at the rung, its own included. Numbers or arrays.
         min_results: with fewer results, every training continues.
     """
@@ -44,7 +45,7 @@ class Halving:
         return next((rung for rung in self._results if after < rung < below), None)
 
     def add(self, number: int, rung: int, objective: float) -> None:
-        """Take the result of a trial that has reached a rung."""
+        """Add the result of a trial that has reached a rung."""
         self._results[rung][number] = objective
 
     def is_at(self, number: int, rung: int) -> bool:
@@ -59,8 +60,8 @@ class Halving:
         """
         return not self._by_number or all(self.is_at(number, rung) for number in lower_numbers)
 
-    def goes_on(self, number: int, rung: int) -> bool:
-        """The verdict on a trial that has reached a rung."""
+    def should_continue(self, number: int, rung: int) -> bool:
+        """Decide whether a trial that has reached a rung continues."""
         results = self._results[rung]
         own = results[number]
         if self._by_number:

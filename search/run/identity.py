@@ -1,4 +1,4 @@
-"""The identity of a run, which must not change when it is continued, and the versions it ran with."""
+"""The identity of a run, which must not change when the run resumes, and the package versions of a run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from spinenas.space.errors import UserError
 from spinenas.space.search_space import space_by_name
 
 SEARCH_PROTOCOL = 1
-"""Increased when the code changes what a resumed run would search; such a run cannot be continued.
+"""Increased when a change of the code would make a resumed run search differently. Such a run cannot resume.
 
-The rule that ends replicates once a winner is settled is not part of it: it applies to earlier runs too."""
+The rule that ends replicates once a winner is settled is not covered: it also applies to earlier runs."""
 
 
 def identity_of(task: Task, config: SearchConfig) -> dict[str, Any]:
-    """Return what must be the same for a run to be continued."""
+    """Return the values that must not change when a run resumes."""
     protocol = config.controller.chosen.protocol
     return {
         "space": space_by_name(config.space.name).identity,
@@ -34,7 +34,7 @@ def identity_of(task: Task, config: SearchConfig) -> dict[str, Any]:
 
 
 def check_identity(path: str | Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raise UserError naming what changed if a run cannot be continued."""
+    """Raise UserError, naming the changes, if a run cannot resume."""
     said = {
         "space": "the search space changed",
         "data": "the data changed",
@@ -51,12 +51,13 @@ def check_identity(path: str | Path, before: dict[str, Any], now: dict[str, Any]
             changed = [key for key in new if old.get(key) != new[key]]
             old, new = {key: old.get(key) for key in changed}, {key: new[key] for key in changed}
         raise UserError(
-            f"{path} cannot be resumed, {words}: it was {old}, it is {new}; bring back what it was, or start a new run"
+            f"{path} cannot be resumed, {words}: it was {old}, it is {new}; restore the former value, or start "
+            "a new run"
         )
 
 
 def check_same_search(path: Path, begun_with: SearchConfig, given: SearchConfig) -> None:
-    """Raise UserError naming the first difference that makes it another search."""
+    """Raise UserError, naming the first difference, if a configuration belongs to another search."""
     before, after = (dict(flattened(config.to_json())) for config in (begun_with, given))
     fixed_keys = {"executor.ordered", "executor.threads_per_trial"}
     if begun_with.executor.ordered:
@@ -68,11 +69,11 @@ def check_same_search(path: Path, begun_with: SearchConfig, given: SearchConfig)
 
 
 def check_equal(path: Path, name: str, before: object, given: object) -> None:
-    """Raise UserError unless a value is the one that the run began with."""
+    """Raise UserError unless a value equals that at the start of the run."""
     if before != given:
         raise UserError(
             f"{path} holds another search: its {name} is {before!r}, not {given!r}; "
-            "give the command it was begun with, or another --out"
+            "repeat the command that began it, or give another --out"
         )
 
 

@@ -61,7 +61,7 @@ def run_search(
     """Search from the start. Raises UserError before anything is written.
 
     Args:
-        config: of the search.
+        config: the configuration of the search.
         out: folder of the run, which must not hold one.
         task: trains and measures genotypes; None for the proxy task of the configuration.
         display: shows progress.
@@ -81,7 +81,7 @@ def run_search(
         mirror = mirror_of(config)
         if mirror is not None and mirror.holds_run():
             raise UserError(
-                f"{mirror.store.uri} already holds a run; go on with it by --or-resume, or give another storage.mirror"
+                f"{mirror.store.uri} already holds a run; resume it with --or-resume, or give another storage.mirror"
             )
         fetch_data(config)
         task = prepared_task(task, config, display)
@@ -169,9 +169,9 @@ def resume(
         address: of another Ray cluster; "local" for none, None to keep it.
         executor: another executor configuration; the window of an ordered run stays.
         logging: another logging configuration.
-        mend: first repair a journal that is damaged in the middle, and keep a copy of the damaged one.
+        mend: first repair a journal that is damaged in the middle. A copy of the damaged one is kept.
         task: as given to `run_search`.
-        display: who watches.
+        display: shows progress.
     """
     folder = RunFolder.open(Path(path))
     _check_resumable(folder)
@@ -186,7 +186,7 @@ def resume(
             window=ordered_window(config.executor),
             make_controller=lambda state: search_controller(_with_changes(config, state.resumes)),
         )
-        display.note(str(mended or f"{folder.journal_path} is sound, there is nothing to salvage"))
+        display.note(str(mended or f"{folder.journal_path} is valid, there is nothing to salvage"))
     opened = Journal.open(folder.journal_path, mirror=mirror_of(config), on_wait=display.note)
     with opened as journal, stopped_by_sigterm():
         state, time_taken = _read(folder.journal_path)
@@ -196,7 +196,8 @@ def resume(
         config = _with_changes(before, [changes])
         if config.budget.num_trials < before.budget.num_trials:
             raise UserError(
-                f"{path} has a budget of {before.budget.num_trials} trials; it can be extended, not cut to {num_trials}"
+                f"{path} has a budget of {before.budget.num_trials} trials; it can be extended, but not "
+                f"reduced to {num_trials}"
             )
         if not state.unfinished and len(state.trials) >= config.budget.num_trials:
             return Run(folder)
@@ -215,7 +216,7 @@ def resume(
                 config, folder, journal, task, controller, running, display, window=window, time_taken=time_taken
             )
             with display.begin(config.budget.num_trials, state, config.scalarized_objective()):
-                driver.begin_again({"versions": versions(), **changes})
+                driver.note_resumed({"versions": versions(), **changes})
                 driver.replay(state)
                 _drive(driver)
     return Run(folder)

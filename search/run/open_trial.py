@@ -17,15 +17,15 @@ class OpenTrial:
     """A trial without a result.
 
     Attributes:
-        fidelity: of its next attempt; that of the proposal until it runs out of memory.
-        attempt: the one that runs or will run next.
+        fidelity: fidelity of the next attempt; that of the proposal unless the trial ran out of memory.
+        attempt: the attempt that runs or will run next.
         status: ASKED until a worker reports its start.
         epoch: last epoch reported in this attempt.
         in_flight: whether an executor runs it.
         not_before: earliest time for its next attempt, in seconds of the driver's clock.
-        losses: by kind of failure, how many attempts failed and were followed by another.
-        passed: last rung after which it continued; 0 before the first.
-        paused: its evaluation, without a curve, while it waits at a rung.
+        losses: number of retried failures by kind.
+        passed: last rung after which the trial continued; 0 before the first.
+        paused: evaluation without a curve while the trial waits at a rung; else None.
     """
 
     proposal: Proposal
@@ -42,7 +42,7 @@ class OpenTrial:
 
     @property
     def is_judged(self) -> bool:
-        """Whether it has rungs; replicates run to their end, as they serve the mean of a network."""
+        """Whether halving applies. Replicates always run to their end, because they measure the mean of a network."""
         return self.proposal.stage is Stage.SEARCH and self.proposal.replicate == 0
 
 
@@ -50,7 +50,7 @@ def refusal(trial: OpenTrial | None, event: WorkerEvent, *, num_asked: int) -> s
     """Return why a report is refused; None if it is accepted.
 
     Args:
-        trial: that the report belongs to; None if it is finished or unknown.
+        trial: the trial that the report belongs to; None if finished or unknown.
         event: the report.
         num_asked: number of trials so far.
     """
@@ -70,8 +70,8 @@ def refusal(trial: OpenTrial | None, event: WorkerEvent, *, num_asked: int) -> s
         if isinstance(event, EpochDone) and event.epoch <= trial.epoch:
             return "the epoch is over already"
         return None
-    # An abandoned attempt. Its result is as good as the awaited one, as both have the same network and seed. Its other
-    # reports are no longer needed.
+    # An abandoned attempt. Its result counts, because the current attempt has the same network and seed. Its other
+    # reports are not needed.
     if not isinstance(event, Finished):
         return "the attempt was given up, or has gone on as another"
     if isinstance(event.result, Failure) and RULES[event.result.kind].again != "never":

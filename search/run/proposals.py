@@ -1,4 +1,4 @@
-"""Asking the controller for trials within the budget, and telling it results.
+"""Asks the controller for trials within the budget, and tells it their results.
 
 Results reach the controller when they arrive. In an ordered run they reach it in the order of their numbers, and only
 as far as the next proposal needs them.
@@ -16,12 +16,12 @@ from spinenas.search.run.controller_replay import Result, replay_into
 
 
 class Proposals:
-    """What the controller of a run has been asked and told.
+    """The exchange of proposals and results with the controller of a run.
 
     Args:
-        budget: as it is now.
+        budget: the current budget.
         window: trials asked ahead in an ordered run; None for any other run.
-        note: told why nothing more is proposed.
+        note: receives the reason when no further trial will be proposed.
 
     Attributes:
         num_asked: trials so far.
@@ -40,13 +40,13 @@ class Proposals:
         return self._over or self.num_asked >= self._budget.num_trials
 
     def replay(self, state: RunState) -> dict[int, Proposal]:
-        """Bring a fresh controller to where it was; return the proposals of trials without a result."""
+        """Restore the state of a fresh controller; return the proposals of trials without a result."""
         proposals, self._untold = replay_into(self._controller, state, ordered=self._window is not None)
         self.num_asked, self.num_told = len(state.trials), len(state.told) - len(self._untold)
         return proposals
 
     def ask(self, taken: AcceleratorTime, *, now: str, num_open: int) -> Proposal | None:
-        """Return a new proposal, or None while there is none; results of running trials may change that.
+        """Return a new proposal, or None while there is none. After further results there may be one.
 
         Args:
             taken: accelerator time so far.
@@ -75,7 +75,7 @@ class Proposals:
         return proposal
 
     def finish(self, number: int, result: Result) -> None:
-        """Take the result of a trial, and tell the controller now or when it is needed."""
+        """Store the result of a trial. The controller is told now, or in an ordered run when it needs the result."""
         self._untold[number] = result
         if self._window is None:
             self._tell(number)
@@ -85,7 +85,7 @@ class Proposals:
         self.num_told += 1
 
     def _is_time_up(self, taken: AcceleratorTime, now: str, num_open: int) -> bool:
-        """Whether another trial would exceed the accelerator time; the last share of it is for replicates."""
+        """Whether another trial would exceed the limit of accelerator time. The last share is for replicates."""
         limit = self._budget.max_accelerator_hours
         if limit is None:
             return False
@@ -94,7 +94,7 @@ class Proposals:
             self._over = True
             self._note(
                 f"no further trial: {taken.hours(now):.2f} of {limit:g} accelerator hours are spent, and another "
-                "would exceed them"
+                "trial would exceed the limit"
             )
             return True
         search_hours = (1 - self._budget.replicate_share) * limit

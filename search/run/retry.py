@@ -1,4 +1,4 @@
-"""Whether a trial is tried again after a failure, and how, by the rules in `failure_rules.py`."""
+"""Decides whether and how a trial is retried after a failure, by the rules in `failure_rules.py`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Retry:
 
     Attributes:
         reason: for the journal and the display.
-        kind: how the last attempt failed; None after a stop of the driver.
+        kind: failure of the last attempt; None if the driver was stopped.
         pause: seconds before the attempt is submitted.
-        fidelity: of the attempt; None if it does not change.
+        fidelity: fidelity of the attempt; None if unchanged.
     """
 
     reason: str
@@ -31,7 +31,7 @@ def retry_after(failure: Failure, trial: OpenTrial, config: ExecutorConfig, fide
     """Return the next attempt after a failure; None if the failure is the trial's result.
 
     Args:
-        fidelity: the task's own, for a trial that has none.
+        fidelity: the task's fidelity, for a trial without its own.
     """
     kind, message = failure.kind, failure.message
     rule, num_losses = RULES[kind].again, trial.losses[kind] + 1

@@ -26,7 +26,7 @@ class Salvage:
     Attributes:
         num_damaged: lines that could not be read.
         num_dropped: valid lines that no longer fit, such as the rest of a trial whose proposal is lost.
-        num_recovered: lost proposals that the controller made again.
+        num_recovered: lost proposals that the controller recomputed.
         copy: copy of the damaged journal.
     """
 
@@ -37,8 +37,9 @@ class Salvage:
 
     def __str__(self) -> str:
         return (
-            f"{self.num_damaged} damaged lines are gone, {self.num_recovered} lost proposals were made again, "
-            f"{self.num_dropped} sound lines no longer fitted; the damaged journal is kept as {self.copy}"
+            f"{self.num_damaged} damaged lines were removed, {self.num_recovered} lost proposals were recomputed, "
+            f"{self.num_dropped} valid lines no longer fitted and were dropped; "
+            f"the damaged journal is kept as {self.copy}"
         )
 
 
@@ -52,8 +53,8 @@ def salvage(
 ) -> Salvage | None:
     """Rewrite a journal without its damaged lines; None if it has none. Raises UserError.
 
-    A trial whose result is lost is trained again. A lost proposal is made again by a controller that is told the
-    remaining results. If it proposes another network now, the result of the lost one is dropped.
+    A trial whose result is lost is trained again. A lost proposal is recomputed by a fresh controller from the
+    remaining results. If the new proposal is another network, the result of the lost one is dropped.
 
     Args:
         path: the journal; no other process may have the run open.
@@ -95,12 +96,12 @@ class _Work:
         self._told: set[int] = set()
         self._num_asked = 0
         self._fence = 0
-        self._known_at_damage: int | None = None  # results that a controller knew at the last damage
-        self._recovered: dict[int, str] = {}  # network keys of proposals that were made again, by number
+        self._known_at_damage: int | None = None  # results that the controller knew at the last damaged line
+        self._recovered: dict[int, str] = {}  # network keys of recomputed proposals, by number
         self._task_key = ""
 
     def add_line(self, line: bytes) -> None:
-        """Take the next line of the damaged journal."""
+        """Process the next line of the damaged journal."""
         data = decode(line, checked=self.checked)
         if data is None:
             self.num_damaged += 1
@@ -126,7 +127,7 @@ class _Work:
             event = replace(event, num_told=min(event.num_told, self._num_known()))
         key = self._recovered.get(number)
         if key and isinstance(event, Paused | Finished) and _network_key(event) != key:
-            self.num_dropped += 1  # of the network proposed first, which may differ from the one proposed again
+            self.num_dropped += 1  # the result is of the lost proposal, whose network differs from the recomputed one
             return
         self._keep(event)
 
@@ -147,13 +148,13 @@ class _Work:
         self.kept.append(event)
 
     def _num_known(self) -> int:
-        """How many results a controller can know now: in an ordered run, those before the first gap."""
+        """Number of results that a controller can know now. In an ordered run, these precede the first gap."""
         if self._window is None:
             return len(self._told)
         return next(number for number in range(len(self._told) + 1) if number not in self._told)
 
     def _recover(self, at: str) -> bool:
-        """Make the first lost proposal again; return whether there was one and it could be made."""
+        """Recompute the first lost proposal, and return whether that succeeded."""
         if self._known_at_damage is None or not self._task_key:
             return False
         known = self._known_at_damage

@@ -1,6 +1,6 @@
-"""The task of a validation or a replay: each training also keeps what its network detects on val.
+"""The task of a validation or a replay: each training also writes the detections of its network on val.
 
-A search never uses this module, so that val cannot influence it.
+The task of a search never reads val, so that val cannot influence the search.
 """
 
 from __future__ import annotations
@@ -16,42 +16,45 @@ if TYPE_CHECKING:
     from spinenas.results.stats.bootstrap import Matches
 
 ValMetrics = dict[str, float | None]
-"""Figures on val by name; None where the data has no object to find."""
+"""Metrics on val by name; None where the data has no object of that kind."""
 
 EVALUATED_BY = "hotcoco, confirmed by pycocotools to 1e-9"
-"""Evaluators of all figures on val that are printed or kept; a search uses hotcoco alone."""
+"""Evaluators of every figure on val that is printed or stored. A search uses hotcoco alone."""
 
 
 class ValTask(Task, Protocol):
-    """A task that can measure on val too, such as `spinenas.proxy_task.task.ProxyTask`."""
+    """A task that can also measure on val, such as `spinenas.proxy_task.task.ProxyTask`."""
 
     @property
     def val_fingerprint(self) -> dict[str, Any]:
         """Identity of the val data."""
 
     def prepare(self, *, with_val: bool = False) -> None:
-        """Make the data ready, with val if asked. Raises UserError."""
+        """Prepare the data, including val if `with_val`. Raises UserError."""
 
     def evaluate_with_val(
         self,
         architecture: Architecture,
         *,
         seed: int,
-        fidelity: Fidelity | None = None,
-        attempt: int = 0,
+        fidelity: Fidelity | None,
+        attempt: int,
         folder: Path,
-        report: Report | None = None,
-        keep_weights: bool = False,
+        report: Report,
+        keep_weights: bool,
     ) -> Evaluation | Failure:
-        """Do what `evaluate` does, and write detections on val, and the weights if asked, to the folder."""
+        """Run `evaluate` to the end of the training, then write the detections on val to the folder.
+
+        `keep_weights` also writes the weights there.
+        """
 
     def val_matches(self, folder: Path) -> Matches:
         """Match the detections in a trial's folder with the annotations of val. Raises UserError."""
 
     def val_metrics(self, folder: Path) -> ValMetrics:
-        """Compute the figures of the detections in a trial's folder by both evaluators, which must agree.
+        """Compute the metrics of the detections in a trial's folder.
 
-        Raises UserError.
+        Raises UserError if the two evaluators disagree.
         """
 
 
@@ -69,11 +72,11 @@ class WithVal:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """Identity of the data, val included: such a run is not resumed on other val images."""
+        """Identity of the data, including val. A run does not resume on other val images."""
         return self._task.fingerprint | self._task.val_fingerprint
 
     def prepare(self) -> None:
-        """Make the data ready, val too: a problem with val must not cost a training. Raises UserError."""
+        """Prepare the data, including val, so that invalid val data is found before a training. Raises UserError."""
         self._task.prepare(with_val=True)
 
     def evaluate(
@@ -87,9 +90,9 @@ class WithVal:
         report: Report,
         until: int | None = None,
     ) -> Evaluation | Failure:
-        """Train, measure on the reward images, and write the detections on val to the folder."""
-        assert until is None, "no training that measures on val is stopped early"
-        if not folder.is_dir():  # checked before the training, which would be wasted
+        """Train and measure as `Evaluate` says, and write the detections on val to the folder."""
+        assert until is None, "a training that measures on val never pauses"
+        if not folder.is_dir():  # checked first, or the training would be wasted
             return Failure(
                 FailureKind.INVALID_DATA,
                 f"this machine does not see {folder}, where the detections on val are kept; put the run on storage "

@@ -19,9 +19,9 @@ def known_results(runs: Sequence[Path], *, task_key: str, space: SearchSpace) ->
     """Return one result for each network that earlier runs have trained to the end. Raises UserError.
 
     Args:
-        runs: folders, finished or not; of a run with a warm start, only its own trainings count.
-        task_key: of the new run; runs of another task are refused, as their results are not comparable.
-        space: genotypes outside it are left out.
+        runs: folders of runs, finished or not. Only their own trainings count, not those of their warm starts.
+        task_key: key of the new run's task. Runs of another task are refused, as their results are not comparable.
+        space: genotypes outside this space are left out.
 
     Several trainings of a network count by their mean. Networks are in the order in which they were first proposed,
     run by run. Failures and trainings that were stopped early are left out.
@@ -32,7 +32,7 @@ def known_results(runs: Sequence[Path], *, task_key: str, space: SearchSpace) ->
         if state.run["task_key"] != task_key:
             raise UserError(
                 f"{run} has another task: its key is {state.run['task_key']!r}, here it is {task_key!r}, and their APs "
-                "cannot be compared; leave this --warm-start out, or give the search the data and task it had"
+                "cannot be compared; leave this --warm-start out, or search with the data and task of that run"
             )
         for record in state.trials.values():
             whole = record.status is Status.COMPLETE and record.fidelity is None

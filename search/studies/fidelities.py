@@ -117,7 +117,7 @@ def advice(fidelities: Sequence[LowFidelity], wanted: float) -> list[str]:
     return lines
 
 
-def late_starters(study: MeasuredCurves) -> list[str]:
+def rank_shifts(study: MeasuredCurves) -> list[str]:
     """Describe which kinds of network gain or lose ranks between the first epoch with an AP and the last.
 
     Stopping early is biased against kinds that gain. Only correlations whose interval excludes 0 are described. The
@@ -152,7 +152,7 @@ def late_starters(study: MeasuredCurves) -> list[str]:
 
 
 REDUCTIONS = (2.0, 3.0, 4.0)
-"""Reduction factors to compare: one in so many trainings continues after a rung."""
+"""Reduction factors to compare: the best 1/reduction of the trainings continue after a rung."""
 
 
 def halving_options(study: MeasuredCurves) -> list[dict[str, Any]]:

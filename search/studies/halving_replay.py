@@ -1,7 +1,7 @@
-"""Simulates halving on complete trainings, to measure what it saves and what it loses.
+"""Simulates halving on complete trainings, to measure its savings and losses.
 
-Trainings arrive one after the other, in many random orders. Searches with several workers behave about the same. How a
-controller would react to other results is not simulated.
+Trainings arrive one after the other, in many random orders. Searches with several workers behave about the same. The
+reaction of a controller to the changed results is not simulated.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def replay_halving(
 def _verdicts(
     aps: NDArray[np.float64], has_reached: NDArray[np.bool_], reduction: float, min_results: int
 ) -> NDArray[np.bool_]:
-    """Return which trainings continue, each judged by itself and those that reached the rung before it.
+    """Return which trainings continue, each compared with those that reached the rung before it.
 
     Args:
         aps: (num_orders, num_trials) AP at the rung, in order of arrival.

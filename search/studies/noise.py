@@ -41,7 +41,7 @@ def random_architectures(space: SearchSpace, count: int, seed: int) -> list[Geno
 def mutants_of_best(path: Path, count: int, seed: int) -> list[Genotype]:
     """Return mutants of the best tenth (at least two) of the networks of a run or table, ranked by mean AP.
 
-    Such mutants are what the end of a search compares. Networks outside the space are no parents. Mutants have no
+    A search compares such networks at its end. Networks outside the space are not used as parents. Mutants have no
     dead blocks, differ from one another, and have no result yet. A larger count starts with the same mutants.
     Raises UserError.
     """

@@ -49,7 +49,7 @@ def replay(
         display: shows progress.
         config_toml: the configuration as given, kept in the folder.
 
-    Raises UserError, also when the training failed.
+    Raises UserError, also if the training failed.
     """
     config = replace(
         config,

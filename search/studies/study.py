@@ -38,7 +38,7 @@ def run_study(
     """Train every architecture with every seed, or resume the same study. Raises UserError.
 
     Args:
-        config: its task, executor and seed are used, its search algorithm and objective are not.
+        config: only its task, executor and seed are used.
         architectures: trained in this order, all of them with one seed before any with the next.
         seeds: number of trainings of each architecture.
         out: folder of the run.
@@ -62,7 +62,7 @@ def run_study(
 
 
 def check_same_val(study: Run, task: ValTask) -> None:
-    """Raise UserError unless a task still has the data, val included, that a study was begun with."""
+    """Raise UserError unless a task still has the data, including val, of a study."""
     config = stored_config(study.folder.config())
     check_identity(study.folder.path, study.state().run, identity_of(WithVal(task, keep_weights=False), config))
 

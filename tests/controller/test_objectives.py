@@ -153,10 +153,7 @@ def configured(kind: str, num_trials: int = 12) -> SearchConfig:
 
 
 @pytest.mark.parametrize("kind", ["soft", "front"])
-def test_a_search_for_more_than_ap_resumes_the_same_and_keeps_ap(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+def test_a_search_for_more_than_ap_resumes_the_same_and_keeps_ap(tmp_path: Path, kind: str, no_fsync: None) -> None:
     whole = run_search(configured(kind), out=tmp_path / "whole", task=FakeTask())
     with pytest.raises(KeyboardInterrupt):
         run_search(configured(kind), out=tmp_path / "cut", task=FakeTask(interrupt_at=8))
@@ -204,16 +201,14 @@ def test_the_command_line_says_what_counts(tmp_path: Path, monkeypatch: pytest.M
     assert "'5X' is not a number" in result.output
 
 
-def test_the_front_of_a_run_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+def test_the_front_of_a_run_is_printed(tmp_path: Path, no_fsync: None) -> None:
     run = run_search(configured("ap", 5), out=tmp_path / "run", task=FakeTask())  # which all cost the same
     result = CliRunner().invoke(main, ["leaderboard", str(run.folder.path), "--front", "--json"])
     (row,) = json.loads(result.stdout)
     assert row["number"] == run.leaderboard()["number"][0]
 
 
-def test_costs_are_printed_as_the_search_counted_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+def test_costs_are_printed_as_the_search_counted_them(tmp_path: Path, no_fsync: None) -> None:
     untargeted = replace(configured("front", 5), constraints=ConstraintsConfig())
     trained = run_search(untargeted, out=tmp_path / "trained", task=FakeTask())
     aimed = replace(configured("front", 5), constraints=ConstraintsConfig(target="96@896"))

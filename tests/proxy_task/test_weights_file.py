@@ -23,9 +23,11 @@ from spinenas.proxy_task.weights.weights_file import (
     read_spec,
     save_detector,
 )
+from spinenas.search.cli import architecture_argument
 from spinenas.search.cli.main import main
+from spinenas.search.studies import replay as replay_module
 from spinenas.space.errors import UserError
-from spinenas.space.published import MOBILE_49, PUBLISHED, SPINENET_49
+from spinenas.space.published import MOBILE_49, PUBLISHED, SPINENET_49, PublishedModel
 from spinenas.space.scaling import Scaling
 
 SPEC = DetectorSpec(
@@ -239,3 +241,33 @@ def test_weights_of_a_published_detector_are_recognised(tmp_path: Path) -> None:
     write(tmp_path / "released.safetensors", replace(spec, name="renamed"))
     shown = spinenas("show", tmp_path / "released.safetensors")
     assert "published: no figures (tensorflow/models" in shown.stdout, shown.output
+
+
+@pytest.mark.parametrize(
+    ("activation", "published"),
+    [
+        ("relu", {"published, protocol A": 0.408, "published, protocol B": 0.428}),
+        ("swish", {"published, protocol C": 0.443}),
+    ],
+)
+def test_a_replayed_weights_file_stands_beside_the_published_aps_of_its_activation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, activation: str, published: dict[str, float]
+) -> None:
+    model = PublishedModel(
+        name="small",
+        architecture=SPINENET_49,
+        scaling=SPEC.scaling,
+        image_size_pixels=128,
+        head_convs=1,
+        head_channels=8,
+        aps=PUBLISHED["spinenet-49"].aps,
+        source="spinenet-49, but small",
+    )
+    write(tmp_path / "mine.safetensors", published_detector(model, dialect="tensorflow/tpu", activation=activation))
+    monkeypatch.setattr(architecture_argument, "PUBLISHED", {"small": model})
+    monkeypatch.setattr(replay_module, "replay_weights", lambda path, task, *, out: {"AP": 0.4, "AP50": 0.6})
+    result = spinenas("replay", tmp_path / "mine.safetensors", "--out", tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
+    ap, ap50 = json.loads(result.stdout)
+    assert ap == {"metric": "AP", "val": 0.4} | published
+    assert ap50 == {"metric": "AP50", "val": 0.6} | dict.fromkeys(published)

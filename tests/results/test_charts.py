@@ -196,7 +196,7 @@ def test_a_box_shows_quartiles_of_many_values_and_dots_for_few() -> None:
     assert dots.points == [(1.0, 2.0), (3.0, 2.0)]
 
 
-def test_a_histogram_counts() -> None:
+def test_a_histogram_counts_each_value_in_its_bin() -> None:
     bars = histogram("n", [0.1, 0.1, 0.9], 0.0, 1.0, 2, "second")
     assert [(x0, y1) for x0, _, _, y1 in bars.boxes] == [(0.0, 2), (0.5, 1)]
 

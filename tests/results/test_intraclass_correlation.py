@@ -20,7 +20,7 @@ def test_the_published_worked_example_is_reproduced() -> None:
     assert result.within_std == pytest.approx(6.26**0.5, abs=0.005)
 
 
-def test_the_interval_holds_the_true_value_as_often_as_it_says() -> None:
+def test_the_interval_has_its_nominal_coverage() -> None:
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(400):

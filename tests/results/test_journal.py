@@ -104,7 +104,7 @@ def test_events_come_back_as_they_were_appended(tmp_path):
     assert path.read_text().count("\n") == len(STORY)
 
 
-def test_a_journal_cut_at_any_byte_of_its_last_line_goes_on_as_if_that_line_had_never_been(tmp_path):
+def test_a_journal_cut_at_any_byte_of_its_last_line_continues_without_that_line(tmp_path):
     path = write(tmp_path / "journal.jsonl", STORY)
     whole = path.read_bytes()
     begin = whole[:-1].rfind(b"\n") + 1
@@ -140,7 +140,7 @@ def test_another_schema_is_refused(tmp_path):
         list(read_events(path))
 
 
-def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path):
+def test_a_second_writer_is_refused_while_the_first_one_lives(tmp_path):
     path = tmp_path / "journal.jsonl"
     program = "import sys; from pathlib import Path; from spinenas.results.storage.journal import Journal\n"
     program += "Journal.open(Path(sys.argv[1]))"
@@ -151,7 +151,7 @@ def test_a_second_writer_is_refused_until_the_first_is_gone(tmp_path):
         other = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True)
         assert "UserError" in other.stderr
         assert f"written by process {os.getpid()} on host" in other.stderr
-        assert list(read_events(path)) == [RUN_STARTED]  # reading is free
+        assert list(read_events(path)) == [RUN_STARTED]  # reading is always allowed
     subprocess.run([sys.executable, "-c", program, str(path)], check=True)
 
 
@@ -180,14 +180,14 @@ with Journal.create(Path(sys.argv[1])) as journal:
     assert [event.kind for event in read_events(path)] == ["run_started", "resumed"]
 
 
-def test_a_journal_with_events_is_not_begun_again(tmp_path):
+def test_a_journal_with_events_is_not_started_over(tmp_path):
     path = write(tmp_path / "journal.jsonl", [RUN_STARTED])
     with pytest.raises(UserError, match="already holds a run"):
         Journal.create(path)
     assert list(read_events(path)) == [RUN_STARTED]
 
 
-def test_a_missing_journal_is_one_clear_sentence(tmp_path):
+def test_a_missing_journal_is_refused_in_one_sentence(tmp_path):
     for call in (Journal.open, lambda path: list(read_events(path))):
         with pytest.raises(UserError, match="No such file"):
             call(tmp_path / "journal.jsonl")
@@ -200,7 +200,7 @@ def test_nan_is_never_written(tmp_path):
     assert (tmp_path / "journal.jsonl").read_bytes() == b""
 
 
-def test_the_story_adds_up_to_these_records():
+def test_the_events_of_the_example_give_these_records():
     state = fold(STORY)
     assert state.run == {"seed": 3}
     assert state.resumes == ({"num_trials": 24},)
@@ -240,39 +240,39 @@ def test_a_proposal_comes_back_from_the_journal():
             assert Proposal.of_record(record).to_json() == event.proposal
 
 
-def test_a_result_of_an_attempt_that_was_given_up_counts():
+def test_a_result_of_an_abandoned_attempt_counts():
     events = [RUN_STARTED, asked(0), started(0), requeued(0, 1), told(0, EVALUATION)]
     record = fold(events).trials[0]
     assert (record.status, record.attempt, record.evaluation) == (Status.COMPLETE, 0, EVALUATION)
 
 
-def test_a_trial_that_goes_on_with_a_smaller_batch_remembers_what_was_proposed():
+def test_a_trial_retried_with_a_smaller_batch_keeps_its_proposed_fidelity():
     smaller = Fidelity(5, 512, 32, 1000, SCALINGS["49"])
     state = fold([RUN_STARTED, asked(0), started(0), requeued(0, 1, fidelity=smaller)])
     assert state.trials[0].fidelity == smaller
     assert state.proposed_fidelities == {0: None}
 
 
-def test_how_often_a_trial_was_lost_is_known_by_the_kind_of_failure():
+def test_losses_of_a_trial_are_counted_by_kind_of_failure():
     lost = requeued(0, 2, failure_kind=FailureKind.WORKER_LOST)
     preempted = requeued(0, 3, failure_kind=FailureKind.PREEMPTED)
     events = [RUN_STARTED, asked(0), requeued(0, 1), lost, started(0, 2), preempted]
     assert fold(events).losses == {0: {FailureKind.WORKER_LOST: 1, FailureKind.PREEMPTED: 1}}
 
 
-def test_lines_of_a_driver_that_lost_the_run_never_were(tmp_path):
+def test_lines_of_a_driver_that_lost_the_run_are_ignored(tmp_path):
     path = write(tmp_path / "journal.jsonl", STORY[:3])
     with Journal.open(path) as journal:  # the second owner
         journal.append(STORY[3])
     with open(path, "ab") as file:
-        file.write(line(started(1)))  # by the first, which was only stalled
+        file.write(line(started(1)))  # by the first owner, which had only stalled
     with Journal.open(path) as journal:
         journal.append(STORY[4])
     assert list(read_events(path)) == [*STORY[:4], Skipped(), STORY[4]]
     assert fold(read_events(path)).trials[1].status is Status.ASKED
 
 
-def test_a_copy_without_its_leases_goes_on_with_a_higher_number(tmp_path):
+def test_a_copy_without_its_leases_continues_with_a_higher_fence(tmp_path):
     path = write(tmp_path / "journal.jsonl", STORY[:3])
     shutil.rmtree(tmp_path / "lease")
     with Journal.open(path) as journal:
@@ -295,7 +295,7 @@ def test_a_journal_of_the_first_release_is_read_and_continued(tmp_path):
         list(read_events(path))  # once there are checksums, all lines have one
 
 
-def test_a_line_that_is_not_waited_for_is_there_when_the_process_dies(tmp_path):
+def test_an_unsynced_line_survives_the_death_of_the_process(tmp_path):
     program = """
 import os, signal, sys
 from pathlib import Path
@@ -308,7 +308,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     path = tmp_path / "journal.jsonl"
     assert subprocess.run([sys.executable, "-c", program, str(path)]).returncode == -9
     assert [event.kind for event in read_events(path)] == ["run_started"]
-    Journal.open(path).close()  # the dead one's lease is taken over at once
+    Journal.open(path).close()  # the lease of the dead process is taken over at once
 
 
 def test_an_interruption_in_the_middle_of_a_write_leaves_no_half_line(tmp_path, monkeypatch):
@@ -322,7 +322,7 @@ def test_an_interruption_in_the_middle_of_a_write_leaves_no_half_line(tmp_path, 
     assert [event.kind for event in read_events(path)] == ["run_started", "asked", "stopped"]
 
 
-def test_damage_at_the_very_end_is_cut_off_and_said(tmp_path, caplog):
+def test_damage_at_the_end_is_cut_off_and_reported(tmp_path, caplog):
     path = write(tmp_path / "journal.jsonl", STORY)
     with open(path, "ab") as file:
         file.write(b"\x00" * 70_000 + b"\n" + b"\x00\r\n" * 3)
@@ -332,7 +332,7 @@ def test_damage_at_the_very_end_is_cut_off_and_said(tmp_path, caplog):
     assert path.read_bytes().endswith(line(STORY[-1]))
 
 
-def test_every_beginning_of_a_legal_story_is_legal():
+def test_every_prefix_of_a_valid_journal_is_valid():
     for length in range(1, len(STORY) + 1):
         num_asked = sum(isinstance(event, Asked) for event in STORY[:length])
         assert len(fold(STORY[:length]).trials) == num_asked
@@ -376,7 +376,7 @@ def test_an_event_that_cannot_follow_is_refused_with_its_line(events, line):
         {"event": "retold", "at": ""},
     ],
 )
-def test_a_line_that_is_no_event_is_refused_with_its_number(tmp_path, data):
+def test_a_line_that_is_not_an_event_is_refused_with_its_number(tmp_path, data):
     path = write(tmp_path / "journal.jsonl", [RUN_STARTED])
     with open(path, "ab") as file:
         file.write(encode(data, 1))
@@ -396,12 +396,12 @@ def test_every_kind_of_event_is_in_the_table_of_kinds_and_comes_back_from_its_js
         assert event_from_json(json.loads(json.dumps(event.to_json()))) == event
 
 
-def test_an_empty_journal_is_no_state():
+def test_an_empty_journal_has_no_state():
     with pytest.raises(UserError, match="before it began"):
         fold([])
 
 
-def test_epochs_can_be_left_unread_and_are_checked_all_the_same(tmp_path):
+def test_epochs_that_are_not_read_are_still_checked(tmp_path):
     path = write(tmp_path / "journal.jsonl", STORY)
     unread = list(read_events(path, epochs=False))
     assert [event for event in unread if not isinstance(event, Skipped)] == [
@@ -417,7 +417,7 @@ def test_epochs_can_be_left_unread_and_are_checked_all_the_same(tmp_path):
 MOVING = [asked(0), started(0), epoch(0), Paused(0, 0, EVALUATION), Promoted(0, 1, 1, 0.5), requeued(0, 1)]
 
 
-def test_these_moves_are_legal_and_no_others():
+def test_only_these_transitions_are_valid():
     events = {event.kind: event for event in MOVING} | {
         f"told {event.status}": event
         for event in (told(0, EVALUATION), told(0, replace(EVALUATION, stopped_after=1)), told(0, FAILURE))
@@ -449,7 +449,7 @@ def test_these_moves_are_legal_and_no_others():
     }
 
 
-def test_a_write_that_fails_takes_nothing_of_a_later_owner_with_it(tmp_path, monkeypatch):
+def test_a_failed_write_removes_nothing_of_a_later_owner(tmp_path, monkeypatch):
     path = write(tmp_path / "journal.jsonl", STORY[:2])
     stalled = Journal.open(path)
     later = line(Resumed({}, "t"), 9) * 5

@@ -65,7 +65,7 @@ def test_the_winner_is_the_best_mean_among_replicated_networks():
     assert row["network_key"] == "b"
 
 
-def test_the_winner_is_put_into_words_that_say_how_far_it_is_known():
+def test_the_line_about_the_winner_states_its_uncertainty():
     first, second = winner_words(EXAMPLE)
     assert first.startswith("winner: trial 1, mean AP 0.2800 over 2 runs (sd 0.0424, 95 %: ")
     assert "single runs" in second
@@ -75,7 +75,7 @@ def test_the_winner_is_put_into_words_that_say_how_far_it_is_known():
     assert len(winner_words(EXAMPLE[:2] + EXAMPLE[4:6])) == 1
 
 
-def test_where_costs_count_the_winner_is_another_one_everywhere():
+def test_a_soft_objective_changes_the_winner_everywhere():
     cheap = [replace(record, genotype=R0_SP53) if record.network_key == "a" else record for record in EXAMPLE]
 
     def scalarize(genotype: Genotype, ap: float) -> float:
@@ -93,18 +93,18 @@ def test_without_replicates_the_winner_is_the_best_run():
     assert row["network_key"] == "b"
 
 
-def test_nothing_complete_has_no_winner():
+def test_without_a_complete_trial_there_is_no_winner():
     assert winner([]) is None
     assert winner([trial(0, "a"), trial(1, "b", 0.3, status=Status.PRUNED)]) is None
 
 
-def test_a_network_at_another_fidelity_is_another_row():
+def test_a_network_at_another_fidelity_has_its_own_row():
     full = Fidelity(50, 640, 64, 1000, SCALINGS["49"])
     rows = leaderboard_rows([trial(0, "a", 0.2), trial(1, "a", 0.4, fidelity=full)])
     assert [(row["objective"], row["n"], row["epochs"]) for row in rows] == [(0.4, 1, 50), (0.2, 1, None)]
 
 
-def test_the_spread_of_another_fidelity_makes_no_interval():
+def test_the_spread_of_another_fidelity_gives_no_interval():
     full = Fidelity(50, 640, 64, 1000, SCALINGS["49"])
     records = [trial(number, "a", objective) for number, objective in enumerate((0.2, 0.3, 0.4))]
     records += [trial(3, "a", 0.5, fidelity=full), trial(4, "b", 0.9, fidelity=full), trial(5, "b", 0.9, fidelity=full)]
@@ -114,7 +114,7 @@ def test_the_spread_of_another_fidelity_makes_no_interval():
     assert rows["a", 50]["lower"] is None
 
 
-def test_intervals_hold_the_mean_of_their_network_as_often_as_they_say():
+def test_intervals_of_means_have_their_nominal_coverage():
     rng = random.Random(0)
     held = []
     for _ in range(300):
@@ -128,12 +128,12 @@ def test_results_of_different_tasks_are_never_ranked_together():
         leaderboard_rows([trial(0, "a", 0.2), trial(1, "b", 0.2), trial(2, "a", 0.2, task_key="u")])
 
 
-def test_equal_means_rank_by_age_and_top_cuts():
+def test_equal_means_rank_by_age_and_top_limits_the_rows():
     records = [trial(number, f"network {number}", 0.5) for number in range(5)]
     assert [row["number"] for row in leaderboard_rows(records, top=3)] == [0, 1, 2]
 
 
-def test_the_table_holds_the_rows():
+def test_the_table_has_the_rows():
     table = leaderboard(EXAMPLE, top=2)
     assert tuple(table.columns) == COLUMNS == tuple(leaderboard_rows(EXAMPLE)[0])
     assert table["network_key"].tolist() == ["e", "b"]
@@ -151,7 +151,7 @@ def test_ranking_agrees_with_a_plain_recount_on_random_records():
     assert [row["network_key"] for row in rows] == sorted(means, key=means.__getitem__, reverse=True)
 
 
-def test_rows_do_without_pandas():
+def test_rows_are_computed_without_pandas():
     program = "import sys; from spinenas.results import leaderboard as l; l.leaderboard_rows([]); "
     program += "print('pandas' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""One driver at a time, on this host or another."""
+"""The lease allows one driver at a time, on this host or another."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def another_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "another-host")
 
 
-def test_numbers_grow_and_old_files_go(folder: Path) -> None:
+def test_fencing_numbers_grow_and_old_lease_files_are_removed(folder: Path) -> None:
     for fence in (1, 2, 3):
         lease = Lease.acquire(folder)
         assert lease.fence == fence
@@ -85,7 +85,9 @@ def test_a_dead_owner_on_this_host_is_succeeded_at_once(folder: Path, monkeypatc
         lease.release()
 
 
-def test_a_living_owner_on_another_host_is_seen_by_its_heartbeat(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_living_owner_on_another_host_is_recognised_by_its_heartbeat(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     another_host(monkeypatch)
     monkeypatch.setattr(ownership, "EXPIRY_SECONDS", 60.0)
     said: list[str] = []
@@ -106,9 +108,7 @@ def test_a_dead_owner_on_another_host_is_succeeded_after_a_while(folder: Path, m
         lease.release()
 
 
-def test_an_owner_that_was_only_stalled_finds_out_before_it_writes(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stalled_owner_notices_its_successor_before_it_writes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stalled = Lease.acquire(folder)
     stalled._heartbeat.stop()
     another_host(monkeypatch)
@@ -121,8 +121,8 @@ def test_an_owner_that_was_only_stalled_finds_out_before_it_writes(
         stalled.check()
 
 
-def test_of_two_that_want_a_free_run_one_gets_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both have seen the same highest number; the file can be created once."""
+def test_one_of_two_competitors_gets_a_free_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both competitors have seen the same highest number. The file can be created only once."""
     Lease.acquire(folder).release()
     monkeypatch.setattr(lease_module, "_highest", lambda folder: 1)
     first = Lease.acquire(folder)
@@ -139,8 +139,8 @@ def test_a_removed_folder_is_noticed(folder: Path) -> None:
     lease.release()
 
 
-def test_a_file_that_says_nothing_yet_belongs_to_someone(folder: Path) -> None:
-    """A process may have died, or been stopped, while it made the file."""
+def test_an_empty_lease_file_uses_up_its_number(folder: Path) -> None:
+    """A process may have died or stalled while it created the file."""
     folder.mkdir()
     (folder / "000001.json").touch()
     lease = Lease.acquire(folder)
@@ -148,7 +148,7 @@ def test_a_file_that_says_nothing_yet_belongs_to_someone(folder: Path) -> None:
     lease.release()
 
 
-def test_what_it_says_of_itself_is_plain(folder: Path) -> None:
+def test_a_lease_file_is_plain_json(folder: Path) -> None:
     lease = Lease.acquire(folder)
     owner = json.loads((folder / "000001.json").read_text())
     assert (owner["schema"], owner["pid"], owner["released"]) == ("spinenas-lease/1", os.getpid(), False)
@@ -156,7 +156,7 @@ def test_what_it_says_of_itself_is_plain(folder: Path) -> None:
     assert json.loads((folder / "000001.json").read_text())["released"]
 
 
-def test_a_reader_sees_whether_somebody_owns_the_run(folder: Path) -> None:
+def test_a_reader_sees_whether_the_run_is_owned(folder: Path) -> None:
     assert not is_owned(folder)
     lease = Lease.acquire(folder)
     assert is_owned(folder)
@@ -172,7 +172,7 @@ def test_a_reader_sees_within_two_heartbeats_that_the_owner_was_killed(folder: P
     assert not is_owned(folder)
 
 
-def test_to_a_reader_an_owner_on_another_host_that_fell_silent_is_gone_after_a_while(
+def test_a_silent_owner_on_another_host_counts_as_dead_for_a_reader_after_a_while(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with holder(folder):

@@ -1,4 +1,4 @@
-"""A run's second place: it has every result before it counts, and gives the run back when its folder is gone."""
+"""The mirror of a run has every result before it counts, and restores the run if its folder is lost."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ from spinenas.space import UserError
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+def _quick(monkeypatch: pytest.MonkeyPatch, no_fsync: None) -> None:
     monkeypatch.setattr(mirror_module, "SETTLE_SECONDS", 0.0)
     monkeypatch.setattr(ownership, "EXPIRY_SECONDS", 0.5)
     monkeypatch.setattr(ownership, "HEARTBEAT_SECONDS", 0.05)
@@ -47,7 +46,7 @@ def mirrored(uri: str, **options: Any) -> SearchConfig:
 
 
 class DiesAt(FakeTask):
-    """Ends the driver as a power failure would, when it trains that trial."""
+    """Ends the driver like a power failure when it trains this trial."""
 
     def evaluate(self, *args: Any, folder: Path, **named: Any) -> Any:
         if int(folder.name) == 5:
@@ -74,9 +73,9 @@ def test_a_uri_that_cannot_be_opened_is_named(uri: str) -> None:
         Store(uri)
 
 
-def test_the_copy_has_every_event_before_anyone_acts_on_it(tmp_path: Path, uri: str) -> None:
+def test_the_copy_has_every_event_before_it_is_acted_on(tmp_path: Path, uri: str) -> None:
     class Looks(FakeTask):
-        """Compares as a trial begins; what a worker says itself may follow later."""
+        """Compares journal and copy when a trial starts; reports of its worker may follow later."""
 
         def evaluate(self, *args: Any, **named: Any) -> Any:
             acted_on = [
@@ -91,7 +90,7 @@ def test_the_copy_has_every_event_before_anyone_acts_on_it(tmp_path: Path, uri: 
     assert Mirror(uri).journal() == run.folder.journal_path.read_bytes()
 
 
-def test_a_run_whose_machine_is_gone_is_finished_from_its_copy(tmp_path: Path, uri: str) -> None:
+def test_a_run_whose_machine_is_lost_is_finished_from_its_copy(tmp_path: Path, uri: str) -> None:
     whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())
     with pytest.raises(SystemExit):
         run_search(mirrored(uri), out=tmp_path / "run", task=DiesAt())
@@ -104,7 +103,7 @@ def test_a_run_whose_machine_is_gone_is_finished_from_its_copy(tmp_path: Path, u
     assert Mirror(uri).journal() == resumed.folder.journal_path.read_bytes()
 
 
-def test_an_older_folder_gets_what_the_copy_has(tmp_path: Path, uri: str) -> None:
+def test_an_older_folder_is_updated_from_the_copy(tmp_path: Path, uri: str) -> None:
     with pytest.raises(SystemExit):
         run_search(mirrored(uri), out=tmp_path / "run", task=DiesAt())
     path = tmp_path / "run" / "journal.jsonl"
@@ -114,7 +113,7 @@ def test_an_older_folder_gets_what_the_copy_has(tmp_path: Path, uri: str) -> Non
     assert path.read_bytes().startswith(content[: content.rfind(b'{"event":"stopped"')])
 
 
-def test_a_copy_that_missed_the_end_gets_it(tmp_path: Path, uri: str) -> None:
+def test_a_copy_without_the_last_lines_is_completed(tmp_path: Path, uri: str) -> None:
     run = run_search(mirrored(uri), out=tmp_path / "run", task=FakeTask())
     pieces = Store(uri).names("journal")
     Store(uri).remove(pieces[-1])
@@ -123,7 +122,7 @@ def test_a_copy_that_missed_the_end_gets_it(tmp_path: Path, uri: str) -> None:
     assert Mirror(uri).journal() == run.folder.journal_path.read_bytes()
 
 
-def test_pieces_are_merged_and_can_be_read_while_they_are(tmp_path: Path, uri: str, monkeypatch: Any) -> None:
+def test_pieces_are_merged_and_stay_readable_meanwhile(tmp_path: Path, uri: str, monkeypatch: Any) -> None:
     monkeypatch.setattr(mirror_module, "MERGE_AFTER", 4)
     removed: list[str] = []
 
@@ -138,7 +137,7 @@ def test_pieces_are_merged_and_can_be_read_while_they_are(tmp_path: Path, uri: s
     assert Mirror(uri).journal() == run.folder.journal_path.read_bytes()
 
 
-def test_what_an_owner_writes_that_lost_the_run_is_replaced(uri: str) -> None:
+def test_lines_of_an_owner_that_lost_the_run_are_replaced(uri: str) -> None:
     store = Store(uri)
     for name, data in [
         ("000000000000000.000001", b"one\n"),
@@ -174,7 +173,7 @@ def test_a_living_owner_is_named_and_a_dead_one_succeeded(
     host: str, tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_search(mirrored(uri), out=tmp_path / "run", task=FakeTask())
-    shutil.copytree(tmp_path / "run", tmp_path / "copy")  # as a head on another machine has it
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")  # like a head on another machine
     if host == "another":
         monkeypatch.setattr("socket.gethostname", lambda: "another-host")
     command = [sys.executable, "-c", HOLDER, uri, str(tmp_path / "run")]
@@ -193,7 +192,7 @@ def test_a_living_owner_is_named_and_a_dead_one_succeeded(
         assert journal.fence == 3
 
 
-def test_an_owner_that_was_only_stalled_writes_nothing_that_counts(tmp_path: Path, uri: str) -> None:
+def test_lines_of_a_stalled_owner_do_not_count(tmp_path: Path, uri: str) -> None:
     run_search(mirrored(uri), out=tmp_path / "run", task=FakeTask())
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
     stalled = Mirror(uri)
@@ -209,7 +208,7 @@ def test_an_owner_that_was_only_stalled_writes_nothing_that_counts(tmp_path: Pat
         (tmp_path / "back" / "journal.jsonl").write_bytes(Mirror(uri).journal())
         last = json_events(tmp_path / "back" / "journal.jsonl")[-1]
         assert last["reason"] == "by the successor"
-    stalled._beat(1)  # its heartbeat goes on, and sees
+    stalled._beat(1)  # its heartbeat continues, and notices the successor
     with pytest.raises(UserError, match="taken over by process"):
         journal.append(Stopped("too late", "t"))
 
@@ -236,7 +235,7 @@ def test_a_copy_that_cannot_be_written_stops_the_run_before_a_result_counts(
     assert Mirror(uri).journal() == resumed.folder.journal_path.read_bytes()
 
 
-def test_a_place_that_holds_a_run_is_not_begun_again(tmp_path: Path, uri: str) -> None:
+def test_a_mirror_that_holds_a_run_is_not_started_over(tmp_path: Path, uri: str) -> None:
     run_search(mirrored(uri), out=tmp_path / "run", task=FakeTask())
     with pytest.raises(UserError, match=r"already holds a run.*--or-resume"):
         run_search(mirrored(uri), out=tmp_path / "other", task=FakeTask())
@@ -244,7 +243,7 @@ def test_a_place_that_holds_a_run_is_not_begun_again(tmp_path: Path, uri: str) -
 
 
 class Checkpoints(FakeTask):
-    """Keeps the number of its last epoch, and goes on from there."""
+    """Stores the number of its last epoch, and continues from there."""
 
     def evaluate(self, genotype: Any, *, folder: Path, report: Any, **named: Any) -> Any:
         path = folder / CHECKPOINT
@@ -261,7 +260,7 @@ class Checkpoints(FakeTask):
     began: list[int]
 
 
-def test_a_trial_goes_on_elsewhere_from_its_checkpoint(tmp_path: Path, uri: str) -> None:
+def test_a_trial_continues_on_another_machine_from_its_checkpoint(tmp_path: Path, uri: str) -> None:
     first, second = Checkpoints(), Checkpoints()
     first.dies, second.began = True, []
     with pytest.raises(SystemExit):
@@ -273,8 +272,8 @@ def test_a_trial_goes_on_elsewhere_from_its_checkpoint(tmp_path: Path, uri: str)
     assert not [name for name in Store(uri).names("trials") if name.endswith(CHECKPOINT)], "none is left"
 
 
-def test_a_folder_that_is_behind_and_differs_gets_the_copy_and_never_replaces_it(tmp_path: Path, uri: str) -> None:
-    """Its last driver died with a line that nobody had acted on, and another machine has gone on since."""
+def test_a_folder_that_is_behind_and_differs_is_replaced_by_the_copy(tmp_path: Path, uri: str) -> None:
+    """Its driver died after a line that was not acted on, and another machine has continued since."""
     with pytest.raises(SystemExit):
         run_search(mirrored(uri), out=tmp_path / "run", task=DiesAt())
     path = tmp_path / "run" / "journal.jsonl"
@@ -289,7 +288,7 @@ def test_a_folder_that_is_behind_and_differs_gets_the_copy_and_never_replaces_it
     assert back.folder.read_curve(8) == elsewhere.folder.read_curve(8) != ()
 
 
-def test_damage_of_the_folders_journal_is_healed_by_the_copy(tmp_path: Path, uri: str) -> None:
+def test_a_damaged_journal_is_repaired_from_the_copy(tmp_path: Path, uri: str) -> None:
     run = run_search(mirrored(uri), out=tmp_path / "run", task=FakeTask())
     path = run.folder.journal_path
     sound = path.read_bytes()
@@ -302,13 +301,13 @@ def test_damage_of_the_folders_journal_is_healed_by_the_copy(tmp_path: Path, uri
     assert path.read_bytes() == sound
 
 
-def test_what_a_killed_writer_left_is_no_piece(tmp_path: Path, uri: str) -> None:
+def test_a_file_left_by_a_killed_writer_is_not_a_piece(tmp_path: Path, uri: str) -> None:
     run = run_search(mirrored(uri), out=tmp_path / "run", task=FakeTask())
     (tmp_path / "elsewhere" / "journal" / ".000000000000000.000001.jsonl.0123.partial").write_bytes(b"half")
     assert Mirror(uri).journal() == run.folder.journal_path.read_bytes()
 
 
-def test_of_two_owners_with_one_number_the_one_that_is_not_named_stops(tmp_path: Path, uri: str) -> None:
+def test_of_two_owners_with_one_fence_the_unnamed_one_stops(tmp_path: Path, uri: str) -> None:
     run_search(mirrored(uri), out=tmp_path / "run", task=FakeTask())
     with Journal.open(tmp_path / "run" / "journal.jsonl", mirror=Mirror(uri)) as journal:
         owner = json.loads(Store(uri).read("owner.json") or b"{}")

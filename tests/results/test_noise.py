@@ -17,7 +17,7 @@ def study(
     return (truth + within * rng.normal(size=(architectures, seeds))).tolist()
 
 
-def test_the_expected_maximum_of_normal_numbers() -> None:
+def test_the_expected_maximum_of_normal_numbers_matches_exact_values_and_a_simulation() -> None:
     assert expected_maximum(1) == pytest.approx(0, abs=1e-9)
     assert expected_maximum(2) == pytest.approx(1 / np.sqrt(np.pi), abs=1e-6)
     draws = np.random.default_rng(0).normal(size=(40_000, 100)).max(axis=1)

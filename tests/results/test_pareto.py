@@ -8,7 +8,7 @@ import pytest
 from spinenas.results.pareto import dominates, front, front_rows
 
 
-def test_an_item_dominates_another_that_is_better_in_nothing() -> None:
+def test_an_item_dominates_another_that_is_nowhere_better() -> None:
     assert dominates((0.5, 10, 3), (0.4, 10, 3))
     assert dominates((0.5, 9, 3), (0.5, 10, 3))
     assert not dominates((0.5, 11, 3), (0.4, 10, 3))

@@ -8,7 +8,7 @@ import pytest
 from spinenas.results.stats.rank_correlation import agreement, kendall
 
 
-def test_equal_and_opposite_orders() -> None:
+def test_equal_orders_have_a_tau_of_one_and_opposite_ones_of_minus_one() -> None:
     scores = np.random.default_rng(0).normal(size=30)
     same = agreement(scores * 2 + 1, scores)
     for found in (same.kendall, same.weighted, same.top_third):
@@ -20,7 +20,7 @@ def test_equal_and_opposite_orders() -> None:
     assert same.num_architectures == 30
 
 
-def test_kendall_by_counting_pairs() -> None:
+def test_kendall_equals_a_count_of_pairs() -> None:
     rng = np.random.default_rng(1)
     first, second = rng.normal(size=(2, 12))
     signs = [np.sign(first[i] - first[j]) * np.sign(second[i] - second[j]) for i in range(12) for j in range(i)]
@@ -42,7 +42,7 @@ def test_the_interval_has_about_its_nominal_coverage() -> None:
     assert held >= 20
 
 
-def test_constants_have_no_correlation_and_few_scores_no_interval() -> None:
+def test_constants_have_no_correlation_and_few_scores_have_no_interval() -> None:
     scores = np.arange(6.0)
     undefined = agreement(np.zeros(6), scores)
     assert undefined.kendall.value is None

@@ -369,7 +369,7 @@ def test_progress_counts_failures_and_keeps_the_order_of_results() -> None:
     assert (found.objectives, found.best) == ([0.4, 0.1, 0.2], [0.4, 0.4, 0.4])
 
 
-def test_a_lineage_ends_even_if_the_journal_has_a_circle() -> None:
+def test_a_lineage_ends_even_if_the_journal_has_a_cycle() -> None:
     records = [
         trial(0, "a", 0.1, parent=2),
         trial(1, "b", 0.2, parent=0),
@@ -396,7 +396,7 @@ def test_failures_and_repeats_are_counted() -> None:
     assert report_facts.num_duplicates(facts) == 1
 
 
-def test_totals_add_up() -> None:
+def test_totals_equal_the_sums_of_the_trials() -> None:
     results = [
         Evaluation(0.1, train_seconds=10.0, eval_seconds=1.0, peak_memory_bytes=5),
         Evaluation(0.2, train_seconds=20.0, peak_memory_bytes=7),

@@ -17,7 +17,7 @@ def create(path):
     return RunFolder.create(path, "seed = 0\n", CONFIG, RUN)
 
 
-def test_a_run_folder_is_opened_with_what_it_was_created_with(tmp_path):
+def test_an_opened_run_folder_has_its_original_content(tmp_path):
     create(tmp_path / "a folder" / "run")
     folder = RunFolder.open(tmp_path / "a folder" / "run")
     assert (folder.path / "config.toml").read_text() == "seed = 0\n"
@@ -33,7 +33,7 @@ def test_a_run_may_take_an_empty_folder(tmp_path):
     assert create(tmp_path / "run").config() == CONFIG
 
 
-def test_a_taken_place_is_refused_and_left_as_it_was(tmp_path):
+def test_an_occupied_folder_is_refused_and_unchanged(tmp_path):
     create(tmp_path / "run")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
@@ -62,7 +62,7 @@ def test_nothing_is_left_when_the_folder_cannot_be_made(tmp_path):
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_a_folder_that_is_no_run_is_refused_with_what_it_lacks(tmp_path):
+def test_a_folder_without_a_run_is_refused_with_the_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"is no run, it has no config\.json; name a folder"):
         RunFolder.open(tmp_path)
     create(tmp_path / "run").journal_path.unlink()
@@ -79,10 +79,10 @@ def test_a_damaged_configuration_is_named(tmp_path, content):
 
 
 @pytest.mark.parametrize("place", ["trials/000007", "trials/000007/curve.json", "replay.json"])
-def test_what_cannot_be_written_is_named(tmp_path, place):
+def test_a_path_that_cannot_be_written_is_named(tmp_path, place):
     folder = create(tmp_path / "run")
     taken = folder.path / place
-    # A file cannot be a folder, nor a folder be replaced by a file; root may do all else.
+    # These two cases fail even for root: a file in place of a folder, and a folder in place of a file.
     if place == "trials/000007":
         taken.write_text("")
     else:
@@ -104,7 +104,7 @@ def test_a_curve_comes_back_and_a_trial_without_one_has_an_empty_one(tmp_path):
     assert os.listdir(folder.trial_folder(7)) == ["curve.json"]
 
 
-def test_a_new_run_is_not_stopped_by_what_a_killed_process_of_the_same_number_left(tmp_path):
+def test_files_left_by_a_killed_process_with_the_same_pid_do_not_stop_a_new_run(tmp_path):
     (tmp_path / f".run.{os.getpid()}.partial" / "trials").mkdir(parents=True)
     create(tmp_path / "run")
     assert os.listdir(tmp_path) == ["run"]

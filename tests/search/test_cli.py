@@ -33,10 +33,9 @@ EVOLVED = ("--controller", "evolution", *SERIAL)
 
 
 @pytest.fixture(autouse=True)
-def task(monkeypatch: pytest.MonkeyPatch) -> FakeValTask:
+def task(monkeypatch: pytest.MonkeyPatch, no_fsync: None) -> FakeValTask:
     """Let the commands search with a task that trains nothing."""
     task = FakeValTask()
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
     monkeypatch.setattr(run_parts, "proxy_task", lambda config: task)
     monkeypatch.setattr(replay_module, "proxy_task", lambda config: task)
     monkeypatch.setattr(validation_module, "proxy_task", lambda config: task)
@@ -121,7 +120,7 @@ def test_controllers_are_listed_with_their_options() -> None:
     assert CONTROLLERS["ppo"].summary in succeed("config", "quickstart", "--controller", "ppo").stdout
 
 
-def test_a_search_from_a_file_keeps_the_file_and_says_what_was_overridden(tmp_path: Path) -> None:
+def test_a_search_from_a_file_keeps_the_file_and_records_overrides(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('preset = "quickstart"\n[budget]\nnum_trials = 2\n')
     succeed("search", file, "--out", tmp_path / "run", "--seed", 4, "--controller", "random", *SERIAL)
@@ -156,7 +155,7 @@ def test_the_kept_configuration_is_toml_whatever_was_given(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("command", ["search", "replay"])
 @pytest.mark.parametrize("data", ["elsewhere", "built-in"])
-def test_the_data_that_is_named_wins_over_files_of_the_configuration(command: str, data: str, tmp_path: Path) -> None:
+def test_the_data_option_wins_over_files_of_the_configuration(command: str, data: str, tmp_path: Path) -> None:
     names = ("train_annotations", "train_images", "val_annotations", "val_images")
     file = tmp_path / "mine.toml"
     file.write_text(
@@ -170,18 +169,18 @@ def test_the_data_that_is_named_wins_over_files_of_the_configuration(command: st
     assert kept["folder"] == ("built-in" if data == "built-in" else str(Path("elsewhere").absolute()))
 
 
-def test_a_larger_budget_on_resume_goes_on(run: Path) -> None:
+def test_a_larger_budget_on_resume_adds_trials(run: Path) -> None:
     succeed("resume", run, "--trials", 11)
     rows = json.loads(succeed("leaderboard", run, "--json", "--top", 99).stdout)
     assert sum(len(row["numbers"]) for row in rows) == 11
 
 
-def test_the_winner_is_named_as_best_has_it(tmp_path: Path) -> None:
+def test_the_winner_line_names_the_trial_that_best_means(tmp_path: Path) -> None:
     run = tmp_path / "run"
     succeed("search", "quickstart", "--out", run, "--trials", 9, "--seed", 4, *EVOLVED)
     rows = json.loads(succeed("leaderboard", run, "--json", "--top", 99).stdout)
     best = max((row for row in rows if row["n"] > 1), key=lambda row: row["objective"])
-    assert best["number"] != rows[0]["number"], "else the test could not fail: a single run leads the table"
+    assert best["number"] != rows[0]["number"], "otherwise the test could not fail: a single run leads the table"
     said = (
         f"winner: trial {best['number']}, mean AP {best['objective']:.4f} over {best['n']} runs "
         f"(sd {best['std']:.4f}, 95 %: {best['lower']:.4f} to {best['upper']:.4f})"
@@ -192,13 +191,13 @@ def test_the_winner_is_named_as_best_has_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("trials", [3, 9])
 def test_no_command_presents_the_highest_single_run_as_a_result(tmp_path: Path, trials: int) -> None:
-    """It appears only in tables, with n = 1 and no interval, and in the line of its own trial."""
+    """Such a run appears only in tables, with n = 1 and no interval, and in the line of its own trial."""
     run = tmp_path / "run"
     searched = succeed("search", "quickstart", "--out", run, "--trials", trials, "--seed", 4, *EVOLVED)
     listed = succeed("leaderboard", run)
     rows = json.loads(succeed("leaderboard", run, "--json", "--top", 99).stdout)
     highest = rows[0]
-    assert highest["n"] == 1, "else the test could not fail"
+    assert highest["n"] == 1, "otherwise the test could not fail"
     assert (highest["std"], highest["lower"], highest["upper"]) == (None, None, None)
     figure = f"{highest['objective']:.4f}"
     for output in (searched.output, listed.output):
@@ -208,7 +207,7 @@ def test_no_command_presents_the_highest_single_run_as_a_result(tmp_path: Path, 
             outside = line.replace(f"best {figure} (one run)", "")
             assert figure not in outside or told or in_table, line
         if trials == 9:
-            assert "what the table has above it are single runs (n = 1), which are no results" in output
+            assert "only unconfirmed single runs (n = 1) rank above it in the table" in output
     validated = succeed("validate", run, "--seeds", 2)
     assert figure not in validated.output
     assert figure[:-1] not in succeed("validate", run, "--seeds", 2, "--json").output
@@ -310,7 +309,7 @@ def test_a_file_is_shown_and_exported_again_with_the_scaling_it_names(tmp_path: 
     assert second.read_text() == first.read_text()
 
 
-def test_a_winner_goes_into_other_programs(run: Path, tmp_path: Path) -> None:
+def test_a_winner_is_exported_to_other_programs(run: Path, tmp_path: Path) -> None:
     python, folder, weights = tmp_path / "backbone.py", tmp_path / "mmdet", tmp_path / "fresh.safetensors"
     for format, out in (("python", python), ("mmdet", folder), ("safetensors", weights)):
         words = ["export", run, "best", "--format", format, "--out", out]
@@ -330,7 +329,7 @@ def test_a_winner_goes_into_other_programs(run: Path, tmp_path: Path) -> None:
     assert spinenas("to-optuna", run, "--out", tmp_path / "run.db").exit_code == 1
 
 
-def test_what_is_shown_can_be_drawn_alone_and_beside_another(run: Path, tmp_path: Path) -> None:
+def test_an_architecture_can_be_drawn_alone_and_beside_another(run: Path, tmp_path: Path) -> None:
     svg, png = tmp_path / "best.svg", tmp_path / "pair.png"
     result = succeed("show", run, "best", "--draw", svg)
     assert "level" in result.stdout, "the table as well"
@@ -355,7 +354,7 @@ def test_a_replay_prints_reward_and_val_and_keeps_them(run: Path, tmp_path: Path
     assert f"the trained weights are in {weights}" in result.stderr
 
 
-def test_figures_on_which_the_evaluators_differ_are_not_given(
+def test_figures_on_which_the_evaluators_disagree_are_not_printed(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def differ(self: object, folder: Path) -> None:
@@ -399,7 +398,7 @@ def test_a_search_without_any_result_ends_with_a_sentence(tmp_path: Path, task: 
     assert "none of the 3 trials has a result" in result.stderr
 
 
-def test_ctrl_c_says_how_to_go_on_and_exits_with_130(tmp_path: Path, task: FakeValTask) -> None:
+def test_ctrl_c_prints_how_to_resume_and_exits_with_130(tmp_path: Path, task: FakeValTask) -> None:
     task.interrupt_at = 1
     result = spinenas("search", "quickstart", "--out", tmp_path / "a run", "--trials", 3, *SERIAL)
     assert result.exit_code == 130
@@ -408,7 +407,7 @@ def test_ctrl_c_says_how_to_go_on_and_exits_with_130(tmp_path: Path, task: FakeV
     succeed("resume", tmp_path / "a run")
 
 
-def test_ctrl_c_before_anything_was_begun_does_not_speak_of_resuming(
+def test_ctrl_c_before_the_run_exists_does_not_mention_resuming(
     tmp_path: Path, task: FakeValTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stopped() -> None:
@@ -442,7 +441,9 @@ def test_a_replay_is_resumed_like_any_run_and_then_prints_its_figures(tmp_path: 
     task.interrupt_at = 0
     spinenas(*command)
     task.interrupt_at = None
-    succeed("resume", tmp_path / "replay")
+    resumed = succeed("resume", tmp_path / "replay")
+    assert "repeat the `spinenas replay` command that began it" in resumed.stderr
+    assert "winner.json" not in resumed.stderr
     succeed(*command)
     assert {path.name for path in (tmp_path / "replay").glob("trials/*/attempt-*")} == {"attempt-0", "attempt-1"}
     figures = (tmp_path / "replay" / "replay.json").read_text()
@@ -517,7 +518,7 @@ def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
         (["search", "quickstart", "--out", "{run}"], 1, "already holds a run"),
         (["search", "quickstart", "--out", "{file}"], 1, "not an empty folder"),
         (["resume", "{new}"], 1, "is no run"),
-        (["resume", "{run}", "--trials", "2"], 1, "not cut to 2"),
+        (["resume", "{run}", "--trials", "2"], 1, "not reduced to 2"),
         (["leaderboard", "{new}"], 1, "is no run"),
         (["show", "{run}", "99"], 1, "its trials are 0 to 8"),
         (["show", "{run}", "x"], 1, "no trial 'x'"),
@@ -609,7 +610,7 @@ def test_the_module_is_the_command() -> None:
     assert done.stderr.startswith("spinenas: error: 'nothing' is neither a file nor a published model")
 
 
-def test_the_same_command_starts_and_continues(tmp_path: Path, task: FakeValTask) -> None:
+def test_the_same_command_starts_and_resumes_a_run(tmp_path: Path, task: FakeValTask) -> None:
     command = ("search", "quickstart", "--out", tmp_path / "run", "--trials", 9, "--seed", 1, "--or-resume", *SERIAL)
     task.interrupt_at = 4
     assert spinenas(*command).exit_code == 130
@@ -618,7 +619,7 @@ def test_the_same_command_starts_and_continues(tmp_path: Path, task: FakeValTask
     assert "resumed with 4 of 9 trials done" in result.stderr
     again = succeed(*command)
     assert again.stdout == result.stdout
-    assert "started on" not in again.stderr, "a finished run is left as it is"
+    assert "started on" not in again.stderr, "a finished run is unchanged"
     assert "resumed with 9 of 11" in succeed(*command, "--trials", 11).stderr
 
 
@@ -639,7 +640,7 @@ def test_a_search_that_dies_before_its_first_event_leaves_no_run(
     assert "3/3 done" in succeed(*command).stderr
 
 
-def test_another_search_is_not_continued_in_its_place(tmp_path: Path) -> None:
+def test_another_search_is_not_resumed_in_the_same_folder(tmp_path: Path) -> None:
     command = ("search", "quickstart", "--out", tmp_path / "run", "--trials", 3, "--or-resume", *SERIAL)
     succeed(*command)
     for other, key in (("task.train.epochs=99", "task.train.epochs"), ("seed=9", "seed")):
@@ -649,7 +650,7 @@ def test_another_search_is_not_continued_in_its_place(tmp_path: Path) -> None:
     succeed(*command, "--set", "executor.max_attempts=9")
 
 
-def test_a_search_goes_on_whatever_the_options_of_controllers_it_does_not_name(tmp_path: Path) -> None:
+def test_options_of_other_controllers_do_not_prevent_resuming(tmp_path: Path) -> None:
     """They have no effect, and a later version may have other defaults for them."""
     command = ("search", "quickstart", "--out", tmp_path / "run", "--trials", 3, "--or-resume", *SERIAL)
     command = (*command, "--set", "controller.name=random")
@@ -674,7 +675,7 @@ def test_sigterm_ends_a_search_in_order(tmp_path: Path, task: FakeValTask, monke
     with monkeypatch.context() as patch:
         patch.setattr(FakeTask, "evaluate", terminated)
         result = spinenas("search", "quickstart", "--out", tmp_path / "run", "--trials", 4, *SERIAL)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN, "a second one cannot disturb"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN, "a second signal changes nothing"
     signal.signal(signal.SIGTERM, before)
     assert result.exit_code == 143
     assert "stopped by SIGTERM; resume it with: spinenas resume" in result.stderr
@@ -684,17 +685,17 @@ def test_sigterm_ends_a_search_in_order(tmp_path: Path, task: FakeValTask, monke
     succeed("resume", tmp_path / "run")
 
 
-def test_a_damaged_journal_is_mended_on_request(run: Path) -> None:
+def test_a_damaged_journal_is_repaired_on_request(run: Path) -> None:
     path = run / "journal.jsonl"
     path.write_bytes(path.read_bytes().replace(b'"epoch":1', b'"epoch":7', 1))
     refused = spinenas("resume", run)
     assert refused.exit_code == 1
     assert f"spinenas resume {run} --salvage" in refused.stderr
-    assert "1 damaged lines are gone" in succeed("resume", run, "--salvage").stderr
-    assert "is sound, there is nothing to salvage" in succeed("resume", run, "--salvage").stderr
+    assert "1 damaged lines were removed" in succeed("resume", run, "--salvage").stderr
+    assert "is valid, there is nothing to salvage" in succeed("resume", run, "--salvage").stderr
 
 
-def test_a_repeated_command_takes_other_executor_settings_and_no_extension_back(
+def test_a_repeated_command_changes_executor_settings_and_keeps_an_extension(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ("search", "quickstart", "--out", tmp_path / "run", "--seed", 1, "--or-resume", *SERIAL)
@@ -724,7 +725,7 @@ def _lines(run: Path) -> list[str]:
     return (run / "journal.jsonl").read_text().splitlines()
 
 
-def test_a_noise_study_answers_goes_on_and_answers_again(tmp_path: Path, task: FakeValTask) -> None:
+def test_a_noise_study_resumes_and_repeats_its_answer(tmp_path: Path, task: FakeValTask) -> None:
     command = ["proxy", "noise", "quickstart", "--out", tmp_path / "study", "--genotypes", 4, "--seeds", 2, *SERIAL]
     task.interrupt_at = 5
     stopped = spinenas(*command)
@@ -750,6 +751,7 @@ def test_a_ladder_prints_the_papers_order_beside_the_tasks(tmp_path: Path) -> No
     assert [line.split()[0] for line in done.stdout.splitlines()[1:3]] == ["SpineNet-49", "R0-SP53"]
     assert "Kendall's tau with the paper's order" in done.stderr
     assert "with 3 random genotypes of equal cost" in done.stderr
+    assert "not checked against the paper's table: 35.6, 28.6, 28.2" in done.stderr
     rows = list(csv.DictReader(io.StringIO(succeed(*command, "--csv").stdout)))
     assert len(rows) == 7
     assert float(rows[0]["paper"]) == 40.8
@@ -777,14 +779,14 @@ def test_studies_of_two_fidelities_are_compared(tmp_path: Path, task: FakeValTas
         (("proxy", "noise", "quickstart", "--out", "x", "--set", "task.epochs=3"), "unknown"),
     ],
 )
-def test_what_is_wrong_with_a_study_is_one_sentence(words: tuple[str, ...], sentence: str) -> None:
+def test_a_problem_with_a_study_is_one_sentence(words: tuple[str, ...], sentence: str) -> None:
     result = spinenas(*words)
     assert result.exit_code == 1
     assert sentence in result.stderr
     assert result.stderr.count("\n") == 1
 
 
-def test_a_search_is_validated_goes_on_and_is_told_again(run: Path, task: FakeValTask) -> None:
+def test_a_validation_resumes_and_repeats_its_answer(run: Path, task: FakeValTask) -> None:
     command = ["validate", run, "--seeds", 2]
     task.interrupt_at = 4
     stopped = spinenas(*command)
@@ -810,7 +812,7 @@ def test_a_search_is_validated_goes_on_and_is_told_again(run: Path, task: FakeVa
     assert (again.stdout, task.num_val_looks) == (done.stdout, looks)
 
 
-def test_an_unfinished_search_is_validated_with_a_word_on_it(tmp_path: Path, task: FakeValTask) -> None:
+def test_an_unfinished_search_is_validated_with_a_note(tmp_path: Path, task: FakeValTask) -> None:
     task.interrupt_at = 4
     spinenas("search", "quickstart", "--out", tmp_path / "run", "--trials", 6, *SERIAL)
     task.interrupt_at = None
@@ -834,7 +836,7 @@ def test_an_unfinished_search_is_validated_with_a_word_on_it(tmp_path: Path, tas
         (("validate", "{run}", "--out", "{run}"), 1, "holds another run; give another --out"),
     ],
 )
-def test_what_is_wrong_with_a_validation_is_said(run: Path, words: tuple[str, ...], status: int, said: str) -> None:
+def test_a_problem_with_a_validation_is_one_sentence(run: Path, words: tuple[str, ...], status: int, said: str) -> None:
     result = spinenas(*(word.format(run=run) for word in words))
     assert result.exit_code == status
     assert said in result.stderr

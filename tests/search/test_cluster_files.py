@@ -86,7 +86,7 @@ def keys_of(text: str) -> set[str]:
     return set(re.findall(r"\b((?:executor|budget|storage|task|controller)\.[a-z_]+)\b(?!\()", text))
 
 
-def test_there_are_commands_in_each_file_and_they_are_the_same() -> None:
+def test_each_file_has_the_same_commands() -> None:
     for path in (CLUSTER, RAYJOB, SBATCH):
         (line,) = [line for line in command_lines(path) if line[0] == "search"]
         assert {"--data", "--out", "--or-resume", "--address", "--workers"} <= set(line), path.name
@@ -133,7 +133,7 @@ def test_versions_are_those_of_the_constraints() -> None:
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
-def test_images_are_built_from_what_there_is_and_run_as_a_user(path: Path) -> None:
+def test_images_are_built_from_existing_files_and_run_as_an_ordinary_user(path: Path) -> None:
     text = re.sub(r"\\\n\s*", "", read(path))
     for command in re.findall(r"pip install [^&\n]*", text):
         assert "--constraint constraints.txt" in command or "--no-deps ." in command, command
@@ -146,13 +146,13 @@ def test_images_are_built_from_what_there_is_and_run_as_a_user(path: Path) -> No
     assert f"--file examples/cluster/{path.name} " in text
 
 
-def test_the_images_differ_in_torch_and_what_nvidia_needs_alone() -> None:
+def test_the_images_differ_only_in_torch_and_nvidia_variables() -> None:
     cpu, cuda = ({line for line in read(path).splitlines() if line and line[0] != "#"} for path in DOCKERFILES)
     assert all("torch" in line for line in cpu - cuda)
     assert all("torch" in line or "NVIDIA_" in line for line in cuda - cpu)
 
 
-def test_the_cluster_is_what_rays_launcher_takes() -> None:
+def test_the_cluster_file_matches_the_schema_of_rays_launcher() -> None:
     import ray.autoscaler
     from jsonschema import validate
     from ray.autoscaler._private.docker import validate_docker_config
@@ -163,13 +163,13 @@ def test_the_cluster_is_what_rays_launcher_takes() -> None:
     filled = fillout_defaults(cluster())
     validate_config(filled)
     validate_docker_config(filled)
-    # What the file leaves out would be Ray's default, for another image than ours.
+    # Keys that the file leaves out would have Ray's defaults, which are meant for another image.
     commands = {key: value for key, value in filled.items() if key.endswith("_commands") and value}
     assert commands == {key: value for key, value in document.items() if key.endswith("_commands") and value}
     assert all("ray start" in command[-1] for key, command in commands.items() if "start_ray" in key)
 
 
-def test_the_cluster_has_a_head_on_demand_and_spot_workers_from_none_to_as_many_as_the_command_uses() -> None:
+def test_the_cluster_has_an_on_demand_head_and_up_to_as_many_spot_workers_as_the_command_uses() -> None:
     document = cluster()
     head, spot = document["available_node_types"]["head"], document["available_node_types"]["gpu-spot"]
     assert document["head_node_type"] == "head"
@@ -184,7 +184,7 @@ def test_the_cluster_has_a_head_on_demand_and_spot_workers_from_none_to_as_many_
     assert any(line[line.index("--data") + 1] in command for command in document["setup_commands"])
 
 
-# Of KubeRay 1.6 (its API reference, ray.io/v1): what is not here is an unknown field there.
+# All fields of KubeRay 1.6 (API reference, ray.io/v1).
 KUBERAY_FIELDS = {
     "RayJob": "activeDeadlineSeconds backoffLimit rayClusterSpec submitterPodTemplate metadata clusterSelector "
     "submitterConfig managedBy deletionStrategy entrypoint runtimeEnvYAML jobId submissionMode entrypointResources "
@@ -212,7 +212,7 @@ def kuberay_objects() -> Iterator[tuple[str, dict[str, Any]]]:
         yield "worker", group
 
 
-def test_the_rayjob_has_fields_of_kuberay_alone() -> None:
+def test_the_rayjob_has_only_fields_of_kuberay() -> None:
     for kind, found in kuberay_objects():
         assert set(found) - set(KUBERAY_FIELDS[kind].split()) == set(), kind
     spec = rayjob()["rayClusterSpec"]
@@ -222,7 +222,7 @@ def test_the_rayjob_has_fields_of_kuberay_alone() -> None:
     assert rayjob()["submissionMode"] in ("K8sJobMode", "HTTPMode", "SidecarMode", "InteractiveMode")
 
 
-def test_the_rayjob_gives_the_command_again_and_scales_to_what_it_uses() -> None:
+def test_the_rayjob_repeats_the_command_and_scales_to_its_workers() -> None:
     job = rayjob()
     assert job["backoffLimit"] > 0
     assert job["rayClusterSpec"]["enableInTreeAutoscaling"] is True
@@ -261,7 +261,7 @@ STAND_INS = {
     "squeue": 'echo "$STATE"',
     "ray": "exit 0",
     "python": f'case "$2" in *"import ray"*) echo 192.0.2.1 ;; *) exec {sys.executable} "$@" ;; esac',
-    # The driver: one that ends with $ENDS, or that waits to be told.
+    # A stand-in for the driver, which ends with status $ENDS or waits for SIGTERM.
     "spinenas": """trap 'echo told >> "$CALLS"; exit 143' TERM
 echo "spinenas $*" >> "$CALLS"
 ls -l "$RAY_AUTH_TOKEN_PATH" | cut -c 1-10 >> "$CALLS"
@@ -271,7 +271,7 @@ while :; do sleep 0.05; done""",
 
 
 class Job:
-    """A run of slurm.sbatch with stand-ins for all that it calls."""
+    """Runs slurm.sbatch with stand-ins for the commands that it calls."""
 
     def __init__(self, folder: Path, *, ends: str, state: str = "RUNNING"):
         self.calls_file = folder / "calls"
@@ -306,7 +306,7 @@ class Job:
         return self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
 
     def tell(self) -> None:
-        """What --signal=B:TERM does, once the driver runs."""
+        """Send the signal of --signal=B:TERM once the driver runs."""
         deadline = time.monotonic() + 120
         while "-rw-------" not in self.calls():
             assert time.monotonic() < deadline, self.calls()
@@ -316,7 +316,7 @@ class Job:
     def status(self) -> int:
         _, errors = self.process.communicate(timeout=120)
         assert errors == ""
-        assert list(self.shared.iterdir()) == []  # the token is gone
+        assert list(self.shared.iterdir()) == []  # the token is removed
         return self.process.returncode
 
 
@@ -327,7 +327,7 @@ def bash() -> str:
     return path
 
 
-def test_the_shell_of_the_job_script_is_right() -> None:
+def test_the_job_script_is_valid_bash_with_the_slurm_options_it_needs() -> None:
     subprocess.run([bash(), "-n", SBATCH], check=True)
     options = re.findall(r"^#SBATCH (--.*)$", read(SBATCH), flags=re.MULTILINE)
     assert {"--requeue", "--signal=B:TERM@180", "--no-kill", "--exclusive", "--ntasks-per-node=1"} <= set(options)
@@ -354,7 +354,7 @@ def test_a_job_whose_search_ends_is_not_requeued(tmp_path: Path, ends: str) -> N
 
 
 @pytest.mark.parametrize(("state", "requeued"), [("RUNNING", True), ("COMPLETING", False)])
-def test_a_job_told_to_stop_stops_its_search_and_is_requeued_unless_slurm_is_ending_it(
+def test_a_job_that_is_sent_sigterm_stops_its_search_and_is_requeued_unless_slurm_ends_it(
     tmp_path: Path, state: str, requeued: bool
 ) -> None:
     job = Job(tmp_path, ends="", state=state)

@@ -332,7 +332,7 @@ def test_an_invalid_file_is_refused_in_one_sentence(name: str, content: bytes | 
     assert "\n" not in str(caught.value)
 
 
-def test_a_preset_is_meant_even_if_a_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_preset_wins_over_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits").mkdir()
     assert read_source("digits") == (None, {"preset": "digits"})

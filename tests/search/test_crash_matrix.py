@@ -1,7 +1,7 @@
-"""A sample of the crash matrix: each kind of step once; `python tests/crash_matrix.py` is the whole of it.
+"""A sample of the crash matrix: each kind of step once. `python tests/crash_matrix.py` runs the whole matrix.
 
-Each test is an interpreter of its own, whose children are forks of it: one that ran other tests has threads, and
-torch, which a fork does not take well.
+Each test starts its own interpreter, whose children are forks. The test process itself cannot be forked safely,
+because earlier tests left threads and torch in it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ SAMPLED = [
 
 
 @pytest.mark.parametrize("name", SAMPLED)
-def test_a_run_that_is_killed_anywhere_comes_to_what_it_would_have(name: str) -> None:
+def test_a_run_killed_at_any_step_ends_like_an_uninterrupted_one(name: str) -> None:
     done = subprocess.run(
         [sys.executable, crash_matrix.__file__, "--sample", name], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].endswith(" kills, 0 differences")
     num_kills = int(done.stdout.splitlines()[-1].split()[0])
-    assert num_kills > 80, "else nothing was shown"
+    assert num_kills > 80, "otherwise the test shows nothing"

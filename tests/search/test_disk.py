@@ -1,4 +1,4 @@
-"""A full or read-only disk ends a run with one sentence, and its journal goes on when there is room again."""
+"""A full or read-only disk ends a run with one sentence, and the run resumes when there is room again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 class Calls(FakeTask):
-    """Does something as it trains the fourth trial."""
+    """Calls a function when it trains the fourth trial."""
 
     do: Callable[[], object]
 
@@ -43,7 +43,7 @@ class Calls(FakeTask):
 
 
 def fill(place: Path) -> None:
-    """Take all the room there is, to the last byte."""
+    """Fill the file system to the last byte."""
     with open(place / "filler", "wb", buffering=0) as file:
         for size in (2**16, 2**10, 1):
             try:
@@ -54,7 +54,7 @@ def fill(place: Path) -> None:
 
 
 @pytest.mark.parametrize("room_bytes", [0, 60, 1500])
-def test_a_full_disk_ends_the_run_and_the_run_goes_on_when_there_is_room(
+def test_a_full_disk_ends_the_run_which_resumes_when_there_is_room(
     small_disk: Path, tmp_path: Path, room_bytes: int
 ) -> None:
     whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())

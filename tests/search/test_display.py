@@ -1,4 +1,4 @@
-"""What someone sees who watches a search."""
+"""The display of a search: plain lines and the live table."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ EVENTS = [
 def test_the_leader_shown_is_the_winner_of_the_leaderboard_whatever_the_objective(
     kind: Any, best: float, resumed: bool, num_runs: int
 ) -> None:
-    """R0-SP53 has more multiply-adds than SpineNet-49; a soft objective makes up for a slightly higher AP."""
+    """R0-SP53 has more multiply-adds than SpineNet-49, so that the soft objective outweighs its slightly higher AP."""
     networks = [("a", SPINENET_49, 0.41), ("b", R0_SP53, 0.42)] * num_runs
     if num_runs > 1:
         networks.append(("single", R0_SP53, 0.9))
@@ -83,7 +83,7 @@ def past() -> RunState:
     return RunState({}, (), trials, (0, 1, 2, 3), (0, 0, 0, 3), {}, {})
 
 
-def test_plain_lines_say_what_ended_and_the_best_mean_so_far() -> None:
+def test_plain_lines_report_ended_trials_and_the_best_mean_so_far() -> None:
     stream = io.StringIO()
     display = PlainDisplay(stream)
     with display.begin(8, None):
@@ -91,12 +91,12 @@ def test_plain_lines_say_what_ended_and_the_best_mean_so_far() -> None:
             display.show(event)
     lines = stream.getvalue().splitlines()
     assert lines[0] == "trial 0 started on worker-0 (cpu)"
-    assert "trial 1 AP 0.3000; 2/8 done, best 0.3000 (one run)" in lines[4], "the highest of single runs is no result"
+    assert "trial 1 AP 0.3000; 2/8 done, best 0.3000 (one run)" in lines[4], "the highest single run is not a result"
     assert "best 0.4000 ± 0.2828 (n=2)" in lines[5], "the mean of network a, not its luckiest run"
     assert lines[-1].startswith("trial 3 failed (diverged): loss is NaN; 4/8 done")
 
 
-def test_plain_lines_tell_of_epochs_only_after_a_while_of_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_lines_report_epochs_only_after_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     stream = io.StringIO()
@@ -121,7 +121,7 @@ def test_the_best_is_a_replicated_network_once_there_is_one() -> None:
     assert "best 0.4000 ± 0.2828 (n=2)" in stream.getvalue().splitlines()[-1]
 
 
-def test_past_events_count_as_done_and_not_for_the_pace() -> None:
+def test_past_events_count_as_done_but_not_for_the_pace() -> None:
     stream = io.StringIO()
     display = PlainDisplay(stream)
     with display.begin(8, past()):
@@ -130,7 +130,7 @@ def test_past_events_count_as_done_and_not_for_the_pace() -> None:
     assert display._progress.trials_per_hour() is None
 
 
-def test_a_terminal_gets_a_table_with_all_that_matters() -> None:
+def test_a_terminal_shows_a_table_with_progress_leader_and_pace() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
     display = LiveDisplay(console)
     with display.begin(8, None):
@@ -143,5 +143,5 @@ def test_a_terminal_gets_a_table_with_all_that_matters() -> None:
         assert words in drawn.get()
 
 
-def test_a_stream_that_is_no_terminal_gets_plain_lines() -> None:
+def test_a_stream_that_is_not_a_terminal_gets_plain_lines() -> None:
     assert isinstance(display_for(io.StringIO()), PlainDisplay)

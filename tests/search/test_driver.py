@@ -1,4 +1,4 @@
-"""What a driver makes of failures and of reports that come late, twice or from nowhere."""
+"""The driver's reactions to failures and to late, repeated or invalid reports."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from spinenas.search.executors.base import WorkerEvent
 from spinenas.search.executors.failure_rules import RULES, pause_seconds
 from spinenas.space import UserError
 
+pytestmark = pytest.mark.usefixtures("no_fsync")
+
 
 @pytest.fixture
-def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Play]:
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+def play(tmp_path: Path) -> Callable[..., Play]:
     notes.clear()
 
     def make(*script: list[WorkerEvent], num_trials: int = 1, num_slots: int = 1, **executor: Any) -> Play:
@@ -57,7 +58,7 @@ def test_every_kind_of_failure_has_a_rule() -> None:
         (FailureKind.BUG, {}, 1),
     ],
 )
-def test_a_trial_is_tried_again_as_its_failure_says(
+def test_a_trial_is_retried_by_the_rule_of_its_failure(
     kind: FailureKind, options: dict[str, Any], num_attempts: int, play: Callable[..., Play]
 ) -> None:
     script = [[started(0, attempt), lost(0, attempt, kind)] for attempt in range(num_attempts)]
@@ -67,7 +68,7 @@ def test_a_trial_is_tried_again_as_its_failure_says(
     assert kinds(events).count("requeued") == num_attempts - 1
 
 
-def test_a_lost_machine_is_never_held_against_a_trial_and_the_pauses_grow(play: Callable[..., Play]) -> None:
+def test_a_lost_machine_never_counts_against_a_trial_and_the_pauses_grow(play: Callable[..., Play]) -> None:
     script: list[list[WorkerEvent]] = []
     for attempt in range(20):
         script += [[started(0, attempt), lost(0, attempt, FailureKind.PREEMPTED)], []]
@@ -88,7 +89,7 @@ def test_a_lost_machine_is_never_held_against_a_trial_and_the_pauses_grow(play: 
     assert pauses == pytest.approx([pause_seconds(n) for n in range(1, 21)])
 
 
-def test_other_trials_go_on_while_one_pauses(play: Callable[..., Play]) -> None:
+def test_other_trials_continue_while_one_pauses(play: Callable[..., Play]) -> None:
     played = play(
         [started(0), lost(0, 0, FailureKind.PREEMPTED)], [started(1), Finished(1, 0, GOOD)], num_trials=2, num_slots=1
     )
@@ -96,7 +97,7 @@ def test_other_trials_go_on_while_one_pauses(play: Callable[..., Play]) -> None:
     assert [(job.number, job.attempt) for job in played.executor.jobs] == [(0, 0), (1, 0)]
 
 
-def test_memory_that_ran_out_is_remembered_and_the_batch_halved(play: Callable[..., Play]) -> None:
+def test_a_trial_out_of_memory_is_retried_with_half_the_batch_and_recorded(play: Callable[..., Play]) -> None:
     script = [[started(0, attempt), lost(0, attempt, FailureKind.OUT_OF_MEMORY)] for attempt in range(2)]
     played = play(*script, out_of_memory_retries=5)
     events = played.run()
@@ -108,7 +109,7 @@ def test_memory_that_ran_out_is_remembered_and_the_batch_halved(play: Callable[.
     assert events[-1]["failure"]["kind"] == "out_of_memory", "a batch of one cannot be halved"
 
 
-def test_a_bug_stops_the_run_after_so_many_with_its_traceback_in_the_journal(play: Callable[..., Play]) -> None:
+def test_several_bugs_stop_the_run_with_their_traceback_in_the_journal(play: Callable[..., Play]) -> None:
     def bug(number: int) -> list[WorkerEvent]:
         return [started(number), Finished(number, 0, Failure(FailureKind.BUG, "division by zero", "Traceback ..."))]
 
@@ -131,7 +132,9 @@ def test_a_bug_stops_the_run_after_so_many_with_its_traceback_in_the_journal(pla
         (Finished(1, -1, GOOD), "attempt -1 was never begun"),
     ],
 )
-def test_a_report_of_no_use_is_refused_with_a_reason(report: Finished, reason: str, play: Callable[..., Play]) -> None:
+def test_a_stale_or_invalid_result_is_refused_with_a_reason(
+    report: Finished, reason: str, play: Callable[..., Play]
+) -> None:
     played = play([started(0), Finished(0, 0, GOOD)], [started(1), report], [Finished(1, 0, GOOD)], num_trials=2)
     events = played.run()
     (refused,) = [event for event in events if event["event"] == "refused"]
@@ -140,14 +143,14 @@ def test_a_report_of_no_use_is_refused_with_a_reason(report: Finished, reason: s
 
 
 @pytest.mark.parametrize("event", [started(0), EpochDone(0, 0, 1, {}), EpochDone(1, 0, 1, {}), started(5)])
-def test_a_step_of_no_use_changes_nothing(event: WorkerEvent, play: Callable[..., Play]) -> None:
+def test_a_stale_or_invalid_report_changes_nothing(event: WorkerEvent, play: Callable[..., Play]) -> None:
     played = play([started(0), Finished(0, 0, GOOD)], [event], [started(1), Finished(1, 0, GOOD)], num_trials=2)
     assert kinds(played.run()) == ["asked", "started", "told", "asked", "started", "told"]
 
 
 @pytest.mark.parametrize("again", ["running", "waiting"])
-def test_a_result_of_an_attempt_that_was_given_up_is_taken_once(again: str, play: Callable[..., Play]) -> None:
-    """Its machine was thought lost; it was only slow."""
+def test_a_result_of_an_abandoned_attempt_is_accepted_once(again: str, play: Callable[..., Play]) -> None:
+    """The machine was considered lost, but was only slow."""
     kind = FailureKind.WORKER_LOST if again == "running" else FailureKind.PREEMPTED  # after which it pauses
     script = [[started(0), lost(0, 0, kind)], [Finished(0, 0, GOOD), Finished(0, 0, GOOD)]]
     played = play(*script)
@@ -157,7 +160,7 @@ def test_a_result_of_an_attempt_that_was_given_up_is_taken_once(again: str, play
     assert len(played.executor.jobs) == (2 if again == "running" else 1)
 
 
-def test_a_late_result_ends_the_attempt_that_runs(play: Callable[..., Play]) -> None:
+def test_a_late_result_ends_the_current_attempt(play: Callable[..., Play]) -> None:
     script = [[started(0), lost(0, 0, FailureKind.WORKER_LOST)], [started(0, 1)], [Finished(0, 0, GOOD)]]
     played = play(*script)
     assert kinds(played.run())[-1] == "told"
@@ -165,7 +168,7 @@ def test_a_late_result_ends_the_attempt_that_runs(play: Callable[..., Play]) -> 
 
 
 @pytest.mark.parametrize("kind", [FailureKind.WORKER_LOST, FailureKind.PREEMPTED, FailureKind.OUT_OF_MEMORY])
-def test_a_late_word_that_an_attempt_was_lost_is_no_news(kind: FailureKind, play: Callable[..., Play]) -> None:
+def test_a_late_report_of_a_lost_attempt_is_ignored(kind: FailureKind, play: Callable[..., Play]) -> None:
     script = [[started(0), lost(0, 0, FailureKind.WORKER_LOST)], [started(0, 1), lost(0, 0, kind)]]
     events = play(*script, [Finished(0, 1, GOOD)]).run()
     assert kinds(events)[-2:] == ["refused", "told"]
@@ -188,7 +191,7 @@ def test_a_result_that_comes_before_its_start_counts(play: Callable[..., Play]) 
 def test_accelerator_hours_end_a_search_in_order_and_leave_a_share_for_replicates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trials of six minutes with half an accelerator; two hours are forty of them."""
+    """Trials take six minutes on half an accelerator, so that two hours suffice for forty."""
     from datetime import UTC, datetime, timedelta
 
     from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
@@ -202,7 +205,6 @@ def test_accelerator_hours_end_a_search_in_order_and_leave_a_share_for_replicate
             return super().evaluate(*args, **named)
 
     monkeypatch.setattr(driver_module, "now", lambda: moment.isoformat(timespec="milliseconds"))
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
     config = configured(1000)
     config = replace(config, budget=replace(config.budget, max_accelerator_hours=2.0))
     run = run_search(config, out=tmp_path / "run", task=Slow())
@@ -212,7 +214,7 @@ def test_accelerator_hours_end_a_search_in_order_and_leave_a_share_for_replicate
     assert [record.replicate > 0 for record in records].count(True) in (1, 2)
     longer = resume(tmp_path / "run", max_accelerator_hours=3.0, task=Slow())
     assert len(longer.records()) == 30
-    assert resume(tmp_path / "run", task=Slow()).records() == longer.records(), "the limit is remembered"
+    assert resume(tmp_path / "run", task=Slow()).records() == longer.records(), "the limit is kept"
     with pytest.raises(KeyboardInterrupt):
         run_search(configured(1000), out=tmp_path / "unlimited", task=Slow(interrupt_at=3))
     limited = replace(config, budget=replace(config.budget, max_accelerator_hours=1.0))
@@ -220,15 +222,11 @@ def test_accelerator_hours_end_a_search_in_order_and_leave_a_share_for_replicate
         "and the lost attempt"
     )
     again = search_or_resume(configured(1000), out=tmp_path / "unlimited", task=Slow())
-    assert len(again.records()) == 9, "a limit that was set stays"
+    assert len(again.records()) == 9, "the limit of an earlier resumption is kept"
 
 
-def test_a_folder_that_is_removed_or_cannot_be_written_ends_the_run_with_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_is_removed_or_cannot_be_written_ends_the_run_with_one_sentence(tmp_path: Path) -> None:
     from spinenas.search.run.lifecycle import resume, run_search
-
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
     class Removes(FakeTask):
         def evaluate(self, genotype: Any, *, seed: int, folder: Path, **named: Any) -> Any:
@@ -238,19 +236,18 @@ def test_a_folder_that_is_removed_or_cannot_be_written_ends_the_run_with_one_sen
 
     with pytest.raises(UserError, match=r"cannot write .*resume the search"):
         run_search(configured(), out=tmp_path / "run", task=Removes())
-    assert not (tmp_path / "run").exists(), "it is not made again"
+    assert not (tmp_path / "run").exists(), "the folder is not created again"
     os.rename(tmp_path / "elsewhere", tmp_path / "run")
     resumed = resume(tmp_path / "run", task=FakeTask())
     assert {record.status for record in resumed.records()} == {Status.COMPLETE}
 
 
 def test_hours_count_trials_that_wait_for_their_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight at a time of an hour each, and nine and a half hours: no eight are begun on top of the first."""
+    """Eight trials of an hour at a time within nine and a half hours: no second eight may start."""
     from datetime import UTC, datetime, timedelta
 
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     monkeypatch.setattr(driver_module, "now", lambda: moment.isoformat(timespec="milliseconds"))
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
     config = configured(100)
     config = replace(config, budget=replace(config.budget, max_accelerator_hours=9.5, replicate_share=0.0))
     played = Play(tmp_path, [[started(n) for n in range(8)]], num_slots=8, config=config)
@@ -268,13 +265,11 @@ def test_hours_count_trials_that_wait_for_their_start(tmp_path: Path, monkeypatc
     assert len(played.executor.jobs) == 9
 
 
-def test_retries_for_memory_are_counted_over_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retries_for_memory_are_counted_over_a_crash(tmp_path: Path) -> None:
     from spinenas.search.run.lifecycle import resume, run_search
 
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
-
     class Large(FakeTask):
-        """Needs a batch of 2, and is killed before it finds out for the last time."""
+        """Needs a batch of 2, and is killed before its last failure for lack of memory."""
 
         killed = False
 
@@ -298,13 +293,10 @@ def test_retries_for_memory_are_counted_over_a_crash(tmp_path: Path, monkeypatch
     assert records[0].failure is not None
 
 
-def test_a_checkpoint_whose_driver_died_as_it_removed_it_is_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_whose_driver_died_as_it_removed_it_is_removed(tmp_path: Path) -> None:
     from spinenas.results.storage.run_folder import CHECKPOINT
     from spinenas.search.run.lifecycle import resume, run_search
 
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
     run = run_search(configured(3), out=tmp_path / "run", task=FakeTask())
     left = run.folder.trial_folder(1) / CHECKPOINT
     left.write_bytes(b"of a finished trial")

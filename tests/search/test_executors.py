@@ -42,7 +42,7 @@ SEED = 7
 
 @pytest.fixture(scope="module", autouse=True)
 def _ray() -> Iterator[None]:
-    """One Ray for all tests here, whose workers get the fake task by value: they cannot import this folder."""
+    """One Ray for all tests here. Workers receive the fake task by value, because they cannot import this folder."""
     ray.init(
         address="local",
         num_cpus=2,
@@ -71,7 +71,7 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
 
 
 @pytest.mark.parametrize("kind", ["ray", "tune"])
-def test_workers_give_what_a_serial_run_gives_even_if_one_is_killed(
+def test_workers_give_the_results_of_a_serial_run_even_if_one_is_killed(
     kind: str, serial: list[object], tmp_path: Path
 ) -> None:
     folder = tmp_path / "a run" / "with spaces"
@@ -85,13 +85,13 @@ def test_workers_give_what_a_serial_run_gives_even_if_one_is_killed(
     assert reasons
     assert "died" in reasons[0]
     assert "unexpectedly" in reasons[0], "in Ray's words"
-    assert sum(event["event"] == "epoch" for event in events) >= 12, "each epoch is seen by the driver"
+    assert sum(event["event"] == "epoch" for event in events) >= 12, "the driver receives each epoch"
 
 
 @pytest.mark.parametrize("kind", ["ray", "tune"])
-def test_trials_pause_and_go_on_in_any_worker_to_what_a_serial_run_gives(kind: str, tmp_path: Path) -> None:
+def test_trials_pause_and_continue_in_any_worker_with_the_results_of_a_serial_run(kind: str, tmp_path: Path) -> None:
     def halved(kind: str) -> SearchConfig:
-        task = TaskConfig(train=TrainConfig(epochs=3), eval=EvalConfig(every_epochs=1))  # as the fake one has
+        task = TaskConfig(train=TrainConfig(epochs=3), eval=EvalConfig(every_epochs=1))  # like the fake task
         return replace(configured(kind), task=task, halving=HalvingConfig((1,), reduction=2.0, min_results=2))
 
     task = FakeTask(num_epochs=3)
@@ -100,10 +100,10 @@ def test_trials_pause_and_go_on_in_any_worker_to_what_a_serial_run_gives(kind: s
     task = FakeTask(num_epochs=3, kill_worker=frozenset({(0, 1)}), epoch_seconds=0.02)
     run = run_search(halved(kind), out=tmp_path / "run", task=task)
     assert outcome(run) == expected
-    assert run.records()[0].attempt == 2, "it went on once, and lost its worker once"
+    assert run.records()[0].attempt == 2, "it was promoted once and lost its worker once"
 
 
-def test_a_validation_by_workers_is_what_a_serial_one_is_even_if_one_is_killed(tmp_path: Path) -> None:
+def test_a_validation_by_workers_equals_a_serial_one_even_if_one_is_killed(tmp_path: Path) -> None:
     run = run_search(configured("serial"), out=tmp_path / "run", task=FakeTask())
     serial = validate(run, seeds=2, out=tmp_path / "serial", task=FakeValTask())
     by_ray = validate(
@@ -139,7 +139,7 @@ def test_workers_that_the_cluster_cannot_hold_are_refused_at_once(tmp_path: Path
         (RaySystemError("something in Ray"), FailureKind.WORKER_LOST),
     ],
 )
-def test_whatever_ray_says_of_a_job_is_a_failure_and_another_worker_takes_the_place(
+def test_any_error_of_ray_becomes_a_failure_and_the_worker_is_replaced(
     error: RayError, kind: FailureKind, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def raise_error(reference: object) -> None:
@@ -176,7 +176,7 @@ def test_whatever_ray_says_of_a_job_is_a_failure_and_another_worker_takes_the_pl
         ("", FailureKind.WORKER_LOST),
     ],
 )
-def test_what_tune_keeps_of_an_error_tells_memory_machine_and_process(
+def test_an_error_text_of_tune_distinguishes_memory_machine_and_process(
     text: str, kind: FailureKind, tmp_path: Path
 ) -> None:
     event = told_of_error(text, tmp_path)
@@ -193,7 +193,7 @@ def test_a_worker_of_tune_that_cannot_start_ends_the_search_and_fails_no_trial(t
 
 
 def told_of_error(text: str, folder: Path) -> WorkerEvent | UserError:
-    """What our loop is told of a trial of Tune's that ended with an error of this text."""
+    """Return the events that the driver receives for a Tune trial that ended with this error text."""
     error_file = folder / "error.txt"
     error_file.write_text(f"Failure # 1 (occurred at some time)\n{text}\n")
     told: list[WorkerEvent | UserError] = []
@@ -220,7 +220,7 @@ class Interrupting:
 
 
 @pytest.mark.parametrize("kind", ["ray", "tune"])
-def test_an_interrupted_search_leaves_no_worker_behind_in_a_ray_that_goes_on(
+def test_an_interrupted_search_leaves_no_worker_in_a_ray_that_keeps_running(
     kind: str, serial: list[object], tmp_path: Path
 ) -> None:
     task = FakeTask(num_epochs=4, epoch_seconds=0.5)
@@ -230,14 +230,14 @@ def test_an_interrupted_search_leaves_no_worker_behind_in_a_ray_that_goes_on(
     assert outcome(resume(tmp_path / "run", task=FakeTask())) == serial
 
 
-def test_without_an_address_ray_starts_anew_whatever_the_environment_names() -> None:
+def test_without_an_address_a_new_ray_starts_whatever_the_environment_names() -> None:
     code = (
         "import ray\n"
         "from spinenas.search.config.config import ExecutorConfig\n"
         "from spinenas.search.executors.ray_session import ray_session\n"
         "with ray_session(ExecutorConfig(workers=3), print): print(ray.cluster_resources()['CPU'])"
     )
-    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}  # nobody answers there
+    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}  # no cluster answers there
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300)
     assert done.stdout.strip().splitlines()[-1:] == ["3.0"], done.stderr
 
@@ -283,7 +283,7 @@ def test_a_killed_driver_takes_its_workers_along_and_its_run_can_be_finished(
     assert 1 <= len(finished) < 6
     assert outcome(resume(out, task=FakeTask())) == serial
     after = [event["number"] for event in json_events(out / "journal.jsonl") if event["event"] == "told"]
-    assert sorted(after) == list(range(6)), "each is told once"
+    assert sorted(after) == list(range(6)), "each result is recorded once"
 
 
 def _content(path: Path) -> bytes:
@@ -291,10 +291,10 @@ def _content(path: Path) -> bytes:
 
 
 def _workers_in(session: int) -> list[str]:
-    """Ray's servers and our workers; its two agents notice by themselves, after a minute."""
+    """Return Ray's servers and our workers. Ray's two agents end by themselves after a minute."""
     names = []
     for pid in _session_members(session):
-        with contextlib.suppress(OSError):  # it may end just now
+        with contextlib.suppress(OSError):  # the process may have ended just now
             names.append(Path(f"/proc/{pid}/cmdline").read_text())
     return [name for name in names if "Agent" not in name]
 

@@ -1,4 +1,4 @@
-"""Small simulations of a cluster that goes wrong; `python tests/fault_simulator.py` is the large one."""
+"""Small simulations of a faulty cluster; `python tests/fault_simulator.py` runs the large one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spinenas.results.record import FailureKind, Status
 
 
 def simulated(folder: Path, *, seed: int, ordered: bool = False) -> Outcome:
-    """A small simulation; it has asserted after each report what must hold."""
+    """Run a small simulation, which asserts its invariants after each report."""
     folder.mkdir()
     return simulate(replace(SMALL, ordered=ordered), seed, folder)
 
@@ -27,14 +27,14 @@ def failures(outcome: Outcome) -> set[FailureKind]:
     return {record.failure.kind for record in outcome.state.trials.values() if record.failure is not None}
 
 
-def test_a_search_comes_to_its_end_whatever_goes_wrong(outcome: Outcome) -> None:
+def test_a_search_finishes_despite_all_simulated_faults(outcome: Outcome) -> None:
     assert outcome.num_sessions == SMALL.num_deaths + 1
     assert {record.status for record in outcome.state.trials.values()} == {Status.COMPLETE, Status.FAILED}
     assert {FailureKind.DIVERGED, FailureKind.WORKER_LOST, FailureKind.OUT_OF_MEMORY} <= failures(outcome)
     assert FailureKind.PREEMPTED not in failures(outcome)
 
 
-def test_an_ordered_search_does_too(tmp_path: Path) -> None:
+def test_an_ordered_search_finishes_despite_all_simulated_faults(tmp_path: Path) -> None:
     assert simulated(tmp_path / "run", seed=1, ordered=True).num_sessions == SMALL.num_deaths + 1
 
 
@@ -42,20 +42,20 @@ def test_all_kinds_of_bad_reports_are_made_and_most_are_refused(outcome: Outcome
     checks = outcome.checks
     assert len(checks.refused) == 10
     assert checks.refused.total() > 1000
-    assert checks.taken["late"] > 0, "else no result of an attempt given up was good enough"
+    assert checks.taken["late"] > 0, "otherwise no result of an abandoned attempt was accepted"
 
 
-def test_every_proposal_is_what_the_order_of_the_journal_makes_it(outcome: Outcome) -> None:
+def test_every_proposal_follows_from_the_order_of_the_journal(outcome: Outcome) -> None:
     assert list(not_recomputed(configured(SMALL, 1), lines_of(outcome.journal))) == []
 
 
-def test_the_same_seed_is_the_same_run(outcome: Outcome, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_run(outcome: Outcome, tmp_path: Path) -> None:
     assert simulated(tmp_path / "again", seed=1).digest == outcome.digest
     assert simulated(tmp_path / "other", seed=2).digest != outcome.digest
 
 
 @pytest.mark.slow
-def test_a_thousand_workers_and_twenty_thousand_trials(tmp_path: Path) -> None:
+def test_a_search_with_a_thousand_workers_and_twenty_thousand_trials_finishes(tmp_path: Path) -> None:
     outcome = simulate(WHOLE, 0, tmp_path)
     assert outcome.checks.taken.total() + outcome.checks.refused.total() > 10_000
     assert outcome.resident_growth_bytes / WHOLE.num_trials < 20_000

@@ -1,4 +1,4 @@
-"""The time left of a search by what its trials are predicted to take; nothing else of a search depends on it."""
+"""The predicted time left of a search. Nothing else in a search depends on it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SHORT = Fidelity(2, 96, 8, 40, Scaling("test", 0.25, 64, 0.25, 1))
 
 
 def seconds_of(genotype: Any, fidelity: Fidelity | None) -> float:
-    """SpineNet-49 takes 100 s and any other 300; two epochs a tenth of that."""
+    """SpineNet-49 takes 100 s and any other network 300 s; trainings of two epochs take a tenth."""
     return (100.0 if genotype == SPINENET_49 else 300.0) * (0.1 if fidelity else 1.0)
 
 
@@ -67,13 +67,13 @@ def after(*events: Event, forecast: Forecast = FORECAST) -> Workload:
     return workload
 
 
-def test_before_anything_is_asked_random_trials_are_shared_by_the_workers() -> None:
+def test_before_the_first_trial_the_time_left_is_that_of_random_trials_on_all_workers() -> None:
     assert after().seconds_left(10, 0.0) == 10 * 200 / 2
-    assert after().seconds_left(1, 0.0) == 200, "a single trial is not shared"
+    assert after().seconds_left(1, 0.0) == 200, "a single trial runs on one worker"
     assert after().seconds_left(0, 0.0) == 0
 
 
-def test_each_trial_counts_by_its_own_prediction_and_those_to_come_by_the_mean_of_those_asked() -> None:
+def test_known_trials_count_by_their_prediction_and_future_ones_by_the_mean_of_the_known() -> None:
     assert after(asked(0)).seconds_left(1, 0.0) == 100
     assert after(asked(0), asked(1, R0_SP53)).seconds_left(2, 0.0) == (100 + 300) / 2
     assert after(asked(0), asked(1, R0_SP53)).seconds_left(4, 0.0) == (100 + 300 + 2 * 200) / 2
@@ -91,24 +91,24 @@ def test_epochs_of_running_trials_count_and_are_lost_with_their_attempt() -> Non
 
 def test_once_a_trial_is_finished_the_pace_of_the_session_decides() -> None:
     events = [asked(0), asked(1, R0_SP53), started(0), started(1), told(0)]
-    # 100 predicted seconds took 50: one of 300 and one of the mean, 200, are left.
+    # 100 predicted seconds took 50. A trial of 300 s and one of the mean, 200 s, are left.
     assert after(*events).seconds_left(2, 50.0) == pytest.approx((300 + 200) * 50 / 100)
-    # A third of the costly one is done as well.
+    # A third of the slow trial is done as well.
     assert after(*events, epoch(1, 2)).seconds_left(2, 50.0) == pytest.approx((180 + 200) * 50 / (100 + 120))
 
 
-def test_of_a_failed_trial_the_epochs_count_that_it_did() -> None:
+def test_a_failed_trial_counts_by_the_epochs_it_completed() -> None:
     assert after(asked(0), told(0, failed=True)).seconds_left(1, 3.0) == 100, "as predicted: there is no pace yet"
     events = [asked(0), epoch(0, 1), told(0, failed=True), asked(1), told(1)]
     assert after(*events).seconds_left(1, 60.0) == pytest.approx(100 * 60 / (20 + 100))
 
 
-def test_what_was_calibrated_elsewhere_says_nothing_before_a_trial_is_finished() -> None:
+def test_a_calibration_of_another_device_predicts_nothing_before_a_trial_is_finished() -> None:
     assert after(asked(0), started(0, "cuda")).seconds_left(3, 1.0) is None
     assert after(asked(0), started(0, "cuda"), told(0)).seconds_left(2, 5.0) == pytest.approx(10)
 
 
-def test_displays_show_what_is_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_displays_show_the_predicted_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.monotonic", lambda: 1000.0)
     stream = io.StringIO()
     plain = PlainDisplay(stream)
@@ -125,7 +125,7 @@ def test_displays_show_what_is_predicted(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "0:31:10" in drawn.get(), "38 trials of 100 s, less 60"
 
 
-def test_a_resumed_search_counts_its_open_trials_and_none_that_is_done() -> None:
+def test_a_resumed_search_counts_open_trials_and_no_finished_one() -> None:
     records = {
         0: TrialRecord(0, SPINENET_49, "a", Status.COMPLETE, evaluation=Evaluation(0.2)),
         1: TrialRecord(1, R0_SP53, "b", Status.ASKED),
@@ -162,9 +162,7 @@ def test_a_task_without_a_calibration_has_no_forecast(tmp_path: Path, monkeypatc
     assert forecast.mean_seconds == pytest.approx(mean)
 
 
-def test_a_search_proposes_and_writes_the_same_with_a_forecast_and_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_forecast_changes_neither_proposals_nor_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_parts, "proxy_task", lambda config: FakeTask(fail={2: "diverged"}))
     config = SearchConfig(executor=ExecutorConfig(kind="serial"), budget=BudgetConfig(8))
     journals = []

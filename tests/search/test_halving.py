@@ -1,4 +1,4 @@
-"""Stopping early: the rule, and what a driver makes of it, with every step in the journal."""
+"""Early stopping: the rule, and its use by the driver, with every step in the journal."""
 
 from __future__ import annotations
 
@@ -38,10 +38,7 @@ from spinenas.space import SearchSpace, UserError
 from spinenas.space.published import SPINENET_49
 from spinenas.space.search_space import space_by_name
 
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 # The rule
@@ -49,7 +46,7 @@ def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("by_number", [False, True])
 @pytest.mark.parametrize(("reduction", "min_results"), [(3.0, 4), (2.0, 1), (1.5, 5), (4.0, 2)])
-def test_a_verdict_is_that_of_brute_force(by_number: bool, reduction: float, min_results: int) -> None:
+def test_a_verdict_equals_that_of_brute_force(by_number: bool, reduction: float, min_results: int) -> None:
     rng = np.random.default_rng(7)
     halving = Halving((2, 5), reduction=reduction, min_results=min_results, by_number=by_number)
     came: list[tuple[int, float]] = []
@@ -60,18 +57,18 @@ def test_a_verdict_is_that_of_brute_force(by_number: bool, reduction: float, min
         came.append((number, ap))
     for number, ap in came:
         before = [other for other in came if other[0] < number] if by_number else came[: came.index((number, ap))]
-        verdicts.append(halving.goes_on(number, 5))
+        verdicts.append(halving.should_continue(number, 5))
         assert verdicts[-1] == judged([*(other for _, other in before), ap], reduction, min_results)
-    assert 5 < sum(verdicts) < 55, "else the rule was not tried"
+    assert 5 < sum(verdicts) < 55, "otherwise the rule was not tested"
     assert not halving.is_at(0, 2)
     assert halving.is_at(0, 5)
 
 
-def test_the_best_so_far_always_goes_on() -> None:
+def test_the_best_so_far_always_continues() -> None:
     halving = Halving((1,), reduction=100.0, min_results=1)
     for number in range(9):
         halving.add(number, 1, 0.1 * number)
-        assert halving.goes_on(number, 1)
+        assert halving.should_continue(number, 1)
 
 
 def test_rungs_follow_one_another_below_the_end() -> None:
@@ -95,7 +92,7 @@ def test_rungs_follow_one_another_below_the_end() -> None:
         ({"rungs": (2, 4)}, 6, 0, "has 2, but AP is not measured after that epoch, .* is 0; set it to 2, or"),
     ],
 )
-def test_rungs_that_cannot_be_are_refused_with_the_remedy(
+def test_impossible_rungs_are_refused_with_the_remedy(
     halving: dict[str, Any], epochs: int, every: int, words: str
 ) -> None:
     document = {"task": {"train": {"epochs": epochs}, "eval": {"every_epochs": every}}, "halving": halving}
@@ -103,13 +100,13 @@ def test_rungs_that_cannot_be_are_refused_with_the_remedy(
         SearchConfig.from_json(document)
 
 
-def test_options_without_rungs_are_warned_of() -> None:
+def test_options_without_rungs_cause_a_warning() -> None:
     config = replace(SearchConfig(), halving=HalvingConfig(reduction=4.0))
     assert config.unused() == ["halving.reduction has no effect, since halving.rungs is empty"]
     assert halved().unused() == []
 
 
-def test_a_configuration_of_before_has_no_rungs_and_its_run_goes_on(tmp_path: Path) -> None:
+def test_a_configuration_of_an_earlier_version_has_no_rungs_and_its_run_resumes(tmp_path: Path) -> None:
     whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())
     folder = cut(whole, 12, tmp_path / "cut")
     config = json.loads((folder / "config.json").read_text())
@@ -131,7 +128,7 @@ def statuses(run: Run) -> list[Status]:
     return [record.status for record in run.records()]
 
 
-def test_trials_pause_are_judged_and_go_on_or_end(tmp_path: Path) -> None:
+def test_trials_pause_at_rungs_and_then_continue_or_end(tmp_path: Path) -> None:
     run = run_search(halved(), out=tmp_path / "run", task=fake())
     assert misjudged(events_of(run), RUNGS, by_number=False) == []
     records = run.records()
@@ -148,7 +145,7 @@ def test_trials_pause_are_judged_and_go_on_or_end(tmp_path: Path) -> None:
     assert all(event["attempt"] == 1 + RUNGS.rungs.index(event["epoch"]) for event in promoted)
 
 
-def test_a_whole_trial_has_the_result_that_it_has_without_rungs(tmp_path: Path) -> None:
+def test_a_complete_trial_has_the_same_result_with_and_without_rungs(tmp_path: Path) -> None:
     run = run_search(halved(), out=tmp_path / "run", task=fake())
     (record, *_) = [record for record in run.records() if record.status is Status.COMPLETE]
     unpaused = run_search(halved(halving=HalvingConfig()), out=tmp_path / "unpaused", task=fake()).records()
@@ -172,7 +169,7 @@ def test_replicates_are_never_paused_and_stopped_trials_never_lead(tmp_path: Pat
     assert winner.status is Status.COMPLETE
 
 
-def test_a_stopped_trial_with_the_highest_ap_is_no_leader() -> None:
+def test_a_stopped_trial_with_the_highest_ap_does_not_lead() -> None:
     controller = ReplicateLeaders(make_controller("random", space_by_name("tiny"), seed=0), num_trials=10, share=0.2)
     for number in range(8):
         assert controller.ask() is not None
@@ -181,7 +178,7 @@ def test_a_stopped_trial_with_the_highest_ap_is_no_leader() -> None:
     assert leaders == {7, 6}
 
 
-def test_the_leaderboard_ranks_whole_trainings_alone(tmp_path: Path) -> None:
+def test_the_leaderboard_ranks_only_complete_trainings(tmp_path: Path) -> None:
     rows = leaderboard_rows(run_search(halved(), out=tmp_path / "run", task=fake()).records())
     assert {row["status"] for row in rows if row["objective"] is not None} == {"complete"}
     assert {row["status"] for row in rows if row["objective"] is None} == {"pruned"}
@@ -190,17 +187,19 @@ def test_the_leaderboard_ranks_whole_trainings_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_free_workers_are_judged_in_the_order_of_the_journal(
+def test_trials_of_a_free_running_search_are_judged_in_the_order_of_the_journal(
     seed: int, tmp_path: Path, shuffled: Callable[..., None]
 ) -> None:
     shuffled(seed)
     run = run_search(halved(), out=tmp_path / "run", task=fake())
     assert misjudged(events_of(run), RUNGS, by_number=False) == []
     came = [event["number"] for event in events_of(run) if event["event"] == "paused"]
-    assert came != sorted(came), "else the order was not tried"
+    assert came != sorted(came), "otherwise the order was not tested"
 
 
-def test_an_ordered_run_is_judged_by_numbers_whoever_comes_first(tmp_path: Path, shuffled: Callable[..., None]) -> None:
+def test_an_ordered_run_is_judged_by_numbers_whatever_the_order_of_arrival(
+    tmp_path: Path, shuffled: Callable[..., None]
+) -> None:
     outcomes = []
     for seed in range(4):
         shuffled(seed)
@@ -210,7 +209,7 @@ def test_an_ordered_run_is_judged_by_numbers_whoever_comes_first(tmp_path: Path,
     assert all(other == outcomes[0] for other in outcomes)
     assert Status.PRUNED in outcomes[0][1]
     came = [event["number"] for event in events_of(run) if event["event"] == "paused"]
-    assert came != sorted(came), "else nobody waited"
+    assert came != sorted(came), "otherwise no trial waited"
 
 
 @pytest.mark.parametrize("kind", ["serial", "ordered", "free"])
@@ -226,7 +225,7 @@ def test_a_halved_run_cut_after_any_event_becomes_the_uninterrupted_one(
     before = events_of(whole)
     for num_events in range(1, len(before)):
         if kind != "serial":
-            shuffled(seed=num_events)  # others come first than before
+            shuffled(seed=num_events)  # the order of arrival changes
         resumed = resume(cut(whole, num_events, tmp_path / f"cut{num_events}"), task=task)
         assert misjudged(events_of(resumed), RUNGS, by_number=kind == "ordered") == []
         if kind == "free":
@@ -243,7 +242,7 @@ def test_a_halved_run_cut_after_any_event_becomes_the_uninterrupted_one(
             assert timeless(events_of(resumed), *steps) == timeless(before, *steps)
 
 
-def test_a_worker_lost_between_rungs_costs_an_attempt_and_not_the_verdict(
+def test_a_worker_lost_between_rungs_costs_an_attempt_but_not_the_verdict(
     tmp_path: Path, shuffled: Callable[..., None]
 ) -> None:
     shuffled(0, lost={(0, 1): FailureKind.WORKER_LOST, (0, 2): FailureKind.WORKER_LOST})
@@ -256,7 +255,7 @@ def test_a_worker_lost_between_rungs_costs_an_attempt_and_not_the_verdict(
     assert run.records()[0].attempt == whole.records()[0].attempt + 2
 
 
-def test_losses_are_counted_over_rungs_and_a_failed_trial_lets_others_be_judged(
+def test_losses_are_counted_across_rungs_and_a_failed_trial_does_not_block_verdicts(
     tmp_path: Path, shuffled: Callable[..., None]
 ) -> None:
     shuffled(0, lost={(0, attempt): FailureKind.WORKER_LOST for attempt in (0, 2, 3, 4, 5)})
@@ -283,7 +282,7 @@ def paused(number: int, attempt: int, objective: float, epoch: int = 2) -> Pause
     return Paused(number, attempt, Evaluation(objective, stopped_after=epoch))
 
 
-def test_a_job_says_where_to_pause_and_the_next_goes_to_the_end(play: Callable[..., Play]) -> None:
+def test_a_job_pauses_at_its_rung_and_the_next_job_runs_to_the_end(play: Callable[..., Play]) -> None:
     played = play([started(0), paused(0, 0, 0.5)], [started(0, 1), Finished(0, 1, Evaluation(0.7))])
     played.task_epochs = NUM_EPOCHS
     events = played.run()
@@ -303,12 +302,12 @@ def test_a_promoted_trial_is_submitted_before_new_ones(play: Callable[..., Play]
     "end",
     [
         lost(0, 0, FailureKind.DIVERGED),  # before its rung
-        Finished(0, 0, Evaluation(0.1)),  # past it without a word, which no task of ours does
+        Finished(0, 0, Evaluation(0.1)),  # past its rung without a pause, which no real task does
         paused(0, 0, 0.1),
     ],
     ids=["fails", "ends", "pauses"],
 )
-def test_in_an_ordered_run_a_trial_waits_until_the_one_before_has_come_or_ended(
+def test_in_an_ordered_run_a_trial_waits_until_the_one_before_has_paused_or_ended(
     end: WorkerEvent, play: Callable[..., Play]
 ) -> None:
     played = play([started(0), started(1), paused(1, 0, 0.5)], [], [end], num_trials=2, num_slots=2)
@@ -324,8 +323,8 @@ def test_in_an_ordered_run_a_trial_waits_until_the_one_before_has_come_or_ended(
 
     played.executor.wait = watched  # type: ignore[method-assign]
     played.run()
-    assert waiting[1:3] == [[(0, 0)], [(0, 0)]], "nobody is judged yet"
-    assert (1, 1) in waiting[3], "and then it goes on at once"
+    assert waiting[1:3] == [[(0, 0)], [(0, 0)]], "no trial is judged yet"
+    assert (1, 1) in waiting[3], "and then it continues at once"
 
 
 @pytest.mark.parametrize(
@@ -336,7 +335,7 @@ def test_in_an_ordered_run_a_trial_waits_until_the_one_before_has_come_or_ended(
         (paused(7, 0, 0.9), "no such trial was asked"),
     ],
 )
-def test_a_pause_that_was_not_awaited_is_refused(report: Paused, reason: str, play: Callable[..., Play]) -> None:
+def test_an_unexpected_pause_is_refused(report: Paused, reason: str, play: Callable[..., Play]) -> None:
     played = play([started(0), paused(0, 0, 0.5)], [started(0, 1), report], [Finished(0, 1, Evaluation(0.7))])
     played.task_epochs = NUM_EPOCHS
     events = played.run()
@@ -354,7 +353,7 @@ def test_a_pause_of_a_lost_attempt_is_refused_and_the_next_one_pauses_there(play
     assert [(job.attempt, job.until) for job in played.executor.jobs] == [(0, 2), (1, 2), (2, None)]
 
 
-def test_a_trial_that_waits_at_its_rung_takes_no_other_word_of_that_attempt(play: Callable[..., Play]) -> None:
+def test_a_paused_trial_accepts_no_further_report_of_that_attempt(play: Callable[..., Play]) -> None:
     played = play(
         [started(0), started(1), paused(1, 0, 0.5)], [Finished(1, 0, Evaluation(0.9))], num_trials=2, num_slots=2
     )
@@ -363,7 +362,7 @@ def test_a_trial_that_waits_at_its_rung_takes_no_other_word_of_that_attempt(play
     assert (events[-1]["event"], events[-1]["reason"]) == ("refused", "the attempt is paused already")
 
 
-def test_a_late_result_of_a_lost_attempt_ends_a_trial_that_waits_at_its_rung(play: Callable[..., Play]) -> None:
+def test_a_late_result_of_a_lost_attempt_ends_a_paused_trial(play: Callable[..., Play]) -> None:
     late = lost(1, 0, FailureKind.DIVERGED)
     script = [[started(0), started(1), lost(1, 0, FailureKind.WORKER_LOST)], [started(1, 1), paused(1, 1, 0.5)], [late]]
     played = play(*script, num_trials=2, num_slots=2)
@@ -372,7 +371,7 @@ def test_a_late_result_of_a_lost_attempt_ends_a_trial_that_waits_at_its_rung(pla
     assert (events[-1]["event"], events[-1]["number"], events[-1]["status"]) == ("told", 1, "failed")
 
 
-def test_a_worker_says_that_it_paused(tmp_path: Path) -> None:
+def test_a_worker_reports_its_pause(tmp_path: Path) -> None:
     genotype = make_controller("random", SearchSpace.spinenet49(), seed=0).ask()
     assert genotype is not None
     (tmp_path / "000000").mkdir()
@@ -383,7 +382,7 @@ def test_a_worker_says_that_it_paused(tmp_path: Path) -> None:
     assert (events[-1].attempt, events[-1].evaluation.stopped_after) == (3, 2)
 
 
-def test_time_at_a_rung_is_nobodys_and_a_trial_is_all_its_attempts() -> None:
+def test_time_paused_is_not_counted_and_a_trial_counts_all_its_attempts() -> None:
     time = AcceleratorTime()
 
     def at(minute: int, event: Event) -> None:
@@ -400,7 +399,7 @@ def test_time_at_a_rung_is_nobodys_and_a_trial_is_all_its_attempts() -> None:
     assert time.hours_with_others("2026-01-01T03:00:00+00:00", 2) == pytest.approx(0.3 + 2 * 0.3)
 
 
-def test_a_display_tells_stopped_trials_from_whole_ones() -> None:
+def test_a_display_distinguishes_stopped_and_complete_trials() -> None:
     stream = io.StringIO()
     plain, live = PlainDisplay(stream), LiveDisplay(Console(file=io.StringIO(), force_terminal=True, width=100))
     evaluation = Evaluation(0.9, stopped_after=2)
@@ -417,7 +416,7 @@ def test_a_display_tells_stopped_trials_from_whole_ones() -> None:
             live.show(event)
         with live._console.capture() as drawn:
             live._console.print(live._draw())
-    assert stream.getvalue().splitlines()[-2] == "trial 0 goes on after epoch 1, with AP 0.4000"
+    assert stream.getvalue().splitlines()[-2] == "trial 0 continues after epoch 1, with AP 0.4000"
     assert (
         stream.getvalue()
         .splitlines()[-1]

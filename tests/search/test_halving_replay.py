@@ -1,4 +1,4 @@
-"""Halving simulated on recorded curves gives the verdicts of a search, and the figures that follow from them."""
+"""Halving simulated on recorded curves gives the verdicts of a search, and correct figures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def replayed_one_by_one(
             while (rung := halving.next_rung(after=epoch, below=num_epochs)) is not None:
                 epoch = rung
                 halving.add(number, rung, curves[number][rung])
-                if not halving.goes_on(number, rung):
+                if not halving.should_continue(number, rung):
                     break
             else:
                 epoch = num_epochs
@@ -58,9 +58,7 @@ def replayed_one_by_one(
 
 @pytest.mark.parametrize("rungs", [[], [1], [2, 5], [1, 2, 3, 4, 5, 6, 7]], ids=str)
 @pytest.mark.parametrize(("reduction", "min_results"), [(3.0, 4), (1.5, 1), (4.0, 9)])
-def test_a_simulation_gives_what_the_rule_of_a_search_gives(
-    rungs: list[int], reduction: float, min_results: int
-) -> None:
+def test_a_simulation_equals_the_rule_that_a_search_uses(rungs: list[int], reduction: float, min_results: int) -> None:
     curves = random_curves(25, 8, noise=0.8)
     rule = {"reduction": reduction, "min_results": min_results}
     replay = replay_halving(curves, rungs, num_orders=10, seed=3, **rule)  # type: ignore[arg-type]
@@ -73,7 +71,7 @@ def test_without_rungs_nothing_is_saved_or_lost() -> None:
     assert replay_halving(random_curves(10, 4, noise=1.0), [], num_orders=5) == HalvingReplay(10, 5, 0, 10, 0, 0, 0)
 
 
-def test_curves_that_do_not_cross_lose_nothing_and_save_much() -> None:
+def test_curves_that_do_not_cross_lose_nothing_and_save_epochs() -> None:
     replay = replay_halving(random_curves(100, 9, noise=0.0), [1, 3])
     assert (replay.best_stopped, replay.largest_loss) == (0, 0)
     assert replay.saved_epochs > 0.5

@@ -85,7 +85,7 @@ def test_every_published_model_is_recognized_by_its_file(tmp_path: Path, format:
             assert known["key"] == model.genotype.key
 
 
-def test_import_prints_what_an_architecture_is(tmp_path: Path) -> None:
+def test_import_prints_facts_about_an_architecture(tmp_path: Path) -> None:
     path = tmp_path / "a.py"
     path.write_text(source_of(SPINENET_49))
     known = facts_of(path)

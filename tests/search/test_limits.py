@@ -1,4 +1,4 @@
-"""Limits of cost: what is counted, what is refused, and that every controller keeps to them."""
+"""Cost limits: the costs are counted correctly, impossible limits are refused, and every controller respects them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NUM_PROPOSALS = {"tpe": 30, "reinforce": 100, "ppo": 150}
 
 
 def random_madds(share: float) -> float:
-    """What so many of random architectures do not exceed."""
+    """Return limits that this share of random architectures satisfies."""
     rng = np.random.default_rng(0)
     return float(
         np.quantile([TARGET.cost(sample_without_dead_blocks(SPINENET49, rng)).madds for _ in range(300)], share)
@@ -57,12 +57,12 @@ def test_a_target_may_have_another_size() -> None:
     ("text", "words"),
     [("49", "SCALING@PIXELS"), ("49@", "SCALING@PIXELS"), ("50@640", "'50'"), ("49@64", "at least 96"), ("@640", "''")],
 )
-def test_a_target_that_is_none_is_refused(text: str, words: str) -> None:
+def test_an_invalid_target_is_refused(text: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         CostTarget.published(text)
 
 
-def test_limits_include_what_equals_them() -> None:
+def test_limits_include_equal_costs() -> None:
     cost = TARGET.cost(SPINENET_49)
     assert Limits(TARGET, max_params=cost.params, max_madds=cost.madds)(SPINENET_49)
     assert not Limits(TARGET, max_params=cost.params - 1, max_madds=cost.madds)(SPINENET_49)
@@ -91,7 +91,7 @@ def test_a_limit_below_the_cheapest_known_is_refused_with_its_figure() -> None:
     Limits(TARGET, max_madds=75e9).check(SPINENET49)  # random ones have 78 and more
 
 
-def test_limits_that_only_one_by_one_can_be_met_are_refused() -> None:
+def test_limits_that_can_only_be_met_separately_are_refused() -> None:
     Limits(TARGET, max_madds=75.5e9).check(SPINENET49)
     Limits(TARGET, max_params=18.5e6).check(SPINENET49)
     with pytest.raises(UserError, match=r"18\.5 M parameters and 75\.5 G multiply-adds"):
@@ -99,7 +99,7 @@ def test_limits_that_only_one_by_one_can_be_met_are_refused() -> None:
 
 
 @pytest.mark.parametrize("share", [0.5, 0.05])
-def test_fitting_edits_no_more_than_it_must_and_adds_no_dead_blocks(share: float) -> None:
+def test_fitting_makes_only_necessary_edits_and_adds_no_dead_blocks(share: float) -> None:
     limits, rng = Limits(TARGET, max_madds=random_madds(share)), np.random.default_rng(1)
     num_within = 0
     for _ in range(20):
@@ -124,13 +124,13 @@ def test_every_proposal_of_every_controller_is_within_the_limits(name: str) -> N
         cost = retinanet_cost(proposal.genotype, **TARGET.detector)
         assert cost.madds <= limits.max_madds
         seen.add(network_key(proposal.genotype))
-        controller.tell(proposal.number, Evaluation(cost.madds / 1e12))  # the more the better: they push outwards
+        controller.tell(proposal.number, Evaluation(cost.madds / 1e12))  # controllers push towards the limit
     assert len(seen) == number + 1
 
 
 @pytest.mark.parametrize("name", ["random", "evolution", "reinforce"])
 def test_tight_limits_are_met_by_edits(name: str) -> None:
-    """Of random architectures hardly one in a thousand is so cheap."""
+    """Hardly one random architecture in a thousand is so cheap."""
     limits = Limits(TARGET, max_madds=75.5e9)
     controller = make_controller(name, SPINENET49, feasible=limits)
     num_fitted = 0
@@ -139,7 +139,7 @@ def test_tight_limits_are_met_by_edits(name: str) -> None:
         assert limits(proposal.genotype)
         if proposal.origin.endswith("+fitted"):
             num_fitted += 1
-            assert proposal.info == {}  # a log-probability would be another genotype's
+            assert proposal.info == {}  # its log-probability would belong to another genotype
         controller.tell(proposal.number, Evaluation(0.1))
     assert num_fitted >= 3
 
@@ -171,7 +171,7 @@ def configured(**constraints: float | str) -> SearchConfig:
     )
 
 
-def test_a_search_keeps_to_its_limits_and_is_refused_before_it_leaves_anything(tmp_path: Path) -> None:
+def test_a_search_respects_its_limits_and_a_refused_one_writes_nothing(tmp_path: Path) -> None:
     limit = random_madds(0.3)
     run = run_search(configured(max_madds=limit, target="49@640"), out=tmp_path / "run", task=FakeTask())
     assert all(TARGET.cost(record.genotype).madds <= limit for record in run.records() if record.genotype)
@@ -183,7 +183,7 @@ def test_a_search_keeps_to_its_limits_and_is_refused_before_it_leaves_anything(t
     assert not (tmp_path / "none").exists()
 
 
-def test_a_resumed_search_keeps_to_its_limits(tmp_path: Path) -> None:
+def test_a_resumed_search_respects_its_limits(tmp_path: Path) -> None:
     limit = random_madds(0.3)
     config = configured(max_madds=limit, target="49@640")
     whole = run_search(config, out=tmp_path / "whole", task=FakeTask())
@@ -209,12 +209,12 @@ def test_the_tasks_own_detector_has_the_class_channels_of_its_data(tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "number"), [("5G", 5e9), ("28.5M", 28.5e6), ("60 g", 60e9), ("7e9", 7e9), ("800k", 8e5)]
 )
-def test_amounts_may_be_given_as_people_say_them(text: str, number: float) -> None:
+def test_amounts_may_have_a_suffix(text: str, number: float) -> None:
     assert amount(text) == number
 
 
 @pytest.mark.parametrize("text", ["G", "5X", "", "five"])
-def test_an_amount_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_amount_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="not a number"):
         amount(text)
 

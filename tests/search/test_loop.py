@@ -1,4 +1,4 @@
-"""The search loop on a task that trains nothing: what is in the journal, and what a killed run becomes."""
+"""Start and resumption of searches with a task that trains nothing: journals, killed runs and refusals."""
 
 from __future__ import annotations
 
@@ -27,13 +27,10 @@ from spinenas.search.executors.base import WorkerEvent
 from spinenas.search.run.lifecycle import resume, run_search
 from spinenas.space import UserError
 
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
-def test_a_search_spends_its_budget_and_ranks_what_it_found(tmp_path: Path) -> None:
+def test_a_search_spends_its_budget_and_ranks_its_networks(tmp_path: Path) -> None:
     run = run_search(configured(), out=tmp_path / "run", task=FakeTask())
     records = run.records()
     assert [record.number for record in records] == list(range(NUM_TRIALS))
@@ -47,7 +44,7 @@ def test_a_search_spends_its_budget_and_ranks_what_it_found(tmp_path: Path) -> N
     assert winner.number in set(table["number"])
 
 
-def test_a_value_without_effect_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_value_without_effect_causes_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run_search(configured(1, gpus_per_worker=1), out=tmp_path / "run", task=FakeTask())
     assert [record.getMessage().split()[0] for record in caplog.records] == ["executor.gpus_per_worker"]
 
@@ -81,7 +78,9 @@ def test_the_seed_of_a_trial_depends_on_network_and_replicate_not_on_its_number(
         for record in run_search(each, out=tmp_path / name, task=FakeTask()).records():
             numbers.setdefault(record.network_key, []).append(record.number)
             seeds.setdefault(record.network_key, set()).add(record.seed)
-    assert any(len(set(found)) > 1 for found in numbers.values()), "both meet some network, at different numbers"
+    assert any(len(set(found)) > 1 for found in numbers.values()), (
+        "some network is in both runs, under different numbers"
+    )
     assert all(len(found) == 1 for found in seeds.values())
 
 
@@ -105,7 +104,7 @@ def test_a_space_that_is_exhausted_ends_the_search_early(tmp_path: Path, monkeyp
     def ask(controller: RandomSearch) -> Any:
         proposal = propose(controller)
         if proposal is not None and proposal.number >= 4:
-            raise SpaceExhausted("four are all there are")
+            raise SpaceExhausted("the space has four networks")
         return proposal
 
     monkeypatch.setattr(RandomSearch, "ask", ask)
@@ -125,7 +124,7 @@ def test_a_run_cut_after_any_event_becomes_the_uninterrupted_one(
     whole = run_search(config, out=tmp_path / "whole", task=task)
     for num_events in range(1, len(events_of(whole))):
         if kind == "ordered":
-            shuffled(seed=num_events)  # others finish first than before
+            shuffled(seed=num_events)  # the order of arrival changes
         resumed = resume(cut(whole, num_events, tmp_path / f"cut{num_events}"), task=task)
         assert outcome(resumed) == outcome(whole), f"cut after event {num_events}"
         told = [event["number"] for event in events_of(resumed) if event["event"] == "told"]
@@ -134,7 +133,7 @@ def test_a_run_cut_after_any_event_becomes_the_uninterrupted_one(
             assert timeless(events_of(resumed), "asked", "told") == timeless(events_of(whole), "asked", "told")
 
 
-def test_an_ordered_run_is_the_same_whoever_finishes_first(tmp_path: Path, shuffled: Callable[..., None]) -> None:
+def test_an_ordered_run_does_not_depend_on_the_order_of_arrival(tmp_path: Path, shuffled: Callable[..., None]) -> None:
     outcomes = []
     for seed in range(4):
         shuffled(seed)
@@ -144,7 +143,7 @@ def test_an_ordered_run_is_the_same_whoever_finishes_first(tmp_path: Path, shuff
     for seed in range(4):
         shuffled(seed)
         free.append(outcome(run_search(configured(), out=tmp_path / f"free{seed}", task=FakeTask())))
-    assert any(other != free[0] for other in free), "else the test could not fail"
+    assert any(other != free[0] for other in free), "otherwise the test could not fail"
 
 
 def test_an_ordered_run_keeps_its_window_when_resumed_with_other_workers(
@@ -171,7 +170,7 @@ def test_a_free_running_run_cut_after_any_event_finishes_and_repeats_nothing(
         requeued = [event["number"] for event in events if event["event"] == "requeued"]
         started = {event["number"] for event in before[:num_events] if event["event"] == "started"}
         finished = {event["number"] for event in before[:num_events] if event["event"] == "told"}
-        assert sorted(requeued) == sorted(started - finished), "each that was running, once"
+        assert sorted(requeued) == sorted(started - finished), "each running trial once"
 
 
 def test_a_resumed_run_can_be_killed_and_resumed_again(tmp_path: Path) -> None:
@@ -191,7 +190,7 @@ def test_an_interrupted_search_can_be_resumed(tmp_path: Path) -> None:
     assert resumed.records()[5].attempt == 1
 
 
-def test_a_larger_budget_goes_on_with_the_search_and_is_remembered(tmp_path: Path) -> None:
+def test_a_larger_budget_extends_the_search_and_is_kept(tmp_path: Path) -> None:
     run_search(configured(), out=tmp_path / "run", task=FakeTask())
     extended = resume(tmp_path / "run", num_trials=20, task=FakeTask())
     assert len(extended.records()) == 20
@@ -208,7 +207,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     assert task.num_prepared == 0
 
 
-def test_a_budget_cannot_be_cut(tmp_path: Path) -> None:
+def test_a_budget_cannot_be_reduced(tmp_path: Path) -> None:
     run_search(configured(3), out=tmp_path / "run", task=FakeTask())
     with pytest.raises(UserError, match="budget of 3 trials"):
         resume(tmp_path / "run", num_trials=2, task=FakeTask())
@@ -265,7 +264,7 @@ def test_a_run_of_an_earlier_recurrent_policy_is_refused_and_other_runs_do_not_r
     resume(cut(present, 12, tmp_path / "again"), task=FakeTask())
 
 
-def test_a_lost_worker_costs_an_attempt_and_not_the_trial(tmp_path: Path, shuffled: Callable[..., None]) -> None:
+def test_a_lost_worker_costs_an_attempt_but_not_the_trial(tmp_path: Path, shuffled: Callable[..., None]) -> None:
     shuffled(0, lost={(2, 0): FailureKind.WORKER_LOST, (2, 1): FailureKind.WORKER_LOST})
     run = run_search(configured(), out=tmp_path / "run", task=FakeTask())
     record = run.records()[2]
@@ -287,7 +286,7 @@ def test_attempts_before_a_crash_count_after_it(tmp_path: Path, shuffled: Callab
     events = events_of(whole)
     requeued = [index for index, event in enumerate(events) if event["event"] == "requeued"]
     assert len(requeued) == 3
-    # Nothing of trial 2 runs there, so that the crash itself costs no attempt.
+    # Trial 2 does not run at that moment, so that the crash itself costs no attempt.
     resumed = resume(cut(whole, requeued[1] + 1, tmp_path / "cut"), task=FakeTask())
     record = resumed.records()[2]
     assert record.failure is not None
@@ -305,7 +304,7 @@ def test_lost_machines_do_not_count_against_a_trial(
 
 def test_late_and_repeated_reports_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Noisy(ShuffledExecutor):
-        """Says everything twice, and what is long over once more."""
+        """Reports everything twice, and finished trials once more."""
 
         def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
             said: list[WorkerEvent] = []
@@ -331,7 +330,7 @@ def test_a_replayed_controller_is_told_the_same_in_the_same_order(
     ordered: bool, tmp_path: Path, shuffled: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Spy:
-        """Notes what a controller goes through; proposing and adopting are the same to it."""
+        """Records the calls of a controller; asking and replaying an ask are recorded alike."""
 
         def __init__(self, controller: Any):
             self.controller, self.calls = controller, []
@@ -376,7 +375,7 @@ def test_a_folder_with_a_run_is_refused_before_the_data_is_touched(tmp_path: Pat
 
 
 class Unstartable(ShuffledExecutor):
-    """Workers that the cluster cannot hold."""
+    """An executor whose workers do not fit on the cluster."""
 
     def __enter__(self) -> Self:
         raise UserError("no worker can start")
@@ -405,7 +404,7 @@ def test_a_resumption_whose_workers_cannot_start_adds_nothing(tmp_path: Path, mo
 
 
 def files_of(folder: Path) -> dict[Path, bytes]:
-    """What a run holds, but for who owned it."""
+    """Return the content of a run without its leases."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.parent.name != "lease"}
 
 
@@ -425,7 +424,7 @@ def test_a_run_can_be_resumed_at_another_address_with_other_workers(
     assert used == [("10.0.0.1:6379", 3), ("local", 2)]
 
 
-def test_two_drivers_cannot_continue_one_run(tmp_path: Path) -> None:
+def test_two_drivers_cannot_run_one_run_at_a_time(tmp_path: Path) -> None:
     from spinenas.results.storage.journal import Journal
 
     whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())

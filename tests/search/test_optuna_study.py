@@ -1,4 +1,4 @@
-"""A run as an Optuna study: Optuna reads what the journal says."""
+"""A run as an Optuna study: Optuna reads the trials of the journal."""
 
 from __future__ import annotations
 

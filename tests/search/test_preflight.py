@@ -32,7 +32,7 @@ from spinenas.space import SCALINGS, UserError
 
 
 class Probed(FakeTask):
-    """Takes two minutes a trial, it says."""
+    """A task whose probe predicts two minutes per trial."""
 
     def probe(self, genotype: Any) -> Probe:
         return Probe(step_seconds=0.5, detect_seconds=0.1, trial_seconds=120.0, peak_memory_bytes=3 * 2**30)
@@ -69,7 +69,7 @@ def test_a_real_task_is_probed(tmp_path: Path) -> None:
     assert probe.peak_memory_bytes
 
 
-def test_nothing_is_wrong_with_a_machine_that_can_do_it(probed: Probed, tmp_path: Path) -> None:
+def test_a_capable_machine_has_no_problem(probed: Probed, tmp_path: Path) -> None:
     (machine,), accelerators = preflight(configured(), tmp_path / "run", print)
     assert accelerators == 1.0
     assert machine.problems == ()
@@ -84,7 +84,7 @@ def test_nothing_is_wrong_with_a_machine_that_can_do_it(probed: Probed, tmp_path
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 
-def test_each_problem_is_told(probed: Probed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_problem_is_reported(probed: Probed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(genotype: Any) -> Probe:
         raise ZeroDivisionError("division by zero")
 
@@ -144,7 +144,7 @@ def test_the_size_of_a_search_is_estimated_from_one_machine(
     ) == pytest.approx(expected)
 
 
-def test_the_commands_print_what_was_found(probed: Probed, tmp_path: Path) -> None:
+def test_the_commands_print_the_findings(probed: Probed, tmp_path: Path) -> None:
     serial = ["--set", "executor.kind=serial"]
     result = CliRunner().invoke(main, ["preflight", "quickstart", "--out", str(tmp_path / "run"), *serial])
     assert result.exit_code == 0, result.output

@@ -1,4 +1,4 @@
-"""Clusters of several machines, each a real raylet here: workers come and go, requests cannot be met, tokens."""
+"""Clusters of several machines, each a real raylet here: changing workers, impossible requests and tokens."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class ComesAndGoes:
                 self.removed = True
 
 
-def test_workers_come_and_go_while_a_search_runs(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_search_uses_workers_that_are_added_and_survives_removed_ones(cluster: Cluster, tmp_path: Path) -> None:
     display = ComesAndGoes(cluster)
     config = SearchConfig(budget=BudgetConfig(30), executor=configured(), seed=3)
     run = run_search(config, out=tmp_path / "run", task=FakeTask(epoch_seconds=0.12), display=display)
@@ -110,7 +110,7 @@ def test_a_worker_that_no_machine_can_hold_is_explained_while_the_search_waits(c
     assert "the most that any has is 1 CPU" in said[0]
 
 
-def test_a_trial_that_takes_too_long_is_ended(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_trial_over_its_time_limit_is_ended(cluster: Cluster, tmp_path: Path) -> None:
     events: list[WorkerEvent] = []
     config = configured(workers=1, trial_minutes=0.5 / 60)
     with RayExecutor(FakeTask(num_epochs=1, epoch_seconds=60), config, print) as executor:
@@ -123,7 +123,7 @@ def test_a_trial_that_takes_too_long_is_ended(cluster: Cluster, tmp_path: Path) 
             executor.wait(events.append, None)
 
 
-def test_a_silent_worker_is_remarked_on_once(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_silent_worker_causes_one_warning(cluster: Cluster, tmp_path: Path) -> None:
     said: list[str] = []
     config = configured(workers=1, stall_minutes=0.5 / 60)
     with RayExecutor(FakeTask(num_epochs=1, epoch_seconds=60), config, said.append) as executor:
@@ -139,7 +139,7 @@ def test_a_silent_worker_is_remarked_on_once(cluster: Cluster, tmp_path: Path) -
     ]
 
 
-def test_a_worker_killed_by_the_system_for_its_memory_is_told_from_one_that_died(
+def test_a_worker_killed_for_its_memory_is_distinguished_from_one_that_died(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = FakeTask(kill_worker=frozenset({(0, 0)}))
@@ -156,7 +156,7 @@ def test_a_worker_killed_by_the_system_for_its_memory_is_told_from_one_that_died
     assert kinds == [FailureKind.WORKER_LOST, FailureKind.OUT_OF_MEMORY]
 
 
-def test_the_count_of_processes_ended_for_memory_is_read_on_the_workers_machine(
+def test_processes_killed_for_memory_are_counted_on_the_workers_machine(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with RayExecutor(FakeTask(), configured(workers=1), print) as executor:
@@ -188,7 +188,7 @@ def _fail() -> None:
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
-def test_the_data_command_runs_once_on_a_machine_and_its_failure_is_told(cluster: Cluster, tmp_path: Path) -> None:
+def test_the_data_command_runs_once_per_machine_and_its_failure_is_reported(cluster: Cluster, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with RayExecutor(FakeTask(), configured(workers=1, data_command=f"echo fetched >> {log}"), print):
         pass
@@ -212,7 +212,7 @@ def test_the_data_command_runs_once_on_a_machine_and_its_failure_is_told(cluster
         ),
     ],
 )
-def test_what_is_said_of_missing_workers(
+def test_missing_workers_are_explained(
     request_: dict[str, float],
     verdict: bool | None,
     words: str,
@@ -228,20 +228,22 @@ def test_what_is_said_of_missing_workers(
         assert words in explain_waiting(request_)
 
 
-def test_the_newer_autoscaler_says_what_it_cannot_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_newer_autoscaler_reports_requests_that_it_cannot_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     reply = ray_resources.GetClusterStatusReply()
     client = SimpleNamespace(get_cluster_status=lambda timeout_s: reply.SerializeToString())
     monkeypatch.setattr(ray_resources, "is_autoscaler_v2", lambda fetch_from_server: True)
     monkeypatch.setattr(ray_resources, "GcsClient", lambda address: client)
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="here"))
-    assert ray_resources.autoscaler_can_hold({"GPU": 4.0}) is None, "it has not said anything"
+    assert ray_resources.autoscaler_can_hold({"GPU": 4.0}) is None, "the autoscaler has reported nothing"
     reply.autoscaling_state.autoscaler_state_version = 1
     reply.autoscaling_state.infeasible_resource_requests.add(resources_bundle={"CPU": 1.0, "GPU": 4.0})
     assert ray_resources.autoscaler_can_hold({"CPU": 1.0, "GPU": 4.0}) is False
     assert ray_resources.autoscaler_can_hold({"CPU": 1.0, "GPU": 1.0}) is True
 
 
-def test_the_older_autoscaler_is_known_by_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_types_of_the_older_autoscaler_are_read_from_its_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tmp_path / "cluster.yaml"
     config.write_text(
         "max_workers: 2\navailable_node_types:\n  head: {resources: {CPU: 0}, max_workers: 0}\n"
@@ -264,7 +266,7 @@ def test_the_older_autoscaler_is_known_by_its_configuration(tmp_path: Path, monk
         monitor.wait()
 
 
-def test_a_machine_fits_a_request_alone_and_whole() -> None:
+def test_a_request_must_fit_on_a_single_machine() -> None:
     machines = [{"CPU": 4.0}, {"CPU": 1.0, "GPU": 1.0}]
     assert fits_any({"CPU": 4.0}, machines)
     assert not fits_any({"CPU": 4.0, "GPU": 1.0}, machines)
@@ -300,12 +302,12 @@ def test_a_client_without_the_token_is_refused(tmp_path: Path) -> None:
 
         assert said(right).endswith("connected\n")
         for client in (bare, right | {"RAY_AUTH_TOKEN_PATH": str(wrong)}):
-            assert "wants a token, and refuses what this process has; set RAY_AUTH_MODE=token" in said(client)
+            assert "needs a token, and rejects that of this process; set RAY_AUTH_MODE=token" in said(client)
         assert "cannot be read here" in said(right | {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")})
 
 
-def test_a_cluster_without_tokens_is_warned_of(tmp_path: Path) -> None:
-    """Said aloud, as Ray turns tokens on by itself where it finds one."""
+def test_a_cluster_without_tokens_causes_a_warning(tmp_path: Path) -> None:
+    """Tokens are disabled explicitly, because Ray enables them where it finds one."""
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "HOME": str(tmp_path)}
     with _head(environment) as address:
         assert asks_for_token(address) is False
@@ -317,7 +319,7 @@ def test_a_cluster_without_tokens_is_warned_of(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def _head(environment: dict[str, str]) -> Iterator[str]:
-    """A Ray head of its own, on a port of its own."""
+    """Start a separate Ray head on its own port."""
     import socket
     import tempfile
 
@@ -373,7 +375,7 @@ def test_every_module_can_be_imported_from_the_code_that_is_sent_to_workers(tmp_
     }
     with contextlib.ExitStack() as stack:
         staged = _staged_code(stack)
-        environment = os.environ | {"PYTHONPATH": str(staged.parent)}  # as a Ray worker has it
+        environment = os.environ | {"PYTHONPATH": str(staged.parent)}  # like a Ray worker
         command = [sys.executable, "-c", IMPORT_EVERYTHING, str(staged)]
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -382,7 +384,7 @@ def test_every_module_can_be_imported_from_the_code_that_is_sent_to_workers(tmp_
 
 
 def test_a_worker_that_cannot_start_does_not_end_a_search_that_has_another(cluster: Cluster, tmp_path: Path) -> None:
-    """The second one fails as often as it is tried; the first does all there is to do."""
+    """The second worker fails at each start; the first one runs all trials."""
 
     class Once(FakeTask):
         def __reduce__(self) -> Any:

@@ -1,4 +1,4 @@
-"""Our controllers inside a Tune experiment of a user's own: each result told once, nothing lost by a restore."""
+"""Controllers in a user's Tune experiment: each result is told once, and restoring loses nothing."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def evolution(seed: int = 0) -> Controller:
 
 
 def quality(genotype: str) -> float:
-    """An objective that is never the same for two genotypes."""
+    """Return an objective that differs between any two genotypes."""
     return int(Genotype.from_text(genotype).key, 16) / 16**16
 
 
 class Recorder:
-    """A controller that keeps what it is told."""
+    """A controller that records what it is told."""
 
     def __init__(self) -> None:
         self._controller = make_controller("random", TINY)
@@ -64,7 +64,7 @@ class Recorder:
         self._controller.replay_ask(proposal)
 
 
-def test_it_suggests_what_its_controller_proposes() -> None:
+def test_it_suggests_the_proposals_of_its_controller() -> None:
     searcher, alone = ControllerSearcher(evolution(), metric="AP"), evolution()
     for index in range(12):
         proposal = alone.ask()
@@ -76,7 +76,7 @@ def test_it_suggests_what_its_controller_proposes() -> None:
         alone.tell(index, Evaluation(objective=objective))
 
 
-def test_replicates_of_the_leaders_say_which_they_are() -> None:
+def test_replicates_of_the_leaders_have_their_number() -> None:
     searcher = ControllerSearcher(ReplicateLeaders(evolution(), num_trials=8, share=0.25), metric="AP")
     configs = []
     for index in range(8):
@@ -121,7 +121,7 @@ def test_higher_is_better_for_the_controller(mode: Any, objective: float) -> Non
     assert controller.told == [(0, Evaluation(objective=objective))]
 
 
-def test_each_result_is_told_once_and_strangers_never() -> None:
+def test_each_result_is_told_once_and_unknown_trials_are_ignored() -> None:
     controller = Recorder()
     searcher = ControllerSearcher(controller, metric="AP")
     for trial_id in "ab":
@@ -151,11 +151,11 @@ def test_the_concurrency_limiter_works_with_it(batch: bool) -> None:
     limiter = ConcurrencyLimiter(ControllerSearcher(controller, metric="AP"), max_concurrent=2, batch=batch)
     assert [limiter.suggest(trial_id) is None for trial_id in "abc"] == [False, False, True]
     limiter.on_trial_complete("a", {"AP": 0.1})
-    assert controller.told == [(0, Evaluation(objective=0.1))], "results count as they come, in a batch as well"
+    assert controller.told == [(0, Evaluation(objective=0.1))], "results count as they arrive, also in a batch"
     assert [limiter.suggest(trial_id) is None for trial_id in "de"] == [False, True]
 
 
-def test_what_one_experiment_left_open_takes_no_place_in_another(tmp_path: Path) -> None:
+def test_open_trials_of_one_experiment_do_not_count_in_another(tmp_path: Path) -> None:
     searcher = ControllerSearcher(evolution(), metric="AP")
     for trial_id in "ab":
         searcher.suggest(trial_id)
@@ -169,7 +169,7 @@ def test_what_one_experiment_left_open_takes_no_place_in_another(tmp_path: Path)
 def eventful(searcher: ControllerSearcher, steps: Iterator[int]) -> list[str]:
     """Drive a searcher with up to three trials in flight, results out of order and some failures.
 
-    The trials that are open are the searcher's own, so that a restored one is driven on like the one that was saved.
+    Open trials are taken from the searcher, so that a restored searcher continues like the saved one.
     """
     genotypes = []
     for step in steps:
@@ -187,7 +187,9 @@ def eventful(searcher: ControllerSearcher, steps: Iterator[int]) -> list[str]:
 
 @pytest.mark.parametrize("saved_after", [0, 1, 2, 9, 17])
 @pytest.mark.parametrize("replicated", [False, True])
-def test_a_restored_one_goes_on_with_the_same_proposals(saved_after: int, replicated: bool, tmp_path: Path) -> None:
+def test_a_restored_searcher_continues_with_the_same_proposals(
+    saved_after: int, replicated: bool, tmp_path: Path
+) -> None:
     def controller() -> Controller:
         return ReplicateLeaders(evolution(3), num_trials=25, share=0.2) if replicated else evolution(3)
 
@@ -195,14 +197,14 @@ def test_a_restored_one_goes_on_with_the_same_proposals(saved_after: int, replic
     searcher = ControllerSearcher(controller(), metric="AP")
     before = eventful(searcher, iter(range(saved_after)))
     searcher.save(str(tmp_path / "state"))
-    eventful(searcher, iter(range(saved_after, 20)))  # what comes after the save is not in it
+    eventful(searcher, iter(range(saved_after, 20)))  # results after the save are not in the file
     restored = ControllerSearcher(controller(), metric="AP", num_samples=25)
     restored.restore(str(tmp_path / "state"))
     assert before + eventful(restored, iter(range(saved_after, 25))) == whole
     assert restored.suggest("one more") == Searcher.FINISHED, "num_samples counts those before the save"
 
 
-def test_restoring_forgets_what_was_done_before(tmp_path: Path) -> None:
+def test_restoring_replaces_the_state(tmp_path: Path) -> None:
     """Tune unpickles a searcher and restores it, whatever state it was pickled in."""
     searcher = ControllerSearcher(evolution(), metric="AP")
     eventful(searcher, iter(range(7)))
@@ -223,7 +225,7 @@ def test_any_of_our_controllers_can_be_pickled_with_it(name: str, tmp_path: Path
     assert eventful(copied, iter(range(6, 9))) == eventful(searcher, iter(range(6, 9)))
 
 
-def test_what_is_saved_is_json_of_what_was_asked_and_told(tmp_path: Path) -> None:
+def test_the_saved_state_is_json_of_proposals_and_results(tmp_path: Path) -> None:
     searcher = ControllerSearcher(evolution(), metric="loss", mode="min")
     for trial_id in "abc":
         searcher.suggest(trial_id)
@@ -238,7 +240,7 @@ def test_what_is_saved_is_json_of_what_was_asked_and_told(tmp_path: Path) -> Non
 
 
 class Trap:
-    """What a pickle may do to whoever loads it."""
+    """Represents the code that loading a pickle may execute."""
 
     def __reduce__(self) -> Any:
         return pytest.fail, ("a pickle was loaded",)
@@ -261,7 +263,7 @@ SAVED = {"format": "spinenas-searcher/1", "metric": "AP", "mode": "max", "events
         None,
     ],
 )
-def test_what_it_has_not_saved_itself_is_refused_and_changes_nothing(content: bytes | None, tmp_path: Path) -> None:
+def test_a_file_that_is_not_its_own_is_refused_and_changes_nothing(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "state"
     if content is not None:
         path.write_bytes(content)
@@ -273,7 +275,7 @@ def test_what_it_has_not_saved_itself_is_refused_and_changes_nothing(content: by
     assert eventful(searcher, iter(range(5, 9))) == eventful(untouched, iter(range(5, 9)))
 
 
-def test_a_mode_that_is_neither_is_refused() -> None:
+def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(UserError, match="'max' or 'min'"):
         ControllerSearcher(evolution(), metric="AP", mode="best")  # type: ignore[arg-type]
 
@@ -292,7 +294,7 @@ def test_a_proposal_survives_json() -> None:
 
 @pytest.fixture(scope="module")
 def small_ray() -> Iterator[None]:
-    """One Ray, whose workers get what is defined here by value: they cannot import this folder."""
+    """One Ray. Workers receive the definitions of this file by value, because they cannot import this folder."""
     ray.init(
         address="local",
         num_cpus=2,
@@ -307,7 +309,7 @@ def small_ray() -> Iterator[None]:
 
 
 class TwoSteps(tune.Trainable):
-    """Two reports, the objective in the second one alone; some trials end otherwise."""
+    """Reports twice, with the objective in the second report only; some trials fail or end early."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self.reset_config(config)
@@ -328,7 +330,7 @@ class TwoSteps(tune.Trainable):
 
 
 class Crash(tune.Callback):
-    """Ends the experiment when so many trials have ended well and another one runs, once."""
+    """Ends the experiment once, when this many trials are complete and another one runs."""
 
     def __init__(self, after: int, marker: Path):
         self._after, self._marker = after, marker
@@ -372,7 +374,7 @@ def proposed(results: tune.ResultGrid) -> list[str]:
 
 
 def by_hand() -> list[str]:
-    """What the experiment with one worker must propose."""
+    """Return the proposals that an experiment with one worker must make."""
     controller, genotypes = evolution(), []
     for number in range(10):
         proposal = controller.ask()
@@ -385,14 +387,14 @@ def by_hand() -> list[str]:
     return genotypes
 
 
-def test_an_experiment_is_led_by_the_controller_whatever_becomes_of_its_trials(small_ray: None, tmp_path: Path) -> None:
+def test_a_controller_leads_an_experiment_whose_trials_fail_or_end_early(small_ray: None, tmp_path: Path) -> None:
     results = experiment(tmp_path, workers=1).fit()
     assert proposed(results) == by_hand()
     assert results.num_errors == 1, "a report without the metric, or with NaN, is no error of the experiment"
 
 
 def crashed_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Lose an experiment of one worker after six trials, its snapshot whole; return the searcher's file of it."""
+    """Interrupt an experiment of one worker after six trials with a complete snapshot; return the searcher's file."""
     checkpoint = TuneController.checkpoint
     monkeypatch.setattr(TuneController, "checkpoint", lambda self, **_: checkpoint(self, force=True, wait=True))
     with pytest.raises(Exception, match="lost"):
@@ -402,7 +404,7 @@ def crashed_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextmanager
 def at_most(seconds: int) -> Iterator[None]:
-    """Make a failure of what would wait for ever."""
+    """Fail instead of waiting forever."""
 
     def stop(*_: Any) -> None:
         raise TimeoutError(f"not done after {seconds} s")
@@ -416,12 +418,12 @@ def at_most(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_a_restored_experiment_goes_on_with_the_same_proposals(
+def test_a_restored_experiment_continues_with_the_same_proposals(
     small_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = crashed_experiment(tmp_path, monkeypatch)
     saved = json.loads(state.read_text())["events"]
-    assert 3 <= sum("asked" in event for event in saved) < 10, "it was on its way"
+    assert 3 <= sum("asked" in event for event in saved) < 10, "the trial was running"
     restored: list[ControllerSearcher] = []
     restore = ControllerSearcher.restore
 
@@ -432,7 +434,7 @@ def test_a_restored_experiment_goes_on_with_the_same_proposals(
     monkeypatch.setattr(ControllerSearcher, "restore", remember)
     tuner = tune.Tuner.restore(str(tmp_path / "experiment"), trainable=TwoSteps, param_space={"ends": ENDS})
     genotypes = proposed(tuner.fit())
-    # A busy machine's snapshot is older, and what ran then ends in its own time: the order that results came in counts.
+    # On a busy machine the snapshot is older, and the trials that ran then may end in another order.
     events = restored[-1]._events
     assert events[: len(saved)] == saved
     controller, numbers, asked = evolution(), {}, []
@@ -451,10 +453,10 @@ def test_a_restored_experiment_goes_on_with_the_same_proposals(
 
 
 @pytest.mark.parametrize("tune_knows_it", [False, True])
-def test_a_snapshot_whose_files_are_of_different_moments_ends_as_well(
+def test_an_experiment_restored_from_files_of_different_moments_finishes(
     tune_knows_it: bool, small_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as a crash leaves while Tune copies them: Tune has the end of a trial that runs, or not even its start."""
+    """A crash while Tune copies files leaves this: Tune knows the end of an open trial, or not even its start."""
     searcher_file = crashed_experiment(tmp_path, monkeypatch)
     saved = json.loads(searcher_file.read_text())
     *_, end, begin = saved["events"]
@@ -473,10 +475,10 @@ def test_a_snapshot_whose_files_are_of_different_moments_ends_as_well(
         tune.Tuner.restore(str(tmp_path / "experiment"), trainable=TwoSteps, param_space={"ends": ENDS}).fit()
     events = json.loads(max((tmp_path / "experiment").glob("searcher-state-*")).read_text())["events"]
     assert end in events
-    assert len(events) == 20, "ten were asked, and all were told"
+    assert len(events) == 20, "ten trials were proposed, and all results were told"
 
 
-def test_the_example_of_an_own_experiment_finds_a_light_one_and_can_be_called_again(
+def test_the_example_experiment_finds_a_cheap_backbone_and_can_be_repeated(
     small_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""What earlier releases wrote is read, ranked and continued by this one; nothing of it is unpickled."""
+"""Runs of earlier releases are read, ranked and resumed; none of their files is unpickled."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def task() -> FakeTask:
 
 
 def numbered(run: Run) -> list[tuple[object, ...]]:
-    """What was tried and what came out; the fake task of old told no network keys."""
+    """Return trials and results without network keys, which the earlier fake task did not report."""
     return [
         (record.number, record.genotype, record.seed, record.evaluation and record.evaluation.objective)
         for record in run.records()
     ]
 
 
-def test_it_is_opened_and_ranked(run: Path) -> None:
+def test_a_run_of_a_released_version_is_opened_and_ranked(run: Path) -> None:
     opened = Run.open(run)
     records = opened.records()
     assert [record.status for record in records].count(Status.COMPLETE) == 9
@@ -48,8 +48,8 @@ def test_it_is_opened_and_ranked(run: Path) -> None:
     assert stored_config(opened.folder.config()).seed == 5
 
 
-def test_its_interrupted_half_is_finished_as_it_was(run: Path) -> None:
-    """The asset's own second half is what the release that wrote it made of the first."""
+def test_an_interrupted_run_of_a_released_version_finishes_identically(run: Path) -> None:
+    """The second half of the asset was written by its own release when it resumed the first half."""
     whole = numbered(Run.open(run))
     path = run / "journal.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
@@ -58,12 +58,12 @@ def test_its_interrupted_half_is_finished_as_it_was(run: Path) -> None:
     assert numbered(resume(run, task=task())) == whole
 
 
-def test_it_is_extended(run: Path) -> None:
+def test_a_run_of_a_released_version_can_be_extended(run: Path) -> None:
     assert len(resume(run, num_trials=12, task=task()).records()) == 12
 
 
-def test_nothing_in_the_package_reads_what_can_run_code() -> None:
-    """No pickle, shelve, marshal or torch.load; `eval` and `exec` of no text; YAML only the safe way."""
+def test_no_module_reads_files_in_formats_that_can_execute_code() -> None:
+    """There is no pickle, shelve, marshal or torch.load, no `eval` or `exec` of text, and no unsafe YAML."""
     for folder in ("search", "space", "proxy_task", "controller", "results"):
         for path in (REPOSITORY / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):

@@ -1,4 +1,4 @@
-"""Replays that are killed in the middle of the training end with the figures and weights of one that was not."""
+"""A replay that is killed during its training ends with the figures and weights of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def figures_of(words: list[str]) -> list[dict[str, Any]]:
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
     rows: list[dict[str, Any]] = json.loads(result.stdout)
-    assert next(row for row in rows if row["metric"] == "AP")["val"] > 0, "else equal figures would say little"
+    assert next(row for row in rows if row["metric"] == "AP")["val"] > 0, "otherwise equal figures would show little"
     return rows
 
 

@@ -1,4 +1,4 @@
-"""A journal that is damaged in the middle keeps what is sound."""
+"""The repair of a journal that is damaged in the middle keeps its valid events."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ from spinenas.search.run.lifecycle import resume, run_search
 from spinenas.search.run.run import Run
 from spinenas.space import UserError
 
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 def damaged(run: Run, lines: set[int], folder: Path) -> Path:
-    """A copy of a run with a flipped digit in each of those lines, counted from 1."""
+    """Copy a run and flip a digit in each of these lines, counted from 1."""
     path = cut(run, len(events_of(run)), folder) / "journal.jsonl"
     content = path.read_bytes().splitlines(keepends=True)
     for line in lines:
@@ -32,7 +29,7 @@ def damaged(run: Run, lines: set[int], folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["serial", "ordered", "free"])
-def test_whatever_line_is_damaged_the_run_can_be_finished(
+def test_a_run_can_be_finished_after_damage_to_any_line(
     kind: str, tmp_path: Path, shuffled: Callable[..., None]
 ) -> None:
     if kind != "serial":
@@ -52,13 +49,13 @@ def test_whatever_line_is_damaged_the_run_can_be_finished(
         trained = [event["number"] for event in events_of(mended) if event["event"] == "requeued"]
         lost = events[line - 1]
         number = lost["proposal"]["number"] if lost["event"] == "asked" else lost.get("number", -1)
-        assert trained in ([], [number]), "at most the trial that the line is of is trained again"
+        assert trained in ([], [number]), "at most the trial of the damaged line is trained again"
         if kind == "free" and lost["event"] == "told":
-            continue  # its result comes later than it did, which later proposals may show
+            continue  # its result arrives later than before, which may change later proposals
         assert outcome(mended) == outcome(whole), f"line {line}, {lost['event']}"
 
 
-def test_several_lines_can_be_damaged(tmp_path: Path) -> None:
+def test_several_damaged_lines_can_be_repaired(tmp_path: Path) -> None:
     task = FakeTask(num_epochs=1)
     whole = run_search(configured(), out=tmp_path / "whole", task=task)
     for start in range(2, len(events_of(whole)) - 3):
@@ -67,15 +64,15 @@ def test_several_lines_can_be_damaged(tmp_path: Path) -> None:
         told = [event["number"] for event in events_of(mended) if event["event"] == "told"]
         assert sorted(told) == list(range(NUM_TRIALS))
         kinds = {events_of(whole)[line - 1]["event"] for line in lines}
-        # A proposal that is lost with a result before it cannot be made again, as the result is not known.
+        # A lost proposal cannot be recomputed if a result before it is lost too.
         assert outcome(mended) == outcome(whole) or kinds >= {"told", "asked"}
         for record in mended.records():
             assert record.evaluation is not None
             assert record.evaluation.network_key == record.network_key, "no result of another network"
 
 
-def test_a_hole_of_a_disk_block_costs_what_is_in_it(tmp_path: Path) -> None:
-    """Zeros take newlines with them, so that many events are one damaged line."""
+def test_a_zeroed_disk_block_costs_only_its_own_events(tmp_path: Path) -> None:
+    """Zeros also replace newlines, so that many events become one damaged line."""
     task = FakeTask(num_epochs=1)
     whole = run_search(configured(40), out=tmp_path / "whole", task=task)
     content = whole.folder.journal_path.read_bytes()
@@ -92,7 +89,7 @@ def test_a_hole_of_a_disk_block_costs_what_is_in_it(tmp_path: Path) -> None:
         assert all(record.evaluation and record.evaluation.network_key == record.network_key for record in records)
 
 
-def test_a_second_salvage_keeps_both_copies_and_a_sound_journal_is_left_alone(tmp_path: Path) -> None:
+def test_a_second_salvage_keeps_both_copies_and_a_valid_journal_is_unchanged(tmp_path: Path) -> None:
     whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())
     folder = damaged(whole, {7}, tmp_path / "run")
     resume(folder, mend=True, task=FakeTask())
@@ -118,7 +115,7 @@ def test_without_its_first_line_nothing_can_be_kept(tmp_path: Path) -> None:
     assert (folder / "journal.jsonl").read_bytes() == before
 
 
-def test_a_journal_of_the_first_release_is_mended_into_one_with_checksums(tmp_path: Path) -> None:
+def test_a_repaired_journal_of_the_first_release_has_checksums(tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(REPOSITORY / "tests" / "assets" / "runs" / "0.1.0", tmp_path / "run")
@@ -132,7 +129,7 @@ def test_a_journal_of_the_first_release_is_mended_into_one_with_checksums(tmp_pa
 
 
 @pytest.mark.parametrize("ordered", [False, True])
-def test_whatever_line_of_a_halved_run_is_damaged_it_can_be_finished(
+def test_a_run_with_halving_can_be_finished_after_damage_to_any_line(
     ordered: bool, tmp_path: Path, shuffled: Callable[..., None]
 ) -> None:
     if ordered:

@@ -1,4 +1,4 @@
-"""SIGTERM ends a search in order, wherever it is."""
+"""SIGTERM ends a search in order at any moment."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_it_is_raised_at_once_and_a_second_one_is_ignored() -> None:
+def test_sigterm_raises_at_once_and_a_second_one_is_ignored() -> None:
     with pytest.raises(Terminated, match="sent SIGTERM"), stopped_by_sigterm():  # noqa: PT012
         terminate()
         pytest.fail("it goes on")
     terminate()
 
 
-def test_it_waits_for_the_end_of_a_block_that_must_not_be_left() -> None:
+def test_sigterm_waits_for_the_end_of_a_protected_block() -> None:
     steps = []
     with pytest.raises(Terminated), stopped_by_sigterm():  # noqa: PT012
         with sigterm_waits():
@@ -43,10 +43,10 @@ def test_it_waits_for_the_end_of_a_block_that_must_not_be_left() -> None:
         pytest.fail("it goes on")
     assert steps == ["inner", "outer"]
     with sigterm_waits():
-        pass  # nothing is left of it
+        pass  # no signal is pending
 
 
-def test_nothing_changes_without_it_or_in_another_thread() -> None:
+def test_without_sigterm_or_in_another_thread_nothing_changes() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with stopped_by_sigterm(), sigterm_waits():
         pass
@@ -63,14 +63,14 @@ def test_nothing_changes_without_it_or_in_another_thread() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_ray_does_not_take_it_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_does_not_replace_the_sigterm_handler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "init", lambda **_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     with pytest.raises(Terminated), stopped_by_sigterm():  # noqa: PT012
         _connect()
         terminate()
 
 
-def test_it_may_come_while_ray_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigterm_may_arrive_while_ray_connects(monkeypatch: pytest.MonkeyPatch) -> None:
     def exits(**_: object) -> None:
         raise SystemExit(15)
 
@@ -79,7 +79,7 @@ def test_it_may_come_while_ray_connects(monkeypatch: pytest.MonkeyPatch) -> None
         _connect()
 
 
-def test_one_that_waited_for_a_block_that_failed_does_not_come_later() -> None:
+def test_a_delayed_sigterm_is_dropped_if_its_block_fails() -> None:
     with pytest.raises(ZeroDivisionError), stopped_by_sigterm(), sigterm_waits():  # noqa: PT012
         terminate()
         raise ZeroDivisionError

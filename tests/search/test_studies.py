@@ -17,7 +17,7 @@ from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
 from spinenas.search.config.presets import preset
 from spinenas.search.run.lifecycle import resume, run_search
-from spinenas.search.studies.fidelities import advice, compare_fidelities, halving_options, late_starters, recommended
+from spinenas.search.studies.fidelities import advice, compare_fidelities, halving_options, rank_shifts, recommended
 from spinenas.search.studies.ladder import LADDER, damaged, ladder_architectures, ladder_result
 from spinenas.search.studies.measured_curves import MeasuredCurve, MeasuredCurves, measured_curves
 from spinenas.search.studies.noise import measured_noise, mutants_of_best, random_architectures
@@ -96,7 +96,7 @@ def test_mutants_are_new_near_the_best_and_without_dead_blocks(tmp_path: Path) -
         mutants_of_best(failed.folder.path, 4, 0)
 
 
-def test_mutants_are_of_parents_of_the_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mutants_have_parents_inside_the_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PAPER, network_key(damaged(R0_SP53, "short-range")), 0.9)  # one parent for each block
     run = run_study(CONFIG, ladder_architectures(CONFIG, 10), 1, out=tmp_path / "run", task=KnownTask())
     assert all(SPACE.contains(genotype) for genotype in mutants_of_best(run.folder.path, 12, 1))
@@ -132,7 +132,7 @@ def test_architectures_without_all_results_are_left_out_of_the_noise(tmp_path: P
     assert measured_noise(run).num_architectures == 3
 
 
-def test_a_search_is_no_study(tmp_path: Path) -> None:
+def test_a_search_is_not_accepted_as_a_study(tmp_path: Path) -> None:
     config = SearchConfig(budget=BudgetConfig(num_trials=2), executor=ExecutorConfig(kind="serial"))
     run = run_search(config, out=tmp_path / "run", task=FakeTask())
     for answer in (measured_noise, ladder_result):
@@ -161,7 +161,7 @@ def test_the_ladder_has_baselines_damaged_graphs_and_random_genotypes_of_equal_c
         assert 0.9 * wanted <= madds <= 1.1 * wanted
 
 
-def test_a_task_that_ranks_like_the_paper(tmp_path: Path) -> None:
+def test_a_task_that_ranks_like_the_paper_has_a_tau_of_one(tmp_path: Path) -> None:
     run = run_study(CONFIG, ladder_architectures(CONFIG, 10), 2, out=tmp_path / "run", task=KnownTask(noise=0.0))
     found = ladder_result(run)
     assert found.order == pytest.approx(1)
@@ -194,7 +194,7 @@ class LuckyPairTask(FakeTask):
         return Evaluation(fixed.get(key, 0.3) + noise, network_key=key)
 
 
-def test_two_seeds_that_happen_to_agree_prove_no_order(tmp_path: Path) -> None:
+def test_two_seeds_that_happen_to_agree_do_not_prove_an_order(tmp_path: Path) -> None:
     run = run_study(CONFIG, ladder_architectures(CONFIG, 10), 2, out=tmp_path / "run", task=LuckyPairTask())
     assert ("SpineNet-49", "R0-SP53") not in ladder_result(run).reversed_pairs
 
@@ -308,7 +308,7 @@ def test_kinds_that_gain_or_lose_ranks_are_named_only_if_significant(sign: int, 
         early, late = rng.normal(), sign * depth(genotype) + 0.1 * rng.normal()
         aps = {1: early, 2: late if sign else early + 0.01 * rng.normal()}
         trainings.append(MeasuredCurve(network_key(genotype), genotype, 0, aps, aps[2], number % 3, 1.0))
-    lines = late_starters(MeasuredCurves(Path("study"), SPACE, {}, tuple(trainings)))
+    lines = rank_shifts(MeasuredCurves(Path("study"), SPACE, {}, tuple(trainings)))
     deeper = [line for line in lines if line.startswith("deeper networks")]
     if sign:
         assert [line.partition(" ranks")[0] for line in deeper] == [f"deeper networks {how}"]
@@ -373,4 +373,4 @@ def test_a_table_gives_the_same_results_as_its_run(tmp_path: Path) -> None:
     )
     assert len(by_table) == len(by_run) == 7  # three earlier epochs of the first, four of the second
     assert [fidelity.agreement for fidelity in by_table] == [fidelity.agreement for fidelity in by_run]
-    assert late_starters(measured_curves(table)) == late_starters(measured_curves(run.folder.path))
+    assert rank_shifts(measured_curves(table)) == rank_shifts(measured_curves(run.folder.path))

@@ -1,4 +1,4 @@
-"""TensorBoard's own reader finds in the event files what the journal says, once."""
+"""TensorBoard's own reader finds each figure of the journal in the event files once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CONFIG = replace(PLAIN, logging=LoggingConfig(tensorboard=True))
 
 
 class Notes:
-    """A display that keeps what it is told beside the events."""
+    """A display that records notes."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -87,7 +87,7 @@ def assert_says_what_the_journal_says(run: Run) -> None:
                 assert told[f"epoch/{name}"] == wanted_curve
 
 
-def test_tensorboard_reads_objectives_the_best_mean_and_every_curve(tmp_path: Path) -> None:
+def test_tensorboard_reads_objectives_best_mean_and_every_curve(tmp_path: Path) -> None:
     task = replace(CONFIG.task, eval=replace(CONFIG.task.eval, every_epochs=1))
     halved = replace(CONFIG, task=task, halving=HalvingConfig(rungs=(1, 2), reduction=2.0, min_results=2))
     run = run_search(halved, out=tmp_path / "run", task=FakeTask(num_epochs=3, fail={4: "diverged"}, measures_ap=True))
@@ -96,7 +96,7 @@ def test_tensorboard_reads_objectives_the_best_mean_and_every_curve(tmp_path: Pa
     assert scalars(tmp_path / "run" / "tensorboard" / "search")["search/failed"][-1][1] == 1
 
 
-def test_a_resumed_run_goes_on_without_a_step_twice(tmp_path: Path) -> None:
+def test_a_resumed_run_continues_its_logs_without_a_repeated_step(tmp_path: Path) -> None:
     task = FakeTask(num_epochs=3, measures_ap=True)
     with pytest.raises(KeyboardInterrupt):
         run_search(CONFIG, out=tmp_path / "run", task=replace(task, interrupt_at=6))
@@ -111,10 +111,10 @@ def test_a_resumed_run_goes_on_without_a_step_twice(tmp_path: Path) -> None:
     assert not stale.exists()
     assert_says_what_the_journal_says(run)
     after = contents(run)
-    assert all(after[name].startswith(content) for name, content in before.items())  # an open TensorBoard reads on
+    assert all(after[name].startswith(content) for name, content in before.items())  # TensorBoard reads on
 
 
-def test_an_attempt_with_another_fidelity_has_a_curve_of_its_own_and_one_that_was_lost_has_not() -> None:
+def test_an_attempt_with_another_fidelity_has_its_own_curve_and_a_lost_one_has_none() -> None:
     at = "2026-01-01T00:00:00.000+00:00"
     records = EventRecords()
     list(records.add(RunStarted("", {}, at)))
@@ -132,7 +132,7 @@ def test_an_attempt_with_another_fidelity_has_a_curve_of_its_own_and_one_that_wa
     assert set(runs(replace(epoch, attempt=2))) == {"trial-000003-attempt-2"}
 
 
-def test_a_log_that_cannot_be_written_is_said_once_and_stops_nothing(
+def test_a_log_that_cannot_be_written_causes_one_note_and_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(self: TensorBoardDisplay, event: Event) -> None:
@@ -157,7 +157,7 @@ def test_without_tensorboardx_one_sentence_comes_before_the_search(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_is_off_unless_asked_for_and_can_be_switched_on_later(tmp_path: Path) -> None:
+def test_logging_is_off_by_default_and_can_be_switched_on_later(tmp_path: Path) -> None:
     small = replace(PLAIN, budget=BudgetConfig(num_trials=4, replicate_share=0.0))
     with pytest.raises(KeyboardInterrupt):
         search_or_resume(small, out=tmp_path / "run", task=FakeTask(interrupt_at=2))

@@ -45,8 +45,7 @@ class Untouchable:
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+def _quick(monkeypatch: pytest.MonkeyPatch, no_fsync: None) -> None:
     monkeypatch.setattr("spinenas.search.studies.validation.RESAMPLES", 100)
 
 
@@ -54,7 +53,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(tmp_path: Path) -> Run:
     task = FakeValTask()
     run = run_search(CONFIG, out=tmp_path / "run", task=task)
-    assert task.num_val_looks == 0, "a search never sees val"
+    assert task.num_val_looks == 0, "a search never reads val"
     return run
 
 
@@ -62,7 +61,7 @@ def validation_of(run: Run) -> Run:
     return Run.open(run.folder.path / "validation")
 
 
-def test_the_winner_is_trained_anew_beside_spinenet_49_and_a_random_control(run: Run) -> None:
+def test_the_winner_is_retrained_with_spinenet_49_and_a_random_control(run: Run) -> None:
     document = validate(run, seeds=3, task=FakeValTask())
     winner = run.winner()
     assert winner is not None
@@ -82,7 +81,7 @@ def test_the_winner_is_trained_anew_beside_spinenet_49_and_a_random_control(run:
     assert not {record.seed for record in records} & {record.seed for record in run.records()}, "seeds are fresh"
 
 
-def test_all_figures_are_those_of_the_trainings_and_are_kept(run: Run) -> None:
+def test_all_figures_follow_from_the_trainings_and_are_kept(run: Run) -> None:
     document = validate(run, seeds=3, task=FakeValTask())
     records = validation_of(run).records()
     for index, row in enumerate(document["architectures"]):
@@ -127,14 +126,14 @@ def test_a_stopped_validation_is_resumed(run: Run, at: int, tmp_path: Path) -> N
     assert tried == [2 if number == at else 1 for number in range(6)]
 
 
-def test_a_validation_is_resumed_as_any_run_and_keeps_what_it_detects(run: Run, tmp_path: Path) -> None:
+def test_a_validation_is_resumed_like_any_run_and_keeps_its_detections(run: Run, tmp_path: Path) -> None:
     whole = validate(run, seeds=2, out=tmp_path / "whole", task=FakeValTask())
     with pytest.raises(KeyboardInterrupt):
         validate(run, seeds=2, task=FakeValTask(interrupt_at=3))
     resume(run.folder.path / "validation", task=FakeValTask())
     with pytest.raises(UserError, match="the data changed"):
         validate(run, seeds=2, task=FakeValTask(val_name="another"))
-    assert validate(run, seeds=2, task=FakeValTask(interrupt_at=0)) == whole, "nothing was left to train"
+    assert validate(run, seeds=2, task=FakeValTask(interrupt_at=0)) == whole, "no training was left"
 
 
 def test_a_validation_is_not_resumed_on_other_val_images(run: Run) -> None:
@@ -144,7 +143,7 @@ def test_a_validation_is_not_resumed_on_other_val_images(run: Run) -> None:
         validate(run, seeds=2, task=FakeValTask(val_name="another"))
 
 
-def test_another_winner_is_not_validated_in_the_same_place(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_winner_is_not_validated_in_the_same_folder(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     validate(run, seeds=2, task=FakeValTask())
     other = next(record for record in run.records() if record.network_key != run.winner().network_key)  # type: ignore[union-attr]
     monkeypatch.setattr(Run, "winner", lambda self: other)
@@ -195,7 +194,7 @@ def test_trainings_without_a_result_are_left_out(run: Run, tmp_path: Path) -> No
         validate(run, seeds=2, out=tmp_path / "b", task=FakeValTask(fail={0: "diverged", 1: "diverged", 5: "diverged"}))
 
 
-def test_a_space_without_spinenet_49_has_the_control_alone(tmp_path: Path) -> None:
+def test_in_a_space_without_spinenet_49_the_winner_is_compared_with_the_control_alone(tmp_path: Path) -> None:
     run = run_search(replace(CONFIG, space=SpaceConfig("tiny")), out=tmp_path / "run", task=FakeValTask())
     names = [row["architecture"] for row in validate(run, seeds=2, task=FakeValTask())["architectures"]]
     assert names == ["winner", "random control"]
@@ -220,12 +219,12 @@ def test_a_search_whose_unused_plan_says_validate_does_not_see_val(tmp_path: Pat
     assert task.num_val_looks == 0
 
 
-def test_a_plan_is_for_one_of_three_things() -> None:
+def test_a_plan_has_one_of_three_stages() -> None:
     with pytest.raises(UserError, match=r"controller\.plan\.stage is 'val'; it is search, validate or full"):
         PlanOptions(architectures=("r50-fpn",), stage="val")
 
 
-def test_a_worker_that_does_not_see_the_folder_says_so_before_it_trains(tmp_path: Path) -> None:
+def test_a_worker_without_access_to_the_folder_reports_it_before_training(tmp_path: Path) -> None:
     result = WithVal(FakeValTask(), keep_weights=False).evaluate(
         SPINENET_49, seed=0, fidelity=None, attempt=0, folder=tmp_path / "elsewhere", report=lambda epoch, figures: True
     )
@@ -278,6 +277,6 @@ def test_a_real_task_is_validated_from_end_to_end(tmp_path: Path) -> None:
     assert evaluation.objective == records[0].evaluation.objective
     ap = task.val_metrics(tmp_path)["AP"]
     assert ap is not None
-    assert ap > 0, "else the next line says nothing"
+    assert ap > 0, "otherwise the next line shows nothing"
     assert math.isclose(document["architectures"][0]["val_APs"][0], ap, abs_tol=1e-12)
     assert validate(run, seeds=2, task=Untouchable()) == document  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Earlier results that a run begins with: known, never proposed anew, and kept in its own journal."""
+"""A warm start: earlier results are known, never proposed again, and copied to the run's own journal."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ from spinenas.space import SearchSpace, UserError
 EVOLUTION = ControllerConfig("evolution", evolution=EvolutionOptions(population_size=4, tournament_size=2))
 
 
-@pytest.fixture(autouse=True)
-def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+pytestmark = pytest.mark.usefixtures("no_fsync")
 
 
 def configured(num_trials: int = 6, share: float = 0.0, **parts: Any) -> SearchConfig:
@@ -47,8 +45,8 @@ def keys(run: Run) -> list[str]:
     return [record.network_key for record in run.records()]
 
 
-def test_known_networks_teach_and_are_not_proposed_again(tmp_path: Path, earlier: Run) -> None:
-    same_seed = configured(10)  # which without a warm start proposes what the earlier run did
+def test_known_networks_inform_the_controller_and_are_not_proposed_again(tmp_path: Path, earlier: Run) -> None:
+    same_seed = configured(10)  # without a warm start it would propose the same networks as the earlier run
     run = run_search(same_seed, out=tmp_path / "run", task=FakeTask(), warm_start=[earlier.folder.path])
     known = {record.network_key for record in earlier.records() if record.evaluation is not None}
     assert not known & set(keys(run))
@@ -57,7 +55,7 @@ def test_known_networks_teach_and_are_not_proposed_again(tmp_path: Path, earlier
     assert first.origin.startswith("mutation:")  # the population is there from the beginning
 
 
-def test_several_trainings_of_a_network_are_one_result_their_mean(earlier: Run) -> None:
+def test_several_trainings_of_a_network_count_by_their_mean(earlier: Run) -> None:
     state = earlier.state()
     known = known_results([earlier.folder.path], task_key=state.run["task_key"], space=SearchSpace.spinenet49())
     replicated = [observation for observation in known if len(observation.sources) > 1]
@@ -69,7 +67,7 @@ def test_several_trainings_of_a_network_are_one_result_their_mean(earlier: Run) 
     assert all(source.rpartition(" ")[2] != "2" for observation in known for source in observation.sources)
 
 
-def test_a_resumed_run_needs_the_earlier_one_no_more(tmp_path: Path, earlier: Run) -> None:
+def test_a_resumed_run_does_not_need_the_earlier_run(tmp_path: Path, earlier: Run) -> None:
     warm = [earlier.folder.path]
     whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask(), warm_start=warm)
     with pytest.raises(KeyboardInterrupt):
@@ -80,7 +78,7 @@ def test_a_resumed_run_needs_the_earlier_one_no_more(tmp_path: Path, earlier: Ru
     assert keys(again) == keys(whole)
 
 
-def test_another_warm_start_is_another_search(tmp_path: Path, earlier: Run) -> None:
+def test_a_search_with_another_warm_start_is_another_search(tmp_path: Path, earlier: Run) -> None:
     warm, out = [earlier.folder.path], tmp_path / "cut"
     with pytest.raises(KeyboardInterrupt):
         run_search(configured(), out=out, task=FakeTask(interrupt_at=3), warm_start=warm)
@@ -91,7 +89,7 @@ def test_another_warm_start_is_another_search(tmp_path: Path, earlier: Run) -> N
     assert (out / "journal.jsonl").read_bytes() == before
 
 
-def test_a_run_begun_before_its_warm_start_was_kept_goes_on(tmp_path: Path, earlier: Run) -> None:
+def test_a_run_that_did_not_record_its_warm_start_resumes(tmp_path: Path, earlier: Run) -> None:
     warm, out = [earlier.folder.path], tmp_path / "cut"
     with pytest.raises(KeyboardInterrupt):
         run_search(configured(), out=out, task=FakeTask(interrupt_at=3), warm_start=warm)
@@ -101,7 +99,7 @@ def test_a_run_begun_before_its_warm_start_was_kept_goes_on(tmp_path: Path, earl
     assert len(search_or_resume(configured(), out=out, task=FakeTask(), warm_start=warm).records()) == 6
 
 
-def test_what_was_observed_is_read_back_from_the_journal(tmp_path: Path, earlier: Run) -> None:
+def test_observed_results_are_read_back_from_the_journal(tmp_path: Path, earlier: Run) -> None:
     warm = [earlier.folder.path]
     run = run_search(configured(), out=tmp_path / "run", task=FakeTask(), warm_start=warm)
     known = known_results(warm, task_key="fake-task", space=SearchSpace.spinenet49())
@@ -133,7 +131,7 @@ def test_an_observation_after_a_trial_was_asked_is_refused(tmp_path: Path, earli
         fold([*events, observed])
 
 
-def test_several_runs_are_known_together(tmp_path: Path, earlier: Run) -> None:
+def test_results_of_several_runs_are_combined(tmp_path: Path, earlier: Run) -> None:
     other = run_search(replace(configured(), seed=7), out=tmp_path / "other", task=FakeTask())
     both = known_results([earlier.folder.path, other.folder.path], task_key="fake-task", space=SearchSpace.spinenet49())
     known = {record.network_key for run in (earlier, other) for record in run.records() if record.evaluation}
