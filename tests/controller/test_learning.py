@@ -135,6 +135,12 @@ def test_other_failures_teach_nothing(which: int) -> None:
     assert following[0] != after(which, *results, Evaluation(0.9))
 
 
+@pytest.mark.parametrize("which", [0, 1, 2], ids=["local", "reinforce", "ppo"])
+def test_proposals_after_a_diverged_network_differ_from_those_after_a_lost_one(which: int) -> None:
+    results = [Evaluation(0.3), Evaluation(0.1), Evaluation(0.2)]
+    assert after(which, *results, DIVERGED) != after(which, *results, LOST)
+
+
 @pytest.mark.parametrize("which", [1, 2, 3], ids=["reinforce", "ppo", "tpe"])
 def test_replicates_change_no_later_proposal(which: int) -> None:
     controllers = [learners()[which] for _ in range(2)]
