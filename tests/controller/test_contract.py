@@ -100,7 +100,7 @@ class Endless(RandomSearch):
         (Believes, "tell did not return False for 999999"),
         (
             lambda space: Endless(space, RandomOptions(control="uniform")),
-            "ask returned None while no result was awaited",
+            "ask returned None with no result pending",
         ),
     ],
 )

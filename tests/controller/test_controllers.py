@@ -30,7 +30,7 @@ from spinenas.controller import (
     contract,
     make_controller,
 )
-from spinenas.controller.contract import MINUTE, live, score
+from spinenas.controller.contract import MINIMAL, score, simulate
 from spinenas.controller.registry import CONTROLLERS
 from spinenas.controller.replicates import num_replicates
 from spinenas.results.record import Evaluation, Failure, FailureKind, Stage
@@ -44,7 +44,7 @@ from spinenas.space.search_space import SearchSpace
 
 SPINENET49 = SearchSpace.spinenet49()
 TINY = SearchSpace.tiny()
-FAILURE = Failure(FailureKind.BUG, "broken on purpose")
+FAILURE = Failure(FailureKind.BUG, "deliberate failure")
 
 
 def madds_and_params(genotype: Genotype) -> tuple[float, ...]:
@@ -92,8 +92,8 @@ every_searcher = pytest.mark.parametrize("make", SEARCHERS.values(), ids=SEARCHE
 every_name = pytest.mark.parametrize("name", sorted({*CONTROLLERS} - {"plan"}))
 
 
-def proposals(story) -> list[Proposal]:
-    return [proposal for kind, proposal, _ in story if kind == "ask"]
+def proposals(events) -> list[Proposal]:
+    return [proposal for kind, proposal, _ in events if kind == "ask"]
 
 
 @pytest.mark.parametrize(
@@ -136,11 +136,11 @@ def test_another_seed_is_another_trajectory(name):
 
 @every_controller
 @pytest.mark.parametrize("seed", range(3))
-def test_a_story_replayed_to_any_point_goes_on_as_it_was_lived(make, seed):
-    story = live(make(TINY), num_asks=40, max_in_flight=7, seed=seed)
-    num_asked = len(proposals(story))
-    assert num_asked == 40 or (story[-1][0] == "exhausted" and num_asked > 30)
-    contract.check_replay(make, TINY, story, step=20 if make in SLOW else 5)
+def test_a_events_replayed_to_any_point_goes_on_as_it_was_lived(make, seed):
+    events = simulate(make(TINY), num_asks=40, max_in_flight=7, seed=seed)
+    num_asked = len(proposals(events))
+    assert num_asked == 40 or (events[-1][0] == "exhausted" and num_asked > 30)
+    contract.check_replay(make, TINY, events, step=20 if make in SLOW else 5)
 
 
 @every_controller
@@ -167,9 +167,9 @@ def test_the_order_of_results_does_not_matter_to_random_search():
 def test_no_training_is_proposed_twice_with_fifty_in_flight(make):
     num_asks = 70 if make in SLOW else 150
     for space in (TINY, SPINENET49):
-        story = live(make(space), num_asks=num_asks, max_in_flight=50, seed=2)
-        assert len(proposals(story)) == num_asks or story[-1][0] == "exhausted"
-        contract.check_proposals(story, space)
+        events = simulate(make(space), num_asks=num_asks, max_in_flight=50, seed=2)
+        assert len(proposals(events)) == num_asks or events[-1][0] == "exhausted"
+        contract.check_proposals(events, space)
 
 
 def networks(space: SearchSpace, feasible=lambda genotype: True) -> set[str]:
@@ -178,20 +178,20 @@ def networks(space: SearchSpace, feasible=lambda genotype: True) -> set[str]:
 
 @every_searcher
 def test_a_small_space_is_proposed_whole_and_then_is_exhausted(make):
-    controller = make(MINUTE)
+    controller = make(MINIMAL)
     alive = (lambda genotype: not dead_blocks(genotype)) if make is MAKERS["alive"] else lambda genotype: True
-    wanted = networks(MINUTE, alive)
-    asked = proposals(live(controller, num_asks=len(wanted), max_in_flight=9, seed=0))
+    wanted = networks(MINIMAL, alive)
+    asked = proposals(simulate(controller, num_asks=len(wanted), max_in_flight=9, seed=0))
     assert {network_key(proposal.genotype) for proposal in asked} == wanted
     for _ in range(2):
-        with pytest.raises(SpaceExhausted, match=f"all {len(wanted)} feasible networks of minute"):
+        with pytest.raises(SpaceExhausted, match=f"all {len(wanted)} feasible networks of minimal"):
             controller.ask()
 
 
 def test_exhaustion_survives_a_replay():
-    story = live(MAKERS["evolution"](MINUTE), num_asks=len(networks(MINUTE)), max_in_flight=3, seed=0)
-    controller = MAKERS["evolution"](MINUTE)
-    for proposal in proposals(story):
+    events = simulate(MAKERS["evolution"](MINIMAL), num_asks=len(networks(MINIMAL)), max_in_flight=3, seed=0)
+    controller = MAKERS["evolution"](MINIMAL)
+    for proposal in proposals(events):
         controller.replay_ask(proposal)
     with pytest.raises(SpaceExhausted):
         controller.ask()
@@ -204,7 +204,7 @@ def test_only_feasible_networks_are_proposed(name):
 
     controller = make_controller(name, TINY, feasible=feasible)
     num_asks = 25 if name == "tpe" else 150
-    asked = proposals(live(controller, num_asks=num_asks, max_in_flight=5, seed=0))
+    asked = proposals(simulate(controller, num_asks=num_asks, max_in_flight=5, seed=0))
     assert all(feasible(proposal.genotype) for proposal in asked)
 
     impossible = make_controller(name, SPINENET49, feasible=lambda genotype: False)
@@ -214,11 +214,11 @@ def test_only_feasible_networks_are_proposed(name):
 
 @every_name
 def test_an_observed_network_is_never_proposed(name):
-    controller = make_controller(name, MINUTE)
-    observed = list(MINUTE.enumerate())[::2]
+    controller = make_controller(name, MINIMAL)
+    observed = list(MINIMAL.enumerate())[::2]
     for genotype in observed:
         controller.observe(genotype, Evaluation(0.5))
-    left = networks(MINUTE) - {network_key(genotype) for genotype in observed}
+    left = networks(MINIMAL) - {network_key(genotype) for genotype in observed}
     assert {network_key(controller.ask().genotype) for _ in left} == left
     with pytest.raises(SpaceExhausted):
         controller.ask()
@@ -460,8 +460,8 @@ def test_a_raised_budget_is_searched_first():
 
 
 def test_an_exhausted_space_still_gets_its_replicates_and_no_more():
-    controller = ReplicateLeaders(RandomSearch(MINUTE, RandomOptions(control="uniform")), num_trials=500, share=0.01)
-    num_networks = len(networks(MINUTE))
+    controller = ReplicateLeaders(RandomSearch(MINIMAL, RandomOptions(control="uniform")), num_trials=500, share=0.01)
+    num_networks = len(networks(MINIMAL))
     for _ in range(num_networks + 5):
         proposal = controller.ask()
         controller.tell(proposal.number, Evaluation(score(proposal.genotype) + 0.5 * proposal.replicate))

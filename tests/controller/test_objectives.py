@@ -13,7 +13,7 @@ from fake_task import FakeTask
 
 import spinenas.search.run.lifecycle as loop
 from spinenas.controller import OptunaSearch, RandomSearch, ReplicateLeaders, SpaceExhausted, make_controller
-from spinenas.controller.objectives import RankedByFront, SoftCost, Softened
+from spinenas.controller.objectives import RankedByFront, Scalarized, SoftCost
 from spinenas.results.pareto import front
 from spinenas.results.record import Evaluation, Failure, FailureKind, Stage
 from spinenas.search.cli.main import main
@@ -71,7 +71,7 @@ def test_a_soft_cost_is_that_of_mnasnet() -> None:
 
 def test_the_searcher_is_told_what_an_ap_is_worth() -> None:
     told, soft_cost = Told(), SoftCost(madds, 80e9)
-    controller = Softened(told, soft_cost)
+    controller = Scalarized(told, soft_cost)
     proposal = controller.ask()
     assert proposal is not None
     assert controller.tell(0, Evaluation(0.3, params=7))
@@ -120,7 +120,7 @@ def searched(make: Callable[[], ReplicateLeaders], value: Callable[[Genotype], f
 
 def test_the_leaders_are_the_best_by_worth() -> None:
     counts = searched(
-        lambda: ReplicateLeaders(RandomSearch(SPACE), num_trials=40, share=0.2, worth=SoftCost(madds, 80e9, -1.0)),
+        lambda: ReplicateLeaders(RandomSearch(SPACE), num_trials=40, share=0.2, scalarize=SoftCost(madds, 80e9, -1.0)),
         lambda genotype: 0.3,  # so that the cheapest is the best
     )
     again = [genotype for genotype, count in counts.items() if count > 1]

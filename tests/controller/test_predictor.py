@@ -99,7 +99,7 @@ def test_no_more_is_kept_than_costs_nothing_and_the_better_half_stays(monkeypatc
     assert {network_key(genotypes[number]) for number in (0, 5, 9, 79)} <= predictor._known.keys()
     # Nothing is left of networks that were dropped, nor of earlier kernels.
     incremental = predictor.predict(genotypes).mean
-    predictor._weigh(0)
+    predictor._update_rows(0)
     predictor._posterior = None
     np.testing.assert_allclose(predictor.predict(genotypes).mean, incremental, atol=1e-9)
 
