@@ -85,7 +85,7 @@ MAKERS = {
     ),
 }
 SLOW = (MAKERS["tpe"], MAKERS["tpe, front"], MAKERS["tpe, replicated"])
-"""A proposal takes them a hundred times as long as the others."""
+"""Their proposals take a hundred times as long as those of the others."""
 every_controller = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
 SEARCHERS = {name: make for name, make in MAKERS.items() if "replicated" not in name}
 every_searcher = pytest.mark.parametrize("make", SEARCHERS.values(), ids=SEARCHERS.keys())
@@ -136,7 +136,7 @@ def test_another_seed_is_another_trajectory(name):
 
 @every_controller
 @pytest.mark.parametrize("seed", range(3))
-def test_a_events_replayed_to_any_point_goes_on_as_it_was_lived(make, seed):
+def test_a_search_replayed_to_any_point_continues_identically(make, seed):
     events = simulate(make(TINY), num_asks=40, max_in_flight=7, seed=seed)
     num_asked = len(proposals(events))
     assert num_asked == 40 or (events[-1][0] == "exhausted" and num_asked > 30)
@@ -149,7 +149,7 @@ def test_unknown_and_repeated_results_are_refused_and_change_nothing(make):
 
 
 @every_controller
-def test_results_that_never_come_do_no_harm(make):
+def test_missing_results_do_no_harm(make):
     contract.check_missing_results(make, TINY, num_asks=40)
 
 
@@ -177,7 +177,7 @@ def networks(space: SearchSpace, feasible=lambda genotype: True) -> set[str]:
 
 
 @every_searcher
-def test_a_small_space_is_proposed_whole_and_then_is_exhausted(make):
+def test_a_small_space_is_proposed_completely_and_then_exhausted(make):
     controller = make(MINIMAL)
     alive = (lambda genotype: not dead_blocks(genotype)) if make is MAKERS["alive"] else lambda genotype: True
     wanted = networks(MINIMAL, alive)
@@ -233,7 +233,7 @@ def test_a_network_of_another_space_is_not_observed(name):
 # Random search
 
 
-def test_the_controls_draw_what_they_promise():
+def test_the_controls_of_random_search_hold():
     uniform = RandomSearch(SPINENET49, RandomOptions(control="uniform"))
     assert 5 < sum(bool(dead_blocks(uniform.ask().genotype)) for _ in range(40)) < 35
     alive = RandomSearch(SPINENET49)
@@ -263,7 +263,7 @@ def test_the_first_proposals_are_random_and_alive_and_the_next_are_children():
     assert (child.parent, child.origin.split(":")[0]) == (3, "mutation")
 
 
-def test_a_child_is_its_parent_but_for_the_named_edits():
+def test_a_child_differs_from_its_parent_by_the_named_edits():
     controller = RegularizedEvolution(SPINENET49, EvolutionOptions(population_size=1, tournament_size=1, max_edits=3))
     tell_all(controller, [0.5])
     parent = (
@@ -299,7 +299,7 @@ def test_a_population_of_failures_alone_still_has_children():
     assert controller.ask().parent in (0, 1)
 
 
-def test_the_oldest_result_dies_however_good():
+def test_the_oldest_result_is_removed_however_good():
     controller = RegularizedEvolution(SPINENET49, EvolutionOptions(population_size=2, tournament_size=2))
     tell_all(controller, [1.0, 0.2])
     assert {controller.ask().parent for _ in range(30)} == {0, 1}
@@ -307,7 +307,7 @@ def test_the_oldest_result_dies_however_good():
     assert {controller.ask().parent for _ in range(30)} == {1, 2}
 
 
-def test_a_late_result_is_young():
+def test_age_counts_from_the_arrival_of_a_result():
     controller = RegularizedEvolution(SPINENET49, EvolutionOptions(population_size=3, tournament_size=3))
     for _ in range(5):
         controller.ask()
@@ -327,7 +327,7 @@ def test_a_full_archive_replaces_the_random_start():
 
 def test_evolution_finds_better_networks_than_random_search_on_every_seed():
     def objective(genotype: Genotype, landscape: int) -> float:
-        """Each block's level at its place, and each of its connections, has a weight."""
+        """A weight for each block's level at its place, and for each of its connections."""
         total = 0.0
         for node, block in enumerate(genotype.blocks):
             for term in (("level", node, block.level), *(("edge", node, parent) for parent in block.parents)):
@@ -364,7 +364,7 @@ def replicated(num_trials=8, share=0.5):
     return ReplicateLeaders(RandomSearch(SPINENET49), num_trials=num_trials, share=share)
 
 
-def test_the_end_of_a_budget_goes_round_the_leaders():
+def test_replicates_alternate_between_the_leaders():
     controller = replicated()
     tell_all(controller, [0.1, 0.4, 0.3, 0.2])
     first, second, third = (controller.ask() for _ in range(3))
@@ -378,7 +378,7 @@ def test_the_end_of_a_budget_goes_round_the_leaders():
 
 
 def told(controller, *objectives):
-    """Ask for replicates and tell their objectives, None for a failure; return the trials they repeat."""
+    """Ask for replicates and tell their objectives, None for a failure; return the trials that they replicate."""
     asked = []
     for objective in objectives:
         proposal = controller.ask()
@@ -387,10 +387,10 @@ def told(controller, *objectives):
     return asked
 
 
-def test_what_is_separated_from_the_best_is_trained_no_more():
+def test_leaders_separated_from_the_best_are_not_trained_again():
     controller = replicated(num_trials=20, share=0.6)
     tell_all(controller, [0.50, 0.51, 0.30, 0.10, 0.05, 0.04, 0.03, 0.02])
-    # Six leaders, each trained again; then 0 and 1 alone contend, whose seeds are 0.02 apart.
+    # Six leaders are trained again; then only 0 and 1 are contenders, whose seeds are 0.02 apart.
     assert told(controller, 0.53, 0.51, 0.31, 0.11, 0.06, 0.05) == [1, 0, 2, 3, 4, 5]
     assert told(controller, 0.51, 0.52, 0.53, 0.52) == [1, 0, 1, 0]
 
