@@ -1,11 +1,12 @@
-"""Tune the controllers, each with as many settings, on landscapes that no comparison uses (numbers from 900).
+"""Tunes the controllers on landscapes that no comparison uses (numbers from 900), with equally many settings for each.
 
     python benchmarks/tune_controllers.py --out tuning.jsonl
 
-Landscapes learnt from a table are left out, since all of one table are alike. What is best with 300 trials is not what
-is best with 1000, so that the budget is the comparison's; nine landscapes are each family with each noise. Prints, for
-each setting, the median over landscapes of the true value of what would be chosen, in standard deviations over random
-networks. The first setting of each is its defaults. Outcomes are kept: what was stopped goes on.
+Landscapes learnt from a table are left out, since all of one table are alike. The best setting depends on the budget,
+which is therefore that of the comparison. Nine landscapes have each family with each noise. For each setting, the
+command prints the median over landscapes of the true value of the chosen network, in standard deviations over random
+networks. The first setting of each controller is its defaults. Outcomes are kept, so that a stopped command can
+continue.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"batch_size": 10},
     ],
 }
-"""Options by controller, as many for each. All differ: fewer random networks than workers are the same search."""
+"""Options by controller. All settings differ in effect: fewer random networks than workers would change nothing."""
 
 FIRST_LANDSCAPE = 900
 
@@ -91,7 +92,7 @@ def main() -> None:
 
 
 def value(outcomes: list[dict[str, Any]]) -> float:
-    """The median true value of what is chosen after the leaders were trained again; 0 for nothing."""
+    """Return the median true value of the winners after replicates; 0 for a search without a winner."""
     return statistics.median(list(outcome["replicated"].values())[-1] or 0.0 for outcome in outcomes)
 
 

@@ -54,7 +54,7 @@ def objective(genotype: Genotype, landscape: int) -> float:
 
 
 def late_mean(controller: Controller, landscape: int, *, num_trials: int, in_flight: int) -> float:
-    """Mean objective of the last quarter of proposals, with `in_flight` trials at a time and results in random order."""
+    """Mean objective of the last quarter of proposals; `in_flight` trials run at a time, and end in random order."""
     draw, waiting, values = random.Random(landscape), [], []
     for _ in range(num_trials):
         if len(waiting) >= in_flight:
