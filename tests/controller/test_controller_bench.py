@@ -286,9 +286,9 @@ def test_no_two_landscapes_share_a_seed_and_more_seeds_begin_with_the_same():
 def test_a_failed_search_is_reported_and_the_others_are_kept(tmp_path):
     path, notes = tmp_path / "out.jsonl", []
     good = cells(["random"], num_landscapes=2, first_landscape=0, num_seeds=1, workers=2, budget=8)
-    bad = replace(good[0], controller="local", options={"num_parents": 0})
+    bad = replace(good[0], family="nkk")
     with pytest.raises(
-        UserError, match=r"1 of 3 searches failed, the first one: local on edges-0, seed 0: .*num_parents"
+        UserError, match=r"1 of 3 searches failed, the first one: random on nkk-0, seed 0: .*'nkk' is unknown"
     ):
         run_cells([bad, *good], path, processes=1, note=notes.append)
     assert len(path.read_text().splitlines()) == 2
