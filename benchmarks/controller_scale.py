@@ -1,10 +1,10 @@
-"""Print the memory of a controller with 100,000 trials, and the distinct proposals that 1000 waiting workers get.
+"""Measures a controller with 100,000 trials: its memory, and the number of networks for 1000 workers that ask at once.
 
     python benchmarks/controller_scale.py [NAME...] [--known 100000] [--at-once 1000]
 
-Each controller runs in its own process. It is told recorded trials of random networks. Then all workers ask before any
-has a result. Memory is the peak resident memory, including the interpreter and its libraries. With so many trials,
-Optuna's samplers need seconds for a proposal; measure them with --known 1000.
+Each controller runs in its own process. It is told recorded trials of random networks; then the workers ask before any
+has a result. Memory is the maximum resident size, with the interpreter and its libraries. Optuna's samplers take
+seconds for a proposal with so many trials; measure them with --known 1000.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MAKERS)}; default: all but tpe")
     parser.add_argument("--known", type=int, default=100_000, help="trials with a result")
-    parser.add_argument("--at-once", type=int, default=1000, help="number of workers that ask")
+    parser.add_argument("--at-once", type=int, default=1000, help="workers that ask at once")
     arguments = parser.parse_args()
-    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # for the processes that start below
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # for the processes started below
     print(machine())
     print(f"{'':24} {'known':>7} {'seconds told':>12} {'MB':>8} {'at once':>8} {'networks':>9} {'ms each':>8}")
     context = multiprocessing.get_context("spawn")

@@ -1,10 +1,10 @@
-"""Print the time of a controller's proposals and updates with a thousand and ten thousand known trials.
+"""Measures the time that controllers take to propose and to learn with 1,000 and 10,000 known trials.
 
-Run `python benchmarks/controller_speed.py`, optionally with names of controllers. Each controller searches a simple
-landscape with 20 trials in flight, and the last 200 asks and tells are timed. Optuna's controllers would take hours.
-They are told recorded trials, and the next few asks are timed. With `--max-madds SHARE` every proposal satisfies a
-limit that this share of random architectures satisfies, in the detector of SpineNet-49 at 640 px. Times are processor
-times on one thread, so that other load on the machine matters little.
+Run `python benchmarks/controller_speed.py`, optionally with names of controllers. Each controller searches a synthetic
+landscape with 20 trials in flight, and the last 200 asks and tells are timed. Optuna's samplers would take hours for
+that: they are told recorded trials instead, and the next few asks are timed. With `--max-madds`, every proposal must
+keep a limit, given as the share of random architectures that keep it in the detector of SpineNet-49 at 640 px. Times
+are processor times of one thread, so that other processes hardly matter.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ MAKERS: dict[str, Callable[..., Controller]] = {
 
 
 def limits_of(share: float) -> Limits:
-    """Return limits that this share of a thousand random architectures satisfies."""
+    """Return limits that this share of a thousand random architectures keeps."""
     target, rng = CostTarget.published("49@640"), np.random.default_rng(0)
     madds = [target.cost(sample_without_dead_blocks(SPACE, rng)).madds for _ in range(1000)]
     return Limits(target, max_madds=float(np.quantile(madds, share)))
 
 
 def evaluation(genotype: Genotype, rng: np.random.Generator) -> Evaluation:
-    """A landscape that adds a weight for each level and parent at each position."""
+    """Return a result that is a sum of weights for the level and the parents of each place."""
     total = rng.normal()
     for node, block in enumerate(genotype.blocks, start=len(genotype.stem)):
         total += WEIGHTS[0, node, block.level] + sum(WEIGHTS[1, node, parent] for parent in block.parents)
     return Evaluation(0.2 + 0.004 * total)
 
 
-def lived(controller: Controller, num_known: int) -> tuple[list[float], list[float]]:
-    """Return the seconds of the last asks and tells of a search."""
+def searched(controller: Controller, num_known: int) -> tuple[list[float], list[float]]:
+    """Run a search and return the seconds of its last asks and tells."""
     rng, open_proposals = np.random.default_rng(1), []
     asks, tells = [], []
     for _ in range(num_known + NUM_IN_FLIGHT):
@@ -71,7 +71,7 @@ def lived(controller: Controller, num_known: int) -> tuple[list[float], list[flo
 
 
 def tell_recorded(controller: Controller, num_known: int) -> list[float]:
-    """Return the seconds of each tell of recorded trials of random networks."""
+    """Tell recorded trials of random networks and return the seconds of each tell."""
     rng, tells = np.random.default_rng(1), []
     for number in range(num_known):
         genotype = SPACE.sample(rng)
@@ -83,7 +83,7 @@ def tell_recorded(controller: Controller, num_known: int) -> list[float]:
 
 
 def ask_without_results(controller: Controller, count: int) -> tuple[list[Proposal | None], list[float]]:
-    """Return the proposals for workers that ask before any has a result, and the seconds of each ask."""
+    """Ask repeatedly without results; return the proposals and the seconds of each ask."""
     asked, asks = [], []
     for _ in range(count):
         started = time.thread_time()
@@ -92,14 +92,14 @@ def ask_without_results(controller: Controller, count: int) -> tuple[list[Propos
     return asked, asks
 
 
-def given(controller: Controller, num_known: int) -> tuple[list[float], list[float]]:
-    """Return the seconds of asks after recorded trials, and of the last tells of these trials."""
+def recorded(controller: Controller, num_known: int) -> tuple[list[float], list[float]]:
+    """Return the seconds of the asks after recorded trials, and of the last tells of these trials."""
     tells = tell_recorded(controller, num_known)
     return ask_without_results(controller, NUM_TIMED_OF_OPTUNA)[1], tells[-NUM_TIMED:]
 
 
 def machine() -> str:
-    """Return a line with date, machine and versions."""
+    """Describe date, machine and versions."""
     return (
         f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
         f"Python {platform.python_version()}, numpy {np.__version__}"
@@ -111,10 +111,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MAKERS)}; default: all")
     parser.add_argument("--known", type=int, nargs="+", default=[1000, 10_000])
     parser.add_argument(
-        "--max-madds",
-        type=float,
-        metavar="SHARE",
-        help="limit multiply-adds so that this share of random architectures remains, such as 0.05",
+        "--max-madds", type=float, metavar="SHARE", help="share of random networks within the limit, such as 0.05"
     )
     arguments = parser.parse_args()
     feasible = None if arguments.max_madds is None else limits_of(arguments.max_madds)
@@ -122,7 +119,7 @@ def main() -> None:
     print(f"{'milliseconds':24} {'known':>6} {'ask p50':>9} {'ask p99':>9} {'tell p50':>9} {'tell p99':>9}")
     for name in arguments.names or MAKERS:
         for num_known in arguments.known:
-            asks, tells = (given if name == "tpe" else lived)(MAKERS[name](feasible=feasible), num_known)
+            asks, tells = (recorded if name == "tpe" else searched)(MAKERS[name](feasible=feasible), num_known)
             figures = [1000 * np.quantile(taken, at) for taken in (asks, tells) for at in (0.5, 0.99)]
             print(f"{name:24} {num_known:6} " + " ".join(f"{figure:9.2f}" for figure in figures), flush=True)
 

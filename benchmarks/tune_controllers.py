@@ -1,11 +1,12 @@
-"""Tune the controllers with equally many settings each, on landscapes that no comparison uses (numbers from 900).
+"""Tunes the controllers on landscapes that no comparison uses (numbers from 900), with equally many settings for each.
 
     python benchmarks/tune_controllers.py --out tuning.jsonl
 
-Landscapes learnt from a table are left out, because those of one table are alike. The best setting depends on the
-budget, so the budget is that of the comparison. Nine landscapes cover each family with each noise. For each setting the
-script prints the median true value of the chosen networks over the landscapes, in standard deviations of random
-networks. The first setting of each controller is its defaults. Outcomes are kept, so that a stopped script continues.
+Landscapes learnt from a table are left out, since all of one table are alike. The best setting depends on the budget,
+which is therefore that of the comparison. Nine landscapes have each family with each noise. For each setting, the
+command prints the median over landscapes of the true value of the chosen network, in standard deviations over random
+networks. The first setting of each controller is its defaults. Outcomes are kept, so that a stopped command can
+continue.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"batch_size": 10},
     ],
 }
-"""Settings by controller, equally many for each. Fewer random networks than workers would not change the search."""
+"""Options by controller. All settings differ in effect: fewer random networks than workers would change nothing."""
 
 FIRST_LANDSCAPE = 900
 
@@ -91,7 +92,7 @@ def main() -> None:
 
 
 def value(outcomes: list[dict[str, Any]]) -> float:
-    """Return the median true value of the winners after replicates of the leaders; 0 without a winner."""
+    """Return the median true value of the winners after replicates; 0 for a search without a winner."""
     return statistics.median(list(outcome["replicated"].values())[-1] or 0.0 for outcome in outcomes)
 
 

@@ -1,4 +1,4 @@
-"""What to try next: controllers that propose genotypes and learn from results."""
+"""Controllers: search algorithms that propose genotypes and learn from results."""
 
 from spinenas.controller.base import Controller, ControllerOptions, Proposal, SpaceExhausted
 from spinenas.controller.evolution import EvolutionOptions, RegularizedEvolution

@@ -1,4 +1,4 @@
-"""The interface between a controller and the code that runs it: ask and tell. A controller never evaluates anything."""
+"""Interface between a controller and the code that runs it: ask and tell. A controller never trains anything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
 
 ASSUMED_NUM_TRIALS = 1000
-"""Budget that options of None are resolved for where the budget is unknown."""
+"""Budget for which options of None are resolved if the actual budget is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,14 +24,14 @@ class ControllerOptions:
 
     @property
     def protocol(self) -> int:
-        """Raised whenever the code changes what a controller with these options proposes.
+        """Version of the proposals: raised when the code changes what a controller with these options proposes.
 
-        A run that was begun with another protocol cannot be resumed.
+        A run that began with another protocol cannot be resumed.
         """
         return 1
 
     def for_budget(self, num_trials: int) -> Self:
-        """Return options in which every None that stands for a share of the budget is replaced by its value."""
+        """Return the options with each None that means a share of the budget replaced by its value."""
         return self
 
 
@@ -44,16 +44,16 @@ class Proposal:
     """One training that a controller asks for.
 
     Attributes:
-        number: 0, 1, 2, ... in the order of asking.
+        number: 0, 1, 2, ... in the order of proposals.
         genotype: the architecture; in a replay it may be a baseline.
-        fidelity: None means the task's own.
+        fidelity: None for the task's own.
         replicate: seed index of the same network at the same fidelity.
         stage: purpose of the training.
         continues: reserved, always None.
-        parent: number of the trial it was derived from.
+        parent: number of the trial that the genotype was derived from.
         origin: how the genotype was made, such as "random" or "mutation:swap".
         info: figures of the controller, such as the log-probability of a sample.
-        known_key: the network key, where it is known already.
+        known_key: the network key, if it was computed already.
     """
 
     number: int
@@ -76,7 +76,7 @@ class Proposal:
         return self.known_key
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; the genotype as its one-line text."""
+        """Return plain data, with the genotype as its one-line text."""
         return {
             "number": self.number,
             "genotype": self.genotype.text,
@@ -104,7 +104,7 @@ class Proposal:
 
     @classmethod
     def of_record(cls, record: TrialRecord) -> Proposal:
-        """Return the proposal that became this trial."""
+        """Return the proposal that a trial was made from."""
         return cls(
             number=record.number,
             genotype=record.genotype or architecture_from_text(record.architecture),
@@ -119,36 +119,36 @@ class Proposal:
 
 
 class Controller(Protocol):
-    """A search algorithm: four methods, all deterministic in seed and call order."""
+    """A search algorithm: four methods that are deterministic in the seed and the order of calls."""
 
     def ask(self) -> Proposal | None:
-        """Return the next proposal, or None when nothing can be proposed until results come in.
+        """Return the next proposal, or None if nothing can be proposed before further results arrive.
 
-        Raises SpaceExhausted when the space has nothing left.
+        Raises SpaceExhausted when every network has been proposed.
         """
 
     def tell(self, number: int, result: Evaluation | Failure) -> bool:
-        """Take a result. Returns False, and changes nothing, for an unknown or finished number.
+        """Take a result. For an unknown or finished number, change nothing and return False.
 
         An Evaluation with `stopped_after` belongs to a training that was stopped early because others were better.
         """
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
-        """Take archived knowledge that has no number."""
+        """Take an archived result, which has no number."""
 
     def replay_ask(self, proposal: Proposal) -> None:
         """Adopt a recorded proposal as if `ask` had just returned it, without recomputing it.
 
-        Afterwards the state is the same as after that ask, so that the next ask returns what it returned in the
+        The state is then the same as after the recorded ask. The next ask therefore returns what it returned in the
         recorded run.
         """
 
 
 def objective_of(result: Evaluation | Failure) -> float | None:
-    """Return the objective; 0 for a network that diverged, and None for a failure that has another cause.
+    """Return the objective; 0 for a network that diverged, None for any other failure.
 
     0 is the AP of a detector that finds nothing. A lost worker or a timeout says nothing about the network. A training
-    that was stopped early counts with the objective it had.
+    that was stopped early counts with its last objective.
     """
     if isinstance(result, Evaluation):
         return result.objective

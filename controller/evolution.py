@@ -1,7 +1,7 @@
 """Regularized evolution: tournaments in a population whose oldest member is removed.
 
-Source: Real et al., "Regularized Evolution for Image Classifier Architecture Search" (AAAI 2019), Algorithm
-1, asynchronous: results may come late and in any order, and a member's age is counted from its arrival.
+Source: Real et al., "Regularized Evolution for Image Classifier Architecture Search" (AAAI 2019), Algorithm 1. This
+version is asynchronous: results may arrive late and in any order. A member's age counts from the arrival of its result.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class EvolutionOptions(ControllerOptions):
 
 
 class Member(NamedTuple):
-    """A member of the population; number is None if it was observed and not proposed."""
+    """A member of the population; `number` is None for an observed network."""
 
     number: int | None
     genotype: Genotype
@@ -66,16 +66,16 @@ class Member(NamedTuple):
 
 
 class RegularizedEvolution:
-    """Proposes edits of the best of a few random members of the population.
+    """Proposes edits of the winner of a tournament in the population.
 
     Args:
-        space: what to search.
+        space: search space.
         options: None for the defaults.
-        seed: of the run.
-        feasible: what else a proposal must satisfy.
+        seed: seed of the run.
+        feasible: whether a genotype may be proposed.
 
-    The first P proposals are random without dead blocks, not uniform: more than half of uniform samples have
-    a block that does nothing, and a start from those would credit evolution with merely leaving them behind.
+    The first P proposals are random networks without dead blocks. Of uniform samples more than half have a block that
+    does nothing; a start from those would credit evolution with merely leaving them behind.
     """
 
     def __init__(
@@ -87,8 +87,8 @@ class RegularizedEvolution:
         feasible: Feasible | None = None,
     ) -> None:
         options = (options or EvolutionOptions()).for_budget(ASSUMED_NUM_TRIALS)
-        assert options.population_size is not None, "the budget decides it"
-        assert options.tournament_size is not None, "the population decides it"
+        assert options.population_size is not None, "derived from the budget"
+        assert options.tournament_size is not None, "derived from the population"
         self._space = space
         self._population_size = options.population_size
         self._tournament_size = options.tournament_size
@@ -99,26 +99,26 @@ class RegularizedEvolution:
         self._num_observed = 0
 
     def ask(self) -> Proposal | None:
-        """Return a random network first, later a child of a tournament's winner. Raises SpaceExhausted."""
+        """Return a random network at first, later a child of a tournament winner. Raises SpaceExhausted."""
         rng = generator(self._seed, "controller/evolution", self._ledger.next_number)
-        founders = self._ledger.next_number + self._num_observed
-        if founders < self._population_size or not self._population:
+        num_started = self._ledger.next_number + self._num_observed
+        if num_started < self._population_size or not self._population:
             return self._ledger.propose(self._random(rng), rng=rng)
         return self._ledger.propose(self._children(rng), self._random(rng), rng=rng)
 
     def tell(self, number: int, result: Evaluation | Failure) -> bool:
-        """Let a result into the population, a failure as its worst member, a stopped training with what it had."""
+        """Add a result to the population: a failure as the worst member, a stopped training with its last objective."""
         proposal = self._ledger.finish(number)
         if proposal is None:
             return False
-        if proposal.stage is Stage.SEARCH:  # a replicate measures a member again and makes no new one
+        if proposal.stage is Stage.SEARCH:  # a replicate adds no member
             assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
             objective = result.objective if isinstance(result, Evaluation) else -math.inf
             self._population.append(Member(number, proposal.genotype, objective))
         return True
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
-        """Let an archived result into the population."""
+        """Add an archived result to the population."""
         self._ledger.observe(genotype)
         self._population.append(Member(None, genotype, evaluation.objective))
         self._num_observed += 1

@@ -1,4 +1,4 @@
-"""Names that controllers and their options had in earlier versions, for configurations, stored runs and outcomes."""
+"""Former names of controllers and their options, as stored runs, configurations and kept outcomes may have them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ REMOVED_CONTROLLERS = {
         "networks as good, or use the version that this run was begun with (`versions` in its run.json)"
     )
 }
-"""What is said where one is chosen; its table of options is ignored otherwise."""
+"""Error message for each removed controller, if it is chosen. Its table of options is ignored otherwise."""
 
 
 def current_name(name: str) -> str:
-    """Return the present name of a controller, which need not exist."""
+    """Return the present name of a controller; an unknown name is returned unchanged."""
     return RENAMED_CONTROLLERS.get(name, name)
 
 
@@ -30,6 +30,13 @@ def current_options(options: Mapping[str, Any]) -> dict[str, Any]:
 def table_name(name: str) -> str:
     """Return the configuration's name for a controller's table of options."""
     return name.replace("-", "_")
+
+
+def removal_message(document: Mapping[str, Any]) -> str | None:
+    """Return the error message of the removed controller that a configuration document chooses; None for any other."""
+    given = document.get("controller")
+    name = given.get("name") if isinstance(given, Mapping) else None
+    return REMOVED_CONTROLLERS.get(name) if isinstance(name, str) else None
 
 
 def with_current_names(document: Mapping[str, Any]) -> dict[str, Any]:

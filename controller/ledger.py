@@ -1,8 +1,7 @@
-"""Never the same training twice: what every controller remembers of its proposals; not how one is thought up.
+"""Record of a controller's proposals, which prevents that a training is proposed twice.
 
-Two proposals are the same training if they agree in (network_key, fidelity, replicate): the network that is
-really built counts, not how its genotype is written. Proposals in flight, finished and failed all count, and
-so do observed networks.
+Two proposals are the same training if they agree in (network_key, fidelity, replicate). The built network counts, not
+the genotype that describes it. Proposals in flight, finished and failed all count, and so do observed networks.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ from spinenas.space.limits import Limits
 from spinenas.space.search_space import SearchSpace
 
 Feasible = Callable[[Genotype], bool]
-"""Whether a genotype may be proposed; must be a pure function. `Limits` is one that also says how to get there."""
+"""Whether a genotype may be proposed; a pure function. `Limits` can also edit a genotype until it may."""
 
 MAX_TRIES = 200
-"""Candidates drawn from each source before the space is searched through."""
+"""Candidates drawn from each source before the space is enumerated."""
 
 MAX_FITTED = 8
-"""Candidates of each source that are brought within limits which none of them meets."""
+"""Candidates of each source that are edited to fit the limits if none of the source's candidates does."""
 
 MAX_ENUMERATED = 50_000
-"""Genotypes of the largest space that is searched through; about 10 s."""
+"""Size of the largest space that is enumerated, which takes about 10 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A genotype that may become a proposal, with `origin`, `parent` and `info` as there."""
+    """A genotype that may become a proposal, with the proposal's `origin`, `parent` and `info`."""
 
     genotype: Genotype
     origin: str
@@ -44,12 +43,12 @@ class Candidate:
 
 
 class Ledger:
-    """Numbers proposals, keeps the open ones, and refuses what has been proposed before or may not be.
+    """Numbers proposals, keeps the open ones, and refuses repeated and infeasible ones.
 
     Args:
-        space: of the proposals.
-        feasible: what the user asks of them.
-        rule: what the controller itself does.
+        space: search space of the proposals.
+        feasible: the user's condition for a proposal.
+        rule: the controller's own condition.
     """
 
     def __init__(self, space: SearchSpace, feasible: Feasible | None = None, *, rule: Feasible | None = None) -> None:
@@ -65,14 +64,14 @@ class Ledger:
         """Return the first new candidate as the next proposal.
 
         Args:
-            sources: candidates, best source first; at most MAX_TRIES are drawn from each. Where none of them is within
-                `Limits`, the first few are edited until they are (origin "...+fitted"). After the last source a
-                small space is enumerated, and one of the networks left in it is drawn.
+            sources: candidates, best source first; at most MAX_TRIES are drawn from each. If none of them is within
+                `Limits`, the first few are edited until they are (origin "...+fitted"). After the last source, a
+                small space is enumerated and one of its remaining networks is drawn.
             rng: for these edits and that last draw.
 
-        Raises SpaceExhausted; a refused candidate takes no number.
+        Raises SpaceExhausted. A refused candidate takes no number.
         """
-        candidate, key = self._first_new(sources, rng) or self._any_left(rng)
+        candidate, key = self._first_new(sources, rng) or self._any_remaining(rng)
         proposal = Proposal(
             self.next_number,
             candidate.genotype,
@@ -85,7 +84,7 @@ class Ledger:
         return proposal
 
     def adopt(self, proposal: Proposal) -> None:
-        """Take a proposal made elsewhere as the next one."""
+        """Take a recorded proposal as the next one."""
         assert proposal.number == self.next_number, f"{proposal.number} follows {self.next_number - 1}"
         self._add(proposal, proposal.network_key)
 
@@ -98,7 +97,7 @@ class Ledger:
         return self._open.pop(number, None)
 
     def observe(self, genotype: Genotype) -> None:
-        """Count a network trained elsewhere as proposed. Raises GenotypeError if not of the space."""
+        """Count an archived network as proposed. Raises GenotypeError if it is not of the space."""
         self._space.check(genotype)
         self._seen.add((network_key(genotype), None, 0))
 
@@ -111,7 +110,7 @@ class Ledger:
         return (self._feasible is None or self._feasible(genotype)) and (self._rule is None or self._rule(genotype))
 
     def _new_key(self, genotype: Genotype) -> str | None:
-        """The key of a network that may be proposed; None of any other."""
+        """Return the key of a network that may be proposed; None for any other."""
         if not self._admits(genotype):
             return None
         key = network_key(genotype)
@@ -131,11 +130,11 @@ class Ledger:
                 for candidate in refused:
                     genotype = self._feasible.fitted(self._space, candidate.genotype, rng)
                     if (key := self._new_key(genotype)) is not None:
-                        # Without its info, such as a log-probability, which is another genotype's.
+                        # `info`, such as a log-probability, belongs to the genotype before the edits.
                         return Candidate(genotype, f"{candidate.origin}+fitted", candidate.parent), key
         return None
 
-    def _any_left(self, rng: np.random.Generator) -> tuple[Candidate, str]:
+    def _any_remaining(self, rng: np.random.Generator) -> tuple[Candidate, str]:
         if self._enumerated is None:
             if self._space.size() > MAX_ENUMERATED:
                 raise SpaceExhausted(
@@ -145,10 +144,10 @@ class Ledger:
             for genotype in self._space.enumerate():
                 if self._admits(genotype):
                     self._enumerated.setdefault(network_key(genotype), genotype)
-        left = [key for key in self._enumerated if (key, None, 0) not in self._seen]
-        if not left:
+        remaining = [key for key in self._enumerated if (key, None, 0) not in self._seen]
+        if not remaining:
             raise SpaceExhausted(
                 f"all {len(self._enumerated)} feasible networks of {self._space.name} have been proposed"
             )
-        key = left[rng.integers(len(left))]
+        key = remaining[rng.integers(len(remaining))]
         return Candidate(self._enumerated[key], "random:enumerated"), key

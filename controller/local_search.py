@@ -1,8 +1,9 @@
 """Local search: edits of the best few networks so far; the baseline for controllers that learn more.
 
-Source: White et al., "Exploring the Loss Landscape in Neural Architecture Search" (UAI 2021), with several centres
-and one random neighbour at a time, so that many trials may run at once. "Mutation is all you need" (Schneider et al.,
-2021) found that the gain of a published predictor came from such edits of the incumbent, not from predicting.
+Source: White et al., "Exploring the Loss Landscape in Neural Architecture Search" (UAI 2021). This version edits
+several incumbents and proposes one random neighbour at a time, so that many trials can run at once. "Mutation is all
+you need" (Schneider et al., 2021) found that the gain of a published predictor came from such edits of the incumbent,
+not from predictions.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class LocalOptions(ControllerOptions):
 
     Attributes:
         num_parents: how many of the best networks by mean objective have children, each equally likely.
-        num_random: proposals before that, random and without dead blocks; observed networks count. None for a quarter
-            of the budget, at most 16.
+        num_random: random proposals without dead blocks at the start; observed networks count. None for a quarter of
+            the budget, at most 16.
     """
 
     num_parents: int = 8
@@ -49,8 +50,8 @@ class LocalOptions(ControllerOptions):
 
 
 @dataclass(slots=True)
-class _Centre:
-    """A network with results; number is that of its first trial, None if it was observed."""
+class _Network:
+    """A network with results; `number` is that of its first trial, None for an observed network."""
 
     number: int | None
     genotype: Genotype
@@ -62,12 +63,12 @@ class LocalSearch:
     """Proposes an edit of one of the best networks by mean objective.
 
     Args:
-        space: what to search.
+        space: search space.
         options: None for the defaults.
-        seed: of the run.
-        feasible: what else a proposal must satisfy.
+        seed: seed of the run.
+        feasible: whether a genotype may be proposed.
 
-    Where every neighbour that is drawn has been tried, two edits are made, and after that a random network is drawn.
+    If every neighbour drawn was proposed before, the proposal has two edits; if those fail too, it is random.
     """
 
     def __init__(
@@ -79,28 +80,28 @@ class LocalSearch:
         feasible: Feasible | None = None,
     ) -> None:
         options = (options or LocalOptions()).for_budget(ASSUMED_NUM_TRIALS)
-        assert options.num_random is not None, "the budget decides it"
+        assert options.num_random is not None, "derived from the budget"
         self._space = space
         self._num_parents = options.num_parents
         self._num_random = options.num_random
         self._seed = seed
         self._ledger = Ledger(space, feasible)
-        self._centres: dict[str, _Centre] = {}
+        self._networks: dict[str, _Network] = {}
         self._num_observed = 0
 
     def ask(self) -> Proposal | None:
-        """Return a random network first, later a neighbour of the best. Raises SpaceExhausted."""
+        """Return a random network at first, later a neighbour of one of the best. Raises SpaceExhausted."""
         rng = generator(self._seed, "controller/local", self._ledger.next_number)
-        num_begun = self._ledger.next_number + self._num_observed
-        if num_begun < self._num_random or not self._centres:
+        num_started = self._ledger.next_number + self._num_observed
+        if num_started < self._num_random or not self._networks:
             return self._ledger.propose(self._random(rng), rng=rng)
-        best = heapq.nlargest(self._num_parents, self._centres.values(), key=lambda centre: centre.mean)
+        best = heapq.nlargest(self._num_parents, self._networks.values(), key=lambda network: network.mean)
         return self._ledger.propose(
             self._edits(best, rng, num_edits=1), self._edits(best, rng, num_edits=2), self._random(rng), rng=rng
         )
 
     def tell(self, number: int, result: Evaluation | Failure) -> bool:
-        """Add a result to its network's mean, a replicate's too."""
+        """Add a result, of a replicate too, to the mean of its network."""
         proposal = self._ledger.finish(number)
         if proposal is None:
             return False
@@ -111,7 +112,7 @@ class LocalSearch:
         return True
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
-        """Let an archived network have children."""
+        """Make an archived network a possible parent."""
         self._ledger.observe(genotype)
         self._add(None, genotype, evaluation.objective)
         self._num_observed += 1
@@ -121,15 +122,15 @@ class LocalSearch:
         self._ledger.adopt(proposal)
 
     def _add(self, number: int | None, genotype: Genotype, objective: float) -> None:
-        centre = self._centres.setdefault(network_key(genotype), _Centre(number, genotype))
-        centre.objectives.append(objective)
-        centre.mean = fmean(centre.objectives)
+        network = self._networks.setdefault(network_key(genotype), _Network(number, genotype))
+        network.objectives.append(objective)
+        network.mean = fmean(network.objectives)
 
     def _random(self, rng: np.random.Generator) -> Iterator[Candidate]:
         while True:
             yield Candidate(sample_without_dead_blocks(self._space, rng), "random:alive")
 
-    def _edits(self, best: list[_Centre], rng: np.random.Generator, *, num_edits: int) -> Iterator[Candidate]:
+    def _edits(self, best: list[_Network], rng: np.random.Generator, *, num_edits: int) -> Iterator[Candidate]:
         while True:
             parent = best[rng.integers(len(best))]
             genotype, edits = parent.genotype, []

@@ -1,7 +1,7 @@
-"""What a controller is told where AP is not all that counts; the journal keeps AP alone.
+"""Objectives that combine AP and cost, and the wrappers that report them to a controller; the journal keeps AP alone.
 
-Sources: MnasNet (Tan et al., CVPR 2019), equation 2, with one exponent on both sides of the target; Fonseca and
-Fleming, "Genetic Algorithms for Multiobjective Optimization" (1993), for the rank by the number of those that dominate.
+Sources: MnasNet (Tan et al., CVPR 2019), equation 2, with one exponent on both sides of the target. Fonseca and
+Fleming, "Genetic Algorithms for Multiobjective Optimization" (1993), for the rank by the number of dominating results.
 """
 
 from __future__ import annotations
@@ -11,23 +11,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from spinenas.controller.base import Controller, Proposal
+from spinenas.results.leaderboard import ScalarizedObjective
 from spinenas.results.pareto import Figures, dominates
 from spinenas.results.record import Evaluation, Failure
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 
 Costs = Callable[[Genotype], tuple[float, ...]]
-"""What a genotype costs, each figure better if lower."""
+"""Cost figures of a genotype; lower is better."""
 
 
 @dataclass(frozen=True, slots=True)
 class SoftCost:
-    """AP * (multiply-adds / target) ** weight.
+    """Scalarized objective: AP * (multiply-adds / target) ** weight.
 
     Attributes:
         madds: counts the multiply-adds of a genotype.
-        target: multiply-adds at which AP stays as it is.
-        weight: 0 or below; -0.07 (MnasNet) takes a twentieth of its AP from a network of twice the cost.
+        target: multiply-adds at which the objective equals AP.
+        weight: 0 or below; with -0.07 (MnasNet), a network of twice the target loses a twentieth of its AP.
     """
 
     madds: Callable[[Genotype], float]
@@ -37,17 +38,17 @@ class SoftCost:
     def __post_init__(self) -> None:
         if not self.target > 0 or not self.weight <= 0:
             raise UserError(
-                f"the soft cost has target {self.target} and weight {self.weight}; the one is above 0, the other "
-                "0 or below"
+                f"the soft cost has target {self.target} and weight {self.weight}; the target must be above 0 and the "
+                "weight 0 or below"
             )
 
     def __call__(self, genotype: Genotype, objective: float) -> float:
-        """Return what an AP is worth at what the genotype costs."""
+        """Return the scalarized objective of an AP at the cost of the genotype."""
         return float(objective * (self.madds(genotype) / self.target) ** self.weight)
 
 
-class _Retold(ABC):
-    """A controller that lets another one search, and tells it another value of each result."""
+class _ReportedObjective(ABC):
+    """Wraps a controller and reports another objective to it for each result."""
 
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
@@ -55,17 +56,17 @@ class _Retold(ABC):
 
     @abstractmethod
     def _value(self, genotype: Genotype, evaluation: Evaluation) -> float:
-        """Return what the searcher is told of a result, a pure function of those before it."""
+        """Return the objective to report, a pure function of this result and those before it."""
 
     def ask(self) -> Proposal | None:
-        """Return the searcher's proposal. Raises SpaceExhausted."""
+        """Return the next proposal. Raises SpaceExhausted."""
         proposal = self._controller.ask()
         if proposal is not None:
             self._open[proposal.number] = proposal
         return proposal
 
     def tell(self, number: int, result: Evaluation | Failure) -> bool:
-        """Pass a result on with its other value; a failure as it is."""
+        """Pass a result on with the reported objective, and a failure unchanged."""
         proposal = self._open.pop(number, None)
         if proposal is None:
             return False
@@ -75,7 +76,7 @@ class _Retold(ABC):
         return self._controller.tell(number, result)
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
-        """Pass archived knowledge on with its other value."""
+        """Pass an archived result on with the reported objective."""
         self._controller.observe(genotype, replace(evaluation, objective=self._value(genotype, evaluation)))
 
     def replay_ask(self, proposal: Proposal) -> None:
@@ -84,31 +85,31 @@ class _Retold(ABC):
         self._open[proposal.number] = proposal
 
 
-class Softened(_Retold):
-    """Tells a controller what each AP is worth by a soft cost.
+class Scalarized(_ReportedObjective):
+    """Reports the scalarized objective instead of AP to a controller.
 
     Args:
-        controller: who searches.
-        soft_cost: of genotype and AP.
+        controller: the search algorithm.
+        scalarize: returns the scalarized objective of a genotype and its AP.
     """
 
-    def __init__(self, controller: Controller, soft_cost: SoftCost) -> None:
+    def __init__(self, controller: Controller, scalarize: ScalarizedObjective) -> None:
         super().__init__(controller)
-        self._soft_cost = soft_cost
+        self._scalarize = scalarize
 
     def _value(self, genotype: Genotype, evaluation: Evaluation) -> float:
-        return self._soft_cost(genotype, evaluation.objective)
+        return self._scalarize(genotype, evaluation.objective)
 
 
-class RankedByFront(_Retold):
-    """Tells a controller 1 / (1 + the number of earlier results that dominate a new one).
+class RankedByFront(_ReportedObjective):
+    """Reports 1 / (1 + n) for a result that n earlier results dominate.
 
     Args:
-        controller: who searches.
-        costs: of a genotype, each better if lower.
+        controller: the search algorithm.
+        costs: returns the cost figures of a genotype; lower is better.
 
-    A result keeps the rank that it had when it came. Regularized evolution suits that: its members are forgotten by
-    age, and those of one time have ranks of one time.
+    A result keeps the rank that it had on arrival. This suits regularized evolution, which removes the oldest members:
+    its population therefore has ranks of about the same time.
     """
 
     def __init__(self, controller: Controller, costs: Costs) -> None:
@@ -118,7 +119,7 @@ class RankedByFront(_Retold):
 
     def _value(self, genotype: Genotype, evaluation: Evaluation) -> float:
         own = (evaluation.objective, *self._costs(genotype))
-        num_better = sum(dominates(other, own) for other in self._known)
+        num_dominating = sum(dominates(other, own) for other in self._known)
         if evaluation.stopped_after is None:
             self._known.append(own)
-        return 1 / (1 + num_better)
+        return 1 / (1 + num_dominating)

@@ -2,8 +2,8 @@
 
 Sources: Bergstra et al., "Algorithms for Hyper-Parameter Optimization" (NeurIPS 2011). Ozaki et al., "Multiobjective
 Tree-Structured Parzen Estimator" (JAIR 2022), for several objectives. Decisions are categorical; permutations are
-Lehmer digits. Options that are not given are Optuna's defaults: multivariate TPE (one estimator per decision for
-several objectives), and trials in flight count as bad ones (`constant_liar`).
+Lehmer digits. Other options are Optuna's defaults: multivariate TPE (one estimator per decision for several
+objectives), with trials in flight counted as bad ones (`constant_liar`).
 
 Only samplers whose state is the trials alone can be used, because a replay restores nothing else. NSGA-II, CMA-ES and
 quasi-Monte Carlo keep state in attributes.
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 Sampler = Literal["tpe", "gp"]
 
 MAX_SAMPLES = 8
-"""Draws of the sampler for one proposal; each takes as long as all else together."""
+"""Draws of the sampler for one proposal; each takes as long as everything else together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,17 +66,17 @@ class TpeOptions(ControllerOptions):
 
 
 class OptunaSearch:
-    """Proposes what one of Optuna's samplers suggests.
+    """Proposes the suggestions of an Optuna sampler.
 
     Args:
-        space: what to search.
+        space: search space.
         options: None for the defaults.
-        costs: of a genotype, each better if lower: what is searched for is the front of the objective and these.
-        seed: of the run.
-        feasible: what else a proposal must satisfy.
+        costs: returns cost figures of a genotype; lower is better. With them, the Pareto front is searched for.
+        seed: seed of the run.
+        feasible: whether a genotype may be proposed.
 
-    Where it only repeats itself, edits of its samples are proposed, and after these random networks. Networks that
-    diverged have objective 0; other failures and replicates teach nothing.
+    If the sampler only repeats itself, edits of its samples are proposed, then random networks. A diverged network has
+    objective 0. Other failures and replicates are not learnt from.
     """
 
     def __init__(
@@ -103,16 +103,16 @@ class OptunaSearch:
             for decision in space.decisions
         }
         verbosity = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce the study
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # creating a study logs a line
         num_costs = len(self._costs(sample_without_dead_blocks(space, generator(seed, "controller/optuna/costs"))))
         maximize, minimize = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
         self._study = optuna.create_study(directions=[maximize, *repeat(minimize, num_costs)])
         optuna.logging.set_verbosity(verbosity)
-        self._num_trials = 0  # of the study, the refused ones with them
+        self._num_trials = 0  # of the study, with the refused ones
         self._trials: dict[int, int] = {}  # number in the study by number of the open proposal
 
     def ask(self) -> Proposal | None:
-        """Return what the sampler suggests. Raises SpaceExhausted."""
+        """Return a suggestion of the sampler. Raises SpaceExhausted."""
         number = self._ledger.next_number
         rng = generator(self._seed, "controller/optuna", number)
         self._study.sampler = self._fresh_sampler(seed_for(self._seed, "controller/optuna/sampler", number) % 2**32)
@@ -152,7 +152,7 @@ class OptunaSearch:
             self._trials[proposal.number] = self._add(proposal.genotype, None)
 
     def _add(self, genotype: Genotype, objective: float | None) -> int:
-        """Add a trial, in flight if it has no objective, by its canonical vector: the one a replay has."""
+        """Add a trial by its canonical vector, as a replay does; without an objective it is in flight."""
         from optuna.trial import TrialState, create_trial
 
         names = [decision.name for decision in self._space.decisions]
@@ -169,12 +169,12 @@ class OptunaSearch:
     def _drop(self, trial: int) -> None:
         from optuna.trial import TrialState
 
-        self._study.tell(trial, state=TrialState.FAIL)  # samplers look past these
+        self._study.tell(trial, state=TrialState.FAIL)  # samplers ignore failed trials
 
     def _fresh_sampler(self, seed: int) -> BaseSampler:
         from optuna.samplers import GPSampler, TPESampler
 
-        with warnings.catch_warnings(action="ignore"):  # that options are experimental
+        with warnings.catch_warnings(action="ignore"):  # options that are marked experimental
             if self._sampler == "gp":
                 return GPSampler(seed=seed, n_startup_trials=self._num_random)
             return TPESampler(

@@ -1,4 +1,4 @@
-"""Proposes a fixed list of trainings, for studies of the proxy task; results change nothing."""
+"""Proposes a fixed list of trainings, for studies of the proxy task; ignores results."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class PlanOptions(ControllerOptions):
 
 
 class PlannedTrials:
-    """Proposes given architectures, all of them with one seed before any with the next.
+    """Proposes each given architecture once, then each again with the next seed.
 
     Args:
         space, seed, feasible: unused; every controller takes them.
-        options: names one architecture or more.
+        options: has one architecture or more.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class PlannedTrials:
         """Return the next training of the plan. Raises SpaceExhausted after the last."""
         replicate, index = divmod(self._next_number, len(self._architectures))
         if replicate >= self._replicates:
-            raise SpaceExhausted("the plan is done")
+            raise SpaceExhausted("the plan is complete")
         proposal = Proposal(
             self._next_number, self._architectures[index], replicate=replicate, stage=self._stage, origin="plan"
         )
@@ -79,7 +79,7 @@ class PlannedTrials:
         return True
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
-        """Do nothing; every planned training is made."""
+        """Do nothing: every planned training is proposed."""
 
     def replay_ask(self, proposal: Proposal) -> None:
         """Adopt a recorded proposal."""

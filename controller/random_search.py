@@ -28,8 +28,8 @@ class MaddsBand:
     """A range of backbone multiply-adds.
 
     Attributes:
-        scaling, image_size_pixels: what the backbone is counted at.
-        low, high: multiply-adds of one image, both included.
+        scaling, image_size_pixels: scaling and image size to count at.
+        low, high: bounds of the multiply-adds of one image, both included.
     """
 
     scaling: Scaling
@@ -53,7 +53,7 @@ class RandomOptions(ControllerOptions):
     Attributes:
         control: "alive" draws every decision uniformly among genotypes without dead blocks. "uniform" draws among all
             genotypes, as published; more than half of them have a dead block, so that a search beats it by avoiding
-            these alone. "madds-band" draws among those of "alive" within `madds_band`, for equal cost.
+            these alone. "madds-band" draws as "alive" does, within `madds_band`, for equal cost.
         madds_band: range of multiply-adds, for "madds-band" only.
     """
 
@@ -74,10 +74,10 @@ class RandomSearch:
     """Proposes random networks, none twice.
 
     Args:
-        space: what to draw from.
+        space: search space.
         options: None for the defaults.
-        seed: of the run.
-        feasible: what else a proposal must satisfy.
+        seed: seed of the run.
+        feasible: whether a genotype may be proposed.
     """
 
     def __init__(
@@ -96,16 +96,16 @@ class RandomSearch:
         self._ledger = Ledger(space, feasible, rule=self._admits)
 
     def ask(self) -> Proposal | None:
-        """Return a random network that is new. Raises SpaceExhausted."""
+        """Return a random network that was not proposed before. Raises SpaceExhausted."""
         rng = generator(self._seed, "controller/random", self._ledger.next_number)
         return self._ledger.propose(self._samples(rng), rng=rng)
 
     def tell(self, number: int, result: Evaluation | Failure) -> bool:
-        """Close a proposal; the result changes nothing."""
+        """Close a proposal; the result is ignored."""
         return self._ledger.finish(number) is not None
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
-        """Never propose this network."""
+        """Exclude an archived network from the proposals."""
         self._ledger.observe(genotype)
 
     def replay_ask(self, proposal: Proposal) -> None:
@@ -133,7 +133,7 @@ class RandomSearch:
         return self._space.sample(rng)
 
     def _admits(self, genotype: Genotype) -> bool:
-        """Whether a genotype that does not come from `_sample` keeps to the control."""
+        """Whether a genotype that `_sample` did not draw satisfies the control."""
         return (self._control == "uniform" or not dead_blocks(genotype)) and (
             self._band is None or genotype in self._band
         )

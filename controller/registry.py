@@ -1,4 +1,4 @@
-"""The controllers by name, with their options: the only list of them.
+"""The only list of controllers, by name, with their options.
 
 The configuration, the command line and the documentation are generated from `CONTROLLERS`.
 """
@@ -33,8 +33,8 @@ class ControllerEntry:
     Attributes:
         make: the class; called as `make(space, options, seed=..., feasible=...)`.
         options: dataclass of its options, all of which have defaults.
-        summary: what it does, in one sentence.
-        takes_costs: whether it searches for the Pareto front of objective and costs itself; `make` then takes `costs`.
+        summary: one sentence for the help.
+        takes_costs: whether the controller itself supports several objectives; `make` then takes `costs`.
     """
 
     make: Callable[..., Controller]
@@ -71,7 +71,7 @@ CONTROLLERS: dict[str, ControllerEntry] = {
 
 
 def check_controller_name(name: str) -> None:
-    """Raise UserError for a name that no controller of this version has."""
+    """Raise UserError if this version has no controller of this name."""
     if name in REMOVED_CONTROLLERS:
         raise UserError(REMOVED_CONTROLLERS[name])
     if name not in CONTROLLERS:
@@ -91,10 +91,10 @@ def make_controller(
 
     Args:
         name: one of CONTROLLERS.
-        space: what to search.
-        seed: of the run.
-        costs: figures of a genotype that are minimised beside the objective, so that the Pareto front is searched for.
-            A controller that knows one objective only is told ranks instead (`RankedByFront`).
+        space: search space.
+        seed: seed of the run.
+        costs: cost figures of a genotype, which are minimised beside the objective: the search is for the Pareto front.
+            A controller for a single objective gets ranks as objectives (`RankedByFront`).
         feasible: whether a genotype may be proposed.
         options: fields of the controller's options; the others have their defaults.
     """

@@ -1,1 +1,1 @@
-"""Policies over the choice sequence, and the two ways to train them: REINFORCE and PPO."""
+"""Policies over the choice sequence, and two ways to train them: REINFORCE and PPO."""

@@ -1,15 +1,15 @@
-"""A genotype as one sequence of categorical choices, one to one, for policies; nothing of how likely a policy finds it.
+"""Maps each genotype to exactly one sequence of categorical choices, for policies.
 
-`SearchSpace.decisions` would do, and every vector of them is legal. But there a level is a Lehmer digit and a level
-step, and many vectors mean one genotype: of five base blocks of level 4 that are left, five digits mean the same. A
-policy that learned on the canonical one of them would leave the others as likely as they were. So the levels are chosen
-here themselves, and each genotype has exactly one sequence:
+`SearchSpace.decisions` has a Lehmer digit and a level step for each level, so that many decision vectors give the same
+genotype. With five base blocks of level 4 left, for example, five digits are equivalent. A policy that learned from the
+canonical vector would leave the equivalent ones as likely as before. This sequence therefore chooses the levels
+themselves, in this order:
 
-    the level of each intermediate block, of each output block, then the parents and the kind of block after block.
+    the level of each intermediate block, the level of each output block, then parents and kind of each block.
 
-A level's prior is the number of ways in which decisions give it, with the levels before it: 0 where no base block is
-left for it, which is the only mask there is. A policy that adds nothing to the prior is `SearchSpace.sample`. Choices
-with one option are left out.
+The prior of a level is the number of ways in which decisions give it, after the levels before it. It is 0 if no base
+block is left for the level, and that is the only mask. A policy that adds nothing to the prior equals
+`SearchSpace.sample`. Choices with one option are left out.
 
 Shapes: K choices, O options of the largest, F features of the largest, B sequences.
 """
@@ -35,9 +35,9 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of the sequence: `num_options` of which it takes one, and by how many features they are told apart.
+    """One choice of the sequence: it takes one of `num_options`, which are described by `num_features`.
 
-    An option is a feature of its own, but for a pair of parents, which has two: the nodes.
+    Each option is a feature of its own, except for a pair of parents, whose two features are the nodes.
     """
 
     name: str
@@ -58,13 +58,13 @@ class ChoiceSequence:
             (): {tuple(self._bases.values()): 1},
         }
         self._priors: dict[tuple[bool, tuple[int, ...]], Floats] = {}
-        every = self._every_choice()
-        self._kept = [index for index, choice in enumerate(every) if choice.num_options > 1]
-        self._num_all = len(every)
+        all_choices = self._all_choices()
+        self._kept = [index for index, choice in enumerate(all_choices) if choice.num_options > 1]
+        self._num_all = len(all_choices)
         num_blocks = space.num_nodes - len(space.stem)
-        self.choices = tuple(every[index] for index in self._kept)
+        self.choices = tuple(all_choices[index] for index in self._kept)
         self.num_levels = sum(index < num_blocks for index in self._kept)
-        """The first so many choices are levels; their priors depend on those before, all others' are constant."""
+        """Number of level choices, which come first. Their priors depend on earlier choices; others are constant."""
 
     @property
     def num_choices(self) -> int:
@@ -80,7 +80,7 @@ class ChoiceSequence:
 
     @cached_property
     def features(self) -> Floats:
-        """(K, F, O), 1 where an option has a feature."""
+        """(K, F, O); 1 if an option has a feature."""
         features = np.zeros((self.num_choices, self.max_features, self.max_options))
         for number, choice in enumerate(self.choices):
             for option in range(choice.num_options):
@@ -90,7 +90,7 @@ class ChoiceSequence:
 
     @cached_property
     def constant_log_prior(self) -> Floats:
-        """(K, O), 0 for options and -inf beyond them; for levels before any other is chosen."""
+        """(K, O); 0 for options and -inf beyond them. Level choices need `level_log_prior` instead."""
         sizes = np.array([choice.num_options for choice in self.choices])
         return np.where(np.arange(self.max_options) < sizes[:, None], 0.0, -np.inf)
 
@@ -98,8 +98,8 @@ class ChoiceSequence:
         """Return (O,), the log of how many decisions give each option of level choice `number`.
 
         Args:
-            number: of the choice, below `num_levels`.
-            options: what the choices before it took.
+            number: number of the choice, below `num_levels`.
+            options: options taken by the choices before it.
         """
         full = [0] * self._kept[number]
         for index, option in zip(self._kept[:number], options, strict=False):
@@ -115,7 +115,7 @@ class ChoiceSequence:
         return prior
 
     def log_prior(self, options: Sequence[int]) -> Floats:
-        """Return (K, O), the prior at each choice of a whole sequence."""
+        """Return (K, O), the log prior at each choice of a whole sequence."""
         prior = self.constant_log_prior.copy()
         for number in range(self.num_levels):
             prior[number] = self.level_log_prior(number, options[:number])
@@ -147,7 +147,7 @@ class ChoiceSequence:
             full.append(space.kinds.index(block.kind))
         return [full[index] for index in self._kept]
 
-    def _every_choice(self) -> list[Choice]:
+    def _all_choices(self) -> list[Choice]:
         space = self._space
         choices = []
         for node in range(len(space.stem), space.num_nodes):
@@ -163,7 +163,7 @@ class ChoiceSequence:
         return [int(option not in before) for option in range(len(self._space.output_levels))]
 
     def _level_weights(self, before: tuple[int, ...]) -> list[int]:
-        """Pairs of a base block that is left and a step, by the level they give, over all ways to come this far."""
+        """Count pairs of a remaining base block and a step by the level they give, over all ways so far."""
         weights = [0] * len(self._levels)
         for left, ways in self._ways_to(before).items():
             for base, count in zip(self._bases, left, strict=True):
@@ -172,9 +172,9 @@ class ChoiceSequence:
         return weights
 
     def _ways_to(self, options: tuple[int, ...]) -> dict[tuple[int, ...], int]:
-        """Return in how many ways base blocks can have taken these levels, by how many of each base level are left.
+        """Return the number of ways in which base blocks take these levels, by the remaining count of each base level.
 
-        The order of the levels does not matter, so that a sorted tuple serves for all of its arrangements.
+        The order of the levels does not matter, so a sorted tuple stands for all its permutations.
         """
         if options not in self._ways:
             level = self._levels[options[-1]]

@@ -1,6 +1,6 @@
 """The factorised policy: a logit for each feature of each choice, independent of the other choices.
 
-Source: TuNAS (Bender et al., CVPR 2020). numpy in float64; its gradient is a few lines.
+Source: TuNAS (Bender et al., CVPR 2020). It uses numpy in float64; the gradient takes a few lines.
 
 Shapes: B sequences, K choices, F features and O options of the largest choice.
 """
@@ -27,7 +27,7 @@ class Likelihood:
     Attributes:
         log_probs: (B,), of whole sequences.
         entropies: (K, B), in nats.
-        log_softmax: (K, B, O), 0 where an option is impossible.
+        log_softmax: (K, B, O); 0 for impossible options.
         softmax: (K, B, O).
     """
 
@@ -38,7 +38,7 @@ class Likelihood:
 
 
 class FactorisedPolicy:
-    """Choices that are independent but for the prior; all logits start at 0."""
+    """Independent choices, except for the prior; all logits start at 0."""
 
     def __init__(self, sequence: ChoiceSequence, squash: Squash, *, learning_rate: float) -> None:
         self.sequence = sequence
@@ -85,7 +85,7 @@ class FactorisedPolicy:
         return Likelihood(chosen.sum(axis=0), entropies, log_softmax, softmax)
 
     def gradient(self, likelihood: Likelihood, options: Integers, weights: Floats, entropy_weight: float) -> Floats:
-        """Return the gradient (K, F) of what `ascend` increases."""
+        """Return the gradient (K, F) of the objective that `ascend` increases."""
         softmax = likelihood.softmax
         grad_scores = -softmax * weights[:, None]
         rows, columns = np.indices(likelihood.entropies.shape)
@@ -96,13 +96,13 @@ class FactorisedPolicy:
         return gradient
 
     def _scores(self) -> Floats:
-        """(K, O), without the prior."""
-        cooled = (self.logits[:, None] @ self.sequence.features)[:, 0] / self._squash.temperature
+        """Squashed logits (K, O), without the prior."""
+        scaled = (self.logits[:, None] @ self.sequence.features)[:, 0] / self._squash.temperature
         bound = self._squash.tanh_constant
-        return cooled if bound is None else bound * np.tanh(cooled)
+        return scaled if bound is None else bound * np.tanh(scaled)
 
     def _squash_slope(self) -> Floats | float:
-        """Derivative of the scores by the logits, (K, 1, O) or the same everywhere."""
+        """Derivative of the scores by the logits: (K, 1, O), or one constant without a bound."""
         bound, temperature = self._squash.tanh_constant, self._squash.temperature
         if bound is None:
             return 1.0 / temperature

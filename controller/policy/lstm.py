@@ -1,7 +1,8 @@
-"""The recurrent policy: an LSTM that sees the choices so far and gives the logits of the next one.
+"""The recurrent policy: an LSTM that reads the choices so far and gives the logits of the next one.
 
 Sources: NASNet (Zoph et al., CVPR 2018) for one layer of 100 units and the initial range; ENAS (Pham et al., ICML 2018)
-for embeddings, temperature and tanh constant. torch in float64 and on one thread; random numbers come from the caller.
+for embeddings, temperature and tanh constant. It uses torch in float64 and on one thread. Random numbers come from the
+caller.
 
 Shapes: B sequences, K choices, F features and O options of the largest choice, H units.
 """
@@ -23,7 +24,7 @@ NUM_UNITS = 100
 """Units of the LSTM (NASNet, appendix A.1: "a one-layer LSTM with 100 hidden units at each layer")."""
 
 INITIAL_RANGE = 0.1
-"""Parameters start uniform within this of 0 (NASNet: "between -0.1 and 0.1")."""
+"""Parameters start uniform between minus this and this (NASNet: "between -0.1 and 0.1")."""
 
 
 class Likelihood(NamedTuple):
@@ -106,20 +107,20 @@ class RecurrentPolicy(nn.Module):
         logits = torch.stack(states) @ self.heads + self.head_biases
         priors = torch.from_numpy(log_priors)
         log_softmax = torch.log_softmax(self._scores(logits, self._features) + priors, dim=-1)
-        possible = log_softmax.masked_fill(torch.isinf(priors), 0.0)  # 0 * -inf is not a number
+        possible = log_softmax.masked_fill(torch.isinf(priors), 0.0)  # 0 * -inf is NaN
         entropies = -(log_softmax.exp() * possible).sum(dim=(0, 2))
         return Likelihood(log_softmax.gather(2, taken[..., None]).sum(dim=(0, 2)), entropies)
 
     def _scores(self, logits: Tensor, features: Tensor) -> Tensor:
         """Squash the logits of options, (..., F) and (..., F, O) to (..., O)."""
-        cooled = logits @ features / self._squash.temperature
+        scaled = logits @ features / self._squash.temperature
         bound = self._squash.tanh_constant
-        return cooled if bound is None else bound * torch.tanh(cooled)
+        return scaled if bound is None else bound * torch.tanh(scaled)
 
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """Let torch use one thread, so that sums do not depend on the number of cores; restores the setting."""
+    """Let torch use one thread, so that results do not depend on the number of cores; restores the setting."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""The policy interface: a distribution over the genotypes of a space that moves along gradients.
+"""The policy interface: a trainable distribution over the genotypes of a space.
 
 Two policies share the same choices (`choice_sequence`): `factorised` and `lstm`. The score of an option is its log
 prior plus the logits of its features. Both policies therefore start at, or near, `SearchSpace.sample`.
@@ -58,8 +58,8 @@ class Policy(Protocol):
         Args:
             options: (B, K).
             log_priors: (K, B, O).
-            weights: returns the weights (B,), held constant, from the present log-probabilities (B,).
-            entropy_weight: of the entropies in nats, summed over the choices of each sequence given those before.
+            weights: returns the weights (B,), held constant, from the current log-probabilities (B,).
+            entropy_weight: weight of the entropies in nats, each a sum over the choices given those before.
         """
 
 

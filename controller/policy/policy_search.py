@@ -1,4 +1,4 @@
-"""Base of the controllers with a policy: proposes samples, and collects results in batches to learn from."""
+"""Base of the controllers with a policy: proposes its samples, and collects results in batches to learn from."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace
 
 NUM_SAMPLES = 6
-"""Drawn for one proposal. The first is mostly new; of an LSTM, six take hardly longer than one, some 5 ms."""
+"""Samples drawn for one proposal. The first is usually new. For an LSTM, six take little longer than one, 5 ms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +49,17 @@ class PolicyOptions(ControllerOptions):
 
     @property
     def protocol(self) -> int:
-        return 2 if self.policy == "recurrent" else 1  # torch trains the LSTM since 2
+        return 2 if self.policy == "recurrent" else 1  # since 2, torch trains the LSTM
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Results that a policy learns from together, B of them in the order they came.
+    """Results that a policy learns from together, B of them in the order of arrival.
 
     Attributes:
         options: (B, K).
         log_priors: (K, B, O).
-        log_probs: (B,), of the policy that proposed each; NaN where none did.
+        log_probs: (B,), under the policy that proposed each; NaN if none did.
         objectives: (B,).
     """
 
@@ -72,7 +72,7 @@ class Batch:
 def make_policy(
     options: PolicyOptions, sequence: ChoiceSequence, rng: np.random.Generator, *, learning_rate: float
 ) -> Policy:
-    """Make an untrained policy; `rng` draws initial parameters where it needs them."""
+    """Make an untrained policy; `rng` draws its initial parameters, if any."""
     squash = Squash(options.temperature, options.tanh_constant)
     if options.policy == "factorised":
         return FactorisedPolicy(sequence, squash, learning_rate=learning_rate)
@@ -85,17 +85,17 @@ class PolicySearch(ABC):
     """Proposes samples of a policy that learns from every `batch_size` results.
 
     Args:
-        space: what to search.
-        options: of the policy.
-        learning_rates: by policy, where the options have none.
-        seed: of the run.
-        feasible: what else a proposal must satisfy.
+        space: search space.
+        options: options of the policy.
+        learning_rates: default learning rate of each policy.
+        seed: seed of the run.
+        feasible: whether a genotype may be proposed.
 
-    All learning is in `tell` and `observe`, in the order of their calls; a proposal depends on the policy and its
-    number alone. Results count when they come, however old the policy that asked for them. Where it only repeats
-    itself, edits of its samples are proposed, and after these random networks; they and observed networks are learnt
-    from as if the policy of that moment had drawn them. A network that diverged has objective 0; other failures teach
-    nothing, and neither do replicates, which were chosen for being good.
+    The policy learns only in `tell` and `observe`, in the order of calls. A proposal depends only on the policy and the
+    proposal's number. Late results count, however old the policy that proposed them. If the policy only repeats itself,
+    edits of its samples are proposed, then random networks. These and observed networks are learnt from as if the
+    current policy had drawn them. A diverged network has objective 0. Other failures are not learnt from, nor are
+    replicates, which were selected for being good.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class PolicySearch(ABC):
             return self._ledger.propose(*sources, rng=rng)
 
     def tell(self, number: int, result: Evaluation | Failure) -> bool:
-        """Learn, when the batch is full."""
+        """Add a result to the batch, and learn when the batch is full."""
         proposal = self._ledger.finish(number)
         if proposal is None:
             return False
@@ -137,7 +137,7 @@ class PolicySearch(ABC):
         return True
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
-        """Learn from an archived result, and never propose this network."""
+        """Learn from an archived result, and exclude the network from the proposals."""
         self._ledger.observe(genotype)
         self._add(genotype, np.nan, evaluation.objective)
 
@@ -147,7 +147,7 @@ class PolicySearch(ABC):
 
     @abstractmethod
     def _learn(self, batch: Batch) -> None:
-        """Take steps on the policy's parameters."""
+        """Update the policy's parameters."""
 
     def _add(self, genotype: Genotype, log_prob: float, objective: float) -> None:
         self._results.append((self._sequence.options(genotype), log_prob, objective))

@@ -1,11 +1,11 @@
-"""PPO: several careful steps on each batch of results, which may come late and from older policies.
+"""PPO: several clipped steps on each batch of results, which may be late and come from older policies.
 
 Sources: Schulman et al., "Proximal Policy Optimization Algorithms" (2017), equation 7; NASNet, MnasNet and NAS-FPN
-search with it. Advantages are normalised in each batch. A result of an older policy is weighted by how likely it has
-become since, within bounds: the clipped importance weights of FNAS (2021). The ratio is clipped about the policy
-before the batch and not about the one that asked, which may be a hundred results old (Hilton et al., "Batch
-size-invariance for policy optimization", 2021). For bad networks the ratio has a bound as well (dual clip: Ye et al.,
-"Mastering Complex Control in MOBA Games with Deep Reinforcement Learning", AAAI 2020).
+search with it. Advantages are normalised in each batch. A result of an older policy has a clipped importance weight
+(FNAS, 2021). The ratio is clipped about the policy before the batch, not about the one that proposed the network, which
+may be a hundred results old (Hilton et al., "Batch size-invariance for policy optimization", 2021). For bad networks
+the ratio has an upper bound as well (dual clip: Ye et al., "Mastering Complex Control in MOBA Games with Deep
+Reinforcement Learning", AAAI 2020).
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ from spinenas.space.errors import UserError
 from spinenas.space.search_space import SearchSpace
 
 LEARNING_RATES: dict[PolicyKind, float] = {"factorised": 0.1, "recurrent": 3e-3}
-"""Where none is given: for a thousand trainings (docs/experiment_log.md)."""
-
+"""Defaults, tuned for a thousand trainings (docs/experiment_log.md)."""
 
 MIN_IMPORTANCE = 0.5
-"""With 100 in flight a result is easily a hundredfold less likely by the time it comes; without this bound much of
-what late results teach is lost (docs/experiment_log.md)."""
+"""Lower bound of importance weights. With 100 trials in flight, a result is often a hundredfold less likely when it
+arrives, and without this bound the policy would hardly learn from it (docs/experiment_log.md)."""
 
 MAX_RATIO = 20.0
-"""A bad network that becomes so much likelier within a batch is given up: nothing else bounds its slope, and results
-that the policy did not ask for, such as 100,000 of random networks, drive it to infinity. Searches stay below 10."""
+"""Ratio above which a bad network has no gradient. Nothing else bounds its slope, which would grow without limit for
+results that the policy did not propose, such as 100,000 random networks. Searches stay below 10."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +60,7 @@ class PpoOptions(PolicyOptions):
         if self.batch_size < 2 or self.steps_per_batch < 1 or not self.clip > 0:
             raise UserError(
                 f"batch_size is {self.batch_size}, steps_per_batch {self.steps_per_batch} and clip {self.clip}; "
-                "PPO needs batches of 2 or more, a step or more, and a clip above 0"
+                "PPO needs batches of at least 2, at least one step, and a clip above 0"
             )
 
 
@@ -69,10 +68,10 @@ class Ppo(PolicySearch):
     """Maximises the clipped objective of each batch in a few steps.
 
     Args:
-        space: what to search.
+        space: search space.
         options: None for the defaults.
-        seed: of the run.
-        feasible: what else a proposal must satisfy.
+        seed: seed of the run.
+        feasible: whether a genotype may be proposed.
     """
 
     def __init__(
@@ -107,14 +106,14 @@ class Ppo(PolicySearch):
 
 
 def normalised(objectives: Floats) -> Floats:
-    """Return objectives with mean 0 and variance 1; 0 where all are equal."""
+    """Return objectives with mean 0 and variance 1; zeros if all are equal."""
     deviations = objectives - objectives.mean()
     spread = float(deviations.std())
     return deviations / spread if spread > 1e-12 else np.zeros_like(deviations)
 
 
 def importance(now: Floats, then: Floats) -> Floats:
-    """Return by what factor each result has become likelier since, within MIN_IMPORTANCE and 1; 1 for a NaN."""
+    """Return the importance weight of each result, between MIN_IMPORTANCE and 1; 1 for a NaN in `then`."""
     ratios: Floats = np.exp(np.clip(now - np.where(np.isnan(then), now, then), math.log(MIN_IMPORTANCE), 0.0))
     return ratios
 

@@ -1,8 +1,8 @@
-"""REINFORCE: a policy follows the objective's excess over its moving average; the lineage of SpineNet's search.
+"""REINFORCE: the policy gradient with a moving average as baseline, the family of SpineNet's own search.
 
-Sources: Zoph and Le, "Neural Architecture Search with Reinforcement Learning" (ICLR 2017): an LSTM, Adam with 6e-4, the
-moving average of earlier rewards as the baseline, asynchronous children. NASNet (CVPR 2018): one layer of 100 units, a
-baseline that keeps 0.95, entropy with 1e-5. The published rates are meant for 10,000 trainings and more.
+Sources: Zoph and Le, "Neural Architecture Search with Reinforcement Learning" (ICLR 2017), for an LSTM, Adam with 6e-4,
+the moving average of earlier rewards as baseline, and asynchronous children. NASNet (CVPR 2018) for one layer of 100
+units, a baseline decay of 0.95 and an entropy weight of 1e-5. The published rates are for 10,000 trainings and more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spinenas.space.errors import UserError
 from spinenas.space.search_space import SearchSpace
 
 LEARNING_RATES: dict[PolicyKind, float] = {"factorised": 0.1, "recurrent": 1.5e-3}
-"""Where none is given: for a thousand trainings (docs/experiment_log.md)."""
+"""Defaults, tuned for a thousand trainings (docs/experiment_log.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +48,13 @@ class ReinforceOptions(PolicyOptions):
 
 
 class Reinforce(PolicySearch):
-    """Raises the log-probability of each result by its advantage over the moving average of those before it.
+    """Weights the log-probability of each result by its advantage over the moving average of earlier results.
 
     Args:
-        space: what to search.
+        space: search space.
         options: None for the defaults.
-        seed: of the run.
-        feasible: what else a proposal must satisfy.
+        seed: seed of the run.
+        feasible: whether a genotype may be proposed.
     """
 
     def __init__(

@@ -1,9 +1,8 @@
 """Feature vectors of genotypes, for a predictor.
 
-Six groups, after what is cheap and known to tell detection backbones apart: who stands where, who feeds whom by place,
-who feeds whom by level and kind whatever the place, chains of three blocks by level, figures of the graph, and how
-direct the ways from the stem to each output are. A group is centred and scaled by a fixed sample of the space, so that
-two random genotypes are about as far apart in each.
+There are six groups: level and kind of each block by place; connections by place; connections by level and kind;
+chains of three blocks by level; figures of the graph; and how direct the paths from the stem to each output are. A
+fixed sample of the space centres and scales each group, so that two random genotypes are about as far apart in each.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Floats = NDArray[np.float64]
 GROUPS = ("places", "connections", "pairs", "chains", "graph", "paths")
 
 NUM_REFERENCE = 256
-"""Genotypes that centre and scale are taken from."""
+"""Size of the sample that gives mean and scale."""
 
 NUM_LEVELS = MAX_LEVEL + 1
 _NUM_FIGURES = 8 + 3 * NUM_LEVELS
@@ -35,7 +34,7 @@ class Features:
     """Feature vectors of the genotypes of a space.
 
     Attributes:
-        groups: where each of GROUPS lies in a vector.
+        groups: slice of the vector that each of GROUPS takes.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -57,7 +56,7 @@ class Features:
         rng = generator(0, "controller/features")
         sample = np.stack([self._raw(space.sample(rng)) for _ in range(NUM_REFERENCE)])
         self._mean, spread = sample.mean(axis=0), sample.std(axis=0)
-        # What never occurs in the sample is kept, on the scale of what occurs once: a search may get there.
+        # Features that never occur in the sample keep a scale of 1, because a search may reach them.
         scale = np.ones(self._size)
         for figures in (raw["graph"], raw["paths"]):
             known = spread[figures]
@@ -122,20 +121,20 @@ class Features:
         jumps: int,
         ups: int,
     ) -> list[float]:
-        """Figures of the graph; merges of dangling blocks are left out."""
+        """Figures of the graph, without the merges of dangling blocks."""
         num_stem, num_nodes = self._num_stem, self._num_nodes
-        behind = [1 << node for node in range(num_nodes)]  # the nodes a node is made of, itself with them
-        depth_of, num_behind, levels_behind = [0.0] * NUM_LEVELS, [0.0] * NUM_LEVELS, [0.0] * NUM_LEVELS
+        ancestors = [1 << node for node in range(num_nodes)]  # bit sets; each node is its own ancestor
+        depth_of, num_ancestors, ancestor_levels = [0.0] * NUM_LEVELS, [0.0] * NUM_LEVELS, [0.0] * NUM_LEVELS
         alive = 0
         for node, block in enumerate(genotype.blocks, start=num_stem):
             for parent in block.parents:
-                behind[node] |= behind[parent]
+                ancestors[node] |= ancestors[parent]
             if block.is_output:
-                alive |= behind[node]
+                alive |= ancestors[node]
                 depth_of[block.level] = depths[node]
-                num_behind[block.level] = behind[node].bit_count()
-                seen = {levels[other] for other in range(num_nodes) if behind[node] >> other & 1}
-                levels_behind[block.level] = len(seen)
+                num_ancestors[block.level] = ancestors[node].bit_count()
+                seen = {levels[other] for other in range(num_nodes) if ancestors[node] >> other & 1}
+                ancestor_levels[block.level] = len(seen)
         used = [node for node in range(num_nodes) if alive >> node & 1]
         return [
             max(depths),
@@ -147,6 +146,6 @@ class Features:
             math.log(sum(4.0 ** -levels[node] for node in used)),
             sum(levels[node] for node in used) / len(used),
             *depth_of,
-            *num_behind,
-            *levels_behind,
+            *num_ancestors,
+            *ancestor_levels,
         ]

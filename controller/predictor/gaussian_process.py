@@ -1,11 +1,11 @@
 """Predicts the objective of a genotype and its uncertainty: a Gaussian process on features of genotypes.
 
-The kernel is a * linear + (1 - a) * exp(-distance^2 / (2 l^2)) over groups of features that are weighted by what
-explains the results (maximum marginal likelihood). Source: Rasmussen and Williams, "Gaussian Processes for Machine
-Learning" (2006), chapters 2 and 5. numpy alone: a few hundred results are a matter of milliseconds.
+The kernel is a * linear + (1 - a) * exp(-distance^2 / (2 l^2)) over weighted groups of features. Its parameters are
+selected by marginal likelihood. Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning" (2006),
+chapters 2 and 5. numpy is enough: a few hundred results take milliseconds.
 
-It keeps the better half and the latest of the results, NUM_KEPT in all, so that no cost grows with their number. It
-knows nothing of how candidates are found, and is deterministic in the order of its calls.
+The predictor keeps NUM_KEPT networks, the better half and the latest, so that its cost does not grow with the number of
+results. It is deterministic in the order of calls.
 
 Shapes: N results, C candidates, D features, G groups.
 """
@@ -24,26 +24,26 @@ from spinenas.space.graph import network_key
 from spinenas.space.search_space import SearchSpace
 
 NUM_KEPT = 400
-"""Networks that predictions are made from."""
+"""Number of networks that are kept for predictions."""
 
 NUM_FITTED = 200
-"""Of these, the latest so many decide on the kernel."""
+"""Number of the latest of these networks, which the kernel is fitted to."""
 
 FIRST_FIT, FIT_GROWTH = 12, 1.5
-"""The kernel is fitted at 12 results, 18, 27, ...; what is known of the results themselves is always up to date."""
+"""The kernel is fitted at 12, 18, 27, ... results. The posterior always has all results."""
 
 LOWEST = -2.0
-"""Results further below the median, in robust standard deviations, count as so far: how bad is of no interest, and a
-diverged network has an objective of 0."""
+"""Lower bound of standardised results, in robust standard deviations from the median. How bad a bad network is does not
+matter, and a diverged one has an objective of 0."""
 
 LINEAR_SHARES = (0.0, 0.3, 0.7, 1.0)
 SQUARED_LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 NOISES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-"""Variance of a single result about its network's mean, over that of the means."""
+"""Candidates for the variance of a single result about its network's mean, relative to the variance of the means."""
 
 
 class Prediction(NamedTuple):
-    """Of C candidates: mean and standard deviation of the objective, (C,) each, noise of a training left out."""
+    """Mean and standard deviation of the objective of C candidates, (C,) each, without the noise of a training."""
 
     mean: Floats
     std: Floats
@@ -51,13 +51,13 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """How alike two genotypes are taken to be.
+    """Covariance of the objectives of two genotypes, up to a factor.
 
     Attributes:
-        weights: (G,), of the groups, summing to 1.
-        linear_share: of the linear part, 0 to 1.
-        squared_length: of the exponential part.
-        noise: variance of a single result over that of the means.
+        weights: (G,), weights of the groups, which sum to 1.
+        linear_share: weight of the linear part, 0 to 1.
+        squared_length: squared length scale of the exponential part.
+        noise: variance of a single result, relative to the variance of the means.
     """
 
     weights: tuple[float, ...] = (1 / len(GROUPS),) * len(GROUPS)
@@ -65,8 +65,8 @@ class Kernel:
     squared_length: float = 1.0
     noise: float = 0.3
 
-    def of_products(self, products: Floats, first: Floats, second: Floats) -> Floats:
-        """Return (N, C) from inner products (N, C) of weighted features and their squared norms (N,) and (C,)."""
+    def covariance(self, products: Floats, first: Floats, second: Floats) -> Floats:
+        """Return covariances (N, C) from inner products (N, C) of weighted features and squared norms (N,) and (C,)."""
         squared = np.maximum(first[:, None] + second[None] - 2 * products, 0.0)
         smooth: Floats = np.exp(squared / (-2 * self.squared_length))
         return self.linear_share * products + (1 - self.linear_share) * smooth
@@ -87,7 +87,7 @@ class _Known:
 
 @dataclass(frozen=True, slots=True)
 class _Posterior:
-    """What predictions are computed from: inverse covariance (N, N), weights of the known networks (N,)."""
+    """Basis of predictions: inverse covariance (N, N), and weights of the known networks (N,)."""
 
     inverse: Floats
     weights: Floats
@@ -98,21 +98,21 @@ class _Posterior:
 
 @dataclass(slots=True)
 class Predictor:
-    """Learns objectives of genotypes, and predicts those of others. Call it under `one_blas_thread`.
+    """Learns the objectives of genotypes, and predicts those of others. Call it under `one_blas_thread`.
 
     Args:
-        space: whose genotypes.
+        space: search space of the genotypes.
     """
 
     space: SearchSpace
     kernel: Kernel = field(default_factory=Kernel)
     num_results: int = 0
     _features: Features = field(init=False)
-    _known: dict[str, _Known] = field(default_factory=dict)  # the oldest first
+    _known: dict[str, _Known] = field(default_factory=dict)  # oldest first
     _next_fit: float = FIRST_FIT
     _posterior: _Posterior | None = None
-    _rows: Floats = field(init=False)  # weighted features of what is known, in its order; with room for one too many
-    _products: Floats = field(init=False)  # their inner products
+    _rows: Floats = field(init=False)  # weighted features of the known networks in order; has one spare row
+    _products: Floats = field(init=False)  # inner products of the rows
 
     def __post_init__(self) -> None:
         self._features = Features(self.space)
@@ -120,12 +120,12 @@ class Predictor:
         self._products = np.empty((NUM_KEPT + 1, NUM_KEPT + 1))
 
     def add(self, genotype: Genotype, objective: float) -> None:
-        """Learn from a result; one more of a network counts towards its mean."""
+        """Learn from a result; further results of a network count towards its mean."""
         key = network_key(genotype)
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = _Known(self._features([genotype])[0])
-            self._weigh(len(self._known) - 1)
+            self._update_rows(len(self._known) - 1)
         known.total += objective
         known.count += 1
         self.num_results += 1
@@ -137,13 +137,13 @@ class Predictor:
             self._fit()
 
     def predict(self, genotypes: list[Genotype]) -> Prediction:
-        """Return what is expected of genotypes, of which there must be one result at least to learn from."""
+        """Return predictions for genotypes; at least one result must be known."""
         posterior = self._up_to_date()
         rows = self._features(genotypes) * self._scales()
         norms = (rows * rows).sum(axis=1)
         count = len(self._known)
         products = self._rows[:count] @ rows.T
-        covariance = self.kernel.of_products(products, self._products.diagonal()[:count], norms)  # (N, C)
+        covariance = self.kernel.covariance(products, self._products.diagonal()[:count], norms)  # (N, C)
         mean = posterior.centre + posterior.scale * (posterior.weights @ covariance)
         prior = self.kernel.linear_share * norms + 1 - self.kernel.linear_share
         explained = (covariance * (posterior.inverse @ covariance)).sum(axis=0)
@@ -151,7 +151,7 @@ class Predictor:
         return Prediction(mean, std)
 
     def _forget(self) -> None:
-        """Drop the oldest network that is not of the better half."""
+        """Drop the oldest network that is not in the better half."""
         median = sorted(known.mean for known in self._known.values())[len(self._known) // 2]
         keys = list(self._known)
         place = next((place for place, key in enumerate(keys) if self._known[key].mean < median), 0)
@@ -160,8 +160,8 @@ class Predictor:
         self._products[place:-1] = self._products[place + 1 :]
         self._products[:, place:-1] = self._products[:, place + 1 :]
 
-    def _weigh(self, first: int) -> None:
-        """Weigh the features of what is known from a place on; what is done once need not be done at each proposal."""
+    def _update_rows(self, first: int) -> None:
+        """Update rows and products from a place on, so that proposals need not compute them."""
         count = len(self._known)
         new = np.stack([known.features for known in islice(self._known.values(), first, None)])
         self._rows[first:count] = new * self._scales()
@@ -188,7 +188,7 @@ class Predictor:
             noises = self.kernel.noise / np.array([known.count for known in self._known.values()])
             products = self._products[: len(noises), : len(noises)]
             norms = products.diagonal()
-            covariance = self.kernel.of_products(products, norms, norms)
+            covariance = self.kernel.covariance(products, norms, norms)
             covariance[np.diag_indices_from(covariance)] += noises
             inverse: Floats = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
             middle = float(inverse.sum(axis=0) @ targets / inverse.sum())  # generalised least squares
@@ -198,7 +198,7 @@ class Predictor:
         return self._posterior
 
     def _fit(self) -> None:
-        """Choose the kernel that explains the latest networks best, by turns of its parts."""
+        """Select the kernel by marginal likelihood on the latest networks, one part of it after the other."""
         targets = self._targets()[0][-NUM_FITTED:]
         rows = np.stack([known.features for known in self._known.values()][-NUM_FITTED:])
         products = np.stack([rows[:, where] @ rows[:, where].T for where in self._features.groups.values()])
@@ -217,20 +217,20 @@ class Predictor:
                 candidate = Kernel(shares, best[1].linear_share, best[1].squared_length)
                 best = max(best, _noise_fitted(candidate, products, targets), key=lambda found: found[0])
         self.kernel = best[1]
-        self._weigh(0)
+        self._update_rows(0)
 
 
 def _noise_fitted(kernel: Kernel, products: Floats, targets: Floats) -> tuple[float, Kernel]:
-    """Return the log marginal likelihood, amplitude and mean profiled out, of a kernel with the best of NOISES.
+    """Return a kernel with the best of NOISES, and its log marginal likelihood with amplitude and mean profiled out.
 
     Args:
-        kernel: what of it is not noise.
+        kernel: all parameters but the noise.
         products: (G, N, N), inner products by group.
         targets: (N,).
     """
     weighted = np.tensordot(np.array(kernel.weights), products, axes=1)
     norms = np.diagonal(weighted)
-    values, vectors = np.linalg.eigh(kernel.of_products(weighted, norms, norms))
+    values, vectors = np.linalg.eigh(kernel.covariance(weighted, norms, norms))
     along = vectors.T @ (targets - targets.mean())
     found = []
     for noise in NOISES:

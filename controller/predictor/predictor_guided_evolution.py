@@ -1,7 +1,7 @@
-"""Predictor-guided evolution: of many children in regularized evolution, a predictor selects the one to train.
+"""Predictor-guided evolution: regularized evolution in which a predictor selects one of many children.
 
 Source: Wei et al., "NPENAS: Neural Predictor Guided Evolution for Neural Architecture Search" (TNNLS 2022), with a
-Gaussian process in the place of the network.
+Gaussian process instead of the neural network.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class PredictorGuidedOptions(EvolutionOptions):
         population_size: how many of the latest results may have children.
         tournament_size: members drawn, with replacement, to find a parent.
         max_edits: a child differs from its parent by 1 to this many edits.
-        num_random: proposals before the predictor is used, random and without dead blocks; observed networks count.
-            None for a quarter of the budget, at most 60.
+        num_random: random proposals without dead blocks before the predictor is used; observed networks count. None
+            for a quarter of the budget, at most 60.
         num_candidates: children from which the predictor selects each proposal.
         ucb_coefficient: how much uncertainty counts in favour of a child, see `best_candidates`.
     """
@@ -58,13 +58,13 @@ class PredictorGuidedOptions(EvolutionOptions):
 
 
 class PredictorGuidedEvolution(RegularizedEvolution):
-    """Proposes the best expected of `num_candidates` children of tournament winners.
+    """Proposes the child with the best prediction among `num_candidates` children of tournament winners.
 
     Args:
-        space: what to search.
+        space: search space.
         options: None for the defaults.
-        seed: of the run.
-        feasible: what else a proposal must satisfy.
+        seed: seed of the run.
+        feasible: whether a genotype may be proposed.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class PredictorGuidedEvolution(RegularizedEvolution):
         feasible: Feasible | None = None,
     ) -> None:
         options = (options or PredictorGuidedOptions()).for_budget(ASSUMED_NUM_TRIALS)
-        assert options.num_random is not None, "the budget decides it"
+        assert options.num_random is not None, "derived from the budget"
         super().__init__(space, options, seed=seed, feasible=feasible)
         self._num_random = options.num_random
         self._num_candidates = options.num_candidates
@@ -84,10 +84,10 @@ class PredictorGuidedEvolution(RegularizedEvolution):
         self._predictor = Predictor(space)
 
     def ask(self) -> Proposal | None:
-        """Return a random network first, later the best expected child. Raises SpaceExhausted."""
+        """Return a random network at first, later the child with the best prediction. Raises SpaceExhausted."""
         rng = generator(self._seed, "controller/screened", self._ledger.next_number)
-        founders = self._ledger.next_number + self._num_observed
-        if founders < self._num_random or not self._population or not self._predictor.num_results:
+        num_started = self._ledger.next_number + self._num_observed
+        if num_started < self._num_random or not self._population or not self._predictor.num_results:
             return self._ledger.propose(self._random(rng), rng=rng)
         with one_blas_thread():
             children = islice(self._children(rng), self._num_candidates)
@@ -95,7 +95,7 @@ class PredictorGuidedEvolution(RegularizedEvolution):
         return self._ledger.propose(iter(best), self._children(rng), self._random(rng), rng=rng)
 
     def tell(self, number: int, result: Evaluation | Failure) -> bool:
-        """Let a result into the population, and teach the predictor; a replicate does the latter alone."""
+        """Add a result to the population and to the predictor; a replicate's only to the predictor."""
         proposal = self._ledger.open_proposal(number)
         if not super().tell(number, result):
             return False
@@ -103,7 +103,7 @@ class PredictorGuidedEvolution(RegularizedEvolution):
         return True
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
-        """Let an archived result into the population, and teach the predictor."""
+        """Add an archived result to the population and to the predictor."""
         super().observe(genotype, evaluation)
         with one_blas_thread():
             self._predictor.add(genotype, evaluation.objective)

@@ -1,4 +1,4 @@
-"""Ranks candidates by what a predictor expects of them."""
+"""Ranks candidates by a predictor's upper confidence bound."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def best_candidates(
     """Return the candidates by mean + k * standard deviation, best first, with the mean as `info["predicted"]`.
 
     Args:
-        candidates: the same genotype twice counts once.
-        predictor: has one result at least.
-        ucb_coefficient: k is exponentially distributed with this mean, one for the whole list, so that workers that
-            ask at the same time get different candidates (DeepHyper, arXiv 2207.00479).
-        rng: for k.
+        candidates: repeated genotypes count once.
+        predictor: must have at least one result.
+        ucb_coefficient: mean of k, which is drawn from an exponential distribution once for the whole list. Workers
+            that ask at the same time therefore get different candidates (DeepHyper, arXiv 2207.00479).
+        rng: draws k.
     """
     distinct = list({candidate.genotype: candidate for candidate in candidates}.values())
     if not distinct:
@@ -39,7 +39,7 @@ def best_candidates(
 
 
 def teach(predictor: Predictor, proposal: Proposal | None, result: Evaluation | Failure) -> None:
-    """Let a predictor learn from a result, unless it is a failure that says nothing about the network."""
+    """Add a result to a predictor, unless it is a failure that says nothing about the network."""
     objective = objective_of(result)
     if objective is not None and proposal is not None and isinstance(proposal.genotype, Genotype):
         with one_blas_thread():

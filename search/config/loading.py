@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spinenas.controller.former_names import with_current_names
+from spinenas.controller.former_names import removal_message, with_current_names
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.document import merged_tables, read_document, with_overrides, without_none
 from spinenas.search.config.presets import PRESETS, preset
@@ -37,9 +37,13 @@ RETIRED_KEYS = ("executor.processes_per_trial",)
 def stored_config(data: Mapping[str, Any]) -> SearchConfig:
     """Make the configuration of a run from its config.json, which an earlier version may have written.
 
+    A removed controller is replaced by the default one, so that the run can still be read; `resume` refuses such a run.
     Raises UserError.
     """
-    return SearchConfig.from_json(without_retired_keys(data))
+    tables = without_retired_keys(data)
+    if removal_message(tables) is not None:
+        del tables["controller"]
+    return SearchConfig.from_json(tables)
 
 
 def without_retired_keys(data: Mapping[str, Any]) -> dict[str, Any]:

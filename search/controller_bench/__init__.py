@@ -1,1 +1,1 @@
-"""Comparing controllers on objectives that cost microseconds."""
+"""Compares controllers on synthetic objectives that take microseconds."""

@@ -1,6 +1,6 @@
-"""Controllers compared on landscapes: many cells on all cores, kept as they end, and tables of what came out.
+"""Compares controllers on landscapes: runs cells on all cores, keeps their outcomes in a file, and makes tables.
 
-The unit of every test is the landscape: seeds of one landscape are averaged first.
+The unit of every test is the landscape: its seeds are averaged first.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from spinenas.space.errors import UserError, nearest
 
 COMPARED = ("random", BY_MADDS, "local", "evolution", "predictor-guided", "reinforce", "ppo")
 NOISES = (0.15, 0.35, 0.6)
-TARGET = "reinforce"
-"""Whose value at the end of the budget is what the others are to reach."""
-MOST_SEEDS = 1000
-"""Searches of a landscape."""
+REFERENCE = "reinforce"
+"""The reference controller: others are measured by when they reach its value at the end of the budget."""
+MAX_SEEDS = 1000
+"""Limit of the number of seeds per landscape."""
 GOAL_SHARE = 0.35
-"""Of the budget, within which they are to reach it."""
+"""Share of the budget by which others should reach that value."""
 
 
 def cells(
@@ -45,12 +45,12 @@ def cells(
 ) -> list[Cell]:
     """Return the cells of a comparison. Raises UserError.
 
-    Landscapes take turns of the families, and of NOISES; each has seeds of its own, since landscapes on which the same
-    random networks come first would not be independent. With `rows`, the networks of the table are all there is, and
-    each landscape is the same one with other seeds.
+    Landscapes alternate between the families and between NOISES. Each has its own seeds, since landscapes that start
+    with the same random networks would not be independent. With `rows`, searches are restricted to the networks of the
+    table, and all landscapes are the same one with different seeds.
     """
-    if num_seeds > MOST_SEEDS:
-        raise UserError(f"{num_seeds} seeds were asked for; ask for {MOST_SEEDS} at most")
+    if num_seeds > MAX_SEEDS:
+        raise UserError(f"{num_seeds} seeds per landscape are too many; the limit is {MAX_SEEDS} at most")
     controllers = [current_name(name) for name in controllers]
     for name in controllers:
         if name != BY_MADDS and (name not in CONTROLLERS or name == "plan"):
@@ -58,7 +58,7 @@ def cells(
             raise UserError(f"controller {name!r} cannot be compared{nearest(name, known)}")
     if rows:
         return [
-            Cell(controller, ROWS, number, number * MOST_SEEDS + seed, workers, noise=0.0, budget=budget, table=table)
+            Cell(controller, ROWS, number, number * MAX_SEEDS + seed, workers, noise=0.0, budget=budget, table=table)
             for number, seed, controller in product(
                 range(first_landscape, first_landscape + num_landscapes), range(num_seeds), controllers
             )
@@ -69,7 +69,7 @@ def cells(
             controller=controller,
             family=families[number % len(families)],
             landscape=number,
-            seed=number * MOST_SEEDS + seed,
+            seed=number * MAX_SEEDS + seed,
             workers=workers,
             noise=NOISES[number // len(families) % len(NOISES)],
             budget=budget,
@@ -84,10 +84,10 @@ def cells(
 def run_cells(
     wanted: Sequence[Cell], path: Path, *, processes: int, note: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """Return the outcomes of cells in their order; those in the file are not run again, new ones are added to it.
+    """Return the outcomes of cells in order. Outcomes in the file are reused, and new ones are added to it.
 
-    A cell that fails is told and left out of the file, and the others go on. Raises UserError at the end if any did,
-    when a process is killed, or if the file is not one of outcomes.
+    A cell that fails is noted and left out of the file, and the others continue. Raises UserError at the end if any
+    failed, if a process is killed, or if the file does not hold outcomes.
     """
     known = _read(path)
     missing = [cell for cell in wanted if _name(cell.identity()) not in known]
@@ -95,7 +95,7 @@ def run_cells(
     if missing:
         path.parent.mkdir(parents=True, exist_ok=True)
         _end_line(path)
-        os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # of the processes that are begun now
+        os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # for the processes started below
         context = multiprocessing.get_context("spawn")
         failures, others = [], set(multiprocessing.active_children())
         pool = ProcessPoolExecutor(min(processes, len(missing)), mp_context=context)
@@ -108,8 +108,8 @@ def run_cells(
                         outcome = done.result()
                     except BrokenProcessPool as error:
                         raise UserError(
-                            "a search's process was killed, perhaps for want of memory; give the command again to go "
-                            "on, with fewer --processes"
+                            "a search's process was killed, perhaps for lack of memory; repeat the command with fewer "
+                            "--processes to continue"
                         ) from error
                     except Exception as error:
                         failures.append(
@@ -123,7 +123,7 @@ def run_cells(
                     note(f"{number} of {len(missing)}: {outcome['controller']} on {outcome['family']}")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in set(multiprocessing.active_children()) - others:  # each lives a search no one waits for
+            for process in set(multiprocessing.active_children()) - others:  # their outcomes would be lost anyway
                 process.terminate()
             raise
         pool.shutdown()
@@ -133,17 +133,20 @@ def run_cells(
 
 
 def summary(outcomes: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """Return a row for each controller, best first by the median at the end of the budget.
+    """Return a row for each controller, best first by median at the end of the budget.
 
     Args:
-        outcomes: of `run_cell`, all of one budget.
-        kind: "replicated", the winner after its leaders were trained again, or "chosen", the best single result.
+        outcomes: returned by `run_cell`, all with the same budget.
+        kind: "replicated" for the winner after replicates of the leaders, "chosen" for the best single result.
 
-    Each row has the median over landscapes of the true value at each checkpoint; the quartiles at the last; the first
-    checkpoint at which the median reaches TARGET's at the end; and of the last checkpoint N within GOAL_SHARE of the
-    budget "ahead at N", on how many landscapes its value there is above TARGET's at the end, and "p at N", that these
-    values are not above, by Wilcoxon's signed rank, one-sided. The gains are ranked as shares of what TARGET has, so
-    that families whose values reach further do not count for more.
+    Each row has:
+
+    - the median over landscapes of the true value at each checkpoint, with quartiles at the last;
+    - "reached at": the first checkpoint at which the median reaches that of REFERENCE at the end;
+    - "ahead at N", for the last checkpoint N within GOAL_SHARE of the budget: the number of landscapes on which the
+      value at N is above that of REFERENCE at the end;
+    - "p at N": one-sided p-value of Wilcoxon's signed rank test for the same. Gains are relative to the value of
+      REFERENCE, so that families with larger values do not count for more.
     """
     points = [str(point) for point in checkpoints(outcomes[0]["budget"])]
     values = _values(outcomes, kind, points)
@@ -153,7 +156,7 @@ def summary(outcomes: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any
         medians = {point: statistics.median(by_point[point].values()) for point in points}
         low, _, high = _quartiles(by_point[points[-1]].values())
         row: dict[str, Any] = {"controller": name, **medians, "lower quartile": low, "upper quartile": high}
-        row |= _against(values.get(TARGET), by_point, points)
+        row |= _against(values.get(REFERENCE), by_point, points)
         row["duplicates"] = sum(outcome["duplicates"] for outcome in own)
         row["ms per ask"] = statistics.median(outcome["ask_milliseconds"] for outcome in own)
         row["ms p99"] = max(outcome["ask_milliseconds_p99"] for outcome in own)
@@ -163,9 +166,9 @@ def summary(outcomes: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any
 
 
 def lead(outcomes: Sequence[dict[str, Any]], kind: str, name: str) -> list[dict[str, Any]]:
-    """Return how far a controller is ahead of each other one, a row for each, after as many trainings.
+    """Return a row for each other controller: how far controller `name` is ahead of it after equally many trainings.
 
-    Each checkpoint has on how many landscapes it is ahead, and the p that it is not, as in `summary`. The controller
+    Each checkpoint has the number of landscapes on which it is ahead, and the p-value, as in `summary`. The controller
     must be among those of the outcomes.
     """
     points = [str(point) for point in checkpoints(outcomes[0]["budget"])]
@@ -182,7 +185,7 @@ def lead(outcomes: Sequence[dict[str, Any]], kind: str, name: str) -> list[dict[
 def by_family(
     outcomes: Sequence[dict[str, Any]], rows_of: Callable[[Sequence[dict[str, Any]]], list[dict[str, Any]]]
 ) -> list[dict[str, Any]]:
-    """Return rows for each family of landscapes by itself, which they name."""
+    """Return the rows of each family of landscapes, with the family's name."""
     return [
         {"family": family, **row}
         for family in dict.fromkeys(outcome["family"] for outcome in outcomes)
@@ -193,7 +196,7 @@ def by_family(
 def _values(
     outcomes: Sequence[dict[str, Any]], kind: str, points: Sequence[str]
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """By controller, checkpoint and landscape."""
+    """Mean values by controller, checkpoint and landscape."""
     found = {}
     for name in dict.fromkeys(outcome["controller"] for outcome in outcomes):
         own = [outcome for outcome in outcomes if outcome["controller"] == name]
@@ -216,8 +219,8 @@ def _against(
 
 
 def _ahead(own: dict[str, float], other: dict[str, float]) -> tuple[str, float | None]:
-    """On how many landscapes one is above the other, and the p that it is not."""
-    # A share of nothing, or of less than a random network, would say nothing: one standard deviation is the least.
+    """Return the number of landscapes on which one is above the other, and the p-value; None if all are equal."""
+    # The divisor is at least 1, one standard deviation: relative gains over smaller values mean nothing.
     gains = [(own[landscape] - other[landscape]) / max(other[landscape], 1.0) for landscape in other]
     count = f"{sum(gain > 0 for gain in gains)}/{len(gains)}"
     if not any(gains):
@@ -228,12 +231,12 @@ def _ahead(own: dict[str, float], other: dict[str, float]) -> tuple[str, float |
 
 
 def of_synthetic_families(outcomes: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-    """Leave out landscapes learnt from a table where there are others: they are all alike, and no further evidence."""
+    """Leave out landscapes learnt from a table, unless there are no others: they are all alike."""
     return [outcome for outcome in outcomes if outcome["family"] != TABLE] or outcomes
 
 
 def _by_landscape(outcomes: Iterable[dict[str, Any]], kind: str, point: str) -> dict[str, float]:
-    """Mean over seeds for each landscape; a search without any result is worth a random network, 0."""
+    """Return the mean over seeds for each landscape; a search without a result counts as a random network, 0."""
     found: dict[str, list[float]] = {}
     for outcome in outcomes:
         value = outcome[kind][point]
@@ -250,7 +253,7 @@ def _quartiles(values: Iterable[float]) -> tuple[float, float, float]:
 
 
 def _name(outcome: dict[str, Any]) -> str:
-    """What tells one cell from another."""
+    """Return the identity of a cell as text."""
     fields = ("controller", "family", "landscape", "seed", "workers", "noise", "budget", "space", "table", "options")
     return json.dumps([outcome[name] for name in (*fields, "protocol")], sort_keys=True)
 
@@ -266,8 +269,8 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
                 outcome = _with_current_names(json.loads(line))
                 known[_name(outcome)] = outcome
         except (ValueError, KeyError, TypeError) as error:
-            if number < len(lines):  # a killed comparison leaves half a line at the end
-                raise UserError(f"line {number} of {path} is no outcome of a search; name another file") from error
+            if number < len(lines):  # a killed comparison leaves a partial last line
+                raise UserError(f"line {number} of {path} is not the outcome of a search; name another file") from error
     return known
 
 
@@ -277,7 +280,7 @@ def _with_current_names(outcome: dict[str, Any]) -> dict[str, Any]:
 
 
 def _end_line(path: Path) -> None:
-    """Drop half a line that a killed comparison left; a whole one without its end gets it."""
+    """Remove a partial last line that a killed comparison left; end a complete one."""
     if not path.exists() or not (data := path.read_bytes()) or data.endswith(b"\n"):
         return
     begin = data.rfind(b"\n") + 1

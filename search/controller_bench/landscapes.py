@@ -1,17 +1,18 @@
-"""Objectives of genotypes that cost microseconds, for comparing controllers; nothing here is a detector.
+"""Synthetic objectives of genotypes that take microseconds, for comparing controllers.
 
-Families, none of which is computed from a predictor's features:
-    edges: a weight for each connection between blocks that are named by level and rank among their like; for the name
-        and the kind at each place; for 25 combinations of three connections; and penalties for dead blocks and for
-        graphs that are shallow or deep.
-    nk: each node of the network that is really built contributes a random figure that depends on itself and all that
-        feeds it, and one for each single input (Kauffman's NK model, with the figures drawn for what a block is and not
-        for where it stands: rugged, but not without slopes). Whatever builds the same network has the same value.
-    flow: a small random signal runs through the graph; a block mixes and bends what it gets, what is resampled loses by
-        each level of the jump, and the outputs are read by fixed weights.
+There are three families. None is computed from the features of the predictor.
 
-True values are in standard deviations over random networks without dead blocks, 0 their mean. A training measures
-0.1 + 0.05 times that, with noise that grows with the value, never below 0; some fail.
+    edges: a weight for each connection between blocks, which are named by level and rank within the level; weights for
+        the name and the kind at each place; weights for 25 combinations of three connections; and penalties for dead
+        blocks and for shallow or deep graphs.
+    nk: each node of the built network contributes a random figure that depends on the node and all its inputs, and one
+        for each single input (Kauffman's NK model). Figures belong to the properties of a block and not to its place,
+        so that the landscape is rugged and still has slopes. Genotypes of the same network have the same value.
+    flow: a small random signal runs through the graph. A block mixes its inputs and applies tanh. Resampling damps the
+        signal at each level. Fixed weights read the outputs.
+
+True values are in standard deviations over random networks without dead blocks, above their mean. A training measures
+0.1 + 0.05 times that, with noise that grows with the value, and never less than 0. Some trainings fail.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace
 
 NUM_REFERENCE = 300
-"""Random networks that mean and spread are taken from."""
+"""Number of random networks that give mean and spread."""
 
 MEAN_AP, AP_SPREAD = 0.1, 0.05
-"""Of trainings of random networks; with these, one in forty is at the floor of 0."""
+"""Mean and standard deviation over trainings of random networks; one in forty is at the minimum of 0."""
 
 FAILURE_SHARE = 0.05
 
@@ -50,9 +51,9 @@ class Landscape:
     """A true value for each genotype of a space.
 
     Args:
-        name: of the family and number, such as "nk-3".
-        space: of its genotypes.
-        score: the value, on any scale.
+        name: family and number, such as "nk-3".
+        space: search space of its genotypes.
+        score: returns the value on an arbitrary scale.
     """
 
     name: str
@@ -71,25 +72,25 @@ class Landscape:
         return (self.score(genotype) - mean) / spread
 
     def train(self, genotype: Genotype, replicate: int, *, seed: int, noise: float) -> Evaluation | Failure:
-        """Return what a training gives, the same one for a replicate number whoever asks; see `measured` for noise."""
+        """Return the result of a training, which depends on seed, network and replicate. See `measured` for `noise`."""
         rng = generator(seed, f"bench/noise/{self.name}/{network_key(genotype)}", replicate)
         return measured(self.value(genotype), noise=noise, rng=rng)
 
 
 def measured(value: float, *, noise: float, rng: np.random.Generator) -> Evaluation | Failure:
-    """Return what a training of a network of this true value gives.
+    """Return the result of training a network with this true value.
 
     Args:
         value: in standard deviations over random networks.
-        noise: standard deviation of a training of a mean network, in the same unit; half of that at a value of -2 and
-            below, three halves at +2 and above.
-        rng: of this training.
+        noise: standard deviation of a training of a mean network, in the same unit. It is half as large at values of -2
+            and below, and 1.5 times as large at +2 and above.
+        rng: generator for this training.
 
-    Half of the failures are networks that diverged, half lost machines.
+    Half of the failures are diverged networks, half are lost workers.
     """
     if rng.random() < FAILURE_SHARE:
         kind = FailureKind.DIVERGED if rng.random() < 0.5 else FailureKind.WORKER_LOST
-        return Failure(kind, "as one training in twenty")
+        return Failure(kind, "simulated failure")
     noise *= 1 + float(np.clip(value, -2, 2)) / 4
     return Evaluation(max(0.0, MEAN_AP + AP_SPREAD * (value + noise * float(rng.normal()))))
 
@@ -106,7 +107,7 @@ def _edges(number: int, space: SearchSpace) -> Score:
     rng = generator(number, "landscape/edges")
     samples = [sample_without_dead_blocks(space, rng) for _ in range(25)]
     triples = []
-    for genotype in samples:  # three connections of one network each, so that every combination can occur
+    for genotype in samples:  # each from one network, so that every combination can occur
         found = _named_edges(genotype)
         triples.append(frozenset(found[place] for place in rng.choice(len(found), 3, replace=False)))
 
@@ -123,7 +124,7 @@ def _edges(number: int, space: SearchSpace) -> Score:
 
 
 def _named_edges(genotype: Genotype) -> list[tuple[str, str]]:
-    """Connections as (child, parent); a block is its level and how many of that level stand before it."""
+    """Return connections as (child, parent); a block is named by its level and the number of that level before it."""
     seen: Counter[int] = Counter()
     names = []
     for level in [*(stem.level for stem in genotype.stem), *(block.level for block in genotype.blocks)]:
@@ -196,17 +197,17 @@ FAMILIES: dict[str, Callable[[int, SearchSpace], Score]] = {"edges": _edges, "nk
 
 
 class Draws:
-    """A standard normal figure for each thing that is asked after, always the same one."""
+    """A standard normal figure for each key, always the same one."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._drawn: dict[tuple[object, ...], float] = {}
 
-    def __call__(self, *what: object) -> float:
-        drawn = self._drawn.get(what)
+    def __call__(self, *key: object) -> float:
+        drawn = self._drawn.get(key)
         if drawn is None:
-            # Two halves of 63 uniform bits by Box and Muller's formula.
-            bits = seed_for(0, f"landscape/{self._name}/{'/'.join(map(str, what))}")
+            # The Box-Muller transform of two halves of 63 uniform bits.
+            bits = seed_for(0, f"landscape/{self._name}/{'/'.join(map(str, key))}")
             radius = math.sqrt(-2 * math.log(((bits >> 31) + 1) / 2**32))
-            drawn = self._drawn[what] = radius * math.cos(2 * math.pi * (bits & (2**31 - 1)) / 2**31)
+            drawn = self._drawn[key] = radius * math.cos(2 * math.pi * (bits & (2**31 - 1)) / 2**31)
         return drawn

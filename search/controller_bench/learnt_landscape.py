@@ -1,12 +1,11 @@
-"""A landscape learnt from a table of really trained genotypes, and how well it predicts what it has not seen.
+"""A landscape learnt from a table of trained genotypes, and how well it predicts held-out networks.
 
-What is learnt is a kernel ridge regression on walks: from each output back to the stem, at each block to any of its
-inputs with equal chance; how probable each coarsest level on the way is, by output. The kernel is the cosine of these
-figures. A predictor's features know the best of all ways, not a mean of them.
+The smooth part is a kernel ridge regression on random walks. A walk goes from an output back to the stem and takes each
+input of a block with equal probability. The figures are the probabilities of each coarsest level on the walk, by
+output; the kernel is their cosine. The predictor's features have the best of all paths, not a mean over them.
 
-What the regression does not explain is there as well, as a random function that is as large as its error on networks
-left out: a figure for each Weisfeiler-Lehman label of the network that is built. So what is smooth in the landscape is
-what was measured to be, and the rest is rugged.
+The rugged part is a random function as large as the regression's error on held-out networks. It has a figure for each
+Weisfeiler-Lehman label of the built network.
 """
 
 from __future__ import annotations
@@ -34,21 +33,21 @@ RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 NUM_FOLDS = 10
 
 NUM_SPREAD = 100
-"""Random networks over which the random part gets the size it is to have: labels that all share make no difference."""
+"""Number of random networks over which the rugged part is scaled. Labels that all of them have do not matter."""
 
 _SIDE = MAX_LEVEL + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How well networks left out are predicted, ten-fold: 1 is perfect, 0 no better than the mean.
+    """How well held-out networks are predicted in ten-fold cross-validation.
 
     Attributes:
-        num_networks: in the table.
-        r2: share of the variance of networks' means that is explained.
-        kendall: tau-b of their order.
-        ridge: of RIDGES, the one with the best r2.
-        error: root of the mean squared error, in AP; the noise of the means is part of it.
+        num_networks: number of networks in the table.
+        r2: share of the variance of the networks' means that is explained; 1 is perfect, 0 no better than the mean.
+        kendall: Kendall's tau-b of the ranking.
+        ridge: the one of RIDGES with the best r2.
+        error: root of the mean squared error, in AP, with the noise of the means.
     """
 
     num_networks: int
@@ -59,15 +58,15 @@ class Fit:
 
 
 def table_score(path: Path, number: int, space: SearchSpace) -> Callable[[Genotype], float]:
-    """Return what a genotype would be worth by a table, as an AP. Raises UserError.
+    """Return a function from a genotype to its AP as learnt from a table. Raises UserError.
 
     Args:
-        path: of the table.
-        number: of the landscape; each but 0 learns from another resample of the table's networks, and each has another
-            random part.
-        space: whose genotypes the table must hold.
+        path: the table.
+        number: number of the landscape. Each except 0 learns from another resample of the table's networks, and each
+            has another rugged part.
+        space: search space whose genotypes the table must hold.
     """
-    walks, means = _learnt_from(path, space)
+    walks, means = _training_data(path, space)
     fit = _fit(walks, means)
     kept = np.arange(len(means))
     if number:
@@ -78,28 +77,28 @@ def table_score(path: Path, number: int, space: SearchSpace) -> Callable[[Genoty
     weights = dual @ rows
     draws = Draws(f"table-{number}")
 
-    def random_part(genotype: Genotype) -> float:
+    def rugged_part(genotype: Genotype) -> float:
         labels = wl_labels(genotype)
         norm = math.sqrt(sum(count * count for count in labels.values()))
         return sum(count * draws(label) for label, count in labels.items()) / norm
 
     rng = generator(number, "landscape/table/spread")
-    spread = float(np.std([random_part(sample_without_dead_blocks(space, rng)) for _ in range(NUM_SPREAD)]))
+    spread = float(np.std([rugged_part(sample_without_dead_blocks(space, rng)) for _ in range(NUM_SPREAD)]))
 
     def score(genotype: Genotype) -> float:
         learnt = float(_walks([genotype])[0] @ weights)
-        return middle + learnt + fit.error * random_part(genotype) / spread
+        return middle + learnt + fit.error * rugged_part(genotype) / spread
 
     return score
 
 
 def measured_fit(path: Path, space: SearchSpace) -> Fit:
-    """Return how well the regression predicts networks of the table that it was not given. Raises UserError."""
-    return _fit(*_learnt_from(path, space))
+    """Return how well the regression predicts held-out networks of the table. Raises UserError."""
+    return _fit(*_training_data(path, space))
 
 
-def _learnt_from(path: Path, space: SearchSpace) -> tuple[Floats, Floats]:
-    """The walks of a table's networks, and the mean AP of each."""
+def _training_data(path: Path, space: SearchSpace) -> tuple[Floats, Floats]:
+    """Return the walk figures of a table's networks, and the mean AP of each."""
     networks = measured_curves(path).networks(space, use="a landscape is learnt from").values()
     return _walks([genotype for genotype, _ in networks]), np.array([np.mean(aps) for _, aps in networks])
 
@@ -127,9 +126,9 @@ def _fit(rows: Floats, means: Floats) -> Fit:
 
 
 def _walks(genotypes: Sequence[Genotype]) -> Floats:
-    """How probable each coarsest level is on a random way back from each output, (number of genotypes, figures).
+    """Return probabilities of the coarsest level on a random walk back from each output, (genotypes, figures).
 
-    Rows have length 1.
+    Rows have norm 1.
     """
     rows = np.zeros((len(genotypes), _SIDE, _SIDE))  # by level of the output and coarsest level
     for row, genotype in zip(rows, genotypes, strict=True):

@@ -1,7 +1,7 @@
-"""One search of a landscape by a controller, with simulated workers: what would have been chosen, and what it cost.
+"""Simulates one search of a landscape by a controller: the network that would be chosen, and the controller's time.
 
-Workers take random times, so that results come late and in another order; a number of them are always busy. Nothing is
-trained. Every random decision follows from the cell alone, so that a cell is the same wherever and whenever it runs.
+A fixed number of simulated workers take random times, so that results arrive late and in another order. Nothing is
+trained. Every random decision follows from the cell alone, so a repeated cell has the same outcome.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from spinenas.search.config.controllers import ControllerConfig
 from spinenas.search.config.parts import BudgetConfig
 from spinenas.search.controller_bench.landscapes import Landscape, make_landscape
 from spinenas.search.controller_bench.learnt_landscape import table_score
-from spinenas.search.controller_bench.tabular import AskedForRows, TableRows
+from spinenas.search.controller_bench.tabular import RestrictedToRows, TableRows
 from spinenas.space.cost import backbone_cost
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -35,23 +35,22 @@ from spinenas.space.scaling import SCALINGS
 from spinenas.space.search_space import SearchSpace, space_by_name
 
 CHECKPOINTS = (10, 20, 30, 50, 100, 200, 300, 350, 500, 1000)
-"""Budgets that are looked at, in trials; those from a twentieth of the cell's own, and that one itself."""
+"""Budgets, in trials, at which outcomes are recorded, from a twentieth of the cell's budget; its end is one as well."""
 
 REPLICATE_SHARE = 0.1
 """Share of a budget, equal to the default of `budget.replicate_share`."""
 
 TABLE = "table"
-"""The family of landscapes that are learnt from a table."""
+"""The family of landscapes learnt from a table."""
 
 ROWS = "rows"
-"""The family in which the networks of a table are all there is (`tabular.py`)."""
+"""The family in which searches are restricted to the networks of a table (`tabular.py`)."""
 
 BY_MADDS = "random by madds"
-"""The control that trains random networks and selects the backbone with most multiply-adds, whatever the results."""
-
+"""The control that trains random networks and selects the one with most multiply-adds, whatever the results."""
 
 BENCH_PROTOCOL = 1
-"""Raised whenever the code changes what comes of a cell: outcomes from before are then not taken for new ones."""
+"""Version of outcomes: raised when the code changes them, so that earlier outcomes are not reused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +58,15 @@ class Cell:
     """One search.
 
     Attributes:
-        controller: a name of `CONTROLLERS`, or BY_MADDS.
-        family, landscape: of the landscape; in the family "rows" all numbers are the same one.
-        seed: of the controller and the trainings; no two landscapes of a comparison share one.
-        workers: trainings at a time.
-        noise: of a training of a mean network, in standard deviations over random networks; rows have their own.
-        budget: trainings in all.
+        controller: a name in `CONTROLLERS`, or BY_MADDS.
+        family, landscape: family and number of the landscape; all numbers of "rows" are the same landscape.
+        seed: seed of the controller and the trainings; landscapes of a comparison have different seeds.
+        workers: trainings at the same time.
+        noise: noise of a training of a mean network, in standard deviations over random networks; unused for "rows".
+        budget: total number of trainings.
         space: name of the search space.
-        table: file of trainings that landscapes of the family "table" are learnt from, and those of "rows" are.
-        options: of the controller; others are those of a search with this budget.
+        table: file of trainings, for the families "table" and "rows".
+        options: options of the controller; the others are those of a search with this budget.
     """
 
     controller: str
@@ -82,23 +81,23 @@ class Cell:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def searcher(self) -> str:
-        """Name of the controller that proposes."""
+    def controller_name(self) -> str:
+        """Name of the controller in `CONTROLLERS`."""
         return "random" if self.controller == BY_MADDS else self.controller
 
     def all_options(self) -> dict[str, Any]:
-        """Return the controller's options in full."""
-        config = SearchConfig(controller=ControllerConfig(self.searcher), budget=BudgetConfig(self.budget))
+        """Return all options of the controller, with defaults."""
+        config = SearchConfig(controller=ControllerConfig(self.controller_name), budget=BudgetConfig(self.budget))
         return config.resolved().controller.options() | dict(self.options)
 
     @property
     def protocol(self) -> int | str:
-        """BENCH_PROTOCOL, with that of the controller where it is not the first."""
-        own = CONTROLLERS[self.searcher].options(**self.all_options()).protocol
+        """BENCH_PROTOCOL, with the controller's own protocol unless that is 1."""
+        own = CONTROLLERS[self.controller_name].options(**self.all_options()).protocol
         return BENCH_PROTOCOL if own == 1 else f"{BENCH_PROTOCOL}.{own}"
 
     def identity(self) -> dict[str, Any]:
-        """Return all that its outcome depends on: options in full, and what the table holds, wherever it is."""
+        """Return all that the outcome depends on, with all options, and a digest of the table instead of its path."""
         return {
             **asdict(self),
             "options": self.all_options(),
@@ -109,7 +108,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """A proposal, its network, what came out, and when."""
+    """A finished training: its proposal, network key and result."""
 
     proposal: Proposal
     key: str
@@ -117,24 +116,24 @@ class _Trial:
 
 
 def checkpoints(budget: int) -> list[int]:
-    """Return the budgets that a cell of this one is looked at with."""
+    """Return the checkpoints of a cell with this budget."""
     return sorted({point for point in CHECKPOINTS if budget / 20 <= point < budget} | {budget})
 
 
 def run_cell(cell: Cell) -> dict[str, Any]:
-    """Return the cell with what came of it, as plain data.
+    """Return the cell with its outcome, as plain data.
 
-    `chosen` and `replicated` hold the true value of the network that would have been chosen at each of `checkpoints`:
-    the best single result, and, of a search that ends a tenth earlier and trains its leaders again, the best mean among
-    those that were trained twice. Values are in standard deviations over random networks. `duplicates` counts
-    proposals of a network that was proposed before.
+    `chosen` and `replicated` hold the true value of the network that would be chosen at each of `checkpoints`. `chosen`
+    takes the best single result. `replicated` spends the last tenth of the budget on replicates of the leaders, and
+    takes the best mean among networks that were trained twice. Values are in standard deviations over random networks.
+    `duplicates` counts proposals of a network that was proposed before.
     """
     space = space_by_name(cell.space)
     landscape = _landscape(cell, space)
     by_madds = cell.controller == BY_MADDS
-    controller = make_controller(cell.searcher, space, seed=cell.seed, **cell.all_options())
+    controller = make_controller(cell.controller_name, space, seed=cell.seed, **cell.all_options())
     if isinstance(landscape, TableRows):
-        controller = AskedForRows(controller, landscape)
+        controller = RestrictedToRows(controller, landscape)
     trials, ask_seconds, tell_seconds = _search(controller, landscape, cell)
     chosen, replicated = {}, {}
     for point in checkpoints(cell.budget):
@@ -158,7 +157,7 @@ def _digest(table: str) -> str:
     try:
         return hashlib.sha256(Path(table).read_bytes()).hexdigest()[:16]
     except OSError as error:
-        raise UserError(f"{table} is no table of trainings ({error}); name one that was made as such") from error
+        raise UserError(f"{table} is not a table of trainings ({error}); name the file of one") from error
 
 
 def _landscape(cell: Cell, space: SearchSpace) -> Landscape | TableRows:
@@ -173,7 +172,7 @@ def _landscape(cell: Cell, space: SearchSpace) -> Landscape | TableRows:
 def _search(
     controller: Controller, landscape: Landscape | TableRows, cell: Cell
 ) -> tuple[list[_Trial], list[float], list[float]]:
-    """Live a search; return its trials in the order they ended, and the processor seconds of each ask and tell."""
+    """Run a search; return its trials in the order they finished, and the processor seconds of each ask and tell."""
     trials: list[_Trial] = []
     ask_seconds: list[float] = []
     tell_seconds: list[float] = []
@@ -208,7 +207,7 @@ def _train(proposal: Proposal, landscape: Landscape | TableRows, cell: Cell) -> 
 
 
 def _best(trials: Sequence[_Trial]) -> Genotype | None:
-    """The network with the highest single result."""
+    """Return the network with the highest single result."""
     found = [
         (trial.result.objective, -place) for place, trial in enumerate(trials) if isinstance(trial.result, Evaluation)
     ]
@@ -216,7 +215,7 @@ def _best(trials: Sequence[_Trial]) -> Genotype | None:
 
 
 def _most_madds(trials: Sequence[_Trial]) -> Genotype | None:
-    """The network with the most multiply-adds in its backbone."""
+    """Return the network with the most multiply-adds in its backbone."""
     genotypes = [trial.proposal.genotype for trial in trials if isinstance(trial.proposal.genotype, Genotype)]
     return max(genotypes, key=lambda g: backbone_cost(g, SCALINGS["49"], 640).madds, default=None)
 
@@ -226,7 +225,7 @@ def _value(landscape: Landscape | TableRows, genotype: Genotype | None) -> float
 
 
 def _replicated(trials: Sequence[_Trial], landscape: Landscape | TableRows, cell: Cell, budget: int) -> float | None:
-    """Return the true value of the winner of a budget of which the last part trains the leaders again."""
+    """Return the true value of the winner if the last part of the budget goes to replicates of the leaders."""
     searched = trials[: budget - num_replicates(budget, REPLICATE_SHARE)]
     controller = ReplicateLeaders(_Recorded(), num_trials=budget, share=REPLICATE_SHARE)
     objectives: dict[str, list[float]] = {}
@@ -267,7 +266,7 @@ def _replicated(trials: Sequence[_Trial], landscape: Landscape | TableRows, cell
 
 
 class _Recorded:
-    """A search that has ended: it takes results, and has nothing more to propose."""
+    """A finished search, which takes results and proposes nothing."""
 
     def __init__(self) -> None:
         self._open: set[int] = set()
@@ -281,7 +280,7 @@ class _Recorded:
         return is_open
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
-        """Nothing is learnt."""
+        """Do nothing."""
 
     def replay_ask(self, proposal: Proposal) -> None:
         self._open.add(proposal.number)

@@ -1,8 +1,8 @@
 """A search restricted to the networks of a table of real trainings.
 
-What a controller proposes is replaced by the network of the table that is most like it and was not asked for yet: the
-one that shares most Weisfeiler-Lehman labels of the network that is built with it. The controller takes that for its
-own proposal. Results are the table's trainings, true values the means of all trainings of a network.
+Each proposal is replaced by the most similar network of the table that was not proposed yet: the one that shares
+most Weisfeiler-Lehman labels of the built network. The controller treats it as its own proposal. Results are
+the table's trainings. The true value of a network is the mean of its trainings.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from spinenas.space.search_space import SearchSpace
 
 
 class TableRows:
-    """The networks of a table that are of a space, as a landscape. Reading them raises UserError.
+    """The networks of a table that belong to a space, as a landscape. Reading them raises UserError.
 
     Attributes:
-        genotypes: by network key.
+        genotypes: genotypes by network key.
     """
 
     def __init__(self, path: Path, space: SearchSpace) -> None:
@@ -38,13 +38,13 @@ class TableRows:
         self._mean, self._spread = float(means.mean()), float(means.std())
 
     def value(self, genotype: Genotype) -> float:
-        """Return the mean of its trainings, in standard deviations above the mean of all rows."""
+        """Return the mean of a network's trainings, in standard deviations above the mean of all rows."""
         return (float(np.mean(self._aps[network_key(genotype)])) - self._mean) / self._spread
 
     def train(self, genotype: Genotype, replicate: int, *, seed: int, noise: float) -> Evaluation:
-        """Return one of its trainings; which comes first follows from the seed, and after the last the first again.
+        """Return one of a network's trainings, in an order that follows from the seed and repeats after the last.
 
-        They have the noise they have.
+        `noise` is unused: the trainings have their own.
         """
         key = network_key(genotype)
         aps = self._aps[key]
@@ -52,31 +52,31 @@ class TableRows:
         return Evaluation(aps[order[replicate % len(aps)]])
 
 
-class AskedForRows:
-    """A controller whose proposals are the rows most like what another one proposes, each once.
+class RestrictedToRows:
+    """Wraps a controller and replaces each proposal by the most similar row, each row once.
 
     Args:
-        controller: who searches.
-        rows: all there is.
+        controller: the search algorithm.
+        rows: the networks to propose.
     """
 
     def __init__(self, controller: Controller, rows: TableRows) -> None:
         self._controller = controller
-        self._left = dict(rows.genotypes)
-        self._labels = {key: wl_labels(genotype) for key, genotype in self._left.items()}
+        self._remaining = dict(rows.genotypes)
+        self._labels = {key: wl_labels(genotype) for key, genotype in self._remaining.items()}
 
     def ask(self) -> Proposal | None:
-        """Return the row that is most like what the controller wants. Raises SpaceExhausted."""
-        if not self._left:
-            raise SpaceExhausted("every row was asked for")
+        """Return the row most similar to the controller's proposal. Raises SpaceExhausted."""
+        if not self._remaining:
+            raise SpaceExhausted("every row was proposed")
         wanted = copy.deepcopy(self._controller).ask()
         if wanted is None:
             return None
         assert isinstance(wanted.genotype, Genotype), "a search proposes genotypes"
         labels = wl_labels(wanted.genotype)
-        nearest = max(self._left, key=lambda key: (labels & self._labels[key]).total())
-        # What is said of the proposal, such as its probability, is not true of the row.
-        proposal = replace(wanted, genotype=self._left[nearest], info={})
+        nearest = max(self._remaining, key=lambda key: (labels & self._labels[key]).total())
+        # `info`, such as a log-probability, belongs to the original proposal.
+        proposal = replace(wanted, genotype=self._remaining[nearest], info={})
         self.replay_ask(proposal)
         return proposal
 
@@ -85,10 +85,10 @@ class AskedForRows:
         return self._controller.tell(number, result)
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
-        """Pass archived knowledge on."""
+        """Pass an archived result on."""
         self._controller.observe(genotype, evaluation)
 
     def replay_ask(self, proposal: Proposal) -> None:
         """Adopt a recorded proposal."""
-        self._left.pop(network_key(proposal.genotype), None)
+        self._remaining.pop(network_key(proposal.genotype), None)
         self._controller.replay_ask(proposal)

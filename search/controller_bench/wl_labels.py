@@ -1,4 +1,4 @@
-"""Weisfeiler-Lehman labels of the built network, for landscapes and for similarity."""
+"""Weisfeiler-Lehman labels of built networks, for landscapes and similarity."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ NUM_ROUNDS = 3
 
 
 def wl_labels(genotype: Genotype) -> Counter[str]:
-    """How often each label of each round occurs; labels of two rounds are never the same.
+    """Return the count of each label over all rounds; labels of different rounds always differ.
 
-    A node's first label is its level, kind and role; at each round its label takes in those of its inputs.
+    The first label of a node is its level, kind and role. Each round adds the labels of its inputs.
     """
     nodes = built_graph(genotype).nodes
     labels = {node.node: f"{node.level}{node.kind}{'o' if node.is_output else ''}" for node in nodes}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from spinenas.controller.base import Controller
-from spinenas.controller.objectives import Softened
+from spinenas.controller.objectives import Scalarized
 from spinenas.controller.registry import make_controller
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.results.record import Stage
@@ -73,12 +73,12 @@ def search_controller(config: SearchConfig) -> Controller:
         config.controller.name, space, seed=config.seed, costs=front_costs, feasible=limits, **options
     )
     if soft_cost is not None:
-        searcher = Softened(searcher, soft_cost)
+        searcher = Scalarized(searcher, soft_cost)
     return ReplicateLeaders(
         searcher,
         num_trials=budget.num_trials,
         share=budget.replicate_share,
-        worth=soft_cost,
+        scalarize=soft_cost,
         front_costs=front_costs,
     )
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from spinenas.controller.former_names import removal_message
 from spinenas.controller.registry import make_controller
 from spinenas.results.storage.accelerator_time import AcceleratorTime
 from spinenas.results.storage.events import Event, RunStarted
@@ -270,7 +271,12 @@ def search_or_resume(
 
 
 def _check_resumable(folder: RunFolder) -> None:
-    """Raise UserError for a replay by an earlier version, whose journal does not say what was planned."""
+    """Raise UserError for a run of an earlier version that can only be read.
+
+    These are searches whose controller was removed, and replays whose journal does not say what was planned.
+    """
+    if (message := removal_message(folder.config())) is not None:
+        raise UserError(message)
     if folder.run_info().get("kind") == "replay":
         raise UserError(
             f"{folder.path} holds a replay that an earlier version began, which can be shown but not resumed; "

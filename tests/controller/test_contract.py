@@ -1,4 +1,4 @@
-"""The contract kit lets controllers pass that keep to it, and names the rule that a broken one breaks."""
+"""The contract checks pass our controllers, and name the rule that a broken one breaks."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ SMALL = {"num_random": 5, "num_candidates": 20}
         ("predictor-guided", SMALL),
     ],
 )
-def test_ours_keep_to_it_in_another_process_too(name, options):
+def test_our_controllers_follow_the_contract_in_another_process_too(name, options):
     check(partial(make_controller, name, **options), SearchSpace.spinenet49(), num_asks=30)
 
 
 class Wrapped:
-    """A controller that breaks what its subclass breaks."""
+    """A working controller, of which each subclass breaks one rule."""
 
     def __init__(self, space):
         self.inner = RegularizedEvolution(space, EvolutionOptions(population_size=6, tournament_size=3))
@@ -68,15 +68,15 @@ class Repeats(Wrapped):
 
 
 class Forgets(Wrapped):
-    """What it counts is not rebuilt by a replay."""
+    """A replay does not restore its counter."""
 
     def __init__(self, space):
         super().__init__(space)
-        self.num_lived = 0
+        self.num_own_asks = 0
 
     def ask(self) -> Proposal:
-        self.num_lived += 1
-        return replace(super().ask(), info={"lived": float(self.num_lived)})
+        self.num_own_asks += 1
+        return replace(super().ask(), info={"own_asks": float(self.num_own_asks)})
 
 
 class Believes(Wrapped):
@@ -100,16 +100,16 @@ class Endless(RandomSearch):
         (Believes, "tell did not return False for 999999"),
         (
             lambda space: Endless(space, RandomOptions(control="uniform")),
-            "ask returned None while no result was awaited",
+            "ask returned None with no result pending",
         ),
     ],
 )
-def test_a_broken_controller_is_told_which_rule_it_breaks(broken, rule):
+def test_the_message_names_the_broken_rule(broken, rule):
     with pytest.raises(ContractBroken, match=rule):
         check(broken, TINY, spawn=False)
 
 
-def test_a_genotype_of_another_space_is_seen():
+def test_a_genotype_of_another_space_is_reported():
     other = SearchSpace.spinenet49()
 
     class Leaves(Wrapped):
@@ -121,6 +121,6 @@ def test_a_genotype_of_another_space_is_seen():
         check(Leaves, TINY, spawn=False)
 
 
-def test_what_cannot_be_sent_to_another_process_is_one_clear_sentence():
+def test_a_controller_that_cannot_be_pickled_is_one_clear_sentence():
     with pytest.raises(UserError, match=r"cannot be sent to another process.*or spawn=False"):
         check(lambda space: RandomSearch(space, RandomOptions(control="uniform")), TINY, num_asks=10)

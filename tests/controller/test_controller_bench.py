@@ -17,7 +17,7 @@ from spinenas.search.cli.main import main
 from spinenas.search.controller_bench.comparison import NOISES, cells, lead, of_synthetic_families, run_cells, summary
 from spinenas.search.controller_bench.learnt_landscape import measured_fit, table_score
 from spinenas.search.controller_bench.simulated_search import BY_MADDS, Cell, checkpoints, run_cell
-from spinenas.search.controller_bench.tabular import AskedForRows, TableRows
+from spinenas.search.controller_bench.tabular import RestrictedToRows, TableRows
 from spinenas.search.studies.measured_curves import measured_curves
 from spinenas.space.errors import UserError
 from spinenas.space.graph import network_key
@@ -53,21 +53,21 @@ def test_a_cell_has_the_same_outcome_again_and_each_seed_its_own():
     assert list(outcome["chosen"]) == list(outcome["replicated"]) == ["10", "20", "30", "50", "60"]
 
 
-def test_more_workers_know_less_when_they_ask():
+def test_the_number_of_workers_changes_the_outcome():
     few, many = (run_cell(replace(CELL, workers=workers)) for workers in (1, 50))
     assert untimed(few)["chosen"] != untimed(many)["chosen"]
 
 
-def test_without_noise_evolution_chooses_better_than_the_dearest_of_random_networks():
+def test_without_noise_evolution_chooses_better_than_the_most_expensive_of_random_networks():
     chosen = [run_cell(replace(CELL, noise=0.0, landscape=number))["chosen"]["60"] for number in range(3)]
-    dearest = [
+    most_expensive = [
         run_cell(replace(CELL, controller=BY_MADDS, noise=0.0, landscape=number, options={}))["chosen"]["60"]
         for number in range(3)
     ]
-    assert sum(chosen) > sum(dearest) + 3
+    assert sum(chosen) > sum(most_expensive) + 3
 
 
-def test_training_the_leaders_again_chooses_better_under_noise():
+def test_replicates_of_the_leaders_improve_the_choice_under_noise():
     outcomes = [
         run_cell(replace(CELL, controller="random", options={}, noise=1.5, seed=seed, budget=100)) for seed in range(12)
     ]
@@ -75,13 +75,13 @@ def test_training_the_leaders_again_chooses_better_under_noise():
     assert sum(gain) > 0
 
 
-def test_the_end_of_a_budget_is_always_looked_at():
+def test_the_end_of_a_budget_is_always_a_checkpoint():
     assert checkpoints(60) == [10, 20, 30, 50, 60]
     assert checkpoints(300) == [20, 30, 50, 100, 200, 300]
     assert checkpoints(1000) == [50, 100, 200, 300, 350, 500, 1000]
 
 
-def test_landscapes_take_turns_of_families_and_noise():
+def test_landscapes_alternate_between_families_and_noises():
     wanted = cells(["random"], num_landscapes=9, first_landscape=0, num_seeds=2, workers=1, budget=10)
     assert len(set(map(str, wanted))) == 18
     assert {(cell.family, cell.noise) for cell in wanted} == {
@@ -91,24 +91,24 @@ def test_landscapes_take_turns_of_families_and_noise():
         cells(["evolutoin"], num_landscapes=1, first_landscape=0, num_seeds=1, workers=1, budget=10)
 
 
-def test_a_killed_comparison_goes_on(tmp_path):
-    path, said = tmp_path / "out.jsonl", []
+def test_a_killed_comparison_continues(tmp_path):
+    path, notes = tmp_path / "out.jsonl", []
     wanted = cells(["random"], num_landscapes=3, first_landscape=0, num_seeds=1, workers=2, budget=8)
-    whole = run_cells(wanted, path, processes=1, note=said.append)
+    whole = run_cells(wanted, path, processes=1, note=notes.append)
     lines = path.read_text().splitlines(keepends=True)
     path.write_text(lines[0] + lines[1][:40])  # killed while it wrote
-    said.clear()
-    again = run_cells(wanted, path, processes=1, note=said.append)
-    assert said[0].startswith("1 of 3 searches are in")
+    notes.clear()
+    again = run_cells(wanted, path, processes=1, note=notes.append)
+    assert notes[0].startswith("1 of 3 searches are in")
     assert [untimed(outcome) for outcome in again] == [untimed(outcome) for outcome in whole]
     assert len(path.read_text().splitlines()) == 3
     path.write_text("nonsense\n" + lines[0])
-    with pytest.raises(UserError, match=r"line 1 of .*out.jsonl is no outcome"):
-        run_cells(wanted, path, processes=1, note=said.append)
+    with pytest.raises(UserError, match=r"line 1 of .*out.jsonl is not the outcome"):
+        run_cells(wanted, path, processes=1, note=notes.append)
 
 
 def made_up(controller: str, landscape: int, values: dict[str, float]):
-    """A search whose budget is the last of `values`; each holds until the next, the first before as well."""
+    """An outcome whose budget is the last of `values`; each value holds until the next, the first also before."""
     budget = max(map(int, values))
     first, *_ = values.values()
     values = {
@@ -126,7 +126,7 @@ def made_up(controller: str, landscape: int, values: dict[str, float]):
     }
 
 
-def test_the_landscape_is_the_unit_and_the_target_is_what_reinforce_has_at_the_end():
+def test_the_landscape_is_the_unit_and_the_reference_is_reinforce_at_the_end():
     outcomes = []
     for landscape in range(8):
         outcomes += [made_up("reinforce", landscape, {"50": 1.0, "100": 2.0})] * 2
@@ -144,7 +144,7 @@ def test_the_landscape_is_the_unit_and_the_target_is_what_reinforce_has_at_the_e
     assert (other["duplicates"], other["ms p99"]) == (16, 10.0)
 
 
-def test_a_lead_is_over_the_others_after_as_many_trainings():
+def test_a_lead_compares_equal_numbers_of_trainings():
     outcomes = []
     for landscape in range(8):
         outcomes.append(made_up("reinforce", landscape, {"50": 1.0, "100": 4.0}))
@@ -182,7 +182,7 @@ def test_the_test_is_at_a_third_of_the_budget_whenever_the_target_is_reached():
     assert other["p at 50"] == 1.0
 
 
-def test_rows_of_a_table_are_all_there_is():
+def test_a_search_of_rows_proposes_only_networks_of_the_table():
     wanted = cells(
         ["evolution", "predictor-guided"], num_landscapes=2, first_landscape=0, num_seeds=2, workers=3, budget=20,
         table=str(TABLE), rows=True,
@@ -197,10 +197,10 @@ def test_rows_of_a_table_are_all_there_is():
     assert set(outcome["chosen"].values()) | set(outcome["replicated"].values()) <= set(known.values())
 
 
-def test_the_row_most_alike_is_asked_for_in_place_of_a_proposal_and_learnt_from_as_one():
+def test_the_most_similar_row_replaces_each_proposal_and_is_learnt_from():
     table, space = TableRows(TABLE, SearchSpace.spinenet49()), SearchSpace.spinenet49()
     rows = list(measured_curves(TABLE).genotypes().values())
-    controller = AskedForRows(
+    controller = RestrictedToRows(
         RegularizedEvolution(space, EvolutionOptions(population_size=8, tournament_size=2), seed=3), table
     )
     taken = []
@@ -218,7 +218,7 @@ def test_the_row_most_alike_is_asked_for_in_place_of_a_proposal_and_learnt_from_
     assert replicates == set(measured_curves(TABLE).aps()[network_key(rows[0])])
 
 
-def test_families_are_shown_by_themselves_and_drawn(tmp_path):
+def test_families_are_printed_separately_and_plotted(tmp_path):
     picture = tmp_path / "plot.svg"
     arguments = ["bench", "controllers", "--out", str(tmp_path / "out.jsonl"), "--controllers", "random,local", "--csv",
                  "--landscapes", "2", "--seeds", "1", "--budget", "8", "--processes", "1", "--by-family",
@@ -257,8 +257,8 @@ def test_only_controllers_that_propose_other_networks_have_new_outcomes():
 
 def test_outcomes_are_told_apart_by_options_in_full_and_by_what_the_table_holds(tmp_path):
     assert CELL.identity()["options"]["max_edits"] == 1
-    screened = [replace(CELL, controller="predictor-guided", options={}, budget=budget) for budget in (40, 1000)]
-    assert [cell.identity()["options"]["num_random"] for cell in screened] == [10, 60]  # as in a search
+    guided = [replace(CELL, controller="predictor-guided", options={}, budget=budget) for budget in (40, 1000)]
+    assert [cell.identity()["options"]["num_random"] for cell in guided] == [10, 60]  # as in a search
     assert (
         replace(CELL, options={"tournament_size": 4, "population_size": 16, "max_edits": 1}).identity()
         == CELL.identity()
@@ -268,7 +268,7 @@ def test_outcomes_are_told_apart_by_options_in_full_and_by_what_the_table_holds(
     of_copy, of_table = (replace(CELL, family="table", table=str(path)).identity() for path in (copy, TABLE))
     assert of_copy == of_table
     assert str(TABLE.parent) not in json.dumps(of_table)
-    with pytest.raises(UserError, match="is no table of trainings"):
+    with pytest.raises(UserError, match="is not a table of trainings"):
         replace(CELL, table=str(tmp_path / "nothing.csv.gz")).identity()
 
 
@@ -283,16 +283,16 @@ def test_no_two_landscapes_share_a_seed_and_more_seeds_begin_with_the_same():
         cells(["random"], num_landscapes=1, first_landscape=0, num_seeds=1001, workers=1, budget=10)
 
 
-def test_a_search_that_fails_is_told_and_the_others_are_kept(tmp_path):
-    path, said = tmp_path / "out.jsonl", []
+def test_a_failed_search_is_reported_and_the_others_are_kept(tmp_path):
+    path, notes = tmp_path / "out.jsonl", []
     good = cells(["random"], num_landscapes=2, first_landscape=0, num_seeds=1, workers=2, budget=8)
-    bad = replace(good[0], controller="plan", options={})  # without architectures
+    bad = replace(good[0], family="nkk")
     with pytest.raises(
-        UserError, match=r"1 of 3 searches failed, the first one: plan on edges-0, seed 0: .*has 0 architectures"
+        UserError, match=r"1 of 3 searches failed, the first one: random on nkk-0, seed 0: .*'nkk' is unknown"
     ):
-        run_cells([bad, *good], path, processes=1, note=said.append)
+        run_cells([bad, *good], path, processes=1, note=notes.append)
     assert len(path.read_text().splitlines()) == 2
-    assert len(run_cells(good, path, processes=1, note=said.append)) == 2
+    assert len(run_cells(good, path, processes=1, note=notes.append)) == 2
 
 
 def killed(cell):
@@ -302,30 +302,30 @@ def killed(cell):
 def test_a_process_that_is_killed_ends_the_comparison_with_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("spinenas.search.controller_bench.comparison.run_cell", killed)
     wanted = cells(["random"], num_landscapes=2, first_landscape=0, num_seeds=1, workers=2, budget=8)
-    with pytest.raises(UserError, match="process was killed, perhaps for want of memory; give the command again"):
+    with pytest.raises(UserError, match="process was killed, perhaps for lack of memory; repeat the command"):
         run_cells(wanted, tmp_path / "out.jsonl", processes=1, note=lambda text: None)
 
 
-def test_a_whole_last_line_without_its_end_is_kept(tmp_path):
-    path, said = tmp_path / "out.jsonl", []
+def test_a_complete_last_line_without_a_newline_is_kept(tmp_path):
+    path, notes = tmp_path / "out.jsonl", []
     wanted = cells(["random"], num_landscapes=2, first_landscape=0, num_seeds=1, workers=2, budget=8)
-    run_cells(wanted[:1], path, processes=1, note=said.append)
+    run_cells(wanted[:1], path, processes=1, note=notes.append)
     path.write_text(path.read_text().rstrip("\n"))
-    run_cells(wanted, path, processes=1, note=said.append)
-    assert len(run_cells(wanted, path, processes=1, note=said.append)) == 2
+    run_cells(wanted, path, processes=1, note=notes.append)
+    assert len(run_cells(wanted, path, processes=1, note=notes.append)) == 2
     assert len(path.read_text().splitlines()) == 2
 
 
-def test_landscapes_of_one_table_are_no_further_evidence():
+def test_landscapes_learnt_from_a_table_are_left_out_beside_others():
     of_table = [{"family": "table"}]
     assert of_synthetic_families([{"family": "nk"}, *of_table]) == [{"family": "nk"}]
     assert of_synthetic_families(of_table) == of_table
 
 
-def test_the_random_part_of_a_table_landscape_is_as_large_as_the_error():
+def test_the_rugged_part_of_a_table_landscape_is_as_large_as_the_error():
     space = SearchSpace.spinenet49()
     rng = generator(0, "test")
     genotypes = [sample_without_dead_blocks(space, rng) for _ in range(150)]
     one, other = (table_score(TABLE, number, space) for number in (1, 2))
     apart = np.std([one(genotype) - other(genotype) for genotype in genotypes])
-    assert apart > measured_fit(TABLE, space).error * 2**0.5 * 0.85, "two random parts, and two resamples"
+    assert apart > measured_fit(TABLE, space).error * 2**0.5 * 0.85, "two rugged parts and two resamples differ"

@@ -30,7 +30,7 @@ from spinenas.controller import (
     contract,
     make_controller,
 )
-from spinenas.controller.contract import MINUTE, live, score
+from spinenas.controller.contract import MINIMAL, score, simulate
 from spinenas.controller.registry import CONTROLLERS
 from spinenas.controller.replicates import num_replicates
 from spinenas.results.record import Evaluation, Failure, FailureKind, Stage
@@ -44,7 +44,7 @@ from spinenas.space.search_space import SearchSpace
 
 SPINENET49 = SearchSpace.spinenet49()
 TINY = SearchSpace.tiny()
-FAILURE = Failure(FailureKind.BUG, "broken on purpose")
+FAILURE = Failure(FailureKind.BUG, "deliberate failure")
 
 
 def madds_and_params(genotype: Genotype) -> tuple[float, ...]:
@@ -85,15 +85,15 @@ MAKERS = {
     ),
 }
 SLOW = (MAKERS["tpe"], MAKERS["tpe, front"], MAKERS["tpe, replicated"])
-"""A proposal takes them a hundred times as long as the others."""
+"""Their proposals take a hundred times as long as those of the others."""
 every_controller = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
 SEARCHERS = {name: make for name, make in MAKERS.items() if "replicated" not in name}
 every_searcher = pytest.mark.parametrize("make", SEARCHERS.values(), ids=SEARCHERS.keys())
 every_name = pytest.mark.parametrize("name", sorted({*CONTROLLERS} - {"plan"}))
 
 
-def proposals(story) -> list[Proposal]:
-    return [proposal for kind, proposal, _ in story if kind == "ask"]
+def proposals(events) -> list[Proposal]:
+    return [proposal for kind, proposal, _ in events if kind == "ask"]
 
 
 @pytest.mark.parametrize(
@@ -136,11 +136,11 @@ def test_another_seed_is_another_trajectory(name):
 
 @every_controller
 @pytest.mark.parametrize("seed", range(3))
-def test_a_story_replayed_to_any_point_goes_on_as_it_was_lived(make, seed):
-    story = live(make(TINY), num_asks=40, max_in_flight=7, seed=seed)
-    num_asked = len(proposals(story))
-    assert num_asked == 40 or (story[-1][0] == "exhausted" and num_asked > 30)
-    contract.check_replay(make, TINY, story, step=20 if make in SLOW else 5)
+def test_a_search_replayed_to_any_point_continues_identically(make, seed):
+    events = simulate(make(TINY), num_asks=40, max_in_flight=7, seed=seed)
+    num_asked = len(proposals(events))
+    assert num_asked == 40 or (events[-1][0] == "exhausted" and num_asked > 30)
+    contract.check_replay(make, TINY, events, step=20 if make in SLOW else 5)
 
 
 @every_controller
@@ -149,7 +149,7 @@ def test_unknown_and_repeated_results_are_refused_and_change_nothing(make):
 
 
 @every_controller
-def test_results_that_never_come_do_no_harm(make):
+def test_missing_results_do_no_harm(make):
     contract.check_missing_results(make, TINY, num_asks=40)
 
 
@@ -167,9 +167,9 @@ def test_the_order_of_results_does_not_matter_to_random_search():
 def test_no_training_is_proposed_twice_with_fifty_in_flight(make):
     num_asks = 70 if make in SLOW else 150
     for space in (TINY, SPINENET49):
-        story = live(make(space), num_asks=num_asks, max_in_flight=50, seed=2)
-        assert len(proposals(story)) == num_asks or story[-1][0] == "exhausted"
-        contract.check_proposals(story, space)
+        events = simulate(make(space), num_asks=num_asks, max_in_flight=50, seed=2)
+        assert len(proposals(events)) == num_asks or events[-1][0] == "exhausted"
+        contract.check_proposals(events, space)
 
 
 def networks(space: SearchSpace, feasible=lambda genotype: True) -> set[str]:
@@ -177,21 +177,21 @@ def networks(space: SearchSpace, feasible=lambda genotype: True) -> set[str]:
 
 
 @every_searcher
-def test_a_small_space_is_proposed_whole_and_then_is_exhausted(make):
-    controller = make(MINUTE)
+def test_a_small_space_is_proposed_completely_and_then_exhausted(make):
+    controller = make(MINIMAL)
     alive = (lambda genotype: not dead_blocks(genotype)) if make is MAKERS["alive"] else lambda genotype: True
-    wanted = networks(MINUTE, alive)
-    asked = proposals(live(controller, num_asks=len(wanted), max_in_flight=9, seed=0))
+    wanted = networks(MINIMAL, alive)
+    asked = proposals(simulate(controller, num_asks=len(wanted), max_in_flight=9, seed=0))
     assert {network_key(proposal.genotype) for proposal in asked} == wanted
     for _ in range(2):
-        with pytest.raises(SpaceExhausted, match=f"all {len(wanted)} feasible networks of minute"):
+        with pytest.raises(SpaceExhausted, match=f"all {len(wanted)} feasible networks of minimal"):
             controller.ask()
 
 
 def test_exhaustion_survives_a_replay():
-    story = live(MAKERS["evolution"](MINUTE), num_asks=len(networks(MINUTE)), max_in_flight=3, seed=0)
-    controller = MAKERS["evolution"](MINUTE)
-    for proposal in proposals(story):
+    events = simulate(MAKERS["evolution"](MINIMAL), num_asks=len(networks(MINIMAL)), max_in_flight=3, seed=0)
+    controller = MAKERS["evolution"](MINIMAL)
+    for proposal in proposals(events):
         controller.replay_ask(proposal)
     with pytest.raises(SpaceExhausted):
         controller.ask()
@@ -204,7 +204,7 @@ def test_only_feasible_networks_are_proposed(name):
 
     controller = make_controller(name, TINY, feasible=feasible)
     num_asks = 25 if name == "tpe" else 150
-    asked = proposals(live(controller, num_asks=num_asks, max_in_flight=5, seed=0))
+    asked = proposals(simulate(controller, num_asks=num_asks, max_in_flight=5, seed=0))
     assert all(feasible(proposal.genotype) for proposal in asked)
 
     impossible = make_controller(name, SPINENET49, feasible=lambda genotype: False)
@@ -214,11 +214,11 @@ def test_only_feasible_networks_are_proposed(name):
 
 @every_name
 def test_an_observed_network_is_never_proposed(name):
-    controller = make_controller(name, MINUTE)
-    observed = list(MINUTE.enumerate())[::2]
+    controller = make_controller(name, MINIMAL)
+    observed = list(MINIMAL.enumerate())[::2]
     for genotype in observed:
         controller.observe(genotype, Evaluation(0.5))
-    left = networks(MINUTE) - {network_key(genotype) for genotype in observed}
+    left = networks(MINIMAL) - {network_key(genotype) for genotype in observed}
     assert {network_key(controller.ask().genotype) for _ in left} == left
     with pytest.raises(SpaceExhausted):
         controller.ask()
@@ -233,7 +233,7 @@ def test_a_network_of_another_space_is_not_observed(name):
 # Random search
 
 
-def test_the_controls_draw_what_they_promise():
+def test_the_controls_of_random_search_hold():
     uniform = RandomSearch(SPINENET49, RandomOptions(control="uniform"))
     assert 5 < sum(bool(dead_blocks(uniform.ask().genotype)) for _ in range(40)) < 35
     alive = RandomSearch(SPINENET49)
@@ -263,7 +263,7 @@ def test_the_first_proposals_are_random_and_alive_and_the_next_are_children():
     assert (child.parent, child.origin.split(":")[0]) == (3, "mutation")
 
 
-def test_a_child_is_its_parent_but_for_the_named_edits():
+def test_a_child_differs_from_its_parent_by_the_named_edits():
     controller = RegularizedEvolution(SPINENET49, EvolutionOptions(population_size=1, tournament_size=1, max_edits=3))
     tell_all(controller, [0.5])
     parent = (
@@ -299,7 +299,7 @@ def test_a_population_of_failures_alone_still_has_children():
     assert controller.ask().parent in (0, 1)
 
 
-def test_the_oldest_result_dies_however_good():
+def test_the_oldest_result_is_removed_however_good():
     controller = RegularizedEvolution(SPINENET49, EvolutionOptions(population_size=2, tournament_size=2))
     tell_all(controller, [1.0, 0.2])
     assert {controller.ask().parent for _ in range(30)} == {0, 1}
@@ -307,7 +307,7 @@ def test_the_oldest_result_dies_however_good():
     assert {controller.ask().parent for _ in range(30)} == {1, 2}
 
 
-def test_a_late_result_is_young():
+def test_age_counts_from_the_arrival_of_a_result():
     controller = RegularizedEvolution(SPINENET49, EvolutionOptions(population_size=3, tournament_size=3))
     for _ in range(5):
         controller.ask()
@@ -327,7 +327,7 @@ def test_a_full_archive_replaces_the_random_start():
 
 def test_evolution_finds_better_networks_than_random_search_on_every_seed():
     def objective(genotype: Genotype, landscape: int) -> float:
-        """Each block's level at its place, and each of its connections, has a weight."""
+        """A weight for each block's level at its place, and for each of its connections."""
         total = 0.0
         for node, block in enumerate(genotype.blocks):
             for term in (("level", node, block.level), *(("edge", node, parent) for parent in block.parents)):
@@ -364,7 +364,7 @@ def replicated(num_trials=8, share=0.5):
     return ReplicateLeaders(RandomSearch(SPINENET49), num_trials=num_trials, share=share)
 
 
-def test_the_end_of_a_budget_goes_round_the_leaders():
+def test_replicates_alternate_between_the_leaders():
     controller = replicated()
     tell_all(controller, [0.1, 0.4, 0.3, 0.2])
     first, second, third = (controller.ask() for _ in range(3))
@@ -378,7 +378,7 @@ def test_the_end_of_a_budget_goes_round_the_leaders():
 
 
 def told(controller, *objectives):
-    """Ask for replicates and tell their objectives, None for a failure; return the trials they repeat."""
+    """Ask for replicates and tell their objectives, None for a failure; return the trials that they replicate."""
     asked = []
     for objective in objectives:
         proposal = controller.ask()
@@ -387,10 +387,10 @@ def told(controller, *objectives):
     return asked
 
 
-def test_what_is_separated_from_the_best_is_trained_no_more():
+def test_leaders_separated_from_the_best_are_not_trained_again():
     controller = replicated(num_trials=20, share=0.6)
     tell_all(controller, [0.50, 0.51, 0.30, 0.10, 0.05, 0.04, 0.03, 0.02])
-    # Six leaders, each trained again; then 0 and 1 alone contend, whose seeds are 0.02 apart.
+    # Six leaders are trained again; then only 0 and 1 are contenders, whose seeds are 0.02 apart.
     assert told(controller, 0.53, 0.51, 0.31, 0.11, 0.06, 0.05) == [1, 0, 2, 3, 4, 5]
     assert told(controller, 0.51, 0.52, 0.53, 0.52) == [1, 0, 1, 0]
 
@@ -460,8 +460,8 @@ def test_a_raised_budget_is_searched_first():
 
 
 def test_an_exhausted_space_still_gets_its_replicates_and_no_more():
-    controller = ReplicateLeaders(RandomSearch(MINUTE, RandomOptions(control="uniform")), num_trials=500, share=0.01)
-    num_networks = len(networks(MINUTE))
+    controller = ReplicateLeaders(RandomSearch(MINIMAL, RandomOptions(control="uniform")), num_trials=500, share=0.01)
+    num_networks = len(networks(MINIMAL))
     for _ in range(num_networks + 5):
         proposal = controller.ask()
         controller.tell(proposal.number, Evaluation(score(proposal.genotype) + 0.5 * proposal.replicate))

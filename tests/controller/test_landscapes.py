@@ -37,14 +37,14 @@ def test_a_landscape_is_the_same_again_and_each_number_another_one(family):
     assert abs(np.corrcoef(first, other)[0, 1]) < 0.6
 
 
-def test_the_values_of_three_landscapes_stay_as_they_were():
-    """A comparison that was killed goes on later: what a number means must not move."""
+def test_the_values_of_three_landscapes_never_change():
+    """A stopped comparison continues later, so a landscape's number must keep its meaning."""
     genotype = networks(1)[0]
     values = [make_landscape(family, 7, SPACE).value(genotype) for family in ("edges", "nk", "flow")]
     assert values == pytest.approx(GOLDEN, abs=1e-9)
 
 
-def test_nk_depends_on_the_network_that_is_built_alone():
+def test_nk_depends_on_the_built_network_alone():
     landscape = make_landscape("nk", 0, SearchSpace.tiny())
     values: dict[str, set[float]] = {}
     for genotype in list(SearchSpace.tiny().enumerate())[::7]:
@@ -53,7 +53,7 @@ def test_nk_depends_on_the_network_that_is_built_alone():
     assert len(values) > 100
 
 
-def test_trainings_scatter_as_said_never_below_zero_and_one_in_twenty_fails():
+def test_trainings_have_the_given_noise_are_never_negative_and_one_in_twenty_fails():
     rng = np.random.default_rng(0)
     results = [measured(0.0, noise=0.6, rng=rng) for _ in range(4000)]
     objectives = np.array([result.objective for result in results if isinstance(result, Evaluation)])

@@ -1,4 +1,4 @@
-"""What counts beside AP: what controllers are told, who is trained again, who wins."""
+"""Objectives beside AP: the results reported to controllers, the leaders and the winner."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fake_task import FakeTask
 
 import spinenas.search.run.lifecycle as loop
 from spinenas.controller import OptunaSearch, RandomSearch, ReplicateLeaders, SpaceExhausted, make_controller
-from spinenas.controller.objectives import RankedByFront, SoftCost, Softened
+from spinenas.controller.objectives import RankedByFront, Scalarized, SoftCost
 from spinenas.results.pareto import front
 from spinenas.results.record import Evaluation, Failure, FailureKind, Stage
 from spinenas.search.cli.main import main
@@ -36,7 +36,7 @@ TARGET = CostTarget.published("49@640")
 
 
 class Told(RandomSearch):
-    """Remembers the results it is told."""
+    """Records the results that it is told."""
 
     def __init__(self) -> None:
         super().__init__(SPACE)
@@ -69,9 +69,9 @@ def test_a_soft_cost_is_that_of_mnasnet() -> None:
             SoftCost(madds, target, weight)
 
 
-def test_the_searcher_is_told_what_an_ap_is_worth() -> None:
+def test_a_scalarized_objective_is_reported_to_the_controller() -> None:
     told, soft_cost = Told(), SoftCost(madds, 80e9)
-    controller = Softened(told, soft_cost)
+    controller = Scalarized(told, soft_cost)
     proposal = controller.ask()
     assert proposal is not None
     assert controller.tell(0, Evaluation(0.3, params=7))
@@ -79,14 +79,14 @@ def test_the_searcher_is_told_what_an_ap_is_worth() -> None:
     assert not controller.tell(0, Evaluation(0.3))
     assert not controller.tell(5, Evaluation(0.3))
     controller.ask()
-    failure = Failure(FailureKind.DIVERGED, "so it is")
+    failure = Failure(FailureKind.DIVERGED, "the loss is not finite")
     controller.tell(1, failure)
     assert told.results[-1] is failure
     controller.observe(SPINENET_49, Evaluation(0.5))
     assert told.results[-1] == Evaluation(soft_cost(SPINENET_49, 0.5))
 
 
-def test_a_front_ranks_by_how_many_are_better_in_all() -> None:
+def test_a_front_ranks_by_the_number_of_dominating_results() -> None:
     told = Told()
     controller = RankedByFront(told, lambda genotype: (0.0,))
     for objective in (0.2, 0.3, 0.1, 0.25, 0.3):
@@ -96,7 +96,7 @@ def test_a_front_ranks_by_how_many_are_better_in_all() -> None:
     assert [result.objective for result in told.results if isinstance(result, Evaluation)] == [1, 1, 1 / 3, 1 / 2, 1]
 
 
-def test_who_knows_no_several_objectives_is_told_ranks() -> None:
+def test_a_controller_for_a_single_objective_is_told_ranks() -> None:
     searcher = make_controller("random", SPACE, costs=costs)
     assert isinstance(searcher, RankedByFront)
     assert not isinstance(make_controller("random", SPACE), RankedByFront)
@@ -104,7 +104,7 @@ def test_who_knows_no_several_objectives_is_told_ranks() -> None:
 
 
 def searched(make: Callable[[], ReplicateLeaders], value: Callable[[Genotype], float]) -> dict[Genotype, int]:
-    """Trainings of each genotype at the end."""
+    """Run a search and count the trainings of each genotype."""
     controller, counts = make(), dict[Genotype, int]()
     for _ in range(40):
         try:
@@ -118,10 +118,10 @@ def searched(make: Callable[[], ReplicateLeaders], value: Callable[[Genotype], f
     return counts
 
 
-def test_the_leaders_are_the_best_by_worth() -> None:
+def test_the_leaders_are_the_best_by_the_scalarized_objective() -> None:
     counts = searched(
-        lambda: ReplicateLeaders(RandomSearch(SPACE), num_trials=40, share=0.2, worth=SoftCost(madds, 80e9, -1.0)),
-        lambda genotype: 0.3,  # so that the cheapest is the best
+        lambda: ReplicateLeaders(RandomSearch(SPACE), num_trials=40, share=0.2, scalarize=SoftCost(madds, 80e9, -1.0)),
+        lambda genotype: 0.3,  # the network with the lowest cost is the best
     )
     again = [genotype for genotype, count in counts.items() if count > 1]
     assert set(again) == set(sorted(counts, key=madds)[: len(again)])
@@ -130,7 +130,7 @@ def test_the_leaders_are_the_best_by_worth() -> None:
 
 def test_the_leaders_of_a_front_are_its_members() -> None:
     def value(genotype: Genotype) -> float:
-        return madds(genotype) / 1e12  # the dearer the better: many are on the front
+        return madds(genotype) / 1e12  # AP rises with cost, so that the front has many members
 
     counts = searched(
         lambda: ReplicateLeaders(RandomSearch(SPACE), num_trials=40, share=0.25, front_costs=costs), value
@@ -160,7 +160,7 @@ def test_a_search_for_more_than_ap_resumes_the_same_and_keeps_ap(tmp_path: Path,
     cut = resume(tmp_path / "cut", task=FakeTask())
     assert [record.evaluation for record in cut.records()] == [record.evaluation for record in whole.records()]
     plain = run_search(configured("ap"), out=tmp_path / "plain", task=FakeTask())
-    assert whole.records()[0].evaluation == plain.records()[0].evaluation  # AP as it is
+    assert whole.records()[0].evaluation == plain.records()[0].evaluation  # AP is recorded unchanged
     assert any(record.stage is Stage.RERANK for record in whole.records())
     scalarize, winner = whole.scalarized_objective(), whole.winner()
     assert (scalarize is None) == (kind == "front")
@@ -171,7 +171,7 @@ def test_a_search_for_more_than_ap_resumes_the_same_and_keeps_ap(tmp_path: Path,
         assert values[winner.number] == max(values.values())
 
 
-def test_spinenet_49_is_what_a_soft_cost_compares_with() -> None:
+def test_the_default_target_of_a_soft_cost_is_spinenet_49() -> None:
     soft_cost = ObjectiveConfig("soft").soft_cost(TARGET)
     assert soft_cost is not None
     assert soft_cost(SPINENET_49, 0.4) == pytest.approx(0.4)
@@ -179,18 +179,18 @@ def test_spinenet_49_is_what_a_soft_cost_compares_with() -> None:
         ObjectiveConfig("soft", weight=0.1)
 
 
-def test_the_command_line_says_what_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_sets_limits_and_objective(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {}
 
     def run_search(config: SearchConfig, **others: object) -> None:
         given.update(others, config=config)
-        raise UserError("that is all")
+        raise UserError("stop here")
 
     monkeypatch.setattr(loop, "run_search", run_search)
     options = ["--max-madds=80G", "--max-params=25.5M", "--target=49@640", "--objective=soft"]
     options += ["--warm-start=a", "--warm-start=b"]
     result = CliRunner().invoke(main, ["search", "quickstart", "--out", str(tmp_path / "run"), *options])
-    assert "that is all" in result.output
+    assert "stop here" in result.output
     config = given["config"]
     assert isinstance(config, SearchConfig)
     assert config.constraints == ConstraintsConfig(25.5e6, 80e9, "49@640")
@@ -211,12 +211,12 @@ def test_the_front_of_a_run_is_printed(tmp_path: Path, no_fsync: None) -> None:
 def test_costs_are_printed_as_the_search_counted_them(tmp_path: Path, no_fsync: None) -> None:
     untargeted = replace(configured("front", 5), constraints=ConstraintsConfig())
     trained = run_search(untargeted, out=tmp_path / "trained", task=FakeTask())
-    aimed = replace(configured("front", 5), constraints=ConstraintsConfig(target="96@896"))
-    aimed_run = run_search(aimed, out=tmp_path / "aimed", task=FakeTask())
+    targeted = replace(configured("front", 5), constraints=ConstraintsConfig(target="96@896"))
+    targeted_run = run_search(targeted, out=tmp_path / "targeted", task=FakeTask())
 
     def costs(run: Run, *options: str) -> set[tuple[int, int]]:
         result = CliRunner().invoke(main, ["leaderboard", str(run.folder.path), "--json", *options])
-        assert ("those at" in result.stderr) == (run is aimed_run or options != ())
+        assert ("those at" in result.stderr) == (run is targeted_run or options != ())
         return {(row["params"], row["madds"]) for row in json.loads(result.stdout)}
 
     def at(target: str, run: Run) -> set[tuple[int, int]]:
@@ -225,14 +225,14 @@ def test_costs_are_printed_as_the_search_counted_them(tmp_path: Path, no_fsync: 
 
     assert costs(trained) == {(record.evaluation.params, record.evaluation.madds) for record in trained.records()}
     assert costs(trained, "--target=49@640") == at("49@640", trained)
-    assert costs(aimed_run) == at("96@896", aimed_run)
-    assert costs(aimed_run, "--front") < at("96@896", aimed_run)
+    assert costs(targeted_run) == at("96@896", targeted_run)
+    assert costs(targeted_run, "--front") < at("96@896", targeted_run)
     result = CliRunner().invoke(main, ["leaderboard", str(trained.folder.path), "--target=49"])
     assert result.exit_code == 1
     assert "is not of the form SCALING@PIXELS" in result.output
 
 
-def test_what_has_no_effect_is_said() -> None:
+def test_keys_without_effect_are_named() -> None:
     config = SearchConfig(constraints=ConstraintsConfig(target="49@640"), objective=ObjectiveConfig(target_madds=1e9))
     assert [sentence.partition(" ")[0] for sentence in config.unused()] == [
         "constraints.target",
@@ -241,7 +241,7 @@ def test_what_has_no_effect_is_said() -> None:
     assert configured("front").unused() == []
 
 
-def test_given_architectures_are_trained_whatever_counts_in_a_search(tmp_path: Path) -> None:
+def test_a_study_ignores_limits_and_objectives(tmp_path: Path) -> None:
     config = replace(configured("soft"), constraints=ConstraintsConfig(max_madds=1.0))
     run = run_study(config, [SPINENET_49], 1, out=tmp_path / "run", task=FakeTask())
     assert [record.genotype for record in run.records()] == [SPINENET_49]

@@ -1,4 +1,4 @@
-"""Policies against brute force: what they make of genotypes, how likely they say these are, and which way is up."""
+"""Policies against brute force: sequences of genotypes, their probabilities, and gradients."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from spinenas.space.search_space import SearchSpace
 TINY = SearchSpace.tiny()
 SPINENET49 = SearchSpace.spinenet49()
 KNOTTED = SearchSpace("knotted", SPINENET_STEM, (3, 3, 4), (3, 5), (-1, 0, 1), (BlockKind.BOTTLENECK,), 2)
-"""Several decision vectors for one genotype, by equal base blocks and by steps that undo a swap."""
+"""A space with several decision vectors per genotype, from equal base blocks and from steps that undo a swap."""
 
 policies = pytest.mark.parametrize("kind", ["factorised", "recurrent"])
 squashes = pytest.mark.parametrize("squash", [Squash(), Squash(3.0), Squash(5.0, 2.5)], ids=["plain", "warm", "ENAS"])
 
 
 def trained(kind: str, space: SearchSpace, squash: Squash | None = None, scale: float = 0.5) -> Policy:
-    """A policy with parameters all over the place."""
+    """A policy with random parameters."""
     rng = np.random.default_rng(7)
     policy = untrained(kind, space, squash or Squash(), rng)
     for values in parameters(policy).values():
@@ -71,7 +71,7 @@ def every_genotype(space: SearchSpace) -> list[Genotype]:
 @pytest.mark.parametrize(
     "space", [TINY, KNOTTED, SPINENET49, SearchSpace.r0_sp53(), SearchSpace.spinenet49(window=None)]
 )
-def test_a_genotype_survives_its_sequence(space: SearchSpace) -> None:
+def test_a_genotype_is_recovered_from_its_sequence(space: SearchSpace) -> None:
     sequence = ChoiceSequence(space)
     rng = np.random.default_rng(0)
     for _ in range(50):
@@ -115,7 +115,7 @@ def test_an_untrained_factorised_policy_is_the_published_uniform_draw() -> None:
 @policies
 @squashes
 def test_samples_are_as_likely_as_the_policy_says(kind: str, squash: Squash) -> None:
-    space = SearchSpace("minute", SPINENET_STEM, (3, 3), (3, 4), (0, 1), (BlockKind.BOTTLENECK,), 2)
+    space = SearchSpace("minimal", SPINENET_STEM, (3, 3), (3, 4), (0, 1), (BlockKind.BOTTLENECK,), 2)
     policy = trained(kind, space, squash)
     options, drawn = policy.sample(np.random.default_rng(0), 4000)
     np.testing.assert_allclose(log_probs(policy, options), drawn, rtol=1e-9)
@@ -160,7 +160,7 @@ def test_the_factorised_gradient_is_that_of_finite_differences(squash: Squash) -
 
 @policies
 @pytest.mark.parametrize("entropy_weight", [0.0, 5.0])
-def test_steps_raise_what_is_weighted(kind: str, entropy_weight: float) -> None:
+def test_steps_raise_the_weighted_objective(kind: str, entropy_weight: float) -> None:
     policy = trained(kind, TINY, scale=0.3)
     options, _ = policy.sample(np.random.default_rng(1), 6)
     priors = np.stack([policy.sequence.log_prior(row) for row in options.tolist()], axis=1)
@@ -189,7 +189,7 @@ def test_the_lstm_draws_from_no_global_generator_and_leaves_the_number_of_thread
 
 
 def test_entropy_is_that_of_brute_force() -> None:
-    space = SearchSpace("minute", SPINENET_STEM, (3, 4), (3,), (0,), (BlockKind.BOTTLENECK, BlockKind.RESIDUAL), 2)
+    space = SearchSpace("minimal", SPINENET_STEM, (3, 4), (3,), (0,), (BlockKind.BOTTLENECK, BlockKind.RESIDUAL), 2)
     policy = trained("factorised", space)
     options = np.array([policy.sequence.options(genotype) for genotype in every_genotype(space)])
     log_probs, entropies = likelihood(policy, options)
@@ -239,8 +239,8 @@ def test_slopes_are_those_of_the_clipped_objective(advantage: float, ratio: floa
 
 
 @pytest.mark.parametrize(("policy", "learning_rate"), [("factorised", 30.0), ("recurrent", 1.0)])
-def test_ppo_bears_results_that_it_did_not_ask_for(policy: PolicyKind, learning_rate: float) -> None:
-    """Of a warm start, say: each step of such a rate changes likelihoods by more than a float can hold."""
+def test_ppo_stays_finite_with_results_that_it_did_not_propose(policy: PolicyKind, learning_rate: float) -> None:
+    """Such as those of a warm start. Steps of this rate change likelihoods by more than a float can hold."""
     rng = np.random.default_rng(0)
     controller = Ppo(
         SPINENET49, PpoOptions(policy=policy, learning_rate=learning_rate, batch_size=10, steps_per_batch=20)

@@ -18,7 +18,7 @@ SPACE = SearchSpace.spinenet49()
 
 
 def objective(genotype) -> float:
-    """How many connections go up or down by two levels and more, as an AP."""
+    """An AP that falls with the number of connections across two or more levels."""
     levels = [stem.level for stem in genotype.stem] + [block.level for block in genotype.blocks]
     jumps = sum(abs(levels[parent] - block.level) >= 2 for block in genotype.blocks for parent in block.parents)
     return 0.5 - 0.01 * jumps
@@ -29,7 +29,7 @@ def networks(count: int, seed: int = 0):
     return [sample_without_dead_blocks(SPACE, rng) for _ in range(count)]
 
 
-def taught(genotypes, seed: int = 0) -> Predictor:
+def trained(genotypes, seed: int = 0) -> Predictor:
     rng = np.random.default_rng(seed)
     predictor = Predictor(SPACE)
     for genotype in genotypes:
@@ -37,14 +37,14 @@ def taught(genotypes, seed: int = 0) -> Predictor:
     return predictor
 
 
-def test_two_random_networks_are_as_far_apart_in_every_group_of_features():
+def test_random_networks_are_equally_far_apart_in_every_group_of_features():
     features = Features(SPACE)
     rows = features(networks(400, seed=3))
     for where in features.groups.values():
         assert rows[:, where].var(axis=0).sum() == pytest.approx(1.0, abs=0.25)
 
 
-def test_each_genotype_has_features_of_its_own():
+def test_each_genotype_has_distinct_features():
     rows = Features(SPACE)([SPINENET_49, *networks(50)])
     assert len(np.unique(rows, axis=0)) == 51
     assert np.isfinite(rows).all()
@@ -56,9 +56,9 @@ def test_every_space_has_features(space):
     assert np.isfinite(Features(space)([space.sample(rng) for _ in range(20)])).all()
 
 
-def test_what_is_learnt_ranks_networks_that_were_not_trained():
+def test_predictions_rank_networks_that_were_not_trained():
     known, new = networks(120), networks(100, seed=1)
-    predicted = taught(known).predict(new)
+    predicted = trained(known).predict(new)
     truth = [objective(genotype) for genotype in new]
     assert kendalltau(predicted.mean, truth).statistic > 0.5
     inside = np.abs(predicted.mean - truth) < 2 * predicted.std
@@ -66,15 +66,15 @@ def test_what_is_learnt_ranks_networks_that_were_not_trained():
     assert predicted.std.max() < 0.1
 
 
-def test_it_is_surer_of_what_it_has_seen_than_of_what_it_has_not():
+def test_uncertainty_is_smaller_for_trained_networks():
     known = networks(60)
-    predictor = taught(known)
+    predictor = trained(known)
     assert predictor.predict(known).std.mean() < 0.8 * predictor.predict(networks(60, seed=1)).std.mean()
 
 
 def test_a_second_result_of_a_network_counts_towards_its_mean():
     known = networks(30)
-    once, twice = taught(known), taught(known)
+    once, twice = trained(known), trained(known)
     twice.add(known[0], objective(known[0]) + 0.2)
     once.add(known[0], objective(known[0]) - 0.2)
     assert twice.predict([known[0]]).mean[0] > once.predict([known[0]]).mean[0] + 0.005
@@ -97,15 +97,15 @@ def test_no_more_is_kept_than_costs_nothing_and_the_better_half_stays(monkeypatc
         predictor.add(genotype, 0.9 if number in (0, 5, 9) else 0.1 + number * 1e-4)
     assert len(predictor._known) == 20
     assert {network_key(genotypes[number]) for number in (0, 5, 9, 79)} <= predictor._known.keys()
-    # Nothing is left of networks that were dropped, nor of earlier kernels.
+    # No trace of dropped networks or earlier kernels remains.
     incremental = predictor.predict(genotypes).mean
-    predictor._weigh(0)
+    predictor._update_rows(0)
     predictor._posterior = None
     np.testing.assert_allclose(predictor.predict(genotypes).mean, incremental, atol=1e-9)
 
 
-def test_screening_puts_the_best_expected_first_and_each_once():
-    predictor = taught(networks(100))
+def test_candidates_are_ranked_by_prediction_and_listed_once():
+    predictor = trained(networks(100))
     candidates = [Candidate(genotype, "x") for genotype in networks(100, seed=2)]
     best = best_candidates([*candidates, *candidates], predictor, ucb_coefficient=0.0, rng=np.random.default_rng(0))
     assert len(best) == 100
@@ -113,6 +113,6 @@ def test_screening_puts_the_best_expected_first_and_each_once():
     assert predicted == sorted(predicted, reverse=True)
     first, last = best[:20], best[-20:]
     assert np.mean([objective(c.genotype) for c in first]) > np.mean([objective(c.genotype) for c in last]) + 0.02
-    bold = best_candidates(candidates, predictor, ucb_coefficient=1000.0, rng=np.random.default_rng(0))
-    assert bold[0].genotype != best[0].genotype
+    exploring = best_candidates(candidates, predictor, ucb_coefficient=1000.0, rng=np.random.default_rng(0))
+    assert exploring[0].genotype != best[0].genotype
     assert best_candidates([], predictor, ucb_coefficient=1.0, rng=np.random.default_rng(0)) == []

@@ -14,7 +14,7 @@ SPACE = SearchSpace.spinenet49()
 
 
 def quality(genotype) -> float:
-    """What is lost on the way to the finest output is bad."""
+    """AP falls with the coarsest level on the best path to the finest output."""
     return 0.2 - 0.03 * (path_figures(built_graph(genotype))[3].coarsest - 3)
 
 
@@ -37,7 +37,7 @@ def table(tmp_path):
     return path
 
 
-def test_it_learns_from_the_table_and_says_how_well(table):
+def test_it_learns_from_the_table_and_measures_its_fit(table):
     fit = measured_fit(table, SPACE)
     assert fit.num_networks == 90
     assert 0.4 < fit.r2 < 1
@@ -48,7 +48,7 @@ def test_it_learns_from_the_table_and_says_how_well(table):
     learnt = [score(genotype) for genotype in new]
     assert np.corrcoef(learnt, truth)[0, 1] > 0.5
     unexplained = np.var(learnt) + np.var(truth) - 2 * np.cov(learnt, truth)[0, 1]
-    assert fit.error**2 / 2 < unexplained < 4 * fit.error**2  # its own error, and a random part of that size
+    assert fit.error**2 / 2 < unexplained < 4 * fit.error**2  # its own error, and a rugged part of that size
 
 
 def test_each_number_is_another_landscape_and_always_the_same(table):
