@@ -44,7 +44,9 @@ def test_a_run_of_a_removed_controller_is_not_resumed(run: Path) -> None:
     journal = (run / "journal.jsonl").read_bytes()
     result = CliRunner().invoke(main, ["resume", str(run), "--trials", "50"])
     assert result.exit_code == 1
-    assert "this version no longer has the controller 'hybrid'; start a new run with 'predictor-guided'" in result.stderr
+    assert (
+        "this version no longer has the controller 'hybrid'; start a new run with 'predictor-guided'" in result.stderr
+    )
     with pytest.raises(UserError, match="no longer has the controller 'hybrid'"):
         search_or_resume(SearchConfig(controller=ControllerConfig("evolution")), out=run)
     assert (run / "journal.jsonl").read_bytes() == journal
