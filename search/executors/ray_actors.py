@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from spinenas.results.record import Failure, FailureKind
@@ -330,6 +330,9 @@ class RayExecutor:
 
 def _is_lost_node(error: RayError) -> bool:
     """Whether an actor's error means that its machine was lost, not only its process."""
+    # A lost machine does not answer; Ray knows only some seconds later that it is dead. A process that died is known.
+    if isinstance(error, ActorUnavailableError):
+        return True
     return isinstance(error, RayActorError) and (error.preempted or "its node has died" in str(error))
 
 

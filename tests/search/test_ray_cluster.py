@@ -23,7 +23,7 @@ from shared_fixtures import REPOSITORY
 
 import spinenas.search.executors.ray_actors as ray_actors
 import spinenas.search.executors.ray_resources as ray_resources
-from spinenas.results.record import FailureKind, Status
+from spinenas.results.record import Failure, FailureKind, Status
 from spinenas.results.storage.events import Event, Finished, Started
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
@@ -137,6 +137,27 @@ def test_a_silent_worker_causes_one_warning(cluster: Cluster, tmp_path: Path) ->
         "worker-0 has reported nothing for 0.00833333 min; trial 7 is after epoch 0; "
         "set executor.trial_minutes to end trials that hang"
     ]
+
+
+def test_a_machine_that_is_killed_under_a_trial_is_lost_and_not_the_trials_fault(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Only the raylet is killed: for some seconds Ray still takes the machine for alive."""
+    events: list[WorkerEvent] = []
+    (tmp_path / "000000").mkdir()
+    node = cluster.add_node(num_cpus=2)
+    config = configured(workers=1, cpus_per_worker=2.0)  # which only the new machine can hold
+    with RayExecutor(FakeTask(num_epochs=1, epoch_seconds=300), config, print) as executor:
+        executor.submit(Job(0, 0, PUBLISHED["spinenet-49"].genotype, 0, None, tmp_path / "000000"))
+        while not any(isinstance(event, Started) for event in events):
+            executor.wait(events.append, None)
+        node.kill_raylet()
+        while not any(isinstance(event, Finished) for event in events):
+            executor.wait(events.append, None)
+    cluster.remove_node(node, allow_graceful=False)
+    (failure,) = [event.result for event in events if isinstance(event, Finished)]
+    assert isinstance(failure, Failure)
+    assert failure.kind is FailureKind.PREEMPTED
 
 
 def test_a_worker_killed_for_its_memory_is_distinguished_from_one_that_died(
