@@ -147,13 +147,13 @@ def winner_words(records: Iterable[TrialRecord], scalarize: ScalarizedObjective 
     if row["n"] == 1:
         return (
             f"winner, unconfirmed: trial {row['number']} has the best single run of "
-            f"{sum(len(_complete(group)) for group in ranked)}, and that is mostly luck; its AP is no result "
-            "before it was trained again",
+            f"{sum(len(_complete(group)) for group in ranked)}; the best of many single runs is mostly luck, so train "
+            "it again before you trust its AP",
         )
     result = f"mean AP {row['objective']:.4f} over {row['n']} runs (sd {row['std']:.4f}"
     words = f"winner: trial {row['number']}, {result}, 95 %: {row['lower']:.4f} to {row['upper']:.4f})"
     if len(_complete(ranked[0])) == 1:
-        return words, "what the table has above it are single runs (n = 1), which are no results"
+        return words, "only unconfirmed single runs (n = 1) rank above it in the table"
     return (words,)
 
 

@@ -64,12 +64,16 @@ def _find_split(folder: Path, split: Split) -> SplitPaths:
 def _existing_file(path: str, what: str) -> Path:
     found = Path(path).expanduser()
     if not found.is_file():
-        raise UserError(f"{what} is {path}, which is not a file; check the path")
+        raise UserError(
+            f"{what} is {path}, which {'is not a file' if found.exists() else 'does not exist'}; check the path"
+        )
     return found
 
 
 def _existing_folder(path: str, what: str) -> Path:
     found = Path(path).expanduser()
     if not found.is_dir():
-        raise UserError(f"{what} is {path}, which is not a folder; check the path")
+        raise UserError(
+            f"{what} is {path}, which {'is not a folder' if found.exists() else 'does not exist'}; check the path"
+        )
     return found

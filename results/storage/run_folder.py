@@ -83,7 +83,9 @@ class RunFolder:
     def check_free(path: Path) -> None:
         """Raise UserError unless a run can be made there; call it before costly work."""
         if (path / "journal.jsonl").exists():
-            raise UserError(f"{path} already holds a run; resume it, or choose another folder")
+            raise UserError(
+                f"{path} already holds a run; resume it by `spinenas resume {path}`, or choose another folder"
+            )
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path} exists and is not an empty folder; choose another folder for the run")
 
@@ -91,6 +93,8 @@ class RunFolder:
     def open(cls, path: Path) -> RunFolder:
         """Open the folder of an existing run. Raises UserError."""
         folder = cls(path)
+        if not path.exists():
+            raise UserError(f"{path} does not exist; name a folder that a search has written")
         for name in ("config.json", "run.json", "journal.jsonl"):
             if not (path / name).is_file():
                 raise UserError(f"{path} is no run, it has no {name}; name a folder that a search has written")

@@ -17,7 +17,7 @@ def controllers(name: str | None, format: str | None) -> None:
 
     Choose one with `spinenas search --controller NAME`. Change an option with --set controller.NAME.OPTION=VALUE.
     """
-    from spinenas.controller.former_names import current_name
+    from spinenas.controller.former_names import current_name, table_name
     from spinenas.controller.registry import CONTROLLERS, check_controller_name
     from spinenas.search.config.document import toml_value
     from spinenas.search.config.reference import controller_tables
@@ -47,4 +47,7 @@ def controllers(name: str | None, format: str | None) -> None:
             }
             for key in tables[name].keys
         ]
+        if format is None and rows:
+            table = table_name(name)
+            click.echo(f"change an option with: --set controller.{table}.{rows[0]['option']}=VALUE", err=True)
     print_rows(rows, format, {})

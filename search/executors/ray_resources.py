@@ -28,7 +28,10 @@ def explain_waiting(request: Resources) -> str:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     wanted = _in_words(request)
     if fits_any(request, nodes):
-        return f"no worker has started yet: each needs {wanted}, and the machines that have it are in use; waiting"
+        return (
+            f"no worker has started yet: each needs {wanted}, and they are starting or the machines that have it are "
+            "in use; waiting"
+        )
     possible = autoscaler_can_hold(request)
     if possible is None:
         return (

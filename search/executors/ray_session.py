@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,9 @@ LOCAL = "local"
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Shared memory of a Ray started here. Only the task and small events pass through it; images do not."""
+
+CONNECT_SECONDS = 10.0
+"""Time limit for a connection to the address of a cluster."""
 
 ANSWER_SECONDS = 120.0
 """Time limit for a machine to report its GPU memory; a process has to start there and load torch."""
@@ -60,6 +64,7 @@ def _init(config: ExecutorConfig, note: Note, stack: ExitStack) -> None:
     if is_remote(config):
         if config.ship_code:
             quiet["runtime_env"] = {"py_modules": [str(_staged_code(stack))]}
+        _check_listening(config.address or "")
         try:
             _connect(address=config.address, **quiet)
         except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
@@ -91,6 +96,20 @@ def _connect(**options: Any) -> None:
         raise Terminated from error  # Ray's own reaction to SIGTERM while it connects
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)
+
+
+def _check_listening(address: str) -> None:
+    """Raise UserError unless something listens at HOST:PORT; Ray itself would try for minutes. Others pass."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in address or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise UserError(
+            f"no Ray cluster answers at {address!r} ({error.strerror or error}); start one with `ray start --head`, "
+            "check the port, or leave the address out"
+        ) from error
 
 
 def _refused(config: ExecutorConfig, error: Exception) -> UserError:

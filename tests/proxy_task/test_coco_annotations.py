@@ -365,7 +365,7 @@ def test_four_explicit_paths_are_used_unchanged(tmp_path: Path) -> None:
     assert find_split(config, "train") == SplitPaths(tmp_path / "t.json", tmp_path / "a")
     assert find_split(config, "val") == SplitPaths(tmp_path / "v.json", tmp_path / "b")
     (tmp_path / "b").rmdir()
-    with pytest.raises(UserError, match=r"task.data.val_images is .* not a folder"):
+    with pytest.raises(UserError, match=r"task.data.val_images is .* does not exist"):
         find_split(config, "val")
 
 
@@ -397,7 +397,7 @@ def test_a_missing_data_set_option_is_asked_for() -> None:
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere, which is not a folder"):
+    with pytest.raises(UserError, match="nowhere, which does not exist"):
         find_split(DataConfig(folder=str(tmp_path / "nowhere")), "train")
 
 

@@ -70,7 +70,7 @@ def test_the_line_about_the_winner_states_its_uncertainty():
     assert first.startswith("winner: trial 1, mean AP 0.2800 over 2 runs (sd 0.0424, 95 %: ")
     assert "single runs" in second
     (alone,) = winner_words([EXAMPLE[0], EXAMPLE[6]])
-    assert alone.startswith("winner, unconfirmed: trial 0 has the best single run of 2,")
+    assert alone.startswith("winner, unconfirmed: trial 0 has the best single run of 2;")
     assert winner_words(EXAMPLE[2:3]) == ()
     assert len(winner_words(EXAMPLE[:2] + EXAMPLE[4:6])) == 1
 

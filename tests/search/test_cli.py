@@ -542,7 +542,7 @@ def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
         (["show", "spinenet-49", "--draw", "{new}.svg", "--beside", "r50-fpn"], 1, "which has no genotype"),
         (["show", "r50-fpn", "--draw", "{new}.svg"], 1, "which has no genotype"),
         (["show", "spinenet-49", "--beside", "r0-sp53"], 2, "--draw"),
-        (["show", "--draw", "{new}.svg"], 2, "one architecture"),
+        (["show", "--draw", "{new}.svg"], 2, "--draw needs an architecture"),
         (["show", "spinenet-4"], 1, "did you mean 'spinenet-4"),
         (["show", "nowhere.json"], 1, "nowhere.json"),
         (["show", "{file}"], 1, "not JSON"),

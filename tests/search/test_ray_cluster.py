@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,7 +32,7 @@ from spinenas.search.config.parts import BudgetConfig
 from spinenas.search.executors.base import Job, WorkerEvent
 from spinenas.search.executors.ray_actors import RayExecutor
 from spinenas.search.executors.ray_resources import explain_waiting, fits_any
-from spinenas.search.executors.ray_session import _staged_code, asks_for_token
+from spinenas.search.executors.ray_session import _check_listening, _staged_code, asks_for_token
 from spinenas.search.run.lifecycle import run_search
 from spinenas.space import PUBLISHED, UserError
 
@@ -139,6 +140,17 @@ def test_a_silent_worker_causes_one_warning(cluster: Cluster, tmp_path: Path) ->
     ]
 
 
+def test_an_address_where_nothing_listens_is_refused_before_ray_tries_it() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, but not listening
+        port = unused.getsockname()[1]
+        with pytest.raises(UserError, match=rf"no Ray cluster answers at '127\.0\.0\.1:{port}' \(Connection refused\)"):
+            _check_listening(f"127.0.0.1:{port}")
+        unused.listen()
+        _check_listening(f"127.0.0.1:{port}")
+    _check_listening("auto")
+
+
 def test_a_machine_that_is_killed_under_a_trial_is_lost_and_not_the_trials_fault(
     cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -223,7 +235,7 @@ def test_the_data_command_runs_once_per_machine_and_its_failure_is_reported(clus
 @pytest.mark.parametrize(
     ("request_", "verdict", "words"),
     [
-        ({"CPU": 1.0}, None, "the machines that have it are in use; waiting"),
+        ({"CPU": 1.0}, None, "they are starting or the machines that have it are in use; waiting"),
         ({"GPU": 2.0}, None, "waiting, as machines with more may be added"),
         ({"GPU": 2.0}, True, "waiting for the autoscaler"),
         (
