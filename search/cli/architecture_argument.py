@@ -141,7 +141,7 @@ def published_words(model: PublishedModel) -> str:
     sizes = (("{} M parameters", model.params_millions), ("{} G multiply-adds", model.madds_billions))
     words = [text.format(figure) for text, figure in sizes if figure is not None]
     aps = [f"AP {ap.ap:.3f} on {ap.split} with protocol {ap.protocol} ({ap.source})" for ap in model.aps]
-    return "; ".join([f"published: {', '.join(words) or 'no figures'} ({model.source})", *aps])
+    return "; ".join([f"published: {', '.join(words) or 'no parameter count or multiply-adds'} ({model.source})", *aps])
 
 
 def published_rows() -> list[dict[str, Any]]:

@@ -556,7 +556,7 @@ def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
             1,
             "belongs to the format onnx",
         ),
-        (["replay", "spinenet-49", "--out", "{run}"], 1, "holds another search"),
+        (["replay", "spinenet-49", "--out", "{run}"], 1, "holds another run"),
         (["space", "describe", "spinenet"], 1, "'spinenet'"),
         (["space", "check", "{file}"], 1, "not JSON"),
         (["space", "sample", "tiny", "-n", "0"], 2, "-n"),
@@ -646,7 +646,7 @@ def test_another_search_is_not_resumed_in_the_same_folder(tmp_path: Path) -> Non
     for other, key in (("task.train.epochs=99", "task.train.epochs"), ("seed=9", "seed")):
         result = spinenas(*command, "--set", other)
         assert result.exit_code == 1
-        assert f"holds another search: its {key} is" in result.stderr
+        assert f"holds another run: its {key} is" in result.stderr
     succeed(*command, "--set", "executor.max_attempts=9")
 
 
@@ -657,7 +657,7 @@ def test_options_of_other_controllers_do_not_prevent_resuming(tmp_path: Path) ->
     succeed(*command, "--set", "controller.local.num_parents=3")
     succeed(*command)
     named = spinenas(*command, "--set", "controller.name=local")
-    assert "holds another search: its controller.name is 'random', not 'local'" in named.stderr
+    assert "holds another run: its controller.name is 'random', not 'local'" in named.stderr
 
 
 def test_sigterm_ends_a_search_in_order(tmp_path: Path, task: FakeValTask, monkeypatch: pytest.MonkeyPatch) -> None:
