@@ -26,11 +26,14 @@ def first_line(error: BaseException) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the end of an error message: "; did you mean 'x'?" or a list of the known names.
 
-    Without a similar name, the shortest one with the same number is suggested, as spinenet-49 for 49.
+    Without a similar name, the shortest one that contains the name or has the same number is suggested:
+    spinenet-49s for 49s, r50-fpn for resnet-50.
     """
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     close = close or [other for other in known if name and other.startswith(name.lower())]
+    if len(name) > 1:
+        close = close or sorted((other for other in known if name.lower() in other), key=len)
     numbers = set(re.findall(r"\d+", name))
     close = close or sorted((other for other in known if numbers & set(re.findall(r"\d+", other))), key=len)
     if close:

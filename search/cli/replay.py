@@ -100,7 +100,7 @@ def replay(
     ]
     print_rows(rows, format, {"reward": "figure", "val": "figure"})
     click.echo(
-        "reward: on training images held out, which a search maximizes; val: on the val images of the data, "
+        "reward: measured on held-out training images, as in a search; val: measured on the val images of the data, "
         f"by {EVALUATED_BY}",
         err=True,
     )
@@ -146,7 +146,7 @@ def _print_trained(found: ArchitectureArgument, task: TaskConfig, params: int | 
         f"scaling {task.scaling.name}",
         f"{params / 1e6:.2f} M parameters" if params is not None else "",
         f"{task.image_size_pixels} px",
-        f"{task.train.epochs} epochs",
+        f"{task.train.epochs} epoch{'s' * (task.train.epochs != 1)}",
         "generated images" if data == BUILT_IN else f"data {data}",
     )
     click.echo(f"trained here: {', '.join(filter(None, facts))}", err=True)

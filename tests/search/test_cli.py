@@ -382,7 +382,7 @@ def test_a_replay_prints_reward_and_val_and_keeps_them(run: Path, tmp_path: Path
     result = succeed("replay", "spinenet-49", "--out", tmp_path / "replay", "--json", *SERIAL)
     (row,) = [row for row in json.loads(result.stdout) if row["metric"] == "AP"]
     assert row["val"] == matches_of(row_of_trial(tmp_path / "replay")["objective"]).average_precision()
-    assert "val: on the val images of the data, by hotcoco, confirmed by pycocotools" in result.stderr
+    assert "val: measured on the val images of the data, by hotcoco, confirmed by pycocotools" in result.stderr
     assert "trained here: scaling " in result.stderr
     assert "the published figures of spinenet-49 (full size, COCO) are not comparable" in result.stderr
     assert "0.443" not in result.stderr, "a published AP beside that of another training misleads"
@@ -582,7 +582,7 @@ def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
         (["show", "spinenet-49", "--draw", "{new}.svg", "--beside", "r50-fpn"], 1, "which has no genotype"),
         (["show", "r50-fpn", "--draw", "{new}.svg"], 1, "which has no genotype"),
         (["show", "spinenet-49", "--beside", "r0-sp53"], 2, "--draw"),
-        (["show", "--draw", "{new}.svg"], 2, "one architecture"),
+        (["show", "--draw", "{new}.svg"], 2, "--draw needs an architecture"),
         (["show", "spinenet-4"], 1, "did you mean 'spinenet-4"),
         (["show", "nowhere.json"], 1, "nowhere.json"),
         (["show", "{file}"], 1, "not JSON"),

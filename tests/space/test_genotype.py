@@ -151,9 +151,10 @@ def test_an_unknown_name_is_answered_with_the_nearest_or_with_all() -> None:
     assert nearest("x", []) == ""
 
 
-def test_a_name_like_no_other_is_answered_with_the_shortest_that_has_its_number() -> None:
+def test_a_name_like_no_other_is_answered_with_the_shortest_that_contains_it_or_its_number() -> None:
     known = ["spinenet-49-896", "spinenet-49", "r50-fpn", "spinenet-490"]
     assert nearest("49", known) == "; did you mean 'spinenet-49'?"
+    assert nearest("49s", [*known, "spinenet-49s"]) == "; did you mean 'spinenet-49s'?"
     assert nearest("resnet-50", known) == "; did you mean 'r50-fpn'?"
     assert nearest("7", known).startswith("; known are ")
 
