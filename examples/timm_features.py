@@ -50,7 +50,11 @@ def main() -> None:
         import timm
         from timm.models import register_model
     except ImportError:
-        sys.exit("this example needs timm and torchvision: pip install timm")
+        sys.exit(
+            f"this example needs torchvision and timm, which spinenas itself does not: first install the torchvision "
+            f"release made for your torch {torch.__version__} (see torchvision's table of versions; any other would "
+            "replace your torch), then timm"
+        )
     register_model(spinenet_49)
     model = timm.create_model("spinenet_49", features_only=True, out_indices=(0, 1, 2)).eval()
     with torch.no_grad():

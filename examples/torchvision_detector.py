@@ -36,7 +36,10 @@ def main() -> None:
         from torchvision.models.detection.anchor_utils import AnchorGenerator
         from torchvision.ops import MultiScaleRoIAlign
     except ImportError:
-        sys.exit("this example needs torchvision: pip install torchvision")
+        sys.exit(
+            f"this example needs torchvision, which spinenas itself does not: install the release made for your torch "
+            f"{torch.__version__} (see torchvision's table of versions); any other would replace your torch"
+        )
     genotype = read_genotype(Path(sys.argv[1])) if len(sys.argv) > 1 else SPINENET_49
     images = [torch.rand(3, 256, 256), torch.rand(3, 192, 256)]
     targets = [{"boxes": torch.tensor([[20.0, 30, 120, 150]]), "labels": torch.tensor([1])} for _ in images]

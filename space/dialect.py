@@ -93,5 +93,5 @@ DIALECTS = {
 def dialect_named(name: str) -> Dialect:
     """Return a dialect by name. Raises UserError, naming the closest match."""
     if name not in DIALECTS:
-        raise UserError(f"dialect is {name!r}; known are {', '.join(DIALECTS)}{nearest(name, DIALECTS)}")
+        raise UserError(f"dialect is {name!r}{nearest(name, DIALECTS)}")
     return DIALECTS[name]

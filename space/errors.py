@@ -6,6 +6,7 @@ The command line prints the message and exits with status 1 or 2; every other ex
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -23,10 +24,18 @@ def first_line(error: BaseException) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of an error message: "; did you mean 'x'?" or a list of the known names."""
+    """Return the end of an error message: "; did you mean 'x'?" or a list of the known names.
+
+    Without a similar name, the shortest one that contains the name or has the same number is suggested:
+    spinenet-49s for 49s, r50-fpn for resnet-50.
+    """
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     close = close or [other for other in known if name and other.startswith(name.lower())]
+    if len(name) > 1:
+        close = close or sorted((other for other in known if name.lower() in other), key=len)
+    numbers = set(re.findall(r"\d+", name))
+    close = close or sorted((other for other in known if numbers & set(re.findall(r"\d+", other))), key=len)
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known are {', '.join(known)}" if known else ""

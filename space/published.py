@@ -256,14 +256,16 @@ PUBLISHED = {
             "mobile-49XS",
             256,
             24,
-            source="tensorflow/models `spinenet_mobile.py`; image size and head are our choice",
+            source="tensorflow/models `spinenet_mobile.py`, `coco_spinenet49xs_mobile_tpu.yaml`",
         ),
         _mobile(
             "mobile-49S",
             384,
             40,
-            aps=(PublishedAP(0.235, VAL, "mobile", "configuration file of tensorflow/models"),),
-            source="tensorflow/models `spinenet_mobile.py`; the head is our choice",
+            aps=(
+                PublishedAP(0.235, VAL, "mobile", "configuration file of tensorflow/models, trained with hard swish"),
+            ),
+            source="tensorflow/models `spinenet_mobile.py`, `coco_spinenet49s_mobile_tpu.yaml`",
         ),
         _mobile(
             "mobile-49",

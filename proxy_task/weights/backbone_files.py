@@ -43,18 +43,20 @@ class _Outputs(nn.Module):
         return tuple(self.backbone(images).values())
 
 
-def onnx_bytes(backbone: Backbone, image_size_pixels: int) -> bytes:
-    """Return an ONNX model from "images" (N, 3, S, S) float to "P3" ... "P7", for any N and a fixed size.
-
-    Raises UserError without the extra `spinenas[onnx]`.
-    """
+def check_onnx() -> None:
+    """Raise UserError without the extra `spinenas[onnx]`."""
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(
-            "the format onnx needs packages that are not installed; pip install 'spinenas[onnx]'"
+            "the format onnx needs packages that are not installed; pip install 'spinenas[onnx]' or, in a clone, "
+            "pip install -e '.[onnx]' -c constraints.txt"
         ) from error
+
+
+def onnx_bytes(backbone: Backbone, image_size_pixels: int) -> bytes:
+    """Return an ONNX model from "images" (N, 3, S, S) float to "P3" ... "P7", for any N and a fixed size."""
     images = torch.zeros(2, 3, image_size_pixels, image_size_pixels)
     exporter_log = logging.getLogger("torch.onnx")
     level = exporter_log.level

@@ -158,6 +158,12 @@ def read_spec(path: Path) -> DetectorSpec:
     """Read the description of the network in a weights file. Raises UserError."""
     with _open_file(path) as file:
         metadata = file.metadata() or {}
+        names = list(file.keys())
+    if _KEY not in metadata and any(name.startswith("stem.") for name in names):
+        raise UserError(
+            f"{path} holds only a backbone's weights, for backbone.py; show, export and replay read the weights files "
+            "of `convert` and `replay`, and import reads exports as json or block-specs"
+        )
     return _spec_of(metadata, path)
 
 
@@ -182,7 +188,7 @@ def _spec_of(metadata: Mapping[str, str], path: Path) -> DetectorSpec:
     if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
         raise UserError(
             f"{path} has no description of its network ({_KEY} of schema {SCHEMA} in its metadata); "
-            "name a file written by spinenas"
+            "name a weights file that `convert` or `replay` wrote"
         )
     unknown = document.keys() - {field.name for field in fields(DetectorSpec)}
     if unknown:

@@ -18,7 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from spinenas.results.storage.atomic_write import write_text_atomically
+from spinenas.results.export.python_source import END_OF_ARCHITECTURE
+from spinenas.results.storage.atomic_write import check_destination, write_text_atomically
 from spinenas.space.errors import GenotypeError, UserError, nearest
 from spinenas.space.genotype import SCHEMA as GENOTYPE_SCHEMA
 from spinenas.space.genotype import Genotype
@@ -87,8 +88,7 @@ def export_genotype(genotype: Genotype, path: Path, *, format: str, scaling: Sca
     """
     if format not in FORMATS:
         raise UserError(f"export format {format!r} is unknown{nearest(format, FORMATS)}")
-    if path.exists() and not force:
-        raise UserError(f"{path} exists already; choose another file, or force its replacement")
+    check_destination(path, force=force)
     try:
         write_text_atomically(path, FORMATS[format](genotype, scaling) + "\n")
     except OSError as error:
@@ -164,6 +164,11 @@ def _from_source(source: bytes, path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not Python; name a file with a list of block specs") from error
     found = [rows for rows in map(_literal, lists) if rows and all(isinstance(row, (tuple, list)) for row in rows)]
     found = [rows for rows in found if all(len(row) == 4 and isinstance(row[1], str) for row in rows)]
+    if END_OF_ARCHITECTURE.encode() in source:
+        raise UserError(
+            f"{path} is an export of the format python or mmdet, which cannot be read back; export the architecture "
+            "as json or block-specs"
+        )
     if len(found) != 1:
         raise UserError(
             f"{path} has {len(found)} lists of block specs, with rows (level, block_fn, (parent, parent), is_output); "

@@ -18,7 +18,7 @@ MMDET_BACKBONE = "spinenet_backbone"
 """Name of the backbone module of an exported MMDetection config."""
 
 _BLOCKS = "BLOCKS: tuple[tuple[int, str, tuple[int, ...], tuple[int, ...], bool] | None, ...]"
-_BEGIN, _END = "# --- architecture\n", "# --- end of the architecture\n"
+_BEGIN, END_OF_ARCHITECTURE = "# --- architecture\n", "# --- end of the architecture\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,13 @@ def python_module(genotype: Genotype, scaling: Scaling, name: str, options: Netw
     Raises GenotypeError for a genotype that cannot be built.
     """
     head, rest = _template().split(_BEGIN)
-    return head + _BEGIN + _constants(genotype, scaling, name, options or NetworkOptions()) + _END + rest.split(_END)[1]
+    return (
+        head
+        + _BEGIN
+        + _constants(genotype, scaling, name, options or NetworkOptions())
+        + END_OF_ARCHITECTURE
+        + rest.split(END_OF_ARCHITECTURE)[1]
+    )
 
 
 def mmdet_files(

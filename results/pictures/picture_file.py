@@ -6,7 +6,7 @@ import io
 import tempfile
 from pathlib import Path
 
-from spinenas.results.storage.atomic_write import write_bytes_atomically
+from spinenas.results.storage.atomic_write import check_destination, write_bytes_atomically
 from spinenas.space.errors import UserError
 
 PNG_WIDTH_PIXELS = 2400
@@ -17,8 +17,7 @@ def check_picture_path(path: Path, *, force: bool = False) -> None:
     """Raise UserError for a path with another suffix, or an existing file that may not be replaced."""
     if path.suffix.lower() not in (".svg", ".png"):
         raise UserError(f"{path} is not the name of a picture; end it in .svg or .png")
-    if path.exists() and not force:
-        raise UserError(f"{path} exists already; choose another file, or force its replacement")
+    check_destination(path, force=force)
 
 
 def write_picture(svg: str, path: Path, *, force: bool = False) -> None:
@@ -39,7 +38,8 @@ def png_bytes(svg: str, width_pixels: int = PNG_WIDTH_PIXELS) -> bytes:
         import resvg_py
     except ImportError as error:
         raise UserError(
-            "a PNG needs resvg-py, which is not installed; pip install resvg-py, or end the name in .svg"
+            "a PNG needs resvg-py, which is not installed; pip install 'spinenas[draw]' or, in a clone, "
+            "pip install -e '.[draw]' -c constraints.txt; or end the name in .svg"
         ) from error
     from PIL import ImageFont
 

@@ -6,6 +6,16 @@ import os
 import secrets
 from pathlib import Path
 
+from spinenas.space.errors import UserError
+
+
+def check_destination(path: Path, *, force: bool) -> None:
+    """Raise UserError if a file cannot be written: its folder is missing, or it exists and may not be replaced."""
+    if not path.parent.is_dir():
+        raise UserError(f"the folder {path.parent} does not exist; create it first")
+    if path.exists() and not force:
+        raise UserError(f"{path} exists already; choose another file, or add --force")
+
 
 def write_text_atomically(path: Path, text: str) -> None:
     """Write UTF-8 text as `write_bytes_atomically` writes bytes."""

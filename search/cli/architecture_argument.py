@@ -141,7 +141,11 @@ def published_words(model: PublishedModel) -> str:
     sizes = (("{} M parameters", model.params_millions), ("{} G multiply-adds", model.madds_billions))
     words = [text.format(figure) for text, figure in sizes if figure is not None]
     aps = [f"AP {ap.ap:.3f} on {ap.split} with protocol {ap.protocol} ({ap.source})" for ap in model.aps]
-    return "; ".join([f"published: {', '.join(words) or 'no figures'} ({model.source})", *aps])
+    if words:
+        sizes_words = f"published: {', '.join(words)} ({model.source})"
+    else:
+        sizes_words = f"no parameter count or multiply-adds were published (architecture: {model.source})"
+    return "; ".join([sizes_words, *aps])
 
 
 def published_rows() -> list[dict[str, Any]]:

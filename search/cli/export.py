@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
+from spinenas.proxy_task.config import is_image_size
 from spinenas.results.export.architecture_files import FORMATS, export_genotype
 from spinenas.results.export.python_source import NetworkOptions, mmdet_files, python_module
-from spinenas.results.storage.atomic_write import write_bytes_atomically
+from spinenas.results.storage.atomic_write import check_destination, write_bytes_atomically
 from spinenas.search.cli.architecture_argument import ArchitectureArgument, find_architecture
 from spinenas.search.cli.options import architecture_argument, force_option
 from spinenas.space.errors import UserError, nearest
@@ -47,9 +48,15 @@ def export(
     The default scaling of a searched architecture is 49, full width. A published model has its own scaling, and so has
     a file that names one.
     """
-    found = find_architecture(architecture)
+    if format not in EXPORT_FORMATS:
+        raise UserError(f"export format {format!r} is unknown{nearest(format, EXPORT_FORMATS)}")
     if scaling is not None and scaling not in SCALINGS:
         raise UserError(f"scaling {scaling!r} is unknown{nearest(scaling, SCALINGS)}")
+    if image_size is not None and format != "onnx":
+        raise UserError(f"--image-size belongs to the format onnx; a {format} file takes images of any size")
+    if image_size is not None and not is_image_size(image_size):
+        raise UserError(f"--image-size is {image_size}; it must be a multiple of 32, and at least 96")
+    found = find_architecture(architecture)
     chosen = found.scaling if scaling is None else SCALINGS[scaling]
     write_export(found, out, format=format, scaling=chosen, image_size_pixels=image_size, force=force)
     click.echo(f"wrote {found.name} to {out}", err=True)
@@ -74,13 +81,9 @@ def write_export(
         image_size_pixels: side of the square input of an ONNX model; None for that of the architecture's detector.
         force: replace existing files.
     """
-    if format not in EXPORT_FORMATS:
-        raise UserError(f"export format {format!r} is unknown{nearest(format, EXPORT_FORMATS)}")
     if format in FORMATS:
         export_genotype(found.genotype, path, format=format, scaling=scaling, force=force)
         return
-    if image_size_pixels is not None and format != "onnx":
-        raise UserError(f"--image-size belongs to the format onnx; a {format} file takes images of any size")
     if found.weights is not None and scaling != found.scaling:
         raise UserError(f"{found.weights} has weights of scaling {found.scaling.name!r}; leave out --scaling")
     if format == "mmdet":
@@ -90,9 +93,10 @@ def write_export(
         contents = {path: python_module(found.genotype, scaling, found.name, _options(found)).encode()}
     else:
         contents = {path: b""}
+    check_destination(path, force=force or format == "mmdet")
     for file in contents:
         if file.exists() and not force:
-            raise UserError(f"{file} exists already; choose another file, or replace it with --force")
+            raise UserError(f"{file} exists already; choose another place, or add --force")
     if format in ("safetensors", "onnx"):
         contents[path] = _network_file(found, scaling, format, image_size_pixels)
     try:
@@ -114,8 +118,15 @@ def _options(found: ArchitectureArgument) -> NetworkOptions:
 
 
 def _network_file(found: ArchitectureArgument, scaling: Scaling, format: str, image_size_pixels: int | None) -> bytes:
-    from spinenas.proxy_task.weights.backbone_files import backbone_of, onnx_bytes, safetensors_bytes  # torch
+    from spinenas.proxy_task.weights.backbone_files import (
+        backbone_of,
+        check_onnx,
+        onnx_bytes,
+        safetensors_bytes,
+    )  # torch
 
+    if format == "onnx":
+        check_onnx()
     backbone = backbone_of(found.architecture, scaling, found.weights)
     if format == "safetensors":
         return safetensors_bytes(backbone)

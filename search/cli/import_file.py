@@ -8,8 +8,10 @@ from pathlib import Path
 import click
 
 from spinenas.results.export.architecture_files import export_genotype, read_architecture
+from spinenas.search.cli.architecture_argument import WEIGHTS_SUFFIX
 from spinenas.search.cli.options import force_option, format_options, print_rows
 from spinenas.space.cost import retinanet_cost
+from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import dead_blocks, network_key
 from spinenas.space.published import PUBLISHED
@@ -32,12 +34,30 @@ def import_file(file: Path, out: Path | None, force: bool, format: str | None) -
     """
     if force and out is None:
         raise click.UsageError("--force replaces the file of --out; give both")
+    if file.is_dir():
+        raise UserError(
+            f"{file} is a folder, such as an export of the format mmdet, which cannot be read back; name an export "
+            "of the format json or block-specs"
+        )
+    if file.suffix == WEIGHTS_SUFFIX:
+        _refuse_weights(file)
     genotype, scaling = read_architecture(file)
     rows = [{"what": what, "value": value} for what, value in facts(genotype, scaling).items()]
     if out is not None:
         export_genotype(genotype, out, format="json", scaling=scaling or SCALINGS["49"], force=force)
         click.echo(f"wrote {file} to {out}", err=True)
     print_rows(rows, format, {})
+
+
+def _refuse_weights(file: Path) -> None:
+    """Raise UserError for a file of weights, with the commands that read it."""
+    from spinenas.proxy_task.weights.weights_file import read_spec  # torch
+
+    read_spec(file)
+    raise UserError(
+        f"{file} is a weights file, which show, export and replay read; import reads exports as json or block-specs, "
+        "and Python source with block specs"
+    )
 
 
 def facts(genotype: Genotype, scaling: Scaling | None) -> dict[str, str]:
@@ -52,8 +72,8 @@ def facts(genotype: Genotype, scaling: Scaling | None) -> dict[str, str]:
         "dead blocks": " ".join(map(str, dead_blocks(genotype))) or "none",
         "output levels": " ".join(map(str, outputs)),
         "scaling": scaling.name if scaling else "not named, assumed to be 49",
-        "parameters": f"{cost.params:,} (RetinaNet, 91 class channels)",
-        "multiply-adds": f"{cost.madds:,} (the same at 640 px)",
+        "parameters": f"{cost.params:,} (RetinaNet with 91 class channels)",
+        "multiply-adds": f"{cost.madds:,} (this RetinaNet on an image of 640 px)",
         "genotype": genotype.text,
     }
 

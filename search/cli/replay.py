@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spinenas.proxy_task.config import BUILT_IN
 from spinenas.search.cli.options import (
     architecture_argument,
     configuration,
@@ -24,6 +25,7 @@ from spinenas.search.cli.options import (
 from spinenas.search.run.val_task import EVALUATED_BY
 
 if TYPE_CHECKING:
+    from spinenas.proxy_task.config import TaskConfig
     from spinenas.search.cli.architecture_argument import ArchitectureArgument
 
 
@@ -97,11 +99,15 @@ def replay(
         for name in val | evaluation.metrics
     ]
     print_rows(rows, format, {"reward": "figure", "val": "figure"})
-    click.echo(f"figures on val are by {EVALUATED_BY}", err=True)
+    click.echo(
+        "reward: measured on held-out training images, as in a search; val: measured on the val images of the data, "
+        f"by {EVALUATED_BY}",
+        err=True,
+    )
     weights = run.folder.trial_folder(0) / "weights.safetensors"
     if weights.exists():
         click.echo(f"the trained weights are in {weights}", err=True)
-    _print_published(found)
+    _print_trained(found, config.task, evaluation.params)
 
 
 def _replay_weights(
@@ -127,12 +133,26 @@ def _replay_weights(
     ]
     print_rows(rows, format, {"val": "figure"} | dict.fromkeys(published, "figure"))
     click.echo(f"figures on val are by {EVALUATED_BY}", err=True)
-    _print_published(found)
-
-
-def _print_published(found: ArchitectureArgument) -> None:
-    """Print the published figures of a model. They belong to full trainings on COCO, which is another task."""
     if found.model is not None:
         from spinenas.search.cli.architecture_argument import published_words
 
         click.echo(f"{found.model.name}, {published_words(found.model)}", err=True)
+
+
+def _print_trained(found: ArchitectureArgument, task: TaskConfig, params: int | None) -> None:
+    """Print what was trained. The published figures of a model belong to another training, and are not printed."""
+    data = task.data.folder or task.data.train_annotations
+    facts = (
+        f"scaling {task.scaling.name}",
+        f"{params / 1e6:.2f} M parameters" if params is not None else "",
+        f"{task.image_size_pixels} px",
+        f"{task.train.epochs} epoch{'s' * (task.train.epochs != 1)}",
+        "generated images" if data == BUILT_IN else f"data {data}",
+    )
+    click.echo(f"trained here: {', '.join(filter(None, facts))}", err=True)
+    if found.model is not None:
+        click.echo(
+            f"the published figures of {found.model.name} (full size, COCO) are not comparable; "
+            f"`spinenas show {found.model.name}` prints them",
+            err=True,
+        )

@@ -57,7 +57,8 @@ def report(
     if watch and figures is not None:
         raise click.UsageError("--figures writes the figures once, and --watch keeps updating; give one of them")
     page = out or run / "report.html"
-    report_files.check_out(page, force=force or out is None)
+    if out is not None:
+        report_files.check_out(page, force=force)
     if figures is not None:
         written = report_files.write_figures(run, figures, format=figure_format, control=control, force=force)
         click.echo(f"wrote {len(written)} figures to {figures}", err=True)

@@ -159,6 +159,12 @@ def _progress(
     return progress
 
 
+def _requeued(event: Requeued) -> str:
+    if event.failure_kind is None:  # the driver stopped, not the trial
+        return f"trial {event.number} continues from its last checkpoint, if it has one: {event.reason}"
+    return f"trial {event.number} is tried again: {event.reason}"
+
+
 class PlainDisplay:
     """Prints one line for each trial that starts or ends, and for some epochs of long trials."""
 
@@ -190,7 +196,7 @@ class PlainDisplay:
                 self._heard_of[number] = time.monotonic()
                 self.note(f"trial {number} started on {event.worker} ({event.device})")
             case Requeued():
-                self.note(f"trial {event.number} is tried again: {event.reason}")
+                self.note(_requeued(event))
             case Promoted():
                 self.note(f"trial {event.number} continues after epoch {event.epoch}, with AP {event.objective:.4f}")
             case Finished():
@@ -242,7 +248,7 @@ class LiveDisplay:
         self._progress.add(event)
         match event:
             case Requeued():
-                self.note(f"trial {event.number} is tried again: {event.reason}")
+                self.note(_requeued(event))
             case Finished(number, _, Failure() as failure):
                 self.note(f"trial {number} failed ({failure.kind}): {failure.message}")
 

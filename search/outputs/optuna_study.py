@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spinenas.results.record import Status, TrialRecord
+from spinenas.results.storage.atomic_write import check_destination
 from spinenas.search.config.loading import stored_config
 from spinenas.search.run.run import Run
 from spinenas.space.errors import UserError
@@ -28,8 +29,7 @@ def write_optuna_study(run: Run, path: Path, *, force: bool = False) -> None:
     """
     import optuna  # slow to load
 
-    if path.exists() and not force:
-        raise UserError(f"{path} exists already; choose another file, or force its replacement")
+    check_destination(path, force=force)
     space = space_by_name(stored_config(run.folder.config()).space.name)
     trials = [_trial(record, run, space) for record in run.records()]
     verbosity = optuna.logging.get_verbosity()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spinenas.results.report.facts import RunFacts
 from spinenas.results.report.page import drawings, figures, report_page
-from spinenas.results.storage.atomic_write import write_text_atomically
+from spinenas.results.storage.atomic_write import check_destination, write_text_atomically
 from spinenas.results.storage.lease import is_owned
 from spinenas.search.outputs.run_facts import read_control, read_facts
 from spinenas.space.errors import UserError
@@ -18,8 +18,7 @@ def check_out(path: Path, *, force: bool) -> None:
     """Raise UserError for a path with another suffix, or an existing file that may not be replaced."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"{path} is not the name of a page; end it in .html")
-    if path.exists() and not force:
-        raise UserError(f"{path} exists already; choose another file, or force its replacement")
+    check_destination(path, force=force)
 
 
 def write_page(path: Path, text: str) -> None:
@@ -96,12 +95,12 @@ def write_figures(
     beside = None if control is None else read_control(control, facts)
     pictures = {figure.name: figure.chart.svg() for figure in figures(facts, beside)} | drawings(facts)
     paths = {name: folder / f"{name}.{format}" for name in pictures}
-    for path in paths.values():
-        check_picture_path(path, force=force)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot create the folder {folder}: {error.strerror}; choose another place") from error
+    for path in paths.values():
+        check_picture_path(path, force=force)
     for name, path in paths.items():
         write_picture(pictures[name], path, force=force)
     return list(paths.values())

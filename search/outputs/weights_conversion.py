@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from spinenas.proxy_task.weights.weights_file import published_detector, save_detector
+from spinenas.results.storage.atomic_write import check_destination
 from spinenas.space.errors import UserError
 from spinenas.space.published import published
 from spinenas.space.tensorflow.checkpoint import read_checkpoint
@@ -27,10 +28,9 @@ def convert_checkpoint(
     model = published(name)
     if out.suffix != ".safetensors":
         raise UserError(f"--out is {out}; name a file that ends in .safetensors")
-    if out.exists() and not force:
-        raise UserError(f"{out} exists already; choose another file, or force its replacement")
-    variables = read_checkpoint(checkpoint, wanted=is_weight)
+    check_destination(out, force=force)
     spec = published_detector(model, dialect="tensorflow/tpu", activation=activation, bn_eps=bn_eps)
+    variables = read_checkpoint(checkpoint, wanted=is_weight)
     network = spec.build()
     try:
         load_variables(network, variables, names="tensorflow/tpu")

@@ -72,7 +72,7 @@ def check_equal(path: Path, name: str, before: object, given: object) -> None:
     """Raise UserError unless a value equals that at the start of the run."""
     if before != given:
         raise UserError(
-            f"{path} holds another search: its {name} is {before!r}, not {given!r}; "
+            f"{path} holds another run: its {name} is {before!r}, not {given!r}; "
             "repeat the command that began it, or give another --out"
         )
 

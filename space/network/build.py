@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from spinenas.space.baseline import Architecture, Baseline
+from spinenas.space.errors import UserError
+from spinenas.space.genotype import Genotype
 from spinenas.space.network.layers import initialize, layers_of
 from spinenas.space.network.resample import MobileResample
 from spinenas.space.network.resnet_fpn import ResNetFPN
@@ -46,9 +48,16 @@ def build_backbone(
         A module that maps images (N, 3, H, W) float to {3: (N, C, H/8, W/8), ..., 7: ...}.
 
     Raises:
-        UserError: the dialect or activation is unknown.
+        UserError: the architecture or scaling is of another type, or the dialect or activation is unknown.
         GenotypeError: the stem cannot be built, or MBConv blocks are mixed with others.
     """
+    if not isinstance(architecture, Genotype | Baseline):
+        raise UserError(
+            f"architecture is {architecture!r}; pass a Genotype or a Baseline, such as "
+            "published('spinenet-49').architecture"
+        )
+    if not isinstance(scaling, Scaling):
+        raise UserError(f"scaling is {scaling!r}; pass a Scaling, such as SCALINGS['49']")
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
     layers = layers_of(dialect, activation, bn_momentum, bn_eps)
     network: Backbone

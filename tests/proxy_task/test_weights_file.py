@@ -240,7 +240,9 @@ def test_weights_of_a_published_detector_are_recognised(tmp_path: Path) -> None:
     spec = published_detector(model, dialect="tensorflow/tpu", activation="swish", bn_eps=1e-3)
     write(tmp_path / "released.safetensors", replace(spec, name="renamed"))
     shown = spinenas("show", tmp_path / "released.safetensors")
-    assert "published: no figures (tensorflow/models" in shown.stdout, shown.output
+    assert "no parameter count or multiply-adds were published (architecture: tensorflow/models" in shown.stdout, (
+        shown.output
+    )
 
 
 @pytest.mark.parametrize(

@@ -241,12 +241,14 @@ def test_a_picture_is_replaced_only_if_forced_and_its_suffix_sets_the_format(tmp
     assert path.read_text() == "<svg></svg>"
     with pytest.raises(UserError, match=r"end it in \.svg or \.png"):
         write_picture("<svg/>", tmp_path / "a.jpg")
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="no does not exist; create it first"):
         write_picture("<svg/>", tmp_path / "no" / "a.svg")
 
 
 def test_without_resvg_a_png_is_refused_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resvg_py", None)
-    with pytest.raises(UserError, match="pip install resvg-py"):
+    with pytest.raises(
+        UserError, match=r"pip install 'spinenas\[draw\]' or, in a clone, pip install -e '\.\[draw\]' -c constraints"
+    ):
         write_picture("<svg/>", tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []

@@ -99,7 +99,7 @@ def test_an_existing_file_is_kept_unless_forced(tmp_path):
 def test_an_unknown_format_and_an_unwritable_place_are_named(tmp_path):
     with pytest.raises(UserError, match="'blockspecs' is unknown; did you mean 'block-specs'"):
         export_genotype(SPINENET_49, tmp_path / "a", format="blockspecs", scaling=SCALINGS["49"])
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="no does not exist; create it first"):
         export_genotype(SPINENET_49, tmp_path / "no" / "a", format="json", scaling=SCALINGS["49"])
 
 

@@ -307,7 +307,7 @@ def test_the_command_writes_the_page_and_refuses_invalid_options(run: Path, tmp_
         ((run, "--every", 5), "give both"),
         ((run, "--watch", "--figures", tmp_path), "give one of them"),
         ((tmp_path,), "is no run"),
-        ((run, "--out", tmp_path / "nowhere" / "page.html"), "cannot write"),
+        ((run, "--out", tmp_path / "nowhere" / "page.html"), "does not exist; create it first"),
     ):
         status, said = outcome(*words)
         assert status in (1, 2), words

@@ -329,6 +329,43 @@ def test_a_winner_is_exported_to_other_programs(run: Path, tmp_path: Path) -> No
     assert spinenas("to-optuna", run, "--out", tmp_path / "run.db").exit_code == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--format", "onnx", "--image-size", 100], "--image-size is 100; it must be a multiple of 32"),
+        (["--format", "safetensors", "--image-size", 640], "--image-size belongs to the format onnx"),
+        (
+            ["--format", "safetensors", "--scaling", "spinenet-96"],
+            "scaling 'spinenet-96' is unknown; did you mean '96'",
+        ),
+        (["--format", "safetensors", "--out", "missing/a.safetensors"], "the folder missing does not exist; create it"),
+    ],
+)
+def test_an_export_that_cannot_succeed_builds_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[Any], message: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("a network was built")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("spinenas.proxy_task.weights.backbone_files.backbone_of", fail)
+    result = spinenas("export", "spinenet-49", "--out", "a.file", *words)
+    assert (result.exit_code, message in result.stderr) == (1, True), result.stderr
+
+
+def test_a_backbones_weights_and_python_source_are_refused_with_the_files_that_can_be_read(tmp_path: Path) -> None:
+    weights, source, folder = tmp_path / "backbone.safetensors", tmp_path / "backbone.py", tmp_path / "mmdet"
+    for format, out in (("safetensors", weights), ("python", source), ("mmdet", folder)):
+        succeed("export", "spinenet-mobile-49xs", "--format", format, "--out", out)
+    for words in (["show", weights], ["import", weights], ["replay", weights, "--out", tmp_path / "replay"]):
+        result = spinenas(*words)
+        assert "holds only a backbone's weights, for backbone.py; show, export and replay read" in result.stderr
+        assert result.exit_code == 1
+    for file in (source, folder, folder / "spinenet_backbone.py"):
+        result = spinenas("import", file)
+        assert (result.exit_code, "cannot be read back" in result.stderr) == (1, True)
+
+
 def test_an_architecture_can_be_drawn_alone_and_beside_another(run: Path, tmp_path: Path) -> None:
     svg, png = tmp_path / "best.svg", tmp_path / "pair.png"
     result = succeed("show", run, "best", "--draw", svg)
@@ -345,7 +382,10 @@ def test_a_replay_prints_reward_and_val_and_keeps_them(run: Path, tmp_path: Path
     result = succeed("replay", "spinenet-49", "--out", tmp_path / "replay", "--json", *SERIAL)
     (row,) = [row for row in json.loads(result.stdout) if row["metric"] == "AP"]
     assert row["val"] == matches_of(row_of_trial(tmp_path / "replay")["objective"]).average_precision()
-    assert "figures on val are by hotcoco, confirmed by pycocotools" in result.stderr
+    assert "val: measured on the val images of the data, by hotcoco, confirmed by pycocotools" in result.stderr
+    assert "trained here: scaling " in result.stderr
+    assert "the published figures of spinenet-49 (full size, COCO) are not comparable" in result.stderr
+    assert "0.443" not in result.stderr, "a published AP beside that of another training misleads"
     kept = json.loads((tmp_path / "replay" / "replay.json").read_text())
     assert kept["val"] == {"AP": row["val"], "AP50": None}
     assert Genotype.from_json(kept["genotype"]) == PUBLISHED["spinenet-49"].genotype
@@ -535,7 +575,7 @@ def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
             "ends in .safetensors",
         ),
         (["show", "{new}.safetensors"], 1, "there is no file"),
-        (["show", "spinenet-49", "--draw", "{file}.svg/a.svg"], 1, "folder that can be written"),
+        (["show", "spinenet-49", "--draw", "{file}.svg/a.svg"], 1, "does not exist; create it first"),
         (["show", "spinenet-49", "--draw", "{new}.jpg"], 1, "end it in .svg or .png"),
         (["show", "spinenet-49", "--draw", "{picture}"], 1, "exists already"),
         (["show", "spinenet-49", "--draw", "{new}.svg", "--beside", "r0-sp5"], 1, "did you mean 'r0-sp53'"),
@@ -549,14 +589,14 @@ def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
         (["export", "{run}", "best", "--format", "onnxx", "--out", "{new}"], 1, "'onnxx'"),
         (["export", "{run}", "0", "--format", "json", "--out", "{file}"], 1, "exists already"),
         (["export", "{run}", "0", "--format", "json", "--out", "{new}", "--scaling", "50"], 1, "'50'"),
-        (["export", "spinenet-49", "--format", "python", "--out", "{new}/a.py"], 1, "writable place"),
+        (["export", "spinenet-49", "--format", "python", "--out", "{new}/a.py"], 1, "does not exist; create it first"),
         (["export", "r50-fpn", "--format", "python", "--out", "{new}"], 1, "which has no genotype"),
         (
             ["export", "r0-sp53", "--format", "python", "--out", "{new}", "--image-size", "64"],
             1,
             "belongs to the format onnx",
         ),
-        (["replay", "spinenet-49", "--out", "{run}"], 1, "holds another search"),
+        (["replay", "spinenet-49", "--out", "{run}"], 1, "holds another run"),
         (["space", "describe", "spinenet"], 1, "'spinenet'"),
         (["space", "check", "{file}"], 1, "not JSON"),
         (["space", "sample", "tiny", "-n", "0"], 2, "-n"),
@@ -646,7 +686,7 @@ def test_another_search_is_not_resumed_in_the_same_folder(tmp_path: Path) -> Non
     for other, key in (("task.train.epochs=99", "task.train.epochs"), ("seed=9", "seed")):
         result = spinenas(*command, "--set", other)
         assert result.exit_code == 1
-        assert f"holds another search: its {key} is" in result.stderr
+        assert f"holds another run: its {key} is" in result.stderr
     succeed(*command, "--set", "executor.max_attempts=9")
 
 
@@ -657,7 +697,7 @@ def test_options_of_other_controllers_do_not_prevent_resuming(tmp_path: Path) ->
     succeed(*command, "--set", "controller.local.num_parents=3")
     succeed(*command)
     named = spinenas(*command, "--set", "controller.name=local")
-    assert "holds another search: its controller.name is 'random', not 'local'" in named.stderr
+    assert "holds another run: its controller.name is 'random', not 'local'" in named.stderr
 
 
 def test_sigterm_ends_a_search_in_order(tmp_path: Path, task: FakeValTask, monkeypatch: pytest.MonkeyPatch) -> None:

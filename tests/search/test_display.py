@@ -11,7 +11,7 @@ from rich.console import Console
 from spinenas.controller.base import Proposal
 from spinenas.results.leaderboard import winner
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status, TrialRecord
-from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, RunStarted, Started
+from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, Requeued, RunStarted, Started
 from spinenas.results.storage.journal import SCHEMA
 from spinenas.results.storage.run_state import RunState, fold
 from spinenas.search.config.config import SearchConfig
@@ -128,6 +128,20 @@ def test_past_events_count_as_done_but_not_for_the_pace() -> None:
         pass
     assert stream.getvalue() == "resumed with 4 of 8 trials done\n"
     assert display._progress.trials_per_hour() is None
+
+
+def test_a_stopped_trial_continues_and_a_failed_one_is_tried_again() -> None:
+    stream = io.StringIO()
+    display = PlainDisplay(stream)
+    with display.begin(8, None):
+        for event in EVENTS[:2]:
+            display.show(event)
+        display.show(Requeued(0, 1, "the search was stopped"))
+        display.show(Requeued(0, 2, "the worker was lost", FailureKind.WORKER_LOST))
+    assert stream.getvalue().splitlines()[-2:] == [
+        "trial 0 continues from its last checkpoint, if it has one: the search was stopped",
+        "trial 0 is tried again: the worker was lost",
+    ]
 
 
 def test_a_terminal_shows_a_table_with_progress_leader_and_pace() -> None:

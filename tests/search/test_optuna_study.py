@@ -73,5 +73,5 @@ def test_nothing_is_overwritten_and_no_partial_file_is_left(run: Run, tmp_path: 
     before = sorted(tmp_path.iterdir())
     write_optuna_study(run, path, force=True)
     assert sorted(tmp_path.iterdir()) == before
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="nowhere does not exist; create it first"):
         write_optuna_study(run, tmp_path / "nowhere" / "run.db")

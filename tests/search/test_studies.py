@@ -114,7 +114,7 @@ def test_a_study_trains_the_plan_and_resumes(tmp_path: Path) -> None:
     assert all(record.evaluation for record in records)
     again = run_study(CONFIG, architectures, 3, out=tmp_path / "run", task=FakeTask())
     assert again.records() == records
-    with pytest.raises(UserError, match="holds another search"):
+    with pytest.raises(UserError, match="holds another run"):
         run_study(CONFIG, architectures[:3], 3, out=tmp_path / "run", task=FakeTask())
 
 

@@ -84,7 +84,7 @@ def test_a_search_with_another_warm_start_is_another_search(tmp_path: Path, earl
         run_search(configured(), out=out, task=FakeTask(interrupt_at=3), warm_start=warm)
     before = (out / "journal.jsonl").read_bytes()
     for other in ([], [*warm, tmp_path / "more"]):
-        with pytest.raises(UserError, match=r"holds another search: its warm start is \['.*earlier'\], not \["):
+        with pytest.raises(UserError, match=r"holds another run: its warm start is \['.*earlier'\], not \["):
             search_or_resume(configured(), out=out, task=FakeTask(), warm_start=other)
     assert (out / "journal.jsonl").read_bytes() == before
 

@@ -151,6 +151,14 @@ def test_an_unknown_name_is_answered_with_the_nearest_or_with_all() -> None:
     assert nearest("x", []) == ""
 
 
+def test_a_name_like_no_other_is_answered_with_the_shortest_that_contains_it_or_its_number() -> None:
+    known = ["spinenet-49-896", "spinenet-49", "r50-fpn", "spinenet-490"]
+    assert nearest("49", known) == "; did you mean 'spinenet-49'?"
+    assert nearest("49s", [*known, "spinenet-49s"]) == "; did you mean 'spinenet-49s'?"
+    assert nearest("resnet-50", known) == "; did you mean 'r50-fpn'?"
+    assert nearest("7", known).startswith("; known are ")
+
+
 def test_reading_the_space_loads_no_heavy_library() -> None:
     code = "import sys, spinenas.space; print([m for m in ('torch', 'ray', 'pandas', 'optuna') if m in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

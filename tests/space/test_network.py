@@ -178,7 +178,7 @@ def test_kernels_start_with_variance_one_over_fan_in() -> None:
 
 
 def test_a_genotype_that_cannot_be_built_is_refused_in_one_sentence() -> None:
-    with pytest.raises(UserError, match="dialect is 'caffe'; known are tensorflow/tpu, tensorflow/models"):
+    with pytest.raises(UserError, match="dialect is 'caffe'; known are tensorflow/models, tensorflow/tpu"):
         build_backbone(SPINENET_49, TINY, dialect="caffe")
     with pytest.raises(UserError, match="activation is 'gelu'; known are relu, swish"):
         build_backbone(SPINENET_49, TINY, activation="gelu")
@@ -186,6 +186,13 @@ def test_a_genotype_that_cannot_be_built_is_refused_in_one_sentence() -> None:
         build_backbone(Genotype.from_text("1b 2b / 3b0,1!"), TINY)
     with pytest.raises(UserError, match="block 2 is mbconv"):
         build_backbone(Genotype.from_text("2b 2b / 3m0,1!"), TINY)
+
+
+def test_a_name_instead_of_an_architecture_or_scaling_is_refused_with_what_to_pass() -> None:
+    with pytest.raises(UserError, match=r"pass a Genotype or a Baseline, such as published\('spinenet-49'\).arch"):
+        build_backbone("spinenet-49", TINY)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"scaling is '49'; pass a Scaling, such as SCALINGS\['49'\]"):
+        build_backbone(SPINENET_49, "49")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
