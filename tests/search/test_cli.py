@@ -557,9 +557,9 @@ def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
         (["search", "quickstart", "--out", "{new}", "--controller", "evolve"], 1, "evolution"),
         (["search", "quickstart", "--out", "{run}"], 1, "already holds a run"),
         (["search", "quickstart", "--out", "{file}"], 1, "not an empty folder"),
-        (["resume", "{new}"], 1, "is no run"),
+        (["resume", "{new}"], 1, "does not exist"),
         (["resume", "{run}", "--trials", "2"], 1, "not reduced to 2"),
-        (["leaderboard", "{new}"], 1, "is no run"),
+        (["leaderboard", "{new}"], 1, "does not exist"),
         (["show", "{run}", "99"], 1, "its trials are 0 to 8"),
         (["show", "{run}", "x"], 1, "no trial 'x'"),
         (["show", "{run}"], 2, "number of a trial"),
@@ -815,7 +815,7 @@ def test_studies_of_two_fidelities_are_compared(tmp_path: Path, task: FakeValTas
     ("words", "sentence"),
     [
         (("proxy", "noise", "quickstarts", "--out", "x"), "no preset is called 'quickstarts'"),
-        (("proxy", "rank", "nothing"), "nothing is no run"),
+        (("proxy", "rank", "nothing"), "nothing does not exist"),
         (("proxy", "noise", "quickstart", "--out", "x", "--set", "task.epochs=3"), "unknown"),
     ],
 )
@@ -866,7 +866,7 @@ def test_an_unfinished_search_is_validated_with_a_note(tmp_path: Path, task: Fak
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (("validate", "nothing"), 1, "nothing is no run"),
+        (("validate", "nothing"), 1, "nothing does not exist"),
         (
             ("validate", "{run}", "--set", "task.train.epochs=9"),
             2,

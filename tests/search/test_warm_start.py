@@ -119,7 +119,7 @@ def test_genotypes_of_another_space_are_left_out(earlier: Run) -> None:
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no run"):
+    with pytest.raises(UserError, match="does not exist"):
         run_search(configured(), out=tmp_path / "run", task=FakeTask(), warm_start=[tmp_path / "nothing"])
 
 
