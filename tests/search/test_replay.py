@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from journal_lines import json_events
 from small_task import SMALL_GENOTYPE, small_dataset, small_task
 
 from spinenas.proxy_task.config import EvalConfig
 from spinenas.results.export.architecture_files import export_genotype
-from spinenas.results.storage.journal import read_events
 from spinenas.search.cli.main import main
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
@@ -34,7 +34,7 @@ append = Journal.append
 
 def append_and_die(self, event, **options):
     append(self, event, **options)
-    if event["event"] == "epoch" and event["epoch"] == 2:
+    if event.to_json()["event"] == "epoch" and event.epoch == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 
 Journal.append = append_and_die
@@ -80,7 +80,7 @@ def kept_by(out: Path) -> tuple[bytes, bytes]:
 def events_of(out: Path, kind: str) -> list[dict[str, Any]]:
     if not (out / "journal.jsonl").exists():
         return []
-    return [event for event in read_events(out / "journal.jsonl") if event["event"] == kind]
+    return [event for event in json_events(out / "journal.jsonl") if event["event"] == kind]
 
 
 def test_a_killed_replay_continues_to_the_same_figures_and_weights(
