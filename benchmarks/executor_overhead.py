@@ -21,11 +21,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from spinenas.results.record import Evaluation, Failure, Fidelity
+from spinenas.results.record import Evaluation, Failure, Fidelity, Report
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
-from spinenas.search.executors.base import Report
 from spinenas.search.run.lifecycle import run_search
 from spinenas.space import Genotype, Scaling
 

@@ -23,9 +23,9 @@ from spinenas.proxy_task.evaluation.pycocotools_metrics import check_with_pycoco
 from spinenas.proxy_task.probe import Probe, probe, trial_seconds
 from spinenas.proxy_task.task_data import TaskData
 from spinenas.proxy_task.training.device import choose_device
-from spinenas.proxy_task.trial import Report, TrialSetting, catch_failure, detect_objects, run_trial
+from spinenas.proxy_task.trial import TrialSetting, catch_failure, detect_objects, run_trial
 from spinenas.proxy_task.weights.weights_file import save_detector
-from spinenas.results.record import Evaluation, Failure, Fidelity
+from spinenas.results.record import Evaluation, Failure, Fidelity, Report
 from spinenas.results.stats.bootstrap import Matches
 from spinenas.results.storage.run_folder import VAL_DETECTIONS
 from spinenas.space.baseline import Architecture

@@ -33,7 +33,7 @@ from spinenas.proxy_task.training.train import (
     train_detector,
 )
 from spinenas.proxy_task.weights.weights_file import DetectorSpec
-from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Report
 from spinenas.results.storage.run_folder import CHECKPOINT
 from spinenas.space.baseline import Architecture
 from spinenas.space.cost import Cost, retinanet_cost
@@ -47,9 +47,6 @@ from spinenas.space.random_streams import seed_for
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-Report = Callable[[int, dict[str, float]], None]
-"""Called with (epoch from 1, figures) after each epoch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,12 +7,16 @@ wrong is a `Failure`. Higher is better everywhere.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from spinenas.space.genotype import Genotype
 from spinenas.space.scaling import Scaling
+
+Report = Callable[[int, dict[str, float]], None]
+"""Called by a training with the epoch, counted from 1, and its figures, when the epoch is over."""
 
 COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """The twelve COCO box metrics in the order of pycocotools' `COCOeval.stats`."""

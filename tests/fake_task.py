@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Report
 from spinenas.results.stats.bootstrap import Matches
 from spinenas.results.storage.run_folder import VAL_DETECTIONS
-from spinenas.search.executors.base import Report
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
 from spinenas.space.random_streams import generator

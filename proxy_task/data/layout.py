@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -62,18 +63,16 @@ def _find_split(folder: Path, split: Split) -> SplitPaths:
 
 
 def _existing_file(path: str, what: str) -> Path:
-    found = Path(path).expanduser()
-    if not found.is_file():
-        raise UserError(
-            f"{what} is {path}, which {'is not a file' if found.exists() else 'does not exist'}; check the path"
-        )
-    return found
+    return _existing(path, what, "file", Path.is_file)
 
 
 def _existing_folder(path: str, what: str) -> Path:
+    return _existing(path, what, "folder", Path.is_dir)
+
+
+def _existing(path: str, what: str, kind: str, is_kind: Callable[[Path], bool]) -> Path:
     found = Path(path).expanduser()
-    if not found.is_dir():
-        raise UserError(
-            f"{what} is {path}, which {'is not a folder' if found.exists() else 'does not exist'}; check the path"
-        )
+    if not is_kind(found):
+        problem = f"is not a {kind}" if found.exists() else "does not exist"
+        raise UserError(f"{what} is {path}, which {problem}; check the path")
     return found

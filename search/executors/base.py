@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from spinenas.results.record import Evaluation, Failure, Fidelity
+from spinenas.results.record import Evaluation, Failure, Fidelity, Report
 from spinenas.results.storage.events import EpochDone, Finished, Paused, Started
 from spinenas.space.baseline import Architecture
 
@@ -57,10 +57,6 @@ class Remark:
 
 Note = Callable[[str], None]
 """Shows a message to the user."""
-
-
-Report = Callable[[int, dict[str, float]], None]
-"""Called by a task with the epoch, counted from 1, and its figures, when the epoch is over."""
 
 
 class Evaluate(Protocol):

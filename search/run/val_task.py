@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
-from spinenas.search.executors.base import Report, Task
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Report
+from spinenas.search.executors.base import Task
 from spinenas.space.baseline import Architecture
 
 if TYPE_CHECKING:
