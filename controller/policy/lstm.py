@@ -35,7 +35,7 @@ class Likelihood(NamedTuple):
 
 
 class RecurrentPolicy(nn.Module):
-    """An LSTM cell, embeddings (K, F, H) of the options taken, and a head (K, H, F) for each choice."""
+    """An LSTM, embeddings (K, F, H) of the options taken, and a head (K, H, F) for each choice."""
 
     def __init__(
         self, sequence: ChoiceSequence, squash: Squash, rng: np.random.Generator, *, learning_rate: float
@@ -53,11 +53,11 @@ class RecurrentPolicy(nn.Module):
         self.embeddings = initial(num_choices, num_features, NUM_UNITS)
         self.heads = initial(num_choices, NUM_UNITS, num_features)
         self.head_biases = initial(num_choices, 1, num_features)
-        # torch's own initialisation would draw from the global generator.
-        self.cell = nn.utils.skip_init(nn.LSTMCell, NUM_UNITS, NUM_UNITS, dtype=torch.float64)  # type: ignore[no-untyped-call]
-        for name, values in list(self.cell.named_parameters()):
-            setattr(self.cell, name, initial(*values.shape))
-        self._optimizer = torch.optim.Adam(self.parameters(), lr=learning_rate, maximize=True)
+        # On the device "meta", torch's own initialisation draws nothing from the global generator.
+        self.lstm = nn.LSTM(NUM_UNITS, NUM_UNITS, device="meta", dtype=torch.float64)
+        for name, values in list(self.lstm.named_parameters()):
+            setattr(self.lstm, name, initial(*values.shape))
+        self._optimizer = torch.optim.Adam(self.parameters(), lr=learning_rate, maximize=True, fused=True)
 
     def sample(self, rng: np.random.Generator, num_samples: int) -> tuple[Integers, Floats]:
         sequence = self.sequence
@@ -66,10 +66,10 @@ class RecurrentPolicy(nn.Module):
         log_probs = np.zeros(num_samples)
         with one_torch_thread(), torch.no_grad():
             inputs = self.start.expand(num_samples, NUM_UNITS)
-            state: tuple[Tensor, Tensor] | None = None
+            output = cell = torch.zeros(num_samples, NUM_UNITS, dtype=torch.float64)
             for number, choice in enumerate(sequence.choices):
-                state = self.cell(inputs, state)
-                logits = state[0] @ self.heads[number] + self.head_biases[number]
+                output, cell = torch.lstm_cell(inputs, (output, cell), *self.lstm.all_weights[0])
+                logits = output @ self.heads[number] + self.head_biases[number]
                 scores: Floats = self._scores(logits, self._features[number]).numpy()[:, : choice.num_options]
                 if number < sequence.num_levels:
                     priors = [sequence.level_log_prior(number, row) for row in options[:, :number].tolist()]
@@ -99,12 +99,8 @@ class RecurrentPolicy(nn.Module):
         taken = torch.from_numpy(options.T.copy())
         choices = torch.arange(self.sequence.num_choices)[:, None]
         embedded = self._features.transpose(1, 2)[choices, taken] @ self.embeddings  # (K, B, H)
-        inputs, state, states = self.start.expand(len(options), NUM_UNITS), None, []
-        for number in range(self.sequence.num_choices):
-            state = self.cell(inputs, state)
-            states.append(state[0])
-            inputs = embedded[number]
-        logits = torch.stack(states) @ self.heads + self.head_biases
+        inputs = torch.cat((self.start.expand(1, len(options), NUM_UNITS), embedded[:-1]))
+        logits = self.lstm(inputs)[0] @ self.heads + self.head_biases
         priors = torch.from_numpy(log_priors)
         log_softmax = torch.log_softmax(self._scores(logits, self._features) + priors, dim=-1)
         possible = log_softmax.masked_fill(torch.isinf(priors), 0.0)  # 0 * -inf is NaN

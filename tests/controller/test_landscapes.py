@@ -22,7 +22,8 @@ def networks(count: int, seed: int = 5):
 
 @every_family
 def test_values_are_in_standard_deviations_over_random_networks(family):
-    values = [make_landscape(family, 1, SPACE).value(genotype) for genotype in networks(300)]
+    landscape = make_landscape(family, 1, SPACE)
+    values = [landscape.value(genotype) for genotype in networks(300)]
     assert np.mean(values) == pytest.approx(0.0, abs=0.25)
     assert np.std(values) == pytest.approx(1.0, abs=0.15)
 
@@ -30,9 +31,8 @@ def test_values_are_in_standard_deviations_over_random_networks(family):
 @every_family
 def test_a_landscape_is_the_same_again_and_each_number_another_one(family):
     genotypes = networks(60)
-    first, again, other = (
-        [make_landscape(family, number, SPACE).value(genotype) for genotype in genotypes] for number in (1, 1, 2)
-    )
+    landscapes = [make_landscape(family, number, SPACE) for number in (1, 1, 2)]
+    first, again, other = ([landscape.value(genotype) for genotype in genotypes] for landscape in landscapes)
     assert first == again
     assert abs(np.corrcoef(first, other)[0, 1]) < 0.6
 
