@@ -42,7 +42,7 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"policy": "factorised"},
         {"learning_rate": 5e-4},
         {"learning_rate": 5e-3},
-        {"entropy_weight": 1e-3},
+        {"entropy_weight": 1e-5},
     ],
     "ppo": [
         {},

@@ -2,7 +2,8 @@
 
 Sources: Zoph and Le, "Neural Architecture Search with Reinforcement Learning" (ICLR 2017), for an LSTM, Adam with 6e-4,
 the moving average of earlier rewards as baseline, and asynchronous children. NASNet (CVPR 2018) for one layer of 100
-units, a baseline decay of 0.95 and an entropy weight of 1e-5. The published rates are for 10,000 trainings and more.
+units, a baseline decay of 0.95 and an entropy weight of 1e-5. The published learning rate and entropy weight are for
+10,000 trainings and more; ours are tuned for a thousand (docs/experiment_log.md).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from spinenas.space.errors import UserError
 from spinenas.space.search_space import SearchSpace
 
 LEARNING_RATES: dict[PolicyKind, float] = {"factorised": 0.1, "recurrent": 1.5e-3}
-"""Defaults, tuned for a thousand trainings (docs/experiment_log.md)."""
+"""Defaults of the two policies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class ReinforceOptions(PolicyOptions):
     policy: PolicyKind = "recurrent"
     batch_size: int = 1
     baseline_decay: float = 0.95
-    entropy_weight: float = 1e-5
+    entropy_weight: float = 1e-3
 
     def __post_init__(self) -> None:
         PolicyOptions.__post_init__(self)

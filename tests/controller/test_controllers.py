@@ -101,7 +101,7 @@ def proposals(events) -> list[Proposal]:
     [*((name, {}) for name in sorted({*CONTROLLERS} - {"plan"})), ("ppo", {"policy": "recurrent"})],
 )
 def test_a_seed_gives_the_same_trajectory_in_every_process(name, options):
-    num_trials = 25 if name == "tpe" else 90
+    num_trials = 25 if name == "tpe" else 60
     program = f"""
 import hashlib
 from spinenas.controller import make_controller
