@@ -11,12 +11,12 @@ import click
 
 from spinenas.search.cli.leaderboard import print_leaderboard
 from spinenas.search.cli.options import (
+    PATH,
     configuration,
     hours_option,
-    out_option,
+    note,
     overrides_of,
-    print_rows,
-    refuse_empty,
+    path_option,
     resume_advice,
     run_argument,
     search_options,
@@ -25,6 +25,8 @@ from spinenas.search.cli.options import (
     watched,
     workers_option,
 )
+from spinenas.search.cli.table import print_facts
+from spinenas.space.errors import UserError
 
 if TYPE_CHECKING:
     from spinenas.search.config.config import SearchConfig
@@ -33,12 +35,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @source_argument
-@out_option
+@path_option("--out", "Folder of the new run.", metavar="PATH", required=True)
 @search_options
 @click.option(
     "--warm-start",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="RUN",
     help="Begin with the results of an earlier run of the same task; repeatable.",
 )
@@ -71,8 +73,8 @@ def _dry_run(config: SearchConfig, out: Path) -> None:
     from spinenas.search.planning.estimate import estimate
 
     with watched(lambda: "nothing was started"):
-        found = estimate(config, out, lambda text: click.echo(text, err=True))
-    print_rows(found.rows(), None, {})
+        found = estimate(config, out, note)
+    print_facts(found, None)
 
 
 @click.command()
@@ -111,21 +113,29 @@ def resume(
 
 
 def conclude(run: Run) -> None:
-    """Print the ranking of a complete run, and the commands that come next."""
+    """Print the ranking of a complete run, and the commands that come next.
+
+    Raises UserError if every trial failed.
+    """
     from spinenas.search.config.loading import stored_config
 
-    refuse_empty(run)
+    records = run.records()
+    failures = [record.failure for record in records if record.failure is not None]
+    if failures and len(failures) == len(records):
+        raise UserError(
+            f"none of the {len(records)} trials has a result; "
+            f"the last one failed: {failures[-1].kind}, {failures[-1].message}"
+        )
     print_leaderboard(run, 10, None)
     folder = shlex.quote(str(run.folder.path))
     controller = stored_config(run.folder.config()).controller
     if controller.name == "plan":
-        click.echo(_ADVICE_FOR_STUDY[controller.plan.stage].format(folder=folder), err=True)
+        note(_ADVICE_FOR_STUDY[controller.plan.stage].format(folder=folder))
         return
-    click.echo(
+    note(
         f"write a report with: spinenas report {folder}\n"
         f"export the winner with: spinenas export {folder} best --format block-specs --out winner.json\n"
-        f"compare it with SpineNet-49 and a random genotype on val with: spinenas validate {folder}",
-        err=True,
+        f"compare it with SpineNet-49 and a random genotype on val with: spinenas validate {folder}"
     )
 
 
