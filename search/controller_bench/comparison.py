@@ -56,29 +56,17 @@ def cells(
         if name != BY_MADDS and (name not in CONTROLLERS or name == "plan"):
             known = {*CONTROLLERS, BY_MADDS} - {"plan"}
             raise UserError(f"controller {name!r} cannot be compared{nearest(name, known)}")
-    if rows:
-        return [
-            Cell(controller, ROWS, number, number * MAX_SEEDS + seed, workers, noise=0.0, budget=budget, table=table)
-            for number, seed, controller in product(
-                range(first_landscape, first_landscape + num_landscapes), range(num_seeds), controllers
-            )
-        ]
-    families = [*FAMILIES, *([TABLE] if table else [])]
-    return [
-        Cell(
-            controller=controller,
-            family=families[number % len(families)],
-            landscape=number,
-            seed=number * MAX_SEEDS + seed,
-            workers=workers,
-            noise=NOISES[number // len(families) % len(NOISES)],
-            budget=budget,
-            table=table if families[number % len(families)] == TABLE else None,
+    families = [ROWS] if rows else [*FAMILIES, *([TABLE] if table else [])]
+    numbers = range(first_landscape, first_landscape + num_landscapes)
+    found = []
+    for number, seed, controller in product(numbers, range(num_seeds), controllers):
+        family = families[number % len(families)]
+        noise = 0.0 if rows else NOISES[number // len(families) % len(NOISES)]
+        learnt_from = table if family in (TABLE, ROWS) else None
+        found.append(
+            Cell(controller, family, number, number * MAX_SEEDS + seed, workers, noise, budget, table=learnt_from)
         )
-        for number, seed, controller in product(
-            range(first_landscape, first_landscape + num_landscapes), range(num_seeds), controllers
-        )
-    ]
+    return found
 
 
 def run_cells(
@@ -154,7 +142,8 @@ def summary(outcomes: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any
     for name, by_point in values.items():
         own = [outcome for outcome in outcomes if outcome["controller"] == name]
         medians = {point: statistics.median(by_point[point].values()) for point in points}
-        low, _, high = _quartiles(by_point[points[-1]].values())
+        last = list(by_point[points[-1]].values())
+        low, _, high = statistics.quantiles(last, n=4, method="inclusive") if len(last) > 1 else last * 3
         row: dict[str, Any] = {"controller": name, **medians, "lower quartile": low, "upper quartile": high}
         row |= _against(values.get(REFERENCE), by_point, points)
         row["duplicates"] = sum(outcome["duplicates"] for outcome in own)
@@ -242,14 +231,6 @@ def _by_landscape(outcomes: Iterable[dict[str, Any]], kind: str, point: str) -> 
         value = outcome[kind][point]
         found.setdefault(f"{outcome['family']}-{outcome['landscape']}", []).append(0.0 if value is None else value)
     return {landscape: statistics.fmean(each) for landscape, each in found.items()}
-
-
-def _quartiles(values: Iterable[float]) -> tuple[float, float, float]:
-    listed = list(values)
-    if len(listed) == 1:
-        return listed[0], listed[0], listed[0]
-    low, middle, high = statistics.quantiles(listed, n=4, method="inclusive")
-    return low, middle, high
 
 
 def _name(outcome: dict[str, Any]) -> str:

@@ -27,9 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinenas.results.record import Evaluation, Failure, FailureKind
+from spinenas.search.controller_bench.wl_labels import node_label
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.genotype import MAX_LEVEL, MIN_LEVEL, BlockKind, Genotype
-from spinenas.space.graph import BuiltNode, built_graph, dead_blocks, depth, network_key
+from spinenas.space.graph import built_graph, dead_blocks, depth, network_key
 from spinenas.space.random_streams import generator, seed_for
 from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace
@@ -141,12 +142,9 @@ def _named_edges(genotype: Genotype) -> list[tuple[str, str]]:
 def _nk(number: int, space: SearchSpace) -> Score:
     draws = Draws(f"nk-{number}")
 
-    def state(node: BuiltNode) -> str:
-        return f"{node.level}{node.kind}{'o' if node.is_output else ''}"
-
     def score(genotype: Genotype) -> float:
         nodes = built_graph(genotype).nodes
-        states = {node.node: state(node) for node in nodes}
+        states = {node.node: node_label(node) for node in nodes}
         total = 0.0
         for node in nodes:
             own = states[node.node]

@@ -107,19 +107,21 @@ def _fit(rows: Floats, means: Floats) -> Fit:
     from spinenas.results.stats.rank_correlation import kendall  # scipy
 
     folds = generator(0, "landscape/folds").permutation(len(means)) % NUM_FOLDS
-    best: tuple[float, float, Floats] | None = None
-    for ridge in RIDGES:
+
+    def held_out(ridge: float) -> Floats:
+        """Predict each network from the other folds."""
         predicted = np.empty(len(means))
         for fold in range(NUM_FOLDS):
             out, kept = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
             middle = means[kept].mean()
             inside = rows[kept] @ rows[kept].T + ridge * np.eye(len(kept))
             predicted[out] = middle + rows[out] @ rows[kept].T @ np.linalg.solve(inside, means[kept] - middle)
-        error = float(((predicted - means) ** 2).mean())
-        if best is None or error < best[0]:
-            best = (error, ridge, predicted)
-    assert best is not None
-    error, ridge, predicted = best
+        return predicted
+
+    predictions = {ridge: held_out(ridge) for ridge in RIDGES}
+    errors = {ridge: float(((predicted - means) ** 2).mean()) for ridge, predicted in predictions.items()}
+    ridge, error = min(errors.items(), key=lambda item: item[1])
+    predicted = predictions[ridge]
     return Fit(
         len(means), 1 - error / max(float(means.var()), 1e-12), kendall(predicted, means), ridge, math.sqrt(error)
     )
