@@ -62,7 +62,7 @@ def number_option(*names: str, help: str, least: int = 1, default: int | None = 
 source_argument = click.argument("source", metavar="PRESET|FILE|RUN")
 run_argument = click.argument("run", type=PATH)
 architecture_argument = click.argument("architecture", metavar="RUN NUMBER|RUN best|NAME|FILE", nargs=-1)
-trials_option = number_option("--trials", help="Number of trainings in total.")
+trials_option = number_option("--trials", "num_trials", help="Number of trainings in total.")
 workers_option = number_option("--workers", help="Trainings at the same time.")
 force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
 data_option = path_option(
@@ -131,7 +131,7 @@ search_options = options(
 """Options that set configuration keys, of the commands that start or describe a search."""
 
 _KEYS = {
-    "trials": "budget.num_trials",
+    "num_trials": "budget.num_trials",
     "workers": "executor.workers",
     "seed": "seed",
     "controller": "controller.name",

@@ -29,7 +29,6 @@ from spinenas.search.cli.table import print_facts
 from spinenas.space.errors import UserError
 
 if TYPE_CHECKING:
-    from spinenas.search.config.config import SearchConfig
     from spinenas.search.run.run import Run
 
 
@@ -56,7 +55,11 @@ def search(
     """
     config, config_toml = configuration(source, overrides_of(options))
     if dry_run:
-        _dry_run(config, out)
+        from spinenas.search.planning.estimate import estimate
+
+        with watched(lambda: "nothing was started"):
+            expected = estimate(config, out, note)
+        print_facts(expected, None)
         return
     from spinenas.search.monitoring.display import display_for
     from spinenas.search.run.lifecycle import run_search, search_or_resume
@@ -68,30 +71,14 @@ def search(
     conclude(run)
 
 
-def _dry_run(config: SearchConfig, out: Path) -> None:
-    """Print the expected hours and cost of a search."""
-    from spinenas.search.planning.estimate import estimate
-
-    with watched(lambda: "nothing was started"):
-        found = estimate(config, out, note)
-    print_facts(found, None)
-
-
 @click.command()
 @run_argument
 @trials_option
 @workers_option
 @hours_option
 @click.option("--address", help='Address of another Ray cluster, "auto" to find one, or "local" for none.')
-@click.option("--salvage", is_flag=True, help="Repair a damaged journal first.")
-def resume(
-    run: Path,
-    trials: int | None,
-    workers: int | None,
-    address: str | None,
-    max_accelerator_hours: float | None,
-    salvage: bool,
-) -> None:
+@click.option("--salvage", "mend", is_flag=True, help="Repair a damaged journal first.")
+def resume(run: Path, **options: Any) -> None:
     """Resume a stopped search, or extend a finished one.
 
     No finished trial is repeated. --trials and --max-accelerator-hours extend the budget of the run.
@@ -100,15 +87,7 @@ def resume(
     from spinenas.search.run.lifecycle import resume as resume_run
 
     with watched(resume_advice(run)):
-        resumed = resume_run(
-            run,
-            num_trials=trials,
-            max_accelerator_hours=max_accelerator_hours,
-            workers=workers,
-            address=address,
-            mend=salvage,
-            display=display_for(sys.stderr),
-        )
+        resumed = resume_run(run, display=display_for(sys.stderr), **options)
     conclude(resumed)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from spinenas.controller.former_names import current_name, current_options
 from spinenas.controller.registry import CONTROLLERS
+from spinenas.results.storage.atomic_write import write_text_atomically
 from spinenas.search.controller_bench.landscapes import FAMILIES
 from spinenas.search.controller_bench.simulated_search import BY_MADDS, ROWS, TABLE, Cell, checkpoints, run_cell
 from spinenas.space.errors import UserError, nearest
@@ -82,7 +83,6 @@ def run_cells(
     note(f"{len(wanted) - len(missing)} of {len(wanted)} searches are in {path}")
     if missing:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _end_line(path)
         os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # for the processes started below
         context = multiprocessing.get_context("spawn")
         failures, others = [], set(multiprocessing.active_children())
@@ -240,35 +240,27 @@ def _name(outcome: dict[str, Any]) -> str:
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the outcomes of a file by identity. A partial last line that a killed comparison left is removed."""
     if not path.exists():
         return {}
     known = {}
-    lines = path.read_text().split("\n")
+    text = path.read_text()
+    lines = text.split("\n")
     for number, line in enumerate(lines, start=1):
         try:
             if line:
                 outcome = _with_current_names(json.loads(line))
                 known[_name(outcome)] = outcome
         except (ValueError, KeyError, TypeError) as error:
-            if number < len(lines):  # a killed comparison leaves a partial last line
+            if number < len(lines):
                 raise UserError(f"line {number} of {path} is not the outcome of a search; name another file") from error
+            lines.pop()
+    whole_lines = "".join(f"{line}\n" for line in lines if line)
+    if whole_lines != text:
+        write_text_atomically(path, whole_lines)
     return known
 
 
 def _with_current_names(outcome: dict[str, Any]) -> dict[str, Any]:
     options = current_options(outcome["options"])
     return {**outcome, "controller": current_name(outcome["controller"]), "options": options}
-
-
-def _end_line(path: Path) -> None:
-    """Remove a partial last line that a killed comparison left; end a complete one."""
-    if not path.exists() or not (data := path.read_bytes()) or data.endswith(b"\n"):
-        return
-    begin = data.rfind(b"\n") + 1
-    try:
-        json.loads(data[begin:])
-    except ValueError:
-        os.truncate(path, begin)
-    else:
-        with path.open("ab") as file:
-            file.write(b"\n")

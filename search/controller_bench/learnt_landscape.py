@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spinenas.search.controller_bench.landscapes import Draws
+from spinenas.search.controller_bench.landscapes import normal_figures
 from spinenas.search.controller_bench.wl_labels import wl_labels
 from spinenas.search.studies.measured_curves import measured_curves
 from spinenas.space.genotype import MAX_LEVEL, Genotype
@@ -75,7 +75,7 @@ def table_score(path: Path, number: int, space: SearchSpace) -> Callable[[Genoty
     middle = float(means[kept].mean())
     dual = np.linalg.solve(rows @ rows.T + fit.ridge * np.eye(len(rows)), means[kept] - middle)
     weights = dual @ rows
-    draws = Draws(f"table-{number}")
+    draws = normal_figures(f"table-{number}")
 
     def rugged_part(genotype: Genotype) -> float:
         labels = wl_labels(genotype)
