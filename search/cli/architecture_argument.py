@@ -119,7 +119,7 @@ class ArchitectureArgument:
         return rows + [{**other, "node": part, **_cost_columns(cost)} for part, cost in costs.items()]
 
 
-def _cost_columns(cost: Cost | None) -> dict[str, int | None]:
+def _cost_columns(cost: Cost | None) -> dict[str, Any]:
     return {"params": cost and cost.params, "madds": cost and cost.madds}
 
 
