@@ -64,7 +64,7 @@ def replay(
 
     found = find_architecture(architecture)
     if found.weights is not None:
-        if any(option is not None for option in (source, options["seed"], options["address"])) or width != "proxy":
+        if source is not None or options["seed"] is not None or options["address"] is not None or width != "proxy":
             raise click.UsageError("a weights file is not trained; leave out --preset, --seed, --width and --address")
         _replay_weights(found, out, options, format)
         return
