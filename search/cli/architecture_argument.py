@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spinenas.results.export.architecture_files import read_architecture
-from spinenas.results.leaderboard import winner
 from spinenas.space.baseline import Architecture, architecture_from_text, genotype_of
 from spinenas.space.cost import Cost, cost_by_part, retinanet_cost
 from spinenas.space.errors import UserError, nearest
@@ -75,10 +74,8 @@ class ArchitectureArgument:
             words.append(f"{self.record.status} ({self.record.origin})")
             if self.record.evaluation is not None:
                 epoch = self.record.evaluation.stopped_after
-                words.append(
-                    f"AP {self.record.evaluation.objective:.4f}"
-                    + (f" after epoch {epoch}, where it was stopped" if epoch else "")
-                )
+                stopped = f" after epoch {epoch}, where it was stopped" if epoch else ""
+                words.append(f"AP {self.record.evaluation.objective:.4f}{stopped}")
             if self.record.failure is not None:
                 words.append(f"{self.record.failure.kind}: {self.record.failure.message}")
         return "; ".join(words)
@@ -103,37 +100,27 @@ class ArchitectureArgument:
     def block_rows(self) -> list[dict[str, Any]]:
         """Return one row for each node, and one for each other part of the detector."""
         costs = cost_by_part(self.architecture, **self.detector)
-        rows = []
+        rows: list[dict[str, Any]] = []
         if isinstance(self.architecture, Genotype):
-            built = {node.node: node for node in built_graph(self.architecture).nodes}
+            merged = {node.node: node.merged for node in built_graph(self.architecture).nodes}
             stem = [(block.level, block.kind, (), False) for block in self.architecture.stem]
             blocks = [(block.level, block.kind, block.parents, block.is_output) for block in self.architecture.blocks]
             for node, (level, kind, parents, is_output) in enumerate([*stem, *blocks]):
-                merged = built[node].merged if node in built else ()
-                rows.append(
-                    _row(f"{node}", costs.pop(f"node{node:02d}", None))
-                    | {
-                        "level": level,
-                        "kind": str(kind),
-                        "parents": " ".join(map(str, parents)) or None,
-                        "merged": " ".join(map(str, merged)) or None,
-                        "role": "dead" if node not in built else "output" if is_output else None,
-                    }
-                )
-        return rows + [_row(part, cost) for part, cost in costs.items()]
+                row = {
+                    "node": str(node),
+                    "level": level,
+                    "kind": str(kind),
+                    "parents": " ".join(map(str, parents)) or None,
+                    "merged": " ".join(map(str, merged.get(node, ()))) or None,
+                    "role": "dead" if node not in merged else "output" if is_output else None,
+                }
+                rows.append(row | _cost_columns(costs.pop(f"node{node:02d}", None)))
+        other = dict.fromkeys(("node", "level", "kind", "parents", "merged", "role"))
+        return rows + [{**other, "node": part, **_cost_columns(cost)} for part, cost in costs.items()]
 
 
-def _row(node: str, cost: Cost | None) -> dict[str, Any]:
-    return {
-        "node": node,
-        "level": None,
-        "kind": None,
-        "parents": None,
-        "merged": None,
-        "role": None,
-        "params": cost and cost.params,
-        "madds": cost and cost.madds,
-    }
+def _cost_columns(cost: Cost | None) -> dict[str, Any]:
+    return {"params": cost and cost.params, "madds": cost and cost.madds}
 
 
 def published_words(model: PublishedModel) -> str:
@@ -223,10 +210,9 @@ def _trial(folder: str, number: str) -> ArchitectureArgument:
     run = Run.open(folder)
     records = run.records()
     if number == "best":
-        row = winner(records, run.scalarized_objective())
-        if row is None:
+        if (best := run.winner()) is None:
             raise UserError(f"{folder} has no complete trial yet; wait for one, or resume the run")
-        record = records[row["number"]]
+        record = best
     elif number.isdecimal() and int(number) < len(records):
         record = records[int(number)]
     else:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from spinenas.search.cli.options import overrides_of, search_options, source_argument
+from spinenas.search.cli.options import note, overrides_of, search_options, source_argument
 
 
 @click.command("config")
@@ -26,7 +26,7 @@ def config(source: str, **options: Any) -> None:
     overrides = overrides_of(options)
     resolved = load_config(document, overrides).resolved()
     for sentence in resolved.unused():
-        click.echo(f"note: {sentence}", err=True)
+        note(f"note: {sentence}")
     click.echo("# Start this search with: spinenas search THIS_FILE --out RUN\n")
     found = sources(resolved, document, overrides, origin="run" if text is None else "file")
     click.echo(commented_toml(resolved, found), nl=False)

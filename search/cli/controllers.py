@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from spinenas.search.cli.options import format_options, print_rows
+from spinenas.search.cli.options import format_options, note
+from spinenas.search.cli.table import print_rows
 
 
 @click.command("controllers")
@@ -25,17 +26,12 @@ def controllers(name: str | None, format: str | None) -> None:
     tables = controller_tables()
     rows: list[dict[str, Any]]
     if name is None:
-        rows = [
-            {
-                "controller": name,
-                "summary": entry.summary,
-                "options": {key.name.rpartition(".")[2]: key.default for key in tables[name].keys},
-            }
-            for name, entry in CONTROLLERS.items()
-        ]
-        if format != "json":
-            rows = [{"controller": row["controller"], "summary": row["summary"]} for row in rows]
-            click.echo("list the options of a controller with: spinenas controllers NAME", err=True)
+        rows = [{"controller": controller, "summary": entry.summary} for controller, entry in CONTROLLERS.items()]
+        if format == "json":
+            for row in rows:
+                row["options"] = {key.name.rpartition(".")[2]: key.default for key in tables[row["controller"]].keys}
+        else:
+            note("list the options of a controller with: spinenas controllers NAME")
     else:
         name = current_name(name)
         check_controller_name(name)
@@ -48,6 +44,5 @@ def controllers(name: str | None, format: str | None) -> None:
             for key in tables[name].keys
         ]
         if format is None and rows:
-            table = table_name(name)
-            click.echo(f"change an option with: --set controller.{table}.{rows[0]['option']}=VALUE", err=True)
-    print_rows(rows, format, {})
+            note(f"change an option with: --set controller.{table_name(name)}.{rows[0]['option']}=VALUE")
+    print_rows(rows, format)

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from spinenas.search.cli.options import force_option
+from spinenas.search.cli.options import PATH, force_option, note, path_option
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=PATH)
 @click.option(
-    "--model",
-    "name",
-    required=True,
-    metavar="NAME",
-    help="Published model of the checkpoint, as `spinenas show` lists it.",
+    "--model", required=True, metavar="NAME", help="Published model of the checkpoint, as `spinenas show` lists it."
 )
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Weights file to write, FILE.safetensors.",
-)
+@path_option("--out", "Weights file to write, FILE.safetensors.", required=True)
 @click.option(
     "--activation",
     required=True,
@@ -33,7 +24,7 @@ from spinenas.search.cli.options import force_option
 )
 @click.option("--bn-eps", type=float, help="Epsilon of the batch norms: 1e-4 by default, 1e-3 in the first releases.")
 @force_option
-def convert(checkpoint: Path, name: str, out: Path, activation: str, bn_eps: float | None, force: bool) -> None:
+def convert(checkpoint: Path, model: str, out: Path, **options: Any) -> None:
     """Convert a released TensorFlow checkpoint to a weights file.
 
     CHECKPOINT is that of a RetinaNet of tensorflow/tpu: its prefix (.../model.ckpt), its .index file or its folder.
@@ -41,5 +32,5 @@ def convert(checkpoint: Path, name: str, out: Path, activation: str, bn_eps: flo
     """
     from spinenas.search.outputs.weights_conversion import convert_checkpoint
 
-    convert_checkpoint(checkpoint, name, out, activation=activation, bn_eps=bn_eps, force=force)
-    click.echo(f"wrote the weights of {name} to {out}", err=True)
+    convert_checkpoint(checkpoint, model, out, **options)
+    note(f"wrote the weights of {model} to {out}")

@@ -11,7 +11,7 @@ from spinenas.results.export.architecture_files import FORMATS, export_genotype
 from spinenas.results.export.python_source import NetworkOptions, mmdet_files, python_module
 from spinenas.results.storage.atomic_write import check_destination, write_bytes_atomically
 from spinenas.search.cli.architecture_argument import ArchitectureArgument, find_architecture
-from spinenas.search.cli.options import architecture_argument, force_option
+from spinenas.search.cli.options import architecture_argument, force_option, note, path_option
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.scaling import SCALINGS, Scaling
 
@@ -26,9 +26,7 @@ EXPORT_FORMATS = (*FORMATS, "python", "mmdet", "safetensors", "onnx")
     metavar="FORMAT",
     help=f"Format of the file: {', '.join(EXPORT_FORMATS[:-1])} or {EXPORT_FORMATS[-1]}.",
 )
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="File to write; a folder for mmdet."
-)
+@path_option("--out", "File to write; a folder for mmdet.", required=True)
 @click.option("--scaling", metavar="NAME", help="Width and depth to build the backbone with, such as 49 or 96.")
 @click.option(
     "--image-size", type=click.IntRange(min=32), metavar="PIXELS", help="Side of the square input of an ONNX model."
@@ -59,7 +57,7 @@ def export(
     found = find_architecture(architecture)
     chosen = found.scaling if scaling is None else SCALINGS[scaling]
     write_export(found, out, format=format, scaling=chosen, image_size_pixels=image_size, force=force)
-    click.echo(f"wrote {found.name} to {out}", err=True)
+    note(f"wrote {found.name} to {out}")
 
 
 def write_export(

@@ -9,7 +9,8 @@ import click
 
 from spinenas.results.export.architecture_files import export_genotype, read_architecture
 from spinenas.search.cli.architecture_argument import WEIGHTS_SUFFIX
-from spinenas.search.cli.options import force_option, format_options, print_rows
+from spinenas.search.cli.options import PATH, force_option, format_options, note, path_option
+from spinenas.search.cli.table import print_facts
 from spinenas.space.cost import retinanet_cost
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -19,10 +20,8 @@ from spinenas.space.scaling import SCALINGS, Scaling
 
 
 @click.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the architecture to this file as JSON."
-)
+@click.argument("file", type=PATH)
+@path_option("--out", "Write the architecture to this file as JSON.")
 @force_option
 @format_options
 def import_file(file: Path, out: Path | None, force: bool, format: str | None) -> None:
@@ -42,11 +41,10 @@ def import_file(file: Path, out: Path | None, force: bool, format: str | None) -
     if file.suffix == WEIGHTS_SUFFIX:
         _refuse_weights(file)
     genotype, scaling = read_architecture(file)
-    rows = [{"what": what, "value": value} for what, value in facts(genotype, scaling).items()]
     if out is not None:
         export_genotype(genotype, out, format="json", scaling=scaling or SCALINGS["49"], force=force)
-        click.echo(f"wrote {file} to {out}", err=True)
-    print_rows(rows, format, {})
+        note(f"wrote {file} to {out}")
+    print_facts(facts(genotype, scaling), format)
 
 
 def _refuse_weights(file: Path) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from spinenas.search.cli.options import format_options, print_rows, run_argument
+from spinenas.search.cli.options import format_options, note, number_option, run_argument
+from spinenas.search.cli.table import print_rows
 
 if TYPE_CHECKING:
     from spinenas.search.run.run import Run
@@ -15,9 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @run_argument
-@click.option(
-    "--top", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="Number of networks to print."
-)
+@number_option("--top", default=10, help="Number of networks to print.")
 @click.option("--front", is_flag=True, help="Print only the Pareto front of AP, multiply-adds and parameters.")
 @click.option(
     "--target",
@@ -67,6 +66,6 @@ def print_leaderboard(
         rows = [{name: row[name] for name in columns} for row in rows]
     print_rows(rows, format, columns)
     if counted_in is not None:
-        click.echo(f"parameters and multiply-adds are those at {counted_in.name}", err=True)
+        note(f"parameters and multiply-adds are those at {counted_in.name}")
     for sentence in winner_words(records, run.scalarized_objective()):
-        click.echo(sentence, err=True)
+        note(sentence)

@@ -16,7 +16,7 @@ from spinenas.search.cli.convert import convert
 from spinenas.search.cli.export import export
 from spinenas.search.cli.import_file import import_file
 from spinenas.search.cli.leaderboard import leaderboard
-from spinenas.search.cli.options import CommandGroup
+from spinenas.search.cli.options import CommandGroup, note
 from spinenas.search.cli.preflight import preflight
 from spinenas.search.cli.presets import presets
 from spinenas.search.cli.proxy import proxy
@@ -39,13 +39,6 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
 """The commands in the order of their use."""
 
 
-class _Sentence(click.ClickException):
-    """A UserError as click shows it."""
-
-    def show(self, file: Any = None) -> None:
-        click.echo(f"spinenas: error: {self.format_message()}", err=True)
-
-
 class _Commands(CommandGroup):
     """The commands in sections. A UserError ends a command with its sentence and status 1."""
 
@@ -53,7 +46,8 @@ class _Commands(CommandGroup):
         try:
             return super().invoke(context)
         except UserError as error:
-            raise _Sentence(str(error)) from error
+            note(f"spinenas: error: {error}")
+            raise SystemExit(1) from error
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, self.commands))

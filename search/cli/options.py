@@ -19,7 +19,6 @@ from spinenas.space.errors import UserError
 
 if TYPE_CHECKING:
     from spinenas.search.config.config import SearchConfig
-    from spinenas.search.run.run import Run
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -45,18 +44,29 @@ def options(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return decorate
 
 
+PATH = click.Path(path_type=Path)
+
+
+def path_option(name: str, help: str, *, metavar: str = "FILE", required: bool = False) -> Callable[[Command], Command]:
+    """Return an option that takes a path."""
+    return click.option(name, type=PATH, metavar=metavar, required=required, help=help)
+
+
+def number_option(*names: str, help: str, least: int = 1, default: int | None = None) -> Callable[[Command], Command]:
+    """Return an option that takes a whole number, `least` or more."""
+    return click.option(
+        *names, type=click.IntRange(min=least), default=default, show_default=True, metavar="N", help=help
+    )
+
+
 source_argument = click.argument("source", metavar="PRESET|FILE|RUN")
-run_argument = click.argument("run", type=click.Path(path_type=Path))
+run_argument = click.argument("run", type=PATH)
 architecture_argument = click.argument("architecture", metavar="RUN NUMBER|RUN best|NAME|FILE", nargs=-1)
-out_option = click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the new run.")
-trials_option = click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Number of trainings in total.")
-workers_option = click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Trainings at the same time.")
+trials_option = number_option("--trials", "num_trials", help="Number of trainings in total.")
+workers_option = number_option("--workers", help="Trainings at the same time.")
 force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
-data_option = click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help='Data set folder in a COCO layout, or "built-in" for generated images.',
+data_option = path_option(
+    "--data", 'Data set folder in a COCO layout, or "built-in" for generated images.', metavar="FOLDER"
 )
 seed_option = click.option("--seed", type=int, metavar="N", help="Seed of every random decision.")
 address_option = click.option("--address", help='Address of a running Ray cluster, or "auto" to find one.')
@@ -78,7 +88,7 @@ format_options = options(
     click.option("--csv", "format", flag_value="csv", help="Print CSV with every value in full."),
 )
 plot_options = options(
-    click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Also draw a plot: FILE.svg or .png."),
+    path_option("--plot", "Also draw a plot: FILE.svg or .png."),
     click.option("--force", is_flag=True, help="Replace an existing picture."),
 )
 
@@ -121,7 +131,7 @@ search_options = options(
 """Options that set configuration keys, of the commands that start or describe a search."""
 
 _KEYS = {
-    "trials": "budget.num_trials",
+    "num_trials": "budget.num_trials",
     "workers": "executor.workers",
     "seed": "seed",
     "controller": "controller.name",
@@ -137,10 +147,20 @@ _KEYS = {
 
 
 def overrides_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values by dotted key for the options of a command; an option of its own wins over --set."""
-    settings = {key: options.get(name) for name, key in _KEYS.items()}
+    """Return values by dotted key for the options of a command.
+
+    An option of its own wins over --set. The option --data replaces every path to data in the configuration.
+    """
+    from spinenas.proxy_task.config import BUILT_IN
+
     overrides = dict(map(parse_override, options.get("overrides", ())))
-    return overrides | given(settings) | data_settings(options.get("data"))
+    overrides |= {key: options[name] for name, key in _KEYS.items() if options.get(name) is not None}
+    data = options.get("data")
+    if data is not None:
+        files = ("train_annotations", "train_images", "val_annotations", "val_images")
+        overrides["task.data.folder"] = BUILT_IN if str(data) == BUILT_IN else str(data.absolute())
+        overrides |= {f"task.data.{name}": None for name in files}
+    return overrides
 
 
 def check_plot(plot: Path | None, force: bool) -> None:
@@ -158,46 +178,26 @@ def write_plot(svg: str, plot: Path, force: bool) -> None:
     from spinenas.results.pictures.picture_file import write_picture
 
     write_picture(svg, plot, force=force)
-    click.echo(f"wrote the plot to {plot}", err=True)
+    note(f"wrote the plot to {plot}")
 
 
-def configuration(
-    source: str, settings: Mapping[str, Any], overrides: tuple[str, ...] = ()
-) -> tuple[SearchConfig, str]:
+def configuration(source: str, overrides: Mapping[str, Any]) -> tuple[SearchConfig, str]:
     """Return a configuration, and the TOML text that gives it. Raises UserError.
 
     Args:
         source: a preset, a TOML file, a run, or the config.json of a run.
-        settings: values by dotted key; they win over `overrides`.
-        overrides: as given to --set.
+        overrides: values by dotted key; they win over the source.
     """
     from spinenas.search.config.loading import load_config, read_source
 
-    values: dict[str, Any] = {**dict(map(parse_override, overrides)), **settings}
     text, document = read_source(source)
-    config = load_config(document, values)
+    config = load_config(document, overrides)
     if text is None:
-        return config, toml_text(with_overrides(document, values))
-    if values:  # the file is kept as it is, for its comments
-        said = toml_text(values).splitlines()
+        return config, toml_text(with_overrides(document, overrides))
+    if overrides:  # the file is kept as it is, for its comments
+        said = toml_text(overrides).splitlines()
         text = "\n".join([text.rstrip(), "# Overridden on the command line:", *(f"# {line}" for line in said), ""])
     return config, text
-
-
-def given(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that were given."""
-    return {key: value for key, value in settings.items() if value is not None}
-
-
-def data_settings(data: Path | None) -> dict[str, Any]:
-    """Return the settings of --data, which replaces every path to data in the configuration."""
-    from spinenas.proxy_task.config import BUILT_IN
-
-    if data is None:
-        return {}
-    files = ("train_annotations", "train_images", "val_annotations", "val_images")
-    folder = BUILT_IN if str(data) == BUILT_IN else str(data.absolute())
-    return {"task.data.folder": folder} | {f"task.data.{name}": None for name in files}
 
 
 def resume_advice(folder: Path) -> Callable[[], str]:
@@ -219,26 +219,20 @@ def watched(advice: Callable[[], str]) -> Iterator[None]:
         with redirect_stdout(sys.stderr):  # Ray prints messages of its daemons on stdout
             yield
     except KeyboardInterrupt:
-        click.echo(f"stopped; {advice()}", err=True)
+        note(f"stopped; {advice()}")
         raise SystemExit(INTERRUPTED) from None
     except Terminated:
-        click.echo(f"stopped by SIGTERM; {advice()}", err=True)
+        note(f"stopped by SIGTERM; {advice()}")
         raise SystemExit(TERMINATED) from None
 
 
-def print_rows(rows: list[dict[str, Any]], format: str | None, styles: Mapping[str, str]) -> None:
-    """Print rows on stdout as `format_rows` formats them."""
-    from spinenas.search.cli.table import format_rows
-
-    click.echo(format_rows(rows, format, styles))
+def note(text: str) -> None:
+    """Print a line on stderr."""
+    click.echo(text, err=True)
 
 
-def refuse_empty(run: Run) -> None:
-    """Raise UserError if every trial of a run failed."""
-    records = run.records()
-    failures = [record.failure for record in records if record.failure is not None]
-    if failures and len(failures) == len(records):
-        raise UserError(
-            f"none of the {len(records)} trials has a result; "
-            f"the last one failed: {failures[-1].kind}, {failures[-1].message}"
-        )
+def check_overrides(overrides: tuple[str, ...], rule: str, *allowed: str) -> None:
+    """Raise UsageError with the rule for a --set whose key begins with none of the allowed words."""
+    for text in overrides:
+        if not text.startswith(allowed):
+            raise click.UsageError(f"{rule}; leave out {text}")

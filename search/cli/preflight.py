@@ -8,16 +8,18 @@ from typing import Any
 import click
 
 from spinenas.search.cli.options import (
+    PATH,
     address_option,
     configuration,
     data_option,
     format_options,
+    note,
     overrides_of,
     overrides_option,
-    print_rows,
     source_argument,
     watched,
 )
+from spinenas.search.cli.table import print_rows
 from spinenas.space.errors import UserError
 
 
@@ -27,7 +29,7 @@ from spinenas.space.errors import UserError
 @address_option
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("."),
     metavar="FOLDER",
     help="Folder of the future run, to check that it is writable.",
@@ -44,7 +46,7 @@ def preflight(source: str, out: Path, format: str | None, **options: Any) -> Non
     from spinenas.search.planning.preflight import preflight as look
 
     with watched(lambda: "nothing was started"):
-        machines, _ = look(config, out, lambda text: click.echo(text, err=True))
+        machines, _ = look(config, out, note)
     print_rows(
         [machine.row() for machine in machines],
         format,
@@ -52,7 +54,7 @@ def preflight(source: str, out: Path, format: str | None, **options: Any) -> Non
     )
     for machine in machines:
         if machine.traceback:
-            click.echo(machine.traceback.rstrip(), err=True)
+            note(machine.traceback.rstrip())
     problems = [f"{machine.name}: {problem}" for machine in machines for problem in machine.problems]
     if problems:
         raise UserError("; ".join(problems))

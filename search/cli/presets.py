@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from spinenas.search.cli.options import format_options, print_rows
+from spinenas.search.cli.options import format_options
+from spinenas.search.cli.table import print_rows
 
 
 @click.command("presets")
@@ -26,4 +27,4 @@ def presets(format: str | None) -> None:
         }
         for name, config in PRESETS.items()
     ]
-    print_rows(rows, format, {})
+    print_rows(rows, format)

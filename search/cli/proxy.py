@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from spinenas.search.cli.options import (
+    PATH,
     CommandGroup,
     address_option,
     check_plot,
     configuration,
     data_option,
     format_options,
+    note,
+    number_option,
     options,
     overrides_of,
     overrides_option,
+    path_option,
     plot_options,
-    print_rows,
     resume_advice,
     seed_option,
     source_argument,
@@ -29,6 +32,7 @@ from spinenas.search.cli.options import (
     workers_option,
     write_plot,
 )
+from spinenas.search.cli.table import print_rows
 
 if TYPE_CHECKING:
     from spinenas.search.config.config import SearchConfig
@@ -49,34 +53,21 @@ _study_options = options(
     overrides_option,
     format_options,
 )
-_out_option = click.option(
-    "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="Folder of the study, new or begun."
-)
+_out_option = path_option("--out", "Folder of the study, new or begun.", metavar="FOLDER", required=True)
 
 
 @proxy.command()
 @source_argument
 @_out_option
-@click.option(
-    "--genotypes",
-    type=click.IntRange(min=2),
-    default=12,
-    show_default=True,
-    metavar="N",
-    help="Number of genotypes: SpineNet-49 and random ones.",
-)
-@click.option(
+@number_option("--genotypes", least=2, default=12, help="Number of genotypes: SpineNet-49 and random ones.")
+@path_option(
     "--mutants-of",
-    type=click.Path(path_type=Path),
+    "Train edits of the best tenth of another run or table instead, to measure the noise late in a search.",
     metavar="RUN|TABLE",
-    help="Train edits of the best tenth of another run or table instead, to measure the noise late in a search.",
 )
-@click.option(
+@number_option(
     "--seeds",
-    type=click.IntRange(min=1),
     default=3,
-    show_default=True,
-    metavar="N",
     help="Trainings of each genotype. One measures no noise, but is enough for `spinenas proxy rank`.",
 )
 @_study_options
@@ -99,38 +90,27 @@ def noise(
     )
     run = _trained(config, chosen, seeds, out)
     if seeds == 1:
-        click.echo(
-            f"one training of each measures no noise; compare the study with: spinenas proxy rank {out} STUDY", err=True
-        )
+        note(f"one training of each measures no noise; compare the study with: spinenas proxy rank {out} STUDY")
         return
     found = measured_noise(run)
     if format == "json":
         click.echo(json.dumps(found.to_json(), indent=2))
         return
-    print_rows(found.rows(), format, {})
-    click.echo(found.advice(), err=True)
+    print_rows(found.rows(), format)
+    note(found.advice())
 
 
 @proxy.command()
 @source_argument
 @_out_option
-@click.option(
+@number_option(
     "--random",
     "num_random",
-    type=click.IntRange(min=0),
+    least=0,
     default=30,
-    show_default=True,
-    metavar="N",
     help="Number of random genotypes with as many multiply-adds as SpineNet-49.",
 )
-@click.option(
-    "--seeds",
-    type=click.IntRange(min=2),
-    default=3,
-    show_default=True,
-    metavar="N",
-    help="Trainings of each architecture.",
-)
+@number_option("--seeds", least=2, default=3, help="Trainings of each architecture.")
 @_study_options
 def ladder(source: str, out: Path, num_random: int, seeds: int, format: str | None, **options: Any) -> None:
     """Check whether a task ranks architectures as the paper does.
@@ -144,23 +124,22 @@ def ladder(source: str, out: Path, num_random: int, seeds: int, format: str | No
     found = ladder_result(_trained(config, ladder_architectures(config, num_random), seeds, out))
     print_rows(found.rows, format, {"AP": "figure", "sd": "figure"})
     unchecked = ", ".join(f"{entry.published_ap}" for entry in LADDER if not entry.is_checked)
-    click.echo(f"not checked against the paper's table: {unchecked}", err=True)
+    note(f"not checked against the paper's table: {unchecked}")
     order = "undefined, all are equal" if found.order is None else f"{found.order:.2f}"
-    click.echo(f"Kendall's tau with the paper's order: {order}", err=True)
+    note(f"Kendall's tau with the paper's order: {order}")
     for better, worse in found.reversed_pairs:
-        click.echo(f"the paper ranks {better} above {worse}, this task ranks it below", err=True)
+        note(f"the paper ranks {better} above {worse}, this task ranks it below")
     if found.num_random:
         share, (low, high) = found.num_better / found.num_random, found.better_interval
-        click.echo(
+        note(
             f"SpineNet-49 ranks {found.num_better + 1} of {found.num_random + 1}, with {found.num_random} random "
-            f"genotypes of equal cost; {share:.0%} of such genotypes are better (95 %: {low:.0%} to {high:.0%})",
-            err=True,
+            f"genotypes of equal cost; {share:.0%} of such genotypes are better (95 %: {low:.0%} to {high:.0%})"
         )
 
 
 @proxy.command()
-@click.argument("longer", type=click.Path(path_type=Path), metavar="LONGER_STUDY|TABLE")
-@click.argument("others", type=click.Path(path_type=Path), metavar="[STUDY|TABLE]...", nargs=-1)
+@click.argument("longer", type=PATH, metavar="LONGER_STUDY|TABLE")
+@click.argument("others", type=PATH, metavar="[STUDY|TABLE]...", nargs=-1)
 @click.option(
     "--wanted",
     type=click.FloatRange(-1, 1),
@@ -184,11 +163,11 @@ def rank(longer: Path, others: tuple[Path, ...], wanted: float, format: str | No
     found = compare_fidelities(reference, [measured_curves(other) for other in others])
     print_rows([fidelity.row() for fidelity in found], format, {"cost": "figure"})
     for line in [*advice(found, wanted), *rank_shifts(reference)]:
-        click.echo(line, err=True)
+        note(line)
 
 
 @proxy.command()
-@click.argument("study", type=click.Path(path_type=Path), metavar="STUDY|TABLE")
+@click.argument("study", type=PATH, metavar="STUDY|TABLE")
 @plot_options
 @format_options
 def halving(study: Path, plot: Path | None, force: bool, format: str | None) -> None:

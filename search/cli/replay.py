@@ -12,16 +12,18 @@ import click
 from spinenas.proxy_task.config import BUILT_IN
 from spinenas.search.cli.options import (
     architecture_argument,
+    check_overrides,
     configuration,
     data_option,
-    data_settings,
     format_options,
-    given,
+    note,
+    overrides_of,
     overrides_option,
-    print_rows,
+    path_option,
     seed_option,
     watched,
 )
+from spinenas.search.cli.table import print_rows
 from spinenas.search.run.val_task import EVALUATED_BY
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     help="Configuration of the task; default: that of the run, else quickstart.",
 )
 @data_option
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the replay, new or begun.")
+@path_option("--out", "Folder of the replay, new or begun.", metavar="PATH", required=True)
 @seed_option
 @click.option(
     "--width",
@@ -51,15 +53,7 @@ if TYPE_CHECKING:
 @overrides_option
 @format_options
 def replay(
-    architecture: tuple[str, ...],
-    source: str | None,
-    data: Path | None,
-    out: Path,
-    seed: int | None,
-    width: str,
-    address: str | None,
-    overrides: tuple[str, ...],
-    format: str | None,
+    architecture: tuple[str, ...], source: str | None, out: Path, width: str, format: str | None, **options: Any
 ) -> None:
     """Train one architecture as a search does, and also measure it on val.
 
@@ -70,16 +64,16 @@ def replay(
 
     found = find_architecture(architecture)
     if found.weights is not None:
-        if source is not None or seed is not None or width != "proxy" or address is not None:
+        if source is not None or options["seed"] is not None or options["address"] is not None or width != "proxy":
             raise click.UsageError("a weights file is not trained; leave out --preset, --seed, --width and --address")
-        _replay_weights(found, out, data_settings(data), overrides, format)
+        _replay_weights(found, out, options, format)
         return
     if source is None and found.run is not None:
         source = str(found.run.folder.path / "config.json")
-    settings = given({"seed": seed, "executor.address": address}) | data_settings(data)
+    overrides = overrides_of(options)
     if width == "full":
-        settings["task.scaling"] = asdict(found.scaling)
-    config, config_toml = configuration(source or "quickstart", settings, overrides)
+        overrides["task.scaling"] = asdict(found.scaling)
+    config, config_toml = configuration(source or "quickstart", overrides)
     from spinenas.search.monitoring.display import display_for
     from spinenas.search.studies.replay import replay as replay_architecture
 
@@ -99,27 +93,21 @@ def replay(
         for name in val | evaluation.metrics
     ]
     print_rows(rows, format, {"reward": "figure", "val": "figure"})
-    click.echo(
+    note(
         "reward: measured on held-out training images, as in a search; val: measured on the val images of the data, "
-        f"by {EVALUATED_BY}",
-        err=True,
+        f"by {EVALUATED_BY}"
     )
     weights = run.folder.trial_folder(0) / "weights.safetensors"
     if weights.exists():
-        click.echo(f"the trained weights are in {weights}", err=True)
+        note(f"the trained weights are in {weights}")
     _print_trained(found, config.task, evaluation.params)
 
 
-def _replay_weights(
-    found: ArchitectureArgument, out: Path, settings: dict[str, Any], overrides: tuple[str, ...], format: str | None
-) -> None:
+def _replay_weights(found: ArchitectureArgument, out: Path, options: dict[str, Any], format: str | None) -> None:
     """Measure a weights file on val, and print the figures beside the published APs of its activation."""
-    useless = [word for word in overrides if not word.startswith(("task.eval.", "task.data."))]
-    if useless:
-        raise click.UsageError(
-            f"a weights file is not trained, so only task.eval and task.data have an effect; leave out {useless[0]}"
-        )
-    config, _ = configuration("quickstart", settings, ("task.eval.pre_nms_top=5000", *overrides))
+    rule = "a weights file is not trained, so only task.eval and task.data have an effect"
+    check_overrides(options["overrides"], rule, "task.eval.", "task.data.")
+    config, _ = configuration("quickstart", {"task.eval.pre_nms_top": 5000} | overrides_of(options))
     from spinenas.proxy_task.weights.weights_file import read_spec
     from spinenas.search.studies.replay import replay_weights
 
@@ -132,11 +120,11 @@ def _replay_weights(
         for name, value in metrics.items()
     ]
     print_rows(rows, format, {"val": "figure"} | dict.fromkeys(published, "figure"))
-    click.echo(f"figures on val are by {EVALUATED_BY}", err=True)
+    note(f"figures on val are by {EVALUATED_BY}")
     if found.model is not None:
         from spinenas.search.cli.architecture_argument import published_words
 
-        click.echo(f"{found.model.name}, {published_words(found.model)}", err=True)
+        note(f"{found.model.name}, {published_words(found.model)}")
 
 
 def _print_trained(found: ArchitectureArgument, task: TaskConfig, params: int | None) -> None:
@@ -149,10 +137,9 @@ def _print_trained(found: ArchitectureArgument, task: TaskConfig, params: int | 
         f"{task.train.epochs} epoch{'s' * (task.train.epochs != 1)}",
         "generated images" if data == BUILT_IN else f"data {data}",
     )
-    click.echo(f"trained here: {', '.join(filter(None, facts))}", err=True)
+    note(f"trained here: {', '.join(filter(None, facts))}")
     if found.model is not None:
-        click.echo(
+        note(
             f"the published figures of {found.model.name} (full size, COCO) are not comparable; "
-            f"`spinenas show {found.model.name}` prints them",
-            err=True,
+            f"`spinenas show {found.model.name}` prints them"
         )

@@ -6,18 +6,14 @@ from pathlib import Path
 
 import click
 
-from spinenas.search.cli.options import force_option, run_argument, watched
+from spinenas.search.cli.options import PATH, force_option, note, path_option, run_argument, watched
 
 
 @click.command()
 @run_argument
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Page to write. The default is RUN/report.html."
-)
-@click.option("--control", type=click.Path(path_type=Path), metavar="RUN", help="Random search to plot as a control.")
-@click.option(
-    "--figures", type=click.Path(path_type=Path), metavar="FOLDER", help="Also write each figure to this folder."
-)
+@path_option("--out", "Page to write. The default is RUN/report.html.")
+@path_option("--control", "Random search to plot as a control.", metavar="RUN")
+@path_option("--figures", "Also write each figure to this folder.", metavar="FOLDER")
 @click.option(
     "--figure-format",
     type=click.Choice(["png", "svg"]),
@@ -61,19 +57,19 @@ def report(
         report_files.check_out(page, force=force)
     if figures is not None:
         written = report_files.write_figures(run, figures, format=figure_format, control=control, force=force)
-        click.echo(f"wrote {len(written)} figures to {figures}", err=True)
+        note(f"wrote {len(written)} figures to {figures}")
     if watch:
-        click.echo(f"the page {page} is updated every {every or 10:g} s until the search ends", err=True)
+        note(f"the page {page} is updated every {every or 10:g} s until the search ends")
         with watched(lambda: f"the page {page} stays as it was"):
             report_files.watch_report(run, page, control=control, every_seconds=every or 10.0)
     else:
         report_files.write_report(run, page, control=control)
-    click.echo(f"wrote {page}", err=True)
+    note(f"wrote {page}")
 
 
 @click.command()
-@click.argument("runs", type=click.Path(path_type=Path), metavar="RUN RUN...", nargs=-1, required=True)
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Page to write, FILE.html.")
+@click.argument("runs", type=PATH, metavar="RUN RUN...", nargs=-1, required=True)
+@path_option("--out", "Page to write, FILE.html.", required=True)
 @force_option
 def compare(runs: tuple[Path, ...], out: Path, force: bool) -> None:
     """Write several runs as one HTML page.
@@ -87,4 +83,4 @@ def compare(runs: tuple[Path, ...], out: Path, force: bool) -> None:
 
     report_files.check_out(out, force=force)
     report_files.write_page(out, compare_page([read_facts(run) for run in runs]))
-    click.echo(f"wrote {out}", err=True)
+    note(f"wrote {out}")

@@ -11,12 +11,12 @@ import click
 
 from spinenas.search.cli.leaderboard import print_leaderboard
 from spinenas.search.cli.options import (
+    PATH,
     configuration,
     hours_option,
-    out_option,
+    note,
     overrides_of,
-    print_rows,
-    refuse_empty,
+    path_option,
     resume_advice,
     run_argument,
     search_options,
@@ -25,20 +25,21 @@ from spinenas.search.cli.options import (
     watched,
     workers_option,
 )
+from spinenas.search.cli.table import print_facts
+from spinenas.space.errors import UserError
 
 if TYPE_CHECKING:
-    from spinenas.search.config.config import SearchConfig
     from spinenas.search.run.run import Run
 
 
 @click.command()
 @source_argument
-@out_option
+@path_option("--out", "Folder of the new run.", metavar="PATH", required=True)
 @search_options
 @click.option(
     "--warm-start",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="RUN",
     help="Begin with the results of an earlier run of the same task; repeatable.",
 )
@@ -54,7 +55,11 @@ def search(
     """
     config, config_toml = configuration(source, overrides_of(options))
     if dry_run:
-        _dry_run(config, out)
+        from spinenas.search.planning.estimate import estimate
+
+        with watched(lambda: "nothing was started"):
+            expected = estimate(config, out, note)
+        print_facts(expected, None)
         return
     from spinenas.search.monitoring.display import display_for
     from spinenas.search.run.lifecycle import run_search, search_or_resume
@@ -66,30 +71,14 @@ def search(
     conclude(run)
 
 
-def _dry_run(config: SearchConfig, out: Path) -> None:
-    """Print the expected hours and cost of a search."""
-    from spinenas.search.planning.estimate import estimate
-
-    with watched(lambda: "nothing was started"):
-        found = estimate(config, out, lambda text: click.echo(text, err=True))
-    print_rows(found.rows(), None, {})
-
-
 @click.command()
 @run_argument
 @trials_option
 @workers_option
 @hours_option
 @click.option("--address", help='Address of another Ray cluster, "auto" to find one, or "local" for none.')
-@click.option("--salvage", is_flag=True, help="Repair a damaged journal first.")
-def resume(
-    run: Path,
-    trials: int | None,
-    workers: int | None,
-    address: str | None,
-    max_accelerator_hours: float | None,
-    salvage: bool,
-) -> None:
+@click.option("--salvage", "mend", is_flag=True, help="Repair a damaged journal first.")
+def resume(run: Path, **options: Any) -> None:
     """Resume a stopped search, or extend a finished one.
 
     No finished trial is repeated. --trials and --max-accelerator-hours extend the budget of the run.
@@ -98,34 +87,34 @@ def resume(
     from spinenas.search.run.lifecycle import resume as resume_run
 
     with watched(resume_advice(run)):
-        resumed = resume_run(
-            run,
-            num_trials=trials,
-            max_accelerator_hours=max_accelerator_hours,
-            workers=workers,
-            address=address,
-            mend=salvage,
-            display=display_for(sys.stderr),
-        )
+        resumed = resume_run(run, display=display_for(sys.stderr), **options)
     conclude(resumed)
 
 
 def conclude(run: Run) -> None:
-    """Print the ranking of a complete run, and the commands that come next."""
+    """Print the ranking of a complete run, and the commands that come next.
+
+    Raises UserError if every trial failed.
+    """
     from spinenas.search.config.loading import stored_config
 
-    refuse_empty(run)
+    records = run.records()
+    failures = [record.failure for record in records if record.failure is not None]
+    if failures and len(failures) == len(records):
+        raise UserError(
+            f"none of the {len(records)} trials has a result; "
+            f"the last one failed: {failures[-1].kind}, {failures[-1].message}"
+        )
     print_leaderboard(run, 10, None)
     folder = shlex.quote(str(run.folder.path))
     controller = stored_config(run.folder.config()).controller
     if controller.name == "plan":
-        click.echo(_ADVICE_FOR_STUDY[controller.plan.stage].format(folder=folder), err=True)
+        note(_ADVICE_FOR_STUDY[controller.plan.stage].format(folder=folder))
         return
-    click.echo(
+    note(
         f"write a report with: spinenas report {folder}\n"
         f"export the winner with: spinenas export {folder} best --format block-specs --out winner.json\n"
-        f"compare it with SpineNet-49 and a random genotype on val with: spinenas validate {folder}",
-        err=True,
+        f"compare it with SpineNet-49 and a random genotype on val with: spinenas validate {folder}"
     )
 
 

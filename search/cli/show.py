@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spinenas.search.cli.options import architecture_argument, format_options, print_rows
+from spinenas.search.cli.options import architecture_argument, format_options, note, path_option
+from spinenas.search.cli.table import print_rows
 
 if TYPE_CHECKING:
     from spinenas.search.cli.architecture_argument import ArchitectureArgument
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Print or draw an architecture with its costs.")
 @architecture_argument
-@click.option("--draw", type=click.Path(path_type=Path), metavar="FILE", help="Also draw it, as FILE.svg or FILE.png.")
+@path_option("--draw", "Also draw it, as FILE.svg or FILE.png.")
 @click.option(
     "--beside", metavar="OTHER", help='Draw it beside another one and mark the differences: NAME, FILE or "RUN NUMBER".'
 )
@@ -46,7 +47,7 @@ def show(architecture: tuple[str, ...], draw: Path | None, beside: str | None, f
     click.echo(f"{found.name}: {found.describe()}", err=format is not None)
     failure = found.record and found.record.failure
     if failure and failure.traceback and format == "json":
-        click.echo(failure.traceback.rstrip(), err=True)
+        note(failure.traceback.rstrip())
     print_rows(found.block_rows(), format, {"params": "millions", "madds": "billions"})
 
 
@@ -64,7 +65,7 @@ def _draw(found: ArchitectureArgument, path: Path, beside: str | None, force: bo
         words = (beside,) if Path(beside).exists() else tuple(beside.rsplit(" ", 1))
         svg = draw_pair(found.subject(), find_architecture(words).subject())
     write_picture(svg, path, force=force)
-    click.echo(f"drew {found.name} in {path}", err=True)
+    note(f"drew {found.name} in {path}")
 
 
 def _print_published(rows: list[dict[str, Any]], format: str | None) -> None:
@@ -83,7 +84,7 @@ def _print_published(rows: list[dict[str, Any]], format: str | None) -> None:
     }
     if format is None:
         rows = [{name: value for name, value in row.items() if "source" not in name} for row in rows]
-        click.echo("published APs are on COCO val2017 unless named test_dev; training protocols:", err=True)
+        note("published APs are on COCO val2017 unless named test_dev; training protocols:")
         for name, words in PROTOCOLS.items():
-            click.echo(f"  {name}: {words}", err=True)
+            note(f"  {name}: {words}")
     print_rows(rows, format, columns)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from spinenas.search.cli.options import CommandGroup, format_options, print_rows
+from spinenas.search.cli.options import PATH, CommandGroup, format_options, number_option
+from spinenas.search.cli.table import print_facts, print_rows
 
 if TYPE_CHECKING:
     from spinenas.space.search_space import SearchSpace
@@ -24,21 +25,19 @@ def space() -> None:
 def describe(name: str, format: str | None) -> None:
     """Print the rules and the size of a search space."""
     chosen = _space(name)
-    rows: list[dict[str, Any]] = [
-        {"what": "name", "value": chosen.name},
-        {"what": "rules", "value": chosen.identity},
-        {"what": "decisions", "value": len(chosen.decisions)},
-        {"what": "decision vectors", "value": chosen.num_vectors()},
-        {"what": "genotypes", "value": chosen.size()},
-    ]
-    print_rows(rows, format, {})
+    facts = {
+        "name": chosen.name,
+        "rules": chosen.identity,
+        "decisions": len(chosen.decisions),
+        "decision vectors": chosen.num_vectors(),
+        "genotypes": chosen.size(),
+    }
+    print_facts(facts, format)
 
 
 @space.command()
 @click.argument("name", metavar="PRESET|SPACE")
-@click.option(
-    "-n", "count", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="Number of genotypes."
-)
+@number_option("-n", "count", default=5, help="Number of genotypes.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the draw.")
 @format_options
 def sample(name: str, count: int, seed: int, format: str | None) -> None:
@@ -52,11 +51,11 @@ def sample(name: str, count: int, seed: int, format: str | None) -> None:
         genotype = chosen.sample(generator(seed, "space/sample", number))
         dead = " ".join(map(str, dead_blocks(genotype)))
         rows.append({"key": genotype.key, "dead": dead or None, "genotype": genotype.text})
-    print_rows(rows, format, {})
+    print_rows(rows, format)
 
 
 @space.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option(
     "--space",
     "name",

@@ -1,4 +1,4 @@
-"""Formats rows of data as a plain table for people, or as JSON or CSV for programs."""
+"""Prints rows of data as a plain table for people, or as JSON or CSV for programs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import click
 
 STYLES: dict[str, Callable[[Any], str]] = {
     "text": str,
@@ -23,14 +25,23 @@ STYLES: dict[str, Callable[[Any], str]] = {
 """Formats of a value in a table."""
 
 
-def format_rows(rows: Sequence[Mapping[str, Any]], format: str | None, styles: Mapping[str, str]) -> str:
-    """Return rows as text.
+def print_rows(rows: Sequence[Mapping[str, Any]], format: str | None, styles: Mapping[str, str] | None = None) -> None:
+    """Print rows on stdout.
 
     Args:
         rows: each with the same fields.
         format: "json" or "csv" for every value in full; None for a table, with a dash for None.
         styles: the name of one of STYLES by field, for tables. Other fields are printed as text.
     """
+    click.echo(_formatted(rows, format, styles or {}))
+
+
+def print_facts(facts: Mapping[str, Any], format: str | None, styles: Mapping[str, str] | None = None) -> None:
+    """Print named values on stdout, a row for each."""
+    print_rows([{"what": what, "value": value} for what, value in facts.items()], format, styles)
+
+
+def _formatted(rows: Sequence[Mapping[str, Any]], format: str | None, styles: Mapping[str, str]) -> str:
     if format == "json":
         return json.dumps(list(rows), indent=2, allow_nan=False)
     fields = list(rows[0]) if rows else []
@@ -38,21 +49,15 @@ def format_rows(rows: Sequence[Mapping[str, Any]], format: str | None, styles: M
         text = io.StringIO()
         writer = csv.DictWriter(text, fields, lineterminator="\n")
         writer.writeheader()
-        for row in rows:
-            writer.writerow(
-                {key: json.dumps(value) if isinstance(value, list) else value for key, value in row.items()}
-            )
+        writer.writerows(
+            {key: json.dumps(value) if isinstance(value, list) else value for key, value in row.items()} for row in rows
+        )
         return text.getvalue().rstrip("\n")
-    cells = [fields]
-    for row in rows:
-        cells.append(["-" if row[name] is None else STYLES[styles.get(name, "text")](row[name]) for name in fields])
-    # Numbers are aligned right, words left.
-    numeric = [all(isinstance(row[name], int | float | None) for row in rows) for name in fields]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(line, widths, numeric, strict=True)
-        ).rstrip()
-        for line in cells
-    )
+    columns = []
+    for name in fields:
+        values, style = [row[name] for row in rows], STYLES[styles.get(name, "text")]
+        cells = [name, *("-" if value is None else style(value) for value in values)]
+        width = max(map(len, cells))
+        is_number = all(isinstance(value, int | float | None) for value in values)
+        columns.append([cell.rjust(width) if is_number else cell.ljust(width) for cell in cells])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))

@@ -6,18 +6,12 @@ from pathlib import Path
 
 import click
 
-from spinenas.search.cli.options import force_option, run_argument
+from spinenas.search.cli.options import force_option, note, path_option, run_argument
 
 
 @click.command("to-optuna")
 @run_argument
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="SQLite file to write, such as run.db.",
-)
+@path_option("--out", "SQLite file to write, such as run.db.", required=True)
 @force_option
 def to_optuna(run: Path, out: Path, force: bool) -> None:
     """Write a run as an Optuna study.
@@ -28,4 +22,4 @@ def to_optuna(run: Path, out: Path, force: bool) -> None:
     from spinenas.search.run.run import Run
 
     write_optuna_study(Run.open(run), out, force=force)
-    click.echo(f"wrote {run} to {out}; view it with: optuna-dashboard sqlite:///{out}", err=True)
+    note(f"wrote {run} to {out}; view it with: optuna-dashboard sqlite:///{out}")

@@ -6,39 +6,35 @@ import json
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from spinenas.search.cli.options import (
+    check_overrides,
     configuration,
     format_options,
-    given,
+    note,
+    number_option,
+    overrides_of,
     overrides_option,
-    print_rows,
+    path_option,
     run_argument,
     watched,
+    workers_option,
 )
+from spinenas.search.cli.table import print_rows
 
 
 @click.command(short_help="Compare the winner with SpineNet-49 and a random one on val.")
 @run_argument
-@click.option(
-    "--seeds", type=click.IntRange(min=2), default=3, show_default=True, help="Trainings of each architecture."
-)
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the trainings; default: RUN/validation.")
-@click.option("--workers", type=click.IntRange(min=1), help="Trainings at the same time.")
+@number_option("--seeds", least=2, default=3, help="Trainings of each architecture.")
+@path_option("--out", "Folder of the trainings; default: RUN/validation.", metavar="PATH")
+@workers_option
 @click.option("--address", help='Another Ray cluster: its address, "auto" to find one, or "local" for none.')
 @overrides_option
 @format_options
-def validate(
-    run: Path,
-    seeds: int,
-    out: Path | None,
-    workers: int | None,
-    address: str | None,
-    overrides: tuple[str, ...],
-    format: str | None,
-) -> None:
+def validate(run: Path, seeds: int, out: Path | None, format: str | None, **options: Any) -> None:
     """Test on val whether a search's winner is better than SpineNet-49 and than a random genotype.
 
     The winner, SpineNet-49 (if the space contains it) and a random genotype without dead blocks are trained on the
@@ -51,16 +47,12 @@ def validate(
     from spinenas.search.studies.validation import validation_folder
 
     opened = Run.open(run)
-    useless = [word for word in overrides if not word.startswith("executor.")]
-    if useless:
-        raise click.UsageError(
-            f"the task is the run's own, so only executor settings have an effect; leave out {useless[0]}"
-        )
-    settings = given({"executor.workers": workers, "executor.address": address})
-    config, _ = configuration(str(run / "config.json"), settings, overrides)
+    rule = "the task is the run's own, so only executor settings have an effect"
+    check_overrides(options["overrides"], rule, "executor.")
+    config, _ = configuration(str(run / "config.json"), overrides_of(options))
     state = opened.state()
     if state.unfinished:
-        click.echo(f"the search is not finished: {len(state.unfinished)} trials have no result yet", err=True)
+        note(f"the search is not finished: {len(state.unfinished)} trials have no result yet")
     folder = out or validation_folder(opened)
     with watched(lambda: "resume it with the same command"):
         found = validate_winner(opened, seeds=seeds, out=folder, config=config, display=display_for(sys.stderr))
@@ -71,12 +63,11 @@ def validate(
         shown = ("architecture", "origin", "key", "reward_AP", "sd", "n", "val_AP", "lower", "upper")
         print_rows([{name: row[name] for name in shown} for row in found["architectures"]], format, columns)
     if "evaluated_by" in found:  # not in validations by earlier versions
-        click.echo(f"figures on val are by {found['evaluated_by']}", err=True)
+        note(f"figures on val are by {found['evaluated_by']}")
     for pair in found["comparisons"]:
-        click.echo(pair["sentence"], err=True)
+        note(pair["sentence"])
     control = found["architectures"][-1]
-    click.echo(
+    note(
         f"the random control is a single draw from the space, not its mean: spinenas show {shlex.quote(str(folder))} "
-        f"{control['number']}",
-        err=True,
+        f"{control['number']}"
     )

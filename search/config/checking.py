@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
@@ -67,13 +67,9 @@ def dotted_keys(part: type, prefix: str = "") -> Iterator[str]:
     """Yield every key of a configuration dataclass, including those of its parts."""
     for name, hint in typing.get_type_hints(part).items():
         yield prefix + name
-        for option in _alternatives(hint):
+        for option in typing.get_args(hint) or (hint,):
             if isinstance(option, type) and dataclasses.is_dataclass(option):
                 yield from dotted_keys(option, f"{prefix}{name}.")
-
-
-def _alternatives(hint: Any) -> Iterable[Any]:
-    return [option for option in typing.get_args(hint) or (hint,) if isinstance(option, type)]
 
 
 def check_positive(table: str, part: Any, *names: str) -> None:

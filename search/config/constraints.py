@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from spinenas.proxy_task.config import TaskConfig
 from spinenas.search.config.amount import Amount
-from spinenas.space.errors import UserError
+from spinenas.search.config.checking import check_positive
 from spinenas.space.limits import CostTarget, Limits
 
 
@@ -28,10 +28,7 @@ class ConstraintsConfig:
     class_channels: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_params", "max_madds", "class_channels"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise UserError(f"constraints.{name} is {value}; it is a number above 0")
+        check_positive("constraints", self, "max_params", "max_madds", "class_channels")
         if self.target is not None:
             CostTarget.published(self.target)
 
@@ -44,12 +41,9 @@ class ConstraintsConfig:
         """Return the detector to count costs in, with COCO's class channels until those of the data are known."""
         if self.target is not None:
             return CostTarget.published(self.target)
-        detector = {
-            "scaling": task.scaling,
-            "image_size": task.image_size_pixels,
-            **task.head.as_cost_arguments(),
-            **({} if self.class_channels is None else {"class_channels": self.class_channels}),
-        }
+        detector = {"scaling": task.scaling, "image_size": task.image_size_pixels, **task.head.as_cost_arguments()}
+        if self.class_channels is not None:
+            detector["class_channels"] = self.class_channels
         return CostTarget(f"the task's own {task.image_size_pixels} px", detector)
 
     def limits(self, task: TaskConfig) -> Limits | None:

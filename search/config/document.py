@@ -53,9 +53,9 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def flattened(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield each value of nested tables with its dotted key."""
+    """Yield each value of nested tables with its dotted key; an empty table is a value."""
     for key, value in tables.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             yield from flattened(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
@@ -84,18 +84,7 @@ def toml_text(tables: Mapping[str, Any]) -> str:
     Args:
         tables: nested, with identifiers for keys; values of other types are written as text.
     """
-    return "".join(f"{line}\n" for line in _toml_lines(tables, ""))
-
-
-def _toml_lines(tables: Mapping[str, Any], prefix: str) -> list[str]:
-    lines = []
-    for key, value in tables.items():
-        name = prefix + key
-        if isinstance(value, Mapping) and value:
-            lines += _toml_lines(value, f"{name}.")
-        else:
-            lines.append(f"{name} = {toml_value(value)}")
-    return lines
+    return "".join(f"{key} = {toml_value(value)}\n" for key, value in flattened(tables))
 
 
 def toml_value(value: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from spinenas.controller.objectives import Costs, SoftCost
 from spinenas.search.config.amount import Amount
+from spinenas.search.config.checking import check_positive
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.limits import CostTarget
@@ -30,8 +31,7 @@ class ObjectiveConfig:
     weight: float = -0.07
 
     def __post_init__(self) -> None:
-        if self.target_madds is not None and not 0 < self.target_madds < float("inf"):
-            raise UserError(f"objective.target_madds is {self.target_madds}; it is a number above 0")
+        check_positive("objective", self, "target_madds")
         if not -10 <= self.weight <= 0:
             raise UserError(f"objective.weight is {self.weight}; it is -10 to 0")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
@@ -9,24 +11,27 @@ from spinenas.search.config.parts import BudgetConfig
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.scaling import Scaling
 
-# The CPU presets decode boxes the way they encode them, and learn every coordinate: one pixel is much of a small box.
+# What the CPU presets share. They decode boxes the way they encode them, and learn every coordinate: one pixel is much
+# of a small box.
+_CPU_TRAIN = TrainConfig(
+    epochs=5,
+    batch_size=8,
+    optimizer="adamw",
+    learning_rate=3e-3,
+    weight_decay=1e-4,
+    warmup_steps=0.1,
+    scale_jitter=(0.8, 1.25),
+)
+_CPU_EVAL = EvalConfig(pre_nms_top=1000, plus_one_decoding=False)
+
 QUICKSTART_TASK = TaskConfig(
     image_size_pixels=128,
     # At an eighth of the width, alpha 0.25 leaves two channels in a connection; 1.0 costs little and learns faster.
     scaling=Scaling("proxy", 0.125, 32, 1.0, 1),
-    data=DataConfig(),
     head=HeadConfig(num_convs=2, channels=32, anchor_scale=2.0),
     loss=LossConfig(box_weight=10.0, mask_zero_targets=False),
-    train=TrainConfig(
-        epochs=5,
-        batch_size=8,
-        optimizer="adamw",
-        learning_rate=6e-3,
-        weight_decay=1e-4,
-        warmup_steps=0.1,
-        scale_jitter=(0.8, 1.25),
-    ),
-    eval=EvalConfig(pre_nms_top=1000, plus_one_decoding=False),
+    train=replace(_CPU_TRAIN, learning_rate=6e-3),
+    eval=_CPU_EVAL,
 )
 """Generated shapes, small enough for a CPU: a demonstration, not evidence for real images."""
 
@@ -36,18 +41,9 @@ COCO_SMALL_TASK = TaskConfig(
     scaling=Scaling("proxy", 0.25, 64, 1.0, 1),
     head=HeadConfig(num_convs=1, channels=64, anchor_scale=2.0),
     loss=LossConfig(box_weight=30.0, mask_zero_targets=False),
-    train=TrainConfig(
-        epochs=16,
-        # Small batches, because a few hundred images give few steps.
-        batch_size=4,
-        optimizer="adamw",
-        learning_rate=3e-3,
-        weight_decay=1e-4,
-        warmup_steps=0.1,
-        scale_jitter=(0.8, 1.25),
-        dtype="bfloat16",
-    ),
-    eval=EvalConfig(pre_nms_top=1000, every_epochs=8, plus_one_decoding=False),
+    # Small batches, because a few hundred images give few steps.
+    train=replace(_CPU_TRAIN, epochs=16, batch_size=4, dtype="bfloat16"),
+    eval=replace(_CPU_EVAL, every_epochs=8),
 )
 """A few hundred photographs on a CPU, a few minutes for each trial."""
 
@@ -57,20 +53,10 @@ DIGITS_TASK = TaskConfig(
     scaling=Scaling("proxy", 0.25, 64, 1.0, 1),
     head=HeadConfig(num_convs=1, channels=64, anchor_scale=2.0),
     loss=LossConfig(box_weight=10.0, mask_zero_targets=False),
-    train=TrainConfig(
-        epochs=5,
-        batch_size=8,
-        optimizer="adamw",
-        learning_rate=3e-3,
-        weight_decay=1e-4,
-        warmup_steps=0.1,
-        # A mirrored digit is a different sign or none. In 600 steps unscaled images teach more than scaled ones.
-        flip=False,
-        scale_jitter=(1.0, 1.0),
-        dtype="bfloat16",
-    ),
+    # A mirrored digit is a different sign or none. In 600 steps unscaled images teach more than scaled ones.
+    train=replace(_CPU_TRAIN, flip=False, scale_jitter=(1.0, 1.0), dtype="bfloat16"),
     # At 128 px and batch 8, running averages halved the AP of one training in ten, deep networks more often.
-    eval=EvalConfig(pre_nms_top=1000, every_epochs=1, plus_one_decoding=False, bn_images=512),
+    eval=replace(_CPU_EVAL, every_epochs=1, bn_images=512),
 )
 """A thousand images of digits or other signs of many sizes on a CPU, a minute for each trial."""
 

@@ -25,7 +25,9 @@ _UNITS = {
     "epochs": "epochs",
     "rungs": "epochs",
     "_images": "images",
-    "batch_size": "images",
+    "train.batch_size": "images",
+    "eval.batch_size": "images",
+    "batch_size": "trials",
     "steps": "steps or share",
     "_madds": "multiply-adds",
     "_params": "parameters",
@@ -40,10 +42,7 @@ _UNITS = {
     "tpus_per_worker": "chips",
     "threads_per_trial": "threads",
 }
-"""Units by the end of a key's name, for keys with numbers."""
-
-_SPECIAL_UNITS = {"controller": {"batch_size": "trials"}}
-"""Units that a top-level table has for itself."""
+"""Units by the end of a key's name, for keys with numbers; the first that fits counts."""
 
 _TYPE_WORDS: dict[Any, str] = {
     int: "integer",
@@ -160,5 +159,4 @@ def type_words(hint: Any) -> str:
 def _unit(key: str, hint: Any) -> str:
     if not re.search("integer|number", type_words(hint)):
         return ""
-    special = _SPECIAL_UNITS.get(key.partition(".")[0], {})
-    return next((unit for end, unit in (_UNITS | special).items() if key.endswith(end)), "")
+    return next((unit for end, unit in _UNITS.items() if key.endswith(end)), "")

@@ -18,6 +18,7 @@ from typing import Any
 
 from spinenas.controller.former_names import current_name, current_options
 from spinenas.controller.registry import CONTROLLERS
+from spinenas.results.storage.atomic_write import write_text_atomically
 from spinenas.search.controller_bench.landscapes import FAMILIES
 from spinenas.search.controller_bench.simulated_search import BY_MADDS, ROWS, TABLE, Cell, checkpoints, run_cell
 from spinenas.space.errors import UserError, nearest
@@ -56,29 +57,17 @@ def cells(
         if name != BY_MADDS and (name not in CONTROLLERS or name == "plan"):
             known = {*CONTROLLERS, BY_MADDS} - {"plan"}
             raise UserError(f"controller {name!r} cannot be compared{nearest(name, known)}")
-    if rows:
-        return [
-            Cell(controller, ROWS, number, number * MAX_SEEDS + seed, workers, noise=0.0, budget=budget, table=table)
-            for number, seed, controller in product(
-                range(first_landscape, first_landscape + num_landscapes), range(num_seeds), controllers
-            )
-        ]
-    families = [*FAMILIES, *([TABLE] if table else [])]
-    return [
-        Cell(
-            controller=controller,
-            family=families[number % len(families)],
-            landscape=number,
-            seed=number * MAX_SEEDS + seed,
-            workers=workers,
-            noise=NOISES[number // len(families) % len(NOISES)],
-            budget=budget,
-            table=table if families[number % len(families)] == TABLE else None,
+    families = [ROWS] if rows else [*FAMILIES, *([TABLE] if table else [])]
+    numbers = range(first_landscape, first_landscape + num_landscapes)
+    found = []
+    for number, seed, controller in product(numbers, range(num_seeds), controllers):
+        family = families[number % len(families)]
+        noise = 0.0 if rows else NOISES[number // len(families) % len(NOISES)]
+        learnt_from = table if family in (TABLE, ROWS) else None
+        found.append(
+            Cell(controller, family, number, number * MAX_SEEDS + seed, workers, noise, budget, table=learnt_from)
         )
-        for number, seed, controller in product(
-            range(first_landscape, first_landscape + num_landscapes), range(num_seeds), controllers
-        )
-    ]
+    return found
 
 
 def run_cells(
@@ -94,7 +83,6 @@ def run_cells(
     note(f"{len(wanted) - len(missing)} of {len(wanted)} searches are in {path}")
     if missing:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _end_line(path)
         os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # for the processes started below
         context = multiprocessing.get_context("spawn")
         failures, others = [], set(multiprocessing.active_children())
@@ -154,7 +142,8 @@ def summary(outcomes: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any
     for name, by_point in values.items():
         own = [outcome for outcome in outcomes if outcome["controller"] == name]
         medians = {point: statistics.median(by_point[point].values()) for point in points}
-        low, _, high = _quartiles(by_point[points[-1]].values())
+        last = list(by_point[points[-1]].values())
+        low, _, high = statistics.quantiles(last, n=4, method="inclusive") if len(last) > 1 else last * 3
         row: dict[str, Any] = {"controller": name, **medians, "lower quartile": low, "upper quartile": high}
         row |= _against(values.get(REFERENCE), by_point, points)
         row["duplicates"] = sum(outcome["duplicates"] for outcome in own)
@@ -244,14 +233,6 @@ def _by_landscape(outcomes: Iterable[dict[str, Any]], kind: str, point: str) -> 
     return {landscape: statistics.fmean(each) for landscape, each in found.items()}
 
 
-def _quartiles(values: Iterable[float]) -> tuple[float, float, float]:
-    listed = list(values)
-    if len(listed) == 1:
-        return listed[0], listed[0], listed[0]
-    low, middle, high = statistics.quantiles(listed, n=4, method="inclusive")
-    return low, middle, high
-
-
 def _name(outcome: dict[str, Any]) -> str:
     """Return the identity of a cell as text."""
     fields = ("controller", "family", "landscape", "seed", "workers", "noise", "budget", "space", "table", "options")
@@ -259,35 +240,27 @@ def _name(outcome: dict[str, Any]) -> str:
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the outcomes of a file by identity. A partial last line that a killed comparison left is removed."""
     if not path.exists():
         return {}
     known = {}
-    lines = path.read_text().split("\n")
+    text = path.read_text()
+    lines = text.split("\n")
     for number, line in enumerate(lines, start=1):
         try:
             if line:
                 outcome = _with_current_names(json.loads(line))
                 known[_name(outcome)] = outcome
         except (ValueError, KeyError, TypeError) as error:
-            if number < len(lines):  # a killed comparison leaves a partial last line
+            if number < len(lines):
                 raise UserError(f"line {number} of {path} is not the outcome of a search; name another file") from error
+            lines.pop()
+    whole_lines = "".join(f"{line}\n" for line in lines if line)
+    if whole_lines != text:
+        write_text_atomically(path, whole_lines)
     return known
 
 
 def _with_current_names(outcome: dict[str, Any]) -> dict[str, Any]:
     options = current_options(outcome["options"])
     return {**outcome, "controller": current_name(outcome["controller"]), "options": options}
-
-
-def _end_line(path: Path) -> None:
-    """Remove a partial last line that a killed comparison left; end a complete one."""
-    if not path.exists() or not (data := path.read_bytes()) or data.endswith(b"\n"):
-        return
-    begin = data.rfind(b"\n") + 1
-    try:
-        json.loads(data[begin:])
-    except ValueError:
-        os.truncate(path, begin)
-    else:
-        with path.open("ab") as file:
-            file.write(b"\n")

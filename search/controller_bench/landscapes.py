@@ -21,15 +21,16 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spinenas.results.record import Evaluation, Failure, FailureKind
+from spinenas.search.controller_bench.wl_labels import node_label
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.genotype import MAX_LEVEL, MIN_LEVEL, BlockKind, Genotype
-from spinenas.space.graph import BuiltNode, built_graph, dead_blocks, depth, network_key
+from spinenas.space.graph import built_graph, dead_blocks, depth, network_key
 from spinenas.space.random_streams import generator, seed_for
 from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace
@@ -103,7 +104,7 @@ def make_landscape(family: str, number: int, space: SearchSpace) -> Landscape:
 
 
 def _edges(number: int, space: SearchSpace) -> Score:
-    draws = Draws(f"edges-{number}")
+    draws = normal_figures(f"edges-{number}")
     rng = generator(number, "landscape/edges")
     samples = [sample_without_dead_blocks(space, rng) for _ in range(25)]
     triples = []
@@ -139,14 +140,11 @@ def _named_edges(genotype: Genotype) -> list[tuple[str, str]]:
 
 
 def _nk(number: int, space: SearchSpace) -> Score:
-    draws = Draws(f"nk-{number}")
-
-    def state(node: BuiltNode) -> str:
-        return f"{node.level}{node.kind}{'o' if node.is_output else ''}"
+    draws = normal_figures(f"nk-{number}")
 
     def score(genotype: Genotype) -> float:
         nodes = built_graph(genotype).nodes
-        states = {node.node: state(node) for node in nodes}
+        states = {node.node: node_label(node) for node in nodes}
         total = 0.0
         for node in nodes:
             own = states[node.node]
@@ -196,18 +194,14 @@ def _flow(number: int, space: SearchSpace) -> Score:
 FAMILIES: dict[str, Callable[[int, SearchSpace], Score]] = {"edges": _edges, "nk": _nk, "flow": _flow}
 
 
-class Draws:
-    """A standard normal figure for each key, always the same one."""
+def normal_figures(name: str) -> Callable[..., float]:
+    """Return a function that returns a standard normal figure for each key, always the same one."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._drawn: dict[tuple[object, ...], float] = {}
+    @cache
+    def figure(*key: object) -> float:
+        # The Box-Muller transform of two halves of 63 uniform bits.
+        bits = seed_for(0, f"landscape/{name}/{'/'.join(map(str, key))}")
+        radius = math.sqrt(-2 * math.log(((bits >> 31) + 1) / 2**32))
+        return radius * math.cos(2 * math.pi * (bits & (2**31 - 1)) / 2**31)
 
-    def __call__(self, *key: object) -> float:
-        drawn = self._drawn.get(key)
-        if drawn is None:
-            # The Box-Muller transform of two halves of 63 uniform bits.
-            bits = seed_for(0, f"landscape/{self._name}/{'/'.join(map(str, key))}")
-            radius = math.sqrt(-2 * math.log(((bits >> 31) + 1) / 2**32))
-            drawn = self._drawn[key] = radius * math.cos(2 * math.pi * (bits & (2**31 - 1)) / 2**31)
-        return drawn
+    return figure

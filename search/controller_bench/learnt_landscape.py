@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spinenas.search.controller_bench.landscapes import Draws
+from spinenas.search.controller_bench.landscapes import normal_figures
 from spinenas.search.controller_bench.wl_labels import wl_labels
 from spinenas.search.studies.measured_curves import measured_curves
 from spinenas.space.genotype import MAX_LEVEL, Genotype
@@ -75,7 +75,7 @@ def table_score(path: Path, number: int, space: SearchSpace) -> Callable[[Genoty
     middle = float(means[kept].mean())
     dual = np.linalg.solve(rows @ rows.T + fit.ridge * np.eye(len(rows)), means[kept] - middle)
     weights = dual @ rows
-    draws = Draws(f"table-{number}")
+    draws = normal_figures(f"table-{number}")
 
     def rugged_part(genotype: Genotype) -> float:
         labels = wl_labels(genotype)
@@ -107,19 +107,21 @@ def _fit(rows: Floats, means: Floats) -> Fit:
     from spinenas.results.stats.rank_correlation import kendall  # scipy
 
     folds = generator(0, "landscape/folds").permutation(len(means)) % NUM_FOLDS
-    best: tuple[float, float, Floats] | None = None
-    for ridge in RIDGES:
+
+    def held_out(ridge: float) -> Floats:
+        """Predict each network from the other folds."""
         predicted = np.empty(len(means))
         for fold in range(NUM_FOLDS):
             out, kept = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
             middle = means[kept].mean()
             inside = rows[kept] @ rows[kept].T + ridge * np.eye(len(kept))
             predicted[out] = middle + rows[out] @ rows[kept].T @ np.linalg.solve(inside, means[kept] - middle)
-        error = float(((predicted - means) ** 2).mean())
-        if best is None or error < best[0]:
-            best = (error, ridge, predicted)
-    assert best is not None
-    error, ridge, predicted = best
+        return predicted
+
+    predictions = {ridge: held_out(ridge) for ridge in RIDGES}
+    errors = {ridge: float(((predicted - means) ** 2).mean()) for ridge, predicted in predictions.items()}
+    ridge, error = min(errors.items(), key=lambda item: item[1])
+    predicted = predictions[ridge]
     return Fit(
         len(means), 1 - error / max(float(means.var()), 1e-12), kendall(predicted, means), ridge, math.sqrt(error)
     )

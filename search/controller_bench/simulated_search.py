@@ -29,7 +29,6 @@ from spinenas.search.controller_bench.tabular import RestrictedToRows, TableRows
 from spinenas.space.cost import backbone_cost
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
-from spinenas.space.graph import network_key
 from spinenas.space.random_streams import generator
 from spinenas.space.scaling import SCALINGS
 from spinenas.space.search_space import SearchSpace, space_by_name
@@ -108,9 +107,9 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """A finished training: its proposal, network key and result."""
+    """A finished training: its network, with the key, and its result."""
 
-    proposal: Proposal
+    genotype: Genotype
     key: str
     result: Evaluation | Failure
 
@@ -130,15 +129,17 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     """
     space = space_by_name(cell.space)
     landscape = _landscape(cell, space)
-    by_madds = cell.controller == BY_MADDS
     controller = make_controller(cell.controller_name, space, seed=cell.seed, **cell.all_options())
     if isinstance(landscape, TableRows):
         controller = RestrictedToRows(controller, landscape)
     trials, ask_seconds, tell_seconds = _search(controller, landscape, cell)
     chosen, replicated = {}, {}
     for point in checkpoints(cell.budget):
-        chosen[str(point)] = _value(landscape, _most_madds(trials[:point]) if by_madds else _best(trials[:point]))
-        replicated[str(point)] = chosen[str(point)] if by_madds else _replicated(trials, landscape, cell, point)
+        if cell.controller == BY_MADDS:
+            chosen[str(point)] = replicated[str(point)] = _value(landscape, _most_madds(trials[:point]))
+        else:
+            chosen[str(point)] = _value(landscape, _best(trials[:point]))
+            replicated[str(point)] = _value(landscape, _best_replicated(trials, space, landscape, cell, point))
     keys = [trial.key for trial in trials]
     return {
         **cell.identity(),
@@ -194,93 +195,73 @@ def _search(
         if not busy:
             return trials, ask_seconds, tell_seconds
         now, _, proposal = heapq.heappop(busy)
-        result = _train(proposal, landscape, cell)
+        trial = _train(proposal, landscape, cell)
         started = time.thread_time()
-        controller.tell(proposal.number, result)
+        controller.tell(proposal.number, trial.result)
         tell_seconds.append(time.thread_time() - started)
-        trials.append(_Trial(proposal, network_key(proposal.genotype), result))
+        trials.append(trial)
 
 
-def _train(proposal: Proposal, landscape: Landscape | TableRows, cell: Cell) -> Evaluation | Failure:
+def _train(proposal: Proposal, landscape: Landscape | TableRows, cell: Cell) -> _Trial:
     assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
-    return landscape.train(proposal.genotype, proposal.replicate, seed=cell.seed, noise=cell.noise)
+    result = landscape.train(proposal.genotype, proposal.replicate, seed=cell.seed, noise=cell.noise)
+    return _Trial(proposal.genotype, proposal.network_key, result)
 
 
 def _best(trials: Sequence[_Trial]) -> Genotype | None:
-    """Return the network with the highest single result."""
-    found = [
-        (trial.result.objective, -place) for place, trial in enumerate(trials) if isinstance(trial.result, Evaluation)
-    ]
-    return trials[-max(found)[1]].proposal.genotype if found else None  # type: ignore[return-value]
+    """Return the network with the highest single result; the first of equal ones."""
+    found = [(trial.result.objective, trial) for trial in trials if isinstance(trial.result, Evaluation)]
+    return max(found, key=lambda pair: pair[0])[1].genotype if found else None
 
 
 def _most_madds(trials: Sequence[_Trial]) -> Genotype | None:
     """Return the network with the most multiply-adds in its backbone."""
-    genotypes = [trial.proposal.genotype for trial in trials if isinstance(trial.proposal.genotype, Genotype)]
-    return max(genotypes, key=lambda g: backbone_cost(g, SCALINGS["49"], 640).madds, default=None)
+    genotypes = (trial.genotype for trial in trials)
+    return max(genotypes, key=lambda genotype: backbone_cost(genotype, SCALINGS["49"], 640).madds, default=None)
 
 
 def _value(landscape: Landscape | TableRows, genotype: Genotype | None) -> float | None:
     return None if genotype is None else landscape.value(genotype)
 
 
-def _replicated(trials: Sequence[_Trial], landscape: Landscape | TableRows, cell: Cell, budget: int) -> float | None:
-    """Return the true value of the winner if the last part of the budget goes to replicates of the leaders."""
-    searched = trials[: budget - num_replicates(budget, REPLICATE_SHARE)]
-    controller = ReplicateLeaders(_Recorded(), num_trials=budget, share=REPLICATE_SHARE)
+def _best_replicated(
+    trials: Sequence[_Trial], space: SearchSpace, landscape: Landscape | TableRows, cell: Cell, budget: int
+) -> Genotype | None:
+    """Return the winner if the last part of the budget goes to replicates of the leaders."""
+    num_left = num_replicates(budget, REPLICATE_SHARE)
+    searched = trials[: budget - num_left]
+    # The search is over, so what the wrapped controller would propose does not matter.
+    controller = ReplicateLeaders(make_controller("random", space), num_trials=budget, share=REPLICATE_SHARE)
     objectives: dict[str, list[float]] = {}
     genotypes: dict[str, Genotype] = {}
 
     def learn(number: int, trial: _Trial) -> None:
         controller.tell(number, trial.result)
-        if isinstance(trial.result, Evaluation) and isinstance(trial.proposal.genotype, Genotype):
+        if isinstance(trial.result, Evaluation):
             objectives.setdefault(trial.key, []).append(trial.result.objective)
-            genotypes[trial.key] = trial.proposal.genotype
+            genotypes[trial.key] = trial.genotype
 
     for number, trial in enumerate(searched):
-        controller.replay_ask(Proposal(number, trial.proposal.genotype))
+        controller.replay_ask(Proposal(number, trial.genotype, known_key=trial.key))
         learn(number, trial)
+    controller.end_search()
     waiting: list[Proposal] = []
-    num_asked = len(searched)
-    while num_asked < budget or waiting:
+    while True:
         proposal = None
-        if num_asked < budget and len(waiting) < cell.workers:
+        if num_left and len(waiting) < cell.workers:
             try:
                 proposal = controller.ask()
             except SpaceExhausted:
-                num_asked = budget
+                num_left = 0
         if proposal is not None:
             waiting.append(proposal)
-            num_asked += 1
+            num_left -= 1
         elif waiting:
             done = waiting.pop(0)
-            learn(done.number, _Trial(done, network_key(done.genotype), _train(done, landscape, cell)))
-        elif num_asked < budget:
+            learn(done.number, _train(done, landscape, cell))
+        else:
             break
     means = {key: statistics.fmean(found) for key, found in objectives.items()}
     twice = {key: mean for key, mean in means.items() if len(objectives[key]) > 1}
-    if not means:
-        return None
-    best = max(twice or means, key=lambda key: means[key])
-    return landscape.value(genotypes[best])
-
-
-class _Recorded:
-    """A finished search, which takes results and proposes nothing."""
-
-    def __init__(self) -> None:
-        self._open: set[int] = set()
-
-    def ask(self) -> Proposal | None:
-        raise SpaceExhausted("the recorded search has ended")
-
-    def tell(self, number: int, result: Evaluation | Failure) -> bool:
-        is_open = number in self._open
-        self._open.discard(number)
-        return is_open
-
-    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
-        """Do nothing."""
-
-    def replay_ask(self, proposal: Proposal) -> None:
-        self._open.add(proposal.number)
+    best = max(twice or means, key=means.__getitem__, default=None)
+    return None if best is None else genotypes[best]

@@ -76,7 +76,7 @@ class RestrictedToRows:
         labels = wl_labels(wanted.genotype)
         nearest = max(self._remaining, key=lambda key: (labels & self._labels[key]).total())
         # `info`, such as a log-probability, belongs to the original proposal.
-        proposal = replace(wanted, genotype=self._remaining[nearest], info={})
+        proposal = replace(wanted, genotype=self._remaining[nearest], info={}, known_key=nearest)
         self.replay_ask(proposal)
         return proposal
 

@@ -62,20 +62,15 @@ def _trial(record: TrialRecord, run: Run, space: SearchSpace) -> FrozenTrial:
         Status.PRUNED: TrialState.PRUNED,
         Status.FAILED: TrialState.FAIL,
     }
-    params = {}
-    if record.genotype is not None:
-        names = [decision.name for decision in space.decisions]
-        params = dict(zip(names, space.encode(record.genotype), strict=True))
+    decisions = () if record.genotype is None else space.decisions
+    options = () if record.genotype is None else space.encode(record.genotype)
     evaluation = record.evaluation
     curve = run.folder.read_curve(record.number)
     trial = create_trial(
         state=states[record.status],
         value=evaluation.objective if evaluation is not None and record.status is Status.COMPLETE else None,
-        params=params,
-        distributions={
-            decision.name: CategoricalDistribution(range(decision.num_options))
-            for decision in (space.decisions if params else ())
-        },
+        params={decision.name: option for decision, option in zip(decisions, options, strict=True)},
+        distributions={decision.name: CategoricalDistribution(range(decision.num_options)) for decision in decisions},
         user_attrs=_attributes(record),
         intermediate_values={int(entry["epoch"]): entry["AP"] for entry in curve if "AP" in entry},
     )

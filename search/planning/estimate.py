@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.executors.base import Note
@@ -12,45 +10,19 @@ from spinenas.search.planning.preflight import preflight
 from spinenas.space.errors import UserError
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """Estimated size of a search; savings by halving are not included.
-
-    Attributes:
-        num_trials: number of trainings within the budget.
-        minutes_per_trial: as measured on `machine`, without the start of workers.
-        hours: wall-clock time with all workers busy.
-        accelerator_hours: sum over all trials; a worker on CPUs counts as one accelerator.
-        cost: at the configured price; None without one.
-        machine: name and device of the machine that was measured.
-    """
-
-    num_trials: int
-    minutes_per_trial: float
-    hours: float
-    accelerator_hours: float
-    cost: float | None
-    machine: str
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return table rows."""
-        return [
-            {"what": "trials", "value": str(self.num_trials)},
-            {"what": "minutes for each", "value": f"{self.minutes_per_trial:.2f}"},
-            {"what": "hours", "value": f"{self.hours:.2f}"},
-            {"what": "accelerator hours", "value": f"{self.accelerator_hours:.2f}"},
-            {"what": "cost", "value": "no price given" if self.cost is None else f"{self.cost:.2f}"},
-            {"what": "measured on", "value": self.machine},
-        ]
-
-
-def estimate(config: SearchConfig, out: Path, note: Note) -> Estimate:
+def estimate(config: SearchConfig, out: Path, note: Note) -> dict[str, str]:
     """Measure a few steps on each kind of machine, and extrapolate from the slowest. Raises UserError.
 
     Args:
         config: configuration of the search.
         out: folder of the future run.
         note: receives a line about each machine that is checked.
+
+    Returns:
+        The size of the search by name, in words: the number of trainings within the budget, the minutes of each without
+        the start of workers, the wall-clock hours with all workers busy, the accelerator hours (a worker on CPUs counts
+        as one accelerator), the cost at the configured price, and the machine that was measured. Savings by halving
+        are not included.
     """
     config.check_constraints()
     machines, accelerators = preflight(config, out, note)
@@ -67,11 +39,11 @@ def estimate(config: SearchConfig, out: Path, note: Note) -> Estimate:
         num_trials = min(num_trials, int(budget.max_accelerator_hours / (trial_hours * accelerators)))
     accelerator_hours = num_trials * trial_hours * accelerators
     price = budget.price_per_accelerator_hour
-    return Estimate(
-        num_trials=num_trials,
-        minutes_per_trial=60 * trial_hours,
-        hours=num_trials * trial_hours / workers,
-        accelerator_hours=accelerator_hours,
-        cost=None if price is None else accelerator_hours * price,
-        machine=f"{slowest.name} ({slowest.device})",
-    )
+    return {
+        "trials": str(num_trials),
+        "minutes for each": f"{60 * trial_hours:.2f}",
+        "hours": f"{num_trials * trial_hours / workers:.2f}",
+        "accelerator hours": f"{accelerator_hours:.2f}",
+        "cost": "no price given" if price is None else f"{accelerator_hours * price:.2f}",
+        "measured on": f"{slowest.name} ({slowest.device})",
+    }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import traceback
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,13 +94,10 @@ def check_machine(request: CheckRequest, name: str) -> MachineReport:
         # Code that was sent to a worker has no version there; it equals the driver's.
         if found[package] != version and not (package == "spinenas" and config.executor.ship_code)
     ]
-    checks: list[Callable[[], None]] = []
-    if config.storage.mirror is None:
-        checks.append(lambda: _check_storage(request.storage))
-    else:
-        checks.append(lambda: _check_mirror(config.storage.mirror or ""))
-    if config.executor.data_command is not None:
-        checks.append(lambda: run_once_per_machine(config.executor.data_command or "", request.session))
+    mirror, command = config.storage.mirror, config.executor.data_command
+    checks = [partial(_check_storage, request.storage) if mirror is None else partial(_check_mirror, mirror)]
+    if command is not None:
+        checks.append(partial(run_once_per_machine, command, request.session))
     for check in checks:
         try:
             check()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from typing import Any
 
 from spinenas.proxy_task.cost_model import CostModel, calibrate, load_model, random_genotypes, save_model
 from spinenas.proxy_task.probe import Probe
@@ -22,8 +21,8 @@ MEMORY_MARGIN = 1.25
 """Factor on the largest predicted peak: allocators keep unused memory, and larger genotypes may come."""
 
 
-def predicted_rows(config: SearchConfig, note: Note, *, calibrate_first: bool) -> list[dict[str, Any]]:
-    """Return predictions as rows {"what", "value"}. Raises UserError.
+def predicted_facts(config: SearchConfig, note: Note, *, calibrate_first: bool) -> dict[str, float]:
+    """Return predictions by name. Raises UserError.
 
     Args:
         config: configuration of the search.
@@ -32,28 +31,25 @@ def predicted_rows(config: SearchConfig, note: Note, *, calibrate_first: bool) -
     """
     task = ProxyTask(config.task, threads=config.executor.threads_per_trial)
     space = space_by_name(config.space.name)
-    model = None
     if calibrate_first:
         task.prepare()
-        model = calibrate(task, space, note)
-        note(f"the calibration is in {save_model(model, task)}")
-    model = model or load_model(task)
+        note(f"the calibration is in {save_model(calibrate(task, space, note), task)}")
+    model = load_model(task)
     if model is None:
         raise UserError(
             f"there is no calibration of this task for {device_name(task.torch_device)} with "
             f"{task.threads} thread{'s' if task.threads > 1 else ''} yet; make one with --calibrate"
         )
     predicted = [model.predict(task, genotype) for genotype in random_genotypes(space, NUM_PREDICTED)]
-    rows = _rows(predicted, model)
+    facts = _facts(predicted, model)
     peaks = [probe.peak_memory_bytes for probe in predicted if probe.peak_memory_bytes is not None]
     if peaks and task.device != "cpu":
         memory_gib, num_trials = packing(max(peaks), accelerator_memory_gib())
-        rows.append({"what": "executor.gpu_memory_gib to set", "value": memory_gib})
-        rows.append({"what": "trials that fit one device", "value": num_trials})
-    return rows
+        facts |= {"executor.gpu_memory_gib to set": memory_gib, "trials that fit one device": num_trials}
+    return facts
 
 
-def _rows(predicted: list[Probe], model: CostModel) -> list[dict[str, Any]]:
+def _facts(predicted: list[Probe], model: CostModel) -> dict[str, float]:
     figures = {
         "seconds of a step": [probe.step_seconds for probe in predicted],
         "minutes of a trial": [probe.trial_seconds / 60 for probe in predicted],
@@ -62,14 +58,13 @@ def _rows(predicted: list[Probe], model: CostModel) -> list[dict[str, Any]]:
     if model.peak_memory_bytes is not None:
         figures["GiB of peak memory"] = [(probe.peak_memory_bytes or 0) / 2**30 for probe in predicted]
         fits["GiB of peak memory"] = model.peak_memory_bytes
-    rows: list[dict[str, Any]] = []
+    facts: dict[str, float] = {}
     for what, values in figures.items():
-        rows.append({"what": f"{what}, median", "value": statistics.median(values)})
-        rows.append({"what": f"{what}, largest", "value": max(values)})
+        facts |= {f"{what}, median": statistics.median(values), f"{what}, largest": max(values)}
     for what, fit in fits.items():
-        rows.append({"what": f"{what}, held-out error, median", "value": fit.median_error})
-        rows.append({"what": f"{what}, held-out error, largest", "value": fit.largest_error})
-    return rows
+        what = f"{what}, held-out error"
+        facts |= {f"{what}, median": fit.median_error, f"{what}, largest": fit.largest_error}
+    return facts
 
 
 def packing(peak_bytes: float, device_gib: float) -> tuple[float, int]:

@@ -208,6 +208,7 @@ def test_the_most_similar_row_replaces_each_proposal_and_is_learnt_from():
         proposal = controller.ask()
         assert proposal.genotype in rows
         assert proposal.genotype not in taken
+        assert proposal.network_key == network_key(proposal.genotype), "not that of the proposal that it replaces"
         taken.append(proposal.genotype)
         result = table.train(proposal.genotype, 0, seed=5, noise=0.0)
         assert result.objective in measured_curves(TABLE).aps()[network_key(proposal.genotype)]

@@ -385,8 +385,7 @@ def test_an_accelerator_is_told_how_many_trials_fit_it(
     monkeypatch.setattr(ProxyTask, "device", "cuda")
     monkeypatch.setattr(bench, "accelerator_memory_gib", lambda: 24.0)
     large = replace(config, train=replace(config.train, batch_size=512))
-    rows = bench.predicted_rows(SearchConfig(task=large), print, calibrate_first=False)
-    found = {row["what"]: row["value"] for row in rows}
+    found = bench.predicted_facts(SearchConfig(task=large), print, calibrate_first=False)
     memory_gib = found["executor.gpu_memory_gib to set"]
     assert memory_gib >= MEMORY_MARGIN * found["GiB of peak memory, largest"]
     assert found["trials that fit one device"] == packing(found["GiB of peak memory, largest"] * 2**30, 24.0)[1]
