@@ -356,7 +356,7 @@ class Checks:
 
     # A display
 
-    def begin(self, num_trials: int, past: RunState | None, scalarize: object = None) -> AbstractContextManager[object]:
+    def begin(self, progress: object) -> AbstractContextManager[object]:
         return nullcontext()
 
     def note(self, text: str) -> None:

@@ -27,9 +27,10 @@ from spinenas.search.config.loading import stored_config
 from spinenas.search.config.parts import LoggingConfig
 from spinenas.search.executors.base import Task
 from spinenas.search.executors.stop_signals import Terminated, stopped_by_sigterm
-from spinenas.search.monitoring.base import Display, SilentDisplay
+from spinenas.search.monitoring.base import Display
+from spinenas.search.monitoring.forecast import Forecast, Workload
+from spinenas.search.monitoring.progress import Progress
 from spinenas.search.run.components import (
-    fetch_data,
     make_executor,
     mirror_of,
     ordered_window,
@@ -77,15 +78,14 @@ def run_search(
     # detector that costs are counted in may depend on the data.
     make_controller(config.controller.name, space_by_name(config.space.name), **config.controller.options())
     RunFolder.check_free(Path(out))
-    display = _with_loggers(display or SilentDisplay(), config, Path(out))
+    display = _with_loggers(display or Display(), config, Path(out))
     with stopped_by_sigterm():
         mirror = mirror_of(config)
         if mirror is not None and mirror.holds_run():
             raise UserError(
                 f"{mirror.store.uri} already holds a run; resume it with --or-resume, or give another storage.mirror"
             )
-        fetch_data(config)
-        task = prepared_task(task, config, display)
+        task, forecast = prepared_task(task, config)
         config = with_class_channels(config, task)
         config.check_constraints()
         controller = search_controller(config)
@@ -117,7 +117,7 @@ def run_search(
             with _begun(Path(out), config, config_toml, about, started, mirror) as (folder, journal):
                 window = ordered_window(config.executor)
                 driver = Driver(config, folder, journal, task, controller, executor, display, window=window)
-                with display.begin(config.budget.num_trials, None, config.scalarized_objective()):
+                with display.begin(_progress(config, forecast)):
                     _drive(driver)
     return Run(folder)
 
@@ -178,7 +178,7 @@ def resume(
     _check_resumable(folder)
     config = stored_config(folder.config())
     config = replace(config, logging=logging or config.logging)
-    display = _with_loggers(display or SilentDisplay(), config, folder.path)
+    display = _with_loggers(display or Display(), config, folder.path)
     if mend:
         mended = salvage(
             folder.journal_path,
@@ -203,8 +203,7 @@ def resume(
         if not state.unfinished and len(state.trials) >= config.budget.num_trials:
             return Run(folder)
 
-        fetch_data(config)
-        task = prepared_task(task, config, display)
+        task, forecast = prepared_task(task, config)
         check_identity(path, state.run, identity_of(task, config))
         controller = search_controller(config)
         window = ordered_window(config.executor)
@@ -216,7 +215,9 @@ def resume(
             driver = Driver(
                 config, folder, journal, task, controller, running, display, window=window, time_taken=time_taken
             )
-            with display.begin(config.budget.num_trials, state, config.scalarized_objective()):
+            progress = _progress(config, forecast)
+            progress.resume(state)
+            with display.begin(progress):
                 driver.note_resumed({"versions": versions(), **changes})
                 driver.replay(state)
                 _drive(driver)
@@ -238,7 +239,7 @@ def search_or_resume(
     except for `executor`, `logging` and a larger budget. `warm_start` must name the runs that it began with, which need
     not exist any more. Raises UserError.
     """
-    display = display or SilentDisplay()
+    display = display or Display()
     path = Path(out)
     mirror = mirror_of(config)
     if not (path / "journal.jsonl").exists() and mirror is not None and mirror.holds_run():
@@ -309,6 +310,12 @@ def _with_loggers(display: Display, config: SearchConfig, run: Path) -> Display:
     from spinenas.search.monitoring.tensorboard_log import TensorBoardDisplay  # rich
 
     return TensorBoardDisplay(display, run)
+
+
+def _progress(config: SearchConfig, forecast: Forecast | None) -> Progress:
+    """Return the progress of a search at its start."""
+    workload = None if forecast is None else Workload(forecast)
+    return Progress(config.budget.num_trials, scalarize=config.scalarized_objective(), workload=workload)
 
 
 def _drive(driver: Driver) -> None:

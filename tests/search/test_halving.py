@@ -29,6 +29,7 @@ from spinenas.search.config.parts import BudgetConfig, HalvingConfig
 from spinenas.search.executors.base import Job, WorkerEvent
 from spinenas.search.executors.worker import run_job
 from spinenas.search.monitoring.display import LiveDisplay, PlainDisplay
+from spinenas.search.monitoring.progress import Progress
 from spinenas.search.run.halving import Halving
 from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
 from spinenas.search.run.run import Run
@@ -410,7 +411,7 @@ def test_a_display_distinguishes_stopped_and_complete_trials() -> None:
         Promoted(0, 1, 1, 0.4),
         Finished(0, 1, evaluation),
     ]
-    with plain.begin(8, None), live.begin(8, None):
+    with plain.begin(Progress(8)), live.begin(Progress(8)):
         for event in events:
             plain.show(event)
             live.show(event)
@@ -430,7 +431,9 @@ def test_a_display_of_a_resumed_run_counts_stopped_trials(tmp_path: Path) -> Non
     run = run_search(config, out=tmp_path / "run", task=fake())
     stream = io.StringIO()
     display = PlainDisplay(stream)
-    with display.begin(20, run.state()):
+    progress = Progress(20)
+    progress.resume(run.state())
+    with display.begin(progress):
         whole: list[TrialRecord] = [each for each in run.records() if each.status is Status.COMPLETE]
         best = max(record.evaluation.objective for record in whole if record.evaluation)
         assert display._progress.best() == f"{best:.4f} (one run)"
