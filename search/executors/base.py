@@ -6,9 +6,9 @@ An event belongs to one attempt of one trial, so that the driver can recognise l
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from spinenas.results.record import Evaluation, Failure, Fidelity, Report
@@ -120,7 +120,12 @@ class Task(Protocol):
 
 
 class Executor(Protocol):
-    """Runs jobs, several at a time; a context manager that starts its workers on entry and stops them on exit."""
+    """Runs jobs, several at a time; a context manager that starts its workers on entry and stops them on exit.
+
+    By default there are no workers to start, stop or release.
+    """
+
+    _cleanup: ExitStack
 
     @property
     def num_free(self) -> int:
@@ -145,8 +150,14 @@ class Executor(Protocol):
     def release_idle(self) -> None:
         """Release the resources of idle workers: no new trial will come, only further attempts at running ones."""
 
-    def __enter__(self) -> Self: ...
+    def start(self, stack: ExitStack) -> None:
+        """Start the workers, and tell the stack how to stop them."""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.start(stack)
+            self._cleanup = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._cleanup.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from spinenas.search.run.components import (
     ordered_window,
     prepared_task,
     search_controller,
+    with_changes,
     with_class_channels,
 )
 from spinenas.search.run.driver import Driver
@@ -180,21 +181,14 @@ def resume(
     config = replace(config, logging=logging or config.logging)
     display = _with_loggers(display or Display(), config, folder.path)
     if mend:
-        mended = salvage(
-            folder.journal_path,
-            mirror=mirror_of(config),
-            seed=config.seed,
-            window=ordered_window(config.executor),
-            make_controller=lambda state: search_controller(_with_changes(config, state.resumes)),
-        )
-        display.note(str(mended or f"{folder.journal_path} is valid, there is nothing to salvage"))
+        display.note(salvage(folder.journal_path, config))
     opened = Journal.open(folder.journal_path, mirror=mirror_of(config), on_wait=display.note)
     with opened as journal, stopped_by_sigterm():
         state, time_taken = _read(folder.journal_path)
         given = {"num_trials": num_trials, "max_accelerator_hours": max_accelerator_hours}
         changes = {name: value for name, value in given.items() if value is not None}
-        before = _with_changes(config, state.resumes)
-        config = _with_changes(before, [changes])
+        before = with_changes(config, state.resumes)
+        config = with_changes(before, [changes])
         if config.budget.num_trials < before.budget.num_trials:
             raise UserError(
                 f"{path} has a budget of {before.budget.num_trials} trials; it can be extended, but not "
@@ -256,7 +250,7 @@ def search_or_resume(
     sources = [str(run) for run in warm_start]
     # Older runs have no warm start in run.json, only in their journal.
     check_equal(path, "warm start", folder.run_info().get("warm_start", sources), sources)
-    before = _with_changes(begun_with, Run(folder).state().resumes).budget
+    before = with_changes(begun_with, Run(folder).state().resumes).budget
     given = config.budget
     hours, hours_before = given.max_accelerator_hours, before.max_accelerator_hours
     return resume(
@@ -292,15 +286,6 @@ def _read(path: Path) -> tuple[RunState, AcceleratorTime]:
         state.add(event)
         time_taken.add(event)
     return state.state(), time_taken
-
-
-def _with_changes(config: SearchConfig, changes: Iterable[dict[str, Any]]) -> SearchConfig:
-    """Return the configuration with the budget of the last resumption."""
-    budget = config.budget
-    for each in changes:
-        given = {name: each[name] for name in ("num_trials", "max_accelerator_hours") if name in each}
-        budget = replace(budget, **given)
-    return replace(config, budget=budget)
 
 
 def _with_loggers(display: Display, config: SearchConfig, run: Path) -> Display:
