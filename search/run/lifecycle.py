@@ -16,7 +16,7 @@ from typing import Any
 from spinenas.controller.former_names import removal_message
 from spinenas.controller.registry import make_controller
 from spinenas.results.storage.accelerator_time import AcceleratorTime
-from spinenas.results.storage.events import Event, RunStarted
+from spinenas.results.storage.events import Event, Resumed, RunStarted, Stopped
 from spinenas.results.storage.journal import SCHEMA, Journal, now, read_events
 from spinenas.results.storage.mirror import Mirror
 from spinenas.results.storage.run_folder import RunFolder
@@ -212,7 +212,7 @@ def resume(
             progress = _progress(config, forecast)
             progress.resume(state)
             with display.begin(progress):
-                driver.note_resumed({"versions": versions(), **changes})
+                driver.record(Resumed({"versions": versions(), **changes}))
                 driver.replay(state)
                 _drive(driver)
     return Run(folder)
@@ -309,5 +309,5 @@ def _drive(driver: Driver) -> None:
         driver.run()
     except (KeyboardInterrupt, Terminated, UserError) as reason:
         with contextlib.suppress(UserError):
-            driver.note_stopped(str(reason) or "it was interrupted")
+            driver.record(Stopped(str(reason) or "it was interrupted"))
         raise

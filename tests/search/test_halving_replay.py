@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from spinenas.search.config.parts import HalvingConfig
 from spinenas.search.run.halving import Halving
 from spinenas.search.studies.halving_replay import HalvingReplay, replay_halving
 from spinenas.space import UserError
@@ -30,7 +31,7 @@ def replayed_one_by_one(
     best = max(curve[num_epochs] for curve in curves)
     trained, whole, losses = [], [], []
     for _ in range(num_orders):
-        halving = Halving(rungs, **rule)  # type: ignore[arg-type]
+        halving = Halving(HalvingConfig(tuple(rungs), **rule))  # type: ignore[arg-type]
         kept = []
         for number in rng.permutation(len(curves)).tolist():
             epoch = 0
