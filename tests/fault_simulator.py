@@ -32,7 +32,17 @@ from fake_task import FakeTask
 
 import spinenas.search.run.lifecycle as loop
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status
-from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, Refused, Requeued, Resumed, RunStarted, Started
+from spinenas.results.storage.events import (
+    Asked,
+    EpochDone,
+    Event,
+    Finished,
+    Refused,
+    Requeued,
+    Resumed,
+    RunStarted,
+    Started,
+)
 from spinenas.results.storage.journal import SCHEMA, Journal, read_events
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import RunState, fold

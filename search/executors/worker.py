@@ -12,6 +12,7 @@ from spinenas.results.record import Evaluation, Failure, FailureKind
 from spinenas.results.storage.events import EpochDone, Finished, Paused, Started
 from spinenas.search.executors.base import ENDS, Job, Remark, Task, WorkerEvent
 from spinenas.search.executors.trial_storage import TrialStorage
+from spinenas.space.errors import UserError
 
 
 class _TimeIsUp(BaseException):
@@ -36,9 +37,13 @@ def run_job(
     deadline = None if seconds is None else time.monotonic() + seconds
     storage = TrialStorage(job.folder, job.mirror)
 
-    def remark(problem: str | None) -> None:
-        if problem is not None and not _remarked:
-            _remarked.append(problem)
+    def attempt(step: Callable[[], None]) -> None:
+        try:
+            step()
+        except (OSError, UserError) as problem:
+            if _remarked:
+                return
+            _remarked.append(str(problem))
             on_event(
                 Remark(
                     f"{worker} cannot keep checkpoints, {problem}; a trial that loses its worker there starts over; "
@@ -47,7 +52,7 @@ def run_job(
             )
 
     def report(epoch: int, metrics: dict[str, float]) -> None:
-        remark(storage.keep())  # before the report: a reported epoch is not repeated
+        attempt(storage.keep)  # before the report: a reported epoch is not repeated
         on_event(EpochDone(job.number, job.attempt, epoch, metrics))
         if deadline is not None and time.monotonic() > deadline:
             raise _TimeIsUp
@@ -55,7 +60,7 @@ def run_job(
     result: Evaluation | Failure
     try:
         on_event(Started(job.number, job.attempt, worker, task.device, task.dtype, accelerators))
-        remark(storage.open())
+        attempt(storage.open)
         result = task.evaluate(
             job.genotype,
             seed=job.seed,

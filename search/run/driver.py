@@ -135,6 +135,13 @@ class Driver:
             if number in state.trials and number not in self._open:  # the driver died before removing it
                 self._journal.unmirror_file(self._folder.remove_checkpoint(number))
 
+    def record(self, event: Event, *, sync: bool = True) -> None:
+        """Write an event to the journal with the present time, and show it."""
+        event = replace(event, at=now())
+        self._journal.append(event, sync=sync)
+        self._time.add(event)
+        self._display.show(event)
+
     def _submit(self, moment: float) -> None:
         while self._executor.num_free > 0:
             ready = next((trial for trial in self._waiting if trial.not_before <= moment), None)
@@ -279,10 +286,3 @@ class Driver:
                 f"of {what}: {failure.message}; see `spinenas show {self._folder.path} {number} --json` for the "
                 "traceback, fix the cause and resume the run"
             )
-
-    def record(self, event: Event, *, sync: bool = True) -> None:
-        """Write an event to the journal with the present time, and show it."""
-        event = replace(event, at=now())
-        self._journal.append(event, sync=sync)
-        self._time.add(event)
-        self._display.show(event)

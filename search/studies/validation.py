@@ -22,7 +22,7 @@ from spinenas.search.monitoring.base import Display
 from spinenas.search.run.components import fetch_data, proxy_task
 from spinenas.search.run.run import Run
 from spinenas.search.run.val_task import EVALUATED_BY, ValTask
-from spinenas.search.studies.study import check_same_val, run_study
+from spinenas.search.studies.study import check_same_val, different_networks, run_study
 from spinenas.space.baseline import Architecture, architecture_from_text
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -127,10 +127,9 @@ def contenders(run: Run, config: SearchConfig) -> list[Contender]:
 
 def _control(space: SearchSpace, seed: int, known: set[str]) -> Genotype:
     """Draw a genotype without dead blocks that builds none of the known networks. Raises UserError."""
-    for number in range(100):
-        genotype = sample_without_dead_blocks(space, generator(seed, "validation/control", number))
-        if network_key(genotype) not in known:
-            return genotype
+    drawn = (sample_without_dead_blocks(space, generator(seed, "validation/control", number)) for number in range(100))
+    for genotype in different_networks(drawn, 1, known):
+        return genotype
     raise UserError(f"the space {space.name!r} gives no other network as a control; search a larger one")
 
 
@@ -238,16 +237,10 @@ def _trainings(records: Sequence[TrialRecord], contender: Contender) -> list[Tri
 
 def sentence(pair: Difference) -> str:
     """Describe the difference of two architectures in one sentence."""
-    if pair.lower > 0:
-        return (
-            f"{pair.first} is {pair.value:.4f} AP above {pair.second} on val "
-            f"(95 %: {pair.lower:.4f} to {pair.upper:.4f})"
-        )
-    if pair.upper < 0:
-        return (
-            f"{pair.first} is {-pair.value:.4f} AP below {pair.second} on val "
-            f"(95 %: {-pair.upper:.4f} to {-pair.lower:.4f})"
-        )
+    if pair.lower > 0 or pair.upper < 0:
+        sign, where = (1, "above") if pair.lower > 0 else (-1, "below")
+        value, low, high = sign * pair.value, *sorted((sign * pair.lower, sign * pair.upper))
+        return f"{pair.first} is {value:.4f} AP {where} {pair.second} on val (95 %: {low:.4f} to {high:.4f})"
     return (
         f"no significant difference between {pair.first} and {pair.second} on val: {pair.value:+.4f} AP "
         f"(95 %: {pair.lower:+.4f} to {pair.upper:+.4f})"
