@@ -55,39 +55,11 @@ class Remark:
     text: str
 
 
+Message = WorkerEvent | Remark
+"""What a worker sends."""
+
 Note = Callable[[str], None]
 """Shows a message to the user."""
-
-
-class Evaluate(Protocol):
-    """Trains and measures an architecture; never raises for what can go wrong in a trial."""
-
-    def __call__(
-        self,
-        architecture: Architecture,
-        /,
-        *,
-        seed: int,
-        fidelity: Fidelity | None,
-        attempt: int,
-        folder: Path,
-        report: Report,
-        until: int | None,
-    ) -> Evaluation | Failure:
-        """Run one attempt at a training.
-
-        An attempt may continue where the one before was interrupted; it then reports only the epochs after that.
-
-        Args:
-            architecture: what to train.
-            seed: source of all randomness of the training.
-            fidelity: how much training; None for the task's own.
-            attempt: 0 for the first.
-            folder: of the trial, for its checkpoint.
-            report: called after each epoch.
-            until: epoch after which to pause. The result is then as of that epoch, which is its `stopped_after`, and
-                the next attempt continues from there to the result it would have had. None for the end.
-        """
 
 
 class Task(Protocol):
@@ -114,9 +86,32 @@ class Task(Protocol):
     def prepare(self) -> None:
         """Make the data ready, before any worker starts. Raises UserError."""
 
-    @property
-    def evaluate(self) -> Evaluate:
-        """Train and measure."""
+    def evaluate(
+        self,
+        architecture: Architecture,
+        /,
+        *,
+        seed: int,
+        fidelity: Fidelity | None,
+        attempt: int,
+        folder: Path,
+        report: Report,
+        until: int | None,
+    ) -> Evaluation | Failure:
+        """Run one attempt at a training, and measure. Never raises for what can go wrong in a trial.
+
+        An attempt may continue where the one before was interrupted; it then reports only the epochs after that.
+
+        Args:
+            architecture: what to train.
+            seed: source of all randomness of the training.
+            fidelity: how much training; None for the task's own.
+            attempt: 0 for the first.
+            folder: of the trial, for its checkpoint.
+            report: called after each epoch.
+            until: epoch after which to pause. The result is then as of that epoch, which is its `stopped_after`, and
+                the next attempt continues from there to the result it would have had. None for the end.
+        """
 
 
 class Executor(Protocol):

@@ -21,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from spinenas.results.record import Failure, FailureKind
 from spinenas.results.storage.events import EpochDone, Finished, Started
 from spinenas.search.config.executor import ExecutorConfig
-from spinenas.search.executors.base import Executor, Job, Note, Remark, Task, WorkerEvent
+from spinenas.search.executors.base import Executor, Job, Message, Note, Remark, Task, WorkerEvent
 from spinenas.search.executors.data_command import this_session
 from spinenas.search.executors.failure_rules import pause_seconds
 from spinenas.search.executors.ray_resources import explain_waiting
@@ -62,7 +62,7 @@ class _Worker:
         """Return the id of the worker's node, and `oom_kills` there."""
         return str(ray.get_runtime_context().get_node_id()), oom_kills()
 
-    def run(self, job: Job) -> Iterator[WorkerEvent | Remark]:
+    def run(self, job: Job) -> Iterator[Message]:
         yield from stream_job(self._task, job, self._name, accelerators=self._accelerators, seconds=self._seconds)
 
 
@@ -192,7 +192,7 @@ class RayExecutor(Executor):
         job = slot.job
         assert job is not None
         try:
-            event: WorkerEvent | Remark = ray.get(next(stream))
+            event: Message = ray.get(next(stream))
         except RayError as error:
             event = Finished(job.number, job.attempt, self._loss(slot, error))
             self._replace(slot)

@@ -24,7 +24,7 @@ from ray.tune.search import Searcher
 from spinenas.results.record import Evaluation, Failure, FailureKind
 from spinenas.results.storage.events import EpochDone, Finished
 from spinenas.search.config.executor import ExecutorConfig
-from spinenas.search.executors.base import ENDS, Executor, Job, Note, Remark, Task, WorkerEvent
+from spinenas.search.executors.base import ENDS, Executor, Job, Message, Note, Remark, Task, WorkerEvent
 from spinenas.search.executors.data_command import this_session
 from spinenas.search.executors.ray_session import accelerators_of, prepare_worker, ray_session, request_of
 from spinenas.search.executors.worker import stream_job
@@ -87,7 +87,7 @@ class TuneExecutor(Executor):
         self._num_free += isinstance(event, ENDS)
         on_event(event)
 
-    def _hand_over(self, event: WorkerEvent | Remark | UserError) -> None:
+    def _hand_over(self, event: Message | UserError) -> None:
         """Called in Tune's thread."""
         if isinstance(event, Remark):
             self._note(event.text)
@@ -191,7 +191,7 @@ class _JobSearcher(_Unsaved, Searcher):
 class _TaskTrainable(Trainable):
     """A long-lived worker: holds the task, runs one job after the other, and returns one event per step."""
 
-    _events: Iterator[WorkerEvent | Remark]
+    _events: Iterator[Message]
 
     def setup(  # type: ignore[override]
         self, tune_config: dict[str, Any], task: Task, gpus: float, config: ExecutorConfig, session: str
@@ -219,7 +219,7 @@ class _TaskTrainable(Trainable):
 class _EventCallback(_Unsaved, Callback):
     """Hands events over to the driver, and waits until it has acted on them."""
 
-    def __init__(self, hand_over: Callable[[WorkerEvent | Remark | UserError], None]):
+    def __init__(self, hand_over: Callable[[Message | UserError], None]):
         self._hand_over = hand_over
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from spinenas.search.config.executor import ExecutorConfig
-from spinenas.search.executors.base import Executor, Job, Note, Remark, Task, WorkerEvent
+from spinenas.search.executors.base import Executor, Job, Message, Note, Remark, Task, WorkerEvent
 from spinenas.search.executors.worker import run_job
 
 
@@ -40,7 +40,7 @@ class SerialExecutor(Executor):
             return
         job, self._job = self._job, None
 
-        def hand_over(event: WorkerEvent | Remark) -> None:
+        def hand_over(event: Message) -> None:
             if isinstance(event, Remark):
                 self._note(event.text)
             else:

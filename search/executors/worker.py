@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from spinenas.results.record import Evaluation, Failure, FailureKind
 from spinenas.results.storage.events import EpochDone, Finished, Paused, Started
-from spinenas.search.executors.base import ENDS, Job, Remark, Task, WorkerEvent
+from spinenas.search.executors.base import ENDS, Job, Message, Remark, Task
 from spinenas.search.executors.trial_storage import TrialStorage
 from spinenas.space.errors import UserError
 
@@ -23,7 +23,7 @@ def run_job(
     task: Task,
     job: Job,
     worker: str,
-    on_event: Callable[[WorkerEvent | Remark], None],
+    on_event: Callable[[Message], None],
     *,
     accelerators: float = 1.0,
     seconds: float | None = None,
@@ -57,7 +57,6 @@ def run_job(
         if deadline is not None and time.monotonic() > deadline:
             raise _TimeIsUp
 
-    result: Evaluation | Failure
     try:
         on_event(Started(job.number, job.attempt, worker, task.device, task.dtype, accelerators))
         attempt(storage.open)
@@ -94,11 +93,9 @@ def timeout_failure(seconds: float) -> Failure:
 _job_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trial")
 
 
-def stream_job(
-    task: Task, job: Job, worker: str, *, accelerators: float = 1.0, seconds: float | None = None
-) -> Iterator[WorkerEvent | Remark]:
+def stream_job(task: Task, job: Job, worker: str, *, accelerators: float, seconds: float | None) -> Iterator[Message]:
     """Run a job in the worker's single job thread, and yield its events as they happen."""
-    events: queue.SimpleQueue[WorkerEvent | Remark | None] = queue.SimpleQueue()
+    events: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
 
     def run() -> None:
         try:
@@ -107,7 +104,7 @@ def stream_job(
             events.put(None)  # even after a BaseException
 
     _job_thread.submit(run)
-    event: WorkerEvent | Remark | None = None
+    event: Message | None = None
     while not isinstance(event, ENDS):
         event = events.get()
         if event is None:

@@ -90,7 +90,7 @@ class TensorBoardDisplay(Display):
             raise UserError(
                 "logging.tensorboard needs tensorboardX; pip install tensorboardX, or leave it off"
             ) from error
-        self._inner, self._run = inner, run
+        self._inner, self._run, self._folder = inner, run, run / "tensorboard"
         self._records: EventRecords | None = None
 
     @contextmanager
@@ -132,10 +132,6 @@ class TensorBoardDisplay(Display):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, mode) as opened:  # not kept open, as there may be thousands of trials
             opened.write(content)
-
-    @property
-    def _folder(self) -> Path:
-        return self._run / "tensorboard"
 
     def _try(self, step: Callable[[], None]) -> None:
         try:

@@ -48,8 +48,7 @@ def prepared_task(task: Task | None, config: SearchConfig) -> tuple[Task, Foreca
 
 def fetch_data(config: SearchConfig) -> None:
     """Run the configuration's data command on this machine. Raises UserError."""
-    if config.executor.data_command is not None:
-        run_once_per_machine(config.executor.data_command, this_session())
+    run_once_per_machine(config.executor.data_command, this_session())
 
 
 def with_class_channels(config: SearchConfig, task: Task) -> SearchConfig:

@@ -101,11 +101,7 @@ class Driver:
             # Without a free worker nothing was asked, so the controller may still have proposals.
             if not self._open and (self._executor.num_free > 0 or self._proposals.is_all_asked):
                 return
-            if (
-                self._proposals.is_all_asked
-                and not self._waiting
-                and not any(trial.paused for trial in self._open.values())
-            ):
+            if self._proposals.is_all_asked and all(trial.in_flight for trial in self._open.values()):
                 self._executor.release_idle()
             self._executor.wait(self._on_event, self._longest_wait(moment))
 

@@ -138,9 +138,8 @@ def _begun(
 
         def begin(folder: Path) -> None:
             journal = stack.enter_context(Journal.create(folder / "journal.jsonl", mirror=mirror))
-            for event in started[:-1]:
-                journal.append(event, sync=False)
-            journal.append(started[-1])
+            for event in started:
+                journal.append(event, sync=event is started[-1])
             opened.append(journal)
 
         folder = RunFolder.create(out, config_toml, config.to_json(), about, begin=begin)

@@ -76,7 +76,6 @@ class _Work:
         self._fence = 0
         self._known_at_damage: int | None = None  # results that the controller knew at the last damaged line
         self._recovered: dict[int, str] = {}  # network keys of recomputed proposals, by number
-        self._task_key = ""
 
     def add_line(self, line: bytes) -> None:
         """Process the next line of the damaged journal."""
@@ -118,7 +117,6 @@ class _Work:
         match event:
             case RunStarted():
                 event = replace(event, schema=SCHEMA)
-                self._task_key = event.run["task_key"]
             case Asked():
                 self._num_asked += 1
             case Finished(number):
@@ -133,7 +131,7 @@ class _Work:
 
     def _recover(self, at: str) -> bool:
         """Recompute the first lost proposal, and return whether that succeeded."""
-        if self._known_at_damage is None or not self._task_key:
+        if self._known_at_damage is None or not self.kept:
             return False
         known = self._known_at_damage
         state = self._fold.state()
@@ -144,13 +142,13 @@ class _Work:
         try:
             proposal = controller.ask()
         except SpaceExhausted:
-            return False
+            proposal = None
         if proposal is None:
             return False
         key = proposal.network_key
         self._recovered[proposal.number] = key
         seed = trial_seed(self._config.seed, key, proposal.replicate)
-        self._keep(Asked(proposal.to_json(), key, seed, self._task_key, known, at))
+        self._keep(Asked(proposal.to_json(), key, seed, state.run["task_key"], known, at))
         self.num_recovered += 1
         return True
 

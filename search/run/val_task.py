@@ -37,7 +37,7 @@ class ValTask(Task, Protocol):
     ) -> Evaluation | Failure:
         """Run `evaluate` to the end of the training, then write the detections on val to the folder.
 
-        `keep_weights` also writes the weights there. `how` has the other arguments of `Evaluate`, but for `until`.
+        `keep_weights` also writes the weights there. `how` has the other arguments of `Task.evaluate`, but for `until`.
         """
 
     def val_matches(self, folder: Path) -> Matches:
@@ -74,7 +74,7 @@ class WithVal:
     def evaluate(
         self, architecture: Architecture, *, folder: Path, until: int | None = None, **how: Any
     ) -> Evaluation | Failure:
-        """Train and measure as `Evaluate` says, and write the detections on val to the folder."""
+        """Do what `Task.evaluate` says, and write the detections on val to the folder."""
         assert until is None, "a training that measures on val never pauses"
         if not folder.is_dir():  # checked first, or the training would be wasted
             return Failure(

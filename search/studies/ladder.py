@@ -149,10 +149,8 @@ def ladder_result(run: Run) -> LadderResult:
     order = kendall(
         np.array([entry.published_ap for entry in trained]), np.array([means[entry.name] for entry in trained])
     )
-    randoms = [statistics.fmean(values) for key, values in found.items() if key not in known]
     own = aps["SpineNet-49"]
-    if not own:
-        randoms = []
+    randoms = [statistics.fmean(values) for key, values in found.items() if own and key not in known]
     num_better, better_interval = _share_better(randoms, own, spread) if randoms else (0, (0.0, 1.0))
     return LadderResult(
         rows=[

@@ -13,7 +13,7 @@ from spinenas.search.config.constraints import ConstraintsConfig
 from spinenas.search.config.controllers import ControllerConfig
 from spinenas.search.config.loading import stored_config
 from spinenas.search.config.objective import ObjectiveConfig
-from spinenas.search.config.parts import HalvingConfig
+from spinenas.search.config.parts import BudgetConfig, HalvingConfig, StorageConfig
 from spinenas.search.executors.base import Task
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.identity import check_identity, identity_of
@@ -49,6 +49,8 @@ def run_study(
         display: shows progress.
         config_toml: the configuration as given, kept in the folder.
     """
+    if stage is not Stage.SEARCH:  # limits and mirror of a search are not for its validation, nor for replays
+        config = replace(config, budget=BudgetConfig(), storage=StorageConfig())
     plan = PlanOptions(
         architectures=tuple(architecture.text for architecture in architectures), replicates=seeds, stage=str(stage)
     )

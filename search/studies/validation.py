@@ -17,7 +17,6 @@ from spinenas.results.stats.bootstrap import RESAMPLES, Difference, Matches, com
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.loading import stored_config
-from spinenas.search.config.parts import BudgetConfig, StorageConfig
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.components import fetch_data, proxy_task
 from spinenas.search.run.run import Run
@@ -86,13 +85,8 @@ def validate(
     fetch_data(config)
     task = task or cast(ValTask, proxy_task(config))
     _check_task(run, task)
-    study_config = replace(
-        config,
-        # The search's own seeds would repeat the trainings that the winner was selected on.
-        seed=seed_for(config.seed, "validation"),
-        budget=BudgetConfig(),
-        storage=StorageConfig(),  # the mirror of a search is not for its validation
-    )
+    # The search's own seeds would repeat the trainings that the winner was selected on.
+    study_config = replace(config, seed=seed_for(config.seed, "validation"))
     architectures = [contender.architecture for contender in chosen]
     study = run_study(
         study_config, architectures, seeds, out=out, stage=Stage.VALIDATE, task=task, display=display
@@ -128,9 +122,10 @@ def contenders(run: Run, config: SearchConfig) -> list[Contender]:
 def _control(space: SearchSpace, seed: int, known: set[str]) -> Genotype:
     """Draw a genotype without dead blocks that builds none of the known networks. Raises UserError."""
     drawn = (sample_without_dead_blocks(space, generator(seed, "validation/control", number)) for number in range(100))
-    for genotype in different_networks(drawn, 1, known):
-        return genotype
-    raise UserError(f"the space {space.name!r} gives no other network as a control; search a larger one")
+    chosen = different_networks(drawn, 1, known)
+    if not chosen:
+        raise UserError(f"the space {space.name!r} gives no other network as a control; search a larger one")
+    return chosen[0]
 
 
 def _check_same(out: Path, chosen: Sequence[Contender], seeds: int) -> None:
@@ -156,9 +151,8 @@ def _check_same(out: Path, chosen: Sequence[Contender], seeds: int) -> None:
 def _check_task(run: Run, task: ValTask) -> None:
     """Raise UserError unless task and data are those of a search."""
     before = run.state().run
-    for name, now in (("data", task.fingerprint), ("task_key", task.key)):
+    for name, what, now in (("data", "data", task.fingerprint), ("task_key", "task", task.key)):
         if before.get(name) != now:
-            what = "data" if name == "data" else "task"
             raise UserError(
                 f"{run.folder.path} cannot be validated, the {what} changed since the search; restore the former {what}"
             )
