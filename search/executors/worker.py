@@ -37,7 +37,7 @@ def run_job(
     deadline = None if seconds is None else time.monotonic() + seconds
     storage = TrialStorage(job.folder, job.mirror)
 
-    def attempt(step: Callable[[], None]) -> None:
+    def try_storage(step: Callable[[], None]) -> None:
         try:
             step()
         except (OSError, UserError) as problem:
@@ -52,14 +52,14 @@ def run_job(
             )
 
     def report(epoch: int, metrics: dict[str, float]) -> None:
-        attempt(storage.keep)  # before the report: a reported epoch is not repeated
+        try_storage(storage.keep)  # before the report: a reported epoch is not repeated
         on_event(EpochDone(job.number, job.attempt, epoch, metrics))
         if deadline is not None and time.monotonic() > deadline:
             raise _TimeIsUp
 
     try:
         on_event(Started(job.number, job.attempt, worker, task.device, task.dtype, accelerators))
-        attempt(storage.open)
+        try_storage(storage.open)
         result = task.evaluate(
             job.genotype,
             seed=job.seed,
