@@ -144,9 +144,11 @@ class Executor(Protocol):
 
     def release_idle(self) -> None:
         """Release the resources of idle workers: no new trial will come, only further attempts at running ones."""
+        return None
 
     def start(self, stack: ExitStack) -> None:
         """Start the workers, and tell the stack how to stop them."""
+        return None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:

@@ -127,7 +127,7 @@ class TensorBoardDisplay(Display):
         for file, content in self._records.add(event):
             self._write(file, content, "ab")
 
-    def _write(self, file: str, content: bytes, mode: str) -> None:
+    def _write(self, file: str, content: bytes | bytearray, mode: str) -> None:
         path = self._folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, mode) as opened:  # not kept open, as there may be thousands of trials

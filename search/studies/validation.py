@@ -86,11 +86,9 @@ def validate(
     task = task or cast(ValTask, proxy_task(config))
     _check_task(run, task)
     # The search's own seeds would repeat the trainings that the winner was selected on.
-    study_config = replace(config, seed=seed_for(config.seed, "validation"))
+    reseeded = replace(config, seed=seed_for(config.seed, "validation"))
     architectures = [contender.architecture for contender in chosen]
-    study = run_study(
-        study_config, architectures, seeds, out=out, stage=Stage.VALIDATE, task=task, display=display
-    )  # fmt: skip
+    study = run_study(reseeded, architectures, seeds, out=out, stage=Stage.VALIDATE, task=task, display=display)
     check_same_val(study, task)
     document = _compare(study, chosen, task, config.seed)
     study.folder.write_validation(document)
