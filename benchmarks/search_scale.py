@@ -46,7 +46,7 @@ class Watch:
     num_counted: int = 0
     memory_kb: list[int] = field(default_factory=list)
 
-    def begin(self, num_trials: int, past: object, scalarize: object = None) -> AbstractContextManager[object]:
+    def begin(self, progress: object) -> AbstractContextManager[object]:
         return nullcontext()
 
     def show(self, event: Event) -> None:

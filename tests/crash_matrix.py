@@ -32,7 +32,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -51,12 +51,12 @@ from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
 from spinenas.results.storage.events import Event
-from spinenas.results.storage.run_state import RunState
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.controllers import ControllerConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, HalvingConfig
 from spinenas.search.executors.base import Executor, Job, WorkerEvent
+from spinenas.search.monitoring.base import Display
 from spinenas.search.run.lifecycle import resume, run_search
 from spinenas.search.run.run import Run
 from spinenas.space.genotype import Genotype
@@ -324,20 +324,14 @@ class WatchedExecutor:
 # A child
 
 
-class LoggingDisplay:
+class LoggingDisplay(Display):
     """Logs each event that it shows."""
 
     def __init__(self, log: Callable[..., None]) -> None:
         self._log = log
 
-    def begin(self, num_trials: int, past: RunState | None, scalarize: object = None) -> AbstractContextManager[object]:
-        return nullcontext()
-
     def show(self, event: Event) -> None:
         self._log("shown", event=event.to_json())
-
-    def note(self, text: str) -> None:
-        pass
 
 
 def search_or_resume(configuration: Configuration, place: Path, *, session: int, seed: int, kill: Kill | None) -> None:

@@ -32,7 +32,17 @@ from fake_task import FakeTask
 
 import spinenas.search.run.lifecycle as loop
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status
-from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, Refused, Requeued, RunStarted, Started
+from spinenas.results.storage.events import (
+    Asked,
+    EpochDone,
+    Event,
+    Finished,
+    Refused,
+    Requeued,
+    Resumed,
+    RunStarted,
+    Started,
+)
 from spinenas.results.storage.journal import SCHEMA, Journal, read_events
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import RunState, fold
@@ -356,7 +366,7 @@ class Checks:
 
     # A display
 
-    def begin(self, num_trials: int, past: RunState | None, scalarize: object = None) -> AbstractContextManager[object]:
+    def begin(self, progress: object) -> AbstractContextManager[object]:
         return nullcontext()
 
     def note(self, text: str) -> None:
@@ -545,7 +555,7 @@ def session(config: SearchConfig, run: RunFolder, clock: Clock, checks: Checks) 
         checks.driver = Driver(config, run, journal, LargeBatches(), controller, checks.cluster, checks, clock=clock)
         state = fold(read_events(run.journal_path))
         if state.trials:
-            checks.driver.note_resumed({})
+            checks.driver.record(Resumed({}))
             checks.driver.replay(state)
         del state
         try:

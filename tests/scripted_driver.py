@@ -13,12 +13,13 @@ from journal_lines import json_events
 import spinenas.search.run.driver as driver_module
 from spinenas.controller.random_search import RandomSearch
 from spinenas.results.record import Failure, FailureKind
-from spinenas.results.storage.events import Event, Finished, RunStarted, Started
+from spinenas.results.storage.events import Finished, RunStarted, Started
 from spinenas.results.storage.journal import SCHEMA, Journal, read_events
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import fold
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.executors.base import ENDS, Job, WorkerEvent
+from spinenas.search.monitoring.base import Display
 from spinenas.search.run.driver import Driver
 from spinenas.space.search_space import space_by_name
 
@@ -65,15 +66,7 @@ class EndOfScript(Exception):
     pass
 
 
-class SilentDisplay:
-    def begin(
-        self, num_trials: int, past: object, scalarize: object = None
-    ) -> contextlib.AbstractContextManager[object]:
-        return contextlib.nullcontext()
-
-    def show(self, event: Event) -> None:
-        pass
-
+class NotingDisplay(Display):
     def note(self, text: str) -> None:
         notes.append(text)
 
@@ -104,7 +97,7 @@ class Play:
                 FakeTask(self.task_epochs),
                 controller,
                 self.executor,
-                SilentDisplay(),
+                NotingDisplay(),
                 window=self.window,
                 clock=lambda: self.clock,
             )

@@ -6,9 +6,9 @@ An event belongs to one attempt of one trial, so that the driver can recognise l
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from spinenas.results.record import Evaluation, Failure, Fidelity, Report
@@ -55,39 +55,11 @@ class Remark:
     text: str
 
 
+Message = WorkerEvent | Remark
+"""What a worker sends."""
+
 Note = Callable[[str], None]
 """Shows a message to the user."""
-
-
-class Evaluate(Protocol):
-    """Trains and measures an architecture; never raises for what can go wrong in a trial."""
-
-    def __call__(
-        self,
-        architecture: Architecture,
-        /,
-        *,
-        seed: int,
-        fidelity: Fidelity | None,
-        attempt: int,
-        folder: Path,
-        report: Report,
-        until: int | None,
-    ) -> Evaluation | Failure:
-        """Run one attempt at a training.
-
-        An attempt may continue where the one before was interrupted; it then reports only the epochs after that.
-
-        Args:
-            architecture: what to train.
-            seed: source of all randomness of the training.
-            fidelity: how much training; None for the task's own.
-            attempt: 0 for the first.
-            folder: of the trial, for its checkpoint.
-            report: called after each epoch.
-            until: epoch after which to pause. The result is then as of that epoch, which is its `stopped_after`, and
-                the next attempt continues from there to the result it would have had. None for the end.
-        """
 
 
 class Task(Protocol):
@@ -114,13 +86,41 @@ class Task(Protocol):
     def prepare(self) -> None:
         """Make the data ready, before any worker starts. Raises UserError."""
 
-    @property
-    def evaluate(self) -> Evaluate:
-        """Train and measure."""
+    def evaluate(
+        self,
+        architecture: Architecture,
+        /,
+        *,
+        seed: int,
+        fidelity: Fidelity | None,
+        attempt: int,
+        folder: Path,
+        report: Report,
+        until: int | None,
+    ) -> Evaluation | Failure:
+        """Run one attempt at a training, and measure. Never raises for what can go wrong in a trial.
+
+        An attempt may continue where the one before was interrupted; it then reports only the epochs after that.
+
+        Args:
+            architecture: what to train.
+            seed: source of all randomness of the training.
+            fidelity: how much training; None for the task's own.
+            attempt: 0 for the first.
+            folder: of the trial, for its checkpoint.
+            report: called after each epoch.
+            until: epoch after which to pause. The result is then as of that epoch, which is its `stopped_after`, and
+                the next attempt continues from there to the result it would have had. None for the end.
+        """
 
 
 class Executor(Protocol):
-    """Runs jobs, several at a time; a context manager that starts its workers on entry and stops them on exit."""
+    """Runs jobs, several at a time; a context manager that starts its workers on entry and stops them on exit.
+
+    By default there are no workers to start, stop or release.
+    """
+
+    _cleanup: ExitStack
 
     @property
     def num_free(self) -> int:
@@ -144,9 +144,17 @@ class Executor(Protocol):
 
     def release_idle(self) -> None:
         """Release the resources of idle workers: no new trial will come, only further attempts at running ones."""
+        return None
 
-    def __enter__(self) -> Self: ...
+    def start(self, stack: ExitStack) -> None:
+        """Start the workers, and tell the stack how to stop them."""
+        return None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self.start(stack)
+            self._cleanup = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._cleanup.close()

@@ -19,11 +19,14 @@ def this_session() -> str:
     return uuid.uuid4().hex
 
 
-def run_once_per_machine(command: str, session: str) -> None:
+def run_once_per_machine(command: str | None, session: str) -> None:
     """Run the command unless it has run here in this session; wait for another process that is running it.
 
-    If it fails, raises UserError with the last line of its output; the next worker then tries again.
+    Without a command, do nothing. If it fails, raises UserError with the last line of its output; the next worker then
+    tries again.
     """
+    if command is None:
+        return
     name = hashlib.sha256(f"{session} {command}".encode()).hexdigest()[:16]
     done = Path(tempfile.gettempdir()) / f"spinenas-data-{name}"
     with open(done.with_suffix(".lock"), "w") as lock:

@@ -46,9 +46,7 @@ RULES = {
     FailureKind.BUG: FailureRule(stops_run=True),
 }
 
-LONGEST_PAUSE_SECONDS = 60.0
-
 
 def pause_seconds(num_losses: int) -> float:
     """Pause of a trial after its n-th lost worker (1, 2, ...): 1, 2, 4, ... 60 s."""
-    return min(LONGEST_PAUSE_SECONDS, 2.0 ** min(num_losses - 1, 10))
+    return min(60.0, 2.0 ** min(num_losses - 1, 10))

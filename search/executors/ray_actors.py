@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import ray
@@ -22,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from spinenas.results.record import Failure, FailureKind
 from spinenas.results.storage.events import EpochDone, Finished, Started
 from spinenas.search.config.executor import ExecutorConfig
-from spinenas.search.executors.base import Job, Note, Remark, Task, WorkerEvent
+from spinenas.search.executors.base import Executor, Job, Message, Note, Remark, Task, WorkerEvent
 from spinenas.search.executors.data_command import this_session
 from spinenas.search.executors.failure_rules import pause_seconds
 from spinenas.search.executors.ray_resources import explain_waiting
@@ -54,16 +53,16 @@ MAX_FAILED_STARTS = 3
 class _Worker:
     """The actor: holds the task and runs one job at a time."""
 
-    def __init__(self, name: str, gpus: float, accelerators: float, config: ExecutorConfig, session: str, task: Task):
+    def __init__(self, name: str, gpus: float, config: ExecutorConfig, session: str, task: Task):
         prepare_worker(config, gpus, session)
-        self._name, self._accelerators, self._task = name, accelerators, task
-        self._seconds = config.trial_seconds
+        self._name, self._task = name, task
+        self._accelerators, self._seconds = accelerators_of(config, gpus), config.trial_seconds
 
     def where(self) -> tuple[str, int]:
         """Return the id of the worker's node, and `oom_kills` there."""
         return str(ray.get_runtime_context().get_node_id()), oom_kills()
 
-    def run(self, job: Job) -> Iterator[WorkerEvent | Remark]:
+    def run(self, job: Job) -> Iterator[Message]:
         yield from stream_job(self._task, job, self._name, accelerators=self._accelerators, seconds=self._seconds)
 
 
@@ -106,7 +105,7 @@ class _Slot:
         self.stall_noted = False
 
 
-class RayExecutor:
+class RayExecutor(Executor):
     """Runs jobs in up to `executor.workers` actors, as many as the cluster has room for."""
 
     def __init__(self, task: Task, config: ExecutorConfig, note: Note):
@@ -120,26 +119,17 @@ class RayExecutor:
         self._explained = ""
         self._explained_at = 0.0
         self._oom_kills: dict[str, int] = {}  # by node id
-        self._cleanup = ExitStack()
 
-    def __enter__(self) -> RayExecutor:
-        with ExitStack() as stack:
-            self._gpus = stack.enter_context(ray_session(self._config, self._note))
-            stack.callback(self._kill_actors)
-            self._task_reference = ray.put(self._task)
-            for slot in self._slots:
-                self._start(slot)
-            self._without_workers = time.monotonic()
-            while self.num_free == 0:
-                with sigterm_waits():
-                    self._wait(lambda event: None, CHECK_SECONDS)
-            self._cleanup = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._cleanup.close()
+    def start(self, stack: ExitStack) -> None:
+        self._gpus = stack.enter_context(ray_session(self._config, self._note))
+        stack.callback(self._kill_actors)
+        self._task_reference = ray.put(self._task)
+        for slot in self._slots:
+            self._request(slot)
+        self._without_workers = time.monotonic()
+        while self.num_free == 0:
+            with sigterm_waits():
+                self._wait(lambda event: None, CHECK_SECONDS)
 
     @property
     def num_free(self) -> int:
@@ -202,7 +192,7 @@ class RayExecutor:
         job = slot.job
         assert job is not None
         try:
-            event: WorkerEvent | Remark = ray.get(next(stream))
+            event: Message = ray.get(next(stream))
         except RayError as error:
             event = Finished(job.number, job.attempt, self._loss(slot, error))
             self._replace(slot)
@@ -219,13 +209,10 @@ class RayExecutor:
             slot.state, slot.job = "idle", None
         on_event(event)
 
-    def _start(self, slot: _Slot) -> None:
+    def _request(self, slot: _Slot) -> None:
         """Request a worker; it has started when its reference resolves."""
         actor_class = ray.remote(_Worker).options(**options_of(self._config, self._gpus), max_restarts=0)
-        accelerators = accelerators_of(self._config, self._gpus)
-        slot.actor = actor_class.remote(
-            slot.name, self._gpus, accelerators, self._config, this_session(), self._task_reference
-        )
+        slot.actor = actor_class.remote(slot.name, self._gpus, self._config, this_session(), self._task_reference)
         slot.ready, slot.node_id, slot.state = slot.actor.where.remote(), None, "starting"
 
     def _started(self, slot: _Slot) -> bool:
@@ -264,7 +251,7 @@ class RayExecutor:
             del self._streams[stream]
         ray.kill(slot.actor)
         slot.job = None
-        self._start(slot)
+        self._request(slot)
 
     def _look_after_workers(self, on_event: Callable[[WorkerEvent], None]) -> bool:
         """Enforce time limits, report silent workers, request workers again; return whether a trial ended."""
@@ -274,7 +261,7 @@ class RayExecutor:
         for slot in self._slots:
             job = slot.job
             if slot.state == "pausing" and now >= slot.again_at:
-                self._start(slot)
+                self._request(slot)
             elif job is not None and limit is not None and now - slot.began > limit:
                 self._replace(slot)
                 on_event(Finished(job.number, job.attempt, timeout_failure(limit)))

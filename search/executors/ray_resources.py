@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,14 +87,10 @@ def _version_1_types() -> list[dict[str, float]]:
 
 
 def _in_words(resources: Resources) -> str:
-    return " and ".join(f"{amount:g} {name}" for name, amount in resources.items()) or "nothing"
+    return " and ".join(f"{amount:g} {name}" for name, amount in resources.items() if amount) or "nothing"
 
 
-def _largest(machines: Iterable[Resources]) -> str:
+def _largest(machines: Sequence[Resources]) -> str:
     """Return the largest amount of each resource on any machine, in words."""
-    most: dict[str, float] = {}
-    for machine in machines:
-        for name in ("CPU", "GPU", "TPU"):
-            if machine.get(name, 0.0) > most.get(name, 0.0):
-                most[name] = machine[name]
+    most = {name: max((each.get(name, 0.0) for each in machines), default=0.0) for name in ("CPU", "GPU", "TPU")}
     return f"the most that any has is {_in_words(most)}"

@@ -272,5 +272,4 @@ def prepare_worker(config: ExecutorConfig, gpus: float, session: str) -> None:
         from spinenas.proxy_task.training.device import limit_accelerator_memory
 
         limit_accelerator_memory(gpus)
-    if config.data_command is not None:
-        run_once_per_machine(config.data_command, session)
+    run_once_per_machine(config.data_command, session)

@@ -13,8 +13,8 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ray import tune
@@ -24,15 +24,15 @@ from ray.tune.search import Searcher
 from spinenas.results.record import Evaluation, Failure, FailureKind
 from spinenas.results.storage.events import EpochDone, Finished
 from spinenas.search.config.executor import ExecutorConfig
-from spinenas.search.executors.base import ENDS, Job, Note, Remark, Task, WorkerEvent
+from spinenas.search.executors.base import ENDS, Executor, Job, Message, Note, Remark, Task, WorkerEvent
 from spinenas.search.executors.data_command import this_session
 from spinenas.search.executors.ray_session import accelerators_of, prepare_worker, ray_session, request_of
 from spinenas.search.executors.worker import stream_job
 from spinenas.space.errors import UserError
 
 
-class TuneExecutor:
-    """Runs jobs as trials of one Tune experiment that never ends by itself."""
+class TuneExecutor(Executor):
+    """Runs jobs as trials of one Tune experiment that never ends by itself. Tune releases idle workers itself."""
 
     def __init__(self, task: Task, config: ExecutorConfig, folder: Path, note: Note):
         """Run trials of a prepared task; Ray starts when the executor is entered, Tune with the first job.
@@ -51,19 +51,10 @@ class TuneExecutor:
         self._stopping = threading.Event()
         self._num_to_acknowledge = 0
         self._thread: threading.Thread | None = None
-        self._cleanup = ExitStack()
 
-    def __enter__(self) -> TuneExecutor:
-        with ExitStack() as stack:
-            self._gpus = stack.enter_context(ray_session(self._config, self._note))
-            stack.callback(self._stop)
-            self._cleanup = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._cleanup.close()
+    def start(self, stack: ExitStack) -> None:
+        self._gpus = stack.enter_context(ray_session(self._config, self._note))
+        stack.callback(self._stop)
 
     @property
     def num_free(self) -> int:
@@ -81,9 +72,6 @@ class TuneExecutor:
     def cancel(self, number: int) -> None:
         """Do nothing: Tune runs the job to its end, and the driver refuses its reports."""
 
-    def release_idle(self) -> None:
-        """Do nothing: Tune releases idle workers itself."""
-
     def wait(self, on_event: Callable[[WorkerEvent], None], timeout_seconds: float | None) -> None:
         """Let Tune continue, and hand over the next event."""
         if self._num_to_acknowledge:
@@ -99,7 +87,7 @@ class TuneExecutor:
         self._num_free += isinstance(event, ENDS)
         on_event(event)
 
-    def _hand_over(self, event: WorkerEvent | Remark | UserError) -> None:
+    def _hand_over(self, event: Message | UserError) -> None:
         """Called in Tune's thread."""
         if isinstance(event, Remark):
             self._note(event.text)
@@ -203,26 +191,19 @@ class _JobSearcher(_Unsaved, Searcher):
 class _TaskTrainable(Trainable):
     """A long-lived worker: holds the task, runs one job after the other, and returns one event per step."""
 
-    _task: Task
-    _events: Iterator[WorkerEvent | Remark]
+    _events: Iterator[Message]
 
     def setup(  # type: ignore[override]
         self, tune_config: dict[str, Any], task: Task, gpus: float, config: ExecutorConfig, session: str
     ) -> None:
         prepare_worker(config, gpus, session)
-        self._task = task
-        self._accelerators = accelerators_of(config, gpus)
-        self._seconds = config.trial_seconds
+        self._stream = partial(
+            stream_job, task, accelerators=accelerators_of(config, gpus), seconds=config.trial_seconds
+        )
         self.reset_config(tune_config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._events = stream_job(
-            self._task,
-            new_config["job"],
-            f"tune-{self.trial_id}",
-            accelerators=self._accelerators,
-            seconds=self._seconds,
-        )
+        self._events = self._stream(new_config["job"], f"tune-{self.trial_id}")
         return True
 
     def step(self) -> dict[str, Any]:
@@ -238,7 +219,7 @@ class _TaskTrainable(Trainable):
 class _EventCallback(_Unsaved, Callback):
     """Hands events over to the driver, and waits until it has acted on them."""
 
-    def __init__(self, hand_over: Callable[[WorkerEvent | Remark | UserError], None]):
+    def __init__(self, hand_over: Callable[[Message | UserError], None]):
         self._hand_over = hand_over
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:

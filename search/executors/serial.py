@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from spinenas.search.config.executor import ExecutorConfig
-from spinenas.search.executors.base import Job, Note, Remark, Task, WorkerEvent
+from spinenas.search.executors.base import Executor, Job, Message, Note, Remark, Task, WorkerEvent
 from spinenas.search.executors.worker import run_job
 
 
-class SerialExecutor:
+class SerialExecutor(Executor):
     """Runs the submitted job inside `wait`, from its start to its end."""
 
     def __init__(self, task: Task, config: ExecutorConfig, note: Note):
@@ -41,21 +40,10 @@ class SerialExecutor:
             return
         job, self._job = self._job, None
 
-        def hand_over(event: WorkerEvent | Remark) -> None:
+        def hand_over(event: Message) -> None:
             if isinstance(event, Remark):
                 self._note(event.text)
             else:
                 on_event(event)
 
         run_job(self._task, job, "serial", hand_over, seconds=self._seconds)
-
-    def release_idle(self) -> None:
-        """Do nothing: there are no idle workers."""
-
-    def __enter__(self) -> SerialExecutor:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Do nothing: there is nothing to stop."""

@@ -36,36 +36,29 @@ class TrialStorage:
             self.folder = Path(tempfile.gettempdir()) / f"spinenas-{name}" / folder.name
             self._name = f"trials/{folder.name}/{CHECKPOINT}"
 
-    def open(self) -> str | None:
-        """Prepare the folder, with the checkpoint of an earlier attempt; return the problem if it cannot be used."""
+    def open(self) -> None:
+        """Prepare the folder, with the checkpoint of an earlier attempt. Raises UserError if it cannot be used."""
         try:
             if self._mirror is None:
-                return _problem(self.folder)
+                _check_writable(self.folder)
+                return
             self.folder.mkdir(parents=True, exist_ok=True)
             checkpoint = Store(self._mirror).read(self._name)
             if checkpoint is not None:
                 write_bytes_atomically(self.folder / CHECKPOINT, checkpoint)
         except OSError as error:
-            return f"{self.folder} cannot be written on its machine ({error.strerror})"
-        except UserError as error:
-            return str(error)
-        return None
+            raise UserError(f"{self.folder} cannot be written on its machine ({error.strerror})") from error
 
-    def keep(self) -> str | None:
-        """Copy a new checkpoint to the mirror; return the problem if that fails."""
+    def keep(self) -> None:
+        """Copy a new checkpoint to the mirror. Raises UserError or OSError."""
         if self._mirror is None:
-            return None
+            return
         path = self.folder / CHECKPOINT
-        try:
+        with contextlib.suppress(FileNotFoundError):  # some tasks write no checkpoint
             written = path.stat().st_mtime
             if written != self._kept:
                 Store(self._mirror).write(self._name, path.read_bytes())
                 self._kept = written
-        except FileNotFoundError:
-            return None  # this task writes no checkpoint
-        except (OSError, UserError) as error:
-            return str(error)
-        return None
 
     def close(self) -> None:
         """Remove the local scratch folder."""
@@ -75,15 +68,11 @@ class TrialStorage:
                 self.folder.parent.rmdir()
 
 
-def _problem(folder: Path) -> str | None:
-    """Return why the trial's folder, which the driver has just made, cannot be used here; None if it can."""
+def _check_writable(folder: Path) -> None:
+    """Raise UserError or OSError unless the trial's folder, which the driver has just made, can be used here."""
     if not folder.is_dir():
-        return f"its machine does not see {folder}"
+        raise UserError(f"its machine does not see {folder}")
     probe = folder / f".probe-{os.getpid()}"
-    try:
-        probe.write_bytes(b"spinenas")
-    except OSError as error:
-        return f"{folder} cannot be written on its machine ({error.strerror})"
+    probe.write_bytes(b"spinenas")
     with contextlib.suppress(OSError):
         probe.unlink()
-    return None

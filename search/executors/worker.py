@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from spinenas.results.record import Evaluation, Failure, FailureKind
 from spinenas.results.storage.events import EpochDone, Finished, Paused, Started
-from spinenas.search.executors.base import ENDS, Job, Remark, Task, WorkerEvent
+from spinenas.search.executors.base import ENDS, Job, Message, Remark, Task
 from spinenas.search.executors.trial_storage import TrialStorage
+from spinenas.space.errors import UserError
 
 
 class _TimeIsUp(BaseException):
@@ -22,7 +23,7 @@ def run_job(
     task: Task,
     job: Job,
     worker: str,
-    on_event: Callable[[WorkerEvent | Remark], None],
+    on_event: Callable[[Message], None],
     *,
     accelerators: float = 1.0,
     seconds: float | None = None,
@@ -36,9 +37,13 @@ def run_job(
     deadline = None if seconds is None else time.monotonic() + seconds
     storage = TrialStorage(job.folder, job.mirror)
 
-    def remark(problem: str | None) -> None:
-        if problem is not None and not _remarked:
-            _remarked.append(problem)
+    def try_storage(step: Callable[[], None]) -> None:
+        try:
+            step()
+        except (OSError, UserError) as problem:
+            if _remarked:
+                return
+            _remarked.append(str(problem))
             on_event(
                 Remark(
                     f"{worker} cannot keep checkpoints, {problem}; a trial that loses its worker there starts over; "
@@ -47,15 +52,14 @@ def run_job(
             )
 
     def report(epoch: int, metrics: dict[str, float]) -> None:
-        remark(storage.keep())  # before the report: a reported epoch is not repeated
+        try_storage(storage.keep)  # before the report: a reported epoch is not repeated
         on_event(EpochDone(job.number, job.attempt, epoch, metrics))
         if deadline is not None and time.monotonic() > deadline:
             raise _TimeIsUp
 
-    result: Evaluation | Failure
     try:
         on_event(Started(job.number, job.attempt, worker, task.device, task.dtype, accelerators))
-        remark(storage.open())
+        try_storage(storage.open)
         result = task.evaluate(
             job.genotype,
             seed=job.seed,
@@ -89,11 +93,9 @@ def timeout_failure(seconds: float) -> Failure:
 _job_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trial")
 
 
-def stream_job(
-    task: Task, job: Job, worker: str, *, accelerators: float = 1.0, seconds: float | None = None
-) -> Iterator[WorkerEvent | Remark]:
+def stream_job(task: Task, job: Job, worker: str, *, accelerators: float, seconds: float | None) -> Iterator[Message]:
     """Run a job in the worker's single job thread, and yield its events as they happen."""
-    events: queue.SimpleQueue[WorkerEvent | Remark | None] = queue.SimpleQueue()
+    events: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
 
     def run() -> None:
         try:
@@ -102,7 +104,7 @@ def stream_job(
             events.put(None)  # even after a BaseException
 
     _job_thread.submit(run)
-    event: WorkerEvent | Remark | None = None
+    event: Message | None = None
     while not isinstance(event, ENDS):
         event = events.get()
         if event is None:

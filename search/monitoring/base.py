@@ -1,52 +1,26 @@
-"""The display interface, and a display that shows nothing."""
+"""The display interface; the base class shows nothing."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
 
-from spinenas.results.leaderboard import ScalarizedObjective
 from spinenas.results.storage.events import Event
-from spinenas.results.storage.run_state import RunState
-from spinenas.search.monitoring.forecast import Forecast
+from spinenas.search.monitoring.progress import Progress
 
 
-class Display(Protocol):
-    """Shows a search. `begin` gives a context manager around it; `show` gets each event once the journal has it."""
+class Display:
+    """Shows a search. This base shows nothing; a display overrides what it needs."""
 
-    def expect(self, forecast: Forecast) -> None:
-        """Take the predicted durations of trials, before `begin`; not called without a prediction."""
-
-    def begin(
-        self, num_trials: int, past: RunState | None, scalarize: ScalarizedObjective | None = None
-    ) -> AbstractContextManager[object]:
-        """Start the display.
+    def begin(self, progress: Progress) -> AbstractContextManager[object]:
+        """Return the context manager around a session.
 
         Args:
-            past: state of a run that is resumed.
-            scalarize: the objective by which networks are compared; None for AP itself.
+            progress: at the start of the session; `show` adds each event to it.
         """
-
-    def show(self, event: Event) -> None:
-        """Show an event."""
-
-    def note(self, text: str) -> None:
-        """Show a message to the user."""
-
-
-class SilentDisplay:
-    """A display that shows nothing."""
-
-    def expect(self, forecast: Forecast) -> None:
-        pass
-
-    def begin(
-        self, num_trials: int, past: RunState | None, scalarize: ScalarizedObjective | None = None
-    ) -> AbstractContextManager[object]:
         return nullcontext()
 
     def show(self, event: Event) -> None:
-        pass
+        """Show an event, once the journal has it."""
 
     def note(self, text: str) -> None:
-        pass
+        """Show a message to the user."""

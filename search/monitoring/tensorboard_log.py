@@ -24,10 +24,8 @@ from spinenas.results.leaderboard import ScalarizedObjective
 from spinenas.results.record import Evaluation
 from spinenas.results.storage.events import EpochDone, Event, Finished, Requeued, RunStarted, Skipped
 from spinenas.results.storage.journal import read_events
-from spinenas.results.storage.run_state import RunState
 from spinenas.search.monitoring.base import Display
-from spinenas.search.monitoring.display import Progress
-from spinenas.search.monitoring.forecast import Forecast
+from spinenas.search.monitoring.progress import Progress
 from spinenas.space.errors import UserError, first_line
 
 
@@ -81,7 +79,7 @@ class EventRecords:
         yield file, _record(summary.SerializeToString())
 
 
-class TensorBoardDisplay:
+class TensorBoardDisplay(Display):
     """A display that also writes event files; if they cannot be written, it says so once and the search continues."""
 
     def __init__(self, inner: Display, run: Path) -> None:
@@ -92,18 +90,13 @@ class TensorBoardDisplay:
             raise UserError(
                 "logging.tensorboard needs tensorboardX; pip install tensorboardX, or leave it off"
             ) from error
-        self._inner, self._run = inner, run
+        self._inner, self._run, self._folder = inner, run, run / "tensorboard"
         self._records: EventRecords | None = None
 
-    def expect(self, forecast: Forecast) -> None:
-        self._inner.expect(forecast)
-
     @contextmanager
-    def begin(
-        self, num_trials: int, past: RunState | None, scalarize: ScalarizedObjective | None = None
-    ) -> Iterator[None]:
-        self._scalarize = scalarize
-        with self._inner.begin(num_trials, past, scalarize):
+    def begin(self, progress: Progress) -> Iterator[None]:
+        self._scalarize = progress.scalarize
+        with self._inner.begin(progress):
             self._try(self._rewrite)
             yield
 
@@ -126,24 +119,19 @@ class TensorBoardDisplay:
             if path.relative_to(self._folder).as_posix() not in contents:
                 path.unlink()
         for file, whole in contents.items():
-            (self._folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (self._folder / file).write_bytes(whole)
+            self._write(file, whole, "wb")
         self._records = records
 
     def _append(self, event: Event) -> None:
         assert self._records is not None
-        contents = defaultdict[str, bytearray](bytearray)
         for file, content in self._records.add(event):
-            contents[file] += content
-        for file, addition in contents.items():
-            path = self._folder / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "ab") as opened:  # not kept open, as there may be thousands of trials
-                opened.write(addition)
+            self._write(file, content, "ab")
 
-    @property
-    def _folder(self) -> Path:
-        return self._run / "tensorboard"
+    def _write(self, file: str, content: bytes | bytearray, mode: str) -> None:
+        path = self._folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, mode) as opened:  # not kept open, as there may be thousands of trials
+            opened.write(content)
 
     def _try(self, step: Callable[[], None]) -> None:
         try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from spinenas.controller.base import Controller
 from spinenas.controller.objectives import Scalarized
@@ -16,8 +17,7 @@ from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.executors.base import Executor, Note, Task
 from spinenas.search.executors.data_command import run_once_per_machine, this_session
-from spinenas.search.monitoring.base import Display
-from spinenas.search.monitoring.forecast import forecast_for
+from spinenas.search.monitoring.forecast import Forecast, forecast_for
 from spinenas.search.run.val_task import ValTask, WithVal
 from spinenas.space.search_space import space_by_name
 
@@ -29,26 +29,26 @@ def proxy_task(config: SearchConfig) -> Task:
     return ProxyTask(config.task, threads=config.executor.threads_per_trial)
 
 
-def prepared_task(task: Task | None, config: SearchConfig, display: Display) -> Task:
-    """Prepare the given task, or else that of the configuration, and give the display its forecast.
+def prepared_task(task: Task | None, config: SearchConfig) -> tuple[Task, Forecast | None]:
+    """Fetch the data, and prepare the given task, or else that of the configuration. Raises UserError.
 
     Only the task of a validation reads val.
+
+    Returns:
+        The task, and the predicted durations of its trials, if there is a prediction.
     """
+    fetch_data(config)
     chosen = task or proxy_task(config)
     stage = config.controller.plan.stage
     if config.controller.name == "plan" and stage in (Stage.VALIDATE, Stage.FULL):
         chosen = WithVal(cast(ValTask, chosen), stage == Stage.FULL)
     chosen.prepare()
-    forecast = forecast_for(chosen, config) if task is None else None
-    if forecast is not None:
-        display.expect(forecast)
-    return chosen
+    return chosen, forecast_for(chosen, config) if task is None else None
 
 
 def fetch_data(config: SearchConfig) -> None:
     """Run the configuration's data command on this machine. Raises UserError."""
-    if config.executor.data_command is not None:
-        run_once_per_machine(config.executor.data_command, this_session())
+    run_once_per_machine(config.executor.data_command, this_session())
 
 
 def with_class_channels(config: SearchConfig, task: Task) -> SearchConfig:
@@ -97,6 +97,15 @@ def make_executor(task: Task, config: ExecutorConfig, run: Path, note: Note) -> 
     from spinenas.search.executors.ray_tune import TuneExecutor
 
     return TuneExecutor(task, config, run.absolute() / "tune", note)
+
+
+def with_changes(config: SearchConfig, changes: Iterable[dict[str, Any]]) -> SearchConfig:
+    """Return the configuration with the budget of the last resumption."""
+    budget = config.budget
+    for each in changes:
+        given = {name: each[name] for name in ("num_trials", "max_accelerator_hours") if name in each}
+        budget = replace(budget, **given)
+    return replace(config, budget=budget)
 
 
 def ordered_window(executor: ExecutorConfig) -> int | None:

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from spinenas.controller.base import Controller
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
@@ -26,22 +25,20 @@ from spinenas.results.storage.events import (
     Promoted,
     Refused,
     Requeued,
-    Resumed,
     Started,
-    Stopped,
 )
 from spinenas.results.storage.journal import Journal, now
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import RunState
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.executors.base import ENDS, Executor, Job, Task, WorkerEvent
-from spinenas.search.executors.failure_rules import RULES
+from spinenas.search.executors.failure_rules import RULES, pause_seconds
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.controller_replay import Result
 from spinenas.search.run.halving import Halving
 from spinenas.search.run.open_trial import OpenTrial, refusal
 from spinenas.search.run.proposals import Proposals
-from spinenas.search.run.retry import Retry, retry_after
+from spinenas.search.run.retry import retry_after
 from spinenas.space.errors import UserError
 from spinenas.space.random_streams import seed_for
 
@@ -87,12 +84,7 @@ class Driver:
         self._proposals = Proposals(controller, config.budget, window=window, note=display.note)
         self._open: dict[int, OpenTrial] = {}  # trials without a result, by number
         self._waiting: list[OpenTrial] = []  # open trials to be submitted, in order of arrival
-        self._halving = Halving(
-            config.halving.rungs,
-            reduction=config.halving.reduction,
-            min_results=config.halving.min_results,
-            by_number=window is not None,
-        )
+        self._halving = Halving(config.halving, by_number=window is not None)
         self._time = time_taken or AcceleratorTime()
         self._num_errors = 0
 
@@ -109,11 +101,7 @@ class Driver:
             # Without a free worker nothing was asked, so the controller may still have proposals.
             if not self._open and (self._executor.num_free > 0 or self._proposals.is_all_asked):
                 return
-            if (
-                self._proposals.is_all_asked
-                and not self._waiting
-                and not any(trial.paused for trial in self._open.values())
-            ):
+            if self._proposals.is_all_asked and all(trial.in_flight for trial in self._open.values()):
                 self._executor.release_idle()
             self._executor.wait(self._on_event, self._longest_wait(moment))
 
@@ -135,7 +123,7 @@ class Driver:
             )
             self._open[record.number] = trial
             if record.status is Status.RUNNING:
-                self._requeue(trial, Retry("the search was stopped"))
+                self._requeue(trial, Requeued(record.number, record.attempt + 1, "the search was stopped"))
             elif record.status is Status.ASKED:
                 self._waiting.append(trial)
         self._judge()
@@ -143,13 +131,12 @@ class Driver:
             if number in state.trials and number not in self._open:  # the driver died before removing it
                 self._journal.unmirror_file(self._folder.remove_checkpoint(number))
 
-    def note_resumed(self, changes: dict[str, Any]) -> None:
-        """Record that the run resumes, with the changes of its configuration."""
-        self._record(Resumed(changes))
-
-    def note_stopped(self, reason: str) -> None:
-        """Record why this session ends before the run does."""
-        self._record(Stopped(reason))
+    def record(self, event: Event, *, sync: bool = True) -> None:
+        """Write an event to the journal with the present time, and show it."""
+        event = replace(event, at=now())
+        self._journal.append(event, sync=sync)
+        self._time.add(event)
+        self._display.show(event)
 
     def _submit(self, moment: float) -> None:
         while self._executor.num_free > 0:
@@ -191,7 +178,7 @@ class Driver:
             return None
         key = proposal.network_key
         seed = trial_seed(self._config.seed, key, proposal.replicate)
-        self._record(Asked(proposal.to_json(), key, seed, self._task.key, self._proposals.num_told))
+        self.record(Asked(proposal.to_json(), key, seed, self._task.key, self._proposals.num_told))
         trial = OpenTrial(proposal, seed, proposal.fidelity)
         self._open[proposal.number] = trial
         return trial
@@ -201,38 +188,38 @@ class Driver:
         reason = refusal(trial, event, num_asked=self._proposals.num_asked)
         if reason is not None:
             if isinstance(event, ENDS):
-                self._record(Refused(event.number, event.attempt, reason))
+                self.record(Refused(event.number, event.attempt, reason))
             return
         assert trial is not None, "only reports of open trials are accepted"
         match event:
             case Started():
                 trial.status = Status.RUNNING
-                self._record(event, sync=False)
+                self.record(event, sync=False)
             case EpochDone():
                 trial.epoch = event.epoch
-                self._record(event, sync=False)
+                self.record(event, sync=False)
             case Paused():
                 self._pause(trial, event.evaluation)
                 self._judge()
             case Finished():
-                retry = None
+                again = None
                 if isinstance(event.result, Failure) and event.attempt == trial.attempt:
-                    retry = retry_after(event.result, trial, self._config.executor, self._task.fidelity)
-                if retry is not None:
-                    self._requeue(trial, retry)
+                    again = retry_after(event.result, trial, self._config.executor, self._task.fidelity)
+                if again is not None:
+                    self._requeue(trial, again)
                 else:
                     self._finish(trial, event.attempt, event.result)
                     self._judge()
 
-    def _requeue(self, trial: OpenTrial, retry: Retry) -> None:
-        """Queue a trial for another attempt."""
-        trial.attempt += 1
-        trial.status, trial.epoch, trial.in_flight = Status.ASKED, 0, False
-        trial.not_before = self._clock() + retry.pause
-        if retry.kind is not None:
-            trial.losses[retry.kind] += 1
-        trial.fidelity = retry.fidelity or trial.fidelity
-        self._record(Requeued(trial.proposal.number, trial.attempt, retry.reason, retry.kind, retry.fidelity))
+    def _requeue(self, trial: OpenTrial, event: Requeued) -> None:
+        """Queue a trial for another attempt. A trial that may always be tried again pauses first."""
+        trial.attempt, trial.status, trial.epoch, trial.in_flight = event.attempt, Status.ASKED, 0, False
+        if event.failure_kind is not None:
+            trial.losses[event.failure_kind] += 1
+            if RULES[event.failure_kind].again == "always":
+                trial.not_before = self._clock() + pause_seconds(trial.losses[event.failure_kind])
+        trial.fidelity = event.fidelity or trial.fidelity
+        self.record(event)
         self._waiting.append(trial)
 
     def _pause(self, trial: OpenTrial, evaluation: Evaluation) -> None:
@@ -242,7 +229,7 @@ class Driver:
         assert evaluation.stopped_after is not None, "a paused trial has the epoch of its rung"
         trial.status, trial.in_flight, trial.paused = Status.PAUSED, False, evaluation
         # Not synced: only the verdict is acted on, and its sync includes this line.
-        self._record(Paused(number, trial.attempt, evaluation), sync=False)
+        self.record(Paused(number, trial.attempt, evaluation), sync=False)
         self._halving.add(number, evaluation.stopped_after, evaluation.objective)
 
     def _judge(self) -> None:
@@ -259,7 +246,7 @@ class Driver:
                 trial.attempt += 1
                 objective = trial.paused.objective
                 trial.status, trial.epoch, trial.passed, trial.paused = Status.ASKED, 0, rung, None
-                self._record(Promoted(number, trial.attempt, rung, objective))
+                self.record(Promoted(number, trial.attempt, rung, objective))
                 self._waiting.append(trial)
             else:
                 self._finish(trial, trial.attempt, trial.paused)
@@ -273,7 +260,7 @@ class Driver:
                 self._waiting.remove(trial)
         if isinstance(result, Evaluation) and result.stopped_after is None:
             result = self._keep_curve(number, result)
-        self._record(Finished(number, attempt, result))
+        self.record(Finished(number, attempt, result))
         self._journal.unmirror_file(self._folder.remove_checkpoint(number))
         del self._open[number]
         # The controller receives the result in the form of the journal, so that a replay gives it the same.
@@ -295,9 +282,3 @@ class Driver:
                 f"of {what}: {failure.message}; see `spinenas show {self._folder.path} {number} --json` for the "
                 "traceback, fix the cause and resume the run"
             )
-
-    def _record(self, event: Event, *, sync: bool = True) -> None:
-        event = replace(event, at=now())
-        self._journal.append(event, sync=sync)
-        self._time.add(event)
-        self._display.show(event)

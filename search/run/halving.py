@@ -7,8 +7,10 @@ continues if it ranks among the best of those that reached the rung before it. O
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
+
+from spinenas.search.config.parts import HalvingConfig
 
 
 def continues(num_better: Any, num_results: Any, *, reduction: float, min_results: int) -> Any:
@@ -27,18 +29,14 @@ class Halving:
     """The results at each rung, and the verdicts that follow.
 
     Args:
-        rungs: epochs, ascending.
-        reduction, min_results: as in `continues`.
+        config: the rungs and the rule.
         by_number: compare a trial with those of lower numbers instead of those that came before it. The verdict is
             then independent of the order of arrival, once `can_judge` is true.
     """
 
-    def __init__(
-        self, rungs: Sequence[int] = (), *, reduction: float = 3.0, min_results: int = 4, by_number: bool = False
-    ) -> None:
-        self._results: dict[int, dict[int, float]] = {rung: {} for rung in rungs}  # by trial, in order of arrival
-        self._reduction, self._min_results = reduction, min_results
-        self._by_number = by_number
+    def __init__(self, config: HalvingConfig, *, by_number: bool = False) -> None:
+        self._config, self._by_number = config, by_number
+        self._results: dict[int, dict[int, float]] = {rung: {} for rung in config.rungs}  # by trial, as they arrive
 
     def next_rung(self, *, after: int, below: int) -> int | None:
         """The first rung after an epoch and below another; None if no rung follows."""
@@ -48,17 +46,13 @@ class Halving:
         """Add the result of a trial that has reached a rung."""
         self._results[rung][number] = objective
 
-    def is_at(self, number: int, rung: int) -> bool:
-        """Whether the trial has reached the rung."""
-        return number in self._results[rung]
-
     def can_judge(self, rung: int, lower_numbers: Iterable[int]) -> bool:
         """Whether there can be a verdict on a trial at a rung.
 
         Args:
             lower_numbers: trials of lower numbers that have rungs and no result yet.
         """
-        return not self._by_number or all(self.is_at(number, rung) for number in lower_numbers)
+        return not self._by_number or all(number in self._results[rung] for number in lower_numbers)
 
     def should_continue(self, number: int, rung: int) -> bool:
         """Decide whether a trial that has reached a rung continues."""
@@ -69,4 +63,5 @@ class Halving:
         else:
             known = list(results.values())[: list(results).index(number) + 1]
         num_better = sum(objective > own for objective in known)
-        return bool(continues(num_better, len(known), reduction=self._reduction, min_results=self._min_results))
+        rule = self._config
+        return bool(continues(num_better, len(known), reduction=rule.reduction, min_results=rule.min_results))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from spinenas.controller.former_names import removal_message
 from spinenas.controller.registry import make_controller
 from spinenas.results.storage.accelerator_time import AcceleratorTime
-from spinenas.results.storage.events import Event, RunStarted
+from spinenas.results.storage.events import Event, Resumed, RunStarted, Stopped
 from spinenas.results.storage.journal import SCHEMA, Journal, now, read_events
 from spinenas.results.storage.mirror import Mirror
 from spinenas.results.storage.run_folder import RunFolder
@@ -27,14 +27,16 @@ from spinenas.search.config.loading import stored_config
 from spinenas.search.config.parts import LoggingConfig
 from spinenas.search.executors.base import Task
 from spinenas.search.executors.stop_signals import Terminated, stopped_by_sigterm
-from spinenas.search.monitoring.base import Display, SilentDisplay
+from spinenas.search.monitoring.base import Display
+from spinenas.search.monitoring.forecast import Forecast, Workload
+from spinenas.search.monitoring.progress import Progress
 from spinenas.search.run.components import (
-    fetch_data,
     make_executor,
     mirror_of,
     ordered_window,
     prepared_task,
     search_controller,
+    with_changes,
     with_class_channels,
 )
 from spinenas.search.run.driver import Driver
@@ -77,15 +79,14 @@ def run_search(
     # detector that costs are counted in may depend on the data.
     make_controller(config.controller.name, space_by_name(config.space.name), **config.controller.options())
     RunFolder.check_free(Path(out))
-    display = _with_loggers(display or SilentDisplay(), config, Path(out))
+    display = _with_loggers(display or Display(), config, Path(out))
     with stopped_by_sigterm():
         mirror = mirror_of(config)
         if mirror is not None and mirror.holds_run():
             raise UserError(
                 f"{mirror.store.uri} already holds a run; resume it with --or-resume, or give another storage.mirror"
             )
-        fetch_data(config)
-        task = prepared_task(task, config, display)
+        task, forecast = prepared_task(task, config)
         config = with_class_channels(config, task)
         config.check_constraints()
         controller = search_controller(config)
@@ -117,7 +118,7 @@ def run_search(
             with _begun(Path(out), config, config_toml, about, started, mirror) as (folder, journal):
                 window = ordered_window(config.executor)
                 driver = Driver(config, folder, journal, task, controller, executor, display, window=window)
-                with display.begin(config.budget.num_trials, None, config.scalarized_objective()):
+                with display.begin(_progress(config, forecast)):
                     _drive(driver)
     return Run(folder)
 
@@ -137,9 +138,8 @@ def _begun(
 
         def begin(folder: Path) -> None:
             journal = stack.enter_context(Journal.create(folder / "journal.jsonl", mirror=mirror))
-            for event in started[:-1]:
-                journal.append(event, sync=False)
-            journal.append(started[-1])
+            for event in started:
+                journal.append(event, sync=event is started[-1])
             opened.append(journal)
 
         folder = RunFolder.create(out, config_toml, config.to_json(), about, begin=begin)
@@ -178,23 +178,16 @@ def resume(
     _check_resumable(folder)
     config = stored_config(folder.config())
     config = replace(config, logging=logging or config.logging)
-    display = _with_loggers(display or SilentDisplay(), config, folder.path)
+    display = _with_loggers(display or Display(), config, folder.path)
     if mend:
-        mended = salvage(
-            folder.journal_path,
-            mirror=mirror_of(config),
-            seed=config.seed,
-            window=ordered_window(config.executor),
-            make_controller=lambda state: search_controller(_with_changes(config, state.resumes)),
-        )
-        display.note(str(mended or f"{folder.journal_path} is valid, there is nothing to salvage"))
+        display.note(salvage(folder.journal_path, config))
     opened = Journal.open(folder.journal_path, mirror=mirror_of(config), on_wait=display.note)
     with opened as journal, stopped_by_sigterm():
         state, time_taken = _read(folder.journal_path)
         given = {"num_trials": num_trials, "max_accelerator_hours": max_accelerator_hours}
         changes = {name: value for name, value in given.items() if value is not None}
-        before = _with_changes(config, state.resumes)
-        config = _with_changes(before, [changes])
+        before = with_changes(config, state.resumes)
+        config = with_changes(before, [changes])
         if config.budget.num_trials < before.budget.num_trials:
             raise UserError(
                 f"{path} has a budget of {before.budget.num_trials} trials; it can be extended, but not "
@@ -203,8 +196,7 @@ def resume(
         if not state.unfinished and len(state.trials) >= config.budget.num_trials:
             return Run(folder)
 
-        fetch_data(config)
-        task = prepared_task(task, config, display)
+        task, forecast = prepared_task(task, config)
         check_identity(path, state.run, identity_of(task, config))
         controller = search_controller(config)
         window = ordered_window(config.executor)
@@ -216,8 +208,10 @@ def resume(
             driver = Driver(
                 config, folder, journal, task, controller, running, display, window=window, time_taken=time_taken
             )
-            with display.begin(config.budget.num_trials, state, config.scalarized_objective()):
-                driver.note_resumed({"versions": versions(), **changes})
+            progress = _progress(config, forecast)
+            progress.resume(state)
+            with display.begin(progress):
+                driver.record(Resumed({"versions": versions(), **changes}))
                 driver.replay(state)
                 _drive(driver)
     return Run(folder)
@@ -238,7 +232,7 @@ def search_or_resume(
     except for `executor`, `logging` and a larger budget. `warm_start` must name the runs that it began with, which need
     not exist any more. Raises UserError.
     """
-    display = display or SilentDisplay()
+    display = display or Display()
     path = Path(out)
     mirror = mirror_of(config)
     if not (path / "journal.jsonl").exists() and mirror is not None and mirror.holds_run():
@@ -255,7 +249,7 @@ def search_or_resume(
     sources = [str(run) for run in warm_start]
     # Older runs have no warm start in run.json, only in their journal.
     check_equal(path, "warm start", folder.run_info().get("warm_start", sources), sources)
-    before = _with_changes(begun_with, Run(folder).state().resumes).budget
+    before = with_changes(begun_with, Run(folder).state().resumes).budget
     given = config.budget
     hours, hours_before = given.max_accelerator_hours, before.max_accelerator_hours
     return resume(
@@ -293,15 +287,6 @@ def _read(path: Path) -> tuple[RunState, AcceleratorTime]:
     return state.state(), time_taken
 
 
-def _with_changes(config: SearchConfig, changes: Iterable[dict[str, Any]]) -> SearchConfig:
-    """Return the configuration with the budget of the last resumption."""
-    budget = config.budget
-    for each in changes:
-        given = {name: each[name] for name in ("num_trials", "max_accelerator_hours") if name in each}
-        budget = replace(budget, **given)
-    return replace(config, budget=budget)
-
-
 def _with_loggers(display: Display, config: SearchConfig, run: Path) -> Display:
     """Add the loggers of the configuration to a display. Raises UserError if a package is missing."""
     if not config.logging.tensorboard:
@@ -311,11 +296,17 @@ def _with_loggers(display: Display, config: SearchConfig, run: Path) -> Display:
     return TensorBoardDisplay(display, run)
 
 
+def _progress(config: SearchConfig, forecast: Forecast | None) -> Progress:
+    """Return the progress of a search at its start."""
+    workload = None if forecast is None else Workload(forecast)
+    return Progress(config.budget.num_trials, scalarize=config.scalarized_objective(), workload=workload)
+
+
 def _drive(driver: Driver) -> None:
     """Run a driver; record in the journal why it ends early, if that can still be written."""
     try:
         driver.run()
     except (KeyboardInterrupt, Terminated, UserError) as reason:
         with contextlib.suppress(UserError):
-            driver.note_stopped(str(reason) or "it was interrupted")
+            driver.record(Stopped(str(reason) or "it was interrupted"))
         raise

@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from spinenas.results.record import Failure, FailureKind, Fidelity
+from spinenas.results.record import Failure, Fidelity
+from spinenas.results.storage.events import Requeued
 from spinenas.search.config.executor import ExecutorConfig
-from spinenas.search.executors.failure_rules import RULES, pause_seconds
+from spinenas.search.executors.failure_rules import RULES
 from spinenas.search.run.open_trial import OpenTrial
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Another attempt at a trial.
-
-    Attributes:
-        reason: for the journal and the display.
-        kind: failure of the last attempt; None if the driver was stopped.
-        pause: seconds before the attempt is submitted.
-        fidelity: fidelity of the attempt; None if unchanged.
-    """
-
-    reason: str
-    kind: FailureKind | None = None
-    pause: float = 0.0
-    fidelity: Fidelity | None = None
-
-
-def retry_after(failure: Failure, trial: OpenTrial, config: ExecutorConfig, fidelity: Fidelity) -> Retry | None:
+def retry_after(failure: Failure, trial: OpenTrial, config: ExecutorConfig, fidelity: Fidelity) -> Requeued | None:
     """Return the next attempt after a failure; None if the failure is the trial's result.
 
     Args:
         fidelity: the task's fidelity, for a trial without its own.
     """
-    kind, message = failure.kind, failure.message
-    rule, num_losses = RULES[kind].again, trial.losses[kind] + 1
-    if rule == "always":
-        return Retry(message, kind, pause=pause_seconds(num_losses))
-    if rule == "max_attempts" and num_losses < config.max_attempts:
-        return Retry(message, kind)
+    rule, num_losses = RULES[failure.kind].again, trial.losses[failure.kind] + 1
+    again = Requeued(trial.proposal.number, trial.attempt + 1, failure.message, failure.kind)
+    if rule == "always" or (rule == "max_attempts" and num_losses < config.max_attempts):
+        return again
     if rule == "out_of_memory_retries" and num_losses <= config.out_of_memory_retries:
         before = trial.fidelity or fidelity
         if before.batch_size > 1:
             halved = replace(before, batch_size=before.batch_size // 2)
-            return Retry(f"{message}; next with batches of {halved.batch_size}", kind, fidelity=halved)
+            return replace(again, reason=f"{again.reason}; next with batches of {halved.batch_size}", fidelity=halved)
     return None

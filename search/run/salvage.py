@@ -3,72 +3,39 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from spinenas.controller.base import Controller, SpaceExhausted
+from spinenas.controller.base import SpaceExhausted
 from spinenas.results.record import Evaluation
 from spinenas.results.storage.atomic_write import write_bytes_atomically
 from spinenas.results.storage.events import Asked, Event, Finished, Paused, RunStarted, event_from_json
 from spinenas.results.storage.journal import SCHEMA, Journal, decode, encode
-from spinenas.results.storage.mirror import Mirror
-from spinenas.results.storage.run_state import Fold, RunState
+from spinenas.results.storage.run_state import Fold
+from spinenas.search.config.config import SearchConfig
+from spinenas.search.run.components import mirror_of, ordered_window, search_controller, with_changes
 from spinenas.search.run.controller_replay import replay_into
 from spinenas.search.run.driver import trial_seed
 from spinenas.space.errors import UserError
 
 
-@dataclass(frozen=True, slots=True)
-class Salvage:
-    """Result of the repair of a journal.
-
-    Attributes:
-        num_damaged: lines that could not be read.
-        num_dropped: valid lines that no longer fit, such as the rest of a trial whose proposal is lost.
-        num_recovered: lost proposals that the controller recomputed.
-        copy: copy of the damaged journal.
-    """
-
-    num_damaged: int
-    num_dropped: int
-    num_recovered: int
-    copy: Path
-
-    def __str__(self) -> str:
-        return (
-            f"{self.num_damaged} damaged lines were removed, {self.num_recovered} lost proposals were recomputed, "
-            f"{self.num_dropped} valid lines no longer fitted and were dropped; "
-            f"the damaged journal is kept as {self.copy}"
-        )
-
-
-def salvage(
-    path: Path,
-    *,
-    mirror: Mirror | None,
-    seed: int,
-    window: int | None,
-    make_controller: Callable[[RunState], Controller],
-) -> Salvage | None:
-    """Rewrite a journal without its damaged lines; None if it has none. Raises UserError.
+def salvage(path: Path, config: SearchConfig) -> str:
+    """Rewrite a journal without its damaged lines, and return what was done in a sentence. Raises UserError.
 
     A trial whose result is lost is trained again. A lost proposal is recomputed by a fresh controller from the
-    remaining results. If the new proposal is another network, the result of the lost one is dropped.
+    remaining results. If the new proposal is another network, the result of the lost one is dropped. A copy of the
+    damaged journal is kept.
 
     Args:
         path: the journal; no other process may have the run open.
-        mirror: of the run; its journal is used if it is valid.
-        seed: of the run.
-        window: trials asked ahead in an ordered run; None for any other.
-        make_controller: makes a fresh controller for a run of that state.
+        config: of the run; the journal of its mirror is used if it is valid.
     """
-    with Journal.open(path, mirror=mirror) as journal:
-        work = _Work(seed, window, make_controller)
+    with Journal.open(path, mirror=mirror_of(config)) as journal:
+        work = _Work(config)
         for line in path.read_bytes().split(b"\n")[:-1]:
             work.add_line(line + b"\n")
         if not work.num_damaged:
-            return None
+            return f"{path} is valid, there is nothing to salvage"
         if not work.kept:
             raise UserError(f"nothing of {path} can be kept, its first line is damaged; restore it from a copy")
         copy = path.with_name(f"{path.name}.damaged")
@@ -81,24 +48,34 @@ def salvage(
             write_bytes_atomically(path, b"".join(encode(event.to_json(), journal.fence) for event in work.kept))
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}; make room and try again") from error
-    return Salvage(work.num_damaged, work.num_dropped, work.num_recovered, copy)
+    return (
+        f"{work.num_damaged} damaged lines were removed, {work.num_recovered} lost proposals were recomputed, "
+        f"{work.num_dropped} valid lines no longer fitted and were dropped; the damaged journal is kept as {copy}"
+    )
 
 
 class _Work:
-    """The repaired journal: the events kept so far and their state."""
+    """The repaired journal: the events kept so far and their state.
 
-    def __init__(self, seed: int, window: int | None, make_controller: Callable[[RunState], Controller]):
+    Attributes:
+        kept: the events kept so far.
+        checked: whether lines have checksums.
+        num_damaged: lines that could not be read.
+        num_dropped: valid lines that no longer fit, such as the rest of a trial whose proposal is lost.
+        num_recovered: lost proposals that the controller recomputed.
+    """
+
+    def __init__(self, config: SearchConfig):
         self.kept: list[Event] = []
         self.checked = False
         self.num_damaged = self.num_dropped = self.num_recovered = 0
         self._fold = Fold()
-        self._seed, self._window, self._make_controller = seed, window, make_controller
+        self._config, self._window = config, ordered_window(config.executor)
         self._told: set[int] = set()
         self._num_asked = 0
         self._fence = 0
         self._known_at_damage: int | None = None  # results that the controller knew at the last damaged line
         self._recovered: dict[int, str] = {}  # network keys of recomputed proposals, by number
-        self._task_key = ""
 
     def add_line(self, line: bytes) -> None:
         """Process the next line of the damaged journal."""
@@ -140,7 +117,6 @@ class _Work:
         match event:
             case RunStarted():
                 event = replace(event, schema=SCHEMA)
-                self._task_key = event.run["task_key"]
             case Asked():
                 self._num_asked += 1
             case Finished(number):
@@ -155,24 +131,24 @@ class _Work:
 
     def _recover(self, at: str) -> bool:
         """Recompute the first lost proposal, and return whether that succeeded."""
-        if self._known_at_damage is None or not self._task_key:
+        if self._known_at_damage is None or not self.kept:
             return False
         known = self._known_at_damage
         state = self._fold.state()
         if self._window is not None:
             known = min(known, max(state.known[-1] if state.known else 0, self._num_asked - self._window + 1))
-        controller = self._make_controller(state)
+        controller = search_controller(with_changes(self._config, state.resumes))
         replay_into(controller, state, ordered=self._window is not None, known=known)
         try:
             proposal = controller.ask()
         except SpaceExhausted:
-            return False
+            proposal = None
         if proposal is None:
             return False
         key = proposal.network_key
         self._recovered[proposal.number] = key
-        seed = trial_seed(self._seed, key, proposal.replicate)
-        self._keep(Asked(proposal.to_json(), key, seed, self._task_key, known, at))
+        seed = trial_seed(self._config.seed, key, proposal.replicate)
+        self._keep(Asked(proposal.to_json(), key, seed, state.run["task_key"], known, at))
         self.num_recovered += 1
         return True
 

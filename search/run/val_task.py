@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Report
+from spinenas.results.record import Evaluation, Failure, FailureKind
 from spinenas.search.executors.base import Task
 from spinenas.space.baseline import Architecture
 
@@ -33,19 +33,11 @@ class ValTask(Task, Protocol):
         """Prepare the data, including val if `with_val`. Raises UserError."""
 
     def evaluate_with_val(
-        self,
-        architecture: Architecture,
-        *,
-        seed: int,
-        fidelity: Fidelity | None,
-        attempt: int,
-        folder: Path,
-        report: Report,
-        keep_weights: bool,
+        self, architecture: Architecture, *, folder: Path, keep_weights: bool, **how: Any
     ) -> Evaluation | Failure:
         """Run `evaluate` to the end of the training, then write the detections on val to the folder.
 
-        `keep_weights` also writes the weights there.
+        `keep_weights` also writes the weights there. `how` has the other arguments of `Task.evaluate`, but for `until`.
         """
 
     def val_matches(self, folder: Path) -> Matches:
@@ -80,17 +72,9 @@ class WithVal:
         self._task.prepare(with_val=True)
 
     def evaluate(
-        self,
-        architecture: Architecture,
-        *,
-        seed: int,
-        fidelity: Fidelity | None,
-        attempt: int,
-        folder: Path,
-        report: Report,
-        until: int | None = None,
+        self, architecture: Architecture, *, folder: Path, until: int | None = None, **how: Any
     ) -> Evaluation | Failure:
-        """Train and measure as `Evaluate` says, and write the detections on val to the folder."""
+        """Do what `Task.evaluate` says, and write the detections on val to the folder."""
         assert until is None, "a training that measures on val never pauses"
         if not folder.is_dir():  # checked first, or the training would be wasted
             return Failure(
@@ -98,12 +82,4 @@ class WithVal:
                 f"this machine does not see {folder}, where the detections on val are kept; put the run on storage "
                 "that all machines see under the same path",
             )
-        return self._task.evaluate_with_val(
-            architecture,
-            seed=seed,
-            fidelity=fidelity,
-            attempt=attempt,
-            folder=folder,
-            report=report,
-            keep_weights=self._keep_weights,
-        )
+        return self._task.evaluate_with_val(architecture, folder=folder, keep_weights=self._keep_weights, **how)

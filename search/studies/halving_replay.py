@@ -25,18 +25,15 @@ class HalvingReplay:
     """Result of halving over random orders of the trainings.
 
     Attributes:
-        num_trials, num_orders: number of trainings and of orders.
+        num_trials: number of trainings.
         saved_epochs: mean share of epochs that are not trained.
-        num_whole: mean number of trainings that continue to their end.
         best_stopped: share of orders in which the best training, and every training equal to it, is stopped.
         loss, largest_loss: AP of the best training minus that of the best one that continues to its end: mean and
             maximum over the orders.
     """
 
     num_trials: int
-    num_orders: int
     saved_epochs: float
-    num_whole: float
     best_stopped: float
     loss: float
     largest_loss: float
@@ -85,9 +82,7 @@ def replay_halving(
     losses = best - np.where(is_whole, final[orders], -np.inf).max(axis=1)
     return HalvingReplay(
         num_trials=num_trials,
-        num_orders=num_orders,
         saved_epochs=float(1 - num_trained.mean() / num_epochs),
-        num_whole=float(is_whole.sum(axis=1).mean()),
         best_stopped=float((losses > 0).mean()),
         loss=float(losses.mean()),
         largest_loss=float(losses.max()),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from spinenas.results.stats.rank_correlation import kendall
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.run.run import Run
 from spinenas.search.studies.measured_curves import measured_curves
-from spinenas.search.studies.study import study_plan
+from spinenas.search.studies.study import different_networks, study_plan
 from spinenas.space.baseline import Architecture, Baseline
 from spinenas.space.cost import backbone_cost
 from spinenas.space.errors import UserError
@@ -85,11 +86,8 @@ def ladder_architectures(config: SearchConfig, num_random: int) -> list[Architec
     """Return the ladder, followed by random genotypes of SpineNet-49's cost. Raises UserError."""
     space, task = space_by_name(config.space.name), config.task
     madds = backbone_cost(SPINENET_49, task.scaling, task.image_size_pixels).madds
-    known = {network_key(entry.architecture) for entry in LADDER}
-    drawn: dict[str, Architecture] = {}
-    number = 0
-    while len(drawn) < num_random:
-        genotype = sample_in_madds_band(
+    drawn = (
+        sample_in_madds_band(
             space,
             generator(config.seed, "ladder", number),
             scaling=task.scaling,
@@ -97,10 +95,10 @@ def ladder_architectures(config: SearchConfig, num_random: int) -> list[Architec
             low=(1 - MADDS_BAND) * madds,
             high=(1 + MADDS_BAND) * madds,
         )
-        number += 1
-        if network_key(genotype) not in known:
-            drawn.setdefault(network_key(genotype), genotype)
-    return [*(entry.architecture for entry in LADDER), *drawn.values()]
+        for number in count()
+    )
+    known = {network_key(entry.architecture) for entry in LADDER}
+    return [*(entry.architecture for entry in LADDER), *different_networks(drawn, num_random, known)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +149,8 @@ def ladder_result(run: Run) -> LadderResult:
     order = kendall(
         np.array([entry.published_ap for entry in trained]), np.array([means[entry.name] for entry in trained])
     )
-    randoms = [statistics.fmean(values) for key, values in found.items() if key not in known]
     own = aps["SpineNet-49"]
-    if not own:
-        randoms = []
+    randoms = [statistics.fmean(values) for key, values in found.items() if own and key not in known]
     num_better, better_interval = _share_better(randoms, own, spread) if randoms else (0, (0.0, 1.0))
     return LadderResult(
         rows=[

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import statistics
+from itertools import chain
 from pathlib import Path
 
 from spinenas.results.stats.noise import Noise, noise_of
 from spinenas.search.run.run import Run
 from spinenas.search.studies.measured_curves import measured_curves
-from spinenas.search.studies.study import study_plan
+from spinenas.search.studies.study import different_networks, study_plan
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
-from spinenas.space.graph import dead_blocks, network_key
+from spinenas.space.graph import dead_blocks
 from spinenas.space.mutate import random_edit
 from spinenas.space.published import SPINENET_49
 from spinenas.space.random_streams import generator
@@ -27,15 +28,12 @@ def random_architectures(space: SearchSpace, count: int, seed: int) -> list[Geno
 
     All networks are different. A larger count starts with the same genotypes. Raises UserError.
     """
-    chosen = {network_key(SPINENET_49): SPINENET_49} if space.contains(SPINENET_49) else {}
-    for number in range(10 * count):
-        if len(chosen) >= count:
-            break
-        genotype = sample_without_dead_blocks(space, generator(seed, "study", number))
-        chosen.setdefault(network_key(genotype), genotype)
+    published = [SPINENET_49] if space.contains(SPINENET_49) else []
+    drawn = (sample_without_dead_blocks(space, generator(seed, "study", number)) for number in range(10 * count))
+    chosen = different_networks(chain(published, drawn), count)
     if len(chosen) < count:
         raise UserError(f"the space {space.name!r} gives {len(chosen)} different networks, not {count}; ask for fewer")
-    return list(chosen.values())[:count]
+    return chosen
 
 
 def mutants_of_best(path: Path, count: int, seed: int) -> list[Genotype]:
@@ -54,19 +52,18 @@ def mutants_of_best(path: Path, count: int, seed: int) -> list[Genotype]:
         raise UserError(
             f"{path} has no result of a genotype of the space {trained.space.name}; give a run that has one"
         )
-    chosen: dict[str, Genotype] = {}
-    for number in range(100 * count):
-        if len(chosen) >= count:
-            break
-        rng = generator(seed, "mutants", number)
-        genotype = parents[number % len(parents)]
+
+    def mutant(number: int) -> Genotype:
+        rng, genotype = generator(seed, "mutants", number), parents[number % len(parents)]
         for _ in range(1 + number // len(parents) % MAX_EDITS):
             genotype = random_edit(trained.space, genotype, rng)[1]
-        if network_key(genotype) not in genotypes and not dead_blocks(genotype):
-            chosen.setdefault(network_key(genotype), genotype)
+        return genotype
+
+    alive = (genotype for genotype in map(mutant, range(100 * count)) if not dead_blocks(genotype))
+    chosen = different_networks(alive, count, known=genotypes)
     if len(chosen) < count:
         raise UserError(f"{path} gives {len(chosen)} different mutants, not {count}; ask for fewer")
-    return list(chosen.values())
+    return chosen
 
 
 def measured_noise(run: Run) -> Noise:

@@ -14,7 +14,6 @@ from spinenas.proxy_task.config import TaskConfig
 from spinenas.results.record import Stage
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.config.parts import BudgetConfig, StorageConfig
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.components import fetch_data, proxy_task
 from spinenas.search.run.lifecycle import CONFIGURED_IN_PYTHON
@@ -51,12 +50,7 @@ def replay(
 
     Raises UserError, also if the training failed.
     """
-    config = replace(
-        config,
-        budget=BudgetConfig(),
-        storage=StorageConfig(),  # the mirror of a search is not for replays of its trials
-        executor=replace(config.executor, workers=1),
-    )
+    config = replace(config, executor=replace(config.executor, workers=1))
     task = task or cast(ValTask, proxy_task(config))
     run = run_study(
         config,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from spinenas.search.config.constraints import ConstraintsConfig
 from spinenas.search.config.controllers import ControllerConfig
 from spinenas.search.config.loading import stored_config
 from spinenas.search.config.objective import ObjectiveConfig
-from spinenas.search.config.parts import HalvingConfig
+from spinenas.search.config.parts import BudgetConfig, HalvingConfig, StorageConfig
 from spinenas.search.executors.base import Task
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.identity import check_identity, identity_of
@@ -22,6 +22,8 @@ from spinenas.search.run.run import Run
 from spinenas.search.run.val_task import ValTask, WithVal
 from spinenas.space.baseline import Architecture
 from spinenas.space.errors import UserError
+from spinenas.space.genotype import Genotype
+from spinenas.space.graph import network_key
 
 
 def run_study(
@@ -47,6 +49,8 @@ def run_study(
         display: shows progress.
         config_toml: the configuration as given, kept in the folder.
     """
+    if stage is not Stage.SEARCH:  # limits and mirror of a search are not for its validation, nor for replays
+        config = replace(config, budget=BudgetConfig(), storage=StorageConfig())
     plan = PlanOptions(
         architectures=tuple(architecture.text for architecture in architectures), replicates=seeds, stage=str(stage)
     )
@@ -59,6 +63,23 @@ def run_study(
         halving=HalvingConfig(),  # a study needs complete trainings
     )
     return search_or_resume(planned, out=out, task=task, display=display, config_toml=config_toml)
+
+
+def different_networks(
+    genotypes: Iterable[Genotype], count: int, known: Container[str] = frozenset()
+) -> list[Genotype]:
+    """Return the first so many genotypes that build different networks, or fewer if there are fewer.
+
+    Args:
+        known: keys of networks that are left out.
+    """
+    chosen: dict[str, Genotype] = {}
+    drawn = iter(genotypes)
+    while len(chosen) < count and (genotype := next(drawn, None)) is not None:
+        key = network_key(genotype)
+        if key not in known:
+            chosen.setdefault(key, genotype)
+    return list(chosen.values())
 
 
 def check_same_val(study: Run, task: ValTask) -> None:

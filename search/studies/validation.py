@@ -17,12 +17,11 @@ from spinenas.results.stats.bootstrap import RESAMPLES, Difference, Matches, com
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.loading import stored_config
-from spinenas.search.config.parts import BudgetConfig, StorageConfig
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.components import fetch_data, proxy_task
 from spinenas.search.run.run import Run
 from spinenas.search.run.val_task import EVALUATED_BY, ValTask
-from spinenas.search.studies.study import check_same_val, run_study
+from spinenas.search.studies.study import check_same_val, different_networks, run_study
 from spinenas.space.baseline import Architecture, architecture_from_text
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -86,17 +85,10 @@ def validate(
     fetch_data(config)
     task = task or cast(ValTask, proxy_task(config))
     _check_task(run, task)
-    study_config = replace(
-        config,
-        # The search's own seeds would repeat the trainings that the winner was selected on.
-        seed=seed_for(config.seed, "validation"),
-        budget=BudgetConfig(),
-        storage=StorageConfig(),  # the mirror of a search is not for its validation
-    )
+    # The search's own seeds would repeat the trainings that the winner was selected on.
+    reseeded = replace(config, seed=seed_for(config.seed, "validation"))
     architectures = [contender.architecture for contender in chosen]
-    study = run_study(
-        study_config, architectures, seeds, out=out, stage=Stage.VALIDATE, task=task, display=display
-    )  # fmt: skip
+    study = run_study(reseeded, architectures, seeds, out=out, stage=Stage.VALIDATE, task=task, display=display)
     check_same_val(study, task)
     document = _compare(study, chosen, task, config.seed)
     study.folder.write_validation(document)
@@ -127,11 +119,11 @@ def contenders(run: Run, config: SearchConfig) -> list[Contender]:
 
 def _control(space: SearchSpace, seed: int, known: set[str]) -> Genotype:
     """Draw a genotype without dead blocks that builds none of the known networks. Raises UserError."""
-    for number in range(100):
-        genotype = sample_without_dead_blocks(space, generator(seed, "validation/control", number))
-        if network_key(genotype) not in known:
-            return genotype
-    raise UserError(f"the space {space.name!r} gives no other network as a control; search a larger one")
+    drawn = (sample_without_dead_blocks(space, generator(seed, "validation/control", number)) for number in range(100))
+    chosen = different_networks(drawn, 1, known)
+    if not chosen:
+        raise UserError(f"the space {space.name!r} gives no other network as a control; search a larger one")
+    return chosen[0]
 
 
 def _check_same(out: Path, chosen: Sequence[Contender], seeds: int) -> None:
@@ -157,9 +149,8 @@ def _check_same(out: Path, chosen: Sequence[Contender], seeds: int) -> None:
 def _check_task(run: Run, task: ValTask) -> None:
     """Raise UserError unless task and data are those of a search."""
     before = run.state().run
-    for name, now in (("data", task.fingerprint), ("task_key", task.key)):
+    for name, what, now in (("data", "data", task.fingerprint), ("task_key", "task", task.key)):
         if before.get(name) != now:
-            what = "data" if name == "data" else "task"
             raise UserError(
                 f"{run.folder.path} cannot be validated, the {what} changed since the search; restore the former {what}"
             )
@@ -238,16 +229,10 @@ def _trainings(records: Sequence[TrialRecord], contender: Contender) -> list[Tri
 
 def sentence(pair: Difference) -> str:
     """Describe the difference of two architectures in one sentence."""
-    if pair.lower > 0:
-        return (
-            f"{pair.first} is {pair.value:.4f} AP above {pair.second} on val "
-            f"(95 %: {pair.lower:.4f} to {pair.upper:.4f})"
-        )
-    if pair.upper < 0:
-        return (
-            f"{pair.first} is {-pair.value:.4f} AP below {pair.second} on val "
-            f"(95 %: {-pair.upper:.4f} to {-pair.lower:.4f})"
-        )
+    if pair.lower > 0 or pair.upper < 0:
+        sign, where = (1, "above") if pair.lower > 0 else (-1, "below")
+        value, low, high = sign * pair.value, *sorted((sign * pair.lower, sign * pair.upper))
+        return f"{pair.first} is {value:.4f} AP {where} {pair.second} on val (95 %: {low:.4f} to {high:.4f})"
     return (
         f"no significant difference between {pair.first} and {pair.second} on val: {pair.value:+.4f} AP "
         f"(95 %: {pair.lower:+.4f} to {pair.upper:+.4f})"

@@ -399,7 +399,7 @@ class _InterruptsAfter:
     def __init__(self, epoch: int | None):
         self._epoch = epoch
 
-    def begin(self, num_trials: int, past_events: list[dict[str, Any]], scalarize: object = None) -> _InterruptsAfter:
+    def begin(self, progress: object) -> _InterruptsAfter:
         return self
 
     def __enter__(self) -> None:

@@ -17,6 +17,7 @@ from spinenas.results.storage.run_state import RunState, fold
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.objective import ObjectiveConfig
 from spinenas.search.monitoring.display import LiveDisplay, PlainDisplay, display_for
+from spinenas.search.monitoring.progress import Progress
 from spinenas.space.genotype import Genotype
 from spinenas.space.published import R0_SP53, SPINENET_49
 
@@ -65,28 +66,32 @@ def test_the_leader_shown_is_the_winner_of_the_leaderboard_whatever_the_objectiv
     row = winner(state.trials.values(), scalarize)
     assert row is not None
     assert row["objective"] == best
-    display = PlainDisplay(io.StringIO())
-    with display.begin(8, state if resumed else None, scalarize):
+    display, progress = PlainDisplay(io.StringIO()), Progress(8, scalarize=scalarize)
+    if resumed:
+        progress.resume(state)
+    with display.begin(progress):
         for event in () if resumed else events:
             display.show(event)
     spread = " (one run)" if num_runs == 1 else " ± 0.0000 (n=2)"
     assert display._progress.best() == f"{best:.4f}{spread}"
 
 
-def past() -> RunState:
-    """The state of a run with the trials of EVENTS."""
+def past() -> Progress:
+    """The progress of a run that resumes with the trials of EVENTS."""
     trials = {
         number: TrialRecord(number, None, key, Status.COMPLETE, evaluation=Evaluation(objective))
         for number, (key, objective) in enumerate([("a", 0.2), ("b", 0.3), ("a", 0.6)])
     }
     trials[3] = TrialRecord(3, None, "c", Status.FAILED, failure=Failure(FailureKind.DIVERGED, "loss is NaN"))
-    return RunState({}, (), trials, (0, 1, 2, 3), (0, 0, 0, 3), {}, {})
+    progress = Progress(8)
+    progress.resume(RunState({}, (), trials, (0, 1, 2, 3), (0, 0, 0, 3), {}, {}))
+    return progress
 
 
 def test_plain_lines_report_ended_trials_and_the_best_mean_so_far() -> None:
     stream = io.StringIO()
     display = PlainDisplay(stream)
-    with display.begin(8, None):
+    with display.begin(Progress(8)):
         for event in EVENTS:
             display.show(event)
     lines = stream.getvalue().splitlines()
@@ -101,7 +106,7 @@ def test_plain_lines_report_epochs_only_after_a_silence(monkeypatch: pytest.Monk
     monkeypatch.setattr("time.monotonic", lambda: now)
     stream = io.StringIO()
     display = PlainDisplay(stream)
-    with display.begin(8, None):
+    with display.begin(Progress(8)):
         for event in (asked(0, "a"), started(0), asked(1, "b"), started(1)):
             display.show(event)
         for epoch, seconds in enumerate([10, 19, 1, 29, 31], start=1):
@@ -114,7 +119,7 @@ def test_plain_lines_report_epochs_only_after_a_silence(monkeypatch: pytest.Monk
 def test_the_best_is_a_replicated_network_once_there_is_one() -> None:
     stream = io.StringIO()
     display = PlainDisplay(stream)
-    with display.begin(8, past()):
+    with display.begin(past()):
         display.show(asked(4, "lucky"))
         display.show(started(4))
         display.show(told(4, 0.9))
@@ -124,7 +129,7 @@ def test_the_best_is_a_replicated_network_once_there_is_one() -> None:
 def test_past_events_count_as_done_but_not_for_the_pace() -> None:
     stream = io.StringIO()
     display = PlainDisplay(stream)
-    with display.begin(8, past()):
+    with display.begin(past()):
         pass
     assert stream.getvalue() == "resumed with 4 of 8 trials done\n"
     assert display._progress.trials_per_hour() is None
@@ -133,7 +138,7 @@ def test_past_events_count_as_done_but_not_for_the_pace() -> None:
 def test_a_stopped_trial_continues_and_a_failed_one_is_tried_again() -> None:
     stream = io.StringIO()
     display = PlainDisplay(stream)
-    with display.begin(8, None):
+    with display.begin(Progress(8)):
         for event in EVENTS[:2]:
             display.show(event)
         display.show(Requeued(0, 1, "the search was stopped"))
@@ -147,7 +152,7 @@ def test_a_stopped_trial_continues_and_a_failed_one_is_tried_again() -> None:
 def test_a_terminal_shows_a_table_with_progress_leader_and_pace() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
     display = LiveDisplay(console)
-    with display.begin(8, None):
+    with display.begin(Progress(8)):
         for event in EVENTS[:-1]:
             display.show(event)
         display.show(EpochDone(3, 0, 2, {}))

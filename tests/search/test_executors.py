@@ -24,7 +24,6 @@ from shared_fixtures import REPOSITORY
 from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
 from spinenas.results.storage.events import EpochDone, Event, Finished
-from spinenas.results.storage.run_state import RunState
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, HalvingConfig
@@ -32,6 +31,7 @@ from spinenas.search.executors.base import Job, WorkerEvent
 from spinenas.search.executors.ray_actors import RayExecutor
 from spinenas.search.executors.ray_session import OBJECT_STORE_BYTES
 from spinenas.search.executors.ray_tune import _EventCallback
+from spinenas.search.monitoring.base import Display
 from spinenas.search.run.lifecycle import resume, run_search
 from spinenas.search.run.run import Run
 from spinenas.search.studies.validation import validate
@@ -204,19 +204,12 @@ def told_of_error(text: str, folder: Path) -> WorkerEvent | UserError:
     return event
 
 
-class Interrupting:
+class Interrupting(Display):
     """A display that interrupts the search at its first epoch."""
-
-    def begin(
-        self, num_trials: int, past: RunState | None, scalarize: object = None
-    ) -> contextlib.AbstractContextManager[object]:
-        return contextlib.nullcontext()
 
     def show(self, event: Event) -> None:
         if isinstance(event, EpochDone):
             raise KeyboardInterrupt
-
-    def note(self, text: str) -> None: ...
 
 
 @pytest.mark.parametrize("kind", ["ray", "tune"])

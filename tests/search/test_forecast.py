@@ -27,6 +27,7 @@ from spinenas.search.config.parts import BudgetConfig
 from spinenas.search.config.presets import preset
 from spinenas.search.monitoring.display import LiveDisplay, PlainDisplay
 from spinenas.search.monitoring.forecast import Forecast, Workload, forecast_for
+from spinenas.search.monitoring.progress import Progress
 from spinenas.space import SearchSpace
 from spinenas.space.cost import Cost
 from spinenas.space.published import R0_SP53, SPINENET_49
@@ -112,12 +113,10 @@ def test_displays_show_the_predicted_time_left(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("time.monotonic", lambda: 1000.0)
     stream = io.StringIO()
     plain = PlainDisplay(stream)
-    plain.expect(FORECAST)
-    with plain.begin(38, None):
+    with plain.begin(Progress(38, workload=Workload(FORECAST))):
         assert stream.getvalue() == "1:03:20 predicted, by the calibration of this machine\n"
     live = LiveDisplay(Console(file=io.StringIO(), force_terminal=True, width=80))
-    live.expect(FORECAST)
-    with live.begin(38, None):
+    with live.begin(Progress(38, workload=Workload(FORECAST))):
         for event in (asked(0), started(0), epoch(0, 3)):
             live.show(event)
         with live._console.capture() as drawn:
@@ -133,8 +132,9 @@ def test_a_resumed_search_counts_open_trials_and_no_finished_one() -> None:
     past = SimpleNamespace(trials=records, unfinished=[records[1]])
     stream = io.StringIO()
     display = PlainDisplay(stream)
-    display.expect(FORECAST)
-    with display.begin(2, past):  # type: ignore[arg-type]
+    progress = Progress(2, workload=Workload(FORECAST))
+    progress.resume(past)  # type: ignore[arg-type]
+    with display.begin(progress):
         display.show(started(1))
         display.show(epoch(1, 1))
     assert stream.getvalue().splitlines()[1] == "0:05:00 predicted, by the calibration of this machine"

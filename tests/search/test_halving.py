@@ -29,6 +29,7 @@ from spinenas.search.config.parts import BudgetConfig, HalvingConfig
 from spinenas.search.executors.base import Job, WorkerEvent
 from spinenas.search.executors.worker import run_job
 from spinenas.search.monitoring.display import LiveDisplay, PlainDisplay
+from spinenas.search.monitoring.progress import Progress
 from spinenas.search.run.halving import Halving
 from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
 from spinenas.search.run.run import Run
@@ -48,7 +49,7 @@ pytestmark = pytest.mark.usefixtures("no_fsync")
 @pytest.mark.parametrize(("reduction", "min_results"), [(3.0, 4), (2.0, 1), (1.5, 5), (4.0, 2)])
 def test_a_verdict_equals_that_of_brute_force(by_number: bool, reduction: float, min_results: int) -> None:
     rng = np.random.default_rng(7)
-    halving = Halving((2, 5), reduction=reduction, min_results=min_results, by_number=by_number)
+    halving = Halving(HalvingConfig((2, 5), reduction, min_results), by_number=by_number)
     came: list[tuple[int, float]] = []
     verdicts = []
     for number in rng.permutation(60).tolist():
@@ -60,21 +61,26 @@ def test_a_verdict_equals_that_of_brute_force(by_number: bool, reduction: float,
         verdicts.append(halving.should_continue(number, 5))
         assert verdicts[-1] == judged([*(other for _, other in before), ap], reduction, min_results)
     assert 5 < sum(verdicts) < 55, "otherwise the rule was not tested"
-    assert not halving.is_at(0, 2)
-    assert halving.is_at(0, 5)
+
+
+def test_a_verdict_by_number_waits_until_lower_numbers_are_at_the_rung() -> None:
+    halving = Halving(HalvingConfig((2, 5)), by_number=True)
+    halving.add(0, 5, 0.5)
+    assert halving.can_judge(5, [0])
+    assert not halving.can_judge(2, [0])
 
 
 def test_the_best_so_far_always_continues() -> None:
-    halving = Halving((1,), reduction=100.0, min_results=1)
+    halving = Halving(HalvingConfig((1,), reduction=100.0, min_results=1))
     for number in range(9):
         halving.add(number, 1, 0.1 * number)
         assert halving.should_continue(number, 1)
 
 
 def test_rungs_follow_one_another_below_the_end() -> None:
-    halving = Halving((2, 4, 6))
+    halving = Halving(HalvingConfig((2, 4, 6)))
     assert [halving.next_rung(after=epoch, below=6) for epoch in (0, 2, 3, 4)] == [2, 4, 4, None]
-    assert Halving().next_rung(after=0, below=9) is None
+    assert Halving(HalvingConfig()).next_rung(after=0, below=9) is None
 
 
 # The configuration
@@ -410,7 +416,7 @@ def test_a_display_distinguishes_stopped_and_complete_trials() -> None:
         Promoted(0, 1, 1, 0.4),
         Finished(0, 1, evaluation),
     ]
-    with plain.begin(8, None), live.begin(8, None):
+    with plain.begin(Progress(8)), live.begin(Progress(8)):
         for event in events:
             plain.show(event)
             live.show(event)
@@ -430,7 +436,9 @@ def test_a_display_of_a_resumed_run_counts_stopped_trials(tmp_path: Path) -> Non
     run = run_search(config, out=tmp_path / "run", task=fake())
     stream = io.StringIO()
     display = PlainDisplay(stream)
-    with display.begin(20, run.state()):
+    progress = Progress(20)
+    progress.resume(run.state())
+    with display.begin(progress):
         whole: list[TrialRecord] = [each for each in run.records() if each.status is Status.COMPLETE]
         best = max(record.evaluation.objective for record in whole if record.evaluation)
         assert display._progress.best() == f"{best:.4f} (one run)"

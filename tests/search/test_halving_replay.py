@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from spinenas.search.config.parts import HalvingConfig
 from spinenas.search.run.halving import Halving
 from spinenas.search.studies.halving_replay import HalvingReplay, replay_halving
 from spinenas.space import UserError
@@ -28,9 +29,9 @@ def replayed_one_by_one(
     rng = generator(seed, "halving-replay")
     num_epochs = max(curves[0])
     best = max(curve[num_epochs] for curve in curves)
-    trained, whole, losses = [], [], []
+    trained, losses = [], []
     for _ in range(num_orders):
-        halving = Halving(rungs, **rule)  # type: ignore[arg-type]
+        halving = Halving(HalvingConfig(tuple(rungs), **rule))  # type: ignore[arg-type]
         kept = []
         for number in rng.permutation(len(curves)).tolist():
             epoch = 0
@@ -43,13 +44,10 @@ def replayed_one_by_one(
                 epoch = num_epochs
                 kept.append(curves[number][num_epochs])
             trained.append(epoch)
-        whole.append(len(kept))
         losses.append(best - max(kept))
     return HalvingReplay(
         num_trials=len(curves),
-        num_orders=num_orders,
         saved_epochs=1 - float(np.mean(trained)) / num_epochs,
-        num_whole=float(np.mean(whole)),
         best_stopped=float(np.mean([loss > 0 for loss in losses])),
         loss=float(np.mean(losses)),
         largest_loss=max(losses),
@@ -68,7 +66,7 @@ def test_a_simulation_equals_the_rule_that_a_search_uses(rungs: list[int], reduc
 
 
 def test_without_rungs_nothing_is_saved_or_lost() -> None:
-    assert replay_halving(random_curves(10, 4, noise=1.0), [], num_orders=5) == HalvingReplay(10, 5, 0, 10, 0, 0, 0)
+    assert replay_halving(random_curves(10, 4, noise=1.0), [], num_orders=5) == HalvingReplay(10, 0, 0, 0, 0)
 
 
 def test_curves_that_do_not_cross_lose_nothing_and_save_epochs() -> None:

@@ -296,7 +296,7 @@ def test_attempts_before_a_crash_count_after_it(tmp_path: Path, shuffled: Callab
 def test_lost_machines_do_not_count_against_a_trial(
     tmp_path: Path, shuffled: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spinenas.search.run.retry.pause_seconds", lambda num_losses: 0.0)
+    monkeypatch.setattr("spinenas.search.run.driver.pause_seconds", lambda num_losses: 0.0)
     shuffled(0, lost={(2, attempt): FailureKind.PREEMPTED for attempt in range(9)})
     record = run_search(configured(), out=tmp_path / "run", task=FakeTask()).records()[2]
     assert (record.status, record.attempt) == (Status.COMPLETE, 9)

@@ -33,6 +33,7 @@ from spinenas.search.executors.base import Job, WorkerEvent
 from spinenas.search.executors.ray_actors import RayExecutor
 from spinenas.search.executors.ray_resources import explain_waiting, fits_any
 from spinenas.search.executors.ray_session import _check_listening, _staged_code, asks_for_token
+from spinenas.search.monitoring.base import Display
 from spinenas.search.run.lifecycle import run_search
 from spinenas.space import PUBLISHED, UserError
 
@@ -56,7 +57,7 @@ def configured(**executor: Any) -> ExecutorConfig:
     return ExecutorConfig(**options)
 
 
-class ComesAndGoes:
+class ComesAndGoes(Display):
     """A display that adds a machine after the first result, and removes it once a trial runs there."""
 
     def __init__(self, cluster: Cluster):
@@ -64,14 +65,6 @@ class ComesAndGoes:
         self._added: Any = None
         self._workers: list[str] = []
         self.removed = False
-
-    def begin(
-        self, num_trials: int, past: object, scalarize: object = None
-    ) -> contextlib.AbstractContextManager[object]:
-        return contextlib.nullcontext()
-
-    def note(self, text: str) -> None:
-        pass
 
     def show(self, event: Event) -> None:
         if isinstance(event, Finished) and self._added is None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fake_task import FakeTask
@@ -18,6 +16,7 @@ from spinenas.results.storage.events import Asked, EpochDone, Event, Requeued, R
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, HalvingConfig, LoggingConfig
+from spinenas.search.monitoring.base import Display
 from spinenas.search.monitoring.tensorboard_log import EventRecords, TensorBoardDisplay
 from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
 from spinenas.search.run.run import Run
@@ -30,20 +29,11 @@ PLAIN = SearchConfig(
 CONFIG = replace(PLAIN, logging=LoggingConfig(tensorboard=True))
 
 
-class Notes:
+class Notes(Display):
     """A display that records notes."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-
-    def expect(self, forecast: Any) -> None:
-        pass
-
-    def begin(self, num_trials: int, past: Any, scalarize: object = None) -> Any:
-        return nullcontext()
-
-    def show(self, event: Event) -> None:
-        pass
 
     def note(self, text: str) -> None:
         self.notes.append(text)

@@ -1,0 +1,135 @@
+"""The progress of a search, computed from its events."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass, field, replace
+
+from spinenas.controller.base import Proposal
+from spinenas.results.leaderboard import NetworkRuns, ScalarizedObjective, leader
+from spinenas.results.record import Failure, Fidelity, Status, TrialRecord
+from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, Paused, Requeued, Started
+from spinenas.results.storage.run_state import FINISHED, RunState, asked_fields
+from spinenas.search.monitoring.forecast import Workload
+
+
+@dataclass(slots=True)
+class Progress:
+    """Progress of a search, computed from its events.
+
+    Attributes:
+        num_trials: the budget.
+        running: by number of a running trial, the last epoch done.
+        scalarize: the objective by which networks are compared; None for AP itself.
+        num_failed: failed trials.
+        num_complete: trials with a complete training.
+        num_stopped: trials that halving has stopped.
+        num_timed: trials finished in this session, which determine its pace.
+        began: start of this session, in seconds of the monotonic clock.
+        workload: predicted work, for the time left; None without a prediction, when all trials count the same.
+        is_resumed: whether earlier sessions are counted.
+    """
+
+    num_trials: int
+    running: dict[int, int] = field(default_factory=dict)
+    scalarize: ScalarizedObjective | None = None
+    num_complete: int = 0
+    num_failed: int = 0
+    num_stopped: int = 0
+    num_timed: int = 0
+    began: float = field(default_factory=time.monotonic)
+    workload: Workload | None = None
+    is_resumed: bool = False
+    _trials: dict[int, TrialRecord] = field(default_factory=dict)  # without a result
+    _networks: dict[tuple[str, Fidelity | None], NetworkRuns] = field(default_factory=dict)
+    _best_single: NetworkRuns | None = None
+    _replicated: dict[tuple[str, Fidelity | None], NetworkRuns] = field(default_factory=dict)
+
+    def add(self, event: Event) -> None:
+        """Take the next event of the journal."""
+        if self.workload is not None:
+            self.workload.add(event)
+        match event:
+            case Asked():
+                self._trials[event.number] = TrialRecord(**asked_fields(event))
+            case Started(number):
+                self.running[number] = 0
+            case EpochDone(number):
+                self.running[number] = event.epoch
+            case Requeued(number) | Paused(number):
+                self.running.pop(number, None)
+                if isinstance(event, Requeued) and event.fidelity is not None:
+                    self._trials[number] = replace(self._trials[number], fidelity=event.fidelity)
+            case Finished(number, _, result):
+                self.running.pop(number, None)
+                self.num_timed += 1
+                trial = self._trials.pop(number)
+                if isinstance(result, Failure):
+                    self.num_failed += 1
+                elif result.stopped_after is not None:
+                    self.num_stopped += 1
+                else:
+                    self._count(trial, result.objective)
+
+    @property
+    def num_done(self) -> int:
+        """Complete, stopped and failed trials together."""
+        return self.num_complete + self.num_stopped + self.num_failed
+
+    def resume(self, past: RunState) -> None:
+        """Count the trials of earlier sessions; none of them counts for the pace."""
+        self.is_resumed = True
+        for record in past.trials.values():
+            if record.evaluation and record.status is Status.COMPLETE:
+                self._count(record, record.evaluation.objective)
+            elif record.status not in FINISHED:
+                self._trials[record.number] = record
+                if self.workload is not None:
+                    self.workload.ask(Proposal.of_record(record))
+            self.num_stopped += record.status is Status.PRUNED
+            self.num_failed += record.failure is not None
+
+    def best(self) -> str:
+        """Mean AP of the network that would win now, with its spread where there is one."""
+        network = self.leader()
+        if network is None:
+            return "none yet"
+        objectives = network.objectives
+        if len(objectives) == 1:
+            return f"{objectives[0]:.4f} (one run)"
+        return f"{network.mean:.4f} ± {statistics.stdev(objectives):.4f} (n={len(objectives)})"
+
+    def leader(self) -> NetworkRuns | None:
+        """The network that would win now; None before the first result."""
+        return leader(self._replicated.values(), self.scalarize) if self._replicated else self._best_single
+
+    def _count(self, trial: TrialRecord, objective: float) -> None:
+        """Count a complete trial. A long run has too many networks to compare all of them each time."""
+        self.num_complete += 1
+        key = trial.network_key, trial.fidelity
+        network = self._networks.setdefault(key, NetworkRuns(trial.number, trial.genotype))
+        network.number = min(network.number, trial.number)
+        network.objectives.append(objective)
+        if len(network.objectives) > 1:
+            self._replicated[key] = network
+        elif not self._replicated:
+            self._best_single = leader(filter(None, (self._best_single, network)), self.scalarize)
+
+    def trials_per_hour(self) -> float | None:
+        """The pace of this session; None before its first result."""
+        seconds = time.monotonic() - self.began
+        return 3600 * self.num_timed / seconds if self.num_timed and seconds > 0 else None
+
+    def time_left(self) -> str:
+        """Hours, minutes and seconds left at the present pace; the prediction before there is one."""
+        num_left = self.num_trials - self.num_done
+        if self.workload is not None:
+            seconds = self.workload.seconds_left(num_left, time.monotonic() - self.began)
+        else:
+            pace = self.trials_per_hour()
+            seconds = None if pace is None else 3600 * num_left / pace
+        if seconds is None:
+            return "unknown"
+        whole = round(seconds)
+        return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
