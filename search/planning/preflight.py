@@ -26,8 +26,7 @@ def preflight(config: SearchConfig, out: Path, note: Note) -> tuple[list[Machine
 
     Raises UserError.
     """
-    if config.executor.data_command is not None:
-        run_once_per_machine(config.executor.data_command, this_session())
+    run_once_per_machine(config.executor.data_command, this_session())
     place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
     try:
         storage = tempfile.TemporaryDirectory(prefix=".spinenas-preflight-", dir=place)

@@ -11,7 +11,6 @@ from fault_simulator import SMALL, WHOLE, Outcome, configured, simulate
 
 from spinenas.results.record import FailureKind, Status
 
-
 SHORT = replace(SMALL, num_trials=200)
 MEDIUM = replace(SMALL, num_trials=400)
 
