@@ -518,7 +518,7 @@ def simulate(scale: Scale, seed: int, folder: Path) -> Outcome:
     config, run = configured(scale, seed), RunFolder(folder)
     with mock.patch("os.fsync"), mock.patch("spinenas.search.run.driver.now", clock.text):
         with Journal.create(run.journal_path) as journal:
-            journal.append(RunStarted(SCHEMA, {}, clock.text()))
+            journal.append(RunStarted(SCHEMA, {}, at=clock.text()))
         num_sessions = 1
         while not session(config, run, clock, checks):
             num_sessions += 1

@@ -172,7 +172,7 @@ class _Work:
         key = proposal.network_key
         self._recovered[proposal.number] = key
         seed = trial_seed(self._seed, key, proposal.replicate)
-        self._keep(Asked(proposal.to_json(), key, seed, self._task_key, known, at))
+        self._keep(Asked(proposal.to_json(), key, seed, self._task_key, known, at=at))
         self.num_recovered += 1
         return True
 
