@@ -446,7 +446,7 @@ class Checks:
 
     def agree_with(self, state: RunState) -> None:
         """Check that the journal agrees with the driver and with the observed events."""
-        assert state.told == tuple(self.told)
+        assert state.told == self.told
         assert [record.attempt for record in state.trials.values() if record.status not in FINISHED_STATUSES] == [
             attempt for number, attempt in enumerate(self._attempts) if number not in self._finished
         ]

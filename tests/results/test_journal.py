@@ -203,9 +203,9 @@ def test_nan_is_never_written(tmp_path):
 def test_the_events_of_the_example_give_these_records():
     state = fold(STORY)
     assert state.run == {"seed": 3}
-    assert state.resumes == ({"num_trials": 24},)
-    assert state.told == (0, 1)
-    assert state.known == (0, 0, 2, 1)
+    assert state.resumes == [{"num_trials": 24}]
+    assert state.told == [0, 1]
+    assert state.known == [0, 0, 2, 1]
     assert state.trials[0] == TrialRecord(
         number=0,
         genotype=SPINENET_49,

@@ -80,7 +80,7 @@ def past() -> RunState:
         for number, (key, objective) in enumerate([("a", 0.2), ("b", 0.3), ("a", 0.6)])
     }
     trials[3] = TrialRecord(3, None, "c", Status.FAILED, failure=Failure(FailureKind.DIVERGED, "loss is NaN"))
-    return RunState({}, (), trials, (0, 1, 2, 3), (0, 0, 0, 3), {}, {})
+    return RunState(trials=trials, told=[0, 1, 2, 3], known=[0, 0, 0, 3])
 
 
 def test_plain_lines_report_ended_trials_and_the_best_mean_so_far() -> None:
