@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from spinenas.results.export.python_source import END_OF_ARCHITECTURE
-from spinenas.results.storage.atomic_write import check_destination, write_text_atomically
-from spinenas.space.errors import GenotypeError, UserError, nearest
+from spinenas.results.storage.atomic_write import check_destination, write_chosen_file
+from spinenas.space.errors import GenotypeError, UserError, explained_os_errors, nearest
 from spinenas.space.genotype import SCHEMA as GENOTYPE_SCHEMA
 from spinenas.space.genotype import Genotype
 from spinenas.space.scaling import Scaling
@@ -89,12 +89,7 @@ def export_genotype(genotype: Genotype, path: Path, *, format: str, scaling: Sca
     if format not in FORMATS:
         raise UserError(f"export format {format!r} is unknown{nearest(format, FORMATS)}")
     check_destination(path, force=force)
-    try:
-        write_text_atomically(path, FORMATS[format](genotype, scaling) + "\n")
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; choose a file in a folder that can be written"
-        ) from error
+    write_chosen_file(path, f"{FORMATS[format](genotype, scaling)}\n".encode())
 
 
 def read_genotype(path: Path) -> Genotype:
@@ -108,13 +103,12 @@ def read_architecture(path: Path) -> tuple[Genotype, Scaling | None]:
     Returns:
         The genotype, and the scaling if the file contains one.
     """
-    try:
+    with explained_os_errors(f"cannot read the genotype {path}", "name an exported file"):
         content = path.read_bytes()
+    try:
         data = _from_source(content, path) if path.suffix == ".py" else json.loads(content)
     except UserError:
         raise
-    except OSError as error:
-        raise UserError(f"cannot read the genotype {path}: {error.strerror}; name an exported file") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON; name a file that `spinenas export` has written") from error
     try:
