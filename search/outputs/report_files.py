@@ -88,7 +88,7 @@ def write_figures(
 
     facts = read_facts(run)
     beside = None if control is None else read_control(control, facts)
-    pictures = {figure.name: figure.chart.svg() for figure in figures(facts, beside)} | drawings(facts)
+    pictures = {name: figure.svg() for name, figure in figures(facts, beside).items()} | drawings(facts)
     paths = {name: folder / f"{name}.{format}" for name in pictures}
     try:
         folder.mkdir(parents=True, exist_ok=True)
