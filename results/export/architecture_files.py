@@ -60,13 +60,9 @@ def _block_specs_document(genotype: Genotype, scaling: Scaling) -> str:
     rows = [
         json.dumps([block.level, str(block.kind), list(block.parents), block.is_output]) for block in genotype.blocks
     ]
-    # one row per line, as in the original code
-    return (
-        json.dumps(head, indent=2).removesuffix("\n}")
-        + ',\n  "block_specs": [\n    '
-        + ",\n    ".join(rows)
-        + "\n  ]\n}"
-    )
+    first = json.dumps(head, indent=2).removesuffix("\n}")
+    one_per_line = ",\n    ".join(rows)  # as in the original code
+    return f'{first},\n  "block_specs": [\n    {one_per_line}\n  ]\n}}'
 
 
 FORMATS: dict[str, Callable[[Genotype, Scaling], str]] = {
