@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from spinenas.results.export.python_source import END_OF_ARCHITECTURE
 from spinenas.results.storage.atomic_write import check_destination, write_chosen_file
@@ -26,15 +26,6 @@ from spinenas.space.genotype import Genotype
 from spinenas.space.scaling import Scaling
 
 BLOCK_SPECS_SCHEMA = "spinenas-block-specs/1"
-
-_SCALING_TYPES: dict[str, tuple[type, ...]] = {
-    "name": (str,),
-    "endpoint_channels": (int,),
-    "filter_scale": (float, int),
-    "resample_alpha": (float, int),
-    "block_repeats": (int,),
-}
-"""JSON types of the fields of Scaling."""
 
 _SCALING_OF_BLOCK_SPECS = {
     "name": "name",
@@ -117,7 +108,7 @@ def _parse(data: Any) -> tuple[Genotype, Scaling | None]:
     if not isinstance(data, dict):
         raise GenotypeError("an exported genotype is a JSON object with the field schema")
     schema = data.get("schema")
-    names = {field: field for field in _SCALING_TYPES}
+    names = {field: field for field in _SCALING_OF_BLOCK_SPECS.values()}
     scaling = data.get("scaling")
     if schema == BLOCK_SPECS_SCHEMA:
         _check_fields("the file", data, ("schema", "scaling", "stem", "block_specs"))
@@ -135,13 +126,14 @@ def _parse_scaling(data: Any, names: dict[str, str]) -> Scaling:
     if not isinstance(data, dict):
         raise GenotypeError(f"scaling is {data!r}; it must be an object with the fields {', '.join(names)}")
     _check_fields("scaling", data, tuple(names))
+    types = get_type_hints(Scaling)
     for name, field in names.items():
         if name not in data:
             raise GenotypeError(f"scaling has no field {name}; it has {', '.join(names)}")
-        wanted = _SCALING_TYPES[field]
-        # a JSON true is an int in Python
-        if not isinstance(data[name], wanted) or isinstance(data[name], bool):
-            raise GenotypeError(f"scaling has {name} {data[name]!r}; it must be of type {wanted[0].__name__}")
+        wanted = types[field]
+        # a JSON true is an int in Python, and a float may be written as an int
+        if not isinstance(data[name], (int, float) if wanted is float else wanted) or isinstance(data[name], bool):
+            raise GenotypeError(f"scaling has {name} {data[name]!r}; it must be of type {wanted.__name__}")
     return Scaling(**{field: data[name] for name, field in names.items()})
 
 
