@@ -43,6 +43,7 @@ class _Event:
     """
 
     kind: ClassVar[str]
+    __match_args__: ClassVar[tuple[str, ...]]  # set by `dataclass`: names of all fields except `at`
     at: str = field(default="", kw_only=True)
 
     def to_json(self) -> dict[str, Any]:
