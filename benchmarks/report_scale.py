@@ -114,7 +114,7 @@ def generated_run(path: Path, num_trials: int) -> None:
     config = SearchConfig(budget=BudgetConfig(num_trials=num_trials)).resolved()
 
     def begin(folder: Path) -> None:
-        first = RunStarted(SCHEMA, {}, "2026-01-01T00:00:00.000+00:00")
+        first = RunStarted(SCHEMA, {}, at="2026-01-01T00:00:00.000+00:00")
         with open(folder / "journal.jsonl", "wb") as file:
             file.write(encode(first.to_json(), 1))
             for event in events_of(num_trials):
