@@ -51,16 +51,16 @@ def events_of(num_trials: int) -> Iterator[Event]:
     """Yield the events of a search with this many trials."""
     at = "2026-01-01T00:00:00.000+00:00"
     controller = make_controller("random", SearchSpace.spinenet49(), seed=0)
-    yield RunStarted(SCHEMA, {}, at)
+    yield RunStarted(SCHEMA, {}, at=at)
     for number in range(num_trials):
         proposal = controller.ask()
         assert proposal is not None, "random search always has one"
         key = network_key(proposal.genotype)
-        yield Asked(proposal.to_json(), key, 2**62 + number, "0123456789abcdef", number, at)
+        yield Asked(proposal.to_json(), key, 2**62 + number, "0123456789abcdef", number, at=at)
         yield Started(number, 0, "worker-0", "cuda", "bfloat16", at=at)
         for epoch in range(1, NUM_EPOCHS + 1):
             losses = {name: 0.123456789012 for name in ("loss", "class_loss", "box_loss", "learning_rate")}
-            yield EpochDone(number, 0, epoch, losses, at)
+            yield EpochDone(number, 0, epoch, losses, at=at)
         evaluation = Evaluation(
             0.123456789012,
             metrics=dict.fromkeys(COCO_METRICS, 0.123456789012),
@@ -71,7 +71,7 @@ def events_of(num_trials: int) -> Iterator[Event]:
             eval_seconds=12.345678,
             peak_memory_bytes=2**33,
         )
-        yield Finished(number, 0, evaluation, at)
+        yield Finished(number, 0, evaluation, at=at)
 
 
 def opened(program: str, path: Path, times: int) -> tuple[float, float]:

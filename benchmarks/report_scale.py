@@ -84,15 +84,15 @@ def events_of(num_trials: int) -> Iterator[Event]:
         )
         key = network_key(genotype)
         at = clock.isoformat(timespec="milliseconds")
-        yield Asked(proposal.to_json(), key, number, "t", number, at)
-        yield Started(number, 0, "w", "cuda", "bfloat16", 1, at)
+        yield Asked(proposal.to_json(), key, number, "t", number, at=at)
+        yield Started(number, 0, "w", "cuda", "bfloat16", 1, at=at)
         for epoch in range(1, NUM_EPOCHS + 1):
-            yield EpochDone(number, 0, epoch, {"loss": 0.5, "learning_rate": 0.01}, at)
+            yield EpochDone(number, 0, epoch, {"loss": 0.5, "learning_rate": 0.01}, at=at)
         clock += timedelta(seconds=60)
         at = clock.isoformat(timespec="milliseconds")
         if number % 50 == 7 and replicate < 0:
             failure = Failure(FailureKind.DIVERGED, "the loss is not finite")
-            yield Finished(number, 0, failure, at)
+            yield Finished(number, 0, failure, at=at)
             continue
         cost = retinanet_cost(genotype, SCALINGS["49"], 512)
         objective = 0.2 + 0.1 * number / num_trials + 0.03 * float(rng.standard_normal())
@@ -106,7 +106,7 @@ def events_of(num_trials: int) -> Iterator[Event]:
             eval_seconds=5.0,
             peak_memory_bytes=2**33,
         )
-        yield Finished(number, 0, evaluation, at)
+        yield Finished(number, 0, evaluation, at=at)
 
 
 def generated_run(path: Path, num_trials: int) -> None:
@@ -114,7 +114,7 @@ def generated_run(path: Path, num_trials: int) -> None:
     config = SearchConfig(budget=BudgetConfig(num_trials=num_trials)).resolved()
 
     def begin(folder: Path) -> None:
-        first = RunStarted(SCHEMA, {}, "2026-01-01T00:00:00.000+00:00")
+        first = RunStarted(SCHEMA, {}, at="2026-01-01T00:00:00.000+00:00")
         with open(folder / "journal.jsonl", "wb") as file:
             file.write(encode(first.to_json(), 1))
             for event in events_of(num_trials):

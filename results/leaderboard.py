@@ -102,7 +102,7 @@ class NetworkRuns:
 
     @property
     def mean(self) -> float:
-        return self.objectives[0] if len(self.objectives) == 1 else statistics.fmean(self.objectives)
+        return _mean(self.objectives)
 
 
 def leader(networks: Iterable[NetworkRuns], scalarize: ScalarizedObjective | None = None) -> NetworkRuns | None:
@@ -195,9 +195,11 @@ def _complete(group: list[TrialRecord]) -> list[Evaluation]:
 def _rank(group: list[TrialRecord]) -> tuple[bool, float, int]:
     """Sort key: networks with a result first, then by mean, then the earlier one."""
     objectives = [evaluation.objective for evaluation in _complete(group)]
-    if len(objectives) == 1:  # the usual case; `fmean` is slow
-        return False, -objectives[0], group[0].number
-    return not objectives, -statistics.fmean(objectives) if objectives else 0.0, group[0].number
+    return not objectives, -_mean(objectives) if objectives else 0.0, group[0].number
+
+
+def _mean(objectives: Sequence[float]) -> float:
+    return objectives[0] if len(objectives) == 1 else statistics.fmean(objectives)  # `fmean` is slow
 
 
 def _spreads(groups: Iterable[list[TrialRecord]]) -> dict[Fidelity | None, Spread | None]:

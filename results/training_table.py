@@ -12,9 +12,9 @@ import io
 import json
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from spinenas.results.record import TrialRecord
 from spinenas.results.storage.atomic_write import write_bytes_atomically
@@ -55,7 +55,8 @@ class Training:
     eval_seconds: float
 
 
-COLUMNS = tuple(field.name for field in fields(Training))
+COLUMNS = get_type_hints(Training)
+"""Types of the fields by name, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,11 @@ def _cell(value: Any) -> Any:
     return " ".join(f"{part:.6g}" for part in value) if isinstance(value, tuple) else value
 
 
+def _value(cell: str, kind: Any) -> Any:
+    """Parse a cell of a column with values of this type."""
+    return kind(cell) if kind in (str, int, float) else tuple(map(float, cell.split()))
+
+
 def read_table(path: Path) -> TrainingTable:
     """Read a table. Raises UserError."""
     try:
@@ -122,28 +128,9 @@ def read_table(path: Path) -> TrainingTable:
             raise ValueError(f"its first line does not have the schema {SCHEMA}")
         about["space"], about["data"]  # required by every use of a table
         rows = csv.DictReader(io.StringIO(rest))
-        return TrainingTable(about, tuple(_training(row) for row in rows))
+        trainings = (Training(**{name: _value(row[name], kind) for name, kind in COLUMNS.items()}) for row in rows)
+        return TrainingTable(about, tuple(trainings))
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is not a training table ({error}); name a file like those in benchmarks/tables"
         ) from error
-
-
-def _training(row: dict[str, str]) -> Training:
-    def floats(name: str) -> tuple[float, ...]:
-        return tuple(map(float, row[name].split()))
-
-    return Training(
-        genotype=row["genotype"],
-        network_key=row["network_key"],
-        replicate=int(row["replicate"]),
-        seed=int(row["seed"]),
-        origin=row["origin"],
-        ap=float(row["ap"]),
-        ap_by_epoch=floats("ap_by_epoch"),
-        loss_by_epoch=floats("loss_by_epoch"),
-        params=int(row["params"]),
-        madds=int(row["madds"]),
-        train_seconds=float(row["train_seconds"]),
-        eval_seconds=float(row["eval_seconds"]),
-    )

@@ -1,4 +1,4 @@
-"""Architectures as plain data: genotypes, search spaces, costs, published models; loads no torch, Ray or pandas."""
+"""Genotypes, search spaces, costs and published models as plain data; loads no NumPy, torch, Ray or pandas."""
 
 from spinenas.space.cost import Cost, backbone_cost, cost_by_part, retinanet_cost
 from spinenas.space.errors import GenotypeError, UserError

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
@@ -16,6 +17,15 @@ class UserError(ValueError):
 
 class GenotypeError(UserError):
     """A genotype breaks a rule; the message names the block and the rule."""
+
+
+@contextmanager
+def explained_os_errors(problem: str, remedy: str) -> Iterator[None]:
+    """Turn an OSError of the block into a UserError: "PROBLEM: cause; REMEDY"."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{problem}: {error.strerror}; {remedy}") from error
 
 
 def first_line(error: BaseException) -> str:

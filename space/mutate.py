@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from spinenas.space.combinatorics import match_steps
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import BlockSpec, Genotype
 from spinenas.space.search_space import SearchSpace
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAX_DRAWS = 1000
 """Draws before giving up; an edit may change nothing, such as a swap of equal blocks."""

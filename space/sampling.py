@@ -6,7 +6,7 @@ differ 1.6-fold in multiply-adds. "Better than random" means little unless both 
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
 from spinenas.space.cost import ImageSize, backbone_cost
 from spinenas.space.errors import UserError
@@ -14,6 +14,9 @@ from spinenas.space.genotype import Genotype
 from spinenas.space.graph import dead_blocks
 from spinenas.space.scaling import Scaling
 from spinenas.space.search_space import SearchSpace
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAX_DRAWS = 10_000
 """Draws before giving up; enough for a property that one draw in a thousand has."""

@@ -12,8 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from spinenas.space.combinatorics import (
     count_arrangements,
@@ -33,6 +32,9 @@ from spinenas.space.genotype import (
     Genotype,
     StemBlock,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +189,8 @@ class SearchSpace:
         return tuple(decisions)
 
     @cached_property
-    def _num_options(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return np.array([decision.num_options for decision in self.decisions], dtype=np.int64)
+    def _num_options(self) -> list[int]:
+        return [decision.num_options for decision in self.decisions]
 
     def num_vectors(self) -> int:
         """Return the number of decision vectors; several may decode to one genotype."""

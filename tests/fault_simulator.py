@@ -456,7 +456,7 @@ class Checks:
 
     def agree_with(self, state: RunState) -> None:
         """Check that the journal agrees with the driver and with the observed events."""
-        assert state.told == tuple(self.told)
+        assert state.told == self.told
         assert [record.attempt for record in state.trials.values() if record.status not in FINISHED_STATUSES] == [
             attempt for number, attempt in enumerate(self._attempts) if number not in self._finished
         ]
@@ -528,7 +528,7 @@ def simulate(scale: Scale, seed: int, folder: Path) -> Outcome:
     config, run = configured(scale, seed), RunFolder(folder)
     with mock.patch("os.fsync"), mock.patch("spinenas.search.run.driver.now", clock.text):
         with Journal.create(run.journal_path) as journal:
-            journal.append(RunStarted(SCHEMA, {}, clock.text()))
+            journal.append(RunStarted(SCHEMA, {}, at=clock.text()))
         num_sessions = 1
         while not session(config, run, clock, checks):
             num_sessions += 1

@@ -88,7 +88,7 @@ class Play:
     def run(self) -> list[dict[str, Any]]:
         """Play the script; the events that were recorded."""
         with Journal.create(self.folder.journal_path) as journal:
-            journal.append(RunStarted(SCHEMA, {}, driver_module.now()))
+            journal.append(RunStarted(SCHEMA, {}, at=driver_module.now()))
             controller = RandomSearch(space_by_name("tiny"), seed=0)
             self.driver = Driver(
                 self._config,

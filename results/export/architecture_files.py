@@ -16,25 +16,16 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from spinenas.results.export.python_source import END_OF_ARCHITECTURE
-from spinenas.results.storage.atomic_write import check_destination, write_text_atomically
-from spinenas.space.errors import GenotypeError, UserError, nearest
+from spinenas.results.storage.atomic_write import check_destination, write_chosen_file
+from spinenas.space.errors import GenotypeError, UserError, explained_os_errors, nearest
 from spinenas.space.genotype import SCHEMA as GENOTYPE_SCHEMA
 from spinenas.space.genotype import Genotype
 from spinenas.space.scaling import Scaling
 
 BLOCK_SPECS_SCHEMA = "spinenas-block-specs/1"
-
-_SCALING_TYPES: dict[str, tuple[type, ...]] = {
-    "name": (str,),
-    "endpoint_channels": (int,),
-    "filter_scale": (float, int),
-    "resample_alpha": (float, int),
-    "block_repeats": (int,),
-}
-"""JSON types of the fields of Scaling."""
 
 _SCALING_OF_BLOCK_SPECS = {
     "name": "name",
@@ -60,13 +51,9 @@ def _block_specs_document(genotype: Genotype, scaling: Scaling) -> str:
     rows = [
         json.dumps([block.level, str(block.kind), list(block.parents), block.is_output]) for block in genotype.blocks
     ]
-    # one row per line, as in the original code
-    return (
-        json.dumps(head, indent=2).removesuffix("\n}")
-        + ',\n  "block_specs": [\n    '
-        + ",\n    ".join(rows)
-        + "\n  ]\n}"
-    )
+    first = json.dumps(head, indent=2).removesuffix("\n}")
+    one_per_line = ",\n    ".join(rows)  # as in the original code
+    return f'{first},\n  "block_specs": [\n    {one_per_line}\n  ]\n}}'
 
 
 FORMATS: dict[str, Callable[[Genotype, Scaling], str]] = {
@@ -89,12 +76,7 @@ def export_genotype(genotype: Genotype, path: Path, *, format: str, scaling: Sca
     if format not in FORMATS:
         raise UserError(f"export format {format!r} is unknown{nearest(format, FORMATS)}")
     check_destination(path, force=force)
-    try:
-        write_text_atomically(path, FORMATS[format](genotype, scaling) + "\n")
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; choose a file in a folder that can be written"
-        ) from error
+    write_chosen_file(path, f"{FORMATS[format](genotype, scaling)}\n".encode())
 
 
 def read_genotype(path: Path) -> Genotype:
@@ -108,13 +90,12 @@ def read_architecture(path: Path) -> tuple[Genotype, Scaling | None]:
     Returns:
         The genotype, and the scaling if the file contains one.
     """
-    try:
+    with explained_os_errors(f"cannot read the genotype {path}", "name an exported file"):
         content = path.read_bytes()
+    try:
         data = _from_source(content, path) if path.suffix == ".py" else json.loads(content)
     except UserError:
         raise
-    except OSError as error:
-        raise UserError(f"cannot read the genotype {path}: {error.strerror}; name an exported file") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON; name a file that `spinenas export` has written") from error
     try:
@@ -127,7 +108,7 @@ def _parse(data: Any) -> tuple[Genotype, Scaling | None]:
     if not isinstance(data, dict):
         raise GenotypeError("an exported genotype is a JSON object with the field schema")
     schema = data.get("schema")
-    names = {field: field for field in _SCALING_TYPES}
+    names = {field: field for field in _SCALING_OF_BLOCK_SPECS.values()}
     scaling = data.get("scaling")
     if schema == BLOCK_SPECS_SCHEMA:
         _check_fields("the file", data, ("schema", "scaling", "stem", "block_specs"))
@@ -145,13 +126,14 @@ def _parse_scaling(data: Any, names: dict[str, str]) -> Scaling:
     if not isinstance(data, dict):
         raise GenotypeError(f"scaling is {data!r}; it must be an object with the fields {', '.join(names)}")
     _check_fields("scaling", data, tuple(names))
+    types = get_type_hints(Scaling)
     for name, field in names.items():
         if name not in data:
             raise GenotypeError(f"scaling has no field {name}; it has {', '.join(names)}")
-        wanted = _SCALING_TYPES[field]
-        # a JSON true is an int in Python
-        if not isinstance(data[name], wanted) or isinstance(data[name], bool):
-            raise GenotypeError(f"scaling has {name} {data[name]!r}; it must be of type {wanted[0].__name__}")
+        wanted = types[field]
+        # a JSON true is an int in Python, and a float may be written as an int
+        if not isinstance(data[name], (int, float) if wanted is float else wanted) or isinstance(data[name], bool):
+            raise GenotypeError(f"scaling has {name} {data[name]!r}; it must be of type {wanted.__name__}")
     return Scaling(**{field: data[name] for name, field in names.items()})
 
 

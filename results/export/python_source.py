@@ -41,14 +41,11 @@ def python_module(genotype: Genotype, scaling: Scaling, name: str, options: Netw
 
     Raises GenotypeError for a genotype that cannot be built.
     """
-    head, rest = _template().split(_BEGIN)
-    return (
-        head
-        + _BEGIN
-        + _constants(genotype, scaling, name, options or NetworkOptions())
-        + END_OF_ARCHITECTURE
-        + rest.split(END_OF_ARCHITECTURE)[1]
-    )
+    template = importlib.resources.files("spinenas.space").joinpath("network/standalone_backbone.py").read_text("utf-8")
+    head, rest = template.split(_BEGIN)
+    _, tail = rest.split(END_OF_ARCHITECTURE)
+    constants = _constants(genotype, scaling, name, options or NetworkOptions())
+    return f"{head}{_BEGIN}{constants}{END_OF_ARCHITECTURE}{tail}"
 
 
 def mmdet_files(
@@ -62,23 +59,13 @@ def mmdet_files(
     return {f"{MMDET_BACKBONE}.py": module + _MMDET_CLASS, "retinanet_spinenet.py": _mmdet_config(genotype, scaling)}
 
 
-def _template() -> str:
-    return importlib.resources.files("spinenas.space").joinpath("network/standalone_backbone.py").read_text("utf-8")
-
-
 def _constants(genotype: Genotype, scaling: Scaling, name: str, options: NetworkOptions) -> str:
     stem_strides(genotype)  # refuses unsupported stems and mixtures of block kinds
     graph = built_graph(genotype)
-    rows = {
-        node.node: (
-            node.level,
-            str(node.kind),
-            () if node.node < graph.num_stem else node.parents,
-            node.merged,
-            node.is_output,
-        )
-        for node in graph.nodes
-    }
+    rows = {}
+    for node in graph.nodes:
+        parents = () if node.node < graph.num_stem else node.parents
+        rows[node.node] = (node.level, str(node.kind), parents, node.merged, node.is_output)
     rules = dialect_named(options.dialect)
     values = {
         "NAME": name,

@@ -6,7 +6,7 @@ import io
 import tempfile
 from pathlib import Path
 
-from spinenas.results.storage.atomic_write import check_destination, write_bytes_atomically
+from spinenas.results.storage.atomic_write import check_destination, write_chosen_file
 from spinenas.space.errors import UserError
 
 PNG_WIDTH_PIXELS = 2400
@@ -23,13 +23,7 @@ def check_picture_path(path: Path, *, force: bool = False) -> None:
 def write_picture(svg: str, path: Path, *, force: bool = False) -> None:
     """Write SVG text atomically, as FILE.svg or rendered as FILE.png. Raises UserError."""
     check_picture_path(path, force=force)
-    data = svg.encode() if path.suffix.lower() == ".svg" else png_bytes(svg)
-    try:
-        write_bytes_atomically(path, data)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; choose a file in a folder that can be written"
-        ) from error
+    write_chosen_file(path, svg.encode() if path.suffix.lower() == ".svg" else png_bytes(svg))
 
 
 def png_bytes(svg: str, width_pixels: int = PNG_WIDTH_PIXELS) -> bytes:

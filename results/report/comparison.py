@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from spinenas.results.leaderboard import winner_words
 from spinenas.results.pictures.charts import COLOURS, Axis, Chart, Colour, Dots, Line, Mark, Whiskers, box, chart
 from spinenas.results.report import facts as report_facts
-from spinenas.results.report.facts import RunFacts
-from spinenas.results.report.figure import AP, Figure
+from spinenas.results.report.facts import AP, RunFacts
 from spinenas.results.report.page import status_words
 from spinenas.results.report.progress_figures import risen
 from spinenas.results.report.render import render
@@ -23,33 +23,23 @@ def compare_page(runs: Sequence[RunFacts]) -> str:
     """Return the comparison as HTML. Raises UserError for fewer than two or more than MOST_RUNS runs."""
     if not 2 <= len(runs) <= MOST_RUNS:
         raise UserError(f"{len(runs)} runs are given; name 2 to {MOST_RUNS} runs to compare")
-    named = _named(runs)
-    tasks: dict[str, list[RunFacts]] = {}
-    for facts in runs:
-        tasks.setdefault(facts.task_key, []).append(facts)
-    return render("comparison.html.j2", tasks=[_task(of_task, named) for of_task in tasks.values()])
-
-
-def _named(runs: Sequence[RunFacts]) -> dict[int, str]:
-    """Return a unique name for each run by its id(); runs of the same name are numbered."""
-    names: dict[int, str] = {}
+    num_of_name = Counter(facts.name for facts in runs)
+    tasks: dict[str, list[tuple[str, RunFacts]]] = {}
     for index, facts in enumerate(runs, start=1):
-        alone = sum(other.name == facts.name for other in runs) == 1
-        names[id(facts)] = facts.name if alone else f"{facts.name} ({index})"
-    return names
+        name = facts.name if num_of_name[facts.name] == 1 else f"{facts.name} ({index})"
+        tasks.setdefault(facts.task_key, []).append((name, facts))
+    return render("comparison.html.j2", tasks=[_task(of_task) for of_task in tasks.values()])
 
 
-def _task(runs: Sequence[RunFacts], named: dict[int, str]) -> dict[str, Any]:
-    """Return what the template shows of the runs of one task."""
-    names = [named[id(facts)] for facts in runs]
-    pairs = list(zip(names, runs, strict=True))
+def _task(named: Sequence[tuple[str, RunFacts]]) -> dict[str, Any]:
+    """Return what the template shows of the runs of one task, each with a unique name."""
     return {
-        "rows": [_row(name, facts) for name, facts in pairs],
-        "status": [f"{name}: {status_words(facts)}" for name, facts in pairs],
+        "rows": [_row(name, facts) for name, facts in named],
+        "status": [f"{name}: {status_words(facts)}" for name, facts in named],
         "winners": [
-            f"{name}: {words}." for name, facts in pairs for words in winner_words(facts.records, facts.scalarize)[:1]
+            f"{name}: {words}." for name, facts in named for words in winner_words(facts.records, facts.scalarize)[:1]
         ],
-        "figures": comparison_figures(runs, names),
+        "figures": comparison_figures(named),
     }
 
 
@@ -70,15 +60,13 @@ def _row(name: str, facts: RunFacts) -> tuple[object, ...]:
     return (name, f"trial {winner['number']}", f"{winner['objective']:.4f}", interval, winner["n"], *about)
 
 
-def comparison_figures(runs: Sequence[RunFacts], names: Sequence[str]) -> list[Figure]:
+def comparison_figures(named: Sequence[tuple[str, RunFacts]]) -> dict[str, Chart]:
     """Return charts of several runs of one task: winners, progress by trials and by hours, and all trainings."""
-    all_progress = [report_facts.progress(facts) for facts in runs]
-    if not any(progress.counts for progress in all_progress):
-        return []
     by_trials: list[Mark] = []
     by_hours: list[Mark] = []
     boxes: list[Mark] = []
-    for index, (name, progress) in enumerate(zip(names, all_progress, strict=True)):
+    for index, (name, facts) in enumerate(named):
+        progress = report_facts.progress(facts)
         if not progress.counts:
             continue
         colour: Colour = COLOURS[index % len(COLOURS)]
@@ -86,26 +74,28 @@ def comparison_figures(runs: Sequence[RunFacts], names: Sequence[str]) -> list[F
         by_trials.append(Line(name, risen(progress.counts, progress.best), colour, stepped=True, dashed=dashed))
         by_hours.append(Line(name, risen(progress.hours, progress.best), colour, stepped=True, dashed=dashed))
         boxes += box(progress.objectives, float(index), colour)
-    luck = (
-        "Each line is the best single training of a run so far. It also rises by luck, and more so with more "
-        "trainings, so its height is not a result."
-    )
-    trials, hours = Axis("finished trials", include=(0,), whole=True), Axis("accelerator-hours", include=(0,))
-    categories = Axis("", categories=tuple(names))
-    words = "All single trainings: quartiles, worst and best. Small groups are shown as dots."
-    figures = [
-        Figure("progress-trials", _chart(by_trials, trials, Axis(AP), "Best single run by trials", luck)),
-        Figure("progress-hours", _chart(by_hours, hours, Axis(AP), "Best single run by time", luck)),
-        Figure("distributions", _chart(boxes, Axis(AP), categories, "All trainings", words)),
-    ]
-    winners = _winners(runs)
+    if not boxes:
+        return {}
+    found = {}
+    names = Axis("", categories=tuple(name for name, _ in named))
+    winners = _winners([facts for _, facts in named])
     if winners:
         words = (
             "Winners that were trained more than once, with the 95 % interval of the mean. A run without one has only "
             "an unconfirmed winner."
         )
-        figures.insert(0, Figure("winners", _chart(winners, Axis(AP), categories, "Replicated winners", words)))
-    return figures
+        found["winners"] = chart(winners, Axis(AP), names, title="Replicated winners", description=words)
+    luck = (
+        "Each line is the best single training of a run so far. It also rises by luck, and more so with more "
+        "trainings, so its height is not a result."
+    )
+    trials, hours = Axis("finished trials", include=(0,), whole=True), Axis("accelerator-hours", include=(0,))
+    words = "All single trainings: quartiles, worst and best. Small groups are shown as dots."
+    return found | {
+        "progress-trials": chart(by_trials, trials, Axis(AP), title="Best single run by trials", description=luck),
+        "progress-hours": chart(by_hours, hours, Axis(AP), title="Best single run by time", description=luck),
+        "distributions": chart(boxes, Axis(AP), names, title="All trainings", description=words),
+    }
 
 
 def _winners(runs: Sequence[RunFacts]) -> list[Mark]:
@@ -117,7 +107,3 @@ def _winners(runs: Sequence[RunFacts]) -> list[Mark]:
         Whiskers("95 % interval", [(row["lower"], at, row["upper"], at) for at, row in known], "first"),
         Dots("mean", [(row["objective"], at) for at, row in known], "first"),
     ]
-
-
-def _chart(marks: Sequence[Mark], x: Axis, y: Axis, title: str, words: str) -> Chart:
-    return chart(marks, x, y, title=title, description=words)

@@ -16,6 +16,9 @@ from spinenas.results.leaderboard import ScalarizedObjective, leaderboard_rows, 
 from spinenas.results.record import Evaluation, Status, TrialRecord
 from spinenas.space.limits import CostTarget
 
+AP = "AP on the reward images"
+"""Objective of a training, as the axes of charts name it."""
+
 
 @dataclass(frozen=True)
 class RunFacts:

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spinenas.results.pictures.charts import Axis, Dots, Line, Mark, Rule, Whiskers, chart
+from spinenas.results.pictures.charts import Axis, Chart, Dots, Line, Mark, Rule, Whiskers, chart
 from spinenas.results.report import facts as report_facts
-from spinenas.results.report.facts import RunFacts
-from spinenas.results.report.figure import AP, Figure
+from spinenas.results.report.facts import AP, RunFacts
 
-_UNITS = {"madds": 1e9, "params": 1e6}
+_COSTS = (("madds", "multiply-adds", 1e9, "G"), ("params", "parameters", 1e6, "M"))
+"""Column of the leaderboard, its name, its unit and the unit's prefix."""
 
 
-def front_figures(facts: RunFacts) -> list[Figure]:
+def front_figures(facts: RunFacts) -> dict[str, Chart]:
     """Return charts of AP against multiply-adds and against parameters."""
-    return [
-        figure
-        for cost, label in (
-            ("madds", f"multiply-adds of {facts.detector}, G"),
-            ("params", f"parameters of {facts.detector}, M"),
-        )
-        if (figure := _front(facts, cost, label)) is not None
-    ]
+    return {
+        f"front-{cost}": _front(facts, cost, name, unit, prefix)
+        for cost, name, unit, prefix in _COSTS
+        if any(row["n"] > 0 and row[cost] is not None for row in facts.rows)
+    }
 
 
-def _front(facts: RunFacts, cost: str, label: str) -> Figure | None:
+def _front(facts: RunFacts, cost: str, cost_name: str, unit: float, prefix: str) -> Chart:
     known = [row for row in facts.rows if row["n"] > 0 and row[cost] is not None]
-    if not known:
-        return None
-    unit = _UNITS[cost]
     single = [(row[cost] / unit, row["objective"]) for row in known if row["n"] == 1]
     several = [row for row in known if row["n"] > 1]
     on_front = report_facts.front(facts.rows, cost)
@@ -44,7 +38,7 @@ def _front(facts: RunFacts, cost: str, label: str) -> Figure | None:
         # Intervals of all networks would hide the dots.
         ends = [(row[cost] / unit, row["lower"], row[cost] / unit, row["upper"]) for row in on_front]
         marks.append(Whiskers("95 % interval on the front", ends, "third"))
-    shown, hidden = _references(facts, cost, [row[cost] / unit for row in known])
+    shown, hidden = _references(facts, cost, unit, [row[cost] / unit for row in known])
     words = "Higher and further left is better. No other network beats one on the front in both AP and cost. " + (
         "The front uses only networks that were trained more than once. "
         if confirmed
@@ -57,18 +51,17 @@ def _front(facts: RunFacts, cost: str, label: str) -> Figure | None:
         )
     if hidden:
         words += f"Published models far outside this range: {', '.join(hidden)}. "
-    axes = Axis(label), Axis(AP)
-    title = "AP against multiply-adds" if cost == "madds" else "AP against parameters"
-    return Figure(f"front-{cost}", chart([*marks, *shown], *axes, title=title, description=words.strip()))
+    axes = Axis(f"{cost_name} of {facts.detector}, {prefix}"), Axis(AP)
+    return chart([*marks, *shown], *axes, title=f"AP against {cost_name}", description=words.strip())
 
 
-def _references(facts: RunFacts, cost: str, costs: Sequence[float]) -> tuple[list[Rule], list[str]]:
+def _references(facts: RunFacts, cost: str, unit: float, costs: Sequence[float]) -> tuple[list[Rule], list[str]]:
     """Return published models near this range as rules, and the others as names, which would squeeze the plot."""
     low, high = min(costs), max(costs)
     room = max(high - low, 0.2 * high)
     rules, hidden = [], []
     for name, params, madds in facts.published:
-        value = (params if cost == "params" else madds) / _UNITS[cost]
+        value = (params if cost == "params" else madds) / unit
         if low - room <= value <= high + room:
             rules.append(Rule(name, value))
         else:

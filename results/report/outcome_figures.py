@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from spinenas.results.pictures.charts import Axis, Bars, Mark, box, chart, histogram
+from spinenas.results.pictures.charts import Axis, Bars, Chart, Mark, box, chart, histogram
 from spinenas.results.report import facts as report_facts
-from spinenas.results.report.facts import RunFacts
-from spinenas.results.report.figure import AP, Figure
+from spinenas.results.report.facts import AP, RunFacts
 
 MOST_ORIGINS = 10
 NUM_BINS = 30
 
 
-def outcome_figures(facts: RunFacts, control: RunFacts | None) -> list[Figure]:
+def outcome_figures(facts: RunFacts, control: RunFacts | None) -> dict[str, Chart]:
     """Return charts of the distribution of AP, of AP by origin, and of failures."""
-    figures = []
+    found: dict[str, Chart] = {}
     own = report_facts.progress(facts).objectives
     other = report_facts.progress(control).objectives if control is not None else []
     if own and max(own) > min(own):
@@ -23,53 +22,24 @@ def outcome_figures(facts: RunFacts, control: RunFacts | None) -> list[Figure]:
         if control is not None and other:
             marks.append(histogram("control", other, low, high, NUM_BINS, "second"))
             words += f" The control is {control.name}; overlapping bars mix their colours."
-        figures.append(
-            Figure(
-                "distribution",
-                chart(
-                    marks,
-                    Axis(AP),
-                    Axis("trainings", include=(0,), whole=True),
-                    title="Distribution of results",
-                    description=words,
-                ),
-            )
-        )
+        counts = Axis("trainings", include=(0,), whole=True)
+        found["distribution"] = chart(marks, Axis(AP), counts, title="Distribution of results", description=words)
     origins = report_facts.by_origin(facts, MOST_ORIGINS)
     if len(origins) > 1:
         boxes = [mark for index, values in enumerate(origins.values()) for mark in box(values, float(index))]
-        names = tuple(f"{origin} ({len(values)})" for origin, values in origins.items())
+        names = Axis("", categories=tuple(f"{origin} ({len(values)})" for origin, values in origins.items()))
         words = (
             "AP of single trainings by the origin of their networks, with the number of trainings. Boxes show the "
             "quartiles, and lines reach from the worst to the best single run. Small groups are shown as dots."
         )
-        figures.append(
-            Figure(
-                "origins",
-                chart(boxes, Axis(AP), Axis("", categories=names), title="AP by origin", description=words),
-            )
-        )
+        found["origins"] = chart(boxes, Axis(AP), names, title="AP by origin", description=words)
     failed = report_facts.failures(facts)
     if failed:
         bars: list[Mark] = [
             Bars("failed trials", [(0, i - 0.3, n, i) for i, (n, _) in enumerate(failed.values())], "second"),
-            Bars(
-                "retried attempts",
-                [(0, i, n, i + 0.3) for i, (_, n) in enumerate(failed.values())],
-                "quiet",
-            ),
+            Bars("retried attempts", [(0, i, n, i + 0.3) for i, (_, n) in enumerate(failed.values())], "quiet"),
         ]
         words = "Failures by cause. A retried attempt is not a failure of its trial."
-        figures.append(
-            Figure(
-                "failures",
-                chart(
-                    bars,
-                    Axis("number", include=(0,), whole=True),
-                    Axis("", categories=tuple(failed)),
-                    title="Failures by kind",
-                    description=words,
-                ),
-            )
-        )
-    return figures
+        counts, kinds = Axis("number", include=(0,), whole=True), Axis("", categories=tuple(failed))
+        found["failures"] = chart(bars, counts, kinds, title="Failures by kind", description=words)
+    return found

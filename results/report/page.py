@@ -12,11 +12,11 @@ from typing import Any
 
 from spinenas.results.leaderboard import winner_words
 from spinenas.results.pictures.architecture import Subject, draw, draw_pair
+from spinenas.results.pictures.charts import Chart
 from spinenas.results.record import Status
 from spinenas.results.report import facts as report_facts
 from spinenas.results.report.contrast_figures import contrast_figures
 from spinenas.results.report.facts import RunFacts
-from spinenas.results.report.figure import Figure
 from spinenas.results.report.front_figures import front_figures
 from spinenas.results.report.lineage import changes, lineage
 from spinenas.results.report.outcome_figures import outcome_figures
@@ -31,9 +31,9 @@ MOST_ANCESTORS = 30
 MOST_REASONS = 20
 
 
-def figures(facts: RunFacts, control: RunFacts | None = None) -> list[Figure]:
-    """Return all charts of a report. Raises UserError for trials of different tasks."""
-    return [figure for _, of_section in _sections(facts, control) for figure in of_section]
+def figures(facts: RunFacts, control: RunFacts | None = None) -> dict[str, Chart]:
+    """Return all charts of a report by name. Raises UserError for trials of different tasks."""
+    return {name: figure for of_section in _sections(facts, control).values() for name, figure in of_section.items()}
 
 
 def drawings(facts: RunFacts) -> dict[str, str]:
@@ -83,15 +83,15 @@ def report_page(facts: RunFacts, control: RunFacts | None = None, *, refresh_sec
     )
 
 
-def _sections(facts: RunFacts, control: RunFacts | None) -> list[tuple[str, list[Figure]]]:
+def _sections(facts: RunFacts, control: RunFacts | None) -> dict[str, dict[str, Chart]]:
     """Return the charts of each section by its title."""
-    return [
-        ("How certain the order is", leader_figures(facts)),
-        ("Progress", progress_figures(facts, control)),
-        ("AP and cost", front_figures(facts)),
-        ("All trainings", outcome_figures(facts, control)),
-        ("What good networks have in common", contrast_figures(facts)),
-    ]
+    return {
+        "How certain the order is": leader_figures(facts),
+        "Progress": progress_figures(facts, control),
+        "AP and cost": front_figures(facts),
+        "All trainings": outcome_figures(facts, control),
+        "What good networks have in common": contrast_figures(facts),
+    }
 
 
 def status_words(facts: RunFacts) -> str:

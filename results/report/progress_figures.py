@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from spinenas.results.pictures.charts import Axis, Band, Dots, Line, Mark, Whiskers, chart
+from spinenas.results.pictures.charts import Axis, Band, Chart, Dots, Line, Mark, Whiskers, chart
 from spinenas.results.report import facts as report_facts
-from spinenas.results.report.facts import Progress, RunFacts
-from spinenas.results.report.figure import AP, Figure
+from spinenas.results.report.facts import AP, Progress, RunFacts
 
 MOST_LEADERS = 10
 
 _BEST_SO_FAR = "best single run so far (unconfirmed)"
 
 
-def progress_figures(facts: RunFacts, control: RunFacts | None) -> list[Figure]:
+def progress_figures(facts: RunFacts, control: RunFacts | None) -> dict[str, Chart]:
     """Return charts of AP over finished trials and over accelerator-hours."""
     own = report_facts.progress(facts)
     other = report_facts.progress(control) if control is not None else None
     if not own.counts:
-        return []
+        return {}
     words = (
         "Each dot is one training. The line is the best single training so far. It can only rise, and it also rises "
         "by luck, so its height is not a result."
@@ -35,15 +34,11 @@ def progress_figures(facts: RunFacts, control: RunFacts | None) -> list[Figure]:
         words += f" Dashed: best single training of the control, {control.name}."
     trials, hours = Axis("finished trials", include=(0,), whole=True), Axis("accelerator-hours", include=(0,))
     by_trials = _progress_marks(own, own.counts, other, other.counts if other else [], winner)
-    figures = [
-        Figure("progress-trials", chart(by_trials, trials, Axis(AP), title="Progress by trials", description=words))
-    ]
+    found = {"progress-trials": chart(by_trials, trials, Axis(AP), title="Progress by trials", description=words)}
     if own.hours[-1] > 0:
         by_hours = _progress_marks(own, own.hours, other, other.hours if other else [], winner)
-        figures.append(
-            Figure("progress-hours", chart(by_hours, hours, Axis(AP), title="Progress by time", description=words))
-        )
-    return figures
+        found["progress-hours"] = chart(by_hours, hours, Axis(AP), title="Progress by time", description=words)
+    return found
 
 
 def _progress_marks(
@@ -74,11 +69,11 @@ def risen(at: Sequence[float], best: Sequence[float]) -> list[tuple[float, float
     return [*kept, pairs[-1]]
 
 
-def leader_figures(facts: RunFacts) -> list[Figure]:
+def leader_figures(facts: RunFacts) -> dict[str, Chart]:
     """Return a chart of the replicated networks: every training, the mean, and its interval."""
     leaders = [row for row in facts.rows if row["n"] > 1][:MOST_LEADERS]
     if not leaders:
-        return []
+        return {}
     runs = [
         (objective, float(index))
         for index, row in enumerate(leaders)
@@ -92,14 +87,9 @@ def leader_figures(facts: RunFacts) -> list[Figure]:
         Dots("a training", runs, "quiet", "hollow"),
         Dots("mean", means, "first"),
     ]
-    names = tuple(f"trial {row['number']} (n={row['n']})" for row in leaders)
+    names = Axis("", categories=tuple(f"trial {row['number']} (n={row['n']})" for row in leaders))
     words = (
         "Networks that were trained more than once, best mean first, with 95 % intervals of the means. The spread of "
         "single trainings is pooled over all networks. Where intervals overlap widely, the order is not settled."
     )
-    return [
-        Figure(
-            "leaders",
-            chart(marks, Axis(AP), Axis("", categories=names), title="Leaders, all trainings", description=words),
-        )
-    ]
+    return {"leaders": chart(marks, Axis(AP), names, title="Leaders, all trainings", description=words)}

@@ -106,17 +106,10 @@ def compare(
     drawn += values - drawn.mean(axis=0)
     means = {name: MeanAP(value, *_middle(column)) for name, value, column in zip(names, values, drawn.T, strict=True)}
     differences = []
-    for first, second in itertools.combinations(range(len(names)), 2):
-        column = drawn[:, first] - drawn[:, second]
-        differences.append(
-            Difference(
-                names[first],
-                names[second],
-                values[first] - values[second],
-                *_middle(column),
-                share_above=float(np.mean(column > 0)),
-            )
-        )
+    for (i, first), (j, second) in itertools.combinations(enumerate(names), 2):
+        column = drawn[:, i] - drawn[:, j]
+        share = float(np.mean(column > 0))
+        differences.append(Difference(first, second, values[i] - values[j], *_middle(column), share_above=share))
     return Comparison(means, differences, spread)
 
 
@@ -172,8 +165,12 @@ class Matches:
             (rows,) = np.nonzero(self.categories == label)
             # By score, then by image; ties stay in matching order.
             rows = rows[np.lexsort((self.images[rows], -self.scores[rows]))]
-            hits, ignored = self.hits[:, rows], self.ignored[:, rows]
-            found.append(_Category.of(self.images[rows], self.scores[rows], hits, ~hits & ~ignored))
+            images, scores, hits = self.images[rows], self.scores[rows], self.hits[:, rows]
+            is_start = np.ones(len(rows), dtype=bool)
+            is_start[1:] = (images[1:] != images[:-1]) | (scores[1:] != scores[:-1])
+            (starts,) = np.nonzero(is_start)
+            sizes = np.diff(starts, append=len(rows))
+            found.append(_Category(images[starts], starts, sizes, hits, ~hits & ~self.ignored[:, rows]))
         return found
 
 
@@ -193,20 +190,6 @@ class _Category:
     sizes: NDArray[np.int64]
     hits: NDArray[np.bool_]
     misses: NDArray[np.bool_]
-
-    @classmethod
-    def of(
-        cls,
-        images: NDArray[np.int64],
-        scores: NDArray[np.float64],
-        hits: NDArray[np.bool_],
-        misses: NDArray[np.bool_],
-    ) -> _Category:
-        """Group sorted detections into blocks."""
-        is_start = np.ones(len(images), dtype=bool)
-        is_start[1:] = (images[1:] != images[:-1]) | (scores[1:] != scores[:-1])
-        (starts,) = np.nonzero(is_start)
-        return cls(images[starts], starts, np.diff(starts, append=len(images)), hits, misses)
 
     def precision(self, times: NDArray[np.int64], num_objects: int) -> float:
         """Return the interpolated precision, averaged over IoU thresholds and recall levels."""

@@ -93,24 +93,20 @@ class Noise:
         """Return the figures as rows of a table."""
         icc = self.correlation
         needed = self.replicates_needed()
-        return [
-            {"what": "architectures, seeds per architecture", "value": f"{self.num_architectures}, {self.num_seeds}"},
-            {"what": "mean AP", "value": f"{self.mean:.4f}"},
-            {"what": "sd between architectures", "value": f"{icc.between_std:.4f}"},
-            {"what": "sd between seeds", "value": f"{icc.within_std:.4f}"},
-            {"what": "sd between seeds, best third", "value": f"{self.top_within_std:.4f}"},
-            {"what": "intraclass correlation", "value": f"{icc.value:.3f} (95 %: {icc.lower:.3f} to {icc.upper:.3f})"},
-            {"what": "best tenth found by 1 run", "value": f"{self.share_found(1):.0%}"},
-            {"what": "best tenth found by 3 runs", "value": f"{self.share_found(3):.0%}"},
-            {
-                "what": f"runs to find {WANTED_SHARE:.0%} of the best tenth",
-                "value": f"more than {MOST_REPLICATES}" if needed is None else str(needed),
-            },
-            *(
-                {"what": f"upward bias of the best of {count} single runs", "value": f"{self.overstatement(count):.4f}"}
-                for count in (10, 100, 1000)
-            ),
-        ]  # fmt: skip
+        figures = {
+            "architectures, seeds per architecture": f"{self.num_architectures}, {self.num_seeds}",
+            "mean AP": f"{self.mean:.4f}",
+            "sd between architectures": f"{icc.between_std:.4f}",
+            "sd between seeds": f"{icc.within_std:.4f}",
+            "sd between seeds, best third": f"{self.top_within_std:.4f}",
+            "intraclass correlation": f"{icc.value:.3f} (95 %: {icc.lower:.3f} to {icc.upper:.3f})",
+            "best tenth found by 1 run": f"{self.share_found(1):.0%}",
+            "best tenth found by 3 runs": f"{self.share_found(3):.0%}",
+            f"runs to find {WANTED_SHARE:.0%} of the best tenth": str(needed or f"more than {MOST_REPLICATES}"),
+        }
+        for count in (10, 100, 1000):
+            figures[f"upward bias of the best of {count} single runs"] = f"{self.overstatement(count):.4f}"
+        return [{"what": what, "value": value} for what, value in figures.items()]
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON data in full precision."""

@@ -48,10 +48,10 @@ class AcceleratorTime:
     def hours_with_others(self, now: str, num_others: int) -> float:
         """Predicted hours when the running trials and `num_others` more have finished, at the mean of past trials."""
         mean = self._trial_seconds / self._num_trials if self._num_trials else 0.0
-        running = 0.0
-        for number, (since, count) in self._running.items():
-            before = self._until_rung.get(number, 0.0)
-            running += max(mean - before, _seconds(since, now) * count)
+        running = sum(
+            max(mean - self._until_rung.get(number, 0.0), _seconds(since, now) * count)
+            for number, (since, count) in self._running.items()
+        )
         return (self._seconds + running + num_others * mean) / 3600
 
     @property

@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from spinenas.space.errors import UserError
+from spinenas.space.errors import UserError, explained_os_errors
 
 
 def check_destination(path: Path, *, force: bool) -> None:
@@ -15,6 +15,12 @@ def check_destination(path: Path, *, force: bool) -> None:
         raise UserError(f"the folder {path.parent} does not exist; create it first")
     if path.exists() and not force:
         raise UserError(f"{path} exists already; choose another file, or add --force")
+
+
+def write_chosen_file(path: Path, data: bytes) -> None:
+    """Write a file that the user named as `write_bytes_atomically` does. Raises UserError."""
+    with explained_os_errors(f"cannot write {path}", "choose a file in a folder that can be written"):
+        write_bytes_atomically(path, data)
 
 
 def write_text_atomically(path: Path, text: str) -> None:

@@ -24,7 +24,7 @@ have no curve: curves are files of their own (`RunFolder.write_curve`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from operator import itemgetter
 from typing import Any, ClassVar, get_args
@@ -34,43 +34,60 @@ from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 
 
-class _PlainEvent:
-    """JSON form of an event whose fields are all plain data."""
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """The time of an event, and its JSON form if its fields are all plain data.
 
-    __slots__: tuple[str, ...] = ()
+    Attributes:
+        at: UTC, ISO 8601; empty until the driver stamps it.
+    """
+
     kind: ClassVar[str]
+    __match_args__: ClassVar[tuple[str, ...]]  # set by `dataclass`: names of all fields except `at`
+    at: str = field(default="", kw_only=True)
 
     def to_json(self) -> dict[str, Any]:
         """Return the event as the journal stores it."""
-        return _with_time(self, {name: getattr(self, name) for name in self.__slots__ if name != "at"})
+        return {"event": self.kind, "at": self.at, **{name: getattr(self, name) for name in self.__match_args__}}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Any:
         """Read `to_json` output; keys that this version does not know are ignored."""
         try:
-            return cls(*_values(cls.__slots__)(data))  # fast, as journals are long
+            *values, at = _values(cls.__match_args__)(data)  # fast, as journals are long
         except KeyError:  # an older journal lacks a field that has a default
-            return cls(**{name: data[name] for name in cls.__slots__ if name in data})
+            return cls(**{name: data[name] for name in (*cls.__match_args__, "at") if name in data})
+        return cls(*values, at=at)
+
+
+@dataclass(frozen=True, slots=True)
+class _AttemptEvent(_Event):
+    """An event of one attempt at a trial."""
+
+    number: int
+    attempt: int
+
+    def _with_attempt(self, **fields: Any) -> dict[str, Any]:
+        return {"event": self.kind, "at": self.at, "number": self.number, "attempt": self.attempt, **fields}
 
 
 @cache
 def _values(names: tuple[str, ...]) -> Callable[[dict[str, Any]], Iterable[Any]]:
-    return itemgetter(*names)
+    return itemgetter(*names, "at")
 
 
 @dataclass(frozen=True, slots=True)
-class RunStarted(_PlainEvent):
+class RunStarted(_Event):
     kind: ClassVar[str] = "run_started"
     schema: str
     run: dict[str, Any]
-    at: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {"event": self.kind, "schema": self.schema, "at": self.at, "run": self.run}
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(_Event):
     """The mean result of earlier trainings of a network.
 
     Attributes:
@@ -81,7 +98,6 @@ class Observed:
     genotype: Genotype
     evaluation: Evaluation
     sources: tuple[str, ...]
-    at: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -95,11 +111,11 @@ class Observed:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Observed:
         genotype, evaluation = Genotype.from_text(data["genotype"]), Evaluation.from_json(data["evaluation"])
-        return cls(genotype, evaluation, tuple(data["sources"]), data["at"])
+        return cls(genotype, evaluation, tuple(data["sources"]), at=data["at"])
 
 
 @dataclass(frozen=True, slots=True)
-class Asked(_PlainEvent):
+class Asked(_Event):
     """A new trial.
 
     Attributes:
@@ -113,7 +129,6 @@ class Asked(_PlainEvent):
     seed: int
     task_key: str
     num_told: int
-    at: str = ""
 
     @property
     def number(self) -> int:
@@ -122,72 +137,56 @@ class Asked(_PlainEvent):
 
 
 @dataclass(frozen=True, slots=True)
-class Started(_PlainEvent):
+class Started(_AttemptEvent):
     """A worker has begun an attempt; a worker on CPUs counts as one accelerator."""
 
     kind: ClassVar[str] = "started"
-    number: int
-    attempt: int
     worker: str
     device: str
     dtype: str
     accelerators: float = 1.0
-    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class EpochDone(_PlainEvent):
+class EpochDone(_AttemptEvent):
     """An epoch, counted from 1, is over."""
 
     kind: ClassVar[str] = "epoch"
-    number: int
-    attempt: int
     epoch: int
     metrics: dict[str, float]
-    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Paused:
+class Paused(_AttemptEvent):
     """An attempt has reached the epoch that its job named; its worker is free again."""
 
     kind: ClassVar[str] = "paused"
-    number: int
-    attempt: int
     evaluation: Evaluation
-    at: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        evaluation = _without_curve(self.evaluation)
-        return _with_time(self, {"number": self.number, "attempt": self.attempt, "evaluation": evaluation})
+        return self._with_attempt(evaluation=_without_curve(self.evaluation))
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Paused:
-        return cls(data["number"], data["attempt"], Evaluation.from_json(data["evaluation"]), data["at"])
+        return cls(data["number"], data["attempt"], Evaluation.from_json(data["evaluation"]), at=data["at"])
 
 
 @dataclass(frozen=True, slots=True)
-class Promoted(_PlainEvent):
+class Promoted(_AttemptEvent):
     kind: ClassVar[str] = "promoted"
-    number: int
-    attempt: int
     epoch: int
     objective: float
-    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(_AttemptEvent):
     """An attempt is over; in the journal, its trial is over and the controller will be told.
 
     A worker that reports a Failure of kind worker_lost or preempted means that it ended, not the trial.
     """
 
     kind: ClassVar[str] = "told"
-    number: int
-    attempt: int
     result: Evaluation | Failure
-    at: str = ""
 
     @property
     def status(self) -> Status:
@@ -197,23 +196,22 @@ class Finished:
         return Status.COMPLETE if self.result.stopped_after is None else Status.PRUNED
 
     def to_json(self) -> dict[str, Any]:
-        data = _with_time(self, {"number": self.number, "attempt": self.attempt, "status": str(self.status)})
         if isinstance(self.result, Failure):
-            return {**data, "failure": self.result.to_json()}
-        return {**data, "evaluation": _without_curve(self.result)}
+            return self._with_attempt(status=str(self.status), failure=self.result.to_json())
+        return self._with_attempt(status=str(self.status), evaluation=_without_curve(self.result))
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Finished:
         failed = data["status"] == "failed"
         result = Failure.from_json(data["failure"]) if failed else Evaluation.from_json(data["evaluation"])
-        event = cls(data["number"], data["attempt"], result, data["at"])
+        event = cls(data["number"], data["attempt"], result, at=data["at"])
         if data["status"] != event.status:
             raise ValueError(f"status is {data['status']!r}, and the result is {event.status}")
         return event
 
 
 @dataclass(frozen=True, slots=True)
-class Requeued:
+class Requeued(_AttemptEvent):
     """A trial is tried again.
 
     Attributes:
@@ -222,15 +220,12 @@ class Requeued:
     """
 
     kind: ClassVar[str] = "requeued"
-    number: int
-    attempt: int
     reason: str
     failure_kind: FailureKind | None = None
     fidelity: Fidelity | None = None
-    at: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        data = _with_time(self, {"number": self.number, "attempt": self.attempt, "reason": self.reason})
+        data = self._with_attempt(reason=self.reason)
         if self.failure_kind is not None:
             data["kind"] = str(self.failure_kind)
         if self.fidelity is not None:
@@ -241,30 +236,25 @@ class Requeued:
     def from_json(cls, data: dict[str, Any]) -> Requeued:
         kind = FailureKind(data["kind"]) if "kind" in data else None
         fidelity = Fidelity.from_json(data["fidelity"]) if "fidelity" in data else None
-        return cls(data["number"], data["attempt"], data["reason"], kind, fidelity, data["at"])
+        return cls(data["number"], data["attempt"], data["reason"], kind, fidelity, at=data["at"])
 
 
 @dataclass(frozen=True, slots=True)
-class Refused(_PlainEvent):
+class Refused(_AttemptEvent):
     kind: ClassVar[str] = "refused"
-    number: int
-    attempt: int
     reason: str
-    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Resumed(_PlainEvent):
+class Resumed(_Event):
     kind: ClassVar[str] = "resumed"
     changes: dict[str, Any]
-    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped(_PlainEvent):
+class Stopped(_Event):
     kind: ClassVar[str] = "stopped"
     reason: str
-    at: str = ""
 
 
 Event = (
@@ -303,10 +293,6 @@ def event_from_json(data: dict[str, Any]) -> Event:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"it is no valid {kind} event: {type(error).__name__} {error}") from error
     return event
-
-
-def _with_time(event: Any, fields: dict[str, Any]) -> dict[str, Any]:
-    return {"event": event.kind, "at": event.at, **fields}
 
 
 def _without_curve(evaluation: Evaluation) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import orjson
@@ -31,7 +30,7 @@ import orjson
 from spinenas.results.storage.events import Event, Skipped, event_from_json
 from spinenas.results.storage.lease import Lease
 from spinenas.results.storage.mirror import Mirror
-from spinenas.space.errors import UserError
+from spinenas.space.errors import UserError, explained_os_errors
 
 logger = logging.getLogger(__name__)
 
@@ -173,9 +172,7 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -271,10 +268,8 @@ def _has_checksum(line: bytes) -> bool:
 
 
 def _open(path: Path, flags: int) -> io.FileIO:
-    try:
+    with explained_os_errors(f"cannot open the journal {path}", "name the folder of a run"):
         return os.fdopen(os.open(path, flags, 0o666), "rb" if flags == os.O_RDONLY else "r+b", buffering=0)
-    except OSError as error:
-        raise UserError(f"cannot open the journal {path}: {error.strerror}; name the folder of a run") from error
 
 
 def _highest_fence(path: Path) -> int:

@@ -27,7 +27,7 @@ from spinenas.results.storage import ownership
 from spinenas.results.storage.atomic_write import write_bytes_atomically
 from spinenas.results.storage.object_store import Store
 from spinenas.results.storage.ownership import Heartbeat, Owner, held, lost, owner_record, parse_owner
-from spinenas.space.errors import UserError
+from spinenas.space.errors import UserError, explained_os_errors
 
 SCHEMA = "spinenas-mirror/1"
 
@@ -62,17 +62,15 @@ class Mirror:
         """Copy the run, without checkpoints, to a folder that does not exist yet. Raises UserError."""
         target = folder.absolute()
         partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.partial")
+        problem = f"cannot bring {self.store.uri} back to {folder}"
         try:
-            (partial / "trials").mkdir(parents=True)
-            for name in RUN_FILES:
-                write_bytes_atomically(partial / name, self.store.read(name) or b"")
-            write_bytes_atomically(partial / "journal.jsonl", self.journal())
-            self._bring_curves(partial)
-            os.rename(partial, target)
-        except OSError as error:
-            raise UserError(
-                f"cannot bring {self.store.uri} back to {folder}: {error.strerror}; choose a folder that can be written"
-            ) from error
+            with explained_os_errors(problem, "choose a folder that can be written"):
+                (partial / "trials").mkdir(parents=True)
+                for name in RUN_FILES:
+                    write_bytes_atomically(partial / name, self.store.read(name) or b"")
+                write_bytes_atomically(partial / "journal.jsonl", self.journal())
+                self._bring_curves(partial)
+                os.rename(partial, target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)  # it is gone after success
 
@@ -140,13 +138,9 @@ class Mirror:
         self._there, fence_there = self._put_together()
         if fence > fence_there or journal_path.read_bytes().startswith(self._there):
             return
-        try:
+        with explained_os_errors(f"cannot write {journal_path.parent}", "make it writable, with room on its disk"):
             write_bytes_atomically(journal_path, self._there)
             self._bring_curves(journal_path.parent)
-        except OSError as error:
-            raise UserError(
-                f"cannot write {journal_path.parent}: {error.strerror}; make it writable, with room on its disk"
-            ) from error
 
     def begin(self, fence: int, folder: Path) -> None:
         """Update the mirror from the run, after `catch_up`, and start the heartbeat. Raises UserError.

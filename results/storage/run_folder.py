@@ -16,12 +16,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spinenas.results.storage.atomic_write import remove_partials, sync_folder, write_text_atomically
-from spinenas.space.errors import UserError
+from spinenas.space.errors import UserError, explained_os_errors
 
 CHECKPOINT = "checkpoint.safetensors"
 """Name of the file in a trial's folder from which its next attempt continues."""
@@ -62,19 +63,16 @@ class RunFolder:
         # A killed process may have had the same id: in a container all have.
         shutil.rmtree(partial, ignore_errors=True)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (partial / "trials").mkdir(parents=True)
-            write_text_atomically(partial / "config.toml", config_toml)
-            write_text_atomically(partial / "config.json", _printed(config_json))
-            write_text_atomically(partial / "run.json", _printed(run_json))
-            write_text_atomically(partial / "journal.jsonl", "")
-            begin(partial)
-            os.rename(partial, target)
-            sync_folder(target.parent)
-        except OSError as error:
-            raise UserError(
-                f"cannot make the run folder {path}: {error.strerror}; choose a folder that can be written"
-            ) from error
+            with explained_os_errors(f"cannot make the run folder {path}", "choose a folder that can be written"):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (partial / "trials").mkdir(parents=True)
+                write_text_atomically(partial / "config.toml", config_toml)
+                write_text_atomically(partial / "config.json", _printed(config_json))
+                write_text_atomically(partial / "run.json", _printed(run_json))
+                write_text_atomically(partial / "journal.jsonl", "")
+                begin(partial)
+                os.rename(partial, target)
+                sync_folder(target.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)  # nothing there after success
         return cls(path)
@@ -107,12 +105,10 @@ class RunFolder:
     def trial_folder(self, number: int) -> Path:
         """The folder of one trial, made if needed. Raises UserError."""
         folder = self._trial_path(number)
-        try:
+        with _writing(folder):
             # Without parents: a removed run is not made again.
             folder.parent.mkdir(exist_ok=True)
             folder.mkdir(exist_ok=True)
-        except OSError as error:
-            raise _unwritable(folder, error) from error
         return folder
 
     def config(self) -> dict[str, Any]:
@@ -181,16 +177,13 @@ def _printed(data: Any) -> str:
 
 
 def _write_json(path: Path, data: Any) -> None:
-    try:
+    with _writing(path):
         write_text_atomically(path, _printed(data))
-    except OSError as error:
-        raise _unwritable(path, error) from error
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"cannot write {path}: {error.strerror}; put that right, then resume the search or run the replay again"
-    )
+def _writing(path: Path) -> AbstractContextManager[None]:
+    remedy = "put that right, then resume the search or run the replay again"
+    return explained_os_errors(f"cannot write {path}", remedy)
 
 
 def _read_json(path: Path) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status, TrialRecord
@@ -91,17 +91,17 @@ class RunState:
         observed: results of earlier runs that it began with.
     """
 
-    run: dict[str, Any]
-    resumes: tuple[dict[str, Any], ...]
-    trials: dict[int, TrialRecord]
-    told: tuple[int, ...]
-    known: tuple[int, ...]
-    proposed_fidelities: dict[int, Fidelity | None]
-    losses: dict[int, Counter[FailureKind]]
-    rung_results: tuple[RungResult, ...] = ()
+    run: dict[str, Any] = field(default_factory=dict)
+    resumes: list[dict[str, Any]] = field(default_factory=list)
+    trials: dict[int, TrialRecord] = field(default_factory=dict)
+    told: list[int] = field(default_factory=list)
+    known: list[int] = field(default_factory=list)
+    proposed_fidelities: dict[int, Fidelity | None] = field(default_factory=dict)
+    losses: dict[int, Counter[FailureKind]] = field(default_factory=dict)
+    rung_results: list[RungResult] = field(default_factory=list)
     passed: dict[int, int] = field(default_factory=dict)
     paused: dict[int, Evaluation] = field(default_factory=dict)
-    observed: tuple[Observed, ...] = ()
+    observed: list[Observed] = field(default_factory=list)
 
     @property
     def unfinished(self) -> list[TrialRecord]:
@@ -133,17 +133,8 @@ class Fold:
     def __init__(self, *, gaps: bool = False) -> None:
         self._gaps = gaps
         self._line = 0
-        self._run: dict[str, Any] | None = None
-        self._resumes: list[dict[str, Any]] = []
+        self._state = RunState()
         self._trials: dict[int, dict[str, Any]] = {}  # fields of a TrialRecord, which is made at the end
-        self._told: list[int] = []
-        self._known: list[int] = []
-        self._proposed_fidelities: dict[int, Fidelity | None] = {}
-        self._losses: dict[int, Counter[FailureKind]] = {}
-        self._rung_results: list[RungResult] = []
-        self._passed: dict[int, int] = {}
-        self._paused: dict[int, Evaluation] = {}
-        self._observed: list[Observed] = []
 
     def add(self, event: Event | Skipped) -> None:
         """Take the next event. Raises UserError, without a change, if it cannot follow."""
@@ -158,8 +149,9 @@ class Fold:
         self._line += 1
 
     def _add(self, event: Event | Skipped) -> None:
-        if isinstance(event, RunStarted) != (self._line == 0):
+        if isinstance(event, RunStarted) == self.is_begun:
             raise UserError("a journal has one run_started, its first event")
+        state = self._state
         match event:
             case EpochDone():  # most events are epochs, which change nothing
                 trial = self._trials.get(event.number, {})
@@ -171,73 +163,61 @@ class Fold:
                 _advance(self._trials.get(number, {}), event)
             case Finished(number):
                 _advance(self._trials.get(number, {}), event)
-                self._told.append(number)
-                self._paused.pop(number, None)
+                state.told.append(number)
+                state.paused.pop(number, None)
             case Requeued(number):
                 trial = self._trials.get(number, {})
                 fidelity = trial.get("fidelity")
                 _advance(trial, event)
                 if event.fidelity is not None:
-                    self._proposed_fidelities.setdefault(number, fidelity)
+                    state.proposed_fidelities.setdefault(number, fidelity)
                 if event.failure_kind is not None:
-                    self._losses.setdefault(number, Counter())[event.failure_kind] += 1
+                    state.losses.setdefault(number, Counter())[event.failure_kind] += 1
             case Paused(number, _, evaluation):
                 if evaluation.stopped_after is None:
                     raise UserError(f"trial {number} is paused after no epoch")
                 _advance(self._trials.get(number, {}), event)
-                self._paused[number] = evaluation
-                self._rung_results.append(RungResult(number, evaluation.stopped_after, evaluation.objective))
+                state.paused[number] = evaluation
+                state.rung_results.append(RungResult(number, evaluation.stopped_after, evaluation.objective))
             case Promoted(number):
                 _advance(self._trials.get(number, {}), event)
-                self._passed[number] = event.epoch
-                del self._paused[number]
+                state.passed[number] = event.epoch
+                del state.paused[number]
             case Asked():
                 self._ask(event)
             case RunStarted():
-                self._run = event.run
+                state.run.update(event.run)
             case Observed():
                 if self._trials:
                     raise UserError("a result of earlier runs is observed after a trial was asked")
-                self._observed.append(event)
+                state.observed.append(event)
             case Resumed():
-                self._resumes.append(event.changes)
+                state.resumes.append(event.changes)
             case Refused() | Stopped():
                 pass
 
     def _ask(self, event: Asked) -> None:
         trial, num_trials, known = asked_fields(event), len(self._trials), event.num_told
-        number = trial["number"]
+        number, num_told = trial["number"], len(self._state.told)
         if number != num_trials and (not self._gaps or number in self._trials):
             raise UserError(f"trial {number} is asked after {num_trials} trials; numbers have no gaps")
-        if not 0 <= known <= len(self._told) and not self._gaps:
-            raise UserError(f"trial {number} was asked knowing {known} results of {len(self._told)}")
+        if not 0 <= known <= num_told and not self._gaps:
+            raise UserError(f"trial {number} was asked knowing {known} results of {num_told}")
         self._trials[number] = trial
-        self._known.append(known)
+        self._state.known.append(known)
 
     @property
     def is_begun(self) -> bool:
         """Whether the first event was added; there is no state before."""
-        return self._run is not None
+        return self._line > 0
 
     def state(self) -> RunState:
-        """The state so far. Raises UserError before the first event."""
-        if self._run is None:
+        """The state so far, which shares its lists with the fold. Raises UserError before the first event."""
+        if not self.is_begun:
             raise UserError(
                 "the journal is empty: the run was stopped before it began; remove its folder and start it again"
             )
-        return RunState(
-            run=self._run,
-            resumes=tuple(self._resumes),
-            trials={number: TrialRecord(**trial) for number, trial in self._trials.items()},
-            told=tuple(self._told),
-            known=tuple(self._known),
-            proposed_fidelities=dict(self._proposed_fidelities),
-            losses={number: Counter(of_kind) for number, of_kind in self._losses.items()},
-            rung_results=tuple(self._rung_results),
-            passed=dict(self._passed),
-            paused=dict(self._paused),
-            observed=tuple(self._observed),
-        )
+        return replace(self._state, trials={number: TrialRecord(**trial) for number, trial in self._trials.items()})
 
 
 def asked_fields(event: Asked) -> dict[str, Any]:
@@ -247,18 +227,13 @@ def asked_fields(event: Asked) -> dict[str, Any]:
     architecture = architecture_from_text(proposal["genotype"])
     is_genotype = isinstance(architecture, Genotype)
     return {
-        "number": proposal["number"],
         "genotype": architecture if is_genotype else None,
         "network_key": event.network_key,
         "status": next_status(None, event),
         "architecture": "genotype" if is_genotype else architecture.text,
         "fidelity": None if fidelity is None else Fidelity.from_json(fidelity),
-        "replicate": proposal["replicate"],
+        **{name: proposal[name] for name in ("number", "replicate", "continues", "parent", "origin", "info")},
         "stage": Stage(proposal["stage"]),
-        "continues": proposal["continues"],
-        "parent": proposal["parent"],
-        "origin": proposal["origin"],
-        "info": proposal["info"],
         "seed": event.seed,
         "attempt": 0,
         "task_key": event.task_key,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spinenas.results.report.facts import RunFacts
 from spinenas.results.report.page import drawings, figures, report_page
-from spinenas.results.storage.atomic_write import check_destination, write_text_atomically
+from spinenas.results.storage.atomic_write import check_destination, write_chosen_file
 from spinenas.results.storage.lease import is_owned
 from spinenas.search.outputs.run_facts import read_control, read_facts
 from spinenas.space.errors import UserError
@@ -23,12 +23,7 @@ def check_out(path: Path, *, force: bool) -> None:
 
 def write_page(path: Path, text: str) -> None:
     """Write a page atomically. Raises UserError."""
-    try:
-        write_text_atomically(path, text)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; choose a file in a folder that can be written"
-        ) from error
+    write_chosen_file(path, text.encode())
 
 
 def write_report(
@@ -93,7 +88,7 @@ def write_figures(
 
     facts = read_facts(run)
     beside = None if control is None else read_control(control, facts)
-    pictures = {figure.name: figure.chart.svg() for figure in figures(facts, beside)} | drawings(facts)
+    pictures = {name: figure.svg() for name, figure in figures(facts, beside).items()} | drawings(facts)
     paths = {name: folder / f"{name}.{format}" for name in pictures}
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -62,7 +62,7 @@ def read_facts(path: Path) -> RunFacts:
     return RunFacts(
         name=path.resolve().name,
         records=tuple(state.trials.values()),
-        told=state.told,
+        told=tuple(state.told),
         hours=hours,
         total_hours=taken.hours(now() if owned else last) if last else 0.0,
         losses=Counter(str(kind) for of_trial in state.losses.values() for kind in of_trial.elements()),

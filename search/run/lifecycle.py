@@ -112,7 +112,7 @@ def run_search(
             run = identity_of(task, config) | {"versions": versions()}
             at = now()
             started: list[Event] = [
-                RunStarted(SCHEMA, run, at),
+                RunStarted(SCHEMA, run, at=at),
                 *(replace(observation, at=at) for observation in known),
             ]
             with _begun(Path(out), config, config_toml, about, started, mirror) as (folder, journal):

@@ -148,7 +148,7 @@ class _Work:
         key = proposal.network_key
         self._recovered[proposal.number] = key
         seed = trial_seed(self._config.seed, key, proposal.replicate)
-        self._keep(Asked(proposal.to_json(), key, seed, state.run["task_key"], known, at))
+        self._keep(Asked(proposal.to_json(), key, seed, state.run["task_key"], known, at=at))
         self.num_recovered += 1
         return True
 

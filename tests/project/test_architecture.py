@@ -136,6 +136,16 @@ def test_the_check_of_layers_sees_an_import_from_above() -> None:
     ],
 )
 def test_a_light_module_loads_neither_torch_nor_ray_nor_pandas(module: str) -> None:
-    code = f"import sys, {module}; print(*sorted({{'torch', 'ray', 'pandas'}} & set(sys.modules)))"
+    assert loaded_by(module, "torch", "ray", "pandas") == ""
+
+
+@pytest.mark.parametrize("module", ["spinenas.space", "spinenas.results", "spinenas.results.storage.journal"])
+def test_architectures_and_journals_are_read_without_numpy(module: str) -> None:
+    assert loaded_by(module, "numpy") == ""
+
+
+def loaded_by(module: str, *packages: str) -> str:
+    """Return which of these packages a module loads."""
+    code = f"import sys, {module}; print(*sorted({set(packages)} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
-    assert done.stdout.strip() == ""
+    return done.stdout.strip()

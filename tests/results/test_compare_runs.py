@@ -46,9 +46,8 @@ def test_runs_of_different_tasks_are_shown_apart() -> None:
 def test_a_run_without_results_is_shown() -> None:
     page = Page(compare_page([CONFIRMED, facts_of()]))
     assert "a run" in page.text
-    names = [figure.name for figure in comparison_figures([SINGLE], ["single"])]
-    assert names == ["progress-trials", "progress-hours", "distributions"]
-    assert comparison_figures([facts_of()], ["empty"]) == []
+    assert list(comparison_figures([("single", SINGLE)])) == ["progress-trials", "progress-hours", "distributions"]
+    assert comparison_figures([("empty", facts_of())]) == {}
 
 
 def test_names_are_escaped_and_equal_names_are_numbered() -> None:

@@ -202,15 +202,15 @@ def test_lines_of_a_stalled_owner_do_not_count(tmp_path: Path, uri: str) -> None
     owner = json.loads(Store(uri).read("owner.json") or b"{}")
     Store(uri).write("owner.json", json.dumps(owner | {"host": "another-host"}).encode())
     with Journal.open(tmp_path / "copy" / "journal.jsonl", mirror=Mirror(uri)) as successor:
-        successor.append(Stopped("by the successor", "t"))
-        journal.append(Stopped("by the one that lost it", "t"))
+        successor.append(Stopped("by the successor", at="t"))
+        journal.append(Stopped("by the one that lost it", at="t"))
         (tmp_path / "back").mkdir()
         (tmp_path / "back" / "journal.jsonl").write_bytes(Mirror(uri).journal())
         last = json_events(tmp_path / "back" / "journal.jsonl")[-1]
         assert last["reason"] == "by the successor"
     stalled._beat(1)  # its heartbeat continues, and notices the successor
     with pytest.raises(UserError, match="taken over by process"):
-        journal.append(Stopped("too late", "t"))
+        journal.append(Stopped("too late", at="t"))
 
 
 def test_a_copy_that_cannot_be_written_stops_the_run_before_a_result_counts(
@@ -316,4 +316,4 @@ def test_of_two_owners_with_one_fence_the_unnamed_one_stops(tmp_path: Path, uri:
         assert journal._mirror is not None
         journal._mirror._beat(1)
         with pytest.raises(UserError, match="taken over by process 1"):
-            journal.append(Stopped("too late", "t"))
+            journal.append(Stopped("too late", at="t"))

@@ -90,10 +90,10 @@ def test_the_page_is_one_file_that_loads_and_executes_nothing(run: Path) -> None
 
 
 def test_every_figure_has_a_title_labels_and_a_description(run: Path) -> None:
-    for figure in figures(read_facts(run)):
-        assert figure.chart.title
-        assert len(figure.chart.description) > 20
-        assert 'class="label middle"' in figure.chart.elements
+    for figure in figures(read_facts(run)).values():
+        assert figure.title
+        assert len(figure.description) > 20
+        assert 'class="label middle"' in figure.elements
 
 
 def test_the_best_single_run_is_never_presented_as_a_result() -> None:
@@ -282,8 +282,8 @@ def test_figures_are_written_to_files_and_nothing_is_overwritten(run: Path, tmp_
 def test_a_control_run_is_drawn_too_and_must_have_the_same_task(run: Path) -> None:
     facts = read_facts(run)
     own, other = facts_of(trial(0, "a", 0.3)), facts_of(trial(0, "a", 0.2))
-    assert "control, best single run" in progress_figures(own, other)[0].chart.elements
-    assert "control, best single run" not in progress_figures(own, None)[0].chart.elements
+    assert "control, best single run" in progress_figures(own, other)["progress-trials"].elements
+    assert "control, best single run" not in progress_figures(own, None)["progress-trials"].elements
     assert read_control(run, facts).records == facts.records
     different = facts_of(trial(0, "a", 0.3, task_key="another"))
     with pytest.raises(UserError, match="of another task"):
@@ -328,12 +328,13 @@ def test_the_front_holds_only_networks_that_no_other_beats() -> None:
 def test_published_models_are_drawn_only_near_the_costs_of_the_run() -> None:
     records = [trial(number, f"{number}", 0.3, train_seconds=1.0) for number in range(3)]  # 10, 11, 12 parameters
     facts = facts_of(*records, published=(("near", 11, 20), ("far", 10**9, 10**12)))
-    by_madds, by_params = front_figures(facts)
-    for figure in (by_madds, by_params):
-        assert ">near</text>" in figure.chart.elements
-        assert ">far</text>" not in figure.chart.elements
-        assert "Published models far outside this range: far (" in figure.chart.description
-        assert "belongs to another task" in figure.chart.description
+    found = front_figures(facts)
+    assert list(found) == ["front-madds", "front-params"]
+    for figure in found.values():
+        assert ">near</text>" in figure.elements
+        assert ">far</text>" not in figure.elements
+        assert "Published models far outside this range: far (" in figure.description
+        assert "belongs to another task" in figure.description
 
 
 def test_counts_of_an_architecture_agree_with_its_published_rows() -> None:
@@ -410,8 +411,8 @@ def test_totals_equal_the_sums_of_the_trials() -> None:
 
 def test_dots_of_single_runs_are_pale() -> None:
     facts = facts_of(*[trial(number, f"{number}", number / 10) for number in range(5)])
-    (figure,) = progress_figures(facts, None)
-    assert f'class="dots {Dots("", [], "quiet").colour}-stroke faint"' in figure.chart.elements
+    (figure,) = progress_figures(facts, None).values()
+    assert f'class="dots {Dots("", [], "quiet").colour}-stroke faint"' in figure.elements
 
 
 def test_several_edits_are_grouped_by_their_number() -> None:

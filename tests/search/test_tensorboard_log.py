@@ -107,8 +107,8 @@ def test_a_resumed_run_continues_its_logs_without_a_repeated_step(tmp_path: Path
 def test_an_attempt_with_another_fidelity_has_its_own_curve_and_a_lost_one_has_none() -> None:
     at = "2026-01-01T00:00:00.000+00:00"
     records = EventRecords()
-    list(records.add(RunStarted("", {}, at)))
-    list(records.add(Asked(Proposal(3, SPINENET_49).to_json(), "", 0, "", 0, at)))
+    list(records.add(RunStarted("", {}, at=at)))
+    list(records.add(Asked(Proposal(3, SPINENET_49).to_json(), "", 0, "", 0, at=at)))
 
     def runs(event: Event) -> list[str]:
         return [file.partition("/")[0] for file, _ in records.add(replace(event, at=at))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from spinenas.results.pictures.architecture.parts import Layout, Role
 
@@ -24,11 +25,10 @@ class Difference:
 def difference_of(first: Layout, second: Layout) -> Difference:
     """Compare two architectures."""
     words: dict[int, tuple[str, ...]] = {}
-    for node in range(max(len(first.boxes), len(second.boxes))):
-        if node >= min(len(first.boxes), len(second.boxes)):
+    for node, (a, b) in enumerate(zip_longest(first.boxes, second.boxes)):
+        if a is None or b is None:
             words[node] = ("only",)
             continue
-        a, b = first.boxes[node], second.boxes[node]
         compared = (
             ("level", a.level, b.level),
             ("type", a.kind, b.kind),

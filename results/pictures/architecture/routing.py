@@ -122,20 +122,9 @@ def _lanes(start: tuple[float, float], end: tuple[float, float], height: float) 
             continue
         into, out = (a - x0) * 0.55, (x1 - b) * 0.55
         third = (b - a) / 3
-        found.append(
-            [
-                (x0, y0),
-                (x0 + into, y0),
-                (a - into, lane),
-                (a, lane),
-                (a + third, lane),
-                (b - third, lane),
-                (b, lane),
-                (b + out, lane),
-                (x1 - out, y1),
-                (x1, y1),
-            ]
-        )
+        x = (x0, x0 + into, a - into, a, a + third, b - third, b, b + out, x1 - out, x1)
+        y = (y0, y0, lane, lane, lane, lane, lane, lane, y1, y1)
+        found.append(list(zip(x, y, strict=True)))
     return np.array(found).reshape(-1, 10, 2) if found else np.array([[*_arcs(start, end)[0], *[end] * 6]])
 
 

@@ -1,8 +1,7 @@
-"""Reduces data before drawing: thinned dots and lines, bins and quantiles."""
+"""Reduces data before drawing: thinned dots and lines, and bins."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 Point = tuple[float, float]
@@ -49,11 +48,3 @@ def bins(values: Sequence[float], low: float, high: float, count: int) -> list[t
         numbers[min(int(share * count), count - 1)] += 1
     edges = [low * (1 - index / count) + high * (index / count) for index in range(count + 1)]
     return list(zip(edges, edges[1:], numbers, strict=False))
-
-
-def quantile(ascending: Sequence[float], share: float) -> float:
-    """Return a quantile of ascending values, by linear interpolation."""
-    place = share * (len(ascending) - 1)
-    below = math.floor(place)
-    above = min(below + 1, len(ascending) - 1)
-    return ascending[below] + (place - below) * (ascending[above] - ascending[below])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from spinenas.results.pictures.charts.axes import Scale
-from spinenas.results.pictures.charts.data_reduction import Point, bins, quantile, thinned_dots, thinned_line
+from spinenas.results.pictures.charts.data_reduction import Point, bins, thinned_dots, thinned_line
 from spinenas.results.pictures.charts.style import Colour
 from spinenas.results.pictures.svg import short
 
@@ -84,7 +85,7 @@ def box(values: Sequence[float], at: float, colour: Colour = "first") -> list[Ma
     ascending = sorted(values)
     if len(ascending) <= 8:
         return [Dots("", [(value, at) for value in ascending], colour)]
-    lower, middle, upper = (quantile(ascending, share) for share in (0.25, 0.5, 0.75))
+    lower, middle, upper = statistics.quantiles(ascending, n=4, method="inclusive")
     return [
         Whiskers("", [(ascending[0], at, ascending[-1], at)], colour),
         Bars("", [(lower, at - 0.3, upper, at + 0.3)], colour),
@@ -104,10 +105,8 @@ def extent(mark: Mark) -> Iterable[Point]:
             return mark.points
         case Band():
             return [(x, value) for x, *values in mark.points for value in values]
-        case Bars():
-            return [point for x0, y0, x1, y1 in mark.boxes for point in ((x0, y0), (x1, y1))]
-        case Whiskers():
-            return [point for x0, y0, x1, y1 in mark.pieces for point in ((x0, y0), (x1, y1))]
+        case Bars(_, corners) | Whiskers(_, corners):
+            return [point for x0, y0, x1, y1 in corners for point in ((x0, y0), (x1, y1))]
         case Rule():
             return [(mark.x, float("nan"))]
 
