@@ -133,7 +133,7 @@ def measured(task: ProxyTask, epochs: int, *, steps: int, blocks: int, evaluatio
     config, device = task.config.with_dialect(), task.torch_device
     stopwatch = Stopwatch(device)
     task.prepare()
-    split = task.data.split("train", config.image_size_pixels, device)
+    data = task.data.split("train", config.image_size_pixels, device)
     train_rows, reward_rows = task.data.train_rows, task.data.reward_rows
     built: list[RetinaNet] = []
     build = trial_module.build_detector
@@ -169,8 +169,8 @@ def measured(task: ProxyTask, epochs: int, *, steps: int, blocks: int, evaluatio
         stochastic_depth=config.train.stochastic_depth,
     )
     twin.load_state_dict(network.state_dict())
-    plain = PlainTraining(twin.to(device), split.annotations, config, device)
-    truth = as_coco(split.annotations.subset(reward_rows))
+    plain = PlainTraining(twin.to(device), data.annotations, config, device)
+    truth = as_coco(data.annotations.subset(reward_rows))
     refuse_another_loss(task)
 
     def reward_metrics() -> dict[str, float | None]:
@@ -194,7 +194,7 @@ def measured(task: ProxyTask, epochs: int, *, steps: int, blocks: int, evaluatio
     def train_ours() -> None:
         train.train_detector(
             network,
-            split.images,
+            data,
             rows_of_a_block(),
             seed=0,
             device=device,

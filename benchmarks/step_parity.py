@@ -52,7 +52,7 @@ class Step:
 def step(task: ProxyTask, architecture: Architecture, way: Way, dtype: str, memory_format: torch.memory_format) -> Step:
     """Return loss and gradient of the first batch of unchanged images, with weights drawn from seed 0."""
     config = task.config.with_dialect()
-    data = task.data.split("train", config.image_size_pixels, CPU).images
+    data = task.data.split("train", config.image_size_pixels, CPU)
     rows = task.data.train_rows[: config.train.batch_size]
     network = build_retinanet(
         architecture,

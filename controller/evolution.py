@@ -14,15 +14,12 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from spinenas.controller.base import ASSUMED_NUM_TRIALS, ControllerOptions, Proposal
-from spinenas.controller.ledger import Candidate, Feasible, Ledger
+from spinenas.controller.base import ControllerOptions, Proposal
+from spinenas.controller.ledger import Candidate
+from spinenas.controller.ledger_search import LedgerSearch, Sources
 from spinenas.results.record import Evaluation, Failure, Stage
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
-from spinenas.space.mutate import random_edit
-from spinenas.space.random_streams import generator
-from spinenas.space.sampling import sample_without_dead_blocks
-from spinenas.space.search_space import SearchSpace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,78 +62,39 @@ class Member(NamedTuple):
     objective: float
 
 
-class RegularizedEvolution:
-    """Proposes edits of the winner of a tournament in the population.
-
-    Args:
-        space: search space.
-        options: None for the defaults.
-        seed: seed of the run.
-        feasible: whether a genotype may be proposed.
+class RegularizedEvolution(LedgerSearch[EvolutionOptions]):
+    """Proposes edits of the winner of a tournament in the population. Arguments are those of `LedgerSearch`.
 
     The first P proposals are random networks without dead blocks. Of uniform samples more than half have a block that
     does nothing; a start from those would credit evolution with merely leaving them behind.
+
+    A failure becomes the worst member. A training that was stopped early counts with its last objective.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        options: EvolutionOptions | None = None,
-        *,
-        seed: int = 0,
-        feasible: Feasible | None = None,
-    ) -> None:
-        options = (options or EvolutionOptions()).for_budget(ASSUMED_NUM_TRIALS)
-        assert options.population_size is not None, "derived from the budget"
-        assert options.tournament_size is not None, "derived from the population"
-        self._space = space
-        self._population_size = options.population_size
-        self._tournament_size = options.tournament_size
-        self._max_edits = options.max_edits
-        self._seed = seed
-        self._ledger = Ledger(space, feasible)
-        self._population: deque[Member] = deque(maxlen=options.population_size)  # oldest first
-        self._num_observed = 0
+    default_options: type[EvolutionOptions] = EvolutionOptions
+    stream = "controller/evolution"
 
-    def ask(self) -> Proposal | None:
-        """Return a random network at first, later a child of a tournament winner. Raises SpaceExhausted."""
-        rng = generator(self._seed, "controller/evolution", self._ledger.next_number)
-        num_started = self._ledger.next_number + self._num_observed
-        if num_started < self._population_size or not self._population:
-            return self._ledger.propose(self._random(rng), rng=rng)
-        return self._ledger.propose(self._children(rng), self._random(rng), rng=rng)
+    def _start(self) -> None:
+        assert self._options.population_size is not None, "derived from the budget"
+        assert self._options.tournament_size is not None, "derived from the population"
+        self._population_size, self._tournament_size = self._options.population_size, self._options.tournament_size
+        self._population: deque[Member] = deque(maxlen=self._population_size)  # oldest first
 
-    def tell(self, number: int, result: Evaluation | Failure) -> bool:
-        """Add a result to the population: a failure as the worst member, a stopped training with its last objective."""
-        proposal = self._ledger.finish(number)
-        if proposal is None:
-            return False
-        if proposal.stage is Stage.SEARCH:  # a replicate adds no member
-            assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
+    def _sources(self, rng: np.random.Generator) -> Sources:
+        if self._num_started < self._population_size or not self._population:
+            return ()
+        return (self._children(rng),)
+
+    def _learn(self, genotype: Genotype, result: Evaluation | Failure, proposal: Proposal | None) -> None:
+        if proposal is None or proposal.stage is Stage.SEARCH:  # a replicate adds no member
+            number = None if proposal is None else proposal.number
             objective = result.objective if isinstance(result, Evaluation) else -math.inf
-            self._population.append(Member(number, proposal.genotype, objective))
-        return True
-
-    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
-        """Add an archived result to the population."""
-        self._ledger.observe(genotype)
-        self._population.append(Member(None, genotype, evaluation.objective))
-        self._num_observed += 1
-
-    def replay_ask(self, proposal: Proposal) -> None:
-        """Adopt a recorded proposal."""
-        self._ledger.adopt(proposal)
-
-    def _random(self, rng: np.random.Generator) -> Iterator[Candidate]:
-        while True:
-            yield Candidate(sample_without_dead_blocks(self._space, rng), "random:alive")
+            self._population.append(Member(number, genotype, objective))
 
     def _children(self, rng: np.random.Generator) -> Iterator[Candidate]:
         while True:
             drawn = rng.integers(len(self._population), size=self._tournament_size)
             parent = max((self._population[i] for i in drawn), key=lambda member: member.objective)
-            genotype, edits = parent.genotype, []
-            for _ in range(rng.integers(1, self._max_edits + 1)):
-                edit, genotype = random_edit(self._space, genotype, rng)
-                edits.append(edit)
-            yield Candidate(genotype, f"mutation:{'+'.join(edits)}", parent.number)
+            num_edits = int(rng.integers(1, self._options.max_edits + 1))
+            edits, genotype = self._edited(parent.genotype, num_edits, rng)
+            yield Candidate(genotype, f"mutation:{edits}", parent.number)

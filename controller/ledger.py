@@ -88,10 +88,6 @@ class Ledger:
         assert proposal.number == self.next_number, f"{proposal.number} follows {self.next_number - 1}"
         self._add(proposal, proposal.network_key)
 
-    def open_proposal(self, number: int) -> Proposal | None:
-        """Return an open proposal; None if the number is unknown or finished."""
-        return self._open.get(number)
-
     def finish(self, number: int) -> Proposal | None:
         """Close an open proposal and return it; None if the number is unknown or finished."""
         return self._open.pop(number, None)

@@ -16,16 +16,13 @@ from typing import Self
 
 import numpy as np
 
-from spinenas.controller.base import ASSUMED_NUM_TRIALS, ControllerOptions, Proposal, objective_of
-from spinenas.controller.ledger import Candidate, Feasible, Ledger
+from spinenas.controller.base import ControllerOptions, Proposal, objective_of
+from spinenas.controller.ledger import Candidate
+from spinenas.controller.ledger_search import LedgerSearch, Sources
 from spinenas.results.record import Evaluation, Failure
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
-from spinenas.space.mutate import random_edit
-from spinenas.space.random_streams import generator
-from spinenas.space.sampling import sample_without_dead_blocks
-from spinenas.space.search_space import SearchSpace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,82 +56,36 @@ class _Network:
     mean: float = 0.0
 
 
-class LocalSearch:
-    """Proposes an edit of one of the best networks by mean objective.
+class LocalSearch(LedgerSearch[LocalOptions]):
+    """Proposes an edit of one of the best networks by mean objective. Arguments are those of `LedgerSearch`.
 
-    Args:
-        space: search space.
-        options: None for the defaults.
-        seed: seed of the run.
-        feasible: whether a genotype may be proposed.
-
-    If every neighbour drawn was proposed before, the proposal has two edits; if those fail too, it is random.
+    If every neighbour drawn was proposed before, the proposal has two edits; if those fail too, it is random. Results
+    of replicates count in the mean of their network.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        options: LocalOptions | None = None,
-        *,
-        seed: int = 0,
-        feasible: Feasible | None = None,
-    ) -> None:
-        options = (options or LocalOptions()).for_budget(ASSUMED_NUM_TRIALS)
-        assert options.num_random is not None, "derived from the budget"
-        self._space = space
-        self._num_parents = options.num_parents
-        self._num_random = options.num_random
-        self._seed = seed
-        self._ledger = Ledger(space, feasible)
+    default_options = LocalOptions
+    stream = "controller/local"
+
+    def _start(self) -> None:
         self._networks: dict[str, _Network] = {}
-        self._num_observed = 0
 
-    def ask(self) -> Proposal | None:
-        """Return a random network at first, later a neighbour of one of the best. Raises SpaceExhausted."""
-        rng = generator(self._seed, "controller/local", self._ledger.next_number)
-        num_started = self._ledger.next_number + self._num_observed
-        if num_started < self._num_random or not self._networks:
-            return self._ledger.propose(self._random(rng), rng=rng)
-        best = heapq.nlargest(self._num_parents, self._networks.values(), key=lambda network: network.mean)
-        return self._ledger.propose(
-            self._edits(best, rng, num_edits=1), self._edits(best, rng, num_edits=2), self._random(rng), rng=rng
-        )
+    def _sources(self, rng: np.random.Generator) -> Sources:
+        assert self._options.num_random is not None, "derived from the budget"
+        if self._num_started < self._options.num_random or not self._networks:
+            return ()
+        best = heapq.nlargest(self._options.num_parents, self._networks.values(), key=lambda network: network.mean)
+        return self._neighbours(best, 1, rng), self._neighbours(best, 2, rng)
 
-    def tell(self, number: int, result: Evaluation | Failure) -> bool:
-        """Add a result, of a replicate too, to the mean of its network."""
-        proposal = self._ledger.finish(number)
-        if proposal is None:
-            return False
+    def _learn(self, genotype: Genotype, result: Evaluation | Failure, proposal: Proposal | None) -> None:
         objective = objective_of(result)
         if objective is not None:
-            assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
-            self._add(number, proposal.genotype, objective)
-        return True
+            number = None if proposal is None else proposal.number
+            network = self._networks.setdefault(network_key(genotype), _Network(number, genotype))
+            network.objectives.append(objective)
+            network.mean = fmean(network.objectives)
 
-    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
-        """Make an archived network a possible parent."""
-        self._ledger.observe(genotype)
-        self._add(None, genotype, evaluation.objective)
-        self._num_observed += 1
-
-    def replay_ask(self, proposal: Proposal) -> None:
-        """Adopt a recorded proposal."""
-        self._ledger.adopt(proposal)
-
-    def _add(self, number: int | None, genotype: Genotype, objective: float) -> None:
-        network = self._networks.setdefault(network_key(genotype), _Network(number, genotype))
-        network.objectives.append(objective)
-        network.mean = fmean(network.objectives)
-
-    def _random(self, rng: np.random.Generator) -> Iterator[Candidate]:
-        while True:
-            yield Candidate(sample_without_dead_blocks(self._space, rng), "random:alive")
-
-    def _edits(self, best: list[_Network], rng: np.random.Generator, *, num_edits: int) -> Iterator[Candidate]:
+    def _neighbours(self, best: list[_Network], num_edits: int, rng: np.random.Generator) -> Iterator[Candidate]:
         while True:
             parent = best[rng.integers(len(best))]
-            genotype, edits = parent.genotype, []
-            for _ in range(num_edits):
-                edit, genotype = random_edit(self._space, genotype, rng)
-                edits.append(edit)
-            yield Candidate(genotype, f"local:{'+'.join(edits)}", parent.number)
+            edits, genotype = self._edited(parent.genotype, num_edits, rng)
+            yield Candidate(genotype, f"local:{edits}", parent.number)

@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from spinenas.controller.base import ControllerOptions, Proposal, objective_of
-from spinenas.controller.ledger import Candidate, Feasible, Ledger
+from spinenas.controller.ledger import Candidate, Feasible
+from spinenas.controller.ledger_search import LedgerSearch, Sources
 from spinenas.controller.objectives import Costs
 from spinenas.results.record import Evaluation, Failure, Stage
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.genotype import Genotype
-from spinenas.space.mutate import random_edit
 from spinenas.space.random_streams import generator, seed_for
 from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace
@@ -65,19 +65,19 @@ class TpeOptions(ControllerOptions):
             raise UserError(f"num_random is {self.num_random}; it is at least 1")
 
 
-class OptunaSearch:
+class OptunaSearch(LedgerSearch[TpeOptions]):
     """Proposes the suggestions of an Optuna sampler.
 
     Args:
-        space: search space.
-        options: None for the defaults.
+        space, options, seed, feasible: as in `LedgerSearch`.
         costs: returns cost figures of a genotype; lower is better. With them, the Pareto front is searched for.
-        seed: seed of the run.
-        feasible: whether a genotype may be proposed.
 
     If the sampler only repeats itself, edits of its samples are proposed, then random networks. A diverged network has
     objective 0. Other failures and replicates are not learnt from.
     """
+
+    default_options = TpeOptions
+    stream = "controller/optuna"
 
     def __init__(
         self,
@@ -88,16 +88,10 @@ class OptunaSearch:
         seed: int = 0,
         feasible: Feasible | None = None,
     ) -> None:
-        options = options or TpeOptions()
+        super().__init__(space, options, seed=seed, feasible=feasible)
         import optuna  # takes a second
 
-        self._space = space
-        self._sampler = options.sampler
-        self._multivariate = options.multivariate
-        self._num_random = options.num_random
         self._costs: Costs = costs or (lambda _: ())
-        self._seed = seed
-        self._ledger = Ledger(space, feasible)
         self._distributions = {
             decision.name: optuna.distributions.CategoricalDistribution(range(decision.num_options))
             for decision in space.decisions
@@ -113,38 +107,35 @@ class OptunaSearch:
 
     def ask(self) -> Proposal | None:
         """Return a suggestion of the sampler. Raises SpaceExhausted."""
-        number = self._ledger.next_number
-        rng = generator(self._seed, "controller/optuna", number)
-        self._study.sampler = self._fresh_sampler(seed_for(self._seed, "controller/optuna/sampler", number) % 2**32)
-        drawn: list[Genotype] = []
-        proposal = self._ledger.propose(self._samples(drawn), self._edits(drawn, rng), self._random(rng), rng=rng)
-        self._add_trial(proposal)
+        seed = seed_for(self._seed, "controller/optuna/sampler", self._ledger.next_number)
+        self._study.sampler = self._fresh_sampler(seed % 2**32)
+        proposal = super().ask()
+        if proposal is not None:
+            self._add_trial(proposal)
         return proposal
-
-    def tell(self, number: int, result: Evaluation | Failure) -> bool:
-        """Add a result to the study."""
-        proposal = self._ledger.finish(number)
-        if proposal is None:
-            return False
-        trial = self._trials.pop(number, None)
-        if trial is not None:
-            assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
-            objective = objective_of(result)
-            if objective is None:
-                self._drop(trial)
-            else:
-                self._study.tell(trial, [objective, *self._costs(proposal.genotype)])
-        return True
-
-    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
-        """Add an archived result to the study."""
-        self._ledger.observe(genotype)
-        self._add(genotype, evaluation.objective)
 
     def replay_ask(self, proposal: Proposal) -> None:
         """Adopt a recorded proposal."""
-        self._ledger.adopt(proposal)
+        super().replay_ask(proposal)
         self._add_trial(proposal)
+
+    def _sources(self, rng: np.random.Generator) -> Sources:
+        drawn: list[Genotype] = []
+        return self._samples(drawn), self._edits(drawn, self._options.sampler, rng)
+
+    def _learn(self, genotype: Genotype, result: Evaluation | Failure, proposal: Proposal | None) -> None:
+        """Add a result to the study."""
+        objective = objective_of(result)
+        if proposal is None:
+            self._add(genotype, objective)
+            return
+        trial = self._trials.pop(proposal.number, None)
+        if trial is None:
+            return
+        if objective is None:
+            self._drop(trial)
+        else:
+            self._study.tell(trial, [objective, *self._costs(genotype)])
 
     def _add_trial(self, proposal: Proposal) -> None:
         if proposal.stage is Stage.SEARCH:
@@ -175,12 +166,12 @@ class OptunaSearch:
         from optuna.samplers import GPSampler, TPESampler
 
         with warnings.catch_warnings(action="ignore"):  # options that are marked experimental
-            if self._sampler == "gp":
-                return GPSampler(seed=seed, n_startup_trials=self._num_random)
+            if self._options.sampler == "gp":
+                return GPSampler(seed=seed, n_startup_trials=self._options.num_random)
             return TPESampler(
                 seed=seed,
-                n_startup_trials=self._num_random,
-                multivariate=self._multivariate,
+                n_startup_trials=self._options.num_random,
+                multivariate=self._options.multivariate,
                 warn_independent_sampling=False,
             )
 
@@ -190,13 +181,4 @@ class OptunaSearch:
             self._num_trials += 1
             self._drop(trial.number)
             drawn.append(self._space.decode([trial.params[decision.name] for decision in self._space.decisions]))
-            yield Candidate(drawn[-1], self._sampler)
-
-    def _edits(self, drawn: list[Genotype], rng: np.random.Generator) -> Iterator[Candidate]:
-        while True:
-            edit, genotype = random_edit(self._space, drawn[rng.integers(len(drawn))], rng)
-            yield Candidate(genotype, f"{self._sampler}+mutation:{edit}")
-
-    def _random(self, rng: np.random.Generator) -> Iterator[Candidate]:
-        while True:
-            yield Candidate(sample_without_dead_blocks(self._space, rng), "random:alive")
+            yield Candidate(drawn[-1], self._options.sampler)

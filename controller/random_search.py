@@ -9,16 +9,15 @@ from typing import Literal, get_args
 import numpy as np
 
 from spinenas.controller.base import ControllerOptions, Proposal
-from spinenas.controller.ledger import Candidate, Feasible, Ledger
+from spinenas.controller.ledger import Candidate
+from spinenas.controller.ledger_search import LedgerSearch, Sources
 from spinenas.results.record import Evaluation, Failure
 from spinenas.space.cost import backbone_cost
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import dead_blocks
-from spinenas.space.random_streams import generator
 from spinenas.space.sampling import sample_in_madds_band, sample_without_dead_blocks
 from spinenas.space.scaling import Scaling
-from spinenas.space.search_space import SearchSpace
 
 Control = Literal["uniform", "alive", "madds-band"]
 
@@ -70,56 +69,26 @@ class RandomOptions(ControllerOptions):
             )
 
 
-class RandomSearch:
-    """Proposes random networks, none twice.
+class RandomSearch(LedgerSearch[RandomOptions]):
+    """Proposes random networks, none twice. Arguments are those of `LedgerSearch`."""
 
-    Args:
-        space: search space.
-        options: None for the defaults.
-        seed: seed of the run.
-        feasible: whether a genotype may be proposed.
-    """
+    default_options = RandomOptions
+    stream = "controller/random"
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        options: RandomOptions | None = None,
-        *,
-        seed: int = 0,
-        feasible: Feasible | None = None,
-    ) -> None:
-        options = options or RandomOptions()
-        self._space = space
-        self._seed = seed
-        self._control = options.control
-        self._band = options.madds_band
-        self._ledger = Ledger(space, feasible, rule=self._admits)
+    def _sources(self, rng: np.random.Generator) -> Sources:
+        return ()
 
-    def ask(self) -> Proposal | None:
-        """Return a random network that was not proposed before. Raises SpaceExhausted."""
-        rng = generator(self._seed, "controller/random", self._ledger.next_number)
-        return self._ledger.propose(self._samples(rng), rng=rng)
+    def _learn(self, genotype: Genotype, result: Evaluation | Failure, proposal: Proposal | None) -> None:
+        """Ignore the result."""
 
-    def tell(self, number: int, result: Evaluation | Failure) -> bool:
-        """Close a proposal; the result is ignored."""
-        return self._ledger.finish(number) is not None
-
-    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
-        """Exclude an archived network from the proposals."""
-        self._ledger.observe(genotype)
-
-    def replay_ask(self, proposal: Proposal) -> None:
-        """Adopt a recorded proposal."""
-        self._ledger.adopt(proposal)
-
-    def _samples(self, rng: np.random.Generator) -> Iterator[Candidate]:
-        origin = "random" if self._control == "uniform" else f"random:{self._control}"
+    def _random(self, rng: np.random.Generator) -> Iterator[Candidate]:
+        control = self._options.control
         while True:
-            yield Candidate(self._sample(rng), origin)
+            yield Candidate(self._sample(rng), "random" if control == "uniform" else f"random:{control}")
 
     def _sample(self, rng: np.random.Generator) -> Genotype:
-        if self._band is not None:
-            band = self._band
+        band = self._options.madds_band
+        if band is not None:
             return sample_in_madds_band(
                 self._space,
                 rng,
@@ -128,12 +97,11 @@ class RandomSearch:
                 low=band.low,
                 high=band.high,
             )
-        if self._control == "alive":
+        if self._options.control == "alive":
             return sample_without_dead_blocks(self._space, rng)
         return self._space.sample(rng)
 
     def _admits(self, genotype: Genotype) -> bool:
         """Whether a genotype that `_sample` did not draw satisfies the control."""
-        return (self._control == "uniform" or not dead_blocks(genotype)) and (
-            self._band is None or genotype in self._band
-        )
+        band = self._options.madds_band
+        return (self._options.control == "uniform" or not dead_blocks(genotype)) and (band is None or genotype in band)

@@ -6,6 +6,7 @@ presets change what small data and short trainings need changed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -48,9 +49,7 @@ class DataConfig:
                 "task.data names some of train_annotations, train_images, val_annotations and val_images; "
                 "give all four or none"
             )
-        if self.held_out_images is not None:
-            _at_least("data", self, held_out_images=1)
-        _at_least("data", self, built_in_train_images=2, built_in_val_images=1)
+        _at_least("data", self, held_out_images=1, built_in_train_images=2, built_in_val_images=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +164,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _at_least("train", self, epochs=1, batch_size=1, weight_decay=0, warmup_steps=0)
-        _above_zero("train", self, "learning_rate", "image_fraction")
-        _share("train", self, "image_fraction")
-        if self.bn_eps is not None:
-            _above_zero("train", self, "bn_eps")
-        if self.gradient_clip_norm is not None:
-            _above_zero("train", self, "gradient_clip_norm")
-        if self.bn_momentum is not None:
-            _share("train", self, "bn_momentum")
+        _above_zero("train", self, "learning_rate", "image_fraction", "bn_eps", "gradient_clip_norm")
+        _share("train", self, "image_fraction", "bn_momentum")
         if not 0 <= self.stochastic_depth < 1:
             raise UserError(f"task.train.stochastic_depth is {self.stochastic_depth}; it is at least 0 and below 1")
         low, high = self.scale_jitter
@@ -258,19 +251,25 @@ def is_image_size(pixels: int) -> bool:
     return pixels >= MIN_IMAGE_SIZE and pixels % 32 == 0
 
 
+def _given(config: object, names: Iterable[str]) -> Iterator[tuple[str, float]]:
+    """Yield the names and values that are not None, which means that a value is chosen elsewhere."""
+    values = ((name, getattr(config, name)) for name in names)
+    return ((name, value) for name, value in values if value is not None)
+
+
 def _at_least(part: str, config: object, **least: float) -> None:
-    for name, bound in least.items():
-        if not getattr(config, name) >= bound:  # not `< bound`, which is False for NaN
-            raise UserError(f"task.{part}.{name} is {getattr(config, name)}; it is at least {bound}")
+    for name, value in _given(config, least):
+        if not value >= least[name]:  # not `<`, which is False for NaN
+            raise UserError(f"task.{part}.{name} is {value}; it is at least {least[name]}")
 
 
 def _above_zero(part: str, config: object, *names: str) -> None:
-    for name in names:
-        if not 0 < getattr(config, name) < float("inf"):
-            raise UserError(f"task.{part}.{name} is {getattr(config, name)}; it is above 0")
+    for name, value in _given(config, names):
+        if not 0 < value < float("inf"):
+            raise UserError(f"task.{part}.{name} is {value}; it is above 0")
 
 
 def _share(part: str, config: object, *names: str) -> None:
-    for name in names:
-        if not 0 <= getattr(config, name) <= 1:
-            raise UserError(f"task.{part}.{name} is {getattr(config, name)}; it is 0 to 1")
+    for name, value in _given(config, names):
+        if not 0 <= value <= 1:
+            raise UserError(f"task.{part}.{name} is {value}; it is 0 to 1")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
@@ -303,28 +304,9 @@ def load_model(task: ProxyTask) -> CostModel | None:
     """Return the stored model for this device and setting; None if there is none, or it cannot be read."""
     path = model_path(task)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        peak = document["peak_memory_bytes"]
-        return CostModel(
-            _fit_from_json(document["step_seconds"]),
-            _fit_from_json(document["detect_seconds"]),
-            None if peak is None else _fit_from_json(peak),
-            tuple(
-                Sample(
-                    sample["genotype"],
-                    Cost(**sample["cost"]),
-                    Fidelity.from_json(sample["fidelity"]),
-                    Probe(**sample["probe"]),
-                )
-                for sample in document["samples"]
-            ),
-        )
+        return pydantic.TypeAdapter(CostModel).validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         logger.warning("%s cannot be read (%s); calibrate again", path, first_line(error))
         return None
-
-
-def _fit_from_json(data: dict[str, Any]) -> Fit:
-    return Fit(tuple(map(float, data["coefficients"])), float(data["median_error"]), float(data["largest_error"]))

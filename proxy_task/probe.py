@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from spinenas.proxy_task.config import EvalConfig
 from spinenas.proxy_task.evaluation.detect import detect
 from spinenas.proxy_task.training.compilation import prepare_compilation
 from spinenas.proxy_task.training.device import peak_memory_bytes, reset_peak_memory, use_threads
@@ -53,7 +52,7 @@ def probe(
     train_rows = data.training_rows(fidelity.num_train_images)[: fidelity.batch_size]
     reward_rows = data.reward_rows[: config.eval.batch_size]
     if fidelity.image_size_pixels == config.image_size_pixels:
-        images = data.split("train", config.image_size_pixels, device).images
+        images = data.split("train", config.image_size_pixels, device)
     else:  # a few steps are not worth decoding all images at another size
         images = data.few_images(np.concatenate([train_rows, reward_rows]), fidelity.image_size_pixels, device)
         train_rows, reward_rows = np.split(np.arange(len(images.images)), [len(train_rows)])
@@ -83,33 +82,20 @@ def probe(
     peak = peak_memory_bytes(device)
     detect_batch()
     detect_seconds = _seconds(clock, detect_batch) / len(reward_rows)
-    whole = trial_seconds(
-        fidelity,
-        config.eval,
-        num_reward_images=len(data.reward_rows),
-        step_seconds=step_seconds,
-        detect_seconds=detect_seconds,
-    )
+    whole = trial_seconds(setting, fidelity, step_seconds=step_seconds, detect_seconds=detect_seconds)
     return Probe(step_seconds, detect_seconds, whole, peak)
 
 
-def trial_seconds(
-    fidelity: Fidelity,
-    evaluation: EvalConfig,
-    *,
-    num_reward_images: int,
-    step_seconds: float,
-    detect_seconds: float,
-) -> float:
+def trial_seconds(setting: TrialSetting, fidelity: Fidelity, *, step_seconds: float, detect_seconds: float) -> float:
     """Return the time of a whole trial from that of a training step and of detection in one image.
 
     An image used to estimate batch-norm statistics takes a forward pass: a third of its training step.
     """
     num_steps = fidelity.epochs * steps_per_epoch(fidelity.num_train_images, fidelity.batch_size)
-    every = evaluation.every_epochs
+    every = setting.config.eval.every_epochs
     num_evaluations = 1 + ((fidelity.epochs - 1) // every if every else 0)
-    bn_images = min(evaluation.bn_images, fidelity.num_train_images)
-    one_evaluation = num_reward_images * detect_seconds + bn_images * step_seconds / fidelity.batch_size / 3
+    bn_images = min(setting.config.eval.bn_images, fidelity.num_train_images)
+    one_evaluation = len(setting.data.reward_rows) * detect_seconds + bn_images * step_seconds / fidelity.batch_size / 3
     return num_steps * step_seconds + num_evaluations * one_evaluation
 
 

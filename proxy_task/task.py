@@ -248,13 +248,7 @@ class ProxyTask:
 
     def trial_seconds(self, fidelity: Fidelity, *, step_seconds: float, detect_seconds: float) -> float:
         """Return the time of a whole trial from that of a training step and of detection in one image."""
-        return trial_seconds(
-            fidelity,
-            self.config.eval,
-            num_reward_images=len(self.data.reward_rows),
-            step_seconds=step_seconds,
-            detect_seconds=detect_seconds,
-        )
+        return trial_seconds(self.setting, fidelity, step_seconds=step_seconds, detect_seconds=detect_seconds)
 
     def cost(self, architecture: Architecture, scaling: Scaling | None = None, image_size: int | None = None) -> Cost:
         """Return parameters and multiply-adds of the task's detector, at the task's or another scaling and size."""

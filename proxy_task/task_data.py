@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from spinenas.proxy_task.config import DataConfig
 from spinenas.proxy_task.data.annotation_cache import open_annotations
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import cache_root
-from spinenas.proxy_task.data.image_cache import ImageCache, files_digest, open_cache
+from spinenas.proxy_task.data.image_cache import files_digest, open_cache
 from spinenas.proxy_task.data.labelled_images import LabelledImages, attach_boxes
 from spinenas.proxy_task.data.layout import Split, find_split
 from spinenas.proxy_task.data.subsets import check_same_categories, hold_out, training_subset
@@ -27,15 +26,6 @@ EvaluatedOn = Literal["reward", "val"]
 """Images that a trained network is evaluated on: the reward images, which are held out of train, or val."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class CachedSplit:
-    """Annotations of a split with its cached images, ready for training and evaluation."""
-
-    annotations: Annotations
-    cache: ImageCache
-    images: LabelledImages
-
-
 class TaskData:
     """Opens each part of the data when it is first needed, and keeps it open.
 
@@ -45,7 +35,7 @@ class TaskData:
     def __init__(self, config: DataConfig, image_size_pixels: int):
         """Configure the data without touching it; the generated data set is drawn at `image_size_pixels`."""
         self._config, self._image_size_pixels = config, image_size_pixels
-        self._splits: dict[tuple[Split, int], CachedSplit] = {}
+        self._splits: dict[tuple[Split, int], LabelledImages] = {}
         self._evaluators: dict[EvaluatedOn, CocoEvaluator] = {}
 
     @cached_property
@@ -104,19 +94,17 @@ class TaskData:
         """Rows to evaluate on: of `train` for the reward images, of `val` for val."""
         return self.reward_rows if evaluated_on == "reward" else np.arange(len(self.val.image_ids))
 
-    def split(self, name: Split, size: int, device: torch.device) -> CachedSplit:
+    def split(self, name: Split, size: int, device: torch.device) -> LabelledImages:
         """Return a split at an image size, its images in the device's memory if they fit."""
         if (name, size) not in self._splits:
-            annotations = self.train if name == "train" else self.val
-            cache = open_cache(annotations, size, self.cache_folder)
-            self._splits[name, size] = CachedSplit(
-                annotations, cache, move_to_device(attach_boxes(annotations, cache), device)
-            )
+            self._splits[name, size] = self._cached(self.train if name == "train" else self.val, size, device)
         return self._splits[name, size]
 
     def few_images(self, rows: NDArray[np.int64], size: int, device: torch.device) -> LabelledImages:
         """Return these rows of `train` alone, without decoding the other images at this size."""
-        annotations = self.train.subset(rows)
+        return self._cached(self.train.subset(rows), size, device)
+
+    def _cached(self, annotations: Annotations, size: int, device: torch.device) -> LabelledImages:
         return move_to_device(attach_boxes(annotations, open_cache(annotations, size, self.cache_folder)), device)
 
     def evaluator(self, evaluated_on: EvaluatedOn) -> CocoEvaluator:

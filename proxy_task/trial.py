@@ -91,7 +91,7 @@ def run_trial(
     config, data, device = setting.config.with_dialect(), setting.data, setting.device
     train = replace(config.train, epochs=fidelity.epochs, batch_size=fidelity.batch_size)
     rows = data.training_rows(fidelity.num_train_images)
-    images = data.split("train", fidelity.image_size_pixels, device).images
+    images = data.split("train", fidelity.image_size_pixels, device)
     reset_peak_memory(device)
     attempt_started = time.perf_counter()
     compiles = train.compile != "off"
@@ -209,16 +209,16 @@ def detect_objects(
 ) -> Detections:
     """Return what a trained network detects on the reward images or on val, in pixels of the original images."""
     config, data = setting.config.with_dialect(), setting.data
-    split = data.split("train" if evaluated_on == "reward" else "val", fidelity.image_size_pixels, setting.device)
+    images = data.split("train" if evaluated_on == "reward" else "val", fidelity.image_size_pixels, setting.device)
     found = detect(
         network,
-        split.images,
+        images,
         data.evaluated_rows(evaluated_on),
         device=setting.device,
         config=config.eval,
         dtype=config.train.dtype,
     )
-    return rescale_to_originals(found, split.annotations, split.cache, split.annotations.category_ids)
+    return rescale_to_originals(found, images, images.annotations.category_ids)
 
 
 def _identity(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TypedDict, Unpack
 
 from spinenas.space.baseline import RESNET_BLOCKS, RESNET_CHANNELS, Architecture, Baseline
 from spinenas.space.errors import UserError
@@ -25,6 +26,9 @@ _PYRAMID_LEVELS: tuple[int, ...] = (3, 4, 5, 6, 7)
 
 ImageSize = int | tuple[int, int]
 """Side of a square in pixels, or (height, width)."""
+
+Place = tuple[int, BlockKind]
+"""Level and kind of a node, which determine the size and width of its features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,33 +63,24 @@ def level_size(size: int, level: int) -> int:
 
 def backbone_cost(architecture: Architecture, scaling: Scaling, image_size: ImageSize) -> Cost:
     """Return the cost of stem, blocks, connections and endpoints, or of a baseline and its pyramid."""
-    return _total(_backbone_parts(architecture, scaling, _height_width(image_size)))
+    return sum(_backbone_parts(architecture, scaling, _height_width(image_size)).values(), Cost())
+
+
+class HeadArguments(TypedDict, total=False):
+    """Keyword arguments of `cost_by_part` that describe the head."""
+
+    class_channels: int
+    head_convs: int
+    head_channels: int
+    num_anchors: int
+    separable_head: bool
 
 
 def retinanet_cost(
-    architecture: Architecture,
-    scaling: Scaling,
-    image_size: ImageSize,
-    *,
-    class_channels: int = 91,
-    head_convs: int = 4,
-    head_channels: int = 256,
-    num_anchors: int = 9,
-    separable_head: bool = False,
+    architecture: Architecture, scaling: Scaling, image_size: ImageSize, **head: Unpack[HeadArguments]
 ) -> Cost:
-    """Return the cost of the whole detector; the head runs on the output levels of the architecture."""
-    return _total(
-        cost_by_part(
-            architecture,
-            scaling,
-            image_size,
-            class_channels=class_channels,
-            head_convs=head_convs,
-            head_channels=head_channels,
-            num_anchors=num_anchors,
-            separable_head=separable_head,
-        )
-    )
+    """Return the cost of the whole detector, the total of `cost_by_part`."""
+    return sum(cost_by_part(architecture, scaling, image_size, **head).values(), Cost())
 
 
 def cost_by_part(
@@ -99,8 +94,9 @@ def cost_by_part(
     num_anchors: int = 9,
     separable_head: bool = False,
 ) -> dict[str, Cost]:
-    """Return the detector's cost as {"stem", "node00", "node01", ..., "endpoints", "head"}, in this order.
+    """Return the cost of each part of a detector, whose head runs on the output levels of the architecture.
 
+    The parts are {"stem", "node00", "node01", ..., "endpoints", "head"}, in this order.
     "stem" is only the first convolution; "node02" is a block with the connections that feed it. Nodes that are not
     built are absent. A baseline has the parts {"stem", "stage2", ..., "stage5", "pyramid", "head"}.
     """
@@ -113,10 +109,6 @@ def cost_by_part(
         levels, size, scaling.endpoint_channels, class_channels, head_convs, head_channels, num_anchors, separable_head
     )
     return parts
-
-
-def _total(parts: dict[str, Cost]) -> Cost:
-    return sum(parts.values(), Cost())
 
 
 def _height_width(image_size: ImageSize) -> tuple[int, int]:
@@ -159,7 +151,7 @@ def _genotype_parts(genotype: Genotype, scaling: Scaling, size: tuple[int, int])
     kernel_size = 3 if first_kind == BlockKind.MBCONV else 7
     parts = {"stem": _conv_norm(kernel_size, 3, in_channels, _cells(size, 1))}
     endpoints = Cost()
-    sources: dict[int, tuple[int, BlockKind]] = {}
+    sources: dict[int, Place] = {}
     for node in graph.nodes:
         sources[node.node] = target = (node.level, node.kind)
         width = scaling.width(*target)
@@ -170,7 +162,7 @@ def _genotype_parts(genotype: Genotype, scaling: Scaling, size: tuple[int, int])
             cost = _block(*target, width, 1, scaling, size)
             connection = _mobile_connection if node.kind == BlockKind.MBCONV else _connection
             for parent in node.parents:
-                cost += connection(*sources[parent], *target, scaling, size)
+                cost += connection(sources[parent], target, scaling, size)
         parts[f"node{node.node:02d}"] = cost
         if node.is_output:
             endpoints += _conv_norm(1, width, scaling.endpoint_channels, _cells(size, node.level))
@@ -239,41 +231,27 @@ def _mbconv(in_channels: int, channels: int, stride: int, size: tuple[int, int],
 
 
 @lru_cache(maxsize=8192)
-def _connection(
-    parent_level: int,
-    parent_kind: BlockKind,
-    level: int,
-    kind: BlockKind,
-    scaling: Scaling,
-    size: tuple[int, int],
-) -> Cost:
+def _connection(parent: Place, target: Place, scaling: Scaling, size: tuple[int, int]) -> Cost:
     """A resampling connection (SpineNet, Figure 5): 1x1, a strided 3x3 if it reduces the size, 1x1."""
-    inner = scaling.connection_width(parent_level, parent_kind)
-    cost = _conv_norm(1, scaling.width(parent_level, parent_kind), inner, _cells(size, parent_level))
+    parent_level, level, inner = parent[0], target[0], scaling.connection_width(*parent)
+    cost = _conv_norm(1, scaling.width(*parent), inner, _cells(size, parent_level))
     if level > parent_level:  # one strided convolution; the rest is max-pooling, without multiply-adds
         cost += _conv_norm(3, inner, inner, _cells(size, parent_level + 1))
     if level not in (parent_level, parent_level + 1):
         cost += Cost(activations=inner * _cells(size, level))
-    return cost + _conv_norm(1, inner, scaling.width(level, kind), _cells(size, level))
+    return cost + _conv_norm(1, inner, scaling.width(*target), _cells(size, level))
 
 
 @lru_cache(maxsize=8192)
-def _mobile_connection(
-    parent_level: int,
-    parent_kind: BlockKind,
-    level: int,
-    kind: BlockKind,
-    scaling: Scaling,
-    size: tuple[int, int],
-) -> Cost:
+def _mobile_connection(parent: Place, target: Place, scaling: Scaling, size: tuple[int, int]) -> Cost:
     """A resampling connection of the mobile models: a depthwise 3x3 for each halving, 1x1."""
-    width = scaling.width(parent_level, parent_kind)
+    parent_level, level, width = parent[0], target[0], scaling.width(*parent)
     cost = Cost()
     for passed in range(parent_level + 1, level + 1):
         cost += _depthwise_norm(width, _cells(size, passed))
     if level < parent_level:
         cost += Cost(activations=width * _cells(size, level))
-    return cost + _conv_norm(1, width, scaling.width(level, kind), _cells(size, level))
+    return cost + _conv_norm(1, width, scaling.width(*target), _cells(size, level))
 
 
 @lru_cache(maxsize=64)

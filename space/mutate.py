@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from spinenas.space.combinatorics import match_steps
@@ -31,8 +32,8 @@ def random_edit(space: SearchSpace, genotype: Genotype, rng: np.random.Generator
     Connections follow a block that moves; a connection that the new place does not allow is drawn again.
     """
     edits: dict[str, Callable[[SearchSpace, Genotype, np.random.Generator], Genotype | None]] = {
-        "swap": _swap,
-        "insert": _insert,
+        "swap": partial(_move, swap=True),
+        "insert": partial(_move, swap=False),
         "reparent": _reparent,
     }
     if len(space.level_offsets) > 1 and space.intermediate_levels:
@@ -48,23 +49,17 @@ def random_edit(space: SearchSpace, genotype: Genotype, rng: np.random.Generator
     raise UserError(f"no edit changes this genotype within the search space {space.name!r}; it has a single one")
 
 
-def _swap(space: SearchSpace, genotype: Genotype, rng: np.random.Generator) -> Genotype | None:
-    group = _group(space, rng)
-    if len(group) < 2:
-        return None
-    first, second = (group[i] for i in rng.choice(len(group), size=2, replace=False))
-    order = list(range(genotype.num_nodes))
-    order[first], order[second] = second, first
-    return _rearrange(space, genotype, order, rng)
-
-
-def _insert(space: SearchSpace, genotype: Genotype, rng: np.random.Generator) -> Genotype | None:
+def _move(space: SearchSpace, genotype: Genotype, rng: np.random.Generator, *, swap: bool) -> Genotype | None:
+    """Move a block to the place of another of its group; the other takes its place, or all between shift by one."""
     group = _group(space, rng)
     if len(group) < 2:
         return None
     source, target = (group[i] for i in rng.choice(len(group), size=2, replace=False))
     order = list(range(genotype.num_nodes))
-    order.insert(target, order.pop(source))
+    if swap:
+        order[source], order[target] = target, source
+    else:
+        order.insert(target, order.pop(source))
     return _rearrange(space, genotype, order, rng)
 
 

@@ -46,9 +46,6 @@ PROTOCOLS = {
 }
 """Training protocols of the published figures (SpineNet, section 4.1; configurations of both code bases)."""
 
-ACTIVATIONS = {"A": "relu", "B": "relu", "C": "swish", "mobile": "swish"}
-"""Activation of the networks that each protocol trains."""
-
 VAL, TEST_DEV = "val2017", "test-dev"
 
 
@@ -60,12 +57,14 @@ class PublishedAP:
         ap: 0 to 1.
         split: VAL or TEST_DEV.
         protocol: a name in PROTOCOLS. Only APs of one protocol and split can be compared.
+        activation: "relu", "swish" or "hard swish", with which the network was trained.
         source: where it is printed.
     """
 
     ap: float
     split: str
     protocol: str
+    activation: str
     source: str
 
 
@@ -106,12 +105,8 @@ class PublishedModel:
         return genotype_of(self.architecture, self.name)
 
     def aps_with(self, activation: str) -> dict[str, float]:
-        """Return the published APs on val2017 by protocol, of the protocols that train with an activation."""
-        return {
-            published.protocol: published.ap
-            for published in self.aps
-            if published.split == VAL and ACTIVATIONS[published.protocol] == activation
-        }
+        """Return the published APs on val2017 by protocol, of networks trained with an activation."""
+        return {ap.protocol: ap.ap for ap in self.aps if ap.split == VAL and ap.activation == activation}
 
     @property
     def detector(self) -> dict[str, Any]:
@@ -131,6 +126,7 @@ class PublishedModel:
 
 _PAPER = "SpineNet"
 _ZOO = "model zoo of tensorflow/tpu"
+_TF_MODELS = "configuration file of tensorflow/models"
 _SIZES = f"{_PAPER}, RetinaNet results; {_ZOO}"
 
 
@@ -143,29 +139,22 @@ def _aps(
 ) -> tuple[PublishedAP, ...]:
     """APs of the paper's protocols; those of protocol C on val2017 are from the model zoo."""
     found = (
-        (a, VAL, "A", f"{_PAPER}, Figure 4"),
-        (b, VAL, "B", f"{_PAPER}, RetinaNet results on val2017"),
-        (c, VAL, "C", _ZOO),
-        (c_test_dev, TEST_DEV, "C", f"{_PAPER}, RetinaNet results on test-dev"),
+        (a, VAL, "A", "relu", f"{_PAPER}, Figure 4"),
+        (b, VAL, "B", "relu", f"{_PAPER}, RetinaNet results on val2017"),
+        (c, VAL, "C", "swish", _ZOO),
+        (c_test_dev, TEST_DEV, "C", "swish", f"{_PAPER}, RetinaNet results on test-dev"),
     )
-    return tuple(PublishedAP(ap, split, protocol, source) for ap, split, protocol, source in found if ap is not None)
+    return tuple(PublishedAP(ap, *facts) for ap, *facts in found if ap is not None)
 
 
 def _spinenet(key: str, size: int, **figures: Any) -> PublishedModel:
-    figures = {"name": f"spinenet-{key.lower()}", **figures}
-    return PublishedModel(architecture=SPINENET_49, scaling=SCALINGS[key], image_size_pixels=size, **figures)
+    """A model at a published scaling; its name and genotype are SpineNet's unless `figures` has others."""
+    figures = {"name": f"spinenet-{key.lower()}", "architecture": SPINENET_49, **figures}
+    return PublishedModel(scaling=SCALINGS[key], image_size_pixels=size, **figures)
 
 
 def _mobile(key: str, size: int, head_channels: int, **figures: Any) -> PublishedModel:
-    return PublishedModel(
-        name=f"spinenet-{key.lower()}",
-        architecture=MOBILE_49,
-        scaling=SCALINGS[key],
-        image_size_pixels=size,
-        head_channels=head_channels,
-        separable_head=True,
-        **figures,
-    )
+    return _spinenet(key, size, architecture=MOBILE_49, head_channels=head_channels, separable_head=True, **figures)
 
 
 def _resnet_fpn(depth: int, size: int, **figures: Any) -> PublishedModel:
@@ -262,9 +251,7 @@ PUBLISHED = {
             "mobile-49S",
             384,
             40,
-            aps=(
-                PublishedAP(0.235, VAL, "mobile", "configuration file of tensorflow/models, trained with hard swish"),
-            ),
+            aps=(PublishedAP(0.235, VAL, "mobile", "hard swish", f"{_TF_MODELS}, trained with hard swish"),),
             source="tensorflow/models `spinenet_mobile.py`, `coco_spinenet49s_mobile_tpu.yaml`",
         ),
         _mobile(
@@ -273,23 +260,23 @@ PUBLISHED = {
             48,
             params_millions=2.34,
             madds_billions=1.0,
-            aps=(PublishedAP(0.286, VAL, "mobile", _ZOO),),
+            aps=(PublishedAP(0.286, VAL, "mobile", "swish", _ZOO),),
             source=_ZOO,
         ),
-        PublishedModel(
+        _spinenet(
+            "49",
+            640,
             name="r0-sp53",
             architecture=R0_SP53,
-            scaling=SCALINGS["49"],
-            image_size_pixels=640,
             aps=_aps(a=0.407),
             baseline="r50-fpn",
             source=f"{_PAPER}, Figure 4",
         ),
-        PublishedModel(
+        _spinenet(
+            "49",
+            640,
             name="r23-sp30",
             architecture=R23_SP30,
-            scaling=SCALINGS["49"],
-            image_size_pixels=640,
             aps=_aps(a=0.396),
             baseline="r50-fpn",
             source=f"{_PAPER}, Figure 4; the width of its last stem block, 256 here, is not published",

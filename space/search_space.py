@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -69,31 +69,17 @@ class SearchSpace:
 
     def __post_init__(self) -> None:
         low, high = self.level_offsets[0], self.level_offsets[-1]
-        reached = [
-            *(base + step for base in self.intermediate_levels for step in (low, high)),
-            *self.output_levels,
-        ]
+        bases, outputs, window = self.intermediate_levels, self.output_levels, self.intermediate_window
+        reached = [*(base + step for base in bases for step in (low, high)), *outputs]
         rules = (
             (len(self.stem) >= 2, "needs two stem blocks or more: the first block has two parents"),
-            (
-                self.intermediate_levels == tuple(sorted(self.intermediate_levels)),
-                "lists base levels ascending",
-            ),
-            (
-                self.output_levels == tuple(sorted(set(self.output_levels))),
-                "lists distinct output levels ascending",
-            ),
-            (bool(self.output_levels), "needs an output level"),
+            (bases == tuple(sorted(bases)), "lists base levels ascending"),
+            (outputs == tuple(sorted(set(outputs))), "lists distinct output levels ascending"),
+            (bool(outputs), "needs an output level"),
             (self.level_offsets == tuple(range(low, high + 1)), "needs consecutive level offsets"),
-            (
-                MIN_LEVEL <= min(reached) <= max(reached) <= MAX_LEVEL,
-                f"stays within levels {MIN_LEVEL} to {MAX_LEVEL}",
-            ),
+            (MIN_LEVEL <= min(reached) <= max(reached) <= MAX_LEVEL, f"stays within levels {MIN_LEVEL} to {MAX_LEVEL}"),
             (0 < len(set(self.kinds)) == len(self.kinds), "needs distinct kinds, at least one"),
-            (
-                self.intermediate_window is None or self.intermediate_window >= 2,
-                "needs a window of at least 2 nodes",
-            ),
+            (window is None or window >= 2, "needs a window of at least 2 nodes"),
         )
         for holds, rule in rules:
             if not holds:
@@ -115,15 +101,8 @@ class SearchSpace:
     @classmethod
     def r0_sp53(cls, window: int | None = 5) -> SearchSpace:
         """The space of R0-SP53: scale permutation and connections only (SpineNet, section 5.1)."""
-        return cls(
-            name=f"r0-sp53-{_window_name(window)}",
-            stem=SPINENET_STEM,
-            intermediate_levels=(2, 3, 3, 3, 4, 4, 4, 4, 4, 5),
-            output_levels=(3, 4, 5, 6, 7),
-            level_offsets=(0,),
-            kinds=(BlockKind.BOTTLENECK,),
-            intermediate_window=window,
-        )
+        name = f"r0-sp53-{_window_name(window)}"
+        return replace(cls.spinenet49(window), name=name, level_offsets=(0,), kinds=(BlockKind.BOTTLENECK,))
 
     @classmethod
     def tiny(cls) -> SearchSpace:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.evaluation.detections import Detections
-from spinenas.proxy_task.evaluation.pycocotools_metrics import index_annotations, index_detections, run_pycocotools
+from spinenas.proxy_task.evaluation.pycocotools_metrics import index_annotations, index_detections
 from spinenas.results.record import COCO_METRICS
 
 
@@ -26,8 +27,8 @@ class PycocotoolsEvaluator:
     def figures(self, detections: Detections) -> dict[str, float | None]:
         """Return the twelve figures and AP by terciles of object size; None where there is no object."""
         found = index_detections(detections)
-        coco_eval = run_pycocotools(self._truth, found)
-        by_size = run_pycocotools(self._truth_by_box_area, found, area_ranges=self._terciles)
+        coco_eval = _run(self._truth, found)
+        by_size = _run(self._truth_by_box_area, found, area_ranges=self._terciles)
         with contextlib.redirect_stdout(io.StringIO()):
             coco_eval.summarize()
         stats = zip(COCO_METRICS, coco_eval.stats, strict=True)
@@ -35,6 +36,20 @@ class PycocotoolsEvaluator:
         for tercile in range(3):
             figures[f"AP_size{tercile + 1}"] = _average(by_size.eval["precision"][:, :, :, tercile])
         return figures
+
+
+def _run(truth: Any, found: Any, *, area_ranges: list[list[float]] | None = None) -> Any:
+    """Return a COCOeval after accumulation, for area ranges of one's own if given. Prints nothing."""
+    from pycocotools.cocoeval import COCOeval
+
+    coco_eval = COCOeval(truth, found, "bbox")
+    if area_ranges is not None:
+        coco_eval.params.areaRng = area_ranges
+        coco_eval.params.maxDets = [100]
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco_eval.evaluate()
+        coco_eval.accumulate()
+    return coco_eval
 
 
 def _terciles(areas: NDArray[np.float64]) -> list[list[float]]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 
 from spinenas.controller.base import ControllerOptions, Proposal, objective_of
-from spinenas.controller.ledger import Candidate, Feasible, Ledger
+from spinenas.controller.ledger import Candidate
+from spinenas.controller.ledger_search import LedgerSearch, Sources
 from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.policy.choice_sequence import ChoiceSequence, Floats, Integers
 from spinenas.controller.policy.factorised import FactorisedPolicy
@@ -18,10 +19,7 @@ from spinenas.controller.policy.policy import Policy, PolicyKind, Squash
 from spinenas.results.record import Evaluation, Failure, Stage
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.genotype import Genotype
-from spinenas.space.mutate import random_edit
 from spinenas.space.random_streams import generator
-from spinenas.space.sampling import sample_without_dead_blocks
-from spinenas.space.search_space import SearchSpace
 
 NUM_SAMPLES = 6
 """Samples drawn for one proposal. The first is usually new. For an LSTM, six take little longer than one, 5 ms."""
@@ -52,6 +50,9 @@ class PolicyOptions(ControllerOptions):
         return 2 if self.policy == "recurrent" else 1  # since 2, torch trains the LSTM
 
 
+Options = TypeVar("Options", bound=PolicyOptions)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Results that a policy learns from together, B of them in the order of arrival.
@@ -69,108 +70,64 @@ class Batch:
     objectives: Floats
 
 
-def make_policy(
-    options: PolicyOptions, sequence: ChoiceSequence, rng: np.random.Generator, *, learning_rate: float
-) -> Policy:
-    """Make an untrained policy; `rng` draws its initial parameters, if any."""
-    squash = Squash(options.temperature, options.tanh_constant)
-    if options.policy == "factorised":
-        return FactorisedPolicy(sequence, squash, learning_rate=learning_rate)
-    from spinenas.controller.policy.lstm import RecurrentPolicy  # torch takes seconds
-
-    return RecurrentPolicy(sequence, squash, rng, learning_rate=learning_rate)
-
-
-class PolicySearch(ABC):
+class PolicySearch(LedgerSearch[Options]):
     """Proposes samples of a policy that learns from every `batch_size` results.
 
-    Args:
-        space: search space.
-        options: options of the policy.
-        learning_rates: default learning rate of each policy.
-        seed: seed of the run.
-        feasible: whether a genotype may be proposed.
+    Arguments are those of `LedgerSearch`.
 
-    The policy learns only in `tell` and `observe`, in the order of calls. A proposal depends only on the policy and the
-    proposal's number. Late results count, however old the policy that proposed them. If the policy only repeats itself,
-    edits of its samples are proposed, then random networks. These and observed networks are learnt from as if the
-    current policy had drawn them. A diverged network has objective 0. Other failures are not learnt from, nor are
-    replicates, which were selected for being good.
+    The policy learns only in `tell` and `observe`, in the order of calls. Late results count, however old the policy
+    that proposed them. If the policy only repeats itself, edits of its samples are proposed, then random networks.
+    These and observed networks are learnt from as if the current policy had drawn them. A diverged network has
+    objective 0. Other failures are not learnt from, nor are replicates, which were selected for being good.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        options: PolicyOptions,
-        *,
-        learning_rates: Mapping[PolicyKind, float],
-        seed: int,
-        feasible: Feasible | None,
-    ) -> None:
-        self._space = space
-        self._seed = seed
-        self._batch_size = options.batch_size
-        self._ledger = Ledger(space, feasible)
-        self._sequence = ChoiceSequence(space)
-        learning_rate = options.learning_rate or learning_rates[options.policy]
-        rng = generator(seed, "controller/policy/initial")
-        self._policy = make_policy(options, self._sequence, rng, learning_rate=learning_rate)
+    stream = "controller/policy"
+    default_learning_rates: Mapping[PolicyKind, float]
+
+    def _start(self) -> None:
+        options = self._options
+        self._sequence = ChoiceSequence(self._space)
+        squash = Squash(options.temperature, options.tanh_constant)
+        learning_rate = options.learning_rate or self.default_learning_rates[options.policy]
+        self._policy: Policy
+        if options.policy == "factorised":
+            self._policy = FactorisedPolicy(self._sequence, squash, learning_rate=learning_rate)
+        else:
+            from spinenas.controller.policy.lstm import RecurrentPolicy  # torch takes seconds
+
+            rng = generator(self._seed, "controller/policy/initial")
+            self._policy = RecurrentPolicy(self._sequence, squash, rng, learning_rate=learning_rate)
         self._results: list[tuple[list[int], float, float]] = []  # options, log-probability, objective
 
     def ask(self) -> Proposal | None:
         """Return a sample of the policy. Raises SpaceExhausted."""
-        rng = generator(self._seed, "controller/policy", self._ledger.next_number)
         with one_blas_thread():
-            drawn: list[Genotype] = []
-            sources = self._samples(drawn, rng), self._edits(drawn, rng), self._random(rng)
-            return self._ledger.propose(*sources, rng=rng)
-
-    def tell(self, number: int, result: Evaluation | Failure) -> bool:
-        """Add a result to the batch, and learn when the batch is full."""
-        proposal = self._ledger.finish(number)
-        if proposal is None:
-            return False
-        objective = objective_of(result)
-        if objective is not None and proposal.stage is Stage.SEARCH:
-            assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
-            self._add(proposal.genotype, proposal.info.get("log_prob", np.nan), objective)
-        return True
-
-    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
-        """Learn from an archived result, and exclude the network from the proposals."""
-        self._ledger.observe(genotype)
-        self._add(genotype, np.nan, evaluation.objective)
-
-    def replay_ask(self, proposal: Proposal) -> None:
-        """Adopt a recorded proposal."""
-        self._ledger.adopt(proposal)
+            return super().ask()
 
     @abstractmethod
-    def _learn(self, batch: Batch) -> None:
+    def _improve(self, batch: Batch) -> None:
         """Update the policy's parameters."""
 
-    def _add(self, genotype: Genotype, log_prob: float, objective: float) -> None:
+    def _learn(self, genotype: Genotype, result: Evaluation | Failure, proposal: Proposal | None) -> None:
+        """Add a result to the batch, and improve the policy when the batch is full."""
+        objective = objective_of(result)
+        if objective is None or (proposal is not None and proposal.stage is not Stage.SEARCH):
+            return
+        log_prob = np.nan if proposal is None else proposal.info.get("log_prob", np.nan)
         self._results.append((self._sequence.options(genotype), log_prob, objective))
-        if len(self._results) == self._batch_size:
+        if len(self._results) == self._options.batch_size:
             options, log_probs, objectives = zip(*self._results, strict=True)
             self._results.clear()
             log_priors = np.stack([self._sequence.log_prior(row) for row in options], axis=1)
             with one_blas_thread():
-                self._learn(Batch(np.array(options), log_priors, np.array(log_probs), np.array(objectives)))
+                self._improve(Batch(np.array(options), log_priors, np.array(log_probs), np.array(objectives)))
 
-    def _samples(
-        self, drawn: list[Genotype], rng: np.random.Generator, num_samples: int = NUM_SAMPLES
-    ) -> Iterator[Candidate]:
-        options, log_probs = self._policy.sample(rng, num_samples)
+    def _sources(self, rng: np.random.Generator) -> Sources:
+        drawn: list[Genotype] = []
+        return self._samples(drawn, rng), self._edits(drawn, "policy", rng)
+
+    def _samples(self, drawn: list[Genotype], rng: np.random.Generator) -> Iterator[Candidate]:
+        options, log_probs = self._policy.sample(rng, NUM_SAMPLES)
         for row, log_prob in zip(options.tolist(), log_probs.tolist(), strict=True):
             drawn.append(self._sequence.genotype(row))
             yield Candidate(drawn[-1], "policy", info={"log_prob": log_prob})
-
-    def _edits(self, drawn: list[Genotype], rng: np.random.Generator) -> Iterator[Candidate]:
-        while True:
-            edit, genotype = random_edit(self._space, drawn[rng.integers(len(drawn))], rng)
-            yield Candidate(genotype, f"policy+mutation:{edit}")
-
-    def _random(self, rng: np.random.Generator) -> Iterator[Candidate]:
-        while True:
-            yield Candidate(sample_without_dead_blocks(self._space, rng), "random:alive")

@@ -15,12 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spinenas.controller.ledger import Feasible
 from spinenas.controller.policy.choice_sequence import Floats
 from spinenas.controller.policy.policy import PolicyKind
 from spinenas.controller.policy.policy_search import Batch, PolicyOptions, PolicySearch
 from spinenas.space.errors import UserError
-from spinenas.space.search_space import SearchSpace
 
 LEARNING_RATES: dict[PolicyKind, float] = {"factorised": 0.1, "recurrent": 3e-3}
 """Defaults, tuned for a thousand trainings (docs/experiment_log.md)."""
@@ -64,32 +62,14 @@ class PpoOptions(PolicyOptions):
             )
 
 
-class Ppo(PolicySearch):
-    """Maximises the clipped objective of each batch in a few steps.
+class Ppo(PolicySearch[PpoOptions]):
+    """Maximises the clipped objective of each batch in a few steps. Arguments are those of `LedgerSearch`."""
 
-    Args:
-        space: search space.
-        options: None for the defaults.
-        seed: seed of the run.
-        feasible: whether a genotype may be proposed.
-    """
+    default_options = PpoOptions
+    default_learning_rates = LEARNING_RATES
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        options: PpoOptions | None = None,
-        *,
-        seed: int = 0,
-        feasible: Feasible | None = None,
-    ) -> None:
-        options = options or PpoOptions()
-        super().__init__(space, options, learning_rates=LEARNING_RATES, seed=seed, feasible=feasible)
-        self._steps_per_batch = options.steps_per_batch
-        self._clip = options.clip
-        self._entropy_weight = options.entropy_weight
-
-    def _learn(self, batch: Batch) -> None:
-        size = len(batch.objectives)
+    def _improve(self, batch: Batch) -> None:
+        size, options = len(batch.objectives), self._options
         advantages = normalised(batch.objectives)
         before: Floats | None = None
 
@@ -99,10 +79,10 @@ class Ppo(PolicySearch):
                 before = log_probs.copy()
                 advantages = advantages * importance(before, batch.log_probs)
             ratios = np.exp(np.minimum(log_probs - before, 10.0))  # above any bound, without overflow
-            return clipped_slopes(ratios, advantages, self._clip) / size
+            return clipped_slopes(ratios, advantages, options.clip) / size
 
-        for _ in range(self._steps_per_batch):
-            self._policy.ascend(batch.options, batch.log_priors, weights, self._entropy_weight / size)
+        for _ in range(options.steps_per_batch):
+            self._policy.ascend(batch.options, batch.log_priors, weights, options.entropy_weight / size)
 
 
 def normalised(objectives: Floats) -> Floats:

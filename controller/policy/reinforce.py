@@ -12,12 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spinenas.controller.ledger import Feasible
 from spinenas.controller.policy.choice_sequence import Floats
 from spinenas.controller.policy.policy import PolicyKind
 from spinenas.controller.policy.policy_search import Batch, PolicyOptions, PolicySearch
 from spinenas.space.errors import UserError
-from spinenas.space.search_space import SearchSpace
 
 LEARNING_RATES: dict[PolicyKind, float] = {"factorised": 0.1, "recurrent": 1.5e-3}
 """Defaults of the two policies."""
@@ -48,39 +46,25 @@ class ReinforceOptions(PolicyOptions):
             raise UserError(f"baseline_decay is {self.baseline_decay}; it is 0 or more and below 1")
 
 
-class Reinforce(PolicySearch):
+class Reinforce(PolicySearch[ReinforceOptions]):
     """Weights the log-probability of each result by its advantage over the moving average of earlier results.
 
-    Args:
-        space: search space.
-        options: None for the defaults.
-        seed: seed of the run.
-        feasible: whether a genotype may be proposed.
+    Arguments are those of `LedgerSearch`.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        options: ReinforceOptions | None = None,
-        *,
-        seed: int = 0,
-        feasible: Feasible | None = None,
-    ) -> None:
-        options = options or ReinforceOptions()
-        super().__init__(space, options, learning_rates=LEARNING_RATES, seed=seed, feasible=feasible)
-        self._decay = options.baseline_decay
-        self._entropy_weight = options.entropy_weight
-        self._baseline: float | None = None
+    default_options = ReinforceOptions
+    default_learning_rates = LEARNING_RATES
+    _baseline: float | None = None
 
-    def _learn(self, batch: Batch) -> None:
+    def _improve(self, batch: Batch) -> None:
         size = len(batch.objectives)
         weights = self._advantages(batch.objectives) / size
-        self._policy.ascend(batch.options, batch.log_priors, lambda _: weights, self._entropy_weight / size)
+        self._policy.ascend(batch.options, batch.log_priors, lambda _: weights, self._options.entropy_weight / size)
 
     def _advantages(self, objectives: Floats) -> Floats:
-        advantages = np.empty_like(objectives)
+        advantages, decay = np.empty_like(objectives), self._options.baseline_decay
         for place, objective in enumerate(objectives.tolist()):
             baseline = objective if self._baseline is None else self._baseline
             advantages[place] = objective - baseline
-            self._baseline = self._decay * baseline + (1 - self._decay) * objective
+            self._baseline = decay * baseline + (1 - decay) * objective
         return advantages

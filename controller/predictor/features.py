@@ -51,21 +51,20 @@ class Features:
             _NUM_PATH_FIGURES,
         )
         ends = np.cumsum(sizes).tolist()
-        raw = {name: slice(end - size, end) for name, size, end in zip(GROUPS, sizes, ends, strict=True)}
+        self.groups = {name: slice(end - size, end) for name, size, end in zip(GROUPS, sizes, ends, strict=True)}
         self._size = ends[-1]
         rng = generator(0, "controller/features")
         sample = np.stack([self._raw(space.sample(rng)) for _ in range(NUM_REFERENCE)])
         self._mean, spread = sample.mean(axis=0), sample.std(axis=0)
         # Features that never occur in the sample keep a scale of 1, because a search may reach them.
         scale = np.ones(self._size)
-        for figures in (raw["graph"], raw["paths"]):
+        for figures in (self.groups["graph"], self.groups["paths"]):
             known = spread[figures]
             scale[figures] = np.divide(1.0, known, out=np.zeros_like(known), where=known > 1e-9)
-        for where in raw.values():
+        for where in self.groups.values():
             norm = math.sqrt(float(((sample[:, where] - self._mean[where]) * scale[where]).var(axis=0).sum()))
             scale[where] /= norm or 1.0
         self._scale = scale
-        self.groups = raw
 
     def __call__(self, genotypes: Sequence[Genotype]) -> Floats:
         """Return (number of genotypes, number of features)."""
@@ -77,10 +76,7 @@ class Features:
     def _raw(self, genotype: Genotype) -> Floats:
         num_stem, num_nodes, num_kinds = self._num_stem, self._num_nodes, len(self._kinds)
         levels = [stem.level for stem in genotype.stem] + [block.level for block in genotype.blocks]
-        places = 0
-        connections = places + (num_nodes - num_stem) * (NUM_LEVELS + num_kinds)
-        pairs = connections + (num_nodes - num_stem) * num_nodes
-        chains = pairs + 2 * NUM_LEVELS * NUM_LEVELS * num_kinds
+        places, connections, pairs, chains, _, paths = (where.start for where in self.groups.values())
         counted: list[int] = []
         depths = list(range(1, num_stem + 1))
         num_children = [0] * num_nodes
@@ -105,9 +101,7 @@ class Features:
             depths.append(depth + 1)
             inputs.append(parents)
         features: Floats = np.bincount(counted, minlength=self._size).astype(np.float64)
-        graph = chains + NUM_LEVELS**3
-        features[graph : graph + _NUM_FIGURES] = self._figures(genotype, levels, depths, num_children, jumps, ups)
-        paths = graph + _NUM_FIGURES
+        features[self.groups["graph"]] = self._figures(genotype, levels, depths, num_children, jumps, ups)
         for level, figures in path_figures(built_graph(genotype)).items():
             features[paths + level :: NUM_LEVELS] = figures
         return features

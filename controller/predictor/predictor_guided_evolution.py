@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Self
 
-from spinenas.controller.base import ASSUMED_NUM_TRIALS, Proposal
+import numpy as np
+
+from spinenas.controller.base import Proposal, objective_of
 from spinenas.controller.evolution import EvolutionOptions, RegularizedEvolution
-from spinenas.controller.ledger import Feasible
+from spinenas.controller.ledger_search import Sources
 from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.predictor.gaussian_process import Predictor
-from spinenas.controller.predictor.screening import best_candidates, teach
+from spinenas.controller.predictor.screening import best_candidates
 from spinenas.results.record import Evaluation, Failure
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
-from spinenas.space.random_streams import generator
-from spinenas.space.search_space import SearchSpace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,50 +60,30 @@ class PredictorGuidedOptions(EvolutionOptions):
 class PredictorGuidedEvolution(RegularizedEvolution):
     """Proposes the child with the best prediction among `num_candidates` children of tournament winners.
 
-    Args:
-        space: search space.
-        options: None for the defaults.
-        seed: seed of the run.
-        feasible: whether a genotype may be proposed.
+    Arguments are those of `LedgerSearch`. The predictor learns from replicates as well.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        options: PredictorGuidedOptions | None = None,
-        *,
-        seed: int = 0,
-        feasible: Feasible | None = None,
-    ) -> None:
-        options = (options or PredictorGuidedOptions()).for_budget(ASSUMED_NUM_TRIALS)
+    default_options = PredictorGuidedOptions
+    stream = "controller/screened"
+    _options: PredictorGuidedOptions
+
+    def _start(self) -> None:
+        super()._start()
+        self._predictor = Predictor(self._space)
+
+    def _sources(self, rng: np.random.Generator) -> Sources:
+        options = self._options
         assert options.num_random is not None, "derived from the budget"
-        super().__init__(space, options, seed=seed, feasible=feasible)
-        self._num_random = options.num_random
-        self._num_candidates = options.num_candidates
-        self._ucb_coefficient = options.ucb_coefficient
-        self._predictor = Predictor(space)
-
-    def ask(self) -> Proposal | None:
-        """Return a random network at first, later the child with the best prediction. Raises SpaceExhausted."""
-        rng = generator(self._seed, "controller/screened", self._ledger.next_number)
-        num_started = self._ledger.next_number + self._num_observed
-        if num_started < self._num_random or not self._population or not self._predictor.num_results:
-            return self._ledger.propose(self._random(rng), rng=rng)
+        if self._num_started < options.num_random or not self._population or not self._predictor.num_results:
+            return ()
         with one_blas_thread():
-            children = islice(self._children(rng), self._num_candidates)
-            best = best_candidates(children, self._predictor, ucb_coefficient=self._ucb_coefficient, rng=rng)
-        return self._ledger.propose(iter(best), self._children(rng), self._random(rng), rng=rng)
+            children = islice(self._children(rng), options.num_candidates)
+            best = best_candidates(children, self._predictor, ucb_coefficient=options.ucb_coefficient, rng=rng)
+        return iter(best), self._children(rng)
 
-    def tell(self, number: int, result: Evaluation | Failure) -> bool:
-        """Add a result to the population and to the predictor; a replicate's only to the predictor."""
-        proposal = self._ledger.open_proposal(number)
-        if not super().tell(number, result):
-            return False
-        teach(self._predictor, proposal, result)
-        return True
-
-    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
-        """Add an archived result to the population and to the predictor."""
-        super().observe(genotype, evaluation)
-        with one_blas_thread():
-            self._predictor.add(genotype, evaluation.objective)
+    def _learn(self, genotype: Genotype, result: Evaluation | Failure, proposal: Proposal | None) -> None:
+        super()._learn(genotype, result, proposal)
+        objective = objective_of(result)
+        if objective is not None:
+            with one_blas_thread():
+                self._predictor.add(genotype, objective)

@@ -7,12 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from spinenas.controller.base import Proposal, objective_of
 from spinenas.controller.ledger import Candidate
-from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.predictor.gaussian_process import Predictor
-from spinenas.results.record import Evaluation, Failure
-from spinenas.space.genotype import Genotype
 
 
 def best_candidates(
@@ -36,11 +32,3 @@ def best_candidates(
         replace(distinct[place], info={**distinct[place].info, "predicted": float(predicted.mean[place])})
         for place in np.argsort(-bound, kind="stable").tolist()
     ]
-
-
-def teach(predictor: Predictor, proposal: Proposal | None, result: Evaluation | Failure) -> None:
-    """Add a result to a predictor, unless it is a failure that says nothing about the network."""
-    objective = objective_of(result)
-    if objective is not None and proposal is not None and isinstance(proposal.genotype, Genotype):
-        with one_blas_thread():
-            predictor.add(proposal.genotype, objective)

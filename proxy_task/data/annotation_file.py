@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +115,17 @@ def _without_outlines(path: Path, sha256: str | None) -> bytes:
     )  # some tools write a byte order mark
 
 
-def _entry(entries: list[Any], index: int, what: str, path: Path) -> dict[str, Any]:
-    entry = entries[index]
-    if not isinstance(entry, dict):
-        raise UserError(f"{path}: {what} number {index} is a {type(entry).__name__}; it must be an object")
-    return entry
+def _entries(entries: list[Any], what: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the id and the fields of each entry of a list; ids are unique."""
+    seen: set[int] = set()
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise UserError(f"{path}: {what} number {index} is a {type(entry).__name__}; it must be an object")
+        entry_id = _whole_number(entry, "id", f"{what} number {index}", path)
+        if entry_id in seen:
+            raise UserError(f"{path}: {what} id {entry_id} is used twice; ids must be unique")
+        seen.add(entry_id)
+        yield entry_id, entry
 
 
 def _whole_number(entry: dict[str, Any], name: str, what: str, path: Path, *, least: int = -(2**63)) -> int:
@@ -132,13 +139,7 @@ def _whole_number(entry: dict[str, Any], name: str, what: str, path: Path, *, le
 
 def _read_categories(entries: list[Any], path: Path) -> dict[int, str]:
     """Return names by id."""
-    names: dict[int, str] = {}
-    for index in range(len(entries)):
-        entry = _entry(entries, index, "category", path)
-        category_id = _whole_number(entry, "id", f"category number {index}", path)
-        if category_id in names:
-            raise UserError(f"{path}: category id {category_id} is used twice; ids must be unique")
-        names[category_id] = str(entry.get("name", category_id))
+    names = {entry_id: str(entry.get("name", entry_id)) for entry_id, entry in _entries(entries, "category", path)}
     if not names:
         raise UserError(f"{path} lists no categories; at least one is needed")
     return names
@@ -147,11 +148,7 @@ def _read_categories(entries: list[Any], path: Path) -> dict[int, str]:
 def _read_images(entries: list[Any], path: Path) -> list[dict[str, Any]]:
     """Return the checked entries, ascending by id."""
     images: dict[int, dict[str, Any]] = {}
-    for index in range(len(entries)):
-        entry = _entry(entries, index, "image", path)
-        image_id = _whole_number(entry, "id", f"image number {index}", path)
-        if image_id in images:
-            raise UserError(f"{path}: image id {image_id} is used twice; ids must be unique")
+    for image_id, entry in _entries(entries, "image", path):
         file_name = entry.get("file_name")
         if not isinstance(file_name, str) or not file_name:
             raise UserError(f"{path}: image {image_id} has no 'file_name'; it must name a file in the image folder")
@@ -169,14 +166,8 @@ def _read_boxes(entries: list[Any], row_of: dict[int, int], label_of: dict[int, 
     areas = np.empty(len(entries))
     iscrowd = np.empty(len(entries), dtype=bool)
     annotation_ids = np.empty(len(entries), dtype=np.int64)
-    seen: set[int] = set()
-    for index in range(len(entries)):
-        entry = _entry(entries, index, "annotation", path)
-        annotation_id = _whole_number(entry, "id", f"annotation number {index}", path)
+    for index, (annotation_id, entry) in enumerate(_entries(entries, "annotation", path)):
         what = f"annotation {annotation_id}"
-        if annotation_id in seen:
-            raise UserError(f"{path}: annotation id {annotation_id} is used twice; ids must be unique")
-        seen.add(annotation_id)
         image_id = _whole_number(entry, "image_id", what, path)
         if image_id not in row_of:
             raise UserError(f"{path}: {what} is of image {image_id}, which is not in the list of images")

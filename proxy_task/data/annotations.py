@@ -66,6 +66,11 @@ class Annotations:
                 value.setflags(write=False)
 
     @property
+    def image_of_box(self) -> NDArray[np.int64]:
+        """(M,), the index of the image of every box."""
+        return np.repeat(np.arange(len(self.image_ids)), np.diff(self.box_offsets))
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of all that can change a result: neither the folder nor the order of images in the file."""
         digest = hashlib.sha256()

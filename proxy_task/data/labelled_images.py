@@ -1,4 +1,4 @@
-"""Cached images with the boxes of their annotations."""
+"""Cached images with their annotations."""
 
 from __future__ import annotations
 
@@ -15,29 +15,23 @@ from spinenas.proxy_task.detector.boxes import yxyx_from_xywh
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledImages:
-    """All images of a cache with their boxes, as flat arrays. Training and evaluation select rows.
+    """All images of a cache with their annotations. Training and evaluation select rows.
 
-    The arrays of boxes are those of the annotations, shared by all processes of a machine. `objects` converts the boxes
-    of one image to pixels of the cache.
+    The arrays of the annotations are shared by all processes of a machine. `objects` converts the boxes of one image to
+    pixels of the cache.
 
     Attributes:
         images: (N, S, S, 3) uint8, content in the top-left corner; may be a memory map, or a tensor on an accelerator.
         contents: (N, 2) height and width of the content.
         scales: (N,) resized / original.
-        box_offsets: (N + 1,); the boxes of image i, crowds among them, are box_offsets[i]:box_offsets[i + 1].
-        boxes_xywh: (M, 4) float64, in pixels of the original image.
-        labels: (M,) 1 to K.
-        iscrowd: (M,) bool.
+        annotations: of the same images.
         max_boxes: largest number of objects in an image, at least 1.
     """
 
     images: NDArray[np.uint8] | torch.Tensor
     contents: NDArray[np.int64]
     scales: NDArray[np.float64]
-    box_offsets: NDArray[np.int64]
-    boxes_xywh: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    iscrowd: NDArray[np.bool_]
+    annotations: Annotations
     max_boxes: int
 
     def content(self, row: int) -> tuple[int, int]:
@@ -47,14 +41,15 @@ class LabelledImages:
 
     def objects(self, row: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return boxes yxyx (n, 4) in pixels of the canvas, and labels (n,), of an image; crowds are left out."""
-        span = slice(self.box_offsets[row], self.box_offsets[row + 1])
-        is_object = ~self.iscrowd[span]
-        boxes_xywh = self.boxes_xywh[span][is_object] * self.scales[row]
-        return yxyx_from_xywh(torch.from_numpy(boxes_xywh)).numpy(), self.labels[span][is_object]
+        known = self.annotations
+        span = slice(known.box_offsets[row], known.box_offsets[row + 1])
+        is_object = ~known.iscrowd[span]
+        boxes_xywh = known.boxes_xywh[span][is_object] * self.scales[row]
+        return yxyx_from_xywh(torch.from_numpy(boxes_xywh)).numpy(), known.labels[span][is_object]
 
 
 def attach_boxes(annotations: Annotations, cache: ImageCache) -> LabelledImages:
-    """Return the images of a cache with the boxes of their annotations."""
+    """Return the images of a cache with their annotations."""
     crowds = np.flatnonzero(annotations.iscrowd)
     image_of_crowd = np.searchsorted(annotations.box_offsets, crowds, side="right") - 1
     num_crowds = np.bincount(image_of_crowd, minlength=len(annotations.image_ids))
@@ -62,9 +57,6 @@ def attach_boxes(annotations: Annotations, cache: ImageCache) -> LabelledImages:
         images=cache.images,
         contents=cache.content_sizes_wh[:, ::-1],
         scales=cache.scales,
-        box_offsets=annotations.box_offsets,
-        boxes_xywh=annotations.boxes_xywh,
-        labels=annotations.labels,
-        iscrowd=annotations.iscrowd,
+        annotations=annotations,
         max_boxes=max(1, int((np.diff(annotations.box_offsets) - num_crowds).max())),
     )

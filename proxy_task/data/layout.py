@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -35,12 +34,12 @@ def find_split(config: DataConfig, split: Split) -> SplitPaths:
     """
     if config.train_annotations is not None:
         return SplitPaths(
-            _existing_file(getattr(config, f"{split}_annotations"), f"task.data.{split}_annotations"),
-            _existing_folder(getattr(config, f"{split}_images"), f"task.data.{split}_images"),
+            _existing(getattr(config, f"{split}_annotations"), f"task.data.{split}_annotations", "file"),
+            _existing(getattr(config, f"{split}_images"), f"task.data.{split}_images", "folder"),
         )
     if not config.folder:
         raise UserError("no data set is named; give --data FOLDER, or task.data.folder in the configuration")
-    return _find_split(_existing_folder(config.folder, "the data folder"), split)
+    return _find_split(_existing(config.folder, "the data folder", "folder"), split)
 
 
 def _find_split(folder: Path, split: Split) -> SplitPaths:
@@ -62,17 +61,9 @@ def _find_split(folder: Path, split: Split) -> SplitPaths:
     )
 
 
-def _existing_file(path: str, what: str) -> Path:
-    return _existing(path, what, "file", Path.is_file)
-
-
-def _existing_folder(path: str, what: str) -> Path:
-    return _existing(path, what, "folder", Path.is_dir)
-
-
-def _existing(path: str, what: str, kind: str, is_kind: Callable[[Path], bool]) -> Path:
+def _existing(path: str, what: str, kind: Literal["file", "folder"]) -> Path:
     found = Path(path).expanduser()
-    if not is_kind(found):
+    if not (found.is_file() if kind == "file" else found.is_dir()):
         problem = f"is not a {kind}" if found.exists() else "does not exist"
         raise UserError(f"{what} is {path}, which {problem}; check the path")
     return found

@@ -44,7 +44,7 @@ def hold_out(annotations: Annotations, count: int, fingerprint: str) -> tuple[ND
     is_reward = np.zeros(len(annotations.image_ids), dtype=bool)
     is_reward[reward] = True
     has_object = np.zeros(len(annotations.image_ids), dtype=bool)
-    has_object[_image_of_box(annotations)[~annotations.iscrowd]] = True
+    has_object[annotations.image_of_box[~annotations.iscrowd]] = True
     for part, name in ((~is_reward, "training"), (is_reward, "held-out reward")):
         if not np.any(has_object & part):
             raise UserError(
@@ -67,14 +67,9 @@ def training_subset(annotations: Annotations, rows: NDArray[np.int64], count: in
         key=lambda row: hashlib.sha256(f"{fingerprint}/train/{annotations.image_ids[row]}".encode()).digest(),
     )
     chosen = np.array(sorted(ranked[:count]), dtype=np.int64)
-    if not np.isin(chosen, _image_of_box(annotations)[~annotations.iscrowd]).any():
+    if not np.isin(chosen, annotations.image_of_box[~annotations.iscrowd]).any():
         raise UserError(
             f"none of the {count} images trained on, of {len(rows)}, has an object in it; "
             "choose a larger task.train.image_fraction"
         )
     return chosen
-
-
-def _image_of_box(annotations: Annotations) -> NDArray[np.int64]:
-    """Return the image index of every box, (M,)."""
-    return np.repeat(np.arange(len(annotations.image_ids)), np.diff(annotations.box_offsets))

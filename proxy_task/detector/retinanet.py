@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,8 @@ from spinenas.proxy_task.detector.anchors import anchor_boxes
 from spinenas.proxy_task.detector.losses import at_least_float32
 from spinenas.space.baseline import Architecture
 from spinenas.space.network import Backbone, build_backbone
-from spinenas.space.network.layers import Layers, conv, draw_glorot, layers_of
+from spinenas.space.network.build import BackboneOptions
+from spinenas.space.network.layers import Layers, conv, draw_glorot
 from spinenas.space.scaling import Scaling
 
 
@@ -99,38 +101,25 @@ def build_retinanet(
     head: HeadConfig,
     *,
     class_channels: int,
-    dialect: str = "tensorflow/tpu",
-    activation: str = "relu",
-    bn_momentum: float | None = None,
-    bn_eps: float | None = None,
-    stochastic_depth: float = 0.0,
     generator: torch.Generator | None = None,
+    **options: Unpack[BackboneOptions],
 ) -> RetinaNet:
     """Build the detector of a genotype or a baseline. Arguments not described here are those of `build_backbone`.
 
     Args:
         class_channels: classes plus the unused channel 0 (91 for published weights).
         generator: draws the weights; None for one seeded with 0.
+        options: dialect, activation, batch norm and stochastic depth.
     """
     generator = generator if generator is not None else torch.Generator().manual_seed(0)
-    backbone = build_backbone(
-        architecture,
-        scaling,
-        dialect=dialect,
-        activation=activation,
-        bn_momentum=bn_momentum,
-        bn_eps=bn_eps,
-        stochastic_depth=stochastic_depth,
-        generator=generator,
-    )
-    layers = layers_of(dialect, activation, bn_momentum, bn_eps)
+    backbone = build_backbone(architecture, scaling, generator=generator, **options)
     towers = [
         Tower(
             backbone.levels,
             in_channels=backbone.channels,
             head=head,
             out_channels=head.num_anchors * width,
-            layers=layers,
+            layers=backbone.layers,
         )
         for width in (class_channels, 4)
     ]

@@ -123,11 +123,11 @@ def _box_areas(annotations: Annotations) -> NDArray[np.float64]:
 
 
 def _truth(annotations: Annotations, areas: NDArray[np.float64]) -> COCO:
-    image_of_box = np.repeat(annotations.image_ids, np.diff(annotations.box_offsets))
+    image_ids = annotations.image_ids[annotations.image_of_box]
     return COCO.from_arrays(
         [{"id": rank} for rank in range(len(annotations.image_ids))],
         [{"id": label, "name": str(label)} for label in range(1, len(annotations.category_ids) + 1)],
-        image_ids=np.searchsorted(np.sort(annotations.image_ids), image_of_box),
+        image_ids=np.searchsorted(np.sort(annotations.image_ids), image_ids),
         category_ids=annotations.labels,
         boxes=annotations.boxes_xywh,
         area=areas,

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spinenas.proxy_task.data.annotations import Annotations
-from spinenas.proxy_task.data.image_cache import ImageCache
+from spinenas.proxy_task.data.labelled_images import LabelledImages
 from spinenas.results.storage.atomic_write import write_bytes_atomically
 from spinenas.space.errors import UserError
 
@@ -59,14 +58,12 @@ class Detections:
             raise ValueError("a detection has a box or score that is not finite; the network has diverged")
 
 
-def rescale_to_originals(
-    found: CanvasDetections, annotations: Annotations, cache: ImageCache, category_ids: NDArray[np.int64]
-) -> Detections:
+def rescale_to_originals(found: CanvasDetections, data: LabelledImages, category_ids: NDArray[np.int64]) -> Detections:
     """Convert detections to pixels of the original images; class channel i + 1 means category_ids[i]."""
     return Detections(
-        image_ids=annotations.image_ids[found.rows],
+        image_ids=data.annotations.image_ids[found.rows],
         category_ids=category_ids[found.labels - 1],
-        boxes_xywh=found.boxes_xywh / cache.scales[found.rows][:, None],
+        boxes_xywh=found.boxes_xywh / data.scales[found.rows][:, None],
         scores=found.scores,
     )
 

@@ -43,12 +43,12 @@ def evaluate_weights(
     root = cache_root(data.cache_folder)
     annotations = open_annotations(paths.annotations, paths.images, root)
     _check_categories(annotations, spec, str(paths.annotations))
-    cache = open_cache(annotations, spec.image_size_pixels, root)
+    images = attach_boxes(annotations, open_cache(annotations, spec.image_size_pixels, root))
     device = choose_device()
     try:
         found = detect(
             network.to(device),
-            attach_boxes(annotations, cache),
+            images,
             np.arange(len(annotations.image_ids)),
             device=device,
             config=replace(config, plus_one_decoding=spec.plus_one_decoding),
@@ -56,7 +56,7 @@ def evaluate_weights(
         )
     except Diverged as error:
         raise UserError(f"with these weights {error}; use others") from error
-    detections = rescale_to_originals(found, annotations, cache, np.array(spec.category_ids))
+    detections = rescale_to_originals(found, images, np.array(spec.category_ids))
     metrics = CocoEvaluator(annotations).evaluate(detections)
     check_with_pycocotools(metrics, annotations, detections)
     return metrics

@@ -36,31 +36,22 @@ def _in_words(value: float | None) -> str:
 
 def pycocotools_metrics(annotations: Annotations, detections: Detections) -> dict[str, float | None]:
     """Return COCO_METRICS; a figure is None where there is no object to detect."""
-    coco_eval = run_pycocotools(index_annotations(annotations, annotations.areas), index_detections(detections))
+    from pycocotools.cocoeval import COCOeval
+
+    truth, found = index_annotations(annotations, annotations.areas), index_detections(detections)
+    coco_eval = COCOeval(truth, found, "bbox")
     with contextlib.redirect_stdout(io.StringIO()):
+        coco_eval.evaluate()
+        coco_eval.accumulate()
         coco_eval.summarize()
     stats = zip(COCO_METRICS, coco_eval.stats, strict=True)
     return {name: None if value < 0 else float(value) for name, value in stats}
 
 
-def run_pycocotools(truth: Any, found: Any, *, area_ranges: list[list[float]] | None = None) -> Any:
-    """Return a COCOeval after accumulation, for area ranges of one's own if given. Prints nothing."""
-    from pycocotools.cocoeval import COCOeval
-
-    coco_eval = COCOeval(truth, found, "bbox")
-    if area_ranges is not None:
-        coco_eval.params.areaRng = area_ranges
-        coco_eval.params.maxDets = [100]
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco_eval.evaluate()
-        coco_eval.accumulate()
-    return coco_eval
-
-
 def index_annotations(annotations: Annotations, areas: NDArray[np.float64]) -> Any:
     """Return annotations as a COCO object of pycocotools, with these areas (M,) of the objects."""
     image_ids = annotations.image_ids.tolist()
-    image_of_box = np.repeat(annotations.image_ids, np.diff(annotations.box_offsets)).tolist()
+    image_of_box = annotations.image_ids[annotations.image_of_box].tolist()
     category_ids = annotations.category_ids.tolist()
     entries = [
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,17 @@ from spinenas.space.network.resample import MobileResample
 from spinenas.space.network.resnet_fpn import ResNetFPN
 from spinenas.space.network.spinenet import SpineNet
 from spinenas.space.scaling import Scaling
+
+
+class BackboneOptions(TypedDict, total=False):
+    """Keyword arguments of `build_backbone` that a detector passes on."""
+
+    dialect: str
+    activation: str
+    bn_momentum: float | None
+    bn_eps: float | None
+    stochastic_depth: float
+
 
 Backbone = SpineNet | ResNetFPN
 """A module with `levels` and `channels` that maps images (N, 3, H, W) to {level: (N, channels, H / 2**level, ...)}."""

@@ -22,7 +22,7 @@ class ResNetFPN(nn.Module):
     """A ResNet-FPN; `build_backbone` creates it.
 
     Attributes:
-        baseline, scaling: the data it was built from.
+        baseline, scaling, layers: the data it was built from.
         levels: output levels, ascending.
         channels: channels of every level.
     """
@@ -31,9 +31,8 @@ class ResNetFPN(nn.Module):
 
     def __init__(self, baseline: Baseline, scaling: Scaling, layers: Layers):
         super().__init__()
-        self.baseline, self.scaling, self.channels = baseline, scaling, scaling.endpoint_channels
-        self.dialect = layers.dialect
-        self.activation = layers.activation
+        self.baseline, self.scaling, self.layers = baseline, scaling, layers
+        self.channels, self.activation = scaling.endpoint_channels, layers.activation
         self.stem = ConvNorm(3, STEM_CHANNELS, 7, layers, stride=2)
         in_channels = STEM_CHANNELS
         self.stages: dict[int, nn.Sequential] = {}
@@ -75,13 +74,13 @@ class ResNetFPN(nn.Module):
         features = {level: getattr(self, f"smooth{level}")(x) for level, x in laterals.items()}
         features[6] = getattr(self, "smooth6")(features[5])  # noqa: B009 (made by add_module, unknown to types)
         # A copy, because the activation may work in place and level 6 is read again below.
-        activation = functional.relu if self.dialect.pyramid_relu else self.activation
+        activation = functional.relu if self.layers.dialect.pyramid_relu else self.activation
         features[7] = getattr(self, "smooth7")(activation(features[6].clone()))  # noqa: B009
         return {level: getattr(self, f"bn{level}")(x) for level, x in features.items()}
 
     def initialize(self, generator: torch.Generator) -> None:
         """Draw the pyramid's kernels again if the dialect initialises them Glorot-uniform."""
-        if self.dialect.glorot_pyramid:
+        if self.layers.dialect.glorot_pyramid:
             for layer in self.children():
                 if isinstance(layer, nn.Conv2d):  # laterals and smoothing; the ResNet's convolutions are nested deeper
                     draw_glorot(layer, generator)

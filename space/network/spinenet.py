@@ -84,7 +84,7 @@ class SpineNet(nn.Module):
     """A scale-permuted backbone; `build_backbone` creates it.
 
     Attributes:
-        genotype, scaling: the data it was built from.
+        genotype, scaling, layers: the data it was built from.
         levels: output levels, ascending.
         channels: channels of every endpoint.
     """
@@ -100,7 +100,7 @@ class SpineNet(nn.Module):
     ):
         """Build the modules; `generator` seeds stochastic depth."""
         super().__init__()
-        self.genotype, self.scaling = genotype, scaling
+        self.genotype, self.scaling, self.layers = genotype, scaling, layers
         strides = stem_strides(genotype)
         graph = built_graph(genotype)
         self.num_stem = graph.num_stem

@@ -35,7 +35,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> TaskConfig:
 
 @pytest.fixture(scope="module")
 def data(config: TaskConfig) -> LabelledImages:
-    return TaskData(config.data, 96).split("train", 96, torch.device("cpu")).images
+    return TaskData(config.data, 96).split("train", 96, torch.device("cpu"))
 
 
 def images_of(data: LabelledImages, rows: list[int]) -> torch.Tensor:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from spinenas.proxy_task.config import TrainConfig
+from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.labelled_images import LabelledImages
 from spinenas.proxy_task.detector.anchors import anchor_boxes
 from spinenas.proxy_task.training import batches as module
@@ -33,16 +35,25 @@ def data() -> LabelledImages:
     counts = np.array([0, 5, 1, 3, 9, 2, 4, 0])
     corners = rng.uniform(0, 60, size=(counts.sum(), 2))
     yxyx = np.concatenate([corners, corners + rng.uniform(8, 30, size=corners.shape)], axis=1)
-    return LabelledImages(
-        images=rng.integers(0, 256, size=(8, 96, 96, 3), dtype=np.uint8),
-        contents=np.array([[96, 70 + i] for i in range(8)]),
+    images = rng.integers(0, 256, size=(8, 96, 96, 3), dtype=np.uint8)
+    contents = np.array([[96, 70 + i] for i in range(8)])
+    annotations = Annotations(
+        images_folder=Path(),
+        image_ids=np.arange(8),
+        file_names=tuple("abcdefgh"),
+        groups=tuple("abcdefgh"),
+        widths=contents[:, 1],
+        heights=contents[:, 0],
+        category_ids=np.arange(1, 4),
+        category_names=("one", "two", "three"),
         box_offsets=np.concatenate([[0], np.cumsum(counts)]),
         boxes_xywh=np.concatenate([yxyx[:, 1::-1], (yxyx[:, 2:] - yxyx[:, :2])[:, ::-1]], axis=1),
         labels=rng.integers(1, 4, size=counts.sum()),
-        scales=np.ones(8),
+        areas=np.ones(counts.sum()),
         iscrowd=np.zeros(counts.sum(), dtype=bool),
-        max_boxes=int(counts.max()),
+        annotation_ids=np.arange(counts.sum()),
     )
+    return LabelledImages(images, contents, np.ones(8), annotations, max_boxes=int(counts.max()))
 
 
 @pytest.fixture

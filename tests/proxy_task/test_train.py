@@ -359,16 +359,16 @@ def test_published_width_counts_what_the_paper_counts() -> None:
 def test_images_without_boxes_are_trained_on(config: TaskConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     task = ProxyTask(config)
     task.prepare()
-    split = task.data.split("train", 96, task.torch_device)
+    images = task.data.split("train", 96, task.torch_device)
     row = int(task.data.train_rows[0])
-    lost = slice(*split.images.box_offsets[row : row + 2])
-    iscrowd = split.images.iscrowd.copy()
+    lost = slice(*images.annotations.box_offsets[row : row + 2])
+    iscrowd = images.annotations.iscrowd.copy()
     assert lost.stop > lost.start
     assert not iscrowd[lost].any()
     iscrowd[lost] = True
-    changed = replace(split, images=replace(split.images, iscrowd=iscrowd))
+    changed = replace(images, annotations=replace(images.annotations, iscrowd=iscrowd))
     monkeypatch.setattr(task.data, "split", lambda *arguments: changed)
-    assert len(changed.images.objects(row)[0]) == 0
+    assert len(changed.objects(row)[0]) == 0
     assert isinstance(task.evaluate(SMALL_GENOTYPE, seed=0), Evaluation)
 
 
