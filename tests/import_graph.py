@@ -93,6 +93,22 @@ def circles(arrows: Mapping[str, Iterable[str]]) -> list[list[str]]:
     return found
 
 
+def kinds_of_lines(source: str) -> Counter[str]:
+    """How many lines are imports, docstrings (of modules, classes, functions and attributes) and other code."""
+    lines = enumerate(map(str.strip, source.splitlines()), start=1)
+    kinds = {number: "code" for number, line in lines if line and not line.startswith("#")}
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import() | ast.ImportFrom():
+                kind = "import"
+            case ast.Expr(ast.Constant(str())):
+                kind = "docstring"
+            case _:
+                continue
+        kinds |= dict.fromkeys(range(node.lineno, (node.end_lineno or node.lineno) + 1), kind)
+    return Counter(kinds.values())
+
+
 def main(checkout: Path) -> None:
     files = modules(checkout)
     sources = {name: path.read_text(encoding="utf-8") for name, path in files.items()}
@@ -107,13 +123,9 @@ def main(checkout: Path) -> None:
     print(f"arrows between folders: {sum(map(len, folders.values()))}")
     print(f"circles of modules: {len(circles(arrows))}, of folders: {len(circles(folders))}")
     print(f"longest module: {longest}, {lengths[longest]} lines")
-    imports = sum(
-        (node.end_lineno or node.lineno) - node.lineno + 1
-        for source in sources.values()
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Import | ast.ImportFrom)
-    )
-    print(f"lines of product code: {sum(lengths.values())}, of them {imports} of imports")
+    kinds = sum(map(kinds_of_lines, sources.values()), Counter())
+    print(f"lines of product code: {sum(lengths.values())}, of them {kinds['import']} of imports")
+    print(f"the same without imports, docstrings, comments and empty lines: {kinds['code']}")
     print(f"lines of README.md: {len((checkout / 'README.md').read_text(encoding='utf-8').splitlines())}")
 
 

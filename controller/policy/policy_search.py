@@ -22,7 +22,7 @@ from spinenas.space.genotype import Genotype
 from spinenas.space.random_streams import generator
 
 NUM_SAMPLES = 6
-"""Samples drawn for one proposal. The first is usually new. For an LSTM, six take little longer than one, 5 ms."""
+"""Samples drawn for one proposal. The first is usually new. For an LSTM, six take little longer than one, 10 ms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
