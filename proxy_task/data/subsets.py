@@ -37,6 +37,11 @@ def hold_out(annotations: Annotations, count: int, fingerprint: str) -> tuple[ND
     is_first = np.append(True, (words[ranked[1:]] != words[ranked[:-1]]).any(axis=1))
     starts = np.flatnonzero(is_first)
     sizes = np.diff(starts, append=len(ranked))
+    if count >= len(annotations.image_ids):
+        raise UserError(
+            f"task.data.held_out_images is {count}, and there are {len(annotations.image_ids)} training images; "
+            "choose a smaller number"
+        )
     reward: list[int] = []
     for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
         if len(reward) + size <= count:

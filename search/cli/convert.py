@@ -22,7 +22,11 @@ from spinenas.search.cli.options import PATH, force_option, note, path_option
     type=click.Choice(["relu", "swish"]),
     help="Activation of the training: relu in protocols A and B, swish in protocol C.",
 )
-@click.option("--bn-eps", type=float, help="Epsilon of the batch norms: 1e-4 by default, 1e-3 in the first releases.")
+@click.option(
+    "--bn-eps",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Epsilon of the batch norms: 1e-4 by default, 1e-3 in the first releases.",
+)
 @force_option
 def convert(checkpoint: Path, model: str, out: Path, **options: Any) -> None:
     """Convert a released TensorFlow checkpoint to a weights file.

@@ -69,3 +69,5 @@ def print_leaderboard(
         note(f"parameters and multiply-adds are those at {counted_in.name}")
     for sentence in winner_words(records, run.scalarized_objective()):
         note(sentence)
+    if unfinished := run.unfinished():
+        note(unfinished)

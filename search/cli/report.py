@@ -17,7 +17,7 @@ from spinenas.search.cli.options import PATH, force_option, note, path_option, r
 @click.option(
     "--figure-format",
     type=click.Choice(["png", "svg"]),
-    default="png",
+    default="svg",
     show_default=True,
     help="Format of these files.",
 )

@@ -84,6 +84,8 @@ def _print_published(rows: list[dict[str, Any]], format: str | None) -> None:
     }
     if format is None:
         rows = [{name: value for name, value in row.items() if "source" not in name} for row in rows]
+        note("parameters and multiply-adds are those of the whole RetinaNet, with 91 class channels, for one image")
+        note("baseline_ratio: multiply-adds, relative to those of the baseline that the paper compares the model with")
         note("published APs are on COCO val2017 unless named test_dev; training protocols:")
         for name, words in PROTOCOLS.items():
             note(f"  {name}: {words}")

@@ -50,9 +50,8 @@ def validate(run: Path, seeds: int, out: Path | None, format: str | None, **opti
     rule = "the task is the run's own, so only executor settings have an effect"
     check_overrides(options["overrides"], rule, "executor.")
     config, _ = configuration(str(run / "config.json"), overrides_of(options))
-    state = opened.state()
-    if state.unfinished:
-        note(f"the search is not finished: {len(state.unfinished)} trials have no result yet")
+    if unfinished := opened.unfinished():
+        note(unfinished)
     folder = out or validation_folder(opened)
     with watched(lambda: "resume it with the same command"):
         found = validate_winner(opened, seeds=seeds, out=folder, config=config, display=display_for(sys.stderr))

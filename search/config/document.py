@@ -23,6 +23,8 @@ def read_document(path: Path) -> tuple[str, dict[str, Any]]:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}; name a TOML file") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not {path.suffix[1:].upper() or 'TOML'}: {error}; correct the file") from error
+    if isinstance(document, dict) and str(document.get("schema", "")).startswith("spinenas-"):
+        raise UserError(f"{path} is an exported architecture; name a preset, a TOML file or a run as the configuration")
     if not isinstance(document, dict):
         raise UserError(f"{path} holds a {type(document).__name__}; a configuration is a table of keys and values")
     return text, document

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,15 @@ def stored_config(data: Mapping[str, Any]) -> SearchConfig:
     if removal_message(tables) is not None:
         del tables["controller"]
     return SearchConfig.from_json(tables)
+
+
+def with_changes(config: SearchConfig, changes: Iterable[dict[str, Any]]) -> SearchConfig:
+    """Return the configuration with the budget of the last resumption."""
+    budget = config.budget
+    for each in changes:
+        given = {name: each[name] for name in ("num_trials", "max_accelerator_hours") if name in each}
+        budget = replace(budget, **given)
+    return replace(config, budget=budget)
 
 
 def without_retired_keys(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def explain_waiting(request: Resources) -> str:
     if possible is None:
         return (
             f"no machine of the cluster has {wanted}, which each worker needs; {_largest(nodes)}; "
-            "waiting, as machines with more may be added"
+            "a search waits until a machine with more is added; or request less, such as with executor.cpus_per_worker"
         )
     if possible:
         return f"no machine has {wanted} yet, which each worker needs; waiting for the autoscaler to add one"

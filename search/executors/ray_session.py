@@ -100,9 +100,11 @@ def _connect(**options: Any) -> None:
 
 def _check_listening(address: str) -> None:
     """Raise UserError unless something listens at HOST:PORT; Ray itself would try for minutes. Others pass."""
-    host, _, port = address.rpartition(":")
-    if not host or "/" in address or not port.isdigit():
+    if address == "auto" or address.startswith("ray://"):
         return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not (port.isdecimal() and 0 < int(port) < 65536):
+        raise UserError(f"the address {address!r} is not HOST:PORT, such as 127.0.0.1:6379; give that, or 'auto'")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as error:
@@ -117,13 +119,18 @@ def _refused(config: ExecutorConfig, error: Exception) -> UserError:
     said = first_line(error)
     if isinstance(error, AuthenticationError):
         return UserError(
-            f"the token of the Ray cluster at {config.address!r} cannot be read here ({said}); put it into "
-            "~/.ray/auth_token or name its file in RAY_AUTH_TOKEN_PATH"
+            f"the token of the Ray cluster at {config.address!r} cannot be read here ({said.partition('. ')[0]}); copy "
+            "it from the head node into ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
         )
     if "InvalidAuthToken" in str(error.__cause__):
+        if os.environ.get("RAY_AUTH_MODE") == "token":
+            return UserError(
+                f"the Ray cluster at {config.address!r} rejects the token of this process; copy the cluster's token "
+                "from its head node into ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
+            )
         return UserError(
-            f"the Ray cluster at {config.address!r} needs a token, and rejects that of this process; set "
-            "RAY_AUTH_MODE=token and name the file with the cluster's token in RAY_AUTH_TOKEN_PATH"
+            f"the Ray cluster at {config.address!r} needs a token, and this process sends none; set "
+            "RAY_AUTH_MODE=token, and copy the cluster's token into ~/.ray/auth_token"
         )
     return UserError(
         f"no Ray cluster answers at {config.address!r} ({said}); start one with `ray start --head`, or leave the "

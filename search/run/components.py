@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from spinenas.controller.base import Controller
 from spinenas.controller.objectives import Scalarized
@@ -97,15 +96,6 @@ def make_executor(task: Task, config: ExecutorConfig, run: Path, note: Note) -> 
     from spinenas.search.executors.ray_tune import TuneExecutor
 
     return TuneExecutor(task, config, run.absolute() / "tune", note)
-
-
-def with_changes(config: SearchConfig, changes: Iterable[dict[str, Any]]) -> SearchConfig:
-    """Return the configuration with the budget of the last resumption."""
-    budget = config.budget
-    for each in changes:
-        given = {name: each[name] for name in ("num_trials", "max_accelerator_hours") if name in each}
-        budget = replace(budget, **given)
-    return replace(config, budget=budget)
 
 
 def ordered_window(executor: ExecutorConfig) -> int | None:

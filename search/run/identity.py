@@ -58,6 +58,11 @@ def check_identity(path: str | Path, before: dict[str, Any], now: dict[str, Any]
 
 def check_same_search(path: Path, begun_with: SearchConfig, given: SearchConfig) -> None:
     """Raise UserError, naming the first difference, if a configuration belongs to another search."""
+    kinds = [
+        "a study of given architectures" if c.controller.name == "plan" else "a search" for c in (begun_with, given)
+    ]
+    if kinds[0] != kinds[1]:
+        raise UserError(f"{path} holds {kinds[0]}, not {kinds[1]}; give another --out")
     before, after = (dict(flattened(config.to_json())) for config in (begun_with, given))
     fixed_keys = {"executor.ordered", "executor.threads_per_trial"}
     if begun_with.executor.ordered:

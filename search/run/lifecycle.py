@@ -23,7 +23,7 @@ from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import Fold, RunState
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
-from spinenas.search.config.loading import stored_config
+from spinenas.search.config.loading import stored_config, with_changes
 from spinenas.search.config.parts import LoggingConfig
 from spinenas.search.executors.base import Task
 from spinenas.search.executors.stop_signals import Terminated, stopped_by_sigterm
@@ -36,7 +36,6 @@ from spinenas.search.run.components import (
     ordered_window,
     prepared_task,
     search_controller,
-    with_changes,
     with_class_channels,
 )
 from spinenas.search.run.driver import Driver

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from spinenas.results.record import TrialRecord
 from spinenas.results.storage.journal import read_events
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import RunState, fold
-from spinenas.search.config.loading import stored_config
+from spinenas.search.config.loading import stored_config, with_changes
 from spinenas.space.limits import CostTarget
 
 if TYPE_CHECKING:
@@ -53,6 +54,17 @@ class Run:
     def cost_target(self) -> CostTarget | None:
         """Return the detector that costs are counted in; None for the one that is trained."""
         return stored_config(self.folder.config()).cost_target()
+
+    def unfinished(self) -> str | None:
+        """Return a sentence about trials without a result, and how to continue; None if there are none."""
+        state = self.state()
+        if not state.unfinished:
+            return None
+        budget = with_changes(stored_config(self.folder.config()), state.resumes).budget
+        return (
+            f"{len(state.told)} of {budget.num_trials} trials are finished; unless the search is running now, continue "
+            f"it with: spinenas resume {shlex.quote(str(self.folder.path))}"
+        )
 
     def winner(self) -> TrialRecord | None:
         """Return the first trial of the best network; None without a complete trial."""

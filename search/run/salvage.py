@@ -13,7 +13,8 @@ from spinenas.results.storage.events import Asked, Event, Finished, Paused, RunS
 from spinenas.results.storage.journal import SCHEMA, Journal, decode, encode
 from spinenas.results.storage.run_state import Fold
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.run.components import mirror_of, ordered_window, search_controller, with_changes
+from spinenas.search.config.loading import with_changes
+from spinenas.search.run.components import mirror_of, ordered_window, search_controller
 from spinenas.search.run.controller_replay import replay_into
 from spinenas.search.run.driver import trial_seed
 from spinenas.space.errors import UserError

@@ -321,7 +321,9 @@ def test_images_of_a_group_are_never_separated(tmp_path: Path) -> None:
     assert all(groups.count(group) == 4 for group in groups)
 
 
-@pytest.mark.parametrize(("count", "words"), [(12, "0 training images"), (99, "0 training"), (0, "0 held-out")])
+@pytest.mark.parametrize(
+    ("count", "words"), [(12, "is 12, and there are 12 training images"), (99, "is 99, and"), (0, "0 held-out")]
+)
 def test_a_count_that_leaves_nothing_on_one_side_is_refused(tmp_path: Path, count: int, words: str) -> None:
     annotations = read(tmp_path, with_images(12))
     with pytest.raises(UserError, match=words):

@@ -596,7 +596,7 @@ def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
             1,
             "belongs to the format onnx",
         ),
-        (["replay", "spinenet-49", "--out", "{run}"], 1, "holds another run"),
+        (["replay", "spinenet-49", "--out", "{run}"], 1, "holds a search, not a study of given architectures"),
         (["space", "describe", "spinenet"], 1, "'spinenet'"),
         (["space", "check", "{file}"], 1, "not JSON"),
         (["space", "sample", "tiny", "-n", "0"], 2, "-n"),
@@ -858,7 +858,9 @@ def test_an_unfinished_search_is_validated_with_a_note(tmp_path: Path, task: Fak
     task.interrupt_at = None
     out = tmp_path / "elsewhere"
     done = succeed("validate", tmp_path / "run", "--out", out, "--seeds", 2, "--set", "executor.max_errors=9")
-    assert "the search is not finished: 1 trials have no result yet" in done.stderr
+    assert (
+        "4 of 6 trials are finished; unless the search is running now, continue it with: spinenas resume" in done.stderr
+    )
     assert (out / "validation.json").exists()
     assert json.loads((out / "config.json").read_text())["executor"]["max_errors"] == 9
 
