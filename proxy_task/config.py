@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from spinenas.space.cost import MIN_IMAGE_SIZE
-from spinenas.space.dialect import DIALECTS
+from spinenas.space.dialect import DIALECTS, dialect_named
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import MAX_LEVEL
+from spinenas.space.published import PublishedModel
 from spinenas.space.scaling import Scaling
 
 BUILT_IN = "built-in"
@@ -92,6 +93,17 @@ class HeadConfig:
             raise UserError(
                 f"task.head.aspect_ratios is {list(self.aspect_ratios)}; it is a list of one or more positive numbers"
             )
+
+
+def published_head(model: PublishedModel, dialect: str = "tensorflow/tpu") -> HeadConfig:
+    """Return the head and anchors of a published model. Raises UserError for an unknown dialect."""
+    return HeadConfig(
+        num_convs=model.head_convs,
+        channels=model.head_channels,
+        anchor_scale=model.anchor_scale,
+        aspect_ratios=dialect_named(dialect).aspect_ratios,
+        separable=model.separable_head,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,10 @@ Architecture = Genotype | Baseline
 def genotype_of(architecture: Architecture, name: str) -> Genotype:
     """Return the genotype of an architecture; `name` is for the message. Raises UserError for a baseline."""
     if isinstance(architecture, Baseline):
-        raise UserError(f"{name} is a ResNet-FPN, which has no genotype; name one of the SpineNets")
+        raise UserError(
+            f"{name} is a ResNet-FPN, which has no genotype; name one of the SpineNets, or build it in Python with "
+            "spinenas.space.network.build_backbone"
+        )
     return architecture
 
 

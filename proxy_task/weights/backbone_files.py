@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from spinenas.proxy_task.weights.weights_file import load_detector
+from spinenas.results.export.python_source import NetworkOptions
 from spinenas.space.baseline import Architecture
 from spinenas.space.errors import UserError
 from spinenas.space.network import Backbone, build_backbone
@@ -20,11 +22,18 @@ OPSET = 18
 """Operator set version of ONNX files."""
 
 
-def backbone_of(architecture: Architecture, scaling: Scaling, weights: Path | None) -> Backbone:
-    """Return a backbone in evaluation mode: that of a weights file, or one with initial weights. Raises UserError."""
+def backbone_of(
+    architecture: Architecture, scaling: Scaling, weights: Path | None, options: NetworkOptions | None = None
+) -> Backbone:
+    """Return a backbone in evaluation mode: that of a weights file, or one with initial weights. Raises UserError.
+
+    Args:
+        architecture, scaling, options: the backbone to build; a weights file has its own.
+        weights: the weights file.
+    """
     if weights is not None:
         return load_detector(weights)[0].backbone
-    return build_backbone(architecture, scaling).eval()
+    return build_backbone(architecture, scaling, **asdict(options or NetworkOptions())).eval()
 
 
 def safetensors_bytes(backbone: Backbone) -> bytes:

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from spinenas.proxy_task.config import HeadConfig, is_image_size
+from spinenas.proxy_task.config import HeadConfig, is_image_size, published_head
 from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet
 from spinenas.proxy_task.weights.coco_categories import COCO_CATEGORIES
 from spinenas.results.storage.atomic_write import write_bytes_atomically
@@ -100,26 +100,18 @@ def published_detector(
 
     A class channel is a COCO category id. Ten of the ids from 1 to 90 are not in use.
     """
-    rules = dialect_named(dialect)
-    head = HeadConfig(
-        num_convs=model.head_convs,
-        channels=model.head_channels,
-        anchor_scale=model.anchor_scale,
-        aspect_ratios=rules.aspect_ratios,
-        separable=model.separable_head,
-    )
     return DetectorSpec(
         model.name,
         model.architecture.text,
         model.scaling,
-        head,
+        published_head(model, dialect),
         tuple(range(1, 91)),
         tuple(COCO_CATEGORIES.get(category_id, "") for category_id in range(1, 91)),
         model.image_size_pixels,
         dialect=dialect,
         activation=activation,
         bn_eps=bn_eps,
-        plus_one_decoding=rules.decode_plus_one,
+        plus_one_decoding=dialect_named(dialect).decode_plus_one,
     )
 
 

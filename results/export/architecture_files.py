@@ -97,7 +97,10 @@ def read_architecture(path: Path) -> tuple[Genotype, Scaling | None]:
     except UserError:
         raise
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON; name a file that `spinenas export` has written") from error
+        raise UserError(
+            f"{path} is not JSON; name a file of the format json or block-specs (the name of a weights file ends in "
+            ".safetensors)"
+        ) from error
     try:
         return _parse(data)
     except UserError as error:

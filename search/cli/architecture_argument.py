@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from spinenas.proxy_task.config import HeadConfig, published_head
 from spinenas.results.export.architecture_files import read_architecture
+from spinenas.results.export.python_source import NetworkOptions
 from spinenas.space.baseline import Architecture, architecture_from_text, genotype_of
 from spinenas.space.cost import Cost, cost_by_part, retinanet_cost
 from spinenas.space.errors import UserError, nearest
@@ -44,6 +46,8 @@ class ArchitectureArgument:
         architecture: the genotype or baseline.
         scaling: the scaling for a backbone of full width.
         detector: keyword arguments of `cost_by_part`, for the detector to count costs in.
+        head: the head and anchors of that detector.
+        options: activation, dialect and batch norm to build the network with.
         model: the published model, if it is one.
         weights: the weights file, if it was given as one.
         run, record: the run and the trial, if it was given as a trial.
@@ -53,6 +57,8 @@ class ArchitectureArgument:
     architecture: Architecture
     scaling: Scaling
     detector: Mapping[str, Any]
+    head: HeadConfig = field(default_factory=HeadConfig)
+    options: NetworkOptions = field(default_factory=NetworkOptions)
     model: PublishedModel | None = None
     weights: Path | None = None
     run: Run | None = None
@@ -174,7 +180,8 @@ def find_architecture(words: tuple[str, ...]) -> ArchitectureArgument:
     (word,) = words
     if word in PUBLISHED:
         model = PUBLISHED[word]
-        return ArchitectureArgument(word, model.architecture, model.scaling, model.detector, model=model)
+        head = published_head(model)
+        return ArchitectureArgument(word, model.architecture, model.scaling, model.detector, head, model=model)
     if Path(word).is_dir():
         raise click.UsageError(f"{word} is a folder; give the number of a trial of this run after it, or best")
     if not Path(word).exists() and not word.endswith((".json", WEIGHTS_SUFFIX)):
@@ -196,9 +203,15 @@ def _weights(path: Path) -> ArchitectureArgument:
         "class_channels": len(spec.category_ids) + 1,
         **spec.head.as_cost_arguments(),
     }
-    model = next((model for model in PUBLISHED.values() if spec.is_of(model)), None)
     return ArchitectureArgument(
-        str(path), architecture_from_text(spec.architecture), spec.scaling, detector, model=model, weights=path
+        str(path),
+        architecture_from_text(spec.architecture),
+        spec.scaling,
+        detector,
+        spec.head,
+        NetworkOptions(spec.dialect, spec.activation, spec.bn_momentum, spec.bn_eps),
+        model=next((model for model in PUBLISHED.values() if spec.is_of(model)), None),
+        weights=path,
     )
 
 
@@ -228,4 +241,13 @@ def _trial(folder: str, number: str) -> ArchitectureArgument:
     }
     architecture = record.genotype or architecture_from_text(record.architecture)
     scaling = SCALINGS["49"] if record.genotype else BASELINE_SCALING
-    return ArchitectureArgument(f"{folder} {record.number}", architecture, scaling, detector, run=run, record=record)
+    return ArchitectureArgument(
+        f"{folder} {record.number}",
+        architecture,
+        scaling,
+        detector,
+        task.head,
+        NetworkOptions(task.dialect, task.train.activation, bn_eps=task.train.bn_eps),
+        run=run,
+        record=record,
+    )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
 from spinenas.proxy_task.config import is_image_size
 from spinenas.results.export.architecture_files import FORMATS, export_genotype
-from spinenas.results.export.python_source import NetworkOptions, mmdet_files, python_module
+from spinenas.results.export.python_source import NetworkOptions, RetinaHead, mmdet_files, python_module
 from spinenas.results.storage.atomic_write import check_destination, write_bytes_atomically
 from spinenas.search.cli.architecture_argument import ArchitectureArgument, find_architecture
 from spinenas.search.cli.options import architecture_argument, force_option, note, path_option
+from spinenas.space.dialect import DIALECTS
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.scaling import SCALINGS, Scaling
 
@@ -29,11 +31,30 @@ EXPORT_FORMATS = (*FORMATS, "python", "mmdet", "safetensors", "onnx")
 @path_option("--out", "File to write; a folder for mmdet.", required=True)
 @click.option("--scaling", metavar="NAME", help="Width and depth to build the backbone with, such as 49 or 96.")
 @click.option(
+    "--activation",
+    type=click.Choice(["relu", "swish"]),
+    help="Activation of the backbone. The default is that of the search or weights file, else relu.",
+)
+@click.option(
+    "--dialect",
+    metavar="NAME",
+    type=click.Choice(list(DIALECTS)),
+    help=f"Rules of padding, pooling and batch norm: {' or '.join(DIALECTS)}. The default is that of the search or "
+    "weights file, else tensorflow/tpu.",
+)
+@click.option(
     "--image-size", type=click.IntRange(min=32), metavar="PIXELS", help="Side of the square input of an ONNX model."
 )
 @force_option
 def export(
-    architecture: tuple[str, ...], format: str, out: Path, scaling: str | None, image_size: int | None, force: bool
+    architecture: tuple[str, ...],
+    format: str,
+    out: Path,
+    scaling: str | None,
+    activation: str | None,
+    dialect: str | None,
+    image_size: int | None,
+    force: bool,
 ) -> None:
     """Write an architecture to a file for other programs.
 
@@ -45,6 +66,8 @@ def export(
 
     The default scaling of a searched architecture is 49, full width. A published model has its own scaling, and so has
     a file that names one.
+
+    Except in json and block-specs, activation and dialect change what the backbone computes. The command prints both.
     """
     if format not in EXPORT_FORMATS:
         raise UserError(f"export format {format!r} is unknown{nearest(format, EXPORT_FORMATS)}")
@@ -54,10 +77,16 @@ def export(
         raise UserError(f"--image-size belongs to the format onnx; a {format} file takes images of any size")
     if image_size is not None and not is_image_size(image_size):
         raise UserError(f"--image-size is {image_size}; it must be a multiple of 32, and at least 96")
+    if format in FORMATS and (activation is not None or dialect is not None):
+        raise UserError(f"the format {format} has neither activation nor dialect; leave out --activation and --dialect")
     found = find_architecture(architecture)
     chosen = found.scaling if scaling is None else SCALINGS[scaling]
-    write_export(found, out, format=format, scaling=chosen, image_size_pixels=image_size, force=force)
-    note(f"wrote {found.name} to {out}")
+    options = replace(
+        found.options, activation=activation or found.options.activation, dialect=dialect or found.options.dialect
+    )
+    write_export(found, out, format=format, scaling=chosen, options=options, image_size_pixels=image_size, force=force)
+    built = "" if format in FORMATS else f" ({options.activation}, dialect {options.dialect})"
+    note(f"wrote {found.name}{built} to {out}")
 
 
 def write_export(
@@ -66,6 +95,7 @@ def write_export(
     *,
     format: str,
     scaling: Scaling,
+    options: NetworkOptions,
     image_size_pixels: int | None,
     force: bool,
 ) -> None:
@@ -75,7 +105,7 @@ def write_export(
         found: what to write.
         path: the file or folder.
         format: one of EXPORT_FORMATS.
-        scaling: width and depth; a weights file has its own.
+        scaling, options: of the network; a weights file has its own.
         image_size_pixels: side of the square input of an ONNX model; None for that of the architecture's detector.
         force: replace existing files.
     """
@@ -84,11 +114,18 @@ def write_export(
         return
     if found.weights is not None and scaling != found.scaling:
         raise UserError(f"{found.weights} has weights of scaling {found.scaling.name!r}; leave out --scaling")
+    if found.weights is not None and options != found.options:
+        raise UserError(
+            f"{found.weights} has weights trained with {found.options.activation} in the dialect "
+            f"{found.options.dialect}; leave out --activation and --dialect"
+        )
     if format == "mmdet":
-        files = mmdet_files(found.genotype, scaling, found.name, _options(found))
+        head = RetinaHead(**asdict(found.head), source=_source_of_head(found))
+        model = found.model if scaling == found.scaling else None
+        files = mmdet_files(found.genotype, scaling, found.name, options, head=head, model=model)
         contents = {path / name: text.encode() for name, text in files.items()}
     elif format == "python":
-        contents = {path: python_module(found.genotype, scaling, found.name, _options(found)).encode()}
+        contents = {path: python_module(found.genotype, scaling, found.name, options).encode()}
     else:
         contents = {path: b""}
     check_destination(path, force=force or format == "mmdet")
@@ -96,7 +133,7 @@ def write_export(
         if file.exists() and not force:
             raise UserError(f"{file} exists already; choose another place, or add --force")
     if format in ("safetensors", "onnx"):
-        contents[path] = _network_file(found, scaling, format, image_size_pixels)
+        contents[path] = _network_file(found, scaling, options, format, image_size_pixels)
     try:
         if format == "mmdet":
             path.mkdir(exist_ok=True)
@@ -106,16 +143,18 @@ def write_export(
         raise UserError(f"cannot write {path}: {error.strerror}; choose a writable place") from error
 
 
-def _options(found: ArchitectureArgument) -> NetworkOptions:
-    if found.weights is None:
-        return NetworkOptions()
-    from spinenas.proxy_task.weights.weights_file import read_spec  # torch
+def _source_of_head(found: ArchitectureArgument) -> str:
+    """Return what the head belongs to. No name of a file, which could contain code, is in it."""
+    if found.run is not None:
+        return "the search's task"
+    if found.weights is not None:
+        return "the weights file"
+    return "SpineNet-49" if found.model is None else found.model.name
 
-    spec = read_spec(found.weights)
-    return NetworkOptions(spec.dialect, spec.activation, spec.bn_momentum, spec.bn_eps)
 
-
-def _network_file(found: ArchitectureArgument, scaling: Scaling, format: str, image_size_pixels: int | None) -> bytes:
+def _network_file(
+    found: ArchitectureArgument, scaling: Scaling, options: NetworkOptions, format: str, image_size_pixels: int | None
+) -> bytes:
     from spinenas.proxy_task.weights.backbone_files import (
         backbone_of,
         check_onnx,
@@ -125,7 +164,7 @@ def _network_file(found: ArchitectureArgument, scaling: Scaling, format: str, im
 
     if format == "onnx":
         check_onnx()
-    backbone = backbone_of(found.architecture, scaling, found.weights)
+    backbone = backbone_of(found.architecture, scaling, found.weights, options)
     if format == "safetensors":
         return safetensors_bytes(backbone)
     return onnx_bytes(backbone, image_size_pixels or found.detector["image_size"])

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load
 
 from spinenas.proxy_task.weights.backbone_files import OPSET, backbone_of, check_onnx, onnx_bytes, safetensors_bytes
+from spinenas.results.export.python_source import NetworkOptions
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.network import build_backbone
@@ -62,6 +63,17 @@ def test_safetensors_are_the_state_dict() -> None:
     state = backbone.state_dict()
     assert found.keys() == state.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
+
+
+def test_a_backbone_with_initial_weights_has_the_options_it_is_given() -> None:
+    options = NetworkOptions("tensorflow/models", "swish")
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found = backbone_of(SPINENET_49, NARROW, None, options)(images)
+        wanted = build_backbone(SPINENET_49, NARROW, dialect=options.dialect, activation="swish").eval()(images)
+        other = backbone_of(SPINENET_49, NARROW, None)(images)
+    assert all(torch.equal(found[level], wanted[level]) for level in wanted)
+    assert not torch.equal(found[3], other[3])
 
 
 def test_the_backbone_of_a_weights_file_has_its_weights(tmp_path: Path) -> None:

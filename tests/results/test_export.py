@@ -113,6 +113,13 @@ def test_a_file_without_a_genotype_is_refused_in_one_sentence(tmp_path, content)
         read_genotype(path)
 
 
+def test_weights_without_their_ending_are_refused_with_the_formats_and_the_ending(tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
+    with pytest.raises(UserError, match=r"name a file of the format json or block-specs .* ends in \.safetensors"):
+        read_genotype(path)
+
+
 def test_a_missing_file_or_a_folder_is_refused(tmp_path):
     for path in (tmp_path / "missing", tmp_path):
         with pytest.raises(UserError, match="cannot read the genotype"):

@@ -14,7 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from spinenas.results.export.python_source import MMDET_BACKBONE, NetworkOptions, mmdet_files, python_module
+from spinenas.results.export.python_source import (
+    MMDET_BACKBONE,
+    NetworkOptions,
+    RetinaHead,
+    mmdet_files,
+    python_module,
+)
 from spinenas.space.errors import GenotypeError
 from spinenas.space.genotype import BlockSpec, Genotype, StemBlock
 from spinenas.space.graph import dead_blocks
@@ -153,3 +159,16 @@ def test_the_mmdetection_config_builds_the_backbone_that_registers_itself(regist
     assert [128 // feature.shape[-1] for feature in features] == head["anchor_generator"]["strides"]
     assert {feature.shape[1] for feature in features} == {head["in_channels"]} == {8}
     assert config["model"]["neck"] is None
+    assert (head["stacked_convs"], head["feat_channels"]) == (4, 256)
+    assert head["anchor_generator"]["octave_base_scale"] == 3
+
+
+def test_a_mmdetection_config_has_the_head_it_is_given_with_ratios_of_height_to_width() -> None:
+    given = RetinaHead(2, 32, 1.5, num_scales=2, aspect_ratios=(1.0, 4.0), separable=True, source="a test")
+    source = mmdet_files(SPINENET_49, NARROW, "x", head=given)["retinanet_spinenet.py"]
+    head = module_of(source).__dict__["model"]["bbox_head"]
+    anchors = head["anchor_generator"]
+    assert (head["stacked_convs"], head["feat_channels"], head["in_channels"]) == (2, 32, 8)
+    assert (anchors["octave_base_scale"], anchors["scales_per_octave"], anchors["ratios"]) == (1.5, 2, [0.25, 1.0])
+    assert "The head of a test is separable" in source
+    assert "Training protocol" not in source

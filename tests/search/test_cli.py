@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -329,9 +331,86 @@ def test_a_winner_is_exported_to_other_programs(run: Path, tmp_path: Path) -> No
     assert spinenas("to-optuna", run, "--out", tmp_path / "run.db").exit_code == 1
 
 
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if not name.endswith("-fpn")])
+def test_mmdetection_gets_the_head_anchors_and_protocols_of_each_published_model(name: str, tmp_path: Path) -> None:
+    model = PUBLISHED[name]
+    result = succeed("export", name, "--format", "mmdet", "--out", tmp_path)
+    assert f"wrote {name} (relu, dialect tensorflow/tpu) to {tmp_path}\n" in result.stderr
+    source = (tmp_path / "retinanet_spinenet.py").read_text()
+    config: dict[str, Any] = {}
+    exec(source, config)
+    head = config["model"]["bbox_head"]
+    assert head["in_channels"] == model.scaling.endpoint_channels
+    assert (head["stacked_convs"], head["feat_channels"]) == (model.head_convs, model.head_channels)
+    assert head["anchor_generator"]["octave_base_scale"] == model.anchor_scale
+    assert ("is not separable" in source) == model.separable_head
+    protocols = set(re.findall(rf"Training protocol (\w+) of {name}:", source))
+    assert protocols == {ap.protocol for ap in model.aps}
+    assert (f"No AP of {name} is published" in source) == (not model.aps)
+
+
+def test_mmdetection_gets_figures_of_a_published_head_that_are_named_here(tmp_path: Path) -> None:
+    def head(name: str) -> tuple[Any, ...]:
+        succeed("export", name, "--format", "mmdet", "--out", tmp_path / name)
+        config: dict[str, Any] = {}
+        exec((tmp_path / name / "retinanet_spinenet.py").read_text(), config)
+        found = config["model"]["bbox_head"]
+        return found["stacked_convs"], found["feat_channels"], found["anchor_generator"]["octave_base_scale"]
+
+    assert head("spinenet-49s") == (4, 128, 3)
+    assert head("spinenet-143") == (4, 256, 4)
+    assert head("spinenet-190") == (7, 512, 4)
+    assert head("spinenet-mobile-49xs") == (4, 24, 3)
+
+
+def test_a_winner_is_exported_with_the_head_activation_and_dialect_of_its_task(run: Path, tmp_path: Path) -> None:
+    stored = json.loads((run / "config.json").read_text())
+    stored["task"]["dialect"], stored["task"]["train"]["activation"] = "tensorflow/models", "swish"
+    stored["task"]["head"] |= {"num_convs": 2, "channels": 48, "anchor_scale": 2.5}
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "config.json").write_text(json.dumps(stored))
+    result = succeed("export", copy, "best", "--format", "mmdet", "--out", tmp_path / "mmdet")
+    assert "(swish, dialect tensorflow/models) to" in result.stderr
+    config: dict[str, Any] = {}
+    source = (tmp_path / "mmdet" / "retinanet_spinenet.py").read_text()
+    exec(source, config)
+    head = config["model"]["bbox_head"]
+    assert (head["stacked_convs"], head["feat_channels"]) == (2, 48)
+    assert head["anchor_generator"]["octave_base_scale"] == 2.5
+    assert "those of the search's task" in source
+    assert 'ACTIVATION = "swish"' in (tmp_path / "mmdet" / "spinenet_backbone.py").read_text()
+
+
+def test_an_export_takes_another_activation_and_dialect_and_says_so(tmp_path: Path) -> None:
+    out = tmp_path / "backbone.py"
+    words = ["export", "spinenet-190", "--format", "python", "--out", out]
+    result = succeed(*words, "--activation", "swish", "--dialect", "tensorflow/models")
+    assert result.stderr == f"wrote spinenet-190 (swish, dialect tensorflow/models) to {out}\n"
+    assert 'ACTIVATION = "swish"\n' in out.read_text()
+    assert "SAME_PADDING = True\n" in out.read_text()
+    plain = succeed("export", "spinenet-190", "--format", "json", "--out", tmp_path / "190.json")
+    assert plain.stderr == f"wrote spinenet-190 to {tmp_path / '190.json'}\n"
+
+
+def test_weights_keep_the_activation_they_were_trained_with(tmp_path: Path) -> None:
+    from spinenas.proxy_task.weights.weights_file import published_detector, save_detector
+
+    spec = published_detector(PUBLISHED["spinenet-mobile-49xs"], dialect="tensorflow/models", activation="swish")
+    weights = tmp_path / "weights.safetensors"
+    save_detector(weights, spec.build(), spec)
+    words = ["export", weights, "--format", "python", "--out", tmp_path / "backbone.py"]
+    result = spinenas(*words, "--activation", "relu")
+    assert result.exit_code == 1
+    assert "trained with swish in the dialect tensorflow/models; leave out --activation" in result.stderr
+    assert "(swish, dialect tensorflow/models)" in succeed(*words, "--activation", "swish").stderr
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--format", "json", "--activation", "swish"], "the format json has neither activation nor dialect"),
+        (["--format", "block-specs", "--dialect", "tensorflow/tpu"], "the format block-specs has neither"),
         (["--format", "onnx", "--image-size", 100], "--image-size is 100; it must be a multiple of 32"),
         (["--format", "safetensors", "--image-size", 640], "--image-size belongs to the format onnx"),
         (
