@@ -43,7 +43,10 @@ EXPORT_FORMATS = (*FORMATS, "python", "mmdet", "safetensors", "onnx")
     "weights file, else tensorflow/tpu.",
 )
 @click.option(
-    "--image-size", type=click.IntRange(min=32), metavar="PIXELS", help="Side of the square input of an ONNX model."
+    "--image-size",
+    type=int,
+    metavar="PIXELS",
+    help="Side of the square input of an ONNX model, a multiple of 32 and at least 96.",
 )
 @force_option
 def export(
