@@ -57,7 +57,8 @@ def print_leaderboard(
         "origin": "text",
         "key": "text",
     }
-    records = run.records()
+    state = run.state()
+    records = list(state.trials.values())
     counted_in = run.cost_target() if target is None else CostTarget.published(target)
     rows = leaderboard_rows(records, None if front else top, target=counted_in)
     if front:
@@ -69,5 +70,5 @@ def print_leaderboard(
         note(f"parameters and multiply-adds are those at {counted_in.name}")
     for sentence in winner_words(records, run.scalarized_objective()):
         note(sentence)
-    if unfinished := run.unfinished():
+    if unfinished := run.unfinished(state):
         note(unfinished)

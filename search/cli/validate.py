@@ -50,7 +50,7 @@ def validate(run: Path, seeds: int, out: Path | None, format: str | None, **opti
     rule = "the task is the run's own, so only executor settings have an effect"
     check_overrides(options["overrides"], rule, "executor.")
     config, _ = configuration(str(run / "config.json"), overrides_of(options))
-    if unfinished := opened.unfinished():
+    if unfinished := opened.unfinished(opened.state()):
         note(unfinished)
     folder = out or validation_folder(opened)
     with watched(lambda: "resume it with the same command"):

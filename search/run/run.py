@@ -55,9 +55,8 @@ class Run:
         """Return the detector that costs are counted in; None for the one that is trained."""
         return stored_config(self.folder.config()).cost_target()
 
-    def unfinished(self) -> str | None:
+    def unfinished(self, state: RunState) -> str | None:
         """Return a sentence about trials without a result, and how to continue; None if there are none."""
-        state = self.state()
         if not state.unfinished:
             return None
         budget = with_changes(stored_config(self.folder.config()), state.resumes).budget
