@@ -14,7 +14,7 @@ from spinenas.results.storage.atomic_write import check_destination, write_bytes
 from spinenas.search.cli.architecture_argument import ArchitectureArgument, find_architecture
 from spinenas.search.cli.options import architecture_argument, force_option, note, path_option
 from spinenas.space.dialect import DIALECTS
-from spinenas.space.errors import UserError, nearest
+from spinenas.space.errors import UserError, explained_os_errors, nearest
 from spinenas.space.scaling import SCALINGS, Scaling
 
 EXPORT_FORMATS = (*FORMATS, "python", "mmdet", "safetensors", "onnx")
@@ -137,13 +137,11 @@ def write_export(
             raise UserError(f"{file} exists already; choose another place, or add --force")
     if format in ("safetensors", "onnx"):
         contents[path] = _network_file(found, scaling, options, format, image_size_pixels)
-    try:
+    with explained_os_errors(f"cannot write {path}", "choose a writable place"):
         if format == "mmdet":
             path.mkdir(exist_ok=True)
         for file, content in contents.items():
             write_bytes_atomically(file, content)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose a writable place") from error
 
 
 def _source_of_head(found: ArchitectureArgument) -> str:

@@ -11,7 +11,7 @@ from spinenas.results.report.page import drawings, figures, report_page
 from spinenas.results.storage.atomic_write import check_destination, write_chosen_file
 from spinenas.results.storage.lease import is_owned
 from spinenas.search.outputs.run_facts import read_control, read_facts
-from spinenas.space.errors import UserError
+from spinenas.space.errors import UserError, explained_os_errors
 
 
 def check_out(path: Path, *, force: bool) -> None:
@@ -90,10 +90,8 @@ def write_figures(
     beside = None if control is None else read_control(control, facts)
     pictures = {name: figure.svg() for name, figure in figures(facts, beside).items()} | drawings(facts)
     paths = {name: folder / f"{name}.{format}" for name in pictures}
-    try:
+    with explained_os_errors(f"cannot create the folder {folder}", "choose another place"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot create the folder {folder}: {error.strerror}; choose another place") from error
     for path in paths.values():
         check_picture_path(path, force=force)
     for name, path in paths.items():

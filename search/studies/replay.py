@@ -21,7 +21,7 @@ from spinenas.search.run.run import Run
 from spinenas.search.run.val_task import EVALUATED_BY, ValMetrics, ValTask
 from spinenas.search.studies.study import check_same_val, run_study
 from spinenas.space.baseline import Architecture, architecture_from_text
-from spinenas.space.errors import UserError
+from spinenas.space.errors import UserError, explained_os_errors
 from spinenas.space.genotype import Genotype
 
 
@@ -94,10 +94,8 @@ def replay_weights(path: Path, task: TaskConfig, *, out: Path) -> ValMetrics:
 
     RunFolder.check_free(out)
     network, spec = load_detector(path)
-    try:
+    with explained_os_errors(f"cannot make the folder {out}", "choose another one"):
         out.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost without a folder
-    except OSError as error:
-        raise UserError(f"cannot make the folder {out}: {error.strerror}; choose another one") from error
     try:
         metrics = evaluate_weights(network, spec, task.data, task.eval)
     except BaseException:
