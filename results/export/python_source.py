@@ -5,7 +5,6 @@ The source is `space/network/standalone_backbone.py`, a working module, with its
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 import textwrap
 from dataclasses import dataclass
@@ -65,7 +64,9 @@ def python_module(genotype: Genotype, scaling: Scaling, name: str, options: Netw
 
     Raises GenotypeError for a genotype that cannot be built.
     """
-    template = importlib.resources.files("spinenas.space").joinpath("network/standalone_backbone.py").read_text("utf-8")
+    from importlib import resources  # takes longer to import than a command needs to start
+
+    template = resources.files("spinenas.space").joinpath("network/standalone_backbone.py").read_text("utf-8")
     head, rest = template.split(_BEGIN)
     _, tail = rest.split(END_OF_ARCHITECTURE)
     constants = _constants(genotype, scaling, name, options or NetworkOptions())
