@@ -9,18 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spinenas.proxy_task.data.annotation_file import log_changes, parse_annotations
+from spinenas.proxy_task.data.annotation_file import parse_annotations
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import build_once
+from spinenas.proxy_task.data.findings import Finding, log_findings
 from spinenas.space.errors import UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Part of every entry's name; raise it when parsing the same file would give other arrays."""
 
 ARRAYS = (
@@ -89,7 +91,7 @@ def open_annotations(path: Path, images_folder: Path, root: Path) -> Annotations
 
     build_once(folder, build, is_intact=_is_intact)
     annotations = _read(folder, images_folder)
-    log_changes(annotations, path)
+    log_findings(annotations.findings, path)
     return annotations
 
 
@@ -97,7 +99,10 @@ def _write(folder: Path, annotations: Annotations) -> None:
     folder.mkdir()
     for name, array in _arrays(annotations).items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
-    about = {name: getattr(annotations, name) for name in ("category_names", "dropped", "num_clipped", "changes")}
+    about = {
+        "category_names": annotations.category_names,
+        "findings": [asdict(finding) for finding in annotations.findings],
+    }
     (folder / "about.json").write_text(json.dumps(about), encoding="ascii")
     (folder / "sha256").write_text(_digest(folder), encoding="ascii")
 
@@ -115,9 +120,7 @@ def _read(folder: Path, images_folder: Path) -> Annotations:
         **arrays,
         **names,
         category_names=tuple(about["category_names"]),
-        dropped=about["dropped"],
-        num_clipped=about["num_clipped"],
-        changes=tuple(about["changes"]),
+        findings=tuple(Finding(**finding) for finding in about["findings"]),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +14,8 @@ import orjson
 
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.box_repair import BoxTable, repair_boxes
+from spinenas.proxy_task.data.findings import log_findings
 from spinenas.space.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 
 def read_annotations(path: Path, images_folder: Path) -> Annotations:
@@ -26,14 +24,8 @@ def read_annotations(path: Path, images_folder: Path) -> Annotations:
     Any other departure from COCO's format is a UserError. Outlines are skipped unread.
     """
     annotations = parse_annotations(path, images_folder)
-    log_changes(annotations, path)
+    log_findings(annotations.findings, path)
     return annotations
-
-
-def log_changes(annotations: Annotations, path: Path) -> None:
-    """Log which boxes of a file were dropped or clipped."""
-    for change in annotations.changes:
-        logger.warning("%s: %s", path, change)
 
 
 def parse_annotations(path: Path, images_folder: Path, *, sha256: str | None = None) -> Annotations:
@@ -54,11 +46,10 @@ def parse_annotations(path: Path, images_folder: Path, *, sha256: str | None = N
 
     row_of = {image_id: row for row, image_id in enumerate(image_ids.tolist())}
     table = _read_boxes(data["annotations"], row_of, label_of, path)
-    table, dropped, num_clipped, changes = repair_boxes(table, widths, heights)
+    table, findings = repair_boxes(table, widths, heights)
     if not np.any(~table.iscrowd):
-        raise UserError(
-            f"{path} has no boxes of objects ({sum(dropped.values())} were dropped); at least one is needed"
-        )
+        dropped = len(data["annotations"]) - len(table.labels)
+        raise UserError(f"{path} has no boxes of objects ({dropped} were dropped); at least one is needed")
 
     order = np.argsort(table.image_rows, kind="stable")
     return Annotations(
@@ -76,9 +67,7 @@ def parse_annotations(path: Path, images_folder: Path, *, sha256: str | None = N
         areas=table.areas[order],
         iscrowd=table.iscrowd[order],
         annotation_ids=table.annotation_ids[order],
-        dropped=dropped,
-        num_clipped=num_clipped,
-        changes=changes,
+        findings=findings,
     )
 
 

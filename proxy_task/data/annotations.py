@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from spinenas.proxy_task.data.findings import Finding
 
 CHUNK = 4096
 """Items that a fingerprint hashes at once. Hashing a large set in one piece would leave the process larger for good."""
@@ -36,9 +38,7 @@ class Annotations:
         areas: (M,) square pixels: the area in the file (of the mask, if there is one), else width x height.
         iscrowd: (M,) bool; a crowd box is never an object to detect.
         annotation_ids: (M,) as in the file.
-        dropped: number of boxes of the file that were dropped, by reason.
-        num_clipped: number of boxes that were clipped to their image.
-        changes: sentences that describe what was dropped and clipped.
+        findings: what was dropped, clipped or read in another way than written.
     """
 
     images_folder: Path
@@ -55,9 +55,7 @@ class Annotations:
     areas: NDArray[np.float64]
     iscrowd: NDArray[np.bool_]
     annotation_ids: NDArray[np.int64]
-    dropped: dict[str, int] = field(default_factory=dict)
-    num_clipped: int = 0
-    changes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spinenas.proxy_task.data.findings import Finding
+
 EDGE_TOLERANCE_PIXELS = 1.0
 """COCO's boxes enclose rounded outlines and may exceed the image by a fraction of a pixel; those stay unchanged."""
 
@@ -35,8 +37,8 @@ class BoxTable:
 
 def repair_boxes(
     table: BoxTable, widths: NDArray[np.int64], heights: NDArray[np.int64]
-) -> tuple[BoxTable, dict[str, int], int, tuple[str, ...]]:
-    """Drop and clip boxes. Return the remaining boxes, the numbers dropped by reason and clipped, and sentences."""
+) -> tuple[BoxTable, tuple[Finding, ...]]:
+    """Drop and clip boxes. Return the remaining boxes, and what was done to how many."""
     sizes = np.stack([widths, heights], axis=1)[table.image_rows].astype(np.float64)  # (M, 2)
     corners, sides = table.boxes_xywh[:, :2], table.boxes_xywh[:, 2:]
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -56,19 +58,18 @@ def repair_boxes(
     boxes_xywh[is_clipped] = np.concatenate([inner_corners, inner_sides], axis=1)[is_clipped]
     areas[is_clipped] *= share_left[is_clipped]
 
-    reasons = {
-        "not finite": ~is_finite,
-        "zero or negative size": has_no_size,
-        "outside the image": is_outside,
+    masks = {
+        "boxes dropped, not finite": ~is_finite,
+        "boxes dropped, zero or negative size": has_no_size,
+        "boxes dropped, outside the image": is_outside,
+        "boxes clipped to their image": is_clipped,
     }
-    masks = {f"dropped: {reason}": mask for reason, mask in reasons.items()} | {"clipped": is_clipped}
-    changes = tuple(
-        f"boxes {change}: {np.count_nonzero(mask)} (first: annotation {table.annotation_ids[np.argmax(mask)]})"
-        for change, mask in masks.items()
+    findings = tuple(
+        Finding(what, int(np.count_nonzero(mask)), len(mask), f"annotation {table.annotation_ids[np.argmax(mask)]}")
+        for what, mask in masks.items()
         if mask.any()
     )
     repaired = BoxTable(table.image_rows, boxes_xywh, table.labels, areas, table.iscrowd, table.annotation_ids).where(
         is_finite & ~has_no_size & ~is_outside
     )
-    dropped = {reason: int(np.count_nonzero(mask)) for reason, mask in reasons.items() if mask.any()}
-    return repaired, dropped, int(np.count_nonzero(is_clipped)), changes
+    return repaired, findings

@@ -24,6 +24,7 @@ from spinenas.proxy_task.data import annotations as coco
 from spinenas.proxy_task.data.annotation_cache import StringArray, open_annotations
 from spinenas.proxy_task.data.annotation_file import read_annotations
 from spinenas.proxy_task.data.annotations import Annotations
+from spinenas.proxy_task.data.findings import Finding
 from spinenas.proxy_task.data.layout import find_split
 from spinenas.proxy_task.data.subsets import hold_out
 from spinenas.space.errors import UserError
@@ -45,7 +46,10 @@ DOCUMENT: dict[str, Any] = {
 FINGERPRINT = "54235e5b904b846a6e80ca988a668b8e91b1c3a791383f6173ded5220f4df9b1"
 """Computed before the cache existed; task keys of existing runs depend on it."""
 
-CHANGES = ["boxes dropped: zero or negative size: 1 (first: annotation 61)", "boxes clipped: 1 (first: annotation 50)"]
+FINDINGS = (
+    Finding("boxes dropped, zero or negative size", 1, 4, "annotation 61"),
+    Finding("boxes clipped to their image", 1, 4, "annotation 50"),
+)
 
 
 def write(folder: Path, document: Any = DOCUMENT) -> Path:
@@ -152,9 +156,9 @@ def test_dropped_and_clipped_boxes_are_logged_at_every_opening(
         caplog.clear()
         opened = open_annotations(path, tmp_path, tmp_path / "cache")
         assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
-            (logging.WARNING, f"{path}: {change}") for change in CHANGES
+            (logging.WARNING, f"{path}: {finding.sentence}") for finding in FINDINGS
         ]
-        assert (opened.dropped, opened.num_clipped) == ({"zero or negative size": 1}, 1)
+        assert opened.findings == FINDINGS
 
 
 @pytest.mark.parametrize("damage", ["a bit", "the end", "all of it", "the file"])

@@ -15,6 +15,7 @@ from shared_fixtures import shared_folder
 from spinenas.proxy_task.config import DataConfig
 from spinenas.proxy_task.data.annotation_file import read_annotations
 from spinenas.proxy_task.data.annotations import Annotations
+from spinenas.proxy_task.data.findings import Finding
 from spinenas.proxy_task.data.layout import SplitPaths, find_split
 from spinenas.proxy_task.data.subsets import check_same_categories, hold_out
 from spinenas.space.errors import UserError
@@ -81,7 +82,7 @@ def test_arrays_hold_images_ascending_by_id_and_their_boxes_in_the_order_of_the_
     assert annotations.boxes_xywh.tolist() == [[5.5, 6, 7, 8], [1, 2, 30, 40], [10, 10, 0.25, 5]]
     assert annotations.areas.tolist() == [56, 700.5, 1.25]
     assert annotations.iscrowd.tolist() == [True, False, False]
-    assert annotations.dropped == {}
+    assert annotations.findings == ()
 
 
 def test_class_channels_follow_the_category_ids_ascending_from_one(tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_an_unusable_box_is_dropped_counted_and_named(
     with caplog.at_level(logging.WARNING):
         annotations = read(tmp_path, with_boxes(box))
     assert annotations.annotation_ids.tolist() == [10]
-    assert annotations.dropped == {reason: 1}
+    assert [(finding.what, finding.count) for finding in annotations.findings] == [(f"boxes dropped, {reason}", 1)]
     assert reason in caplog.text
     assert "annotation 11" in caplog.text
 
@@ -138,15 +139,14 @@ def test_a_box_over_the_edge_is_clipped_and_its_area_shrinks_with_it(tmp_path: P
     annotations = read(tmp_path, with_boxes([-10, 30, 40, 40], [90, -5, 20, 20]))
     assert annotations.boxes_xywh[1:].tolist() == [[0, 30, 30, 20], [90, 0, 10, 15]]
     assert annotations.areas[1:].tolist() == pytest.approx([80 * 600 / 1600, 80 * 150 / 400])
-    assert annotations.num_clipped == 2
-    assert annotations.dropped == {}
+    assert annotations.findings == (Finding("boxes clipped to their image", 2, 3, "annotation 11"),)
 
 
 @pytest.mark.parametrize("box", [[-0.5, 3, 5, 5], [90, 3, 11, 5], [98, 47, 3.0, 3.99], [5, 5, 0.01, 0.5]])
 def test_a_thin_box_or_one_within_a_pixel_of_the_edge_stays_unchanged(tmp_path: Path, box: list[float]) -> None:
     annotations = read(tmp_path, with_boxes(box))
     assert annotations.boxes_xywh[1].tolist() == box
-    assert annotations.num_clipped == 0
+    assert annotations.findings == ()
 
 
 def change(path: list[Any], value: Any) -> dict[str, Any]:
@@ -422,4 +422,4 @@ def test_real_sets_are_read_without_changing_a_box(
     check_same_categories(train, val)
     for part, images, boxes in zip((train, val), num_images, num_boxes, strict=True):
         assert (len(part.image_ids), len(part.boxes_xywh)) == (images, boxes)
-        assert (part.dropped, part.num_clipped) == ({}, 0)
+        assert part.findings == ()

@@ -65,7 +65,7 @@ def test_train_and_val_share_no_image(built_in: Path) -> None:
 def test_it_is_read_like_any_coco_data_set_without_repairs(train: Annotations) -> None:
     assert len(train.image_ids) == 150
     assert train.category_names == tuple(SHAPES)
-    assert (train.dropped, train.num_clipped) == ({}, 0)
+    assert train.findings == ()
     assert (np.diff(train.box_offsets) >= 1).all()
     with Image.open(train.images_folder / train.file_names[0]) as image:
         assert (image.size, image.mode, image.format) == ((128, 128), "RGB", "PNG")
