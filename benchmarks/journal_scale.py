@@ -22,7 +22,8 @@ from pathlib import Path
 from spinenas.controller import make_controller
 from spinenas.results.record import COCO_METRICS, Evaluation
 from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, RunStarted, Started
-from spinenas.results.storage.journal import SCHEMA, Journal, encode
+from spinenas.results.storage.journal import SCHEMA, Journal
+from spinenas.results.storage.journal_lines import encode
 from spinenas.space import SearchSpace
 from spinenas.space.graph import network_key
 

@@ -28,7 +28,8 @@ from typing import Any
 from spinenas.controller.base import Proposal
 from spinenas.results.record import COCO_METRICS, Evaluation, Failure, FailureKind, Stage
 from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, RunStarted, Started
-from spinenas.results.storage.journal import SCHEMA, encode
+from spinenas.results.storage.journal import SCHEMA
+from spinenas.results.storage.journal_lines import encode
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.parts import BudgetConfig

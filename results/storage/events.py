@@ -277,9 +277,13 @@ KINDS: dict[str, Any] = {event.kind: event for event in get_args(Event)}
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A line of the journal that is not read or does not count; it keeps the count of lines right."""
+    """A line of the journal that is not read or does not count; it keeps the count of lines right.
 
-    at: ClassVar[str] = ""
+    Attributes:
+        at: time of an event that is not read; empty for a line that does not count.
+    """
+
+    at: str = ""
 
 
 def event_from_json(data: dict[str, Any]) -> Event:

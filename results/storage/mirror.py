@@ -25,6 +25,7 @@ from pathlib import Path
 
 from spinenas.results.storage import ownership
 from spinenas.results.storage.atomic_write import write_bytes_atomically
+from spinenas.results.storage.journal_rescue import keep_copy
 from spinenas.results.storage.object_store import Store
 from spinenas.results.storage.ownership import Heartbeat, Owner, held, lost, owner_record, parse_owner
 from spinenas.space.errors import UserError, explained_os_errors
@@ -125,19 +126,25 @@ class Mirror:
             raise held(self.place, seen)
         return self._fence
 
-    def catch_up(self, journal_path: Path, fence: int) -> None:
+    def catch_up(self, journal_path: Path, fence: int, *, note: Callable[[str], None]) -> None:
         """Copy to the run's folder what was written elsewhere. Raises UserError.
 
         If the journals differ, the one of the later owner counts. For the same owner the mirror counts: nothing
-        depends on lines that it lacks.
+        depends on lines that it lacks. A copy of the run's journal is kept if it holds bytes that the mirror lacks.
 
         Args:
             journal_path: the run's journal.
             fence: highest fencing number in it.
+            note: told where the copy is.
         """
         self._there, fence_there = self._put_together()
-        if fence > fence_there or journal_path.read_bytes().startswith(self._there):
+        here = journal_path.read_bytes()
+        if fence > fence_there or here.startswith(self._there):
             return
+        if not self._there.startswith(here):
+            note(
+                f"{journal_path} was replaced by its mirror's; the file as it was is kept as {keep_copy(journal_path)}"
+            )
         with explained_os_errors(f"cannot write {journal_path.parent}", "make it writable, with room on its disk"):
             write_bytes_atomically(journal_path, self._there)
             self._bring_curves(journal_path.parent)

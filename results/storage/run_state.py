@@ -215,7 +215,8 @@ class Fold:
         """The state so far, which shares its lists with the fold. Raises UserError before the first event."""
         if not self.is_begun:
             raise UserError(
-                "the journal is empty: the run was stopped before it began; remove its folder and start it again"
+                "the journal is empty: the run was stopped before it began, or the file lost its content; restore it "
+                "from a copy, or start the search in another folder"
             )
         return replace(self._state, trials={number: TrialRecord(**trial) for number, trial in self._trials.items()})
 

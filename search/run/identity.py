@@ -23,11 +23,16 @@ The rule that ends replicates once a winner is settled is not covered: it also a
 
 def identity_of(task: Task, config: SearchConfig) -> dict[str, Any]:
     """Return the values that must not change when a run resumes."""
+    return identity(config, data=task.fingerprint, task_key=task.key)
+
+
+def identity(config: SearchConfig, *, data: Any, task_key: Any) -> dict[str, Any]:
+    """Return the identity of a run with this configuration, data fingerprint and task key."""
     protocol = config.controller.chosen.protocol
     return {
         "space": space_by_name(config.space.name).identity,
-        "data": task.fingerprint,
-        "task_key": task.key,
+        "data": data,
+        "task_key": task_key,
         "search_protocol": SEARCH_PROTOCOL,
         **({} if protocol == 1 else {"controller_protocol": protocol}),  # without it, 1
     }

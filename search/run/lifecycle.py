@@ -179,8 +179,8 @@ def resume(
     config = replace(config, logging=logging or config.logging)
     display = _with_loggers(display or Display(), config, folder.path)
     if mend:
-        display.note(salvage(folder.journal_path, config))
-    opened = Journal.open(folder.journal_path, mirror=mirror_of(config), on_wait=display.note)
+        display.note(salvage(folder.journal_path, config, display.note))
+    opened = Journal.open(folder.journal_path, mirror=mirror_of(config), note=display.note)
     with opened as journal, stopped_by_sigterm():
         state, time_taken = _read(folder.journal_path)
         given = {"num_trials": num_trials, "max_accelerator_hours": max_accelerator_hours}

@@ -2,57 +2,76 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from spinenas.controller.base import SpaceExhausted
 from spinenas.results.record import Evaluation
 from spinenas.results.storage.atomic_write import write_bytes_atomically
 from spinenas.results.storage.events import Asked, Event, Finished, Paused, RunStarted, event_from_json
-from spinenas.results.storage.journal import SCHEMA, Journal, decode, encode
+from spinenas.results.storage.journal import SCHEMA, Journal
+from spinenas.results.storage.journal_lines import decode, encode, events_within
+from spinenas.results.storage.journal_rescue import keep_copy
+from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import Fold
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.loading import with_changes
 from spinenas.search.run.components import mirror_of, ordered_window, search_controller
 from spinenas.search.run.controller_replay import replay_into
 from spinenas.search.run.driver import trial_seed
-from spinenas.space.errors import UserError
+from spinenas.search.run.identity import identity
+from spinenas.space.errors import UserError, explained_os_errors
 
 
-def salvage(path: Path, config: SearchConfig) -> str:
+def salvage(path: Path, config: SearchConfig, note: Callable[[str], None] = lambda text: None) -> str:
     """Rewrite a journal without its damaged lines, and return what was done in a sentence. Raises UserError.
 
     A trial whose result is lost is trained again. A lost proposal is recomputed by a fresh controller from the
-    remaining results. If the new proposal is another network, the result of the lost one is dropped. A copy of the
-    damaged journal is kept.
+    remaining results. If the new proposal is another network, the result of the lost one is dropped. A lost first line
+    is rebuilt from config.json and run.json. A copy of the damaged journal is kept.
 
     Args:
         path: the journal; no other process may have the run open.
         config: of the run; the journal of its mirror is used if it is valid.
+        note: told what else was changed.
     """
-    with Journal.open(path, mirror=mirror_of(config)) as journal:
-        work = _Work(config)
-        for line in path.read_bytes().split(b"\n")[:-1]:
-            work.add_line(line + b"\n")
+    with Journal.open(path, mirror=mirror_of(config), note=note) as journal:
+        lines = path.read_bytes().splitlines(keepends=True)
+        work = _Work(config, _rebuilt_start(path, config, lines))
+        for line in lines:
+            work.add_line(line)
         if not work.num_damaged:
             return f"{path} is valid, there is nothing to salvage"
         if not work.kept:
-            raise UserError(f"nothing of {path} can be kept, its first line is damaged; restore it from a copy")
-        copy = path.with_name(f"{path.name}.damaged")
-        number = 1
-        while copy.exists():
-            number += 1
-            copy = path.with_name(f"{path.name}.damaged-{number}")
-        try:
-            shutil.copyfile(path, copy)
+            raise UserError(
+                f"nothing of {path} can be kept, its first line is damaged and no trial follows; restore it from a "
+                "copy, or start the search in another folder"
+            )
+        copy = journal.copy or keep_copy(path)
+        with explained_os_errors(f"cannot write {path}", "make room and try again"):
             write_bytes_atomically(path, b"".join(encode(event.to_json(), journal.fence) for event in work.kept))
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}; make room and try again") from error
     return (
         f"{work.num_damaged} damaged lines were removed, {work.num_recovered} lost proposals were recomputed, "
         f"{work.num_dropped} valid lines no longer fitted and were dropped; the damaged journal is kept as {copy}"
     )
+
+
+def _rebuilt_start(path: Path, config: SearchConfig, lines: Sequence[bytes]) -> RunStarted | None:
+    """Return the first event of the run, made from its other files and its first proposal; None without a proposal."""
+    asked = next((event for line in lines for event in _events_of(line) if event["event"] == "asked"), None)
+    if asked is None:
+        return None
+    info = RunFolder(path.parent).run_info()
+    run = identity(config, data=info.get("data"), task_key=asked.get("task_key"))
+    return RunStarted(SCHEMA, run | {"versions": info.get("versions", {})}, at=asked["at"])
+
+
+def _events_of(line: bytes) -> list[dict[str, Any]]:
+    """Return the JSON of the events in a line, valid or damaged."""
+    data = decode(line, checked=False)
+    return events_within(line) if data is None else [data]
 
 
 class _Work:
@@ -66,11 +85,12 @@ class _Work:
         num_recovered: lost proposals that the controller recomputed.
     """
 
-    def __init__(self, config: SearchConfig):
+    def __init__(self, config: SearchConfig, start: RunStarted | None):
         self.kept: list[Event] = []
         self.checked = False
         self.num_damaged = self.num_dropped = self.num_recovered = 0
         self._fold = Fold()
+        self._start = start  # for a journal that has lost its first line
         self._config, self._window = config, ordered_window(config.executor)
         self._told: set[int] = set()
         self._num_asked = 0
@@ -84,7 +104,12 @@ class _Work:
         if data is None:
             self.num_damaged += 1
             self._known_at_damage = self._num_known()
+            for event in events_within(line):
+                self._take(event)
             return
+        self._take(data)
+
+    def _take(self, data: dict[str, Any]) -> None:
         self.checked = "crc32" in data
         if data.get("fence", 0) < self._fence:
             return  # written by a driver that had lost the run
@@ -97,6 +122,8 @@ class _Work:
         self._add(event)
 
     def _add(self, event: Event) -> None:
+        if not self.kept and self._start is not None and not isinstance(event, RunStarted):
+            self._keep(self._start)
         number = event.number - 1 if isinstance(event, Asked) else getattr(event, "number", -1)
         while number >= self._num_asked and self._recover(event.at):
             pass

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import bz2
+import gzip
 import itertools
 import json
+import lzma
 import os
 import re
 import shutil
@@ -33,7 +36,8 @@ from spinenas.results.storage.events import (
     Stopped,
     event_from_json,
 )
-from spinenas.results.storage.journal import SCHEMA, Journal, encode, read_events
+from spinenas.results.storage.journal import SCHEMA, Journal, read_events
+from spinenas.results.storage.journal_lines import encode
 from spinenas.results.storage.run_state import asked_fields, fold, next_status
 from spinenas.space.errors import UserError
 from spinenas.space.published import R0_SP53, SPINENET_49
@@ -108,7 +112,7 @@ def test_a_journal_cut_at_any_byte_of_its_last_line_continues_without_that_line(
     path = write(tmp_path / "journal.jsonl", STORY)
     whole = path.read_bytes()
     begin = whole[:-1].rfind(b"\n") + 1
-    for length in range(begin, len(whole)):
+    for length in range(begin, len(whole) - 1):
         path.write_bytes(whole[:length])
         assert list(read_events(path)) == STORY[:-1]
         with Journal.open(path) as journal:
@@ -116,12 +120,46 @@ def test_a_journal_cut_at_any_byte_of_its_last_line_continues_without_that_line(
         assert list(read_events(path)) == [*STORY[:-1], Resumed({}, at="t")]
 
 
-def test_a_cut_line_longer_than_a_read_block_is_cut_off(tmp_path):
-    path = write(tmp_path / "journal.jsonl", [RUN_STARTED])
-    with open(path, "ab") as file:
-        file.write(b"x" * 200_000)
+def test_a_last_line_that_lacks_only_its_newline_counts(tmp_path):
+    path = write(tmp_path / "journal.jsonl", STORY)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert list(read_events(path)) == STORY
     Journal.open(path).close()
-    assert path.read_bytes() == line(RUN_STARTED)
+    assert not path.read_bytes().endswith(b"\n"), "nothing changes before there is something to write"
+    with Journal.open(path) as journal:
+        journal.append(Resumed({}, at="t"))
+        journal.append(Resumed({"b": 1}, at="t"))
+    assert list(read_events(path)) == [*STORY, Resumed({}, at="t"), Resumed({"b": 1}, at="t")]
+
+
+def test_a_half_written_last_line_is_removed_after_a_copy_was_kept_and_named(tmp_path):
+    path = write(tmp_path / "journal.jsonl", [RUN_STARTED])
+    whole = path.read_bytes() + b"x" * 200_000  # longer than a read block
+    said: list[str] = []
+    for suffix in ("", "-2", "-3"):
+        whole += b"x"
+        path.write_bytes(whole)
+        Journal.open(path, note=said.append).close()
+        assert path.read_bytes() == line(RUN_STARTED)
+        assert Path(f"{path}.damaged{suffix}").read_bytes() == whole
+        assert said[-1].endswith(f"is kept as {path}.damaged{suffix}")
+    path.write_bytes(whole)
+    Journal.open(path).close()
+    assert len(list(tmp_path.glob("*.damaged*"))) == 3, "equal bytes are kept once"
+
+
+def test_nothing_is_removed_if_no_copy_can_be_kept(tmp_path, monkeypatch):
+    path = write(tmp_path / "journal.jsonl", [RUN_STARTED])
+    path.write_bytes(path.read_bytes() + b"{")
+    before = path.read_bytes()
+
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("spinenas.results.storage.journal_rescue.write_bytes_atomically", full)
+    with pytest.raises(UserError, match=r"cannot keep a copy .*No space left on device; make .*; nothing was changed"):
+        Journal.open(path)
+    assert path.read_bytes() == before
 
 
 def test_a_broken_line_elsewhere_is_named_with_file_and_number(tmp_path):
@@ -322,14 +360,113 @@ def test_an_interruption_in_the_middle_of_a_write_leaves_no_half_line(tmp_path, 
     assert [event.kind for event in read_events(path)] == ["run_started", "asked", "stopped"]
 
 
-def test_damage_at_the_end_is_cut_off_and_reported(tmp_path, caplog):
+@pytest.mark.parametrize(
+    "end", [b"\x00" * 70_000 + b"\n" + b"\x00\r\n" * 3, b"x\n", b"x\n{", b"\n", line(STORY[0])[1:]]
+)
+def test_complete_but_damaged_last_lines_are_never_cut_off(tmp_path, end):
     path = write(tmp_path / "journal.jsonl", STORY)
-    with open(path, "ab") as file:
-        file.write(b"\x00" * 70_000 + b"\n" + b"\x00\r\n" * 3)
-    assert list(read_events(path)) == STORY
+    whole = path.read_bytes() + end
+    path.write_bytes(whole)
     Journal.open(path).close()
-    assert "70010 bytes of half-written lines" in caplog.text
-    assert path.read_bytes().endswith(line(STORY[-1]))
+    complete = whole[: whole.rfind(b"\n") + 1]
+    assert path.read_bytes() == complete
+    assert complete == whole or Path(f"{path}.damaged").read_bytes() == whole
+    with pytest.raises(UserError, match=rf"line {len(STORY) + 1}, at byte \d+, is broken.*--salvage"):
+        list(read_events(path))
+    damage: list[str] = []
+    assert list(read_events(path, on_damage=damage.append)) == STORY
+    assert len(damage) == end.count(b"\n")
+
+
+def test_events_in_a_last_line_without_newline_are_never_cut_off(tmp_path):
+    path = write(tmp_path / "journal.jsonl", STORY)
+    for end in (b"\x00" * 9 + line(STORY[3]), line(STORY[3])[:-1] + line(STORY[4])[:-1] + b"\x00"):
+        whole = b"".join(map(line, STORY)) + end.rstrip(b"\n")
+        path.write_bytes(whole)
+        Journal.open(path).close()
+        assert path.read_bytes() == whole
+        with pytest.raises(UserError, match="is broken"):
+            list(read_events(path))
+
+
+FOREIGN = {
+    "gzip": (gzip.compress, "is compressed with gzip", "gzip -dc"),
+    "xz": (lzma.compress, "is compressed with xz", "xz -dc"),
+    "bzip2": (bz2.compress, "is compressed with bzip2", "bzip2 -dc"),
+    "UTF-16": (lambda data: data.decode().encode("utf-16"), "is in UTF-16", "iconv -f UTF-16 -t UTF-8"),
+    "UTF-16LE": (lambda data: data.decode().encode("utf-16-le"), "is in UTF-16LE", "iconv -f UTF-16LE"),
+    "UTF-16BE": (lambda data: data.decode().encode("utf-16-be"), "is in UTF-16BE", "iconv -f UTF-16BE"),
+    "UTF-32": (lambda data: data.decode().encode("utf-32"), "is in UTF-32", "iconv -f UTF-32"),
+    "carriage returns": (lambda data: data.replace(b"\n", b"\r"), "carriage returns without newlines", "tr '"),
+    "reformatted": (lambda data: data.replace(b":", b": "), "was changed by another program", None),
+    "zeros": (lambda data: bytes(len(data)), r"is \d+ zero bytes", None),
+    "blank": (lambda data: b" \r\n" * 9, "is 27 bytes of blank lines", None),
+    "another file": (lambda data: b"name,value\n1,2\n", "has 15 bytes, which begin with", None),
+    "Git LFS": (lambda data: b"version https://git-lfs.github.com/spec/v1\noid", "pointer of Git LFS", None),
+    "half of its first line": (lambda data: data[:50], "has 50 bytes, which begin with", None),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_file_without_a_valid_event_is_explained_and_left_as_it_is(tmp_path, kind):
+    """The command that the message names is run, and makes a journal of it again."""
+    change, what, command = FOREIGN[kind]
+    folder = tmp_path / "my run"
+    folder.mkdir()
+    path = write(folder / "journal.jsonl", STORY)
+    foreign = change(path.read_bytes())
+    path.write_bytes(foreign)
+    for call in (Journal.open, Journal.create, lambda path: list(read_events(path)), _read_damaged):
+        with pytest.raises(UserError) as caught:
+            call(path)
+        assert path.read_bytes() == foreign
+        said = str(caught.value)
+        assert "empty" not in said
+        assert "remove" not in said
+        if call == Journal.create:
+            continue
+        assert re.search(what, said)
+        assert "it was left as it is" in said
+    assert not list(folder.glob("*.damaged*"))
+    if command is not None:
+        assert command in said
+        subprocess.run(said.partition(" with: ")[2], shell=True, check=True)
+        assert list(read_events(path)) == STORY
+        assert any(file.read_bytes() == foreign for file in folder.glob("journal*")), "the original stays"
+
+
+def _read_damaged(path):
+    return list(read_events(path, on_damage=lambda text: None))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.replace(b"\n", b"\r\n"),
+        lambda data: b"\xef\xbb\xbf" + data,
+        lambda data: b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n"),
+        lambda data: data.replace(b"\n", b" \n"),
+        lambda data: data.replace(b"\n", b"\r\n").removesuffix(b"\n"),
+    ],
+)
+@pytest.mark.parametrize("name", ["now", "0.1.0"])
+def test_a_journal_with_other_line_ends_or_a_byte_order_mark_is_read_and_continued(tmp_path, change, name):
+    path = tmp_path / "journal.jsonl"
+    if name == "now":
+        write(path, STORY)
+    else:
+        shutil.copyfile(ASSETS / name / "journal.jsonl", path)
+        shutil.rmtree(tmp_path / "lease", ignore_errors=True)
+    events = list(read_events(path))
+    changed = change(path.read_bytes())
+    path.write_bytes(changed)
+    assert list(read_events(path)) == events
+    assert fold(read_events(path, epochs=False)) == fold(events)
+    with Journal.open(path) as journal:
+        assert journal.fence == (2 if name == "now" else 1), "fencing numbers are read as well"
+        journal.append(Resumed({}, at="t"))
+    assert path.read_bytes().startswith(changed)
+    assert list(read_events(path)) == [*events, Resumed({}, at="t")]
 
 
 def test_every_prefix_of_a_valid_journal_is_valid():
@@ -396,9 +533,17 @@ def test_every_kind_of_event_is_in_the_table_of_kinds_and_comes_back_from_its_js
         assert event_from_json(json.loads(json.dumps(event.to_json()))) == event
 
 
-def test_an_empty_journal_has_no_state():
-    with pytest.raises(UserError, match="before it began"):
+def test_an_empty_journal_has_no_state(tmp_path):
+    with pytest.raises(UserError, match="before it began, or the file lost its content; restore it"):
         fold([])
+    (tmp_path / "journal.jsonl").touch()
+    with Journal.create(tmp_path / "journal.jsonl") as journal:
+        journal.append(RUN_STARTED)
+
+
+def test_unread_epochs_keep_their_time(tmp_path):
+    path = write(tmp_path / "journal.jsonl", STORY)
+    assert [event.at for event in read_events(path, epochs=False)] == [event.at for event in STORY]
 
 
 def test_epochs_that_are_not_read_are_still_checked(tmp_path):

@@ -28,7 +28,7 @@ from spinenas.results.report.front_figures import front_figures
 from spinenas.results.report.lineage import changes, lineage
 from spinenas.results.report.page import figures, report_page
 from spinenas.results.report.progress_figures import progress_figures
-from spinenas.results.storage.journal import decode, encode
+from spinenas.results.storage.journal_lines import decode, encode
 from spinenas.results.storage.lease import Lease
 from spinenas.search.cli.main import main
 from spinenas.search.outputs.report_files import watch_report, write_figures, write_report

@@ -106,13 +106,64 @@ def test_a_second_salvage_keeps_both_copies_and_a_valid_journal_is_unchanged(tmp
     ]
 
 
-def test_without_its_first_line_nothing_can_be_kept(tmp_path: Path) -> None:
+def test_a_lost_first_line_is_rebuilt_from_the_other_files(tmp_path: Path) -> None:
     whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())
     folder = damaged(whole, {1}, tmp_path / "run")
-    before = (folder / "journal.jsonl").read_bytes()
-    with pytest.raises(UserError, match="its first line is damaged"):
-        resume(folder, mend=True, task=FakeTask())
-    assert (folder / "journal.jsonl").read_bytes() == before
+    with pytest.raises(UserError, match=r"line 1, at byte 0, is broken.*--salvage"):
+        resume(folder, task=FakeTask())
+    mended = resume(folder, mend=True, task=FakeTask())
+    assert mended.state() == whole.state()
+
+
+def test_a_journal_of_its_damaged_first_line_alone_is_left_as_it_is(tmp_path: Path) -> None:
+    whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())
+    path = cut(whole, 1, tmp_path / "run") / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"0", b"1"))
+    before = path.read_bytes()
+    for mend in (False, True):
+        with pytest.raises(UserError, match="no line has its checksum any more, so that .*; restore it from a copy"):
+            resume(tmp_path / "run", mend=mend, task=FakeTask())
+    assert path.read_bytes() == before
+
+
+def test_events_inside_damaged_lines_are_kept(tmp_path: Path) -> None:
+    """Lost newlines, and zeros before an event, cost no event."""
+    task = FakeTask(num_epochs=1)
+    whole = run_search(configured(), out=tmp_path / "whole", task=task)
+    lines = whole.folder.journal_path.read_bytes().splitlines()
+    joined = b"\n".join(lines[:5]) + lines[5] + b"\n" + bytes(99) + lines[6] + b"{" + b"".join(lines[7:])
+    folder = cut(whole, 0, tmp_path / "run")
+    (folder / "journal.jsonl").write_bytes(joined)
+    with pytest.raises(UserError, match="is broken"):
+        resume(folder, task=task)
+    assert (folder / "journal.jsonl").read_bytes() == joined
+    mended = resume(folder, mend=True, task=task)
+    assert events_of(mended) == events_of(whole)
+    assert (folder / "journal.jsonl.damaged").read_bytes() == joined
+
+
+@pytest.mark.parametrize("mend", [False, True])
+def test_a_file_that_is_no_journal_any_more_stays_as_it_is(mend: bool, tmp_path: Path) -> None:
+    whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())
+    content = whole.folder.journal_path.read_bytes()
+    folder = cut(whole, 0, tmp_path / "run")
+    for changed in (content.decode().encode("utf-16"), bytes(len(content)), b"\n\n"):
+        (folder / "journal.jsonl").write_bytes(changed)
+        with pytest.raises(UserError, match="it was left as it is"):
+            resume(folder, mend=mend, task=FakeTask())
+        assert (folder / "journal.jsonl").read_bytes() == changed
+
+
+@pytest.mark.parametrize("mend", [False, True])
+def test_a_journal_with_windows_line_ends_resumes_without_training_anything_again(mend: bool, tmp_path: Path) -> None:
+    whole = run_search(configured(), out=tmp_path / "whole", task=FakeTask())
+    content = whole.folder.journal_path.read_bytes().replace(b"\n", b"\r\n")
+    folder = cut(whole, 0, tmp_path / "run")
+    (folder / "journal.jsonl").write_bytes(content)
+    resumed = resume(folder, mend=mend, num_trials=NUM_TRIALS + 2, task=FakeTask())
+    assert (folder / "journal.jsonl").read_bytes().startswith(content)
+    started = [event["number"] for event in events_of(resumed) if event["event"] == "started"]
+    assert started == list(range(NUM_TRIALS + 2))
 
 
 def test_a_repaired_journal_of_the_first_release_has_checksums(tmp_path: Path) -> None:
