@@ -264,7 +264,7 @@ def _last_line(file: io.FileIO) -> bytes:
     while start > 0:
         end, start = start, max(0, start - 65536)
         file.seek(start)
-        before, newline, after = file.read(end - start).rpartition(b"\n")
+        _, newline, after = file.read(end - start).rpartition(b"\n")
         tail = after + tail
         if newline:
             break

@@ -121,7 +121,7 @@ def test_a_journal_of_its_damaged_first_line_alone_is_left_as_it_is(tmp_path: Pa
     path.write_bytes(path.read_bytes().replace(b"0", b"1"))
     before = path.read_bytes()
     for mend in (False, True):
-        with pytest.raises(UserError, match="no line has its checksum any more, so that .*; restore it from a copy"):
+        with pytest.raises(UserError, match=r"no line has its checksum any more, so that .*; restore it from a copy"):
             resume(tmp_path / "run", mend=mend, task=FakeTask())
     assert path.read_bytes() == before
 
