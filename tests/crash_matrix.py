@@ -273,7 +273,8 @@ class WatchedFile(io.FileIO):
 
     def write(self, data: Any) -> int:
         data = bytes(data)
-        name = f"write {json.loads(data)['event']}" if data.startswith(b'{"event":') else "write"
+        is_line = data.startswith(b'{"event":') and data.find(b"\n") == len(data) - 1  # not a copy of a journal
+        name = f"write {json.loads(data)['event']}" if is_line else "write"
         write = super().write
         return self._steps.take(name, lambda: write(data), lambda: write(data[: len(data) // 2])) or 0
 

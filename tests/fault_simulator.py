@@ -556,7 +556,7 @@ def session(config: SearchConfig, run: RunFolder, clock: Clock, checks: Checks) 
         state = fold(read_events(run.journal_path))
         if state.trials:
             checks.driver.record(Resumed({}))
-            checks.driver.replay(state)
+            checks.driver.replay(state, {})
         del state
         try:
             checks.driver.run()

@@ -34,6 +34,7 @@ class RunFacts:
         refused: stale or invalid worker reports (ignored), by reason.
         damage: one description for each unreadable part of the journal; these parts are left out.
         config, info: contents of config.json and run.json; empty if unreadable.
+        resumed_with: package versions of each later session, in order; those of the first are in `info`.
         num_trials: trial budget; None if unknown.
         price_per_hour: configured price of an accelerator-hour.
         cost_target: detector in which costs are counted; None for the one that is trained.
@@ -54,6 +55,7 @@ class RunFacts:
     damage: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
+    resumed_with: tuple[Mapping[str, Any], ...] = ()
     num_trials: int | None = None
     price_per_hour: float | None = None
     cost_target: CostTarget | None = None

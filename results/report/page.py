@@ -104,12 +104,13 @@ def status_words(facts: RunFacts) -> str:
             (Status.PRUNED, "pruned"),
             (Status.FAILED, "failed"),
             (Status.RUNNING, "running"),
+            (Status.INTERRUPTED, "interrupted"),
             (Status.PAUSED, "paused at a rung"),
             (Status.ASKED, "waiting"),
         )
         if counts[status]
     ]
-    unfinished = counts[Status.RUNNING] + counts[Status.PAUSED] + counts[Status.ASKED]
+    unfinished = sum(counts[s] for s in (Status.RUNNING, Status.INTERRUPTED, Status.PAUSED, Status.ASKED))
     budget = f" of {facts.num_trials}" if facts.num_trials is not None else ""
     state = "The search is running" if not facts.is_over else "The search is over"
     if facts.is_over and unfinished:
@@ -217,11 +218,17 @@ def _costs(facts: RunFacts) -> list[tuple[str, object]]:
 
 
 def _about(facts: RunFacts) -> list[tuple[str, str | None]]:
-    """Return platform, versions and data from run.json, and the task key."""
+    """Return platform, versions of all sessions, data and task key."""
     info = dict(facts.info)
     rows: list[tuple[str, str | None]] = []
     rows += [(name, _shown(info[name])) for name in ("kind", "platform", "device") if name in info]
-    rows += [(f"version of {name}", _shown(value)) for name, value in _items(info.get("versions"))]
+    sessions = [_items(info.get("versions")), *(_items(each) for each in facts.resumed_with)]
+    versions: dict[str, list[str]] = {}
+    for name, value in (item for session in sessions for item in session):
+        known = versions.setdefault(name, [])
+        if known[-1:] != [_shown(value)]:
+            known.append(_shown(value))
+    rows += [(f"version of {name}", ", then ".join(known)) for name, known in versions.items()]
     rows += [(f"data: {name}", _shown(value)) for name, value in _items(info.get("data"))]
     rows.append(("task key", facts.task_key or None))
     return rows

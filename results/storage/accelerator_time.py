@@ -10,7 +10,8 @@ from spinenas.results.storage.events import Event, Finished, Paused, Requeued, R
 class AcceleratorTime:
     """Sum over all attempts: duration times number of accelerators.
 
-    An attempt whose driver died counts until the last event that this driver wrote.
+    An attempt whose driver was killed counts until this driver's last sign of life: its last event, or the last
+    heartbeat of its lease, which the next session records.
     """
 
     def __init__(self) -> None:
@@ -35,9 +36,9 @@ class AcceleratorTime:
                 if seconds:
                     self._trial_seconds += seconds
                     self._num_trials += 1
-            case Resumed():
+            case Resumed(changes):
                 for number in list(self._running):
-                    self._end(number, self._last)
+                    self._end(number, self.until(changes.get("killed_at")))
         self._last = event.at or self._last
 
     def hours(self, now: str) -> float:
@@ -53,6 +54,10 @@ class AcceleratorTime:
             for number, (since, count) in self._running.items()
         )
         return (self._seconds + running + num_others * mean) / 3600
+
+    def until(self, killed_at: object) -> str:
+        """When the attempts of a session that is over ended: at its last event, or its last sign of life after that."""
+        return max(self._last, killed_at) if isinstance(killed_at, str) else self._last
 
     @property
     def num_running(self) -> int:

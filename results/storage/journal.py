@@ -21,10 +21,9 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 
-from spinenas.results.storage.events import Event, Skipped, event_from_json
+from spinenas.results.storage.events import Event, Resumed, Skipped, event_from_json
 from spinenas.results.storage.journal_lines import decode, encode, events_within, has_checksum, highest_fence
 from spinenas.results.storage.journal_rescue import keep_copy, why_unreadable
 from spinenas.results.storage.lease import Lease
@@ -147,6 +146,8 @@ class Journal:
             raise
         self._newline = b""
         self._length += len(line)
+        if isinstance(event, Resumed):
+            self._lease.killed_at = ""
         if self._mirror is not None:
             self._unmirrored += line
             if sync:
@@ -166,6 +167,11 @@ class Journal:
     def fence(self) -> int:
         """Fencing number of its lease, which its lines carry."""
         return self._lease.fence
+
+    @property
+    def killed_at(self) -> str:
+        """The last sign of life of a driver that was killed, until a Resumed event is appended; empty without one."""
+        return self._lease.killed_at
 
     def moved_to(self, path: Path) -> None:
         """Follow the run to another folder, together with the open file."""
@@ -269,8 +275,3 @@ def _last_line(file: io.FileIO) -> bytes:
         if newline:
             break
     return tail
-
-
-def now() -> str:
-    """Current time in the format of events: UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

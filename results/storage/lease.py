@@ -22,9 +22,13 @@ from pathlib import Path
 from spinenas.results.storage import ownership
 from spinenas.results.storage.atomic_write import sync_folder
 from spinenas.results.storage.ownership import Heartbeat, Owner, held, lost, owner_record, parse_owner, was_here
+from spinenas.results.storage.utc import now
 from spinenas.space.errors import UserError
 
 SCHEMA = "spinenas-lease/1"
+
+LOCKED_AFTER_SECONDS = 2.0
+"""Age at which the owner of a lease file has surely locked it."""
 
 _FILE_BYTES = 512
 """Every version of a file is padded to this length, so that one write replaces it whole."""
@@ -35,11 +39,13 @@ class Lease:
 
     Attributes:
         fence: the fencing number, 1 for the first owner of a run.
+        killed_at: the last sign of life of an earlier owner that was killed; empty without one, and once the journal
+            has it. The lease file keeps it until then.
     """
 
-    def __init__(self, folder: Path, fence: int, descriptor: int) -> None:
+    def __init__(self, folder: Path, fence: int, descriptor: int, killed_at: str) -> None:
         """Take over the file just created; use `acquire`."""
-        self.fence = fence
+        self.fence, self.killed_at = fence, killed_at
         self._folder, self._descriptor = folder, descriptor
         self._count = 0
         self._write(released=False)
@@ -59,7 +65,7 @@ class Lease:
             fence = _highest(folder)
             if fence:
                 ownership.wait_for_end(_LeaseFile(folder, fence), on_wait=on_wait, poll_seconds=1.0)
-            lease = cls._create(folder, max(fence, above) + 1)
+            lease = cls._create(folder, max(fence, above) + 1, last_sign_of_life(folder))
         except FileExistsError as error:
             raise held(str(folder.parent), _read(_path(folder, max(fence, above) + 1))) from error
         except OSError as error:
@@ -78,14 +84,14 @@ class Lease:
         return lease
 
     @classmethod
-    def _create(cls, folder: Path, fence: int) -> Lease:
+    def _create(cls, folder: Path, fence: int, killed_at: str) -> Lease:
         """Take a number, whole or not at all. Raises OSError; FileExistsError if another process has it."""
         path = _path(folder, fence)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         with contextlib.suppress(OSError):  # a file system without locks: only the heartbeat shows a living owner
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
-            return cls(folder, fence, descriptor)
+            return cls(folder, fence, descriptor, killed_at)
         except OSError:
             os.close(descriptor)
             path.unlink()
@@ -127,6 +133,7 @@ class Lease:
 
     def _write(self, *, released: bool) -> None:
         owner = owner_record(SCHEMA, count=self._count, released=released)
+        owner |= {"at": now(), "killed_at": self.killed_at}
         os.pwrite(self._descriptor, json.dumps(owner).encode().ljust(_FILE_BYTES - 1) + b"\n", 0)
         os.fsync(self._descriptor)  # so that other hosts see it now
 
@@ -152,8 +159,8 @@ class _LeaseFile:
 def is_owned(folder: Path) -> bool:
     """Whether a process writes the run that `folder`, its lease/, belongs to; changes nothing and does not wait.
 
-    An owner that did not release the run counts until two heartbeats after its last write. On another host, where
-    its process cannot be seen, it counts for EXPIRY_SECONDS.
+    The end of an owner on this host is seen at once. On another host, where its process cannot be seen, an owner
+    that did not release the run counts for EXPIRY_SECONDS after its last write.
     """
     path = _path(folder, _highest(folder))
     owner = _read(path)
@@ -163,14 +170,19 @@ def is_owned(folder: Path) -> bool:
         age_seconds = time.time() - path.stat().st_mtime
     except OSError:
         return False
-    # The lock of a fresh file is not tried: trying takes it for a moment, in which its owner may need it.
-    if age_seconds < 2 * ownership.HEARTBEAT_SECONDS:
-        return True
-    if was_here(owner):
+    # The lock of a file just made is not tried: trying shares it for a moment, in which its owner may need it.
+    if was_here(owner) and (owner.get("count") or age_seconds > LOCKED_AFTER_SECONDS):
         locked = _is_locked(path)
         if locked is not None:
             return locked
     return age_seconds < ownership.EXPIRY_SECONDS
+
+
+def last_sign_of_life(folder: Path) -> str:
+    """Return when an owner that was killed was last alive, UTC, ISO 8601; empty if none was, or if it is unknown."""
+    owner = _read(_path(folder, _highest(folder)))
+    at = owner.get("killed_at") or ("" if owner.get("released") else owner.get("at"))
+    return at if isinstance(at, str) else ""
 
 
 def _is_locked(path: Path) -> bool | None:
@@ -180,7 +192,7 @@ def _is_locked(path: Path) -> bool | None:
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two processes may ask at the same time
     except BlockingIOError:
         return True
     except OSError:

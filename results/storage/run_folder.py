@@ -115,6 +115,12 @@ class RunFolder:
         """The resolved configuration. Raises UserError."""
         return _read_object(self.path / "config.json")
 
+    def write_config(self, config_json: dict[str, Any]) -> Path:
+        """Replace config.json, and return it. Raises UserError."""
+        path = self.path / "config.json"
+        _write_json(path, config_json)
+        return path
+
     def run_info(self) -> dict[str, Any]:
         """Contents of run.json, as written at the start. Raises UserError."""
         return _read_object(self.path / "run.json")

@@ -109,6 +109,15 @@ class RunState:
         return [record for record in self.trials.values() if record.status not in FINISHED]
 
 
+def without_driver(state: RunState) -> RunState:
+    """Return the state of a run that no process works on: its running trials are interrupted."""
+    trials = {
+        number: replace(record, status=Status.INTERRUPTED) if record.status is Status.RUNNING else record
+        for number, record in state.trials.items()
+    }
+    return replace(state, trials=trials)
+
+
 def fold(events: Iterable[Event | Skipped]) -> RunState:
     """Compute the state of a run from its events. Raises UserError naming the line that cannot follow."""
     sum_of = Fold()

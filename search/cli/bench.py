@@ -48,7 +48,7 @@ def bench_proxy(source: str, calibrate: bool, format: str | None, **options: Any
     config, _ = configuration(source, overrides_of(options))
     from spinenas.search.planning.predicted_cost import predicted_facts
 
-    with watched(lambda: "no calibration was kept"):
+    with watched(lambda: "no calibration was kept", waits_for="the training step"):
         facts = predicted_facts(config, note, calibrate_first=calibrate)
     print_facts(facts, format, {"value": "digits"})
 
@@ -117,7 +117,7 @@ def bench_controllers(
             f"{table}: {fit.num_networks} networks; on held-out networks R2 is {fit.r2:.2f} and Kendall's tau "
             f"{fit.kendall:.2f}"
         )
-    with watched(lambda: "repeat the command to resume it"):
+    with watched(lambda: "repeat the command to resume it", waits_for="the running searches"):
         outcomes = run_cells(wanted, out, processes=processes or os.cpu_count() or 1, note=note)
     kind = "chosen" if single else "replicated"
     pooled = of_synthetic_families(outcomes)

@@ -14,7 +14,7 @@ import click
 from spinenas.controller.registry import CONTROLLERS
 from spinenas.search.config.amount import amount
 from spinenas.search.config.document import parse_override, toml_text, with_overrides
-from spinenas.search.executors.stop_signals import Terminated
+from spinenas.search.executors.stop_signals import Terminated, interrupted_in_order
 from spinenas.space.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-INTERRUPTED, TERMINATED = 130, 143
-"""Exit statuses after Ctrl-C and SIGTERM: 128 plus the number of the signal, as in shells."""
+INTERRUPTED = 130
+"""Exit status after Ctrl-C: 128 plus the number of the signal, as in shells."""
 
 
 class CommandGroup(click.Group):
@@ -213,17 +213,30 @@ def resume_advice(folder: Path) -> Callable[[], str]:
 
 
 @contextmanager
-def watched(advice: Callable[[], str]) -> Iterator[None]:
-    """Keep stdout for results. On Ctrl-C or SIGTERM, print the advice and exit."""
+def watched(advice: Callable[[], str], *, waits_for: str = "the workers to end") -> Iterator[None]:
+    """Keep stdout for results. On Ctrl-C, SIGTERM or SIGHUP, print the advice and exit.
+
+    Args:
+        advice: says how to continue.
+        waits_for: what may take some seconds after Ctrl-C; a second Ctrl-C does not wait for it.
+    """
+
+    def on_first() -> None:
+        note(f"stopping: waiting for {waits_for}; press Ctrl-C again to end at once")
+
+    def on_second() -> None:
+        note(f"ended at once; {advice()}")
+
     try:
-        with redirect_stdout(sys.stderr):  # Ray prints messages of its daemons on stdout
+        # Ray prints messages of its daemons on stdout.
+        with interrupted_in_order(on_first, on_second), redirect_stdout(sys.stderr):
             yield
     except KeyboardInterrupt:
         note(f"stopped; {advice()}")
         raise SystemExit(INTERRUPTED) from None
-    except Terminated:
-        note(f"stopped by SIGTERM; {advice()}")
-        raise SystemExit(TERMINATED) from None
+    except Terminated as reason:
+        note(f"stopped by {reason.signal.name}; {advice()}")
+        raise SystemExit(128 + reason.signal) from None
 
 
 def note(text: str) -> None:

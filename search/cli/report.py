@@ -60,7 +60,7 @@ def report(
         note(f"wrote {len(written)} figures to {figures}")
     if watch:
         note(f"the page {page} is updated every {every or 10:g} s until the search ends")
-        with watched(lambda: f"the page {page} stays as it was"):
+        with watched(lambda: f"the page {page} stays as it was", waits_for="the page"):
             report_files.watch_report(run, page, control=control, every_seconds=every or 10.0)
     else:
         report_files.write_report(run, page, control=control)

@@ -62,7 +62,8 @@ def search(
         print_facts(expected, None)
         return
     from spinenas.search.monitoring.display import display_for
-    from spinenas.search.run.lifecycle import run_search, search_or_resume
+    from spinenas.search.run.lifecycle import run_search
+    from spinenas.search.run.or_resume import search_or_resume
 
     start = search_or_resume if or_resume else run_search
     with watched(resume_advice(out)):
@@ -77,11 +78,13 @@ def search(
 @workers_option
 @hours_option
 @click.option("--address", help='Address of another Ray cluster, "auto" to find one, or "local" for none.')
+@path_option("--data", "Folder where the data of the run lie now; the run keeps it.", metavar="FOLDER")
 @click.option("--salvage", "mend", is_flag=True, help="Repair a damaged journal first.")
 def resume(run: Path, **options: Any) -> None:
     """Resume a stopped search, or extend a finished one.
 
-    No finished trial is repeated. --trials and --max-accelerator-hours extend the budget of the run.
+    No finished trial is repeated. --trials and --max-accelerator-hours extend the budget of the run. --data is for a
+    run that was copied to where its data lie elsewhere; they must be the same data.
     """
     from spinenas.search.monitoring.display import display_for
     from spinenas.search.run.lifecycle import resume as resume_run

@@ -1,65 +1,144 @@
-"""Orderly stop on SIGTERM, which Slurm, Kubernetes and spot machines send before they end a process."""
+"""Orderly stop on the signals that end a process, and on Ctrl-C.
+
+Slurm, Kubernetes and spot machines send SIGTERM before they end a process. A terminal that is closed, or whose
+connection is lost, sends SIGHUP.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Terminated(BaseException):
-    """The process received SIGTERM; like KeyboardInterrupt, error handlers do not catch it."""
+    """The process received SIGTERM or SIGHUP; like KeyboardInterrupt, error handlers do not catch it.
 
-    def __init__(self) -> None:
-        super().__init__("it was sent SIGTERM")
+    Attributes:
+        signal: which of the two.
+    """
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(f"it was sent {self.signal.name}")
 
 
 class _Waiting:
-    """Process-wide state: whether SIGTERM must wait, and whether one is waiting."""
+    """Process-wide state: whether stops must wait, and the one that is waiting."""
 
     depth = 0
-    came = False
+    came: BaseException | None = None
+
+
+def _stop(reason: BaseException) -> None:
+    """Raise the exception that stops the main thread, at once or at the end of a protected block."""
+    if not _Waiting.depth:
+        raise reason
+    _Waiting.came = reason
 
 
 @contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
-    """Raise Terminated in the main thread when SIGTERM arrives; called in another thread, this changes nothing.
+    """Raise Terminated in the main thread when SIGTERM or SIGHUP arrives; in another thread, this changes nothing.
 
-    A second SIGTERM is ignored: Slurm sends one from itself and one from the job's script.
+    A second signal is ignored: Slurm sends one from itself and one from the job's script. A SIGHUP that is ignored,
+    as under `nohup`, stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def stop(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if _Waiting.depth:
-            _Waiting.came = True
-        else:
-            raise Terminated
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        if number == signal.SIGHUP:
+            _leave_lost_terminal()
+        _stop(Terminated(number))
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {
+        number: signal.signal(number, stop)
+        for number in ENDING
+        if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN
+    }
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
     try:
         yield
     except Terminated:
-        raise  # a second SIGTERM is still ignored while the process leaves
+        raise  # a second signal is still ignored while the process leaves
     except BaseException:
-        signal.signal(signal.SIGTERM, before)
+        restore()
         raise
-    signal.signal(signal.SIGTERM, before)
+    restore()
+
+
+@contextmanager
+def interrupted_in_order(on_first: Callable[[], None], on_second: Callable[[], None]) -> Iterator[None]:
+    """On Ctrl-C call `on_first` and raise KeyboardInterrupt; on a second one call `on_second` and end the process.
+
+    The second one ends the process even after the block, while Ray's processes are being ended. In another thread
+    than the main one, and where Ctrl-C is ignored or handled already, this changes nothing.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    came = False
+
+    def first(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        signal.signal(signal.SIGINT, second)
+        on_first()
+        _stop(KeyboardInterrupt())
+
+    def second(number: int, frame: FrameType | None) -> None:
+        try:
+            on_second()
+        finally:
+            os._exit(128 + signal.SIGINT)  # a local Ray ends with this process
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        if not came:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
 def sigterm_waits() -> Iterator[None]:
-    """Delay Terminated to the end of the block; an exception must not interrupt Ray's calls."""
+    """Delay stops to the end of the block; an exception must not interrupt Ray's calls."""
     _Waiting.depth += 1
     try:
         yield
     finally:
         _Waiting.depth -= 1
-        came = _Waiting.came and not _Waiting.depth
-        if came:
-            _Waiting.came = False
-    if came:
-        raise Terminated
+        came = None
+        if not _Waiting.depth:
+            came, _Waiting.came = _Waiting.came, None
+    if came is not None:
+        raise came
+
+
+def _leave_lost_terminal() -> None:
+    """Send output nowhere if its terminal is gone, where every write would fail."""
+    for descriptor in (1, 2):
+        with suppress(OSError):
+            try:
+                os.write(descriptor, b"")
+                is_lost = False
+            except OSError:
+                is_lost = True
+            if is_lost:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)

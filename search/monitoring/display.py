@@ -25,8 +25,6 @@ QUIET_SECONDS = 30.0
 
 
 def _requeued(event: Requeued) -> str:
-    if event.failure_kind is None:  # the driver stopped, not the trial
-        return f"trial {event.number} continues from its last checkpoint, if it has one: {event.reason}"
     return f"trial {event.number} is tried again: {event.reason}"
 
 
@@ -53,7 +51,7 @@ class PlainDisplay(Display):
             case Started(number):
                 self._heard_of[number] = time.monotonic()
                 self.note(f"trial {number} started on {event.worker} ({event.device})")
-            case Requeued():
+            case Requeued() if event.failure_kind is not None:  # else the driver says where the trial continues
                 self.note(_requeued(event))
             case Promoted():
                 self.note(f"trial {event.number} continues after epoch {event.epoch}, with AP {event.objective:.4f}")
@@ -97,7 +95,7 @@ class LiveDisplay(Display):
     def show(self, event: Event) -> None:
         self._progress.add(event)
         match event:
-            case Requeued():
+            case Requeued() if event.failure_kind is not None:
                 self.note(_requeued(event))
             case Finished(number, _, Failure() as failure):
                 self.note(f"trial {number} failed ({failure.kind}): {failure.message}")

@@ -57,6 +57,7 @@ def _trial(record: TrialRecord, run: Run, space: SearchSpace) -> FrozenTrial:
     states = {
         Status.ASKED: TrialState.WAITING,
         Status.RUNNING: TrialState.RUNNING,
+        Status.INTERRUPTED: TrialState.RUNNING,
         Status.PAUSED: TrialState.RUNNING,
         Status.COMPLETE: TrialState.COMPLETE,
         Status.PRUNED: TrialState.PRUNED,

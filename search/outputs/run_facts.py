@@ -11,10 +11,11 @@ from typing import Any
 from spinenas.results.report.facts import RunFacts
 from spinenas.results.storage.accelerator_time import AcceleratorTime
 from spinenas.results.storage.events import Finished, Refused, Resumed
-from spinenas.results.storage.journal import now, read_events
-from spinenas.results.storage.lease import is_owned
+from spinenas.results.storage.journal import read_events
+from spinenas.results.storage.lease import is_owned, last_sign_of_life
 from spinenas.results.storage.run_folder import RunFolder
-from spinenas.results.storage.run_state import Fold
+from spinenas.results.storage.run_state import Fold, without_driver
+from spinenas.results.storage.utc import now
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.loading import stored_config
 from spinenas.space.errors import UserError
@@ -30,13 +31,14 @@ def read_facts(path: Path) -> RunFacts:
     """Read a run, running or finished, for its report. Damaged parts are left out. Raises UserError."""
     folder = RunFolder.open(path)
     # Asked before the journal is read: a search that ends in between still counts as running, and is read again.
-    owned = is_owned(path / "lease")
+    owned, killed_at = is_owned(path / "lease"), last_sign_of_life(path / "lease")
     fold, taken = Fold(gaps=True), AcceleratorTime()
     hours: dict[int, float] = {}
     refused: Counter[str] = Counter()
     damage: list[str] = []
     last = ""
     budget: dict[str, Any] = {}
+    resumed_with: list[Any] = []
     for event in read_events(folder.journal_path, epochs=False, on_damage=damage.append):
         try:
             fold.add(event)
@@ -53,23 +55,25 @@ def read_facts(path: Path) -> RunFacts:
                 refused[str(event.reason)] += 1
             case Resumed():
                 budget |= event.changes
+                resumed_with.append(event.changes.get("versions"))
     if damage and not fold.is_begun:
         raise UserError(
             f"{folder.journal_path} cannot be read, because its first line is damaged; restore it from a copy"
         )
-    state = fold.state()
+    state = fold.state() if owned else without_driver(fold.state())
     config, settings = _config(folder)
     return RunFacts(
         name=path.resolve().name,
         records=tuple(state.trials.values()),
         told=tuple(state.told),
         hours=hours,
-        total_hours=taken.hours(now() if owned else last) if last else 0.0,
+        total_hours=taken.hours(now() if owned else taken.until(killed_at)) if last else 0.0,
         losses=Counter(str(kind) for of_trial in state.losses.values() for kind in of_trial.elements()),
         refused=refused,
         damage=tuple(damage),
         config=settings,
         info=_or_empty(folder.run_info),
+        resumed_with=tuple(each for each in resumed_with if isinstance(each, dict)),
         num_trials=budget.get("num_trials", config.budget.num_trials if config else None),
         price_per_hour=config.budget.price_per_accelerator_hour if config else None,
         cost_target=config.cost_target() if config else None,

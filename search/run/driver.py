@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from spinenas.controller.base import Controller
@@ -27,9 +27,10 @@ from spinenas.results.storage.events import (
     Requeued,
     Started,
 )
-from spinenas.results.storage.journal import Journal, now
+from spinenas.results.storage.journal import Journal
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import RunState
+from spinenas.results.storage.utc import now
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.executors.base import ENDS, Executor, Job, Task, WorkerEvent
 from spinenas.search.executors.failure_rules import RULES, pause_seconds
@@ -105,8 +106,14 @@ class Driver:
                 self._executor.release_idle()
             self._executor.wait(self._on_event, self._longest_wait(moment))
 
-    def replay(self, state: RunState) -> None:
-        """Restore the state of the controller, and queue the trials that have no result."""
+    def replay(self, state: RunState, epochs: Mapping[int, int]) -> None:
+        """Restore the state of the controller, and queue the trials that have no result.
+
+        Args:
+            state: of the run.
+            epochs: by number of a trial, the last epoch that it reported.
+        """
+        checkpointed = self._folder.checkpointed_trials()
         proposals = self._proposals.replay(state)
         for result in state.rung_results:
             self._halving.add(*result)
@@ -124,10 +131,17 @@ class Driver:
             self._open[record.number] = trial
             if record.status is Status.RUNNING:
                 self._requeue(trial, Requeued(record.number, record.attempt + 1, "the search was stopped"))
+                has_checkpoint = record.number in checkpointed or self._config.storage.mirror is not None
+                if has_checkpoint and record.number in epochs:
+                    self._display.note(
+                        f"trial {record.number} was interrupted; it continues after epoch {epochs[record.number]}"
+                    )
+                else:
+                    self._display.note(f"trial {record.number} was interrupted; it has no checkpoint and starts again")
             elif record.status is Status.ASKED:
                 self._waiting.append(trial)
         self._judge()
-        for number in self._folder.checkpointed_trials():
+        for number in checkpointed:
             if number in state.trials and number not in self._open:  # the driver died before removing it
                 self._journal.unmirror_file(self._folder.remove_checkpoint(number))
 

@@ -13,14 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spinenas.controller.former_names import removal_message
 from spinenas.controller.registry import make_controller
+from spinenas.proxy_task.config import DataConfig
 from spinenas.results.storage.accelerator_time import AcceleratorTime
-from spinenas.results.storage.events import Event, Resumed, RunStarted, Stopped
-from spinenas.results.storage.journal import SCHEMA, Journal, now, read_events
+from spinenas.results.storage.events import EpochDone, Event, Resumed, RunStarted, Stopped
+from spinenas.results.storage.journal import SCHEMA, Journal, read_events
 from spinenas.results.storage.mirror import Mirror
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import Fold, RunState
+from spinenas.results.storage.utc import now
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.loading import stored_config, with_changes
@@ -38,8 +39,17 @@ from spinenas.search.run.components import (
     search_controller,
     with_class_channels,
 )
+from spinenas.search.run.continuation import (
+    DATA_PATHS,
+    changed_versions,
+    check_resumable,
+    elsewhere,
+    keep_data_paths,
+    missing_data,
+    with_data,
+)
 from spinenas.search.run.driver import Driver
-from spinenas.search.run.identity import check_equal, check_identity, check_same_search, identity_of, versions
+from spinenas.search.run.identity import check_identity, identity_of, versions
 from spinenas.search.run.run import Run
 from spinenas.search.run.salvage import salvage
 from spinenas.search.run.warm_start import known_results
@@ -153,6 +163,7 @@ def resume(
     max_accelerator_hours: float | None = None,
     workers: int | None = None,
     address: str | None = None,
+    data: DataConfig | str | Path | None = None,
     executor: ExecutorConfig | None = None,
     logging: LoggingConfig | None = None,
     mend: bool = False,
@@ -167,6 +178,8 @@ def resume(
         max_accelerator_hours: another total limit of accelerator time; None to keep it.
         workers: another number of trials at a time; None to keep it.
         address: of another Ray cluster; "local" for none, None to keep it.
+        data: where the same data lie now: a folder, or a configuration whose paths are taken. The run keeps it. None if
+            they lie where they were.
         executor: another executor configuration; the window of an ordered run stays.
         logging: another logging configuration.
         mend: first repair a journal that is damaged in the middle. A copy of the damaged one is kept.
@@ -174,17 +187,17 @@ def resume(
         display: shows progress.
     """
     folder = RunFolder.open(Path(path))
-    _check_resumable(folder)
+    check_resumable(folder)
     config = stored_config(folder.config())
-    config = replace(config, logging=logging or config.logging)
+    config = with_data(replace(config, logging=logging or config.logging), data)
     display = _with_loggers(display or Display(), config, folder.path)
     if mend:
         display.note(salvage(folder.journal_path, config, display.note))
     opened = Journal.open(folder.journal_path, mirror=mirror_of(config), note=display.note)
     with opened as journal, stopped_by_sigterm():
-        state, time_taken = _read(folder.journal_path)
+        state, time_taken, epochs = _read(folder.journal_path)
         given = {"num_trials": num_trials, "max_accelerator_hours": max_accelerator_hours}
-        changes = {name: value for name, value in given.items() if value is not None}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         before = with_changes(config, state.resumes)
         config = with_changes(before, [changes])
         if config.budget.num_trials < before.budget.num_trials:
@@ -192,11 +205,25 @@ def resume(
                 f"{path} has a budget of {before.budget.num_trials} trials; it can be extended, but not "
                 f"reduced to {num_trials}"
             )
-        if not state.unfinished and len(state.trials) >= config.budget.num_trials:
+        is_finished = not state.unfinished and len(state.trials) >= config.budget.num_trials
+        if is_finished and data is None:
             return Run(folder)
 
-        task, forecast = prepared_task(task, config)
+        try:
+            task, forecast = prepared_task(task, config)
+        except UserError as error:
+            if (missing := missing_data(config.task.data)) is None:
+                raise
+            raise UserError(elsewhere(folder.path, missing)) from error
         check_identity(path, state.run, identity_of(task, config))
+        if data is not None:
+            journal.mirror_file(keep_data_paths(folder, config.task.data))
+            if is_finished:
+                return Run(folder)
+            changes["data"] = {name: getattr(config.task.data, name) for name in DATA_PATHS}
+        found_versions = versions()
+        if (sentence := changed_versions(state, found_versions)) is not None:
+            display.note(sentence)
         controller = search_controller(config)
         window = ordered_window(config.executor)
         executor = executor or config.executor
@@ -210,80 +237,22 @@ def resume(
             progress = _progress(config, forecast)
             progress.resume(state)
             with display.begin(progress):
-                driver.record(Resumed({"versions": versions(), **changes}))
-                driver.replay(state)
+                killed = {"killed_at": journal.killed_at} if journal.killed_at and time_taken.num_running else {}
+                driver.record(Resumed({"versions": found_versions, **changes, **killed}))
+                driver.replay(state, epochs)
                 _drive(driver)
     return Run(folder)
 
 
-def search_or_resume(
-    config: SearchConfig,
-    *,
-    out: str | Path,
-    task: Task | None = None,
-    display: Display | None = None,
-    config_toml: str = CONFIGURED_IN_PYTHON,
-    warm_start: Sequence[Path] = (),
-) -> Run:
-    """Start a run, or resume it if it exists, so that a command can be repeated.
-
-    A run whose folder is missing is restored from its mirror. The configuration must be the one the run began with,
-    except for `executor`, `logging` and a larger budget. `warm_start` must name the runs that it began with, which need
-    not exist any more. Raises UserError.
-    """
-    display = display or Display()
-    path = Path(out)
-    mirror = mirror_of(config)
-    if not (path / "journal.jsonl").exists() and mirror is not None and mirror.holds_run():
-        display.note(f"restoring {path} from {mirror.store.uri}")
-        mirror.restore(path)
-    if not (path / "journal.jsonl").exists():
-        return run_search(config, out=out, task=task, display=display, config_toml=config_toml, warm_start=warm_start)
-    folder = RunFolder.open(path)
-    _check_resumable(folder)
-    begun_with = stored_config(folder.config())
-    budget = replace(begun_with.budget, replicate_share=config.budget.replicate_share)
-    constraints = replace(config.constraints, class_channels=begun_with.constraints.class_channels)
-    check_same_search(path, begun_with, replace(config, budget=budget, constraints=constraints).resolved())
-    sources = [str(run) for run in warm_start]
-    # Older runs have no warm start in run.json, only in their journal.
-    check_equal(path, "warm start", folder.run_info().get("warm_start", sources), sources)
-    before = with_changes(begun_with, Run(folder).state().resumes).budget
-    given = config.budget
-    hours, hours_before = given.max_accelerator_hours, before.max_accelerator_hours
-    return resume(
-        path,
-        # An extension by an earlier resumption is kept.
-        num_trials=given.num_trials if given.num_trials > before.num_trials else None,
-        max_accelerator_hours=hours if hours and (hours_before is None or hours > hours_before) else None,
-        executor=config.executor,
-        logging=config.logging,
-        task=task,
-        display=display,
-    )
-
-
-def _check_resumable(folder: RunFolder) -> None:
-    """Raise UserError for a run of an earlier version that can only be read.
-
-    These are searches whose controller was removed, and replays whose journal does not say what was planned.
-    """
-    if (message := removal_message(folder.config())) is not None:
-        raise UserError(message)
-    if folder.run_info().get("kind") == "replay":
-        raise UserError(
-            f"{folder.path} holds a replay that an earlier version began, which can be shown but not resumed; "
-            "give its `spinenas replay` command with another --out"
-        )
-
-
-def _read(path: Path) -> tuple[RunState, AcceleratorTime]:
-    """Read state and accelerator time in one pass. Raises UserError."""
-    state, time_taken = Fold(), AcceleratorTime()
+def _read(path: Path) -> tuple[RunState, AcceleratorTime, dict[int, int]]:
+    """Read state, accelerator time and the last epoch of each trial in one pass. Raises UserError."""
+    state, time_taken, epochs = Fold(), AcceleratorTime(), dict[int, int]()
     for event in read_events(path):
         state.add(event)
         time_taken.add(event)
-    return state.state(), time_taken
+        if isinstance(event, EpochDone):
+            epochs[event.number] = event.epoch
+    return state.state(), time_taken, epochs
 
 
 def _with_loggers(display: Display, config: SearchConfig, run: Path) -> Display:

@@ -11,8 +11,9 @@ from spinenas.results import leaderboard
 from spinenas.results.leaderboard import ScalarizedObjective
 from spinenas.results.record import TrialRecord
 from spinenas.results.storage.journal import read_events
+from spinenas.results.storage.lease import is_owned
 from spinenas.results.storage.run_folder import RunFolder
-from spinenas.results.storage.run_state import RunState, fold
+from spinenas.results.storage.run_state import RunState, fold, without_driver
 from spinenas.search.config.loading import stored_config, with_changes
 from spinenas.space.limits import CostTarget
 
@@ -36,8 +37,14 @@ class Run:
         return cls(RunFolder.open(Path(path)))
 
     def state(self) -> RunState:
-        """Read the journal."""
-        return fold(read_events(self.folder.journal_path, epochs=False))
+        """Read the journal. Trials are running only if a process works on the run."""
+        owned = self.is_owned()  # asked first: a search that ends in between still counts as running
+        state = fold(read_events(self.folder.journal_path, epochs=False))
+        return state if owned else without_driver(state)
+
+    def is_owned(self) -> bool:
+        """Whether a process works on the run."""
+        return is_owned(self.folder.path / "lease")
 
     def records(self) -> list[TrialRecord]:
         """All trials in the order of their numbers."""
@@ -60,10 +67,10 @@ class Run:
         if not state.unfinished:
             return None
         budget = with_changes(stored_config(self.folder.config()), state.resumes).budget
-        return (
-            f"{len(state.told)} of {budget.num_trials} trials are finished; unless the search is running now, continue "
-            f"it with: spinenas resume {shlex.quote(str(self.folder.path))}"
-        )
+        finished = f"{len(state.told)} of {budget.num_trials} trials are finished"
+        if self.is_owned():
+            return f"{finished}; the search is running"
+        return f"{finished}; continue the search with: spinenas resume {shlex.quote(str(self.folder.path))}"
 
     def winner(self) -> TrialRecord | None:
         """Return the first trial of the best network; None without a complete trial."""

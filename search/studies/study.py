@@ -17,7 +17,8 @@ from spinenas.search.config.parts import BudgetConfig, HalvingConfig, StorageCon
 from spinenas.search.executors.base import Task
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.identity import check_identity, identity_of
-from spinenas.search.run.lifecycle import CONFIGURED_IN_PYTHON, search_or_resume
+from spinenas.search.run.lifecycle import CONFIGURED_IN_PYTHON
+from spinenas.search.run.or_resume import search_or_resume
 from spinenas.search.run.run import Run
 from spinenas.search.run.val_task import ValTask, WithVal
 from spinenas.space.baseline import Architecture

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 import spinenas.results.storage.lease as lease_module
 import spinenas.results.storage.ownership as ownership
-from spinenas.results.storage.lease import Lease, is_owned
+from spinenas.results.storage.lease import Lease, is_owned, last_sign_of_life
 from spinenas.space.errors import UserError
 
 HOLDER = """
@@ -184,3 +185,29 @@ def test_a_silent_owner_on_another_host_counts_as_dead_for_a_reader_after_a_whil
     assert is_owned(folder)
     os.utime(file, (time.time() - 1001, time.time() - 1001))
     assert not is_owned(folder)
+
+
+def test_a_reader_sees_at_once_that_the_owner_was_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with holder(folder):
+        time.sleep(0.2)  # until its first heartbeat
+        monkeypatch.setattr(ownership, "HEARTBEAT_SECONDS", 1000.0)
+        monkeypatch.setattr(ownership, "EXPIRY_SECONDS", 1000.0)
+        assert is_owned(folder)
+    assert not is_owned(folder)
+
+
+def test_the_last_sign_of_life_of_a_killed_owner_is_kept_until_the_journal_has_it(folder: Path) -> None:
+    assert last_sign_of_life(folder) == ""
+    with holder(folder):
+        time.sleep(0.2)
+    killed_at = last_sign_of_life(folder)
+    assert abs((datetime.now(UTC) - datetime.fromisoformat(killed_at)).total_seconds()) < 60
+    for _ in range(2):  # an owner that could not resume the run, such as without its data
+        lease = Lease.acquire(folder)
+        assert lease.killed_at == killed_at
+        lease.release()
+        assert last_sign_of_life(folder) == killed_at
+    lease = Lease.acquire(folder)
+    lease.killed_at = ""
+    lease.release()
+    assert last_sign_of_life(folder) == ""

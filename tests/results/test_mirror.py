@@ -25,7 +25,8 @@ from spinenas.results.storage.object_store import Store
 from spinenas.results.storage.run_folder import CHECKPOINT
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.parts import StorageConfig
-from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
+from spinenas.search.run.lifecycle import resume, run_search
+from spinenas.search.run.or_resume import search_or_resume
 from spinenas.space import UserError
 
 

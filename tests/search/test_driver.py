@@ -194,7 +194,8 @@ def test_accelerator_hours_end_a_search_in_order_and_leave_a_share_for_replicate
     """Trials take six minutes on half an accelerator, so that two hours suffice for forty."""
     from datetime import UTC, datetime, timedelta
 
-    from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
+    from spinenas.search.run.lifecycle import resume, run_search
+    from spinenas.search.run.or_resume import search_or_resume
 
     moment = datetime(2026, 1, 1, tzinfo=UTC)
 

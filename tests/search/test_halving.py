@@ -23,7 +23,18 @@ from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.results.leaderboard import leaderboard_rows
 from spinenas.results.record import Evaluation, FailureKind, Stage, Status, TrialRecord
 from spinenas.results.storage.accelerator_time import AcceleratorTime
-from spinenas.results.storage.events import Asked, Event, Finished, Paused, Promoted, Started
+from spinenas.results.storage.events import (
+    Asked,
+    EpochDone,
+    Event,
+    Finished,
+    Paused,
+    Promoted,
+    Requeued,
+    Resumed,
+    Skipped,
+    Started,
+)
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.parts import BudgetConfig, HalvingConfig
 from spinenas.search.executors.base import Job, WorkerEvent
@@ -31,7 +42,8 @@ from spinenas.search.executors.worker import run_job
 from spinenas.search.monitoring.display import LiveDisplay, PlainDisplay
 from spinenas.search.monitoring.progress import Progress
 from spinenas.search.run.halving import Halving
-from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
+from spinenas.search.run.lifecycle import resume, run_search
+from spinenas.search.run.or_resume import search_or_resume
 from spinenas.search.run.run import Run
 from spinenas.search.studies.fidelities import halving_options
 from spinenas.search.studies.measured_curves import measured_curves
@@ -443,3 +455,20 @@ def test_a_display_of_a_resumed_run_counts_stopped_trials(tmp_path: Path) -> Non
         best = max(record.evaluation.objective for record in whole if record.evaluation)
         assert display._progress.best() == f"{best:.4f} (one run)"
     assert stream.getvalue() == "resumed with 16 of 20 trials done\n"
+
+
+def test_time_of_a_killed_session_counts_until_its_last_sign_of_life() -> None:
+    """Which may be later than its last event. The sum is the same for a reader that leaves out epochs."""
+
+    def at(minute: int) -> str:
+        return f"2026-01-01T00:{minute:02d}:00.000+00:00"
+
+    for killed_at, expected in (("", 10), (at(17), 17), (at(5), 10)):
+        changes = {"killed_at": killed_at} if killed_at else {}
+        last = EpochDone(0, 0, 1, {}, at=at(10))
+        for read in (last, Skipped(at(10))):
+            time = AcceleratorTime()
+            for event in (Started(0, 0, "w", "cpu", "float32", at=at(0)), read, Resumed(changes, at=at(50))):
+                time.add(event)
+            time.add(Requeued(0, 1, "the search was stopped", at=at(51)))
+            assert time.hours(at(59)) == pytest.approx(expected / 60)

@@ -18,7 +18,8 @@ from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.loading import load_config, stored_config
 from spinenas.search.config.parts import BudgetConfig
 from spinenas.search.planning.estimate import estimate
-from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
+from spinenas.search.run.lifecycle import resume, run_search
+from spinenas.search.run.or_resume import search_or_resume
 from spinenas.space import SearchSpace
 from spinenas.space.cost import retinanet_cost
 from spinenas.space.errors import UserError

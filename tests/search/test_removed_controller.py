@@ -13,7 +13,7 @@ from shared_fixtures import REPOSITORY
 from spinenas.search.cli.main import main
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.controllers import ControllerConfig
-from spinenas.search.run.lifecycle import search_or_resume
+from spinenas.search.run.or_resume import search_or_resume
 from spinenas.space.errors import UserError
 
 

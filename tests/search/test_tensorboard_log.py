@@ -18,7 +18,8 @@ from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, HalvingConfig, LoggingConfig
 from spinenas.search.monitoring.base import Display
 from spinenas.search.monitoring.tensorboard_log import EventRecords, TensorBoardDisplay
-from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
+from spinenas.search.run.lifecycle import resume, run_search
+from spinenas.search.run.or_resume import search_or_resume
 from spinenas.search.run.run import Run
 from spinenas.space.errors import UserError
 from spinenas.space.published import SPINENET_49

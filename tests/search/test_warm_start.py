@@ -19,7 +19,8 @@ from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.controllers import ControllerConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
-from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
+from spinenas.search.run.lifecycle import resume, run_search
+from spinenas.search.run.or_resume import search_or_resume
 from spinenas.search.run.run import Run
 from spinenas.search.run.warm_start import known_results
 from spinenas.space import SearchSpace, UserError

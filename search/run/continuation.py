@@ -1,0 +1,87 @@
+"""What may change between two sessions of a run: where its data lie, and package versions."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from spinenas.controller.former_names import removal_message
+from spinenas.proxy_task.config import BUILT_IN, DataConfig
+from spinenas.results.storage.run_folder import RunFolder
+from spinenas.results.storage.run_state import RunState
+from spinenas.search.config.config import SearchConfig
+from spinenas.space.errors import UserError
+
+EXPLICIT_PATHS = ("train_annotations", "train_images", "val_annotations", "val_images")
+
+DATA_PATHS = ("folder", *EXPLICIT_PATHS, "cache_folder")
+"""Keys of task.data that say where the data lie. The data themselves are compared by their fingerprint."""
+
+
+def check_resumable(folder: RunFolder) -> None:
+    """Raise UserError for a run of an earlier version that can only be read.
+
+    These are searches whose controller was removed, and replays whose journal does not say what was planned.
+    """
+    if (message := removal_message(folder.config())) is not None:
+        raise UserError(message)
+    if folder.run_info().get("kind") == "replay":
+        raise UserError(
+            f"{folder.path} holds a replay that an earlier version began, which can be shown but not resumed; "
+            "give its `spinenas replay` command with another --out"
+        )
+
+
+def with_data(config: SearchConfig, place: DataConfig | str | Path | None) -> SearchConfig:
+    """Return the configuration with its data at another place; None leaves them where they are.
+
+    Args:
+        place: a data set folder, "built-in", or a configuration whose paths, which are absolute, are taken.
+    """
+    if place is None:
+        return config
+    if isinstance(place, DataConfig):
+        paths = {name: getattr(place, name) for name in DATA_PATHS}
+    else:
+        folder = BUILT_IN if str(place) == BUILT_IN else str(Path(place).expanduser().absolute())
+        paths = dict.fromkeys(EXPLICIT_PATHS) | {"folder": folder}
+    return replace(config, task=replace(config.task, data=replace(config.task.data, **paths)))
+
+
+def keep_data_paths(folder: RunFolder, data: DataConfig) -> Path:
+    """Write where the data lie now into config.json, and return this file. Raises UserError."""
+    document = folder.config()
+    document["task"]["data"] |= {name: getattr(data, name) for name in DATA_PATHS}
+    return folder.write_config(document)
+
+
+def missing_data(data: DataConfig) -> str | None:
+    """Return a path of the data that does not exist; None if all are there."""
+    given = [data.train_annotations, data.train_images]
+    paths = [data.folder] if None in given and data.folder not in ("", BUILT_IN) else given
+    return next((path for path in paths if path is not None and not Path(path).exists()), None)
+
+
+def elsewhere(run: Path, missing: str) -> str:
+    """Return how to resume a run whose data lie elsewhere now."""
+    return (
+        f"{missing} does not exist here; if the data lie elsewhere now: "
+        f"spinenas resume {shlex.quote(str(run))} --data FOLDER"
+    )
+
+
+def changed_versions(state: RunState, now: Mapping[str, str]) -> str | None:
+    """Return in a sentence which package versions differ from those of the last session; None if none does."""
+    sessions = [state.run, *state.resumes]
+    last: Any = next((each["versions"] for each in reversed(sessions) if isinstance(each.get("versions"), dict)), {})
+    changed = [
+        f"{name} {last[name]} is now {version}" for name, version in now.items() if last.get(name, version) != version
+    ]
+    if not changed:
+        return None
+    return (
+        f"versions changed since the last session: {', '.join(changed)}; new trials may differ slightly from old ones"
+    )
