@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -82,7 +83,8 @@ class RunFolder:
         """Raise UserError unless a run can be made there; call it before costly work."""
         if (path / "journal.jsonl").exists():
             raise UserError(
-                f"{path} already holds a run; resume it by `spinenas resume {path}`, or choose another folder"
+                f"{path} already holds a run; choose another folder, or resume it with: "
+                f"spinenas resume {shlex.quote(str(path))}"
             )
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path} exists and is not an empty folder; choose another folder for the run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,7 +91,10 @@ def noise(
     )
     run = _trained(config, chosen, seeds, out)
     if seeds == 1:
-        note(f"one training of each measures no noise; compare the study with: spinenas proxy rank {out} STUDY")
+        note(
+            "one training of each measures no noise; compare the study with: spinenas proxy rank "
+            f"{shlex.quote(str(out))} STUDY"
+        )
         return
     found = measured_noise(run)
     if format == "json":

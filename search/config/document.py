@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ NONE = "none"
 def read_document(path: Path) -> tuple[str, dict[str, Any]]:
     """Return the text and the tables of a TOML file, or of the config.json of a run. Raises UserError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _decoded(path.read_bytes())
         document = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}; name a TOML file") from error
@@ -28,6 +29,12 @@ def read_document(path: Path) -> tuple[str, dict[str, Any]]:
     if not isinstance(document, dict):
         raise UserError(f"{path} holds a {type(document).__name__}; a configuration is a table of keys and values")
     return text, document
+
+
+def _decoded(data: bytes) -> str:
+    """Decode UTF-8, or UTF-16 as some Windows programs write it, without its byte order mark. Raises ValueError."""
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if is_utf16 else "utf-8-sig")
 
 
 def with_overrides(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -82,6 +82,4 @@ def changed_versions(state: RunState, now: Mapping[str, str]) -> str | None:
     ]
     if not changed:
         return None
-    return (
-        f"versions changed since the last session: {', '.join(changed)}; new trials may differ slightly from old ones"
-    )
+    return f"versions changed since the last session: {', '.join(changed)}; new trials may differ slightly"

@@ -8,6 +8,7 @@ with a reason (`open_trial.py`).
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -293,6 +294,6 @@ class Driver:
             what = "invalid data" if failure.kind is FailureKind.INVALID_DATA else "a bug"
             raise UserError(
                 f"{self._num_errors} trials failed because of a bug or invalid data, the last one, {number}, because "
-                f"of {what}: {failure.message}; see `spinenas show {self._folder.path} {number} --json` for the "
-                "traceback, fix the cause and resume the run"
+                f"of {what}: {failure.message}; fix the cause and resume the run; the traceback is printed by: "
+                f"spinenas show {shlex.quote(str(self._folder.path))} {number} --json"
             )

@@ -353,3 +353,13 @@ def test_a_retired_key_is_accepted_in_the_configuration_of_a_run_and_unknown_in_
     assert stored_config(document) == SearchConfig()
     with pytest.raises(UserError, match=r"'executor\.processes_per_trial' is unknown"):
         load_config({"executor": {"processes_per_trial": 1}})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_configuration_with_a_byte_order_mark_and_windows_line_ends_is_read(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "search.toml"
+    file.write_bytes('preset = "quickstart"\r\nseed = 7\r\n# größer\r\n'.encode(encoding))
+    assert load_config_file(file).seed == 7
+    stored = tmp_path / "config.json"
+    stored.write_bytes(json.dumps(load_config_file(file).to_json()).encode(encoding))
+    assert load_config_file(stored) == load_config_file(file)
