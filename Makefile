@@ -52,6 +52,7 @@ test-long: $(VENV)/installed-dev
 
 faults: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/crash_matrix.py
+	OMP_NUM_THREADS=1 $(BIN)/python tests/journal_damage.py
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fault_simulator.py
 
 check: $(VENV)/installed-dev .typing/spinenas

@@ -30,8 +30,8 @@ def cli_page() -> str:
         "# Commands",
         GENERATED,
         "Results are printed on stdout, everything else on stderr. A command that fails says why in one sentence. Its "
-        "exit status is 1, or 2 for a wrong option. A search that is stopped with Ctrl-C or SIGTERM ends with 130 or "
-        "143.",
+        "exit status is 1, or 2 for a wrong option. A search that is stopped with Ctrl-C, SIGTERM "
+        "or SIGHUP ends with 130, 143 or 129.",
     ]
     for name, command in (("spinenas", main), *_commands(main, "spinenas")):
         context = click.Context(command, info_name=name, terminal_width=100, help_option_names=["-h", "--help"])
