@@ -59,8 +59,8 @@ def read_facts(path: Path) -> RunFacts:
                 resumed_with.append(event.changes.get("versions"))
     if damage and not fold.is_begun:
         raise UserError(
-            f"{folder.journal_path} cannot be read, because its first line is damaged; restore it from a copy, or repair "
-            f"it with: spinenas resume {shlex.quote(str(path))} --salvage"
+            f"{folder.journal_path} cannot be read, because its first line is damaged; restore it from a copy, "
+            f"or repair it with: spinenas resume {shlex.quote(str(path))} --salvage"
         )
     state = fold.state() if owned else without_driver(fold.state())
     config, settings = _config(folder)
