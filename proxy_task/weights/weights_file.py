@@ -18,13 +18,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from spinenas.proxy_task.config import HeadConfig, is_image_size, published_head
+from spinenas.proxy_task.config import is_image_size
 from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet
 from spinenas.proxy_task.weights.coco_categories import COCO_CATEGORIES
 from spinenas.results.storage.atomic_write import write_bytes_atomically
 from spinenas.space.baseline import architecture_from_text
 from spinenas.space.dialect import dialect_named
-from spinenas.space.errors import UserError
+from spinenas.space.errors import UserError, explained_os_errors
+from spinenas.space.head import HeadConfig, published_head
 from spinenas.space.published import PublishedModel
 from spinenas.space.scaling import Scaling
 from spinenas.space.tensorflow.weights import mismatches
@@ -119,10 +120,8 @@ def save_detector(path: Path, network: RetinaNet, spec: DetectorSpec) -> None:
     """Write a weights file atomically. Raises UserError."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     document = {"schema": SCHEMA, **asdict(spec)}
-    try:
+    with explained_os_errors(f"cannot write {path}", "choose another folder, or make room"):
         write_bytes_atomically(path, save(tensors, {_KEY: json.dumps(document)}))
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose another folder, or make room") from error
 
 
 def load_detector(path: Path) -> tuple[RetinaNet, DetectorSpec]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spinenas.proxy_task.config import HeadConfig, published_head
 from spinenas.results.export.architecture_files import read_architecture
 from spinenas.results.export.python_source import NetworkOptions
 from spinenas.space.baseline import Architecture, architecture_from_text, genotype_of
@@ -17,6 +16,7 @@ from spinenas.space.cost import Cost, cost_by_part, retinanet_cost
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import built_graph, dead_blocks
+from spinenas.space.head import HeadConfig, published_head
 from spinenas.space.published import PUBLISHED, TEST_DEV, VAL, PublishedModel
 from spinenas.space.scaling import BASELINE_SCALING, SCALINGS, Scaling
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from spinenas.space.errors import UserError
+from spinenas.space.errors import UserError, explained_os_errors
 
 NONE = "none"
 """The text that means no value, in a configuration file and in an override."""
@@ -17,10 +17,11 @@ NONE = "none"
 def read_document(path: Path) -> tuple[str, dict[str, Any]]:
     """Return the text and the tables of a TOML file, or of the config.json of a run. Raises UserError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with explained_os_errors(f"cannot read the configuration {path}", "name a TOML file"):
+            text = path.read_text(encoding="utf-8")
         document = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror}; name a TOML file") from error
+    except UserError:
+        raise
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not {path.suffix[1:].upper() or 'TOML'}: {error}; correct the file") from error
     if isinstance(document, dict) and str(document.get("schema", "")).startswith("spinenas-"):
