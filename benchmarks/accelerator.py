@@ -43,7 +43,7 @@ if "spinenas" not in sys.modules:  # from a checkout, installed or not
 
 from plain_training import PlainTraining  # noqa: E402
 
-from spinenas.proxy_task.config import EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig  # noqa: E402
+from spinenas.proxy_task.config import EvalConfig, LossConfig, TaskConfig, TrainConfig  # noqa: E402
 from spinenas.proxy_task.data.annotations import Annotations  # noqa: E402
 from spinenas.proxy_task.data.image_cache import open_cache  # noqa: E402
 from spinenas.proxy_task.data.labelled_images import LabelledImages, attach_boxes  # noqa: E402
@@ -57,6 +57,7 @@ from spinenas.proxy_task.training.device import autocast, choose_device, peak_me
 from spinenas.proxy_task.training.train import make_optimizer, train_detector  # noqa: E402
 from spinenas.space.cost import retinanet_cost  # noqa: E402
 from spinenas.space.genotype import Genotype  # noqa: E402
+from spinenas.space.head import HeadConfig  # noqa: E402
 from spinenas.space.published import SPINENET_49  # noqa: E402
 from spinenas.space.random_streams import generator  # noqa: E402
 from spinenas.space.sampling import sample_without_dead_blocks  # noqa: E402

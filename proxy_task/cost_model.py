@@ -31,7 +31,7 @@ from spinenas.results.record import FailureKind, Fidelity
 from spinenas.results.storage.atomic_write import write_text_atomically
 from spinenas.space.baseline import Architecture
 from spinenas.space.cost import MIN_IMAGE_SIZE, Cost
-from spinenas.space.errors import UserError, first_line
+from spinenas.space.errors import UserError, explained_os_errors, first_line
 from spinenas.space.genotype import Genotype, canonical_json
 from spinenas.space.published import SPINENET_49
 from spinenas.space.random_streams import generator
@@ -290,13 +290,10 @@ def save_model(model: CostModel, task: ProxyTask) -> Path:
     """Store a model for this device and setting, and return its file. Raises UserError."""
     path = model_path(task)
     document = {"setting": setting_of(task), **asdict(model)}
-    try:
+    remedy = "name another folder by task.data.cache_folder or SPINENAS_CACHE"
+    with explained_os_errors(f"cannot write {path}", remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomically(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror}); name another folder by task.data.cache_folder or SPINENAS_CACHE"
-        ) from error
     return path
 
 

@@ -21,11 +21,31 @@ class GenotypeError(UserError):
 
 @contextmanager
 def explained_os_errors(problem: str, remedy: str) -> Iterator[None]:
-    """Turn an OSError of the block into a UserError: "PROBLEM: cause; REMEDY"."""
+    """Turn an error of the operating system in the block into a UserError: "PROBLEM: cause; REMEDY".
+
+    These are each OSError, and the ValueErrors that Python raises for a path that the system cannot have: one with a
+    NUL character, or with a character that the locale cannot encode. Other ValueErrors pass.
+    """
     try:
         yield
-    except OSError as error:
-        raise UserError(f"{problem}: {error.strerror}; {remedy}") from error
+    except (OSError, ValueError) as error:
+        cause = _cause_in_the_system(error)
+        if cause is None:
+            raise
+        raise UserError(f"{problem}: {cause}; {remedy}") from error
+
+
+def _cause_in_the_system(error: OSError | ValueError) -> str | None:
+    """Return why the operating system refused; None for an error with another origin."""
+    match error:
+        case OSError():
+            return error.strerror or first_line(error)
+        case UnicodeEncodeError():
+            character = error.object[error.start]
+            return f"the encoding {error.encoding} of this system's file names has no character {character!a}"
+        case ValueError() if str(error).startswith("embedded null"):
+            return "the path contains the character NUL"
+    return None
 
 
 def first_line(error: BaseException) -> str:

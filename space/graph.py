@@ -228,7 +228,7 @@ def _merges(genotype: Genotype) -> dict[int, tuple[int, ...]]:
 def _row(node: BuiltNode, numbers: Mapping[int, int], role: int) -> Row:
     parents = tuple(sorted(numbers[parent] for parent in node.parents))
     merged = tuple(sorted(numbers[source] for source in node.merged))
-    return (node.level, node.kind.value, role, parents, merged)
+    return (node.level, str(node.kind), role, parents, merged)
 
 
 def _smallest_rows(blocks: Sequence[BuiltNode], numbers: Mapping[int, int]) -> list[Row]:
@@ -294,7 +294,7 @@ def _colours(
     def source(node: int, colours: Mapping[int, int]) -> tuple[int, int]:
         return (0, numbers[node]) if node in numbers else (1, colours[node])
 
-    colours = ranked({block.node: (block.level, block.kind.value, block.is_output) for block in waiting})
+    colours = ranked({block.node: (block.level, str(block.kind), block.is_output) for block in waiting})
     while True:
         refined = ranked(
             {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spinenas.space.errors import UserError
-from spinenas.space.genotype import BlockKind
+from spinenas.space.genotype import BlockKind, Genotype
 
 BASE_CHANNELS = {1: 32, 2: 64, 3: 128, 4: 256, 5: 256, 6: 256, 7: 256}
 """Channels of a block's 3x3 convolution by level, before filter_scale (tensorflow/tpu `spinenet.py`)."""
@@ -97,6 +97,13 @@ SCALINGS = {
     )
 }
 """The published scalings by name; the mobile ones are meant for MBConv blocks."""
+
+
+def usual_scaling(genotype: Genotype) -> Scaling:
+    """Return the scaling of full width for a genotype that comes without one: 49, or mobile-49 for MBConv blocks."""
+    is_mobile = any(block.kind == BlockKind.MBCONV for block in genotype.stem)
+    return SCALINGS["mobile-49" if is_mobile else "49"]
+
 
 BASELINE_SCALING = Scaling("resnet-fpn", 1.0, 256, 1.0, 1)
 """Scaling of the baselines; endpoint_channels is the width of their pyramid."""

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from shared_fixtures import shared_folder
 from torch import Tensor
 
-from spinenas.proxy_task.config import HeadConfig, LossConfig, TrainConfig
+from spinenas.proxy_task.config import LossConfig, TrainConfig
 from spinenas.proxy_task.detector.anchors import anchor_boxes
 from spinenas.proxy_task.detector.losses import detection_loss
 from spinenas.proxy_task.detector.matching import anchor_targets
 from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet
 from spinenas.proxy_task.training.train import make_optimizer
 from spinenas.space.dialect import DIALECTS
+from spinenas.space.head import HeadConfig
 from spinenas.space.published import SPINENET_49
 from spinenas.space.scaling import SCALINGS
 from spinenas.space.tensorflow.weights import canonical_slots

@@ -16,13 +16,14 @@ import torch
 from oracle_detector import anchors_of, batch_targets, fixture, from_formula, training_step
 from shared_fixtures import shared_folder
 
-from spinenas.proxy_task.config import EvalConfig, HeadConfig
+from spinenas.proxy_task.config import EvalConfig
 from spinenas.proxy_task.detector.anchors import anchor_boxes
 from spinenas.proxy_task.detector.boxes import decode, encode
 from spinenas.proxy_task.detector.losses import detection_loss, focal_loss
 from spinenas.proxy_task.detector.retinanet import build_retinanet
 from spinenas.proxy_task.evaluation.detect import postprocess
 from spinenas.space.dialect import DIALECTS
+from spinenas.space.head import HeadConfig
 from spinenas.space.published import MOBILE_49, SPINENET_49
 from spinenas.space.scaling import SCALINGS
 

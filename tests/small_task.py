@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
+from spinenas.proxy_task.config import DataConfig, EvalConfig, LossConfig, TaskConfig, TrainConfig
 from spinenas.proxy_task.data.synthetic import generate_dataset
 from spinenas.space.genotype import Genotype
+from spinenas.space.head import HeadConfig
 from spinenas.space.scaling import Scaling
 
 SMALL_GENOTYPE = Genotype.from_text("2b 2b / 3b0,1 3b0,1! 4r1,2! 5r3,4!")

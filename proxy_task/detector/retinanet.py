@@ -9,10 +9,10 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from spinenas.proxy_task.config import HeadConfig
 from spinenas.proxy_task.detector.anchors import anchor_boxes
 from spinenas.proxy_task.detector.losses import at_least_float32
 from spinenas.space.baseline import Architecture
+from spinenas.space.head import HeadConfig
 from spinenas.space.network import Backbone, build_backbone
 from spinenas.space.network.build import BackboneOptions
 from spinenas.space.network.layers import Layers, conv, draw_glorot

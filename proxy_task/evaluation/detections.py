@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spinenas.proxy_task.data.labelled_images import LabelledImages
 from spinenas.results.storage.atomic_write import write_bytes_atomically
-from spinenas.space.errors import UserError
+from spinenas.space.errors import UserError, explained_os_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +72,18 @@ def save_detections(path: Path, detections: Detections) -> None:
     """Write detections as a NumPy archive (.npz) of their arrays. Raises UserError."""
     archive = io.BytesIO()
     np.savez_compressed(archive, **{item.name: getattr(detections, item.name) for item in fields(detections)})
-    try:
+    remedy = "put the run on storage that can be written and that all machines see under the same path"
+    with explained_os_errors(f"cannot keep the detections in {path}", remedy):
         write_bytes_atomically(path, archive.getvalue())
-    except OSError as error:
-        raise UserError(
-            f"cannot keep the detections in {path}: {error.strerror}; put the run on storage that can be written and "
-            "that all machines see under the same path"
-        ) from error
 
 
 def load_detections(path: Path) -> Detections:
     """Read what `save_detections` wrote. Raises UserError."""
+    remedy = "restore it from a copy of the run"
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with explained_os_errors(f"cannot read {path}", remedy), np.load(path, allow_pickle=False) as archive:
             return Detections(**{item.name: archive[item.name] for item in fields(Detections)})
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; restore it from a copy of the run") from error
+    except UserError:
+        raise
     except (ValueError, KeyError, EOFError, AssertionError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is damaged and holds no detections; restore it from a copy of the run") from error
+        raise UserError(f"{path} is damaged and holds no detections; {remedy}") from error

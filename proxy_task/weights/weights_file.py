@@ -17,20 +17,22 @@ import pydantic
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
-from spinenas.proxy_task.config import HeadConfig, is_image_size, published_head
+from spinenas.proxy_task.config import is_image_size
 from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet
 from spinenas.proxy_task.weights.coco_categories import COCO_CATEGORIES
+from spinenas.results.export.description import METADATA_KEY
 from spinenas.results.storage.atomic_write import write_bytes_atomically
 from spinenas.space.baseline import architecture_from_text
 from spinenas.space.dialect import dialect_named
-from spinenas.space.errors import UserError
+from spinenas.space.errors import UserError, explained_os_errors
+from spinenas.space.head import HeadConfig, published_head
 from spinenas.space.published import PublishedModel
 from spinenas.space.scaling import Scaling
 from spinenas.space.tensorflow.weights import mismatches
 
 SCHEMA = "spinenas-weights/1"
-_KEY = "spinenas"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +121,25 @@ def save_detector(path: Path, network: RetinaNet, spec: DetectorSpec) -> None:
     """Write a weights file atomically. Raises UserError."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     document = {"schema": SCHEMA, **asdict(spec)}
-    try:
-        write_bytes_atomically(path, save(tensors, {_KEY: json.dumps(document)}))
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose another folder, or make room") from error
+    with explained_os_errors(f"cannot write {path}", "choose another folder, or make room"):
+        write_bytes_atomically(path, save(tensors, {METADATA_KEY: json.dumps(document)}))
 
 
 def load_detector(path: Path) -> tuple[RetinaNet, DetectorSpec]:
     """Read a weights file; the detector is in evaluation mode, on the CPU. Raises UserError."""
     spec = read_spec(path)
-    with _open_file(path) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     try:
         network = spec.build()
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    load_tensors(path, network)
+    return network.eval(), spec
+
+
+def load_tensors(path: Path, network: nn.Module) -> None:
+    """Load the tensors of a file into the network that it describes. Raises UserError if names or shapes differ."""
+    with _open_file(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     wanted, found = ({name: tuple(t.shape) for name, t in each.items()} for each in (network.state_dict(), tensors))
     missing, extra, wrong = mismatches(wanted, found)
     for what, names in (("has no", missing), ("has the unknown", extra), ("has another shape of", wrong)):
@@ -143,43 +149,41 @@ def load_detector(path: Path) -> tuple[RetinaNet, DetectorSpec]:
                 f"{f' and {len(names) - 1} more' if len(names) > 1 else ''}; write it again"
             )
     network.load_state_dict(tensors)
-    return network.eval(), spec
 
 
 def read_spec(path: Path) -> DetectorSpec:
     """Read the description of the network in a weights file. Raises UserError."""
+    return _spec_of(read_header(path)[0], path)
+
+
+def read_header(path: Path) -> tuple[Mapping[str, str], list[str]]:
+    """Read the metadata of a safetensors file, and the names of its tensors. Raises UserError."""
     with _open_file(path) as file:
-        metadata = file.metadata() or {}
-        names = list(file.keys())
-    if _KEY not in metadata and any(name.startswith("stem.") for name in names):
-        raise UserError(
-            f"{path} holds only a backbone's weights, for backbone.py; show, export and replay read the weights files "
-            "of `convert` and `replay`, and import reads exports as json or block-specs"
-        )
-    return _spec_of(metadata, path)
+        return file.metadata() or {}, list(file.keys())
 
 
 @contextmanager
 def _open_file(path: Path) -> Iterator[Any]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except FileNotFoundError as error:
-        raise UserError(f"there is no file {path}; name a weights file") from error
-    except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"{path} is not a complete safetensors file ({error}); name another, or fetch it again"
-        ) from error
+    with explained_os_errors(f"cannot read {path}", "name another file"):
+        try:
+            with safe_open(path, framework="pt") as file:
+                yield file
+        except FileNotFoundError as error:
+            raise UserError(f"there is no file {path}; name a weights file") from error
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"{path} is not a complete safetensors file ({error}); name another, or fetch it again"
+            ) from error
 
 
 def _spec_of(metadata: Mapping[str, str], path: Path) -> DetectorSpec:
     try:
-        document: Any = json.loads(metadata.get(_KEY, "null"))
+        document: Any = json.loads(metadata.get(METADATA_KEY, "null"))
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
         raise UserError(
-            f"{path} has no description of its network ({_KEY} of schema {SCHEMA} in its metadata); "
+            f"{path} has no description of its network ({METADATA_KEY} of schema {SCHEMA} in its metadata); "
             "name a weights file that `convert` or `replay` wrote"
         )
     unknown = document.keys() - {field.name for field in fields(DetectorSpec)}

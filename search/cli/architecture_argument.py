@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from spinenas.proxy_task.config import HeadConfig, published_head
-from spinenas.results.export.architecture_files import read_architecture
-from spinenas.results.export.python_source import NetworkOptions
+from spinenas.results.export.architecture_files import read_file
+from spinenas.results.export.description import ExportDescription, NetworkOptions, Weights, spinenas_version
+from spinenas.results.export.mmdetection import BACKBONE_MODULE
+from spinenas.search.cli.published_table import published_words
 from spinenas.space.baseline import Architecture, architecture_from_text, genotype_of
 from spinenas.space.cost import Cost, cost_by_part, retinanet_cost
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import built_graph, dead_blocks
-from spinenas.space.published import PUBLISHED, TEST_DEV, VAL, PublishedModel
-from spinenas.space.scaling import BASELINE_SCALING, SCALINGS, Scaling
+from spinenas.space.head import HeadConfig, published_head
+from spinenas.space.published import PUBLISHED, PublishedModel
+from spinenas.space.scaling import BASELINE_SCALING, Scaling, usual_scaling
 
 if TYPE_CHECKING:
     from spinenas.results.pictures.architecture import Subject
     from spinenas.results.record import TrialRecord
     from spinenas.search.run.run import Run
 
-WEIGHTS_SUFFIX = ".safetensors"
-
-AP_COLUMNS = {
-    "ap_a": (VAL, "A"),
-    "ap_b": (VAL, "B"),
-    "ap_c": (VAL, "C"),
-    "ap_mobile": (VAL, "mobile"),
-    "ap_c_test_dev": (TEST_DEV, "C"),
-}
-"""Columns of published APs: the split and training protocol of each."""
+WEIGHTS_SUFFIX, ONNX_SUFFIX = ".safetensors", ".onnx"
 
 
 @dataclass(frozen=True)
@@ -47,9 +40,12 @@ class ArchitectureArgument:
         scaling: the scaling for a backbone of full width.
         detector: keyword arguments of `cost_by_part`, for the detector to count costs in.
         head: the head and anchors of that detector.
-        options: activation, dialect and batch norm to build the network with.
+        options: activation, dialect and batch norm to build the network with; None if the file names none.
         model: the published model, if it is one.
-        weights: the weights file, if it was given as one.
+        weights: the weights file of the detector, if it was given as one.
+        backbone_weights: the file with the weights of the backbone alone, if it was given as one.
+        description: the description in the file, if it is an export or a weights file.
+        names_scaling: whether the scaling is that of the file, not assumed.
         run, record: the run and the trial, if it was given as a trial.
     """
 
@@ -58,9 +54,12 @@ class ArchitectureArgument:
     scaling: Scaling
     detector: Mapping[str, Any]
     head: HeadConfig = field(default_factory=HeadConfig)
-    options: NetworkOptions = field(default_factory=NetworkOptions)
+    options: NetworkOptions | None = field(default_factory=NetworkOptions)
     model: PublishedModel | None = None
     weights: Path | None = None
+    backbone_weights: Path | None = None
+    description: ExportDescription | None = None
+    names_scaling: bool = True
     run: Run | None = None
     record: TrialRecord | None = None
 
@@ -84,7 +83,20 @@ class ArchitectureArgument:
                 words.append(f"AP {self.record.evaluation.objective:.4f}{stopped}")
             if self.record.failure is not None:
                 words.append(f"{self.record.failure.kind}: {self.record.failure.message}")
+        if self.description is not None and self.weights is None:
+            words.append(description_words(self.description))
         return "; ".join(words)
+
+    def described(self, scaling: Scaling, options: NetworkOptions | None, weights: Weights) -> ExportDescription:
+        """Return the description for an export. It names the source of the file that was given, if that has one."""
+        if self.description is not None:
+            description = self.description
+        elif self.run is not None and self.record is not None:
+            run, trial = str(self.run.folder.path), self.record.number
+            description = ExportDescription(self.name, self.architecture, scaling, run=run, trial=trial)
+        else:
+            description = ExportDescription(self.name, self.architecture, scaling)
+        return replace(description, scaling=scaling, options=options, weights=weights, version=spinenas_version())
 
     def cost_words(self) -> str:
         """Return parameters and multiply-adds of the detector."""
@@ -129,46 +141,16 @@ def _cost_columns(cost: Cost | None) -> dict[str, Any]:
     return {"params": cost and cost.params, "madds": cost and cost.madds}
 
 
-def published_words(model: PublishedModel) -> str:
-    """The published figures of a model, each with its source, and each AP with its protocol."""
-    sizes = (("{} M parameters", model.params_millions), ("{} G multiply-adds", model.madds_billions))
-    words = [text.format(figure) for text, figure in sizes if figure is not None]
-    aps = [f"AP {ap.ap:.3f} on {ap.split} with protocol {ap.protocol} ({ap.source})" for ap in model.aps]
-    if words:
-        sizes_words = f"published: {', '.join(words)} ({model.source})"
-    else:
-        sizes_words = f"no parameter count or multiply-adds were published (architecture: {model.source})"
-    return "; ".join([sizes_words, *aps])
-
-
-def published_rows() -> list[dict[str, Any]]:
-    """One row for each published model: our counts, the published figures, their ratios, and the baseline's.
-
-    Each published AP stands in the column of its split and protocol.
-    """
-    rows = []
-    for model in PUBLISHED.values():
-        cost = model.cost()
-        base = PUBLISHED[model.baseline].cost().madds if model.baseline else None
-        aps = {(ap.split, ap.protocol): ap.ap for ap in model.aps}
-        rows.append(
-            {
-                "name": model.name,
-                "pixels": model.image_size_pixels,
-                "params": cost.params,
-                "published_params": model.params_millions and round(model.params_millions * 1e6),
-                "params_ratio": model.params_millions and cost.params / (model.params_millions * 1e6),
-                "madds": cost.madds,
-                "published_madds": model.madds_billions and round(model.madds_billions * 1e9),
-                "madds_ratio": model.madds_billions and cost.madds / (model.madds_billions * 1e9),
-                "baseline": model.baseline,
-                "baseline_ratio": base and cost.madds / base,
-                **{name: aps.get(key) for name, key in AP_COLUMNS.items()},
-                "source": model.source,
-                "ap_sources": [f"{ap.split} {ap.protocol}: {ap.source}" for ap in model.aps],
-            }
-        )
-    return rows
+def description_words(description: ExportDescription) -> str:
+    """Where an exported file comes from, and what its weights are."""
+    weights = {"none": "no weights", "random": "random weights, not trained", "trained": "trained weights"}
+    options = "activation and dialect unknown"
+    if description.options is not None:
+        options = f"{description.options.activation}, dialect {description.options.dialect}"
+    return (
+        f"exported by spinenas {description.version} from {description.source} ({options}, "
+        f"{weights[description.weights]})"
+    )
 
 
 def find_architecture(words: tuple[str, ...]) -> ArchitectureArgument:
@@ -182,15 +164,51 @@ def find_architecture(words: tuple[str, ...]) -> ArchitectureArgument:
         model = PUBLISHED[word]
         head = published_head(model)
         return ArchitectureArgument(word, model.architecture, model.scaling, model.detector, head, model=model)
-    if Path(word).is_dir():
+    if Path(word).is_dir() and not (Path(word) / f"{BACKBONE_MODULE}.py").exists():
         raise click.UsageError(f"{word} is a folder; give the number of a trial of this run after it, or best")
     if not Path(word).exists() and not word.endswith((".json", WEIGHTS_SUFFIX)):
         raise UserError(f"{word!r} is neither a file nor a published model{nearest(word, PUBLISHED)}")
-    if word.endswith(WEIGHTS_SUFFIX):
-        return _weights(Path(word))
-    genotype, scaling = read_architecture(Path(word))
-    scaling = scaling or SCALINGS["49"]
-    return ArchitectureArgument(word, genotype, scaling, {"scaling": scaling, "image_size": 640})
+    return architecture_in(Path(word))
+
+
+def architecture_in(path: Path) -> ArchitectureArgument:
+    """Read the architecture of any file that `export`, `convert` or `replay` writes, or of a table. Raises UserError.
+
+    Args:
+        path: the file, or the folder of an export for MMDetection.
+    """
+    name = str(path)
+    if path.is_dir():
+        path = path / f"{BACKBONE_MODULE}.py"
+    if path.suffix == WEIGHTS_SUFFIX:
+        from spinenas.proxy_task.weights.backbone_files import is_backbone_file, read_backbone_description  # torch
+
+        if not is_backbone_file(path):
+            return _weights(path)
+        return replace(_described(name, read_backbone_description(path)), backbone_weights=path)
+    if path.suffix == ONNX_SUFFIX:
+        from spinenas.proxy_task.weights.backbone_files import read_onnx_description  # torch
+
+        return _described(name, read_onnx_description(path))
+    content = read_file(path)
+    if content.description is not None:
+        return _described(name, content.description)
+    scaling = content.scaling or usual_scaling(content.genotype)
+    detector = {"scaling": scaling, "image_size": 640}
+    names_scaling = content.scaling is not None
+    return ArchitectureArgument(name, content.genotype, scaling, detector, options=None, names_scaling=names_scaling)
+
+
+def _described(name: str, description: ExportDescription) -> ArchitectureArgument:
+    detector = {"scaling": description.scaling, "image_size": 640}
+    return ArchitectureArgument(
+        name,
+        description.architecture,
+        description.scaling,
+        detector,
+        options=description.options,
+        description=description,
+    )
 
 
 def _weights(path: Path) -> ArchitectureArgument:
@@ -203,16 +221,29 @@ def _weights(path: Path) -> ArchitectureArgument:
         "class_channels": len(spec.category_ids) + 1,
         **spec.head.as_cost_arguments(),
     }
+    options = NetworkOptions(spec.dialect, spec.activation, spec.bn_momentum, spec.bn_eps)
+    architecture = architecture_from_text(spec.architecture)
+    run, trial = _trial_of(path)
     return ArchitectureArgument(
         str(path),
-        architecture_from_text(spec.architecture),
+        architecture,
         spec.scaling,
         detector,
         spec.head,
-        NetworkOptions(spec.dialect, spec.activation, spec.bn_momentum, spec.bn_eps),
+        options,
         model=next((model for model in PUBLISHED.values() if spec.is_of(model)), None),
         weights=path,
+        description=ExportDescription(spec.name, architecture, spec.scaling, options, "trained", run, trial),
     )
+
+
+def _trial_of(path: Path) -> tuple[str | None, int | None]:
+    """Return the run and the trial whose folder a weights file is in, if it is in one."""
+    folder = path.absolute().parent
+    run = folder.parent.parent
+    if folder.parent.name == "trials" and folder.name.isdecimal() and (run / "journal.jsonl").exists():
+        return str(run), int(folder.name)
+    return None, None
 
 
 def _trial(folder: str, number: str) -> ArchitectureArgument:
@@ -240,7 +271,7 @@ def _trial(folder: str, number: str) -> ArchitectureArgument:
         **task.head.as_cost_arguments(),
     }
     architecture = record.genotype or architecture_from_text(record.architecture)
-    scaling = SCALINGS["49"] if record.genotype else BASELINE_SCALING
+    scaling = usual_scaling(record.genotype) if record.genotype else BASELINE_SCALING
     return ArchitectureArgument(
         f"{folder} {record.number}",
         architecture,

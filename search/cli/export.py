@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from spinenas.proxy_task.config import is_image_size
-from spinenas.results.export.architecture_files import FORMATS, export_genotype
-from spinenas.results.export.python_source import NetworkOptions, RetinaHead, mmdet_files, python_module
+from spinenas.results.export.architecture_files import FORMATS, export_description
+from spinenas.results.export.description import ExportDescription, NetworkOptions, Weights
+from spinenas.results.export.mmdetection import mmdet_files
+from spinenas.results.export.python_source import python_module
 from spinenas.results.storage.atomic_write import check_destination, write_bytes_atomically
 from spinenas.search.cli.architecture_argument import ArchitectureArgument, find_architecture
 from spinenas.search.cli.options import architecture_argument, force_option, note, path_option
 from spinenas.space.dialect import DIALECTS
 from spinenas.space.errors import UserError, explained_os_errors, nearest
-from spinenas.space.scaling import SCALINGS, Scaling
+from spinenas.space.scaling import SCALINGS
 
-EXPORT_FORMATS = (*FORMATS, "python", "mmdet", "safetensors", "onnx")
+WITH_WEIGHTS = ("safetensors", "onnx")
+EXPORT_FORMATS = (*FORMATS, "python", "mmdet", *WITH_WEIGHTS)
 
 
 @click.command()
@@ -48,6 +52,11 @@ EXPORT_FORMATS = (*FORMATS, "python", "mmdet", "safetensors", "onnx")
     metavar="PIXELS",
     help="Side of the square input of an ONNX model, a multiple of 32 and at least 96.",
 )
+@click.option(
+    "--random-weights",
+    is_flag=True,
+    help="Write random weights, for the formats safetensors and onnx of an architecture that has none.",
+)
 @force_option
 def export(
     architecture: tuple[str, ...],
@@ -57,6 +66,7 @@ def export(
     activation: str | None,
     dialect: str | None,
     image_size: int | None,
+    random_weights: bool,
     force: bool,
 ) -> None:
     """Write an architecture to a file for other programs.
@@ -64,13 +74,14 @@ def export(
     \b
     json, block-specs  the architecture
     python             one file that defines the backbone and needs PyTorch alone
-    mmdet              a folder with a backbone and a config for MMDetection 3
-    safetensors, onnx  the backbone with weights: those of a weights file, else fresh ones
+    mmdet              a folder with a backbone and a training recipe for MMDetection 3
+    safetensors, onnx  the backbone with the weights of a weights file, or with random ones
 
     The default scaling of a searched architecture is 49, full width. A published model has its own scaling, and so has
     a file that names one.
 
-    Except in json and block-specs, activation and dialect change what the backbone computes. The command prints both.
+    Every file also holds its metadata: network key, genotype, scaling, activation, dialect, run and trial, whether the
+    weights are trained, and the version of spinenas. `show`, `import` and `replay` read every format.
     """
     if format not in EXPORT_FORMATS:
         raise UserError(f"export format {format!r} is unknown{nearest(format, EXPORT_FORMATS)}")
@@ -80,25 +91,58 @@ def export(
         raise UserError(f"--image-size belongs to the format onnx; a {format} file takes images of any size")
     if image_size is not None and not is_image_size(image_size):
         raise UserError(f"--image-size is {image_size}; it must be a multiple of 32, and at least 96")
-    if format in FORMATS and (activation is not None or dialect is not None):
-        raise UserError(f"the format {format} has neither activation nor dialect; leave out --activation and --dialect")
+    if random_weights and format not in WITH_WEIGHTS:
+        raise UserError(f"--random-weights belongs to {' and '.join(WITH_WEIGHTS)}; a {format} file has no weights")
     found = find_architecture(architecture)
-    chosen = found.scaling if scaling is None else SCALINGS[scaling]
-    options = replace(
-        found.options, activation=activation or found.options.activation, dialect=dialect or found.options.dialect
+    description = found.described(
+        found.scaling if scaling is None else SCALINGS[scaling],
+        _chosen_options(found, activation, dialect, builds=format not in FORMATS),
+        _chosen_weights(found, architecture, random_weights) if format in WITH_WEIGHTS else "none",
     )
-    write_export(found, out, format=format, scaling=chosen, options=options, image_size_pixels=image_size, force=force)
-    built = "" if format in FORMATS else f" ({options.activation}, dialect {options.dialect})"
+    write_export(found, description, out, format=format, image_size_pixels=image_size, force=force)
+    facts = []
+    if description.options is not None:
+        facts += [description.options.activation, f"dialect {description.options.dialect}"]
+    if description.weights != "none":
+        facts.append("random weights, not trained" if description.weights == "random" else "trained weights")
+    built = f" ({', '.join(facts)})" if facts else ""
     note(f"wrote {found.name}{built} to {out}")
+
+
+def _chosen_options(
+    found: ArchitectureArgument, activation: str | None, dialect: str | None, *, builds: bool
+) -> NetworkOptions | None:
+    """Return the options of the network; None if they are unknown, and the format builds no network."""
+    if found.options is None and activation is None and dialect is None and not builds:
+        return None
+    options = found.options or NetworkOptions()
+    return replace(options, activation=activation or options.activation, dialect=dialect or options.dialect)
+
+
+def _chosen_weights(found: ArchitectureArgument, words: tuple[str, ...], random_weights: bool) -> Weights:
+    """Return what the weights of the export are. Raises UserError for random weights that nobody asked for."""
+    has_weights = found.weights is not None or found.backbone_weights is not None
+    weights: Weights = found.description.weights if has_weights and found.description is not None else "random"
+    if weights == "trained":
+        if random_weights:
+            raise UserError(f"{found.name} has trained weights; leave out --random-weights")
+        return weights
+    if not random_weights:
+        problem = "has random weights" if has_weights else "has no weights that can be exported"
+        train = f"spinenas replay {shlex.join(words)} --width full --out FOLDER"
+        raise UserError(
+            f"{found.name} {problem}; train it by `{train}` and export FOLDER/trials/000000/weights.safetensors, or "
+            "add --random-weights"
+        )
+    return weights
 
 
 def write_export(
     found: ArchitectureArgument,
+    description: ExportDescription,
     path: Path,
     *,
     format: str,
-    scaling: Scaling,
-    options: NetworkOptions,
     image_size_pixels: int | None,
     force: bool,
 ) -> None:
@@ -106,42 +150,47 @@ def write_export(
 
     Args:
         found: what to write.
+        description: the network; scaling and options of a file with weights are its own.
         path: the file or folder.
         format: one of EXPORT_FORMATS.
-        scaling, options: of the network; a weights file has its own.
         image_size_pixels: side of the square input of an ONNX model; None for that of the architecture's detector.
         force: replace existing files.
     """
     if format in FORMATS:
-        export_genotype(found.genotype, path, format=format, scaling=scaling, force=force)
+        export_description(description, path, format=format, force=force)
         return
-    if found.weights is not None and scaling != found.scaling:
-        raise UserError(f"{found.weights} has weights of scaling {found.scaling.name!r}; leave out --scaling")
-    if found.weights is not None and options != found.options:
+    file = found.weights or found.backbone_weights
+    if file is not None and description.scaling != found.scaling:
+        raise UserError(f"{file} has weights of scaling {found.scaling.name!r}; leave out --scaling")
+    if file is not None and found.options is not None and description.options != found.options:
         raise UserError(
-            f"{found.weights} has weights trained with {found.options.activation} in the dialect "
+            f"{file} has weights trained with {found.options.activation} in the dialect "
             f"{found.options.dialect}; leave out --activation and --dialect"
         )
     if format == "mmdet":
-        head = RetinaHead(**asdict(found.head), source=_source_of_head(found))
-        model = found.model if scaling == found.scaling else None
-        files = mmdet_files(found.genotype, scaling, found.name, options, head=head, model=model)
+        files = mmdet_files(
+            description,
+            head=found.head,
+            head_source=_source_of_head(found),
+            model=found.model if description.scaling == found.scaling else None,
+            image_size_pixels=640 if found.model is None else found.model.image_size_pixels,
+        )
         contents = {path / name: text.encode() for name, text in files.items()}
     elif format == "python":
-        contents = {path: python_module(found.genotype, scaling, found.name, options).encode()}
+        contents = {path: python_module(description).encode()}
     else:
         contents = {path: b""}
     check_destination(path, force=force or format == "mmdet")
-    for file in contents:
-        if file.exists() and not force:
-            raise UserError(f"{file} exists already; choose another place, or add --force")
-    if format in ("safetensors", "onnx"):
-        contents[path] = _network_file(found, scaling, options, format, image_size_pixels)
+    for target in contents:
+        if target.exists() and not force:
+            raise UserError(f"{target} exists already; choose another place, or add --force")
+    if format in WITH_WEIGHTS:
+        contents[path] = _network_file(found, description, format, image_size_pixels)
     with explained_os_errors(f"cannot write {path}", "choose a writable place"):
         if format == "mmdet":
             path.mkdir(exist_ok=True)
-        for file, content in contents.items():
-            write_bytes_atomically(file, content)
+        for target, content in contents.items():
+            write_bytes_atomically(target, content)
 
 
 def _source_of_head(found: ArchitectureArgument) -> str:
@@ -154,18 +203,14 @@ def _source_of_head(found: ArchitectureArgument) -> str:
 
 
 def _network_file(
-    found: ArchitectureArgument, scaling: Scaling, options: NetworkOptions, format: str, image_size_pixels: int | None
+    found: ArchitectureArgument, description: ExportDescription, format: str, image_size_pixels: int | None
 ) -> bytes:
-    from spinenas.proxy_task.weights.backbone_files import (
-        backbone_of,
-        check_onnx,
-        onnx_bytes,
-        safetensors_bytes,
-    )  # torch
+    from spinenas.proxy_task.weights import backbone_files  # torch
 
     if format == "onnx":
-        check_onnx()
-    backbone = backbone_of(found.architecture, scaling, found.weights, options)
+        backbone_files.check_onnx()
+    file = found.weights or found.backbone_weights
+    backbone = backbone_files.initial_backbone(description) if file is None else backbone_files.load_backbone(file)
     if format == "safetensors":
-        return safetensors_bytes(backbone)
-    return onnx_bytes(backbone, image_size_pixels or found.detector["image_size"])
+        return backbone_files.safetensors_bytes(backbone, description)
+    return backbone_files.onnx_bytes(backbone, image_size_pixels or found.detector["image_size"], description)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
-from spinenas.results.export.architecture_files import export_genotype, read_architecture
-from spinenas.search.cli.architecture_argument import WEIGHTS_SUFFIX
+from spinenas.results.export.architecture_files import export_description
+from spinenas.results.export.description import ExportDescription
+from spinenas.results.export.mmdetection import BACKBONE_MODULE
+from spinenas.search.cli.architecture_argument import architecture_in
 from spinenas.search.cli.options import PATH, force_option, format_options, note, path_option
 from spinenas.search.cli.table import print_facts
 from spinenas.space.cost import retinanet_cost
@@ -16,7 +18,7 @@ from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import dead_blocks, network_key
 from spinenas.space.published import PUBLISHED
-from spinenas.space.scaling import SCALINGS, Scaling
+from spinenas.space.scaling import Scaling, usual_scaling
 
 
 @click.command("import")
@@ -27,40 +29,43 @@ from spinenas.space.scaling import SCALINGS, Scaling
 def import_file(file: Path, out: Path | None, force: bool, format: str | None) -> None:
     """Read an architecture from a file of another program.
 
-    FILE is a file of `export` in the format json or block-specs, or Python source with a list of block specs, such as
-    spinenet.py of tensorflow/tpu or tensorflow/models. Nothing in it is executed. The command prints what the
-    architecture is; `spinenas show` prints its blocks.
+    FILE is a file of any format that `export` writes, a weights file, or a table of block specs: a JSON list, or
+    Python source such as spinenet.py of tensorflow/tpu, tensorflow/models or a PyTorch port. Nothing in it is
+    executed. The command prints what the architecture is; `spinenas show` prints its blocks.
     """
     if force and out is None:
         raise click.UsageError("--force replaces the file of --out; give both")
-    if file.is_dir():
+    if file.is_dir() and not (file / f"{BACKBONE_MODULE}.py").exists():
         raise UserError(
-            f"{file} is a folder, such as an export of the format mmdet, which cannot be read back; name an export "
-            "of the format json or block-specs"
+            f"{file} is a folder without {BACKBONE_MODULE}.py, which an export of the format mmdet has; name a file"
         )
-    if file.suffix == WEIGHTS_SUFFIX:
-        _refuse_weights(file)
-    genotype, scaling = read_architecture(file)
+    found = architecture_in(file)
+    genotype, scaling = found.genotype, found.scaling
     if out is not None:
-        export_genotype(genotype, out, format="json", scaling=scaling or SCALINGS["49"], force=force)
+        export_description(found.described(scaling, found.options, "none"), out, format="json", force=force)
         note(f"wrote {file} to {out}")
-    print_facts(facts(genotype, scaling), format)
+    rows = facts(genotype, scaling if found.names_scaling else None)
+    print_facts(rows | description_facts(found.description), format)
 
 
-def _refuse_weights(file: Path) -> None:
-    """Raise UserError for a file of weights, with the commands that read it."""
-    from spinenas.proxy_task.weights.weights_file import read_spec  # torch
-
-    read_spec(file)
-    raise UserError(
-        f"{file} is a weights file, which show, export and replay read; import reads exports as json or block-specs, "
-        "and Python source with block specs"
-    )
+def description_facts(description: ExportDescription | None) -> dict[str, str]:
+    """Return what `import` prints about the metadata of an export."""
+    if description is None:
+        return {}
+    options = description.options
+    return {
+        "source": description.source,
+        "activation": options.activation if options else "unknown",
+        "dialect": options.dialect if options else "unknown",
+        "weights": description.weights,
+        "exported by": f"spinenas {description.version}",
+    }
 
 
 def facts(genotype: Genotype, scaling: Scaling | None) -> dict[str, str]:
     """Return what `import` prints about a genotype, and about its scaling if the file names one."""
-    cost = retinanet_cost(genotype, scaling or SCALINGS["49"], 640)
+    built = scaling or usual_scaling(genotype)
+    cost = retinanet_cost(genotype, built, 640)
     outputs = sorted(block.level for block in genotype.blocks if block.is_output)
     return {
         "published": published_as(genotype, scaling),
@@ -69,7 +74,7 @@ def facts(genotype: Genotype, scaling: Scaling | None) -> dict[str, str]:
         "blocks": f"{len(genotype.blocks)} on a stem of {len(genotype.stem)}",
         "dead blocks": " ".join(map(str, dead_blocks(genotype))) or "none",
         "output levels": " ".join(map(str, outputs)),
-        "scaling": scaling.name if scaling else "not named, assumed to be 49",
+        "scaling": scaling.name if scaling else f"not named, assumed to be {built.name}",
         "parameters": f"{cost.params:,} (RetinaNet with 91 class channels)",
         "multiply-adds": f"{cost.madds:,} (this RetinaNet on an image of 640 px)",
         "genotype": genotype.text,

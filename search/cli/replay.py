@@ -68,6 +68,8 @@ def replay(
             raise click.UsageError("a weights file is not trained; leave out --preset, --seed, --width and --address")
         _replay_weights(found, out, options, format)
         return
+    if found.backbone_weights is not None:
+        note(f"{found.name} has no head; its architecture is trained from scratch, and its weights are not used")
     if source is None and found.run is not None:
         source = str(found.run.folder.path / "config.json")
     overrides = overrides_of(options)
@@ -122,7 +124,7 @@ def _replay_weights(found: ArchitectureArgument, out: Path, options: dict[str, A
     print_rows(rows, format, {"val": "figure"} | dict.fromkeys(published, "figure"))
     note(f"figures on val are by {EVALUATED_BY}")
     if found.model is not None:
-        from spinenas.search.cli.architecture_argument import published_words
+        from spinenas.search.cli.published_table import published_words
 
         note(f"{found.model.name}, {published_words(found.model)}")
 

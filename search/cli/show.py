@@ -25,14 +25,16 @@ if TYPE_CHECKING:
 def show(architecture: tuple[str, ...], draw: Path | None, beside: str | None, force: bool, format: str | None) -> None:
     """Print the blocks of an architecture with their costs.
 
-    The architecture is a trial of a run, a published model or a file. A published model is shown with its published
-    figures, each AP with its training protocol and source. Without an argument, the command prints a table of all
-    published models. For a failed trial it prints the reason; with --json, the traceback follows on stderr.
+    The architecture is a trial of a run, a published model, or a file of any format that `export` writes. A published
+    model is shown with its published figures, each AP with its training protocol and source. An export is shown with
+    its source, and if its weights are trained. Without an argument, the command prints a table of all published models.
+    For a failed trial it prints the reason; with --json, the traceback follows on stderr.
 
     A picture has the blocks in order and by level, like the paper's. Two architectures are compared position by
     position.
     """
-    from spinenas.search.cli.architecture_argument import find_architecture, published_rows
+    from spinenas.search.cli.architecture_argument import find_architecture
+    from spinenas.search.cli.published_table import published_rows
 
     if draw is None and (beside is not None or force):
         raise click.UsageError("--beside and --force need a picture; name its file with --draw")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from spinenas.space.errors import UserError
+from spinenas.space.errors import UserError, explained_os_errors
 
 NONE = "none"
 """The text that means no value, in a configuration file and in an override."""
@@ -17,11 +17,11 @@ NONE = "none"
 
 def read_document(path: Path) -> tuple[str, dict[str, Any]]:
     """Return the text and the tables of a TOML file, or of the config.json of a run. Raises UserError."""
+    with explained_os_errors(f"cannot read the configuration {path}", "name a TOML file"):
+        data = path.read_bytes()
     try:
-        text = _decoded(path.read_bytes())
+        text = _decoded(data)
         document = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror}; name a TOML file") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not {path.suffix[1:].upper() or 'TOML'}: {error}; correct the file") from error
     if isinstance(document, dict) and str(document.get("schema", "")).startswith("spinenas-"):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
+from spinenas.proxy_task.config import DataConfig, EvalConfig, LossConfig, TaskConfig, TrainConfig
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
 from spinenas.space.errors import UserError, nearest
+from spinenas.space.head import HeadConfig
 from spinenas.space.scaling import Scaling
 
 # What the CPU presets share. They decode boxes the way they encode them, and learn every coordinate: one pixel is much

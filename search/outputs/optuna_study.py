@@ -13,7 +13,7 @@ from spinenas.results.record import Status, TrialRecord
 from spinenas.results.storage.atomic_write import check_destination
 from spinenas.search.config.loading import stored_config
 from spinenas.search.run.run import Run
-from spinenas.space.errors import UserError
+from spinenas.space.errors import explained_os_errors
 from spinenas.space.search_space import SearchSpace, space_by_name
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def write_optuna_study(run: Run, path: Path, *, force: bool = False) -> None:
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # hides the message about the new study
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        explained = explained_os_errors(f"cannot write {path}", "choose a place that can be written")
+        with explained, tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             file = Path(folder) / "study.db"
             storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
             study = optuna.create_study(storage=storage, study_name=run.folder.path.name, direction="maximize")
@@ -44,8 +45,6 @@ def write_optuna_study(run: Run, path: Path, *, force: bool = False) -> None:
             study.add_trials(trials)
             storage.engine.dispose()
             os.replace(file, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose a place that can be written") from error
     finally:
         optuna.logging.set_verbosity(verbosity)
 

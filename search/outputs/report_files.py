@@ -67,12 +67,8 @@ def watch_report(
 
 
 def _journal_bytes(run: Path) -> int:
-    try:
+    with explained_os_errors(f"cannot read the journal of {run}", "check that the run folder is complete"):
         return (run / "journal.jsonl").stat().st_size
-    except OSError as error:
-        raise UserError(
-            f"cannot read the journal of {run}: {error.strerror}; check that the run folder is complete"
-        ) from error
 
 
 def write_figures(

@@ -15,7 +15,7 @@ from spinenas.search.config.config import SearchConfig
 from spinenas.search.executors.data_command import run_once_per_machine
 from spinenas.search.run.components import proxy_task
 from spinenas.search.run.identity import versions
-from spinenas.space.errors import UserError, first_line
+from spinenas.space.errors import UserError, explained_os_errors, first_line
 from spinenas.space.genotype import Genotype
 from spinenas.space.published import SPINENET_49
 from spinenas.space.search_space import space_by_name
@@ -130,7 +130,5 @@ def _check_storage(folder: Path) -> None:
             f"it does not see {folder.parent}, so that trials could not resume after a lost worker; "
             "put --out on shared storage or give a --mirror"
         )
-    try:
+    with explained_os_errors(f"it cannot write {folder.parent}", "choose another --out"):
         (folder / uuid.uuid4().hex).write_bytes(b"spinenas")
-    except OSError as error:
-        raise UserError(f"it cannot write {folder.parent}: {error.strerror}; choose another --out") from error

@@ -10,7 +10,7 @@ from spinenas.search.executors.base import Note
 from spinenas.search.executors.data_command import run_once_per_machine, this_session
 from spinenas.search.planning.machine import CheckRequest, MachineReport, check_machine, probed_genotype
 from spinenas.search.run.identity import versions
-from spinenas.space.errors import UserError
+from spinenas.space.errors import explained_os_errors
 
 
 def preflight(config: SearchConfig, out: Path, note: Note) -> tuple[list[MachineReport], float]:
@@ -28,10 +28,8 @@ def preflight(config: SearchConfig, out: Path, note: Note) -> tuple[list[Machine
     """
     run_once_per_machine(config.executor.data_command, this_session())
     place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
-    try:
+    with explained_os_errors(f"{place} cannot be written", "choose another --out"):
         storage = tempfile.TemporaryDirectory(prefix=".spinenas-preflight-", dir=place)
-    except OSError as error:
-        raise UserError(f"{place} cannot be written: {error.strerror}; choose another --out") from error
     with storage:
         request = CheckRequest(config, versions(), Path(storage.name), probed_genotype(config), this_session())
         if config.executor.kind == "serial":

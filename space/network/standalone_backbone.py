@@ -3,23 +3,44 @@
     backbone = Backbone()
     features = backbone(images)    # (N, 3, H, W) -> {3: (N, 256, H/8, W/8), ..., 7: (N, 256, H/128, W/128)}
 
-Weights have the names of spinenas: backbone.load_state_dict(safetensors.torch.load_file(FILE)).
+A new backbone has random weights, drawn from torch's generator: truncated normals of variance 1 / fan-in. Weights have
+the names of spinenas: backbone.load_state_dict(safetensors.torch.load_file(FILE)). `init_cfg` is that of MMDetection,
+such as dict(type="Pretrained", checkpoint=FILE), where FILE may also end in .safetensors; `init_weights` applies it.
 
+METADATA: the network and where it comes from. `spinenas show`, `import` and `replay` read it; nothing below does.
 BLOCKS: level, kind, parents, blocks that are added without resampling, whether it is an output. Blocks without parents
 are the stem; each is fed by the one before it. None is a block that reaches no output.
 SAME_PADDING: strided convolutions are padded as in TensorFlow, more after than before.
 REPEATED_POOLS: a connection halves by repeated max-pools of stride 2 instead of a single one.
 HARD_SQUEEZE: squeeze-excite uses ReLU and a hard sigmoid.
+GLOROT_RESAMPLING: depthwise kernels of connections start Glorot-uniform.
 """
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 # --- architecture
-NAME = "spinenet-49"
+METADATA = {
+    "schema": "spinenas-export/1",
+    "name": "spinenet-49",
+    "network_key": "bff8165843f74d47",
+    "architecture": "2b 2b / 2b0,1 4r0,1 3b2,3 4b2,4 6r3,5 4b3,5 5r6,7 7r6,8 5b8,9 5b8,10 4b5,10! 3b4,10! 5b7,12! 7b5,14! 6b12,14!",
+    "scaling": {"name": "49", "filter_scale": 1.0, "endpoint_channels": 256, "resample_alpha": 0.5, "block_repeats": 1},
+    "dialect": "tensorflow/tpu",
+    "activation": "relu",
+    "bn_momentum": None,
+    "bn_eps": None,
+    "weights": "none",
+    "run": None,
+    "trial": None,
+    "spinenas": "0.1.0",
+}
 BLOCKS: tuple[tuple[int, str, tuple[int, ...], tuple[int, ...], bool] | None, ...] = (
     (2, "bottleneck", (), (), False),
     (2, "bottleneck", (), (), False),
@@ -49,6 +70,7 @@ BN_EPS = 0.0001
 SAME_PADDING = False
 REPEATED_POOLS = False
 HARD_SQUEEZE = False
+GLOROT_RESAMPLING = False
 # --- end of the architecture
 
 WIDTHS = {1: 32, 2: 64, 3: 128, 4: 256, 5: 256, 6: 256, 7: 256}
@@ -257,11 +279,31 @@ class Node(nn.Module):
         return x
 
 
-class Backbone(nn.Module):
-    """The network. `out_levels`, `out_strides` and `out_channels` describe its outputs, finest level first."""
+def draw_kernel(conv: nn.Conv2d, generator: torch.Generator | None) -> None:
+    """Draw a truncated normal of variance 1 / fan-in, where a depthwise kernel's fan-in counts all channels."""
+    fan_in = conv.weight[0].numel() * conv.groups
+    # 0.8796 is the standard deviation of a unit normal that is truncated at 2.
+    deviation = 1 / math.sqrt(fan_in) / 0.87962566103423978
+    nn.init.trunc_normal_(conv.weight, std=deviation, a=-2 * deviation, b=2 * deviation, generator=generator)
 
-    def __init__(self) -> None:
+
+def draw_glorot(conv: nn.Conv2d, generator: torch.Generator | None) -> None:
+    """Draw Glorot-uniform, where a depthwise kernel's fan-in counts all channels, and its fan-out one."""
+    cells = conv.kernel_size[0] * conv.kernel_size[1]
+    limit = math.sqrt(6 / (conv.in_channels * cells + conv.out_channels // conv.groups * cells))
+    nn.init.uniform_(conv.weight, -limit, limit, generator=generator)
+
+
+class Backbone(nn.Module):
+    """The network. `out_levels`, `out_strides` and `out_channels` describe its outputs, finest level first.
+
+    init_cfg: how `init_weights` initialises, as in MMDetection; None for random weights.
+    generator: draws the weights of the new network; None for torch's own.
+    """
+
+    def __init__(self, init_cfg: Any = None, generator: torch.Generator | None = None) -> None:
         super().__init__()
+        self.init_cfg = init_cfg
         blocks = {node: block for node, block in enumerate(BLOCKS) if block is not None}
         kinds = {node: block[:2] for node, block in blocks.items()}
         self.is_mobile = kinds[0][1] == "mbconv"
@@ -281,6 +323,36 @@ class Backbone(nn.Module):
         self.out_channels = (ENDPOINT_CHANNELS,) * len(self.out_levels)
         for level in self.out_levels:
             self.add_module(f"end{level}", ConvNorm(width(*kinds[self.outputs[level]]), ENDPOINT_CHANNELS, 1))
+        self.draw_weights(generator)
+
+    def draw_weights(self, generator: torch.Generator | None = None) -> None:
+        """Draw all kernels, and reset biases and batch norms."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                draw_kernel(module, generator)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.BatchNorm2d):
+                module.reset_parameters()
+        for module in self.modules():
+            if GLOROT_RESAMPLING and isinstance(module, Resample) and module.is_mobile:
+                for i in range(module.halvings):
+                    draw_glorot(getattr(module, f"dw{i}").conv, generator)
+
+    def init_weights(self) -> None:
+        """Initialise as `init_cfg` says; MMDetection calls it. With a list, each entry is applied in order."""
+        if not self.init_cfg:
+            self.draw_weights()
+            return
+        for rule in self.init_cfg if isinstance(self.init_cfg, list | tuple) else [self.init_cfg]:
+            if rule["type"] == "Pretrained" and str(rule["checkpoint"]).endswith(".safetensors"):
+                from safetensors.torch import load_file
+
+                self.load_state_dict(load_file(rule["checkpoint"]))
+            else:
+                from mmengine.model import initialize
+
+                initialize(self, rule)
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         """Map (N, 3, H, W) to {level: (N, channels, ceil(H / 2**level), ceil(W / 2**level))}."""

@@ -24,7 +24,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from spinenas.space.errors import UserError
+from spinenas.space.errors import UserError, explained_os_errors
 from spinenas.space.tensorflow.leveldb_table import DAMAGED, masked_crc, read_table
 
 _BUNDLE_VERSION = 1
@@ -146,10 +146,8 @@ def _find_index(path: Path) -> Path:
 
 def _index_in(folder: Path) -> Path:
     """Return the only index in a folder, or the prefix that its file `checkpoint` names."""
-    try:
+    with explained_os_errors(f"cannot read {folder}", "name a folder that can be read"):
         found = [name for name in os.listdir(folder) if name.endswith(".index")]
-    except OSError as error:
-        raise UserError(f"cannot read {folder}: {error.strerror}; name a folder that can be read") from error
     if len(found) == 1:
         return folder / found[0]
     state = folder / "checkpoint"
@@ -175,11 +173,8 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     # Refuses pipes, which would block.
     if not os.path.isfile(path):
         raise UserError(f"there is no file {path}; fetch all files of the checkpoint into one folder")
-    try:
-        with path.open("rb") as file:
-            yield file, os.fstat(file.fileno()).st_size
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; name a file that can be read") from error
+    with explained_os_errors(f"cannot read {path}", "name a file that can be read"), path.open("rb") as file:
+        yield file, os.fstat(file.fileno()).st_size
 
 
 def _read_index(index: Path, wanted: Callable[[str], bool]) -> tuple[int, list[_Entry]]:

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 from shared_fixtures import REPOSITORY
 
-from spinenas.search.cli.architecture_argument import AP_COLUMNS, published_rows
 from spinenas.search.cli.main import main
+from spinenas.search.cli.published_table import AP_COLUMNS, published_rows
 from spinenas.search.config.checking import dotted_keys
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.loading import load_config_file

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from spinenas.proxy_task.config import EvalConfig, HeadConfig
+from spinenas.proxy_task.config import EvalConfig
 from spinenas.proxy_task.detector.losses import detection_loss
 from spinenas.proxy_task.detector.matching import anchor_targets
 from spinenas.proxy_task.detector.retinanet import RetinaNet, Tower, build_retinanet
@@ -22,6 +22,7 @@ from spinenas.proxy_task.training.augment import augment_batch, draw_crop, norma
 from spinenas.proxy_task.training.compilation import compile_network, compile_seconds, prepare_compilation, regions
 from spinenas.space import SearchSpace, sample_without_dead_blocks
 from spinenas.space.baseline import Architecture
+from spinenas.space.head import HeadConfig
 from spinenas.space.network.blocks import Bottleneck, Residual
 from spinenas.space.network.layers import ConvNorm
 from spinenas.space.network.resample import Resample

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import spinenas.proxy_task.task_data as data_module
-from spinenas.proxy_task.config import DataConfig, HeadConfig, TaskConfig, TrainConfig
+from spinenas.proxy_task.config import DataConfig, TaskConfig, TrainConfig
 from spinenas.proxy_task.cost_model import (
     ROUNDS,
     CostModel,
@@ -46,6 +46,7 @@ from spinenas.search.planning.predicted_cost import MEMORY_MARGIN, packing
 from spinenas.space.cost import Cost, retinanet_cost
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
+from spinenas.space.head import HeadConfig
 from spinenas.space.published import MOBILE_49, R23_SP30, SPINENET_49
 from spinenas.space.scaling import Scaling
 from spinenas.space.search_space import SearchSpace
@@ -241,7 +242,7 @@ def test_a_damaged_calibration_is_ignored_and_one_that_cannot_be_written_is_an_e
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("spinenas.proxy_task.cost_model.write_text_atomically", full)
-    with pytest.raises(UserError, match=r"No space left on device\); name another folder by task.data.cache_folder"):
+    with pytest.raises(UserError, match=r"No space left on device; name another folder by task.data.cache_folder"):
         save_model(model, task)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from spinenas.proxy_task.config import EvalConfig, HeadConfig
+from spinenas.proxy_task.config import EvalConfig
 from spinenas.proxy_task.detector.anchors import anchor_boxes
 from spinenas.proxy_task.detector.boxes import decode, encode, iou_yxyx, xywh_from_yxyx, yxyx_from_xywh
 from spinenas.proxy_task.detector.losses import box_loss, detection_loss, focal_loss
@@ -29,6 +29,7 @@ from spinenas.proxy_task.training.augment import (
     stack_crops,
 )
 from spinenas.space.cost import retinanet_cost
+from spinenas.space.head import HeadConfig
 from spinenas.space.network import count_madds, num_parameters
 from spinenas.space.published import SPINENET_49
 from spinenas.space.scaling import SCALINGS, Scaling

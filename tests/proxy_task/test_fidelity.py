@@ -11,7 +11,7 @@ import pytest
 from small_task import SMALL_GENOTYPE, small_dataset
 
 import spinenas.proxy_task.trial as trial_module
-from spinenas.proxy_task.config import DataConfig, HeadConfig, TaskConfig, TrainConfig
+from spinenas.proxy_task.config import DataConfig, TaskConfig, TrainConfig
 from spinenas.proxy_task.data.annotation_file import read_annotations
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.layout import find_split
@@ -19,6 +19,7 @@ from spinenas.proxy_task.data.subsets import training_subset
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.search.config.presets import preset
 from spinenas.space.errors import UserError
+from spinenas.space.head import HeadConfig
 from spinenas.space.scaling import Scaling
 
 

@@ -23,7 +23,7 @@ from oracle_detector import (
 )
 from torch import Tensor
 
-from spinenas.proxy_task.config import EvalConfig, HeadConfig, TrainConfig
+from spinenas.proxy_task.config import EvalConfig, TrainConfig
 from spinenas.proxy_task.detector.anchors import anchor_boxes
 from spinenas.proxy_task.detector.boxes import MAX_LOG_SCALE, decode, encode
 from spinenas.proxy_task.detector.losses import box_loss, detection_loss, focal_loss
@@ -31,6 +31,7 @@ from spinenas.proxy_task.detector.matching import anchor_targets
 from spinenas.proxy_task.detector.retinanet import build_retinanet
 from spinenas.proxy_task.evaluation.detect import postprocess
 from spinenas.proxy_task.training.train import make_optimizer
+from spinenas.space.head import HeadConfig
 from spinenas.space.published import MOBILE_49, SPINENET_49
 from spinenas.space.scaling import SCALINGS
 

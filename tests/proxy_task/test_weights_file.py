@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
-from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig
+from spinenas.proxy_task.config import DataConfig, EvalConfig
 from spinenas.proxy_task.data.synthetic import ensure_built_in
 from spinenas.proxy_task.evaluation.evaluate_weights import evaluate_weights
 from spinenas.proxy_task.weights.weights_file import (
@@ -27,6 +27,7 @@ from spinenas.search.cli import architecture_argument
 from spinenas.search.cli.main import main
 from spinenas.search.studies import replay as replay_module
 from spinenas.space.errors import UserError
+from spinenas.space.head import HeadConfig
 from spinenas.space.published import MOBILE_49, PUBLISHED, SPINENET_49, PublishedModel
 from spinenas.space.scaling import Scaling
 

@@ -315,6 +315,7 @@ def test_a_winner_is_exported_to_other_programs(run: Path, tmp_path: Path) -> No
     python, folder, weights = tmp_path / "backbone.py", tmp_path / "mmdet", tmp_path / "fresh.safetensors"
     for format, out in (("python", python), ("mmdet", folder), ("safetensors", weights)):
         words = ["export", run, "best", "--format", format, "--out", out]
+        words += ["--random-weights"] * (format == "safetensors")
         assert succeed(*words).stdout == ""
         again = spinenas(*words)
         assert (again.exit_code, "exists already" in again.stderr) == (1, True)
@@ -343,7 +344,7 @@ def test_mmdetection_gets_the_head_anchors_and_protocols_of_each_published_model
     assert head["in_channels"] == model.scaling.endpoint_channels
     assert (head["stacked_convs"], head["feat_channels"]) == (model.head_convs, model.head_channels)
     assert head["anchor_generator"]["octave_base_scale"] == model.anchor_scale
-    assert ("is not separable" in source) == model.separable_head
+    assert ("MMDetection's is not separable" in source.replace("\n# ", " ")) == model.separable_head
     protocols = set(re.findall(rf"Training protocol (\w+) of {name}:", source))
     assert protocols == {ap.protocol for ap in model.aps}
     assert (f"No AP of {name} is published" in source) == (not model.aps)
@@ -390,7 +391,7 @@ def test_an_export_takes_another_activation_and_dialect_and_says_so(tmp_path: Pa
     assert 'ACTIVATION = "swish"\n' in out.read_text()
     assert "SAME_PADDING = True\n" in out.read_text()
     plain = succeed("export", "spinenet-190", "--format", "json", "--out", tmp_path / "190.json")
-    assert plain.stderr == f"wrote spinenet-190 to {tmp_path / '190.json'}\n"
+    assert plain.stderr == f"wrote spinenet-190 (relu, dialect tensorflow/tpu) to {tmp_path / '190.json'}\n"
 
 
 def test_weights_keep_the_activation_they_were_trained_with(tmp_path: Path) -> None:
@@ -409,15 +410,22 @@ def test_weights_keep_the_activation_they_were_trained_with(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--format", "json", "--activation", "swish"], "the format json has neither activation nor dialect"),
-        (["--format", "block-specs", "--dialect", "tensorflow/tpu"], "the format block-specs has neither"),
+        (["--format", "json", "--random-weights"], "--random-weights belongs to safetensors and onnx; a json file has"),
+        (
+            ["--format", "safetensors"],
+            "spinenet-49 has no weights that can be exported; train it by `spinenas replay spinenet-49 --width full "
+            "--out FOLDER` and export FOLDER/trials/000000/weights.safetensors, or add --random-weights",
+        ),
         (["--format", "onnx", "--image-size", 100], "--image-size is 100; it must be a multiple of 32"),
         (["--format", "safetensors", "--image-size", 640], "--image-size belongs to the format onnx"),
         (
             ["--format", "safetensors", "--scaling", "spinenet-96"],
             "scaling 'spinenet-96' is unknown; did you mean '96'",
         ),
-        (["--format", "safetensors", "--out", "missing/a.safetensors"], "the folder missing does not exist; create it"),
+        (
+            ["--format", "safetensors", "--random-weights", "--out", "missing/a.safetensors"],
+            "the folder missing does not exist; create it",
+        ),
     ],
 )
 def test_an_export_that_cannot_succeed_builds_no_network(
@@ -427,22 +435,113 @@ def test_an_export_that_cannot_succeed_builds_no_network(
         raise AssertionError("a network was built")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("spinenas.proxy_task.weights.backbone_files.backbone_of", fail)
+    monkeypatch.setattr("spinenas.proxy_task.weights.backbone_files.initial_backbone", fail)
     result = spinenas("export", "spinenet-49", "--out", "a.file", *words)
     assert (result.exit_code, message in result.stderr) == (1, True), result.stderr
 
 
-def test_a_backbones_weights_and_python_source_are_refused_with_the_files_that_can_be_read(tmp_path: Path) -> None:
-    weights, source, folder = tmp_path / "backbone.safetensors", tmp_path / "backbone.py", tmp_path / "mmdet"
-    for format, out in (("safetensors", weights), ("python", source), ("mmdet", folder)):
-        succeed("export", "spinenet-mobile-49xs", "--format", format, "--out", out)
-    for words in (["show", weights], ["import", weights], ["replay", weights, "--out", tmp_path / "replay"]):
-        result = spinenas(*words)
-        assert "holds only a backbone's weights, for backbone.py; show, export and replay read" in result.stderr
-        assert result.exit_code == 1
-    for file in (source, folder, folder / "spinenet_backbone.py"):
-        result = spinenas("import", file)
-        assert (result.exit_code, "cannot be read back" in result.stderr) == (1, True)
+def exports(words: list[Any], folder: Path) -> dict[str, Path]:
+    """Export an architecture in every format, and return the files by format."""
+    names = {"json": "a.json", "block-specs": "b.json", "python": "c.py", "mmdet": "mmdet"}
+    names |= {"safetensors": "d.safetensors", "onnx": "e.onnx"}
+    for format, name in names.items():
+        options = ["--random-weights"] * (format in ("safetensors", "onnx"))
+        succeed("export", *words, "--format", format, "--out", folder / name, *options)
+    return {format: folder / name for format, name in names.items()}
+
+
+def test_every_format_is_read_back_with_its_source(run: Path, tmp_path: Path) -> None:
+    files = exports([run, 0], tmp_path)
+    genotype = read_genotype(files["json"])
+    for format, file in files.items():
+        facts = {row["what"]: row["value"] for row in json.loads(succeed("import", file, "--json").stdout)}
+        assert facts["network key"] == network_key(genotype)
+        assert facts["source"] == f"trial 0 of {run}"
+        assert facts["weights"] == ("random" if format in ("safetensors", "onnx") else "none")
+        assert facts["dialect"] == "tensorflow/tpu"
+        shown = succeed("show", file, "--json")
+        assert [row["node"] for row in json.loads(shown.stdout)][:2] == ["0", "1"]
+        assert f"from trial 0 of {run} (relu, dialect tensorflow/tpu, " in shown.stderr
+        assert ("random weights, not trained" in shown.stderr) == (facts["weights"] == "random")
+        out = tmp_path / f"again-{format}.json"
+        assert spinenas("import", file, "--out", out).exit_code == 0
+        assert out.read_text() == files["json"].read_text()
+    for format in ("python", "mmdet", "safetensors", "onnx"):
+        replayed = succeed("replay", files[format], "--out", tmp_path / f"replay-{format}", *SERIAL)
+        assert ("its weights are not used" in replayed.stderr) == (format == "safetensors")
+        assert loop.Run.open(tmp_path / f"replay-{format}").records()[0].genotype == genotype
+    assert succeed("import", files["mmdet"] / "spinenet_backbone.py", "--json").stdout
+    assert succeed("import", files["mmdet"] / "retinanet_spinenet.py", "--json").stdout
+
+
+def test_random_weights_stay_random_when_they_are_exported_again(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    words = ["--format", "safetensors", "--random-weights", "--out"]
+    result = succeed("export", "spinenet-mobile-49xs", *words, first)
+    assert "(relu, dialect tensorflow/tpu, random weights, not trained) to" in result.stderr
+    refused = spinenas("export", first, "--format", "safetensors", "--out", second)
+    assert (refused.exit_code, "has random weights; train it by `spinenas replay" in refused.stderr) == (1, True)
+    succeed("export", first, *words, second)
+    assert second.read_bytes() == first.read_bytes()
+    refused = spinenas("export", first, "--format", "python", "--activation", "swish", "--out", tmp_path / "a.py")
+    assert (refused.exit_code, "leave out --activation and --dialect" in refused.stderr) == (1, True)
+
+
+def test_trained_weights_are_exported_as_such_with_the_trial_that_trained_them(run: Path, tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    from spinenas.proxy_task.weights.weights_file import published_detector, save_detector
+
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    weights, out = copy / "trials" / "000000" / "weights.safetensors", tmp_path / "backbone.safetensors"
+    spec = published_detector(PUBLISHED["spinenet-mobile-49xs"], dialect="tensorflow/models", activation="swish")
+    save_detector(weights, spec.build(), spec)
+    refused = spinenas("export", weights, "--format", "safetensors", "--out", out, "--random-weights")
+    assert (refused.exit_code, "has trained weights; leave out --random-weights" in refused.stderr) == (1, True)
+    assert "trained weights) to" in succeed("export", weights, "--format", "safetensors", "--out", out).stderr
+    with safe_open(out, framework="pt") as file:
+        metadata = json.loads(file.metadata()["spinenas"])
+    assert (metadata["weights"], metadata["run"], metadata["trial"]) == ("trained", str(copy), 0)
+    assert (metadata["dialect"], metadata["activation"]) == ("tensorflow/models", "swish")
+    assert succeed("import", weights, "--json").stdout
+    assert succeed("export", out, "--format", "safetensors", "--out", tmp_path / "again.safetensors").exit_code == 0
+
+
+def test_the_remedy_for_missing_weights_is_quoted_for_the_shell(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "my run"
+    shutil.copytree(run, copy)
+    result = spinenas("export", copy, "best", "--format", "onnx", "--out", tmp_path / "a.onnx")
+    assert f"`spinenas replay '{copy}' best --width full --out FOLDER`" in result.stderr
+
+
+def test_an_export_that_was_changed_by_hand_is_not_taken_for_what_it_says(tmp_path: Path) -> None:
+    python, plain = tmp_path / "a.py", tmp_path / "a.json"
+    succeed("export", "spinenet-49", "--format", "python", "--out", python)
+    python.write_text(python.read_text().replace("FILTER_SCALE = 1.0", "FILTER_SCALE = 0.5"))
+    result = spinenas("show", python)
+    assert (result.exit_code, "its FILTER_SCALE was changed after the export" in result.stderr) == (1, True)
+    succeed("export", "spinenet-49", "--format", "json", "--out", plain)
+    document = json.loads(plain.read_text())
+    document["blocks"][0]["level"] = 3
+    plain.write_text(json.dumps(document))
+    result = spinenas("show", plain)
+    assert (result.exit_code, "after an edit, remove the metadata" in result.stderr) == (1, True)
+    del document["metadata"]
+    plain.write_text(json.dumps(document))
+    succeed("show", plain)
+
+
+def test_an_imported_table_has_no_known_activation_or_dialect(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.json"
+    blocks = [[b.level, str(b.kind), list(b.parents), b.is_output] for b in PUBLISHED["spinenet-49"].genotype.blocks]
+    rows.write_text(json.dumps(blocks))
+    succeed("import", rows, "--out", tmp_path / "a.json")
+    metadata = json.loads((tmp_path / "a.json").read_text())["metadata"]
+    assert (metadata["dialect"], metadata["activation"]) == (None, None)
+    assert "(activation and dialect unknown, no weights)" in succeed("show", tmp_path / "a.json").stdout
+    written = succeed("export", tmp_path / "a.json", "--format", "json", "--out", tmp_path / "b.json")
+    assert written.stderr == f"wrote {tmp_path / 'a.json'} to {tmp_path / 'b.json'}\n"
 
 
 def test_an_architecture_can_be_drawn_alone_and_beside_another(run: Path, tmp_path: Path) -> None:

@@ -55,15 +55,23 @@ def test_block_specs_are_read_from_python_source(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("rows = []", "has 0 lists of block specs"),
-        ("rows = [(2, 'bottleneck', (0, 1), f())]", "has 0 lists of block specs"),
-        (source_of(SPINENET_49) + source_of(MOBILE_49), "has 2 lists of block specs"),
+        ("rows = []", "has no block table, which is a list of rows .*; none of its 0 lists and tuples has such a row"),
+        (
+            "rows = [\n(2, 'bottleneck', (0, 1), True),\n(2, 'bottleneck', (0, 1), f())]",
+            "the list in line 1 is none because of line 3: it has an entry that is computed",
+        ),
+        ("rows = [(2, 'bottleneck', (0, 1), True), (2, 'bottleneck')]", "line 1: it has 2 entries instead of 4"),
+        ("rows = [(2, 7, (0, 1), True)]", "line 1: its block 7 is neither a string nor the name of a class"),
+        (source_of(SPINENET_49) + source_of(MOBILE_49), "has 2 block tables, in line 3, line 25"),
         ("rows = [", "is not Python"),
         ("[" * 100_000, "is not Python"),
         ("\0", "is not Python"),
         ("rows = [(2, 'botleneck', (0, 1), True)]", "block 2 has kind 'botleneck'"),
         ("rows = [(2, 'bottleneck', (0, 9), True)]", "block 2 has parent 9"),
-        ("rows = [({2}, 'bottleneck', (0, 1), True)]", "block 2 has level"),
+        ("rows = [({2}, 'bottleneck', (0, 1), True)]", "line 1: it has an entry that is computed"),
+        ("rows = [(2, Bottleneck, (0, None), True)]", r"block 2 has parents \[0, None\]"),
+        ("# --- end of the architecture\n", "exported without METADATA, by an earlier version; export it again"),
+        ("METADATA = dict(a=1)", "its metadata is not a description of schema"),
     ],
 )
 def test_a_file_without_valid_block_specs_is_refused_in_one_sentence(tmp_path: Path, source: str, message: str) -> None:
@@ -114,3 +122,53 @@ def test_import_writes_the_architecture_and_overwrites_nothing(tmp_path: Path) -
     assert run_import(path, "--out", out, "--force").exit_code == 0
     assert read_architecture(out) == (SPINENET_49, SCALINGS["96"])
     assert run_import(path, "--force").exit_code == 2
+
+
+PORT = """
+import torch.nn as nn
+from .resnet import BasicBlock, Bottleneck
+
+POINTS = [(0, x, (1, 2), y)]
+SPINENET_BLOCK_SPECS = (
+    (2, Bottleneck, (None, None), False),
+    (2, Bottleneck, (None, None), False),
+{rows})
+raise SystemExit("this was executed")
+"""
+"""A table as PyTorch ports have it: classes instead of strings, and rows of the stem."""
+
+
+def port_of(genotype: Genotype, row: str) -> str:
+    names = {"bottleneck": "Bottleneck", "residual": "blocks.BasicBlock"}
+    rows = [row.format(b.level, names[b.kind], b.parents, b.is_output) for b in genotype.blocks]
+    return PORT.format(rows="".join(f"    {text},\n" for text in rows))
+
+
+@pytest.mark.parametrize(
+    "row", ["({}, {}, {}, {})", "BlockSpec({}, {}, {}, {})", "BlockSpec({}, {}, {}, is_output={})"]
+)
+def test_the_table_of_a_pytorch_port_is_read(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "a.py"
+    path.write_text(port_of(SPINENET_49, row))
+    assert read_architecture(path) == (SPINENET_49, None)
+    assert facts_of(path)["published"].startswith("the blocks of spinenet-49s, ")
+
+
+def test_rows_of_a_mobile_network_take_a_mobile_scaling(tmp_path: Path) -> None:
+    path, out = tmp_path / "a.py", tmp_path / "a.json"
+    path.write_text(source_of(MOBILE_49))
+    assert facts_of(path, "--out", out)["scaling"] == "not named, assumed to be mobile-49"
+    assert read_architecture(out) == (MOBILE_49, SCALINGS["mobile-49"])
+
+
+def test_a_json_list_of_rows_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    rows = [[b.level, str(b.kind), list(b.parents), b.is_output] for b in SPINENET_49.blocks]
+    for stem in ([], [[2, "bottleneck", [None, None], False]] * 2):
+        path.write_text(json.dumps(stem + rows))
+        assert read_architecture(path) == (SPINENET_49, None)
+
+
+def test_a_folder_without_a_backbone_is_refused(tmp_path: Path) -> None:
+    result = run_import(tmp_path)
+    assert (result.exit_code, "is a folder without spinenet_backbone.py" in result.stderr) == (1, True)

@@ -15,7 +15,7 @@ from fake_task import FakeTask
 
 import spinenas.search.executors.ray_session as ray_session_module
 import spinenas.search.planning.machine as machine_module
-from spinenas.proxy_task.config import DataConfig, HeadConfig, TaskConfig, TrainConfig
+from spinenas.proxy_task.config import DataConfig, TaskConfig, TrainConfig
 from spinenas.proxy_task.data.synthetic import generate_dataset
 from spinenas.proxy_task.probe import Probe
 from spinenas.proxy_task.task import ProxyTask
@@ -29,6 +29,7 @@ from spinenas.search.planning.estimate import estimate
 from spinenas.search.planning.machine import CheckRequest, MachineReport, check_machine, probed_genotype
 from spinenas.search.planning.preflight import preflight
 from spinenas.space import SCALINGS, UserError
+from spinenas.space.head import HeadConfig
 
 
 class Probed(FakeTask):

@@ -14,7 +14,7 @@ import pytest
 from fake_task import FakeValTask, matches_of
 
 from spinenas.controller import PlanOptions
-from spinenas.proxy_task.config import DataConfig, EvalConfig, HeadConfig, LossConfig, TaskConfig, TrainConfig
+from spinenas.proxy_task.config import DataConfig, EvalConfig, LossConfig, TaskConfig, TrainConfig
 from spinenas.proxy_task.data.synthetic import generate_dataset
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.results.record import Evaluation, Failure, Stage
@@ -30,6 +30,7 @@ from spinenas.search.studies.study import run_study
 from spinenas.search.studies.validation import contenders, sentence, validate
 from spinenas.space.errors import UserError
 from spinenas.space.graph import dead_blocks, network_key
+from spinenas.space.head import HeadConfig
 from spinenas.space.published import SPINENET_49
 from spinenas.space.scaling import Scaling
 from spinenas.space.search_space import SearchSpace

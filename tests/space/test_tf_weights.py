@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from shared_fixtures import shared_folder
 from tf_checkpoint_writer import write_checkpoint
 
-from spinenas.proxy_task.config import HeadConfig
 from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet
 from spinenas.proxy_task.weights.weights_file import load_detector
 from spinenas.search.cli.main import main
@@ -23,6 +22,7 @@ from spinenas.space.baseline import Baseline
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import dead_blocks
+from spinenas.space.head import HeadConfig
 from spinenas.space.network import build_backbone, num_parameters
 from spinenas.space.published import MOBILE_49, SPINENET_49
 from spinenas.space.scaling import SCALINGS, Scaling
