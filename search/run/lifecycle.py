@@ -37,6 +37,7 @@ from spinenas.search.run.components import (
     prepared_task,
     search_controller,
     with_class_channels,
+    with_dtype,
 )
 from spinenas.search.run.driver import Driver
 from spinenas.search.run.identity import check_equal, check_identity, check_same_search, identity_of, versions
@@ -85,6 +86,7 @@ def run_search(
             raise UserError(
                 f"{mirror.store.uri} already holds a run; resume it with --or-resume, or give another storage.mirror"
             )
+        config = with_dtype(config, note=display.note)
         task, forecast = prepared_task(task, config)
         config = with_class_channels(config, task)
         config.check_constraints()
@@ -103,6 +105,7 @@ def run_search(
             "versions": versions(),
             "platform": platform.platform(),
             "device": task.device,
+            "dtype": task.dtype,
             "data": task.fingerprint,
             "warm_start": [str(path) for path in warm_start],
         }
@@ -242,6 +245,7 @@ def search_or_resume(
     folder = RunFolder.open(path)
     _check_resumable(folder)
     begun_with = stored_config(folder.config())
+    config = with_dtype(config, begun_with)
     budget = replace(begun_with.budget, replicate_share=config.budget.replicate_share)
     constraints = replace(config.constraints, class_channels=begun_with.constraints.class_channels)
     check_same_search(path, begun_with, replace(config, budget=budget, constraints=constraints).resolved())
