@@ -1,7 +1,8 @@
 """Print what bfloat16 and float32 cost and yield on this machine, and what `dtype = "auto"` chooses.
 
     python benchmarks/number_formats.py digits --data FOLDER
-    ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 python benchmarks/number_formats.py digits --data FOLDER --genotypes 0
+    ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 python benchmarks/number_formats.py digits --data FOLDER \\
+        --genotypes 0
 
 Each genotype is trained once in each format with the same seed, one training at a time. Then steps of SpineNet-49 are
 timed in both formats in turns. The variables of the second line show what a processor with AVX2 alone would need.

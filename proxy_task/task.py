@@ -53,8 +53,8 @@ class ProxyTask:
         """Configure a task without touching the data.
 
         Args:
-            config: network, data, training and evaluation. The dtype "auto" becomes that of this machine, and stays that
-                in other processes.
+            config: network, data, training and evaluation. The dtype "auto" becomes that of this machine, and
+                stays so in other processes.
             device: "auto" for the accelerator if there is one, "cpu", or an accelerator's type or name, as "cuda:1".
             threads: CPU threads of a trial; sums differ in the last bit with their number.
         """

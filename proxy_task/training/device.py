@@ -59,7 +59,7 @@ def use_threads(count: int) -> None:
 
 
 _ISA_WITHOUT_BFLOAT16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI")
-"""Values of ONEDNN_MAX_CPU_ISA that keep oneDNN, which computes the convolutions on a CPU, from bfloat16 instructions."""
+"""Values of ONEDNN_MAX_CPU_ISA with which oneDNN, which computes a CPU's convolutions, has no bfloat16 instructions."""
 
 Bfloat16Support = Callable[[torch.device], str | None]
 """Returns what makes bfloat16 fast on a device, such as "AMX"; None where float32 is faster."""

@@ -80,7 +80,8 @@ SPINENET49_PROXY_TASK = TaskConfig(
 """The paper's proxy: widths x0.25, alpha 0.25, head 64, 512 px, 5 epochs, 7392 reward images (SpineNet,
 section 5.1). The paper gives no batch size, learning rate, warm-up or number of head convolutions. Those here are from
 the authors' later search (Google Vertex NAS, `spinenet_search_tpu.yaml`), with a cosine instead of its step at epoch 8
-of 10. All published SpineNet configurations train in bfloat16 (tensorflow/tpu), and so does "auto" on an accelerator that has it.
+of 10. All published SpineNet configurations train in bfloat16 (tensorflow/tpu), and so does "auto"
+on an accelerator that has it.
 """
 
 PRESETS = {

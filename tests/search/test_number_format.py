@@ -194,6 +194,7 @@ def test_a_worker_without_the_instructions_says_once_that_it_is_slow(
     events: list[Any] = []
     for number in (0, 1):
         folder = tmp_path / str(number)
+        folder.mkdir()
         run_job(task, Job(number, 0, SPINENET_49, 0, None, folder), "worker-3", events.append)
     assert [event.text for event in events if isinstance(event, Remark)] == [f"worker-3: {remark}"]
     on_machine(monkeypatch, "AMX")
