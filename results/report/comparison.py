@@ -53,7 +53,7 @@ def _row(name: str, facts: RunFacts) -> tuple[object, ...]:
         f"{facts.total_hours:.4g}",
     )
     if winner is None:
-        return (name, None, None, None, None, *about)
+        return (name, "none" if facts.no_winner else None, None, None, None, *about)
     if winner["n"] == 1:  # the AP of a single run is not a result, and not shown as one
         return (name, f"trial {winner['number']}, unconfirmed", None, None, 1, *about)
     interval = f"{winner['lower']:.4f} to {winner['upper']:.4f}"

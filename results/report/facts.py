@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from spinenas.results import pareto
-from spinenas.results.leaderboard import ScalarizedObjective, leaderboard_rows, winner
+from spinenas.results.leaderboard import ScalarizedObjective, leaderboard_rows, no_winner_words, winner
 from spinenas.results.record import Evaluation, Status, TrialRecord
 from spinenas.space.limits import CostTarget
 
@@ -80,9 +80,14 @@ class RunFacts:
 
     @cached_property
     def winner(self) -> dict[str, Any] | None:
-        """Leaderboard row of the winner; None before the first result."""
+        """Leaderboard row of the winner; None before the first result, or if the results name none."""
         found = winner(self.records, self.scalarize)
         return None if found is None else next(row for row in self.rows if row["number"] == found["number"])
+
+    @cached_property
+    def no_winner(self) -> str | None:
+        """Why the results name no winner, and what to change; None if they name one, or before the first result."""
+        return no_winner_words(self.records, self.scalarize)
 
     @cached_property
     def by_number(self) -> dict[int, TrialRecord]:

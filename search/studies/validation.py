@@ -107,7 +107,7 @@ def contenders(run: Run, config: SearchConfig) -> list[Contender]:
         raise UserError(f"{path} is no search and has no winner to validate; give the folder of a search")
     record = run.winner()
     if record is None:
-        raise UserError(f"{path} has no complete trial yet; resume the run first")
+        raise UserError(f"{path} has nothing to validate; {run.no_winner()}")
     space = space_by_name(config.space.name)
     winner = record.genotype or architecture_from_text(record.architecture)
     chosen = [Contender(WINNER, f"trial {record.number}", winner)]

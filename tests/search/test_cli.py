@@ -961,3 +961,22 @@ def test_a_problem_with_a_validation_is_one_sentence(run: Path, words: tuple[str
     result = spinenas(*(word.format(run=run) for word in words))
     assert result.exit_code == status
     assert said in result.stderr
+
+
+def test_a_search_that_learnt_nothing_names_no_winner_in_any_command(tmp_path: Path, task: FakeValTask) -> None:
+    task.scale = 0.0
+    result = succeed("search", "quickstart", "--trials", 3, "--out", tmp_path / "run", "--set", "executor.kind=serial")
+    for shown in (result, succeed("leaderboard", tmp_path / "run")):
+        assert "no winner: none of the 3 complete trainings has learnt to detect anything" in shown.stderr
+        assert "spinenas export" not in shown.stderr
+        assert "spinenas validate" not in shown.stderr
+    for words in (
+        ("show", tmp_path / "run", "best"),
+        ("export", tmp_path / "run", "best", "--format", "json", "--out", tmp_path / "best.json"),
+        ("validate", tmp_path / "run"),
+    ):
+        refused = spinenas(*words)
+        assert refused.exit_code == 1
+        assert "no winner: none of the 3" in refused.stderr
+    assert not (tmp_path / "run" / "validation").exists(), "nothing is trained"
+    assert "AP 0.0000" in succeed("show", tmp_path / "run", 1).stdout

@@ -175,7 +175,7 @@ def test_only_a_search_with_a_result_on_the_same_data_is_validated(run: Run, tmp
     with pytest.raises(UserError, match="study holds another run; give another --out"):
         validate(run, out=study.folder.path, task=task)
     nothing = run_search(CONFIG, out=tmp_path / "none", task=FakeValTask(fail=dict.fromkeys(range(8), "diverged")))
-    with pytest.raises(UserError, match="has no complete trial yet"):
+    with pytest.raises(UserError, match="has nothing to validate; no trial is complete yet"):
         validate(nothing, task=task)
     for changed, what in ((FakeValTask(key="other"), "task"), (FakeValTask(fingerprint={"train": "x"}), "data")):
         with pytest.raises(UserError, match=f"the {what} changed since the search"):
