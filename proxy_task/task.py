@@ -13,14 +13,14 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from spinenas.proxy_task.config import TaskConfig
 from spinenas.proxy_task.evaluation.detections import load_detections, save_detections
 from spinenas.proxy_task.evaluation.pycocotools_metrics import check_with_pycocotools
-from spinenas.proxy_task.probe import Probe, probe, trial_seconds
+from spinenas.proxy_task.probe import Probe, probe, seconds_in_format, trial_seconds
 from spinenas.proxy_task.task_data import TaskData
 from spinenas.proxy_task.training.device import bfloat16_support, choose_device, choose_dtype, device_name
 from spinenas.proxy_task.trial import TrialSetting, catch_failure, detect_objects, run_trial
@@ -260,6 +260,10 @@ class ProxyTask:
         Raises whatever goes wrong.
         """
         return probe(self.setting, architecture, fidelity or self.fidelity, clock=clock)
+
+    def seconds_in_format(self, architecture: Architecture, dtype: Literal["float32", "bfloat16"]) -> float:
+        """Return the time of a training step in a number format. Raises whatever goes wrong."""
+        return seconds_in_format(self.setting, architecture, self.fidelity, dtype)
 
     def trial_seconds(self, fidelity: Fidelity, *, step_seconds: float, detect_seconds: float) -> float:
         """Return the time of a whole trial from that of a training step and of detection in one image."""

@@ -58,7 +58,7 @@ def search(
         from spinenas.search.planning.estimate import estimate
 
         with watched(lambda: "nothing was started"):
-            expected = estimate(config, out, note)
+            expected = estimate(config, out, note, or_resume=or_resume)
         print_facts(expected, None)
         return
     from spinenas.search.monitoring.display import display_for
