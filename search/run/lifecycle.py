@@ -28,7 +28,7 @@ from spinenas.search.config.parts import LoggingConfig
 from spinenas.search.executors.base import Task
 from spinenas.search.executors.stop_signals import Terminated, stopped_by_sigterm
 from spinenas.search.monitoring.base import Display
-from spinenas.search.monitoring.forecast import Forecast, Workload
+from spinenas.search.monitoring.forecast import Forecast, Workload, count_of_epochs
 from spinenas.search.monitoring.progress import Progress
 from spinenas.search.run.components import (
     make_executor,
@@ -120,7 +120,7 @@ def run_search(
             with _begun(Path(out), config, config_toml, about, started, mirror) as (folder, journal):
                 window = ordered_window(config.executor)
                 driver = Driver(config, folder, journal, task, controller, executor, display, window=window)
-                with display.begin(_progress(config, forecast)):
+                with display.begin(_progress(config, task, forecast)):
                     _drive(driver)
     return Run(folder)
 
@@ -210,7 +210,7 @@ def resume(
             driver = Driver(
                 config, folder, journal, task, controller, running, display, window=window, time_taken=time_taken
             )
-            progress = _progress(config, forecast)
+            progress = _progress(config, task, forecast)
             progress.resume(state)
             with display.begin(progress):
                 driver.record(Resumed({"versions": versions(), **changes}))
@@ -299,9 +299,9 @@ def _with_loggers(display: Display, config: SearchConfig, run: Path) -> Display:
     return TensorBoardDisplay(display, run)
 
 
-def _progress(config: SearchConfig, forecast: Forecast | None) -> Progress:
+def _progress(config: SearchConfig, task: Task, forecast: Forecast | None) -> Progress:
     """Return the progress of a search at its start."""
-    workload = None if forecast is None else Workload(forecast)
+    workload = Workload(forecast or count_of_epochs(task, config))
     return Progress(config.budget.num_trials, scalarize=config.scalarized_objective(), workload=workload)
 
 

@@ -87,6 +87,8 @@ def validate(
     _check_task(run, task)
     # The search's own seeds would repeat the trainings that the winner was selected on.
     reseeded = replace(config, seed=seed_for(config.seed, "validation"))
+    if display is not None:
+        display.name_networks({network_key(each.architecture): each.name.removeprefix("the ") for each in chosen})
     architectures = [contender.architecture for contender in chosen]
     study = run_study(reseeded, architectures, seeds, out=out, stage=Stage.VALIDATE, task=task, display=display)
     check_same_val(study, task)
