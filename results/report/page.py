@@ -204,7 +204,7 @@ def _costs(facts: RunFacts) -> list[tuple[str, object]]:
     """Return time, memory, money, repeated trainings and refused reports."""
     found = report_facts.totals(facts)
     rows: list[tuple[str, object]] = [
-        ("accelerator-hours", f"{facts.total_hours:.4g}"),
+        (facts.hours_name, f"{facts.total_hours:.4g}"),
         ("hours of training", f"{found.train_seconds / 3600:.4g}"),
         ("hours of evaluation", f"{found.eval_seconds / 3600:.4g}"),
     ]
