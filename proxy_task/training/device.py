@@ -79,9 +79,11 @@ def bfloat16_support(device: torch.device) -> str | None:
         return None
     if device.type in ("tpu", "xla"):
         return "TPU"
-    is_supported = getattr(torch.get_device_module(device), "is_bf16_supported", bool)
-    try:  # CUDA counts emulation unless told otherwise, and no other backend knows the argument
-        supported = is_supported(including_emulation=False) if device.type == "cuda" else is_supported()
+    is_supported: Callable[..., bool] = getattr(torch.get_device_module(device), "is_bf16_supported", lambda **_: False)
+    try:
+        supported = is_supported(including_emulation=False)  # CUDA and XPU count emulation unless told otherwise
+    except TypeError:  # another backend, which does not know the argument
+        supported = is_supported()
     except RuntimeError:
         supported = False
     return device_name(device) if supported else None

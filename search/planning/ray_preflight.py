@@ -39,7 +39,7 @@ def check_cluster(request: CheckRequest, note: Note) -> tuple[list[MachineReport
                 kinds.setdefault(_kind(node), []).append(node)
         if not kinds:
             raise UserError(explain_waiting(needed))
-        machines = []
+        machines: list[MachineReport] = []
         for kind, nodes in kinds.items():
             node = nodes[0]
             room = num_fitting(needed, [each["Resources"] for each in nodes])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from spinenas.controller.base import Controller
 from spinenas.controller.objectives import Scalarized
@@ -39,10 +39,11 @@ def with_dtype(config: SearchConfig, before: SearchConfig | None = None, note: N
     """
     if config.task.train.dtype != "auto":
         return config
+    dtype: Literal["float32", "bfloat16", "auto"]
     if before is not None:
         dtype = before.task.train.dtype
     else:
-        from spinenas.proxy_task.training.device import bfloat16_support, choose_device, choose_dtype, device_name
+        from spinenas.proxy_task.training.device import bfloat16_support, choose_device, device_name
 
         device, executor = choose_device(), config.executor
         is_elsewhere = executor.kind != "serial" and executor.address not in (None, "local")
@@ -51,7 +52,7 @@ def with_dtype(config: SearchConfig, before: SearchConfig | None = None, note: N
             dtype, why = "bfloat16", "as the workers have accelerators; use float32 for any without bfloat16"
         else:
             support = bfloat16_support(device)
-            dtype = choose_dtype("auto", device, lambda _: support)
+            dtype = "float32" if support is None else "bfloat16"
             why = f"which {device_name(device)} computes fast" + (f" ({support})" if device.type == "cpu" else "")
             if support is None:
                 why = f"as {device_name(device)} has no instructions for bfloat16"

@@ -457,6 +457,17 @@ def test_an_architecture_can_be_drawn_alone_and_beside_another(run: Path, tmp_pa
     assert "15 of 17 positions differ" in svg.read_text()
 
 
+def test_architectures_of_different_detectors_are_compared_in_the_first_ones(run: Path, tmp_path: Path) -> None:
+    svg = tmp_path / "pair.svg"
+    result = succeed("show", run, 0, "--draw", svg, "--beside", "spinenet-49")
+    assert f"both are counted in the detector of {run} 0; that of spinenet-49 differs" in result.stderr
+    assert svg.read_text().count("scaling proxy, 128 px") >= 2
+    assert "640 px" not in svg.read_text()
+    result = succeed("show", run, 0, "--draw", svg, "--beside", f"{run} 1", "--force")
+    assert "counted in" not in result.stderr
+    assert "different tasks" not in result.stderr
+
+
 def test_a_replay_prints_reward_and_val_and_keeps_them(run: Path, tmp_path: Path) -> None:
     result = succeed("replay", "spinenet-49", "--out", tmp_path / "replay", "--json", *SERIAL)
     (row,) = [row for row in json.loads(result.stdout) if row["metric"] == "AP"]

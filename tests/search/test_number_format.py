@@ -89,13 +89,17 @@ def test_a_cpu_needs_instructions_for_bfloat16(
     assert bfloat16_support(CPU) == expected
 
 
-@pytest.mark.parametrize(("kind", "supported"), [("cuda", True), ("cuda", False), ("xpu", True), ("mps", None)])
+@pytest.mark.parametrize(
+    ("kind", "supported"), [("cuda", True), ("cuda", False), ("xpu", True), ("other", True), ("mps", None)]
+)
 def test_an_accelerator_is_asked_whether_it_has_bfloat16(
     kind: str, supported: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[dict[str, bool]] = []
 
     def is_bf16_supported(**options: bool) -> bool:
+        if kind == "other" and options:
+            raise TypeError("unexpected keyword argument")
         asked.append(options)
         return bool(supported)
 
@@ -103,8 +107,8 @@ def test_an_accelerator_is_asked_whether_it_has_bfloat16(
     if supported is not None:
         module.is_bf16_supported = is_bf16_supported
     monkeypatch.setattr(torch, "get_device_module", lambda device: module)
-    assert bfloat16_support(torch.device(kind)) == ("a device" if supported else None)
-    assert asked == ([] if supported is None else [{"including_emulation": False} if kind == "cuda" else {}])
+    assert bfloat16_support(SimpleNamespace(type=kind)) == ("a device" if supported else None)
+    assert asked == ([] if supported is None else [{} if kind == "other" else {"including_emulation": False}])
 
 
 def test_a_task_with_auto_is_the_task_of_the_format_it_becomes_and_stays_it(monkeypatch: pytest.MonkeyPatch) -> None:
