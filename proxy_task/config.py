@@ -95,7 +95,8 @@ class TrainConfig:
         bn_momentum: weight of a batch in the running statistics (as in PyTorch); None to derive it from the number of
             steps.
         bn_eps: added to the variance; None for the dialect's value.
-        dtype: number format of convolutions; batch norm, losses and boxes are always float32.
+        dtype: number format of convolutions; batch norm, losses and boxes are always float32. "auto" is bfloat16 where
+            the processor or accelerator has instructions for it, else float32; a run keeps what it began with.
         activation: activation of backbone and head.
         stochastic_depth: drop rate of the last block's residual branch; earlier blocks have smaller rates.
         compile: "blocks" compiles programs that candidates share, "whole" one program per candidate. Which is faster
@@ -116,7 +117,7 @@ class TrainConfig:
     scale_jitter: tuple[float, float] = (0.5, 2.0)
     bn_momentum: float | None = None
     bn_eps: float | None = None
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
     activation: Literal["relu", "swish"] = "relu"
     stochastic_depth: float = 0.0
     compile: Literal["off", "blocks", "whole"] = "off"

@@ -10,19 +10,19 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from spinenas.proxy_task.config import TaskConfig
 from spinenas.proxy_task.evaluation.detections import load_detections, save_detections
 from spinenas.proxy_task.evaluation.pycocotools_metrics import check_with_pycocotools
-from spinenas.proxy_task.probe import Probe, probe, trial_seconds
+from spinenas.proxy_task.probe import Probe, probe, seconds_in_format, trial_seconds
 from spinenas.proxy_task.task_data import TaskData
-from spinenas.proxy_task.training.device import choose_device
+from spinenas.proxy_task.training.device import bfloat16_support, choose_device, choose_dtype, device_name
 from spinenas.proxy_task.trial import TrialSetting, catch_failure, detect_objects, run_trial
 from spinenas.proxy_task.weights.weights_file import save_detector
 from spinenas.results.record import Evaluation, Failure, Fidelity, Report
@@ -53,10 +53,14 @@ class ProxyTask:
         """Configure a task without touching the data.
 
         Args:
-            config: network, data, training and evaluation.
+            config: network, data, training and evaluation. The dtype "auto" becomes that of this machine, and
+                stays so in other processes.
             device: "auto" for the accelerator if there is one, "cpu", or an accelerator's type or name, as "cuda:1".
             threads: CPU threads of a trial; sums differ in the last bit with their number.
         """
+        if config.train.dtype == "auto":
+            dtype = choose_dtype("auto", choose_device(device), bfloat16_support)
+            config = replace(config, train=replace(config.train, dtype=dtype))  # type: ignore[arg-type]
         self.config, self._device_name, self.threads = config, device, threads
         self.data = TaskData(config.data, config.image_size_pixels)
 
@@ -74,8 +78,19 @@ class ProxyTask:
 
     @property
     def dtype(self) -> str:
-        """Number format of convolutions."""
+        """Number format of convolutions, never "auto"."""
         return self.config.train.dtype
+
+    @property
+    def remark(self) -> str | None:
+        """What the user should know of training this task on this machine; None if there is nothing."""
+        if self.dtype == "bfloat16" and bfloat16_support(self.torch_device) is None:
+            return (
+                f"{device_name(self.torch_device)} has no instructions for bfloat16, the run's number format, and "
+                "trains several times slower than in float32; use other machines, or start a run with "
+                "task.train.dtype=float32"
+            )
+        return None
 
     def prepare(self, *, with_val: bool = False) -> None:
         """Read the annotations and decode the images into the cache, once per machine.
@@ -245,6 +260,10 @@ class ProxyTask:
         Raises whatever goes wrong.
         """
         return probe(self.setting, architecture, fidelity or self.fidelity, clock=clock)
+
+    def seconds_in_format(self, architecture: Architecture, dtype: Literal["float32", "bfloat16"]) -> float:
+        """Return the time of a training step in a number format. Raises whatever goes wrong."""
+        return seconds_in_format(self.setting, architecture, self.fidelity, dtype)
 
     def trial_seconds(self, fidelity: Fidelity, *, step_seconds: float, detect_seconds: float) -> float:
         """Return the time of a whole trial from that of a training step and of detection in one image."""

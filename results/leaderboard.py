@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from spinenas.results.learnt import why_no_winner
 from spinenas.results.record import Evaluation, Fidelity, Status, TrialRecord
 from spinenas.space.baseline import architecture_from_text
 from spinenas.space.errors import UserError
@@ -126,17 +127,23 @@ def leader(networks: Iterable[NetworkRuns], scalarize: ScalarizedObjective | Non
 
 
 def winner(records: Iterable[TrialRecord], scalarize: ScalarizedObjective | None = None) -> dict[str, Any] | None:
-    """Return the row of the network that `leader` names, or None without a complete run.
+    """Return the row of the network that `leader` names; None without a complete run, or if nothing names a winner.
 
     Args:
         records: trials in the order of their numbers.
         scalarize: as in `leader`.
     """
-    return _winner_row(_ranked(records), scalarize)
+    ranked = _ranked(records)
+    return _winner_row(ranked, scalarize) if _why_no_winner(ranked, scalarize) is None else None
+
+
+def no_winner_words(records: Iterable[TrialRecord], scalarize: ScalarizedObjective | None = None) -> str | None:
+    """Say why trials with results name no winner, and what to change; None if they name one, or without results."""
+    return _why_no_winner(_ranked(records), scalarize)
 
 
 def winner_words(records: Iterable[TrialRecord], scalarize: ScalarizedObjective | None = None) -> tuple[str, ...]:
-    """Say which network is the winner and how certain that is; nothing without a complete run.
+    """Say which network is the winner and how certain that is, or why none is; nothing without a complete run.
 
     The winner is not always first on the leaderboard, where a single run may be above it.
     """
@@ -144,6 +151,8 @@ def winner_words(records: Iterable[TrialRecord], scalarize: ScalarizedObjective 
     row = _winner_row(ranked, scalarize)
     if row is None:
         return ()
+    if (why := _why_no_winner(ranked, scalarize)) is not None:
+        return (why,)
     if row["n"] == 1:
         return (
             f"winner, unconfirmed: trial {row['number']} has the best single run of "
@@ -170,6 +179,15 @@ def _winner_row(ranked: Sequence[list[TrialRecord]], scalarize: ScalarizedObject
         return None
     group = groups[found.number]
     return _row(group, _spreads(ranked).get(group[0].fidelity))
+
+
+def _why_no_winner(ranked: Sequence[list[TrialRecord]], scalarize: ScalarizedObjective | None) -> str | None:
+    groups = [group for group in ranked if _complete(group)]
+    has_one_fidelity = len({group[0].fidelity for group in groups}) == 1
+    return why_no_winner(
+        [[evaluation.objective for evaluation in _complete(group)] for group in groups],
+        only_ap=scalarize is None and has_one_fidelity,
+    )
 
 
 def _ranked(records: Iterable[TrialRecord]) -> list[list[TrialRecord]]:

@@ -28,6 +28,7 @@ class FakeTask:
         fail: outcome by trial number: a failure kind to return, or "raise".
         kill_worker: (number, attempt) pairs in which the process kills itself after the first epoch.
         interrupt_at: a trial number that raises KeyboardInterrupt.
+        scale: factor on every objective.
         measures_ap: whether AP is measured after each epoch; it is always measured before a pause.
     """
 
@@ -36,6 +37,7 @@ class FakeTask:
     fail: dict[int, str] = field(default_factory=dict)
     kill_worker: frozenset[tuple[int, int]] = frozenset()
     interrupt_at: int | None = None
+    scale: float = 1.0
     measures_ap: bool = False
     key: str = "fake-task"
     fingerprint: dict[str, Any] = field(default_factory=lambda: {"train": "abc", "num_train_images": 10})
@@ -83,7 +85,7 @@ class FakeTask:
             return Failure(FailureKind(outcome), f"trial {number} was told to fail")
         is_paused = until is not None and until < self.num_epochs
         return Evaluation(
-            objective=objective_after(len(curve), self.num_epochs, genotype, seed),
+            objective=self.scale * objective_after(len(curve), self.num_epochs, genotype, seed),
             curve=tuple(curve),
             params=1000,
             madds=10**6,

@@ -9,7 +9,7 @@ from typing import Any
 from spinenas.results.leaderboard import winner_words
 from spinenas.results.pictures.charts import COLOURS, Axis, Chart, Colour, Dots, Line, Mark, Whiskers, box, chart
 from spinenas.results.report import facts as report_facts
-from spinenas.results.report.facts import AP, RunFacts
+from spinenas.results.report.facts import AP_AXIS, RunFacts
 from spinenas.results.report.page import status_words
 from spinenas.results.report.progress_figures import risen
 from spinenas.results.report.render import render
@@ -34,6 +34,7 @@ def compare_page(runs: Sequence[RunFacts]) -> str:
 def _task(named: Sequence[tuple[str, RunFacts]]) -> dict[str, Any]:
     """Return what the template shows of the runs of one task, each with a unique name."""
     return {
+        "hours": report_facts.hours_name(facts for _, facts in named),
         "rows": [_row(name, facts) for name, facts in named],
         "status": [f"{name}: {status_words(facts)}" for name, facts in named],
         "winners": [
@@ -53,7 +54,7 @@ def _row(name: str, facts: RunFacts) -> tuple[object, ...]:
         f"{facts.total_hours:.4g}",
     )
     if winner is None:
-        return (name, None, None, None, None, *about)
+        return (name, "none" if facts.no_winner else None, None, None, None, *about)
     if winner["n"] == 1:  # the AP of a single run is not a result, and not shown as one
         return (name, f"trial {winner['number']}, unconfirmed", None, None, 1, *about)
     interval = f"{winner['lower']:.4f} to {winner['upper']:.4f}"
@@ -84,17 +85,20 @@ def comparison_figures(named: Sequence[tuple[str, RunFacts]]) -> dict[str, Chart
             "Winners that were trained more than once, with the 95 % interval of the mean. A run without one has only "
             "an unconfirmed winner."
         )
-        found["winners"] = chart(winners, Axis(AP), names, title="Replicated winners", description=words)
+        found["winners"] = chart(winners, AP_AXIS, names, title="Replicated winners", description=words)
     luck = (
         "Each line is the best single training of a run so far. It also rises by luck, and more so with more "
         "trainings, so its height is not a result."
     )
-    trials, hours = Axis("finished trials", include=(0,), whole=True), Axis("accelerator-hours", include=(0,))
+    trials, hours = (
+        Axis("finished trials", include=(0,), whole=True),
+        Axis(report_facts.hours_name(facts for _, facts in named), include=(0,)),
+    )
     words = "All single trainings: quartiles, worst and best. Small groups are shown as dots."
     return found | {
-        "progress-trials": chart(by_trials, trials, Axis(AP), title="Best single run by trials", description=luck),
-        "progress-hours": chart(by_hours, hours, Axis(AP), title="Best single run by time", description=luck),
-        "distributions": chart(boxes, Axis(AP), names, title="All trainings", description=words),
+        "progress-trials": chart(by_trials, trials, AP_AXIS, title="Best single run by trials", description=luck),
+        "progress-hours": chart(by_hours, hours, AP_AXIS, title="Best single run by time", description=luck),
+        "distributions": chart(boxes, AP_AXIS, names, title="All trainings", description=words),
     }
 
 

@@ -6,18 +6,22 @@ The winner is the leaderboard's. The best single training is never presented as 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from spinenas.results import pareto
-from spinenas.results.leaderboard import ScalarizedObjective, leaderboard_rows, winner
+from spinenas.results.leaderboard import ScalarizedObjective, leaderboard_rows, no_winner_words, winner
+from spinenas.results.pictures.charts import Axis
 from spinenas.results.record import Evaluation, Status, TrialRecord
 from spinenas.space.limits import CostTarget
 
 AP = "AP on the reward images"
 """Objective of a training, as the axes of charts name it."""
+
+AP_AXIS = Axis(AP, least=0.0, most=1.0)
+"""Axis of objectives. Intervals by Student's t can reach beyond what an AP can be, and are clipped there."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,8 @@ class RunFacts:
         name: name of the run folder.
         records: trials, ascending by number.
         told: numbers of the finished trials, in the order of their results.
-        hours: accelerator-hours used when each finished trial reported, by trial number.
-        total_hours: accelerator-hours used in all.
+        hours: hours of accelerators (workers on CPUs count as one) used when each finished trial reported, by number.
+        total_hours: such hours in all.
         losses: lost attempts that were retried, by kind of failure.
         refused: stale or invalid worker reports (ignored), by reason.
         damage: one description for each unreadable part of the journal; these parts are left out.
@@ -71,6 +75,11 @@ class RunFacts:
         return self.records[0].task_key if self.records else ""
 
     @property
+    def hours_name(self) -> str:
+        """Name of its hours: "accelerator-hours" if any trial ran on an accelerator, else "worker-hours"."""
+        return hours_name([self])
+
+    @property
     def detector(self) -> str:
         """Name of the detector in which costs are counted."""
         return "the detector" if self.cost_target is None else f"the detector at {self.cost_target.name}"
@@ -82,14 +91,25 @@ class RunFacts:
 
     @cached_property
     def winner(self) -> dict[str, Any] | None:
-        """Leaderboard row of the winner; None before the first result."""
+        """Leaderboard row of the winner; None before the first result, or if the results name none."""
         found = winner(self.records, self.scalarize)
         return None if found is None else next(row for row in self.rows if row["number"] == found["number"])
+
+    @cached_property
+    def no_winner(self) -> str | None:
+        """Why the results name no winner, and what to change; None if they name one, or before the first result."""
+        return no_winner_words(self.records, self.scalarize)
 
     @cached_property
     def by_number(self) -> dict[int, TrialRecord]:
         """Trials by number; a damaged journal may lack some."""
         return {record.number: record for record in self.records}
+
+
+def hours_name(runs: Iterable[RunFacts]) -> str:
+    """Return the name of the hours of some runs: "accelerator-hours" only if there was an accelerator."""
+    devices = {record.device for facts in runs for record in facts.records if record.device is not None}
+    return "accelerator-hours" if devices - {"cpu"} else "worker-hours"
 
 
 def objective_of(record: TrialRecord) -> float | None:
@@ -104,7 +124,7 @@ class Progress:
 
     Attributes:
         counts: number of finished trials at each result, failed and pruned ones included.
-        hours: accelerator-hours used by then.
+        hours: hours used by then, as in `RunFacts`.
         objectives: AP of each training.
         best: highest AP so far; biased upward, because it is the maximum of single trainings.
     """

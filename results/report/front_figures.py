@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from spinenas.results.pictures.charts import Axis, Chart, Dots, Line, Mark, Rule, Whiskers, chart
 from spinenas.results.report import facts as report_facts
-from spinenas.results.report.facts import AP, RunFacts
+from spinenas.results.report.facts import AP_AXIS, RunFacts
 
 _COSTS = (("madds", "multiply-adds", 1e9, "G"), ("params", "parameters", 1e6, "M"))
 """Column of the leaderboard, its name, its unit and the unit's prefix."""
@@ -51,7 +51,7 @@ def _front(facts: RunFacts, cost: str, cost_name: str, unit: float, prefix: str)
         )
     if hidden:
         words += f"Published models far outside this range: {', '.join(hidden)}. "
-    axes = Axis(f"{cost_name} of {facts.detector}, {prefix}"), Axis(AP)
+    axes = Axis(f"{cost_name} of {facts.detector}, {prefix}"), AP_AXIS
     return chart([*marks, *shown], *axes, title=f"AP against {cost_name}", description=words.strip())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spinenas.results.pictures.charts import Axis, Bars, Chart, Mark, box, chart, histogram
 from spinenas.results.report import facts as report_facts
-from spinenas.results.report.facts import AP, RunFacts
+from spinenas.results.report.facts import AP_AXIS, RunFacts
 
 MOST_ORIGINS = 10
 NUM_BINS = 30
@@ -23,7 +23,7 @@ def outcome_figures(facts: RunFacts, control: RunFacts | None) -> dict[str, Char
             marks.append(histogram("control", other, low, high, NUM_BINS, "second"))
             words += f" The control is {control.name}; overlapping bars mix their colours."
         counts = Axis("trainings", include=(0,), whole=True)
-        found["distribution"] = chart(marks, Axis(AP), counts, title="Distribution of results", description=words)
+        found["distribution"] = chart(marks, AP_AXIS, counts, title="Distribution of results", description=words)
     origins = report_facts.by_origin(facts, MOST_ORIGINS)
     if len(origins) > 1:
         boxes = [mark for index, values in enumerate(origins.values()) for mark in box(values, float(index))]
@@ -32,7 +32,7 @@ def outcome_figures(facts: RunFacts, control: RunFacts | None) -> dict[str, Char
             "AP of single trainings by the origin of their networks, with the number of trainings. Boxes show the "
             "quartiles, and lines reach from the worst to the best single run. Small groups are shown as dots."
         )
-        found["origins"] = chart(boxes, Axis(AP), names, title="AP by origin", description=words)
+        found["origins"] = chart(boxes, AP_AXIS, names, title="AP by origin", description=words)
     failed = report_facts.failures(facts)
     if failed:
         bars: list[Mark] = [

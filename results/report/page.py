@@ -37,7 +37,12 @@ def figures(facts: RunFacts, control: RunFacts | None = None) -> dict[str, Chart
 
 
 def drawings(facts: RunFacts) -> dict[str, str]:
-    """Return drawings of the best architectures as SVG by name: the winner with SpineNet-49, the next ones alone."""
+    """Return drawings of the best architectures as SVG by name: the winner with SpineNet-49, the next ones alone.
+
+    There are none if the results name no winner.
+    """
+    if facts.no_winner is not None:
+        return {}
     ranked = [row for row in facts.rows if row["n"] > 1] or [row for row in facts.rows if row["n"] > 0]
     ranked.sort(key=lambda row: row is not facts.winner)  # a scalarized objective may rank it lower by AP
     found = {}
@@ -90,7 +95,7 @@ def _sections(facts: RunFacts, control: RunFacts | None) -> dict[str, dict[str, 
         "Progress": progress_figures(facts, control),
         "AP and cost": front_figures(facts),
         "All trainings": outcome_figures(facts, control),
-        "What good networks have in common": contrast_figures(facts),
+        "What good networks have in common": {} if facts.no_winner else contrast_figures(facts),
     }
 
 
@@ -200,7 +205,7 @@ def _costs(facts: RunFacts) -> list[tuple[str, object]]:
     """Return time, memory, money, repeated trainings and refused reports."""
     found = report_facts.totals(facts)
     rows: list[tuple[str, object]] = [
-        ("accelerator-hours", f"{facts.total_hours:.4g}"),
+        (facts.hours_name, f"{facts.total_hours:.4g}"),
         ("hours of training", f"{found.train_seconds / 3600:.4g}"),
         ("hours of evaluation", f"{found.eval_seconds / 3600:.4g}"),
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from spinenas.results.pictures.charts import Axis, Band, Chart, Dots, Line, Mark, Whiskers, chart
 from spinenas.results.report import facts as report_facts
-from spinenas.results.report.facts import AP, Progress, RunFacts
+from spinenas.results.report.facts import AP_AXIS, Progress, RunFacts
 
 MOST_LEADERS = 10
 
@@ -15,7 +15,7 @@ _BEST_SO_FAR = "best single run so far (unconfirmed)"
 
 
 def progress_figures(facts: RunFacts, control: RunFacts | None) -> dict[str, Chart]:
-    """Return charts of AP over finished trials and over accelerator-hours."""
+    """Return charts of AP over finished trials and over hours of accelerators or workers."""
     own = report_facts.progress(facts)
     other = report_facts.progress(control) if control is not None else None
     if not own.counts:
@@ -32,12 +32,12 @@ def progress_figures(facts: RunFacts, control: RunFacts | None) -> dict[str, Cha
         )
     if control is not None:
         words += f" Dashed: best single training of the control, {control.name}."
-    trials, hours = Axis("finished trials", include=(0,), whole=True), Axis("accelerator-hours", include=(0,))
+    trials, hours = Axis("finished trials", include=(0,), whole=True), Axis(facts.hours_name, include=(0,))
     by_trials = _progress_marks(own, own.counts, other, other.counts if other else [], winner)
-    found = {"progress-trials": chart(by_trials, trials, Axis(AP), title="Progress by trials", description=words)}
+    found = {"progress-trials": chart(by_trials, trials, AP_AXIS, title="Progress by trials", description=words)}
     if own.hours[-1] > 0:
         by_hours = _progress_marks(own, own.hours, other, other.hours if other else [], winner)
-        found["progress-hours"] = chart(by_hours, hours, Axis(AP), title="Progress by time", description=words)
+        found["progress-hours"] = chart(by_hours, hours, AP_AXIS, title="Progress by time", description=words)
     return found
 
 
@@ -92,4 +92,4 @@ def leader_figures(facts: RunFacts) -> dict[str, Chart]:
         "Networks that were trained more than once, best mean first, with 95 % intervals of the means. The spread of "
         "single trainings is pooled over all networks. Where intervals overlap widely, the order is not settled."
     )
-    return {"leaders": chart(marks, Axis(AP), names, title="Leaders, all trainings", description=words)}
+    return {"leaders": chart(marks, AP_AXIS, names, title="Leaders, all trainings", description=words)}

@@ -57,6 +57,20 @@ def pooled_spread(groups: Iterable[Sequence[float]]) -> Spread | None:
     return Spread(math.sqrt(squares / freedom), freedom)
 
 
+def variance_ratio(values: Sequence[float], noise: Spread) -> tuple[float, float]:
+    """Return two one-sided 95 % limits of the ratio of the variance of some values to that of single trainings (F).
+
+    A lower limit above 1 means that the values differ by more than noise. Infinite if there is no noise.
+    """
+    if noise.std <= ROUNDING:
+        return math.inf, math.inf
+    ratio, freedom = statistics.variance(values) / noise.std**2, len(values) - 1
+    return (
+        ratio / float(special.fdtri(freedom, noise.freedom, 0.95)),
+        ratio / float(special.fdtri(freedom, noise.freedom, 0.05)),
+    )
+
+
 def share_interval(count: int, of: int) -> tuple[float, float]:
     """Return the 95 % interval of a share (Clopper and Pearson, Biometrika 26, 1934); (0, 1) if `of` is 0."""
     from scipy import stats  # slow to load, and the leaderboard does not need it

@@ -255,7 +255,7 @@ def _trial(folder: str, number: str) -> ArchitectureArgument:
     records = run.records()
     if number == "best":
         if (best := run.winner()) is None:
-            raise UserError(f"{folder} has no complete trial yet; wait for one, or resume the run")
+            raise UserError(f"{folder} has no best trial; {run.no_winner()}; or name a trial by its number")
         record = best
     elif number.isdecimal() and int(number) < len(records):
         record = records[int(number)]

@@ -74,7 +74,8 @@ hours_option = click.option(
     "--max-accelerator-hours",
     type=float,
     metavar="HOURS",
-    help="Stop starting trials that would exceed this many accelerator hours in total.",
+    help="Stop starting trials that would exceed this many hours of accelerators in total. A worker on CPUs counts as "
+    "one.",
 )
 overrides_option = click.option(
     "--set",

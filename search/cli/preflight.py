@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from spinenas.search.cli.options import (
 from spinenas.search.cli.table import print_rows
 from spinenas.space.errors import UserError
 
+_LONGEST_TRAINING_SECONDS = {None: 300.0, True: math.inf, False: 0.0}
+"""How long the one training may take, by the option --train."""
+
 
 @click.command()
 @source_argument
@@ -34,25 +38,41 @@ from spinenas.space.errors import UserError
     metavar="FOLDER",
     help="Folder of the future run, to check that it is writable.",
 )
+@click.option(
+    "--train/--no-train",
+    "train",
+    default=None,
+    help="Train one network to its end, and judge by it whether a search can learn anything. By default only if it "
+    "takes at most 5 minutes.",
+)
 @overrides_option
 @format_options
-def preflight(source: str, out: Path, format: str | None, **options: Any) -> None:
+def preflight(source: str, out: Path, train: bool | None, format: str | None, **options: Any) -> None:
     """Check that every machine can run a search.
 
-    On each kind of machine the command checks versions, data and storage, runs a training step, and measures time and
-    memory. It starts no search.
+    On each kind of machine the command checks versions, data and storage, runs a training step, and measures memory and
+    the time of a step in float32 and bfloat16. One network is trained to its end, to see whether it learns. The command
+    starts no search.
     """
     config, _ = configuration(source, overrides_of(options))
     from spinenas.search.planning.preflight import preflight as look
 
     with watched(lambda: "nothing was started"):
-        machines, _ = look(config, out, note)
+        machines, _ = look(config, out, note, longest_training_seconds=_LONGEST_TRAINING_SECONDS[train])
     print_rows(
         [machine.row() for machine in machines],
         format,
-        {"step_seconds": "figure", "trial_minutes": "seconds", "peak_memory": "gibibytes"},
+        {
+            "step_seconds": "figure",
+            "float32_step": "figure",
+            "bfloat16_step": "figure",
+            "trial_minutes": "seconds",
+            "peak_memory": "gibibytes",
+        },
     )
     for machine in machines:
+        for sentence in machine.notes:
+            note(f"{machine.name}: {sentence}")
         if machine.traceback:
             note(machine.traceback.rstrip())
     problems = [f"{machine.name}: {problem}" for machine in machines for problem in machine.problems]

@@ -58,7 +58,7 @@ def search(
         from spinenas.search.planning.estimate import estimate
 
         with watched(lambda: "nothing was started"):
-            expected = estimate(config, out, note)
+            expected = estimate(config, out, note, or_resume=or_resume)
         print_facts(expected, None)
         return
     from spinenas.search.monitoring.display import display_for
@@ -114,8 +114,10 @@ def conclude(run: Run) -> None:
     if controller.name == "plan":
         note(_ADVICE_FOR_STUDY[controller.plan.stage].format(folder=folder))
         return
+    note(f"write a report with: spinenas report {folder}")
+    if run.winner() is None:
+        return
     note(
-        f"write a report with: spinenas report {folder}\n"
         f"export the winner with: spinenas export {folder} best --format block-specs --out winner.json\n"
         f"compare it with SpineNet-49 and a random genotype on val with: spinenas validate {folder}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ def show(architecture: tuple[str, ...], draw: Path | None, beside: str | None, f
     For a failed trial it prints the reason; with --json, the traceback follows on stderr.
 
     A picture has the blocks in order and by level, like the paper's. Two architectures are compared position by
-    position.
+    position, with the costs of both counted in the detector of the first.
     """
     from spinenas.search.cli.architecture_argument import find_architecture
     from spinenas.search.cli.published_table import published_rows
@@ -65,7 +66,13 @@ def _draw(found: ArchitectureArgument, path: Path, beside: str | None, force: bo
     else:
         # A trial is given as a run and a number. The name of a file may contain spaces.
         words = (beside,) if Path(beside).exists() else tuple(beside.rsplit(" ", 1))
-        svg = draw_pair(found.subject(), find_architecture(words).subject())
+        other = find_architecture(words)
+        if other.detector != found.detector:  # or the costs of two detectors would look like those of two backbones
+            note(f"both are counted in the detector of {found.name}; that of {other.name} differs")
+            other = replace(other, detector=found.detector)
+        if found.record and other.record and found.record.task_key != other.record.task_key:
+            note(f"the APs of {found.name} and {other.name} are of different tasks and cannot be compared")
+        svg = draw_pair(found.subject(), other.subject())
     write_picture(svg, path, force=force)
     note(f"drew {found.name} in {path}")
 

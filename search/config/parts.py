@@ -32,10 +32,10 @@ class BudgetConfig:
         num_trials: number of trainings in total.
         replicate_share: share of the trainings reserved for retraining the leaders with other seeds at the end. The
             search ends early when the winner is settled.
-        max_accelerator_hours: limit of accelerator hours in total; None for no limit. No trial starts that would exceed
-            it at the mean duration so far. A worker on CPUs counts as one accelerator.
+        max_accelerator_hours: limit of the hours of all accelerators in total; None for no limit. No trial starts that
+            would exceed it at the mean duration so far. A worker on CPUs counts as one accelerator.
         price_per_accelerator_hour: price that `--dry-run` multiplies with the predicted hours, in your currency; None
-            to print no cost.
+            to print no cost. Without accelerators it is the price of an hour of one worker.
     """
 
     num_trials: int = 100

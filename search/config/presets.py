@@ -43,7 +43,7 @@ COCO_SMALL_TASK = TaskConfig(
     head=HeadConfig(num_convs=1, channels=64, anchor_scale=2.0),
     loss=LossConfig(box_weight=30.0, mask_zero_targets=False),
     # Small batches, because a few hundred images give few steps.
-    train=replace(_CPU_TRAIN, epochs=16, batch_size=4, dtype="bfloat16"),
+    train=replace(_CPU_TRAIN, epochs=16, batch_size=4, dtype="auto"),
     eval=replace(_CPU_EVAL, every_epochs=8),
 )
 """A few hundred photographs on a CPU, a few minutes for each trial."""
@@ -55,7 +55,7 @@ DIGITS_TASK = TaskConfig(
     head=HeadConfig(num_convs=1, channels=64, anchor_scale=2.0),
     loss=LossConfig(box_weight=10.0, mask_zero_targets=False),
     # A mirrored digit is a different sign or none. In 600 steps unscaled images teach more than scaled ones.
-    train=replace(_CPU_TRAIN, flip=False, scale_jitter=(1.0, 1.0), dtype="bfloat16"),
+    train=replace(_CPU_TRAIN, flip=False, scale_jitter=(1.0, 1.0), dtype="auto"),
     # At 128 px and batch 8, running averages halved the AP of one training in ten, deep networks more often.
     eval=replace(_CPU_EVAL, every_epochs=1, bn_images=512),
 )
@@ -74,14 +74,15 @@ SPINENET49_PROXY_TASK = TaskConfig(
         weight_decay=4e-5,
         warmup_steps=500,
         scale_jitter=(0.5, 2.0),
-        dtype="bfloat16",
+        dtype="auto",
     ),
     eval=EvalConfig(batch_size=128, every_epochs=1),
 )
 """The paper's proxy: widths x0.25, alpha 0.25, head 64, 512 px, 5 epochs, 7392 reward images (SpineNet,
 section 5.1). The paper gives no batch size, learning rate, warm-up or number of head convolutions. Those here are from
 the authors' later search (Google Vertex NAS, `spinenet_search_tpu.yaml`), with a cosine instead of its step at epoch 8
-of 10. All published SpineNet configurations train in bfloat16 (tensorflow/tpu).
+of 10. All published SpineNet configurations train in bfloat16 (tensorflow/tpu), and so does "auto"
+on an accelerator that has it.
 """
 
 PRESETS = {

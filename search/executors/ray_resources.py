@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,14 @@ def explain_waiting(request: Resources) -> str:
 def fits_any(request: Resources, machines: Iterable[Resources]) -> bool:
     """Whether a machine without other work can hold a worker."""
     return any(all(machine.get(name, 0.0) >= amount for name, amount in request.items()) for machine in machines)
+
+
+def num_fitting(request: Resources, machines: Iterable[Resources]) -> int:
+    """Return how many workers the machines hold together when they have no other work."""
+    return sum(
+        min((math.floor(machine.get(name, 0.0) / amount + 1e-9) for name, amount in request.items()), default=0)
+        for machine in machines
+    )
 
 
 def autoscaler_can_hold(request: Resources) -> bool | None:

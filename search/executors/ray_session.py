@@ -26,6 +26,7 @@ import spinenas.space
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.executors.base import Note
 from spinenas.search.executors.data_command import run_once_per_machine
+from spinenas.search.executors.ray_resources import num_fitting
 from spinenas.search.executors.stop_signals import Terminated
 from spinenas.space.errors import UserError, first_line
 
@@ -200,6 +201,8 @@ def _gpus_per_worker(config: ExecutorConfig, note: Note) -> float:
                 "the cluster has no GPU now, so that trials run on CPUs; "
                 "set executor.gpus_per_worker if machines with GPUs will be added"
             )
+    if is_remote(config):
+        _note_missing_workers(config, share, note)
     for name, wanted in request_of(config, share).items():
         if config.workers * wanted > present.get(name, 0.0) and not is_remote(config):
             raise UserError(
@@ -207,6 +210,17 @@ def _gpus_per_worker(config: ExecutorConfig, note: Note) -> float:
                 f"{present.get(name, 0.0):g}; set fewer executor.workers or less of executor.{name.lower()}s_per_worker"
             )
     return share
+
+
+def _note_missing_workers(config: ExecutorConfig, share: float, note: Note) -> None:
+    """Say at the start of a search that the cluster has room for fewer workers than it asks for, if so."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    room = num_fitting(request_of(config, share), nodes)
+    if 0 < room < config.workers:
+        note(
+            f"{room} of {config.workers} workers fit this cluster; the search goes on with those, and with the others "
+            "as machines are added"
+        )
 
 
 def packed_share(trial_gib: float, gpu_gib: float) -> float:

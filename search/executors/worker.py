@@ -59,6 +59,7 @@ def run_job(
 
     try:
         on_event(Started(job.number, job.attempt, worker, task.device, task.dtype, accelerators))
+        _say_remark(task, worker, on_event)
         try_storage(storage.open)
         result = task.evaluate(
             job.genotype,
@@ -79,6 +80,17 @@ def run_job(
     else:
         on_event(Finished(job.number, job.attempt, result))
 
+
+def _say_remark(task: Task, worker: str, on_event: Callable[[Message], None]) -> None:
+    """Tell the user, once in this process, what the task says of this machine, if it says anything."""
+    remark = getattr(task, "remark", None)
+    if isinstance(remark, str) and remark not in _remarks_of_tasks:
+        _remarks_of_tasks.add(remark)
+        on_event(Remark(f"{worker}: {remark}"))
+
+
+_remarks_of_tasks: set[str] = set()
+"""Remarks of tasks that this process has passed on."""
 
 _remarked: list[str] = []
 """Storage problems that this process has reported; each process reports one."""

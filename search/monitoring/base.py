@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 
 from spinenas.results.storage.events import Event
@@ -21,6 +22,9 @@ class Display:
 
     def show(self, event: Event) -> None:
         """Show an event, once the journal has it."""
+
+    def name_networks(self, names: Mapping[str, str]) -> None:
+        """Give networks names by network key, which are shown with their trials."""
 
     def note(self, text: str) -> None:
         """Show a message to the user."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO
 
@@ -24,14 +25,36 @@ QUIET_SECONDS = 30.0
 """Plain lines report an epoch only if the trial had no line for this long."""
 
 
-def _requeued(event: Requeued) -> str:
-    return f"trial {event.number} is tried again: {event.reason}"
+MOST_RUNNING = 16
+"""The live table shows at most this many running trials."""
 
 
-class PlainDisplay(Display):
+def _requeued(event: Requeued, trial: str) -> str:
+    return f"{trial} is tried again: {event.reason}"
+
+
+class _NamingDisplay(Display):
+    """A display that can name the networks of trials."""
+
+    _progress: Progress
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}  # by network key
+
+    def name_networks(self, names: Mapping[str, str]) -> None:
+        self._names.update(names)
+
+    def _trial(self, number: int) -> str:
+        """Return the number of a trial without a result, with the name of its network if it has one."""
+        name = self._names.get(self._progress.network_of(number) or "")
+        return f"trial {number} ({name})" if name else f"trial {number}"
+
+
+class PlainDisplay(_NamingDisplay):
     """Prints one line for each trial that starts or ends, and for some epochs of long trials."""
 
     def __init__(self, stream: TextIO):
+        super().__init__()
         self._stream = stream
         self._heard_of: dict[int, float] = {}  # by number of a running trial, time of its last line
 
@@ -39,24 +62,27 @@ class PlainDisplay(Display):
         self._progress = progress
         if progress.is_resumed:
             self.note(f"resumed with {progress.num_done} of {progress.num_trials} trials done")
-        if progress.workload is not None:
+        if progress.workload is not None and progress.workload.is_calibrated:
             self.note(f"{progress.time_left()} predicted, by the calibration of this machine")
         return nullcontext()
 
     def show(self, event: Event) -> None:
+        trial = self._trial(event.number) if isinstance(event, Finished) else ""  # the name before it is finished
         self._progress.add(event)
         match event:
             case EpochDone():
                 self._epoch(event)
             case Started(number):
                 self._heard_of[number] = time.monotonic()
-                self.note(f"trial {number} started on {event.worker} ({event.device})")
+                self.note(f"{self._trial(number)} started on {event.worker} ({event.device})")
             case Requeued() if event.failure_kind is not None:  # else the driver says where the trial continues
-                self.note(_requeued(event))
+                self.note(_requeued(event, self._trial(event.number)))
             case Promoted():
-                self.note(f"trial {event.number} continues after epoch {event.epoch}, with AP {event.objective:.4f}")
+                self.note(
+                    f"{self._trial(event.number)} continues after epoch {event.epoch}, with AP {event.objective:.4f}"
+                )
             case Finished():
-                self.note(self._finished(event))
+                self.note(self._finished(event, trial))
 
     def note(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
@@ -66,9 +92,9 @@ class PlainDisplay(Display):
         if now - self._heard_of[event.number] >= QUIET_SECONDS:
             self._heard_of[event.number] = now
             figures = "".join(f", {name} {value:.4g}" for name, value in event.metrics.items())
-            self.note(f"trial {event.number} epoch {event.epoch}{figures}")
+            self.note(f"{self._trial(event.number)} epoch {event.epoch}{figures}")
 
-    def _finished(self, event: Finished) -> str:
+    def _finished(self, event: Finished, trial: str) -> str:
         progress, result = self._progress, event.result
         if isinstance(result, Failure):
             outcome = f"failed ({result.kind}): {result.message}"
@@ -77,15 +103,16 @@ class PlainDisplay(Display):
             if result.stopped_after is not None:
                 outcome = f"stopped after epoch {result.stopped_after} with {outcome}"
         return (
-            f"trial {event.number} {outcome}; {progress.num_done}/{progress.num_trials} done, "
+            f"{trial} {outcome}; {progress.num_done}/{progress.num_trials} done, "
             f"best {progress.best()}, {progress.time_left()} left"
         )
 
 
-class LiveDisplay(Display):
+class LiveDisplay(_NamingDisplay):
     """Shows a table that is redrawn in place."""
 
     def __init__(self, console: Console):
+        super().__init__()
         self._console = console
 
     def begin(self, progress: Progress) -> AbstractContextManager[object]:
@@ -93,12 +120,13 @@ class LiveDisplay(Display):
         return Live(console=self._console, get_renderable=self._draw, refresh_per_second=REFRESHES_PER_SECOND)
 
     def show(self, event: Event) -> None:
+        trial = self._trial(event.number) if isinstance(event, Finished | Requeued) else ""
         self._progress.add(event)
         match event:
             case Requeued() if event.failure_kind is not None:
-                self.note(_requeued(event))
-            case Finished(number, _, Failure() as failure):
-                self.note(f"trial {number} failed ({failure.kind}): {failure.message}")
+                self.note(_requeued(event, trial))
+            case Finished(result=Failure() as failure):
+                self.note(f"{trial} failed ({failure.kind}): {failure.message}")
 
     def note(self, text: str) -> None:
         self._console.print(Text(text))
@@ -109,10 +137,12 @@ class LiveDisplay(Display):
         table = Table.grid(padding=(0, 2))
         table.add_row("", ProgressBar(total=progress.num_trials, completed=progress.num_done, width=50))
         stopped = f", {progress.num_stopped} stopped early" if progress.num_stopped else ""
-        running = ", ".join(f"{number} (epoch {epoch})" for number, epoch in sorted(progress.running.items()))
+        running = [f"{self._trial(number)}: {trial.words()}" for number, trial in sorted(progress.running.items())]
+        if len(running) > MOST_RUNNING:
+            running[MOST_RUNNING:] = [f"and {len(running) - MOST_RUNNING} more"]
         for name, value in (
             ("done", f"{progress.num_done} of {progress.num_trials}, {progress.num_failed} failed{stopped}"),
-            ("running", running or "none"),
+            ("running", "\n".join(running) or "none"),
             ("best AP", progress.best()),
             ("pace", "unknown" if pace is None else f"{pace:.1f} trials per hour"),
             ("time left", progress.time_left()),

@@ -23,18 +23,18 @@ class Forecast:
     """Predicted durations of trials.
 
     Attributes:
-        trial_seconds: of a genotype at a fidelity, None for the task's own.
+        trial_seconds: of a genotype at a fidelity, None for the task's own; without a calibration, any unit of work.
         mean_seconds: of a random genotype.
         epochs: of a trial whose proposal has no fidelity.
         workers: trials at a time.
-        device: device type that was calibrated.
+        device: device type that was calibrated; None without a calibration.
     """
 
     trial_seconds: Callable[[Architecture, Fidelity | None], float]
     mean_seconds: float
     epochs: int
     workers: int
-    device: str
+    device: str | None
 
 
 def forecast_for(task: Task, config: SearchConfig) -> Forecast | None:
@@ -61,22 +61,49 @@ def forecast_for(task: Task, config: SearchConfig) -> Forecast | None:
         trial_seconds,
         statistics.fmean(trial_seconds(genotype, None) for genotype in genotypes),
         task.fidelity.epochs,
-        1 if config.executor.kind == "serial" else config.executor.workers,
+        _num_workers(config),
         task.device,
     )
 
 
+def count_of_epochs(task: Task, config: SearchConfig) -> Forecast:
+    """Return the forecast for a task without a calibration, by which each epoch is the same work."""
+    epochs = task.fidelity.epochs
+
+    def work(genotype: Architecture, fidelity: Fidelity | None) -> float:
+        return float(fidelity.epochs if fidelity else epochs)
+
+    return Forecast(work, float(epochs), epochs, _num_workers(config), None)
+
+
+def _num_workers(config: SearchConfig) -> int:
+    return 1 if config.executor.kind == "serial" else config.executor.workers
+
+
 @dataclass(slots=True)
 class _Trial:
-    """A trial without a result: its predicted duration and the epochs done."""
+    """A trial without a result.
+
+    Attributes:
+        seconds: its predicted duration.
+        epochs: number of its epochs.
+        done: last epoch done.
+        before: epochs that an earlier session did; None until its first epoch in this session.
+    """
 
     seconds: float
     epochs: int
     done: int = 0
+    before: int | None = 0
+
+    @property
+    def seconds_left(self) -> float:
+        return self.seconds * (1 - self.done / self.epochs)
 
     @property
     def seconds_done(self) -> float:
-        return self.seconds * self.done / self.epochs
+        """Work of this session."""
+        return self.seconds * max(0, self.done - (self.before or 0)) / self.epochs
 
 
 @dataclass(slots=True)
@@ -94,11 +121,17 @@ class Workload:
     _num_asked: int = 0
     _is_elsewhere: bool = False
 
-    def ask(self, proposal: Proposal) -> None:
-        """Take a trial that has no result yet."""
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether durations are predicted before anything is done."""
+        return self.forecast.device is not None
+
+    def ask(self, proposal: Proposal, *, is_resumed: bool = False) -> None:
+        """Take a trial that has no result yet; one of an earlier session may continue from its checkpoint."""
         fidelity = proposal.fidelity
         seconds = self.forecast.trial_seconds(proposal.genotype, fidelity)
-        self._open[proposal.number] = _Trial(seconds, fidelity.epochs if fidelity else self.forecast.epochs)
+        epochs = fidelity.epochs if fidelity else self.forecast.epochs
+        self._open[proposal.number] = _Trial(seconds, epochs, before=None if is_resumed else 0)
         self._seconds_asked += seconds
         self._num_asked += 1
 
@@ -110,28 +143,38 @@ class Workload:
             case Started():
                 self._is_elsewhere |= event.device != self.forecast.device
             case EpochDone():
-                self._open[event.number].done = event.epoch
+                trial = self._open[event.number]
+                trial.done = min(event.epoch, trial.epochs)
+                if trial.before is None:
+                    trial.before = trial.done - 1
             case Requeued():
                 self._open[event.number].done = 0
             case Finished():
                 trial = self._open.pop(event.number)
                 has_result = isinstance(event.result, Evaluation)
                 self._has_finished |= has_result
-                self._seconds_finished += trial.seconds if has_result else trial.seconds_done
+                if has_result:
+                    trial.done = trial.epochs
+                self._seconds_finished += trial.seconds_done
 
     def seconds_left(self, num_left: int, elapsed_seconds: float) -> float | None:
-        """Return the seconds until so many trials are finished; None while the trials run on an uncalibrated device.
+        """Return the seconds until so many trials are finished; None while they are unknown.
 
-        It follows the prediction until a trial is finished, and then the pace of this session.
+        With a calibration of this device it follows the prediction until a trial is finished, and then the pace of this
+        session. Without one it follows the pace from the first epoch on.
 
         Args:
             num_left: trials without a result, including those not asked yet.
             elapsed_seconds: since the session began.
         """
         mean = self._seconds_asked / self._num_asked if self._num_asked else self.forecast.mean_seconds
-        running = sum(trial.seconds_done for trial in self._open.values())
-        left = sum(trial.seconds for trial in self._open.values()) - running
+        left = sum(trial.seconds_left for trial in self._open.values())
         left += max(0, num_left - len(self._open)) * mean
-        if self._has_finished:
-            return left * elapsed_seconds / (self._seconds_finished + running)
-        return None if self._is_elsewhere else left / max(1, min(self.forecast.workers, num_left))
+        done = self._seconds_finished + sum(trial.seconds_done for trial in self._open.values())
+        if done and (self._has_finished or self._is_elsewhere or not self.is_calibrated):
+            return left * elapsed_seconds / done
+        return (
+            None
+            if self._is_elsewhere or not self.is_calibrated
+            else left / max(1, min(self.forecast.workers, num_left))
+        )

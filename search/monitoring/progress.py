@@ -15,12 +15,35 @@ from spinenas.search.monitoring.forecast import Workload
 
 
 @dataclass(slots=True)
+class Running:
+    """A running trial.
+
+    Attributes:
+        worker: name of its worker.
+        epochs: number of its epochs; None if unknown.
+        epoch: last epoch done.
+        loss: mean loss of that epoch; None before the first, or if it was not reported.
+    """
+
+    worker: str
+    epochs: int | None
+    epoch: int = 0
+    loss: float | None = None
+
+    def words(self) -> str:
+        """Describe the trial, such as "epoch 2 of 5, loss 0.312, worker-1"."""
+        of = "" if self.epochs is None else f" of {self.epochs}"
+        loss = "" if self.loss is None else f", loss {self.loss:.3g}"
+        return f"epoch {self.epoch}{of}{loss}, {self.worker}"
+
+
+@dataclass(slots=True)
 class Progress:
     """Progress of a search, computed from its events.
 
     Attributes:
         num_trials: the budget.
-        running: by number of a running trial, the last epoch done.
+        running: running trials by number.
         scalarize: the objective by which networks are compared; None for AP itself.
         num_failed: failed trials.
         num_complete: trials with a complete training.
@@ -32,7 +55,7 @@ class Progress:
     """
 
     num_trials: int
-    running: dict[int, int] = field(default_factory=dict)
+    running: dict[int, Running] = field(default_factory=dict)
     scalarize: ScalarizedObjective | None = None
     num_complete: int = 0
     num_failed: int = 0
@@ -54,9 +77,10 @@ class Progress:
             case Asked():
                 self._trials[event.number] = TrialRecord(**asked_fields(event))
             case Started(number):
-                self.running[number] = 0
+                self.running[number] = Running(event.worker, self._epochs_of(number))
             case EpochDone(number):
-                self.running[number] = event.epoch
+                if (running := self.running.get(number)) is not None:
+                    running.epoch, running.loss = event.epoch, event.metrics.get("loss")
             case Requeued(number) | Paused(number):
                 self.running.pop(number, None)
                 if isinstance(event, Requeued) and event.fidelity is not None:
@@ -86,9 +110,20 @@ class Progress:
             elif record.status not in FINISHED:
                 self._trials[record.number] = record
                 if self.workload is not None:
-                    self.workload.ask(Proposal.of_record(record))
+                    self.workload.ask(Proposal.of_record(record), is_resumed=True)
             self.num_stopped += record.status is Status.PRUNED
             self.num_failed += record.failure is not None
+
+    def network_of(self, number: int) -> str | None:
+        """Network key of a trial without a result; None if it has one."""
+        trial = self._trials.get(number)
+        return None if trial is None else trial.network_key
+
+    def _epochs_of(self, number: int) -> int | None:
+        trial = self._trials.get(number)
+        if trial is not None and trial.fidelity is not None:
+            return trial.fidelity.epochs
+        return None if self.workload is None else self.workload.forecast.epochs
 
     def best(self) -> str:
         """Mean AP of the network that would win now, with its spread where there is one."""
@@ -122,7 +157,7 @@ class Progress:
         return 3600 * self.num_timed / seconds if self.num_timed and seconds > 0 else None
 
     def time_left(self) -> str:
-        """Hours, minutes and seconds left at the present pace; the prediction before there is one."""
+        """Hours, minutes and seconds left at the present pace; before there is one the prediction, or "unknown"."""
         num_left = self.num_trials - self.num_done
         if self.workload is not None:
             seconds = self.workload.seconds_left(num_left, time.monotonic() - self.began)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -104,6 +104,9 @@ class TensorBoardDisplay(Display):
         self._inner.show(event)
         if self._records is not None:
             self._try(lambda: self._append(event))
+
+    def name_networks(self, names: Mapping[str, str]) -> None:
+        self._inner.name_networks(names)
 
     def note(self, text: str) -> None:
         self._inner.note(text)

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from spinenas.results.storage.run_folder import RunFolder
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.executors.base import Note
 from spinenas.search.planning.preflight import preflight
+from spinenas.search.run.components import mirror_of
 from spinenas.space.errors import UserError
 
 
-def estimate(config: SearchConfig, out: Path, note: Note) -> dict[str, str]:
+def estimate(config: SearchConfig, out: Path, note: Note, *, or_resume: bool = False) -> dict[str, str]:
     """Measure a few steps on each kind of machine, and extrapolate from the slowest. Raises UserError.
 
     Args:
         config: configuration of the search.
         out: folder of the future run.
         note: receives a line about each machine that is checked.
+        or_resume: whether --out and the mirror may hold a run already.
 
     Returns:
-        The size of the search by name, in words: the number of trainings within the budget, the minutes of each without
-        the start of workers, the wall-clock hours with all workers busy, the accelerator hours (a worker on CPUs counts
-        as one accelerator), the cost at the configured price, and the machine that was measured. Savings by halving
-        are not included.
+        The size of the search by name, in words: the number of trainings within the budget, the workers that fit the
+        cluster, the minutes of each training without the start of workers, the wall-clock hours with all these workers
+        busy, the hours of accelerators (of workers where they train on CPUs), the cost at the configured price, and
+        the machine that was measured. Savings by halving are not included.
     """
     config.check_constraints()
+    if not or_resume:
+        RunFolder.check_free(out)
+        mirror = mirror_of(config)
+        if mirror is not None and mirror.holds_run():
+            raise UserError(
+                f"{mirror.store.uri} already holds a run; resume it with --or-resume, or give another storage.mirror"
+            )
     machines, accelerators = preflight(config, out, note)
     for machine in machines:
         if machine.problems:
@@ -32,7 +42,9 @@ def estimate(config: SearchConfig, out: Path, note: Note) -> dict[str, str]:
     slowest = max(machines, key=lambda machine: machine.probe.trial_seconds if machine.probe else 0.0)
     assert slowest.probe is not None, "a machine without a problem has a probe"
     executor, budget = config.executor, config.budget
-    workers = 1 if executor.kind == "serial" else executor.workers
+    asked = 1 if executor.kind == "serial" else executor.workers
+    rooms = [machine.room for machine in machines if machine.room is not None]
+    workers = min(asked, sum(rooms)) if rooms else asked
     trial_hours = slowest.probe.trial_seconds / 3600
     num_trials = budget.num_trials
     if budget.max_accelerator_hours is not None:
@@ -41,9 +53,12 @@ def estimate(config: SearchConfig, out: Path, note: Note) -> dict[str, str]:
     price = budget.price_per_accelerator_hour
     return {
         "trials": str(num_trials),
+        "workers": str(workers) if workers == asked else f"{workers} of {asked} fit this cluster",
         "minutes for each": f"{60 * trial_hours:.2f}",
         "hours": f"{num_trials * trial_hours / workers:.2f}",
-        "accelerator hours": f"{accelerator_hours:.2f}",
-        "cost": "no price given" if price is None else f"{accelerator_hours * price:.2f}",
+        "worker hours" if slowest.device == "cpu" else "accelerator hours": f"{accelerator_hours:.2f}",
+        "cost by budget.price_per_accelerator_hour": "no price given"
+        if price is None
+        else f"{accelerator_hours * price:.2f}",
         "measured on": f"{slowest.name} ({slowest.device})",
     }

@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import traceback
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from spinenas.proxy_task.config import BUILT_IN
+from spinenas.proxy_task.data.layout import find_split
 from spinenas.results.storage.object_store import Store
 from spinenas.search.config.config import SearchConfig
+from spinenas.search.executors.base import Task
 from spinenas.search.executors.data_command import run_once_per_machine
+from spinenas.search.planning.first_training import first_training
 from spinenas.search.run.components import proxy_task
 from spinenas.search.run.identity import versions
 from spinenas.space.errors import UserError, explained_os_errors, first_line
@@ -22,6 +27,15 @@ from spinenas.space.search_space import space_by_name
 
 if TYPE_CHECKING:
     from spinenas.proxy_task.probe import Probe
+
+
+FORMATS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
+
+SLOW_STEP_SECONDS = 20.0
+"""If a step takes longer, the other number format is not tried, which may take several times as long."""
+
+MUCH_FASTER = 1.3
+"""A number format this many times as fast as the chosen one is recommended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +48,7 @@ class CheckRequest:
         storage: a folder that the driver made beside the future run; the machine must be able to write to it.
         genotype: the genotype to train for a few steps.
         session: identifies the driver, so that the data command runs once per session.
+        longest_training_seconds: train once, and judge the task by it, if that is predicted to take at most this long.
     """
 
     config: SearchConfig
@@ -41,6 +56,7 @@ class CheckRequest:
     storage: Path
     genotype: Genotype
     session: str
+    longest_training_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +67,22 @@ class MachineReport:
         name: host name and resources.
         problems: one sentence for each problem that would stop a search.
         device: device type that trials would run on.
+        dtype: number format that trials would train in.
         probe: measured cost of a trial; None if the measurement failed.
+        step_seconds: time of a training step by number format, for those that were measured.
+        notes: one sentence for each finding that would not stop a search.
+        room: number of workers that all machines of this kind hold together; None without a cluster.
         traceback: of an unexpected exception in the measurement, else empty.
     """
 
     name: str
     problems: tuple[str, ...] = ()
     device: str | None = None
+    dtype: str | None = None
     probe: Probe | None = None
+    step_seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    room: int | None = None
     traceback: str = ""
 
     def row(self) -> dict[str, Any]:
@@ -67,7 +91,9 @@ class MachineReport:
         return {
             "machine": self.name,
             "device": self.device,
+            "dtype": self.dtype,
             "step_seconds": probe and probe.step_seconds,
+            **{f"{name}_step": self.step_seconds.get(name) for name in FORMATS},
             "trial_minutes": probe and probe.trial_seconds / 60,
             "peak_memory": probe and probe.peak_memory_bytes,
             "problems": len(self.problems),
@@ -87,15 +113,15 @@ def probed_genotype(config: SearchConfig) -> Genotype:
 
 def check_machine(request: CheckRequest, name: str) -> MachineReport:
     """Check this machine."""
-    config, found = request.config, versions()
+    config, installed = request.config, versions()
     problems = [
-        f"{package} is {found[package]}, the driver has {version}"
+        f"{package} is {installed[package]}, the driver has {version}"
         for package, version in request.versions.items()
         # Code that was sent to a worker has no version there; it equals the driver's.
-        if found[package] != version and not (package == "spinenas" and config.executor.ship_code)
+        if installed[package] != version and not (package == "spinenas" and config.executor.ship_code)
     ]
     mirror, command = config.storage.mirror, config.executor.data_command
-    checks = [partial(_check_storage, request.storage) if mirror is None else partial(_check_mirror, mirror)]
+    checks = [partial(_check_storage, request.storage) if mirror is None else partial(check_mirror, mirror)]
     if command is not None:
         checks.append(partial(run_once_per_machine, command, request.session))
     for check in checks:
@@ -106,7 +132,18 @@ def check_machine(request: CheckRequest, name: str) -> MachineReport:
     try:
         task = proxy_task(config)
         task.prepare()
-        return MachineReport(name, tuple(problems), task.device, task.probe(request.genotype))  # type: ignore[attr-defined]
+        check_batch(task)
+        found: Probe = task.probe(request.genotype)  # type: ignore[attr-defined]
+        seconds = _seconds_by_format(task, request.genotype, found)
+        notes = [*_format_advice(task, seconds)]
+        if found.trial_seconds <= request.longest_training_seconds:
+            notes.append(first_training(task, request.genotype))
+        elif request.longest_training_seconds:
+            notes.append(
+                f"one training takes {found.trial_seconds / 60:.0f} minutes and was not tried; add --train to see "
+                "whether it learns"
+            )
+        return MachineReport(name, tuple(problems), task.device, task.dtype, found, seconds, tuple(notes))
     except UserError as error:
         return MachineReport(name, (*problems, str(error)))
     except Exception as error:
@@ -114,7 +151,53 @@ def check_machine(request: CheckRequest, name: str) -> MachineReport:
         return MachineReport(name, (*problems, said), traceback=traceback.format_exc())
 
 
-def _check_mirror(uri: str) -> None:
+def check_here(config: SearchConfig) -> None:
+    """Check on this machine, the quickest first, what a search needs of it: data, mirror, and images for a batch.
+
+    Raises UserError.
+    """
+    data = config.task.data
+    if data.folder != BUILT_IN or data.train_annotations is not None:
+        find_split(data, "train")
+    if config.storage.mirror is not None:
+        check_mirror(config.storage.mirror)
+    check_batch(proxy_task(config))
+
+
+def check_batch(task: Task) -> None:
+    """Raise UserError if a task has fewer training images than a batch."""
+    fidelity = task.fidelity
+    if fidelity.num_train_images < fidelity.batch_size:
+        raise UserError(
+            f"a batch has {fidelity.batch_size} images and trials train on {fidelity.num_train_images}; lower "
+            "task.train.batch_size, or hold out fewer images (task.data.held_out_images)"
+        )
+
+
+def _seconds_by_format(task: Task, genotype: Genotype, probe: Probe) -> dict[str, float]:
+    """Return the time of a training step in each number format; that of the other one only if it can be measured."""
+    seconds = {task.dtype: probe.step_seconds}
+    measure = getattr(task, "seconds_in_format", None)
+    if measure is not None and probe.step_seconds < SLOW_STEP_SECONDS:
+        for name in FORMATS:
+            if name not in seconds:
+                with contextlib.suppress(RuntimeError):  # a device without this format
+                    seconds[name] = measure(genotype, name)
+    return seconds
+
+
+def _format_advice(task: Task, seconds: Mapping[str, float]) -> list[str]:
+    fastest = min(seconds, key=seconds.__getitem__)
+    ratio = seconds[task.dtype] / seconds[fastest]
+    if ratio < MUCH_FASTER:
+        return []
+    return [
+        f"a training step takes {ratio:.1f} times as long in {task.dtype} as in {fastest}; set "
+        f"task.train.dtype={fastest}"
+    ]
+
+
+def check_mirror(uri: str) -> None:
     name = f"preflight-{uuid.uuid4().hex}"
     store = Store(uri)
     store.write(name, b"spinenas")

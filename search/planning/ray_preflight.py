@@ -10,7 +10,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from spinenas.search.executors.base import Note
-from spinenas.search.executors.ray_resources import explain_waiting, fits_any
+from spinenas.search.executors.ray_resources import explain_waiting, fits_any, num_fitting
 from spinenas.search.executors.ray_session import accelerators_of, options_of, prepare_worker, ray_session, request_of
 from spinenas.search.planning.machine import CheckRequest, MachineReport, check_machine
 from spinenas.space.errors import UserError
@@ -33,14 +33,18 @@ def check_cluster(request: CheckRequest, note: Note) -> tuple[list[MachineReport
     config = request.config.executor
     with ray_session(config, note) as gpus:
         needed = request_of(config, gpus)
-        kinds: dict[str, dict[str, Any]] = {}
+        kinds: dict[str, list[dict[str, Any]]] = {}
         for node in ray.nodes():  # type: ignore[no-untyped-call]
             if node["Alive"] and fits_any(needed, [node["Resources"]]):
-                kinds.setdefault(_kind(node), node)
+                kinds.setdefault(_kind(node), []).append(node)
         if not kinds:
             raise UserError(explain_waiting(needed))
-        machines = []
-        for kind, node in kinds.items():
+        machines: list[MachineReport] = []
+        for kind, nodes in kinds.items():
+            node = nodes[0]
+            room = num_fitting(needed, [each["Resources"] for each in nodes])
+            if machines:  # one training is enough
+                request = replace(request, longest_training_seconds=0.0)
             name = f"{node['NodeManagerHostname']} ({kind})"
             note(f"checking {name}")
             options: dict[str, Any] = {
@@ -53,7 +57,7 @@ def check_cluster(request: CheckRequest, note: Note) -> tuple[list[MachineReport
             if not ready:
                 note(f"{name} has not answered yet, maybe because it has no room for a worker now; waiting")
             try:
-                machines.append(ray.get(reference))
+                machines.append(replace(ray.get(reference), room=room))
             except RayError as error:
                 said = str(error).strip().splitlines()[-1]
                 machines.append(MachineReport(name, (f"a worker cannot run there: {said}",)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from spinenas.controller.base import Controller
 from spinenas.controller.objectives import Scalarized
@@ -26,6 +26,40 @@ def proxy_task(config: SearchConfig) -> Task:
     from spinenas.proxy_task.task import ProxyTask  # torch
 
     return ProxyTask(config.task, threads=config.executor.threads_per_trial)
+
+
+def with_dtype(config: SearchConfig, before: SearchConfig | None = None, note: Note = print) -> SearchConfig:
+    """Replace the dtype "auto" by a number format, which the run keeps wherever it continues.
+
+    Args:
+        config: configuration of a run.
+        before: configuration that this run began with, whose format is kept; None for a new run, which gets the
+            fastest format of this machine, or bfloat16 if its workers have accelerators and this machine has none.
+        note: receives the choice for a new run.
+    """
+    if config.task.train.dtype != "auto":
+        return config
+    dtype: Literal["float32", "bfloat16", "auto"]
+    if before is not None:
+        dtype = before.task.train.dtype
+    else:
+        from spinenas.proxy_task.training.device import bfloat16_support, choose_device, device_name
+
+        device, executor = choose_device(), config.executor
+        is_elsewhere = executor.kind != "serial" and executor.address not in (None, "local")
+        asks = bool(executor.gpus_per_worker or executor.gpu_memory_gib or executor.tpus_per_worker)
+        if asks and device.type == "cpu":
+            dtype, why = "bfloat16", "as the workers have accelerators; use float32 for any without bfloat16"
+        else:
+            support = bfloat16_support(device)
+            dtype = "float32" if support is None else "bfloat16"
+            why = f"which {device_name(device)} computes fast" + (f" ({support})" if device.type == "cpu" else "")
+            if support is None:
+                why = f"as {device_name(device)} has no instructions for bfloat16"
+            if is_elsewhere:
+                why += "; workers of the cluster may differ, so set task.train.dtype if they do"
+        note(f"task.train.dtype is auto: {dtype}, {why}")
+    return replace(config, task=replace(config.task, train=replace(config.task.train, dtype=dtype)))
 
 
 def prepared_task(task: Task | None, config: SearchConfig) -> tuple[Task, Forecast | None]:

@@ -29,7 +29,7 @@ from spinenas.search.config.parts import LoggingConfig
 from spinenas.search.executors.base import Task
 from spinenas.search.executors.stop_signals import Terminated, stopped_by_sigterm
 from spinenas.search.monitoring.base import Display
-from spinenas.search.monitoring.forecast import Forecast, Workload
+from spinenas.search.monitoring.forecast import Forecast, Workload, count_of_epochs
 from spinenas.search.monitoring.progress import Progress
 from spinenas.search.run.components import (
     make_executor,
@@ -38,6 +38,7 @@ from spinenas.search.run.components import (
     prepared_task,
     search_controller,
     with_class_channels,
+    with_dtype,
 )
 from spinenas.search.run.continuation import (
     DATA_PATHS,
@@ -95,6 +96,7 @@ def run_search(
             raise UserError(
                 f"{mirror.store.uri} already holds a run; resume it with --or-resume, or give another storage.mirror"
             )
+        config = with_dtype(config, note=display.note)
         task, forecast = prepared_task(task, config)
         config = with_class_channels(config, task)
         config.check_constraints()
@@ -113,6 +115,7 @@ def run_search(
             "versions": versions(),
             "platform": platform.platform(),
             "device": task.device,
+            "dtype": task.dtype,
             "data": task.fingerprint,
             "warm_start": [str(path) for path in warm_start],
         }
@@ -127,7 +130,7 @@ def run_search(
             with _begun(Path(out), config, config_toml, about, started, mirror) as (folder, journal):
                 window = ordered_window(config.executor)
                 driver = Driver(config, folder, journal, task, controller, executor, display, window=window)
-                with display.begin(_progress(config, forecast)):
+                with display.begin(_progress(config, task, forecast)):
                     _drive(driver)
     return Run(folder)
 
@@ -234,7 +237,7 @@ def resume(
             driver = Driver(
                 config, folder, journal, task, controller, running, display, window=window, time_taken=time_taken
             )
-            progress = _progress(config, forecast)
+            progress = _progress(config, task, forecast)
             progress.resume(state)
             with display.begin(progress):
                 killed = {"killed_at": journal.killed_at} if journal.killed_at and time_taken.num_running else {}
@@ -264,9 +267,9 @@ def _with_loggers(display: Display, config: SearchConfig, run: Path) -> Display:
     return TensorBoardDisplay(display, run)
 
 
-def _progress(config: SearchConfig, forecast: Forecast | None) -> Progress:
+def _progress(config: SearchConfig, task: Task, forecast: Forecast | None) -> Progress:
     """Return the progress of a search at its start."""
-    workload = None if forecast is None else Workload(forecast)
+    workload = Workload(forecast or count_of_epochs(task, config))
     return Progress(config.budget.num_trials, scalarize=config.scalarized_objective(), workload=workload)
 
 

@@ -11,7 +11,7 @@ from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.loading import stored_config, with_changes
 from spinenas.search.executors.base import Task
 from spinenas.search.monitoring.base import Display
-from spinenas.search.run.components import mirror_of
+from spinenas.search.run.components import mirror_of, with_dtype
 from spinenas.search.run.continuation import check_resumable, with_data
 from spinenas.search.run.identity import check_equal, check_same_search
 from spinenas.search.run.lifecycle import CONFIGURED_IN_PYTHON, resume, run_search
@@ -31,8 +31,7 @@ def search_or_resume(
 
     A run whose folder is missing is restored from its mirror. The configuration must be the one the run began with,
     except for `executor`, `logging`, a larger budget and paths of the data, which are compared by their content.
-    `warm_start` must name the runs that it began with, which need
-    not exist any more. Raises UserError.
+    `warm_start` must name the runs that it began with, which need not exist any more. Raises UserError.
     """
     display = display or Display()
     path = Path(out)
@@ -45,6 +44,7 @@ def search_or_resume(
     folder = RunFolder.open(path)
     check_resumable(folder)
     begun_with = stored_config(folder.config())
+    config = with_dtype(config, begun_with)
     budget = replace(begun_with.budget, replicate_share=config.budget.replicate_share)
     constraints = replace(config.constraints, class_channels=begun_with.constraints.class_channels)
     given_data = config.resolved().task.data

@@ -93,8 +93,8 @@ class Proposals:
         if taken.hours_with_others(now, num_others) > limit:
             self._over = True
             self._note(
-                f"no further trial: {taken.hours(now):.2f} of {limit:g} accelerator hours are spent, and another "
-                "trial would exceed the limit"
+                f"no further trial: {taken.hours(now):.2f} of the {limit:g} hours of budget.max_accelerator_hours are "
+                "spent, and another trial would exceed the limit"
             )
             return True
         search_hours = (1 - self._budget.replicate_share) * limit

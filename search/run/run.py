@@ -73,7 +73,12 @@ class Run:
         return f"{finished}; continue the search with: spinenas resume {shlex.quote(str(self.folder.path))}"
 
     def winner(self) -> TrialRecord | None:
-        """Return the first trial of the best network; None without a complete trial."""
+        """Return the first trial of the best network; None without a complete trial, or if nothing names a winner."""
         records = self.records()
         row = leaderboard.winner(records, self.scalarized_objective())
         return None if row is None else records[row["number"]]
+
+    def no_winner(self) -> str:
+        """Return a sentence why `winner` is None."""
+        words = leaderboard.no_winner_words(self.records(), self.scalarized_objective())
+        return words or "no trial is complete yet; wait for one, or resume the run"

@@ -14,8 +14,9 @@ from spinenas.proxy_task.config import TaskConfig
 from spinenas.results.record import Stage
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.loading import stored_config
 from spinenas.search.monitoring.base import Display
-from spinenas.search.run.components import fetch_data, proxy_task
+from spinenas.search.run.components import fetch_data, proxy_task, with_dtype
 from spinenas.search.run.lifecycle import CONFIGURED_IN_PYTHON
 from spinenas.search.run.run import Run
 from spinenas.search.run.val_task import EVALUATED_BY, ValMetrics, ValTask
@@ -51,6 +52,8 @@ def replay(
     Raises UserError, also if the training failed.
     """
     config = replace(config, executor=replace(config.executor, workers=1))
+    begun_with = stored_config(RunFolder.open(out).config()) if (out / "journal.jsonl").exists() else None
+    config = with_dtype(config, begun_with, display.note if display is not None else print)
     task = task or cast(ValTask, proxy_task(config))
     run = run_study(
         config,

@@ -87,6 +87,8 @@ def validate(
     _check_task(run, task)
     # The search's own seeds would repeat the trainings that the winner was selected on.
     reseeded = replace(config, seed=seed_for(config.seed, "validation"))
+    if display is not None:
+        display.name_networks({network_key(each.architecture): each.name.removeprefix("the ") for each in chosen})
     architectures = [contender.architecture for contender in chosen]
     study = run_study(reseeded, architectures, seeds, out=out, stage=Stage.VALIDATE, task=task, display=display)
     check_same_val(study, task)
@@ -107,7 +109,7 @@ def contenders(run: Run, config: SearchConfig) -> list[Contender]:
         raise UserError(f"{path} is no search and has no winner to validate; give the folder of a search")
     record = run.winner()
     if record is None:
-        raise UserError(f"{path} has no complete trial yet; resume the run first")
+        raise UserError(f"{path} has nothing to validate; {run.no_winner()}")
     space = space_by_name(config.space.name)
     winner = record.genotype or architecture_from_text(record.architecture)
     chosen = [Contender(WINNER, f"trial {record.number}", winner)]

@@ -42,6 +42,10 @@ SMALL_FORMS = {
     "jitter_loss": ("--data {data} --size 32 --images 3", r"\| 2\.0 \| \d+\.\d dB \|"),
     "journal_scale": ("--trials 20 --events 16 --openings 1", r"durable events: \d+ a second"),
     "make_table": ("random={run} --out table.csv.gz", r"1 trainings of 1 networks"),
+    "number_formats": (
+        "--small --genotypes 1 --rounds 1 --out formats.json",
+        r"a step takes \d+\.\d\d times as long in bfloat16",
+    ),
     "predictor_fit": ("{few_digits}", r"12 random +other random( +-?\d+\.\d\d){3}"),
     "proxy_speed": ("--small --steps 1 --blocks 1 --evaluations 1", r"\| trials per hour \| \d+\.\d \|"),
     "report_scale": ("--trials 30 --commands 20 --repeats 1", r"show best, 20 trials: \d+\.\d\d s"),

@@ -24,7 +24,7 @@ from spinenas.results.pictures.charts import (
     chart,
     histogram,
 )
-from spinenas.results.pictures.charts.axes import Scale, bounds, tick_labels, ticks
+from spinenas.results.pictures.charts.axes import Scale, axis_range, bounds, tick_labels, ticks
 from spinenas.results.pictures.charts.data_reduction import MOST_DOTS, bins, thinned_dots, thinned_line
 from spinenas.results.pictures.picture_file import png_bytes
 
@@ -199,3 +199,19 @@ def test_a_histogram_counts_each_value_in_its_bin() -> None:
 def test_a_chart_becomes_a_png() -> None:
     png = png_bytes(drawn(Dots("dots", [(0, 0), (1, 1)]), Whiskers("whiskers", [(0, 0, 1, 1)])).svg(), 300)
     assert png.startswith(b"\x89PNG")
+
+
+def test_an_axis_never_goes_beyond_what_its_quantity_can_be() -> None:
+    bounded = Axis("AP", least=0.0, most=1.0)
+    assert axis_range(bounded, [-0.4, 0.2]) == (0.0, pytest.approx(0.21))
+    assert axis_range(bounded, [0.0, 0.0]) == (0.0, 0.5)
+    assert axis_range(bounded, [0.2, 1.4]) == (pytest.approx(0.16), 1.0)
+    low, high = axis_range(bounded, [0.4, 0.6])
+    assert (low, high) == (pytest.approx(0.39), pytest.approx(0.61)), "as before"
+
+
+def test_a_line_through_a_single_point_is_visible() -> None:
+    picture = drawn(Line("front", [(1.0, 2.0)], stepped=True), x=Axis("x"), y=Axis("y"), title="t")
+    lines = [path.get("d", "") for path in parsed(picture).iter() if "line" in path.get("class", "").split()]
+    assert len(lines) == 2, "the line and its sample in the legend"
+    assert all(re.search(f"[HL]{NUMBER}", line) for line in lines)

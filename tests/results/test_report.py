@@ -23,6 +23,7 @@ from spinenas.results.pictures.charts import Dots
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
 from spinenas.results.report import contrast
 from spinenas.results.report import facts as report_facts
+from spinenas.results.report.comparison import compare_page
 from spinenas.results.report.facts import RunFacts
 from spinenas.results.report.front_figures import front_figures
 from spinenas.results.report.lineage import changes, lineage
@@ -422,3 +423,23 @@ def test_several_edits_are_grouped_by_their_number() -> None:
     assert {origin: len(aps) for origin, aps in found.items()} == {
         "2 edits": 2, "3 edits": 1, "swap": 1, "unknown": 1, "random:alive": 1
     }  # fmt: skip
+
+
+def test_charts_of_ap_show_nothing_below_zero() -> None:
+    records = [trial(0, "a", 0.01), trial(1, "a", 0.09), trial(2, "b", 0.5), trial(3, "b", 0.55)]
+    facts = facts_of(*records)
+    assert min(row["lower"] for row in facts.rows) < 0, "by Student's t"
+    of_ap = ("leaders", "progress-trials", "front-madds", "distribution")
+    for name, figure in ((name, figures(facts)[name]) for name in of_ap):
+        labels = re.findall(r'<text class="(?:end|middle)"[^>]*>([^<]*)</text>', figure.svg())
+        assert not [label for label in labels if label.startswith("-")], name
+
+
+@pytest.mark.parametrize(("device", "words"), [("cpu", "worker-hours"), ("cuda", "accelerator-hours")])
+def test_hours_are_those_of_accelerators_only_if_there_were_any(device: str, words: str) -> None:
+    records = [replace(trial(number, f"n{number}", 0.1 * number), device=device) for number in range(1, 4)]
+    facts = facts_of(*records, hours={1: 0.1, 2: 0.2, 3: 0.3}, total_hours=0.3)
+    for page in (report_page(facts), compare_page([facts, facts])):
+        other = {"worker-hours", "accelerator-hours"} - {words}
+        assert words in page
+        assert not other & set(re.findall(r"\w+-hours", page))

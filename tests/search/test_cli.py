@@ -556,6 +556,17 @@ def test_an_architecture_can_be_drawn_alone_and_beside_another(run: Path, tmp_pa
     assert "15 of 17 positions differ" in svg.read_text()
 
 
+def test_architectures_of_different_detectors_are_compared_in_the_first_ones(run: Path, tmp_path: Path) -> None:
+    svg = tmp_path / "pair.svg"
+    result = succeed("show", run, 0, "--draw", svg, "--beside", "spinenet-49")
+    assert f"both are counted in the detector of {run} 0; that of spinenet-49 differs" in result.stderr
+    assert svg.read_text().count("scaling proxy, 128 px") >= 2
+    assert "640 px" not in svg.read_text()
+    result = succeed("show", run, 0, "--draw", svg, "--beside", f"{run} 1", "--force")
+    assert "counted in" not in result.stderr
+    assert "different tasks" not in result.stderr
+
+
 def test_a_replay_prints_reward_and_val_and_keeps_them(run: Path, tmp_path: Path) -> None:
     result = succeed("replay", "spinenet-49", "--out", tmp_path / "replay", "--json", *SERIAL)
     (row,) = [row for row in json.loads(result.stdout) if row["metric"] == "AP"]
@@ -1058,3 +1069,22 @@ def test_a_problem_with_a_validation_is_one_sentence(run: Path, words: tuple[str
     result = spinenas(*(word.format(run=run) for word in words))
     assert result.exit_code == status
     assert said in result.stderr
+
+
+def test_a_search_that_learnt_nothing_names_no_winner_in_any_command(tmp_path: Path, task: FakeValTask) -> None:
+    task.scale = 0.0
+    result = succeed("search", "quickstart", "--trials", 3, "--out", tmp_path / "run", "--set", "executor.kind=serial")
+    for shown in (result, succeed("leaderboard", tmp_path / "run")):
+        assert "no winner: none of the 3 complete trainings has learnt to detect anything" in shown.stderr
+        assert "spinenas export" not in shown.stderr
+        assert "spinenas validate" not in shown.stderr
+    for words in (
+        ("show", tmp_path / "run", "best"),
+        ("export", tmp_path / "run", "best", "--format", "json", "--out", tmp_path / "best.json"),
+        ("validate", tmp_path / "run"),
+    ):
+        refused = spinenas(*words)
+        assert refused.exit_code == 1
+        assert "no winner: none of the 3" in refused.stderr
+    assert not (tmp_path / "run" / "validation").exists(), "nothing is trained"
+    assert "AP 0.0000" in succeed("show", tmp_path / "run", 1).stdout

@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 import pytest
+from fake_task import FakeTask
 from rich.console import Console
 
 from spinenas.controller.base import Proposal
@@ -17,6 +18,7 @@ from spinenas.results.storage.run_state import RunState, fold
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.objective import ObjectiveConfig
 from spinenas.search.monitoring.display import LiveDisplay, PlainDisplay, display_for
+from spinenas.search.monitoring.forecast import Workload, count_of_epochs
 from spinenas.search.monitoring.progress import Progress
 from spinenas.space.genotype import Genotype
 from spinenas.space.published import R0_SP53, SPINENET_49
@@ -152,12 +154,54 @@ def test_a_terminal_shows_a_table_with_progress_leader_and_pace() -> None:
     with display.begin(Progress(8)):
         for event in EVENTS[:-1]:
             display.show(event)
-        display.show(EpochDone(3, 0, 2, {}))
+        display.show(EpochDone(3, 0, 2, {"loss": 0.4321}))
         with console.capture() as drawn:
             console.print(display._draw())
-    for words in ("3 of 8, 0 failed", "3 (epoch 2)", "0.4000 ± 0.2828 (n=2)", "trials per hour"):
+    for words in (
+        "3 of 8, 0 failed",
+        "trial 3: epoch 2, loss 0.432, worker-0",
+        "0.4000 ± 0.2828 (n=2)",
+        "trials per hour",
+    ):
         assert words in drawn.get()
 
 
 def test_a_stream_that_is_not_a_terminal_gets_plain_lines() -> None:
     assert isinstance(display_for(io.StringIO()), PlainDisplay)
+
+
+def test_a_terminal_shows_epoch_loss_and_worker_of_each_running_trial_and_its_name() -> None:
+    display = LiveDisplay(Console(file=io.StringIO(), force_terminal=True, width=80))
+    progress = Progress(40, workload=Workload(count_of_epochs(FakeTask(num_epochs=5), SearchConfig())))
+    display.name_networks({"network 1": "SpineNet-49"})
+    with display.begin(progress):
+        for number in range(20):
+            display.show(asked(number, f"network {number}"))
+            display.show(Started(number, 0, f"worker-{number}", "cpu", "float32"))
+        display.show(EpochDone(1, 0, 3, {"loss": 0.25, "AP": 0.1}))
+        with display._console.capture() as drawn:
+            display._console.print(display._draw())
+    assert "trial 0: epoch 0 of 5, worker-0" in drawn.get()
+    assert "trial 1 (SpineNet-49): epoch 3 of 5, loss 0.25, worker-1" in drawn.get()
+    assert "and 4 more" in drawn.get()
+
+
+def test_plain_lines_name_the_networks_that_have_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spinenas.search.monitoring.display.QUIET_SECONDS", 0.0)
+    stream = io.StringIO()
+    display = PlainDisplay(stream)
+    display.name_networks({"a": "winner"})
+    with display.begin(Progress(8)):
+        for event in (asked(0, "a"), started(0), EpochDone(0, 0, 1, {}), asked(1, "b"), started(1), told(1, 0.2)):
+            display.show(event)
+        display.show(Requeued(0, 1, "the worker was lost", FailureKind.WORKER_LOST))
+        display.show(told(0, 0.3))
+    lines = stream.getvalue().splitlines()
+    assert [line.partition(": ")[0].partition(";")[0] for line in lines] == [
+        "trial 0 (winner) started on worker-0 (cpu)",
+        "trial 0 (winner) epoch 1",
+        "trial 1 started on worker-0 (cpu)",
+        "trial 1 AP 0.2000",
+        "trial 0 (winner) is tried again",
+        "trial 0 (winner) AP 0.3000",
+    ]

@@ -115,7 +115,8 @@ def test_several_bugs_stop_the_run_with_their_traceback_in_the_journal(play: Cal
 
     played = play(*(bug(number) for number in range(3)), num_trials=9, max_errors=2)
     with pytest.raises(
-        UserError, match=r"2 trials failed .* the last one, 1, because of a bug: division by zero; fix .*: spinenas show "
+        UserError,
+        match=r"2 trials failed .* the last one, 1, because of a bug: division by zero; fix .*: spinenas show ",
     ):
         played.run()
     events = json_events(played.folder.journal_path)

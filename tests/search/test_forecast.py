@@ -26,7 +26,7 @@ from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
 from spinenas.search.config.presets import preset
 from spinenas.search.monitoring.display import LiveDisplay, PlainDisplay
-from spinenas.search.monitoring.forecast import Forecast, Workload, forecast_for
+from spinenas.search.monitoring.forecast import Forecast, Workload, count_of_epochs, forecast_for
 from spinenas.search.monitoring.progress import Progress
 from spinenas.space import SearchSpace
 from spinenas.space.cost import Cost
@@ -176,3 +176,42 @@ def test_a_forecast_changes_neither_proposals_nor_journal(tmp_path: Path, monkey
             del event["at"], event["crc32"]
         journals.append(events)
     assert journals[0] == journals[1]
+
+
+EPOCHS = count_of_epochs(FakeTask(num_epochs=5), SearchConfig(executor=ExecutorConfig(kind="ray", workers=2)))
+
+
+def test_without_a_calibration_the_epochs_of_running_trials_tell_the_time_left() -> None:
+    events = [asked(0), asked(1), started(0), started(1)]
+    assert after(*events, forecast=EPOCHS).seconds_left(4, 10.0) is None, "nothing is done yet"
+    # One of 20 epochs took 10 s.
+    assert after(*events, epoch(0, 1), forecast=EPOCHS).seconds_left(4, 10.0) == pytest.approx(190)
+    both = [*events, *(epoch(number, count) for count in (1, 2, 3, 4) for number in (0, 1)), epoch(0, 5), told(0)]
+    # Nine of 20 epochs took 90 s. By whole trials alone, three more would take 270 s.
+    assert after(*both, forecast=EPOCHS).seconds_left(3, 90.0) == pytest.approx(110)
+
+
+def test_epochs_of_an_earlier_session_do_not_count_for_the_pace() -> None:
+    workload = Workload(EPOCHS)
+    workload.ask(Proposal(0, SPINENET_49), is_resumed=True)
+    for event in (started(0), epoch(0, 4)):
+        workload.add(event)
+    assert workload.seconds_left(1, 10.0) == pytest.approx(10), "one epoch took 10 s, and one is left"
+    workload.add(told(0))
+    assert workload.seconds_left(1, 20.0) == pytest.approx(50), "two took 20 s, and five are left"
+
+
+def test_a_search_without_a_calibration_shows_the_time_left_from_its_first_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    class Watching(PlainDisplay):
+        def show(self, event: Event) -> None:
+            super().show(event)
+            if isinstance(event, EpochDone):
+                seen.append(self._progress.time_left())
+
+    config = SearchConfig(executor=ExecutorConfig(kind="serial"), budget=BudgetConfig(2))
+    loop.run_search(config, out=tmp_path / "run", task=FakeTask(), display=Watching(io.StringIO()))
+    assert "unknown" not in seen

@@ -19,15 +19,19 @@ from spinenas.proxy_task.config import DataConfig, TaskConfig, TrainConfig
 from spinenas.proxy_task.data.synthetic import generate_dataset
 from spinenas.proxy_task.probe import Probe
 from spinenas.proxy_task.task import ProxyTask
+from spinenas.results.record import Evaluation, Failure, FailureKind
 from spinenas.search.cli.main import main
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, StorageConfig
 from spinenas.search.executors.data_command import this_session
+from spinenas.search.executors.ray_resources import num_fitting
 from spinenas.search.executors.ray_session import packed_share
 from spinenas.search.planning.estimate import estimate
+from spinenas.search.planning.first_training import judgement
 from spinenas.search.planning.machine import CheckRequest, MachineReport, check_machine, probed_genotype
 from spinenas.search.planning.preflight import preflight
+from spinenas.search.run.lifecycle import run_search
 from spinenas.space import SCALINGS, UserError
 from spinenas.space.head import HeadConfig
 
@@ -77,7 +81,10 @@ def test_a_capable_machine_has_no_problem(probed: Probed, tmp_path: Path) -> Non
     assert machine.row() == {
         "machine": "this machine",
         "device": "cpu",
+        "dtype": "float32",
         "step_seconds": 0.5,
+        "float32_step": 0.5,
+        "bfloat16_step": None,
         "trial_minutes": 2.0,
         "peak_memory": 3 * 2**30,
         "problems": 0,
@@ -115,12 +122,16 @@ def test_a_mirror_is_written_and_read(probed: Probed, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("executor", "budget", "expected"),
     [
-        ({}, {}, ("30", "2.00", "1.00", "1.00", "no price given")),
-        ({"kind": "ray", "workers": 4}, {"price_per_accelerator_hour": 2.5}, ("30", "2.00", "0.25", "1.00", "2.50")),
+        ({}, {}, ("30", "1", "2.00", "1.00", "1.00", "no price given")),
+        (
+            {"kind": "ray", "workers": 4},
+            {"price_per_accelerator_hour": 2.5},
+            ("30", "4", "2.00", "0.25", "1.00", "2.50"),
+        ),
         (
             {"kind": "ray", "workers": 4, "gpus_per_worker": 0.5},
             {"max_accelerator_hours": 0.25, "price_per_accelerator_hour": 2.0},
-            ("15", "2.00", "0.12", "0.25", "0.50"),
+            ("15", "4", "2.00", "0.12", "0.25", "0.50"),
         ),
     ],
 )
@@ -153,8 +164,136 @@ def test_the_commands_print_the_findings(probed: Probed, tmp_path: Path) -> None
     assert "Traceback" not in result.stderr
     result = CliRunner().invoke(main, ["search", "quickstart", "--dry-run", "--out", str(tmp_path / "run"), *serial])
     assert result.exit_code == 0, result.output
-    assert "accelerator hours  0.40" in result.stdout
+    facts = dict(line.rsplit("  ", 1) for line in result.stdout.splitlines())
+    facts = {name.strip(): value for name, value in facts.items()}
+    assert facts["worker hours"] == "0.40", "a CPU is no accelerator"
+    assert facts["cost by budget.price_per_accelerator_hour"] == "no price given"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_hours_on_an_accelerator_are_accelerator_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = MachineReport("a machine", device="cuda", probe=Probed().probe(None), room=3)
+    monkeypatch.setattr("spinenas.search.planning.estimate.preflight", lambda config, out, note: ([machine], 1.0))
+    found = estimate(configured(kind="ray", workers=4), Path("run"), print)
+    assert found["accelerator hours"] == "1.00"
+    assert "worker hours" not in found
+    assert found["workers"] == "3 of 4 fit this cluster"
+    assert found["hours"] == "0.33", "of three workers"
+
+
+def test_a_dry_run_refuses_a_folder_or_a_mirror_that_holds_a_run(
+    probed: Probed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(configured(), storage=StorageConfig((tmp_path / "mirror").as_uri()), budget=BudgetConfig(2))
+    run_search(config, out=tmp_path / "run", task=Probed())
+    with pytest.raises(UserError, match="already holds a run"):
+        estimate(config, tmp_path / "run", print)
+    with pytest.raises(UserError, match="already holds a run; resume it with --or-resume, or give another storage"):
+        estimate(config, tmp_path / "other", print)
+    assert estimate(config, tmp_path / "run", print, or_resume=True)["trials"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (DataConfig(folder="/nowhere"), "which does not exist"),
+        (DataConfig(folder=""), "no data set is named"),
+    ],
+)
+def test_what_this_machine_lacks_is_said_before_a_worker_is_waited_for(
+    data: DataConfig, words: str, probed: Probed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waiting(*_: Any) -> Any:
+        raise AssertionError("a worker was waited for")
+
+    monkeypatch.setattr("spinenas.search.planning.ray_preflight.check_cluster", waiting)
+    config = configured(kind="ray", address="127.0.0.1:1")
+    with pytest.raises(UserError, match=words):
+        preflight(replace(config, task=replace(config.task, data=data)), tmp_path, print)
+    with pytest.raises(UserError, match="cannot be opened"):
+        preflight(replace(config, storage=StorageConfig("nowhere://bucket")), tmp_path, print)
+
+
+def test_a_batch_larger_than_the_training_set_is_refused_by_both_commands(tmp_path: Path) -> None:
+    generate_dataset(tmp_path / "data", num_train=24, num_val=4, image_size_pixels=96, seed=1)
+    given = ["quickstart", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run")]
+    given += ["--set", f"task.data.cache_folder={tmp_path / 'cache'}", "--set", "task.train.batch_size=64"]
+    for command in (["preflight", *given], ["search", *given, "--dry-run"]):
+        result = CliRunner().invoke(main, [*command, "--set", "executor.kind=serial"])
+        assert result.exit_code == 1
+        assert "batch" in result.stderr
+        assert "task.train.batch_size" in result.stderr
+
+
+def test_preflight_judges_a_task_by_one_training(probed: Probed, tmp_path: Path) -> None:
+    given = ["preflight", "quickstart", "--out", str(tmp_path / "run"), "--set", "executor.kind=serial"]
+    result = CliRunner().invoke(main, given)
+    assert "this machine: one training reached AP 0." in result.stderr
+    assert "the loss fell (1 to 0.5)" in result.stderr
+    probed.scale = 0.0
+    result = CliRunner().invoke(main, given)
+    assert result.exit_code == 0
+    assert (
+        "WARNING: one training learnt nothing that can be measured (AP 0.0000), although the loss fell" in result.stderr
+    )
+    assert "task.train.epochs" in result.stderr
+    result = CliRunner().invoke(main, [*given, "--no-train"])
+    assert "one training" not in result.stderr
+    (machine,), _ = preflight(configured(), tmp_path / "run", print, longest_training_seconds=100.0)
+    assert machine.notes == ("one training takes 2 minutes and was not tried; add --train to see whether it learns",)
+
+
+@pytest.mark.parametrize(
+    ("objective", "losses", "words"),
+    [
+        (0.2, [1.0, 0.5], "one training reached AP 0.2000 and the loss fell (1 to 0.5)"),
+        (0.2, [0.5], "one training reached AP 0.2000"),
+        (0.2, [0.5, 0.6], "a lower task.train.learning_rate may train better"),
+        (0.0, [0.5, 0.6], "the loss did not fall (0.5 to 0.6); lower task.train.learning_rate"),
+        (0.0, [0.5], "a search would have nothing to rank: train longer"),
+    ],
+)
+def test_one_training_is_judged_by_its_ap_and_its_losses(objective: float, losses: list[float], words: str) -> None:
+    assert words in judgement(Evaluation(objective), losses)
+
+
+def test_a_training_that_fails_is_said() -> None:
+    assert judgement(Failure(FailureKind.DIVERGED, "the loss is nan"), []) == (
+        "WARNING: one training failed (diverged): the loss is nan"
+    )
+
+
+def test_a_step_is_timed_in_both_number_formats_and_the_faster_one_advised(
+    probed: Probed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def seconds_in_format(genotype: Any, dtype: str) -> float:
+        asked.append(dtype)
+        return 0.1
+
+    probed.dtype = "bfloat16"
+    monkeypatch.setattr(probed, "seconds_in_format", seconds_in_format, raising=False)
+    (machine,), _ = preflight(configured(), tmp_path / "run", print)
+    assert asked == ["float32"]
+    assert (machine.row()["float32_step"], machine.row()["bfloat16_step"]) == (0.1, 0.5)
+    assert machine.notes == (
+        "a training step takes 5.0 times as long in bfloat16 as in float32; set task.train.dtype=float32",
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_", "machines", "expected"),
+    [
+        ({"CPU": 2.0}, [{"CPU": 5.0}, {"CPU": 1.0}, {"CPU": 2.0}], 3),
+        ({"CPU": 1.0, "GPU": 0.33}, [{"CPU": 16.0, "GPU": 1.0}], 3),
+        ({"CPU": 1.0, "GPU": 1.0}, [{"CPU": 16.0}], 0),
+    ],
+)
+def test_workers_that_fit_are_counted_machine_by_machine(
+    request_: dict[str, float], machines: list[dict[str, float]], expected: int
+) -> None:
+    assert num_fitting(request_, machines) == expected
 
 
 @pytest.fixture
@@ -182,8 +321,11 @@ def test_one_machine_of_each_kind_is_tried(two_kinds: None, tmp_path: Path, monk
         return MachineReport(name, () if "2 CPU" in name else (f"process {os.getpid()} is not content",))
 
     monkeypatch.setattr(ray_preflight, "_check_worker", stand_in)
+    monkeypatch.setattr(machine_module, "proxy_task", lambda config: Probed())
     said: list[str] = []
-    machines, accelerators = preflight(configured(kind="ray", workers=1, address="auto"), tmp_path, said.append)
+    machines, accelerators = preflight(configured(kind="ray", workers=9, address="auto"), tmp_path, said.append)
+    assert any("4 of 9 workers fit this cluster" in text for text in said)
+    assert sorted(machine.room or 0 for machine in machines) == [2, 2]
     assert accelerators == 1.0
     assert sorted(machine.name.partition("(")[2] for machine in machines) == ["1 CPU)", "2 CPU)"]
     assert [len(machine.problems) for machine in machines].count(1) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import pickle
@@ -22,6 +23,7 @@ from spinenas.results.stats.bootstrap import Difference
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, SpaceConfig
+from spinenas.search.monitoring.display import PlainDisplay
 from spinenas.search.run.lifecycle import resume, run_search
 from spinenas.search.run.run import Run
 from spinenas.search.run.val_task import WithVal
@@ -176,7 +178,7 @@ def test_only_a_search_with_a_result_on_the_same_data_is_validated(run: Run, tmp
     with pytest.raises(UserError, match="study holds another run; give another --out"):
         validate(run, out=study.folder.path, task=task)
     nothing = run_search(CONFIG, out=tmp_path / "none", task=FakeValTask(fail=dict.fromkeys(range(8), "diverged")))
-    with pytest.raises(UserError, match="has no complete trial yet"):
+    with pytest.raises(UserError, match="has nothing to validate; no trial is complete yet"):
         validate(nothing, task=task)
     for changed, what in ((FakeValTask(key="other"), "task"), (FakeValTask(fingerprint={"train": "x"}), "data")):
         with pytest.raises(UserError, match=f"the {what} changed since the search"):
@@ -281,3 +283,10 @@ def test_a_real_task_is_validated_from_end_to_end(tmp_path: Path) -> None:
     assert ap > 0, "otherwise the next line shows nothing"
     assert math.isclose(document["architectures"][0]["val_APs"][0], ap, abs_tol=1e-12)
     assert validate(run, seeds=2, task=Untouchable()) == document  # type: ignore[arg-type]
+
+
+def test_the_lines_of_a_validation_name_its_architectures(run: Run) -> None:
+    stream = io.StringIO()
+    validate(run, seeds=2, task=FakeValTask(), display=PlainDisplay(stream))
+    for name in ("winner", "SpineNet-49", "random control"):
+        assert stream.getvalue().count(f"({name}) started on") == 2

@@ -20,6 +20,7 @@ class Axis:
     Attributes:
         label: quantity and unit.
         include: values that the axis always covers; no margin is added beyond them.
+        least, most: values that the quantity cannot go beyond; neither does the axis, and marks are clipped there.
         whole: whether only whole numbers get ticks.
         categories: names of the values 0, 1, 2, ...; the y axis has the first on top, the x axis needs short
             ones.
@@ -27,6 +28,8 @@ class Axis:
 
     label: str
     include: tuple[float, ...] = ()
+    least: float = -math.inf
+    most: float = math.inf
     whole: bool = False
     categories: tuple[str, ...] = ()
 
@@ -66,6 +69,7 @@ def ticks(low: float, high: float, most: int, *, whole: bool = False) -> list[fl
     """Return round values between the ends of an axis, at most about as many as asked for.
 
     Args:
+        least, most: values that the quantity cannot go beyond; neither does the axis, and marks are clipped there.
         whole: whether only whole numbers are allowed.
     """
     raw = (high - low) / max(most, 1)
@@ -93,7 +97,8 @@ def axis_range(axis: Axis, values: Iterable[float]) -> tuple[float, float]:
     """Return both ends of an axis that shows these values."""
     if axis.categories:
         return -0.5, len(axis.categories) - 0.5
-    return bounds(values, axis.include)
+    low, high = bounds((min(max(value, axis.least), axis.most) for value in values), axis.include)
+    return max(low, axis.least), min(high, axis.most)
 
 
 def x_axis_elements(x: Axis, across: Scale, bottom: float) -> list[str]:

@@ -69,6 +69,9 @@ class Rule:
     x: float
 
 
+_DASH = 18.0
+"""Length of a line through a single place."""
+
 Mark = Dots | Line | Band | Bars | Whiskers | Rule
 
 
@@ -122,7 +125,11 @@ def mark_elements(mark: Mark, across: Scale, down: Scale) -> list[str]:
             return [*found, f'<path class="dots hollow" d="{path}"/>'] if mark.style == "hollow" else found
         case Line():
             dashed = " dashed" * mark.dashed
-            path = _path(thinned_line([(across.at(x), down.at(y)) for x, y in mark.points], 1.0), mark.stepped)
+            at = [(across.at(x), down.at(y)) for x, y in mark.points]
+            if len(set(at)) == 1:  # a line through one place would be invisible
+                ((x, y),) = set(at)
+                at = [(max(x - _DASH / 2, across.start), y), (min(x + _DASH / 2, across.end), y)]
+            path = _path(thinned_line(at, 1.0), mark.stepped)
             return [f'<path class="line {mark.colour}-stroke{dashed}" d="{path}"/>']
         case Band():
             upper = thinned_line([(across.at(x), down.at(high)) for x, _, high in mark.points], 1.0)
