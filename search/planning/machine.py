@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from spinenas.results.storage.object_store import Store
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.executors.data_command import run_once_per_machine
-from spinenas.search.run.components import proxy_task
+from spinenas.search.run.components import data_findings, proxy_task
 from spinenas.search.run.identity import versions
 from spinenas.space.errors import UserError, first_line
 from spinenas.space.genotype import Genotype
@@ -52,6 +52,7 @@ class MachineReport:
         problems: one sentence for each problem that would stop a search.
         device: device type that trials would run on.
         probe: measured cost of a trial; None if the measurement failed.
+        findings: one sentence for each thing that was found in the data.
         traceback: of an unexpected exception in the measurement, else empty.
     """
 
@@ -59,6 +60,7 @@ class MachineReport:
     problems: tuple[str, ...] = ()
     device: str | None = None
     probe: Probe | None = None
+    findings: tuple[str, ...] = ()
     traceback: str = ""
 
     def row(self) -> dict[str, Any]:
@@ -70,6 +72,7 @@ class MachineReport:
             "step_seconds": probe and probe.step_seconds,
             "trial_minutes": probe and probe.trial_seconds / 60,
             "peak_memory": probe and probe.peak_memory_bytes,
+            "findings": len(self.findings),
             "problems": len(self.problems),
         }
 
@@ -106,7 +109,9 @@ def check_machine(request: CheckRequest, name: str) -> MachineReport:
     try:
         task = proxy_task(config)
         task.prepare()
-        return MachineReport(name, tuple(problems), task.device, task.probe(request.genotype))  # type: ignore[attr-defined]
+        findings = tuple(finding["sentence"] for finding in data_findings(task))
+        probe = task.probe(request.genotype)  # type: ignore[attr-defined]
+        return MachineReport(name, tuple(problems), task.device, probe, findings)
     except UserError as error:
         return MachineReport(name, (*problems, str(error)))
     except Exception as error:
