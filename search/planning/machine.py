@@ -72,7 +72,6 @@ class MachineReport:
             "step_seconds": probe and probe.step_seconds,
             "trial_minutes": probe and probe.trial_seconds / 60,
             "peak_memory": probe and probe.peak_memory_bytes,
-            "findings": len(self.findings),
             "problems": len(self.problems),
         }
 
