@@ -30,8 +30,8 @@ class DataConfig:
         folder: a data set folder in either COCO layout; "built-in" for the generated data set; "" for none.
         train_annotations, train_images, val_annotations, val_images: explicit paths instead; all four or none.
         held_out_images: number of reward images held out of train; None for a fifth (7392 in the paper).
-        group_pattern: a regular expression that finds the name of an image's group in its file name, such as the name of
-            a video: its first group, or else the whole match. The hold-out never separates images of one group.
+        group_pattern: a regular expression that finds the name of an image's group in its file name, such as the name
+            of a video: its first group, or else the whole match. The hold-out never separates images of one group.
         built_in_train_images, built_in_val_images: size of the generated data set.
         cache_folder: folder of parsed annotations and decoded images; None for $SPINENAS_CACHE, else ~/.cache/spinenas.
     """

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.findings import Finding
@@ -106,19 +104,24 @@ def first_rows(keys: Sequence[Hashable]) -> NDArray[np.int64]:
 
 
 def joined_groups(groups: Sequence[str], *joins: NDArray[np.int64]) -> Sequence[str]:
-    """Join groups, and return the name of each row's group: that of its first row. If nothing joins, return `groups`.
+    """Join groups, and return the name of each row's group: that of its first row. Return `groups` if nothing joins.
 
     Args:
         groups: N names.
         joins: arrays (N,) that name for each row another one that belongs to the same group.
     """
-    count = len(groups)
     by_name = first_rows(groups)
-    rows = np.arange(count)
-    ends = np.concatenate([by_name, *joins])
-    edges = coo_array((np.ones(len(ends), dtype=bool), (np.tile(rows, len(joins) + 1), ends)), shape=(count, count))
-    num_groups, component = connected_components(edges, directed=False)
-    if num_groups == np.count_nonzero(by_name == rows):
-        return groups
-    first = first_rows(component.tolist())
-    return tuple(groups[row] for row in first)
+    root = by_name.tolist()  # of each row; a smaller row, or itself
+
+    def find(row: int) -> int:
+        while root[row] != row:
+            root[row] = root[root[row]]
+            row = root[row]
+        return row
+
+    for first in joins:
+        for row, other in enumerate(first.tolist()):
+            low, high = sorted((find(row), find(other)))
+            root[high] = low
+    found = [find(row) for row in range(len(groups))]
+    return groups if found == by_name.tolist() else tuple(groups[row] for row in found)

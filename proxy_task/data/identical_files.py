@@ -72,13 +72,13 @@ def _compare(paths: Sequence[str], sizes: Sequence[int]) -> NDArray[np.int64]:
     with ThreadPoolExecutor(READERS) as pool, progress("comparing files", sum(map(len, alike))) as tell:
         for read in (_piece, _whole):
             rows = [row for of_one in alike for row in of_one]
-            found: dict[int, Hashable] = {}
-            for done, (row, content) in enumerate(
-                zip(rows, pool.map(lambda row: read(paths[row], sizes[row]), rows), strict=True), start=1
-            ):
-                found[row] = content
-                tell(done)
-            alike = _alike((row for row in rows if found[row] is not None), lambda row: (sizes[row], found[row]))
+            contents: dict[int, Hashable] = {}
+            reading = pool.map(read, [paths[row] for row in rows], [sizes[row] for row in rows])
+            for row, content in zip(rows, reading, strict=True):
+                if content is not None:
+                    contents[row] = sizes[row], content
+                tell(len(contents))
+            alike = _alike(contents, contents.__getitem__)
     for of_one in alike:
         first[of_one] = of_one[0]
     return first

@@ -7,6 +7,7 @@ image of its own, and the file could be trained on and held out at once.
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -44,7 +45,7 @@ def merge_entries(annotations: Annotations) -> Annotations:
     merged = replace(
         annotations,
         image_ids=annotations.image_ids[is_kept],
-        file_names=tuple(annotations.file_names[row] for row in np.flatnonzero(is_kept)),
+        file_names=_kept(annotations.file_names, is_kept),
         groups=_kept(joined_groups(annotations.groups, kept_row), is_kept),
         widths=annotations.widths[is_kept],
         heights=annotations.heights[is_kept],
@@ -88,8 +89,8 @@ def merge_entries(annotations: Annotations) -> Annotations:
     return replace(merged, findings=(*annotations.findings, *found))
 
 
-def _kept(names: list[str] | tuple[str, ...], is_kept: NDArray[np.bool_]) -> tuple[str, ...]:
-    return tuple(names[row] for row in np.flatnonzero(is_kept))
+def _kept(names: Sequence[str], is_kept: NDArray[np.bool_]) -> tuple[str, ...]:
+    return tuple(names[row] for row in np.flatnonzero(is_kept).tolist())
 
 
 def _check_sizes(annotations: Annotations, kept_row: NDArray[np.int64]) -> None:
@@ -118,7 +119,8 @@ def _repeats_another_entry(
     fields = [rows, annotations.labels[order], annotations.iscrowd[order], *annotations.boxes_xywh[order].T]
     keys = np.stack([np.asarray(field, dtype=np.float64) for field in fields], axis=1)
     _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    return entry != entry[first[inverse.reshape(-1)]]
+    is_repeated: NDArray[np.bool_] = entry != entry[first[inverse.reshape(-1)]]
+    return is_repeated
 
 
 def _similar_boxes(merged: Annotations, entry: NDArray[np.int64]) -> NDArray[np.bool_]:
