@@ -6,6 +6,7 @@ presets change what small data and short trainings need changed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -29,6 +30,8 @@ class DataConfig:
         folder: a data set folder in either COCO layout; "built-in" for the generated data set; "" for none.
         train_annotations, train_images, val_annotations, val_images: explicit paths instead; all four or none.
         held_out_images: number of reward images held out of train; None for a fifth (7392 in the paper).
+        group_pattern: a regular expression that finds the name of an image's group in its file name, such as the name
+            of a video: its first group, or else the whole match. The hold-out never separates images of one group.
         built_in_train_images, built_in_val_images: size of the generated data set.
         cache_folder: folder of parsed annotations and decoded images; None for $SPINENAS_CACHE, else ~/.cache/spinenas.
     """
@@ -39,6 +42,7 @@ class DataConfig:
     val_annotations: str | None = None
     val_images: str | None = None
     held_out_images: int | None = None
+    group_pattern: str | None = None
     built_in_train_images: int = 500
     built_in_val_images: int = 100
     cache_folder: str | None = None
@@ -50,6 +54,13 @@ class DataConfig:
                 "task.data names some of train_annotations, train_images, val_annotations and val_images; "
                 "give all four or none"
             )
+        if self.group_pattern is not None:
+            try:
+                re.compile(self.group_pattern)
+            except (re.error, RecursionError, OverflowError) as error:
+                raise UserError(
+                    f"task.data.group_pattern is {self.group_pattern!r}, which is no regular expression: {error}"
+                ) from error
         _at_least("data", self, held_out_images=1, built_in_train_images=2, built_in_val_images=1)
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 
 from spinenas.proxy_task.config import TaskConfig
+from spinenas.proxy_task.data.findings import Finding
 from spinenas.proxy_task.evaluation.detections import load_detections, save_detections
 from spinenas.proxy_task.evaluation.pycocotools_metrics import check_with_pycocotools
 from spinenas.proxy_task.probe import Probe, probe, seconds_in_format, trial_seconds
@@ -101,9 +102,29 @@ class ProxyTask:
         Raises:
             UserError: naming what is wrong with the data or the configuration.
         """
-        _ = self.torch_device, self.key, self.data.training_rows(self.fidelity.num_train_images)
+        _ = self.torch_device, self.key
+        self.check_batch()
+        self.data.training_rows(self.fidelity.num_train_images)
         for split in ("train", "val") if with_val else ("train",):
             self.data.split(split, self.config.image_size_pixels, self.torch_device)
+
+    def check_batch(self) -> None:
+        """Raise UserError if fewer images are left to train on than a batch has. It reads annotations alone."""
+        num_images, batch_size = self.fidelity.num_train_images, self.config.train.batch_size
+        if num_images < batch_size:
+            held_out = len(self.data.reward_rows)
+            raise UserError(
+                f"{num_images} of {num_images + held_out} images are left to train on, fewer than a batch of "
+                f"{batch_size}; add images, or set a smaller task.train.batch_size"
+            )
+
+    def findings(self, *, with_val: bool = False) -> tuple[Finding, ...]:
+        """Return what was found in the data that its owner should know; call it after `prepare`. Raises UserError.
+
+        Args:
+            with_val: look at the images of val too. Otherwise only their names and bytes are compared with train.
+        """
+        return self.data.findings(with_val=with_val)
 
     @property
     def fingerprint(self) -> dict[str, Any]:

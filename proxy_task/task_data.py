@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,16 +16,25 @@ from spinenas.proxy_task.config import DataConfig
 from spinenas.proxy_task.data.annotation_cache import open_annotations
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import cache_root
-from spinenas.proxy_task.data.image_cache import files_digest, open_cache
+from spinenas.proxy_task.data.findings import Finding, log_findings
+from spinenas.proxy_task.data.grouping import group_images
+from spinenas.proxy_task.data.image_cache import cache_path, files_digest, open_cache
 from spinenas.proxy_task.data.labelled_images import LabelledImages, attach_boxes
 from spinenas.proxy_task.data.layout import Split, find_split
+from spinenas.proxy_task.data.leaks import reward_leaks, val_leaks
+from spinenas.proxy_task.data.merging import merge_entries
+from spinenas.proxy_task.data.near_identical import HashedImages, hash_images
 from spinenas.proxy_task.data.subsets import check_same_categories, hold_out, training_subset
 from spinenas.proxy_task.data.synthetic import resolve_built_in
 from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
 from spinenas.proxy_task.training.batches import move_to_device
+from spinenas.space.errors import UserError
 
 EvaluatedOn = Literal["reward", "val"]
 """Images that a trained network is evaluated on: the reward images, which are held out of train, or val."""
+
+HOLD_OUT = "hold_out"
+"""Key of a fingerprint. It is there if the hold-out keeps images together that the annotation file separates."""
 
 
 class TaskData:
@@ -37,6 +48,8 @@ class TaskData:
         self._config, self._image_size_pixels = config, image_size_pixels
         self._splits: dict[tuple[Split, int], LabelledImages] = {}
         self._evaluators: dict[EvaluatedOn, CocoEvaluator] = {}
+        self._findings: dict[bool, tuple[Finding, ...]] = {}
+        self._is_joined = False  # whether entries or files of train were joined that its annotation file separates
 
     @cached_property
     def _located(self) -> DataConfig:
@@ -50,7 +63,13 @@ class TaskData:
 
     def _open(self, split: Split) -> Annotations:
         paths = find_split(self._located, split)
-        return open_annotations(paths.annotations, paths.images, self.cache_folder)
+        as_written = open_annotations(paths.annotations, paths.images, self.cache_folder)
+        annotations = merge_entries(as_written)
+        if split == "train":
+            annotations = group_images(annotations, self._config.group_pattern, self.cache_folder)
+            self._is_joined = annotations.groups is not as_written.groups
+        log_findings(annotations.findings[len(as_written.findings) :], paths.annotations)
+        return annotations
 
     @cached_property
     def train(self) -> Annotations:
@@ -126,7 +145,50 @@ class TaskData:
             "num_train_images": len(self.train_rows),
             "num_reward_images": len(self.reward_rows),
             "categories": list(self.train.category_names),
+            **({HOLD_OUT: "by picture"} if self._is_joined else {}),
         }
+
+    def findings(self, *, with_val: bool) -> tuple[Finding, ...]:
+        """Return what was found in the data, with the leaks between its splits. Logs the leaks, decodes the images.
+
+        Args:
+            with_val: decode val too, to find its images that look like one of train. Otherwise only its names and
+                bytes are compared, and a val that is missing is left out.
+
+        Raises UserError.
+        """
+        if with_val not in self._findings:
+            self._findings[with_val] = tuple(self._find(with_val))
+        return self._findings[with_val]
+
+    def _find(self, with_val: bool) -> Iterator[Finding]:
+        yield from self.train.findings
+        train = self._hashed(self.train)
+        yield from _logged(reward_leaks(train, self.reward_rows, self.train_rows), self.train)
+        val = self.val if with_val else self._val_if_any()
+        if isinstance(val, Finding):
+            yield from _logged([val], self.train)
+        elif val is not None:
+            yield from (replace(finding, what=f"val: {finding.what}") for finding in val.findings)
+            hashed = (train, self._hashed(val)) if with_val else None
+            leaks = val_leaks(self.train, val, self._config.group_pattern, self.cache_folder, hashed)
+            yield from _logged(leaks, val)
+
+    def _val_if_any(self) -> Annotations | Finding | None:
+        """Return val; None if the data has none, and what is wrong with it if it cannot be used."""
+        try:
+            find_split(self._located, "val")
+        except UserError:
+            return None
+        try:
+            return self.val
+        except UserError as error:
+            return Finding("val cannot be used", 1, advice=str(error))
+
+    def _hashed(self, annotations: Annotations) -> HashedImages:
+        size, root = self._image_size_pixels, self.cache_folder
+        images = attach_boxes(annotations, open_cache(annotations, size, root))
+        return hash_images(images, cache_path(annotations, size, root))
 
     @cached_property
     def val_fingerprint(self) -> dict[str, Any]:
@@ -136,3 +198,8 @@ class TaskData:
             "val_images": files_digest(self.val),
             "num_val_images": len(self.val.image_ids),
         }
+
+
+def _logged(findings: Sequence[Finding], annotations: Annotations) -> Sequence[Finding]:
+    log_findings(findings, annotations.images_folder)
+    return findings

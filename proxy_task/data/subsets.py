@@ -46,6 +46,11 @@ def hold_out(annotations: Annotations, count: int, fingerprint: str) -> tuple[ND
     for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
         if len(reward) + size <= count:
             reward.extend(ranked[start : start + size].tolist())
+    if count and not reward:
+        raise UserError(
+            f"task.data.held_out_images is {count}, and the smallest of the {len(sizes)} groups of images has "
+            f"{sizes.min()} images; hold out at least so many, or make the groups smaller"
+        )
     is_reward = np.zeros(len(annotations.image_ids), dtype=bool)
     is_reward[reward] = True
     has_object = np.zeros(len(annotations.image_ids), dtype=bool)

@@ -13,6 +13,7 @@ from spinenas.proxy_task.data.cache_folder import cache_root
 from spinenas.proxy_task.data.image_cache import open_cache
 from spinenas.proxy_task.data.labelled_images import attach_boxes
 from spinenas.proxy_task.data.layout import find_split
+from spinenas.proxy_task.data.merging import merge_entries
 from spinenas.proxy_task.data.synthetic import resolve_built_in
 from spinenas.proxy_task.detector.retinanet import RetinaNet
 from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
@@ -41,7 +42,7 @@ def evaluate_weights(
     """
     paths = find_split(resolve_built_in(data, spec.image_size_pixels), "val")
     root = cache_root(data.cache_folder)
-    annotations = open_annotations(paths.annotations, paths.images, root)
+    annotations = merge_entries(open_annotations(paths.annotations, paths.images, root))
     _check_categories(annotations, spec, str(paths.annotations))
     images = attach_boxes(annotations, open_cache(annotations, spec.image_size_pixels, root))
     device = choose_device()

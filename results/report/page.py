@@ -83,6 +83,7 @@ def report_page(facts: RunFacts, control: RunFacts | None = None, *, refresh_sec
         lineage=_lineage(facts),
         costs=_costs(facts),
         refusals=sorted(facts.refused.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_REASONS],
+        findings=_findings(facts),
         about=_about(facts),
         configuration=json.dumps(facts.config, indent=1),
     )
@@ -219,6 +220,15 @@ def _costs(facts: RunFacts) -> list[tuple[str, object]]:
         ("exactly repeated trainings", report_facts.num_duplicates(facts)),
         ("stale or invalid worker reports (ignored)", sum(facts.refused.values())),
     ]
+    return rows
+
+
+def _findings(facts: RunFacts) -> list[tuple[str, Any, Any, str]]:
+    """Return what was found in the data: kind, count, total, and the first one with advice."""
+    rows = []
+    for finding in _objects(facts.info.get("findings")):
+        detail = "; ".join(str(finding[name]) for name in ("first", "advice") if finding.get(name))
+        rows.append((str(finding.get("what", "")), finding.get("count"), finding.get("total") or None, detail))
     return rows
 
 

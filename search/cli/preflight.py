@@ -75,6 +75,9 @@ def preflight(source: str, out: Path, train: bool | None, format: str | None, **
             note(f"{machine.name}: {sentence}")
         if machine.traceback:
             note(machine.traceback.rstrip())
+    if config.executor.kind != "serial":  # this process has logged what it found itself
+        for sentence in dict.fromkeys(sentence for machine in machines for sentence in machine.findings):
+            note(f"data: {sentence}")
     problems = [f"{machine.name}: {problem}" for machine in machines for problem in machine.problems]
     if problems:
         raise UserError("; ".join(problems))

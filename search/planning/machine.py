@@ -18,7 +18,7 @@ from spinenas.search.config.config import SearchConfig
 from spinenas.search.executors.base import Task
 from spinenas.search.executors.data_command import run_once_per_machine
 from spinenas.search.planning.first_training import first_training
-from spinenas.search.run.components import proxy_task
+from spinenas.search.run.components import data_findings, proxy_task
 from spinenas.search.run.identity import versions
 from spinenas.space.errors import UserError, explained_os_errors, first_line
 from spinenas.space.genotype import Genotype
@@ -72,6 +72,7 @@ class MachineReport:
         step_seconds: time of a training step by number format, for those that were measured.
         notes: one sentence for each finding that would not stop a search.
         room: number of workers that all machines of this kind hold together; None without a cluster.
+        findings: one sentence for each thing that was found in the data.
         traceback: of an unexpected exception in the measurement, else empty.
     """
 
@@ -83,6 +84,7 @@ class MachineReport:
     step_seconds: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     room: int | None = None
+    findings: tuple[str, ...] = ()
     traceback: str = ""
 
     def row(self) -> dict[str, Any]:
@@ -132,7 +134,7 @@ def check_machine(request: CheckRequest, name: str) -> MachineReport:
     try:
         task = proxy_task(config)
         task.prepare()
-        check_batch(task)
+        findings = tuple(finding["sentence"] for finding in data_findings(task))
         found: Probe = task.probe(request.genotype)  # type: ignore[attr-defined]
         seconds = _seconds_by_format(task, request.genotype, found)
         notes = [*_format_advice(task, seconds)]
@@ -143,7 +145,9 @@ def check_machine(request: CheckRequest, name: str) -> MachineReport:
                 f"one training takes {found.trial_seconds / 60:.0f} minutes and was not tried; add --train to see "
                 "whether it learns"
             )
-        return MachineReport(name, tuple(problems), task.device, task.dtype, found, seconds, tuple(notes))
+        return MachineReport(
+            name, tuple(problems), task.device, task.dtype, found, seconds, tuple(notes), findings=findings
+        )
     except UserError as error:
         return MachineReport(name, (*problems, str(error)))
     except Exception as error:
@@ -161,17 +165,7 @@ def check_here(config: SearchConfig) -> None:
         find_split(data, "train")
     if config.storage.mirror is not None:
         check_mirror(config.storage.mirror)
-    check_batch(proxy_task(config))
-
-
-def check_batch(task: Task) -> None:
-    """Raise UserError if a task has fewer training images than a batch."""
-    fidelity = task.fidelity
-    if fidelity.num_train_images < fidelity.batch_size:
-        raise UserError(
-            f"a batch has {fidelity.batch_size} images and trials train on {fidelity.num_train_images}; lower "
-            "task.train.batch_size, or hold out fewer images (task.data.held_out_images)"
-        )
+    proxy_task(config).check_batch()
 
 
 def _seconds_by_format(task: Task, genotype: Genotype, probe: Probe) -> dict[str, float]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from spinenas.controller.base import Controller
 from spinenas.controller.objectives import Scalarized
@@ -76,7 +76,14 @@ def prepared_task(task: Task | None, config: SearchConfig) -> tuple[Task, Foreca
     if config.controller.name == "plan" and stage in (Stage.VALIDATE, Stage.FULL):
         chosen = WithVal(cast(ValTask, chosen), stage == Stage.FULL)
     chosen.prepare()
+    data_findings(chosen)  # logged before any worker starts
     return chosen, forecast_for(chosen, config) if task is None else None
+
+
+def data_findings(task: Task) -> list[dict[str, Any]]:
+    """Return what was found in the data of a prepared task, as run.json keeps it. Raises UserError."""
+    find = getattr(task, "findings", None)
+    return [] if find is None else [asdict(finding) | {"sentence": finding.sentence} for finding in find()]
 
 
 def fetch_data(config: SearchConfig) -> None:

@@ -52,6 +52,12 @@ def check_identity(path: str | Path, before: dict[str, Any], now: dict[str, Any]
         old, new = before.get(name, default), now.get(name, default)
         if old == new:
             continue
+        if name == "data" and is_split_by_picture(old, new):
+            raise UserError(
+                f"{path} cannot be resumed: several entries or files of its data show one picture, and since the run "
+                "began spinenas has learned to hold such images out together, so that the reward images are others; "
+                "start a new run"
+            )
         if isinstance(old, dict) and isinstance(new, dict):
             changed = [key for key in new if old.get(key) != new[key]]
             old, new = {key: old.get(key) for key in changed}, {key: new[key] for key in changed}
@@ -59,6 +65,11 @@ def check_identity(path: str | Path, before: dict[str, Any], now: dict[str, Any]
             f"{path} cannot be resumed, {words}: it was {old}, it is {new}; restore the former value, or start "
             "a new run"
         )
+
+
+def is_split_by_picture(before: Any, now: Any) -> bool:
+    """Whether the data is held out by pictures now, and was held out by image ids before, in an earlier version."""
+    return isinstance(before, dict) and isinstance(now, dict) and "hold_out" in now and "hold_out" not in before
 
 
 def check_same_search(path: Path, begun_with: SearchConfig, given: SearchConfig) -> None:

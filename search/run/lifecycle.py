@@ -32,6 +32,7 @@ from spinenas.search.monitoring.base import Display
 from spinenas.search.monitoring.forecast import Forecast, Workload, count_of_epochs
 from spinenas.search.monitoring.progress import Progress
 from spinenas.search.run.components import (
+    data_findings,
     make_executor,
     mirror_of,
     ordered_window,
@@ -117,6 +118,7 @@ def run_search(
             "device": task.device,
             "dtype": task.dtype,
             "data": task.fingerprint,
+            "findings": data_findings(task),
             "warm_start": [str(path) for path in warm_start],
         }
         # The executor comes first: if its workers cannot start, no folder is left that would refuse the next try.

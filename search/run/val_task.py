@@ -67,6 +67,11 @@ class WithVal:
         """Identity of the data, including val. A run does not resume on other val images."""
         return self._task.fingerprint | self._task.val_fingerprint
 
+    def findings(self) -> tuple[Any, ...]:
+        """Return what was found in the data, including val. Raises UserError."""
+        find = getattr(self._task, "findings", None)
+        return () if find is None else tuple(find(with_val=True))
+
     def prepare(self) -> None:
         """Prepare the data, including val, so that invalid val data is found before a training. Raises UserError."""
         self._task.prepare(with_val=True)

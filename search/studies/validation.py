@@ -19,6 +19,7 @@ from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.loading import stored_config
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.components import fetch_data, proxy_task
+from spinenas.search.run.identity import is_split_by_picture
 from spinenas.search.run.run import Run
 from spinenas.search.run.val_task import EVALUATED_BY, ValTask
 from spinenas.search.studies.study import check_same_val, different_networks, run_study
@@ -151,6 +152,11 @@ def _check_same(out: Path, chosen: Sequence[Contender], seeds: int) -> None:
 def _check_task(run: Run, task: ValTask) -> None:
     """Raise UserError unless task and data are those of a search."""
     before = run.state().run
+    if is_split_by_picture(before.get("data"), task.fingerprint):
+        raise UserError(
+            f"{run.folder.path} cannot be validated: several entries or files of its data show one picture, and its "
+            "reward images were also trained on; start a new run, whose hold-out keeps them together"
+        )
     for name, what, now in (("data", "data", task.fingerprint), ("task_key", "task", task.key)):
         if before.get(name) != now:
             raise UserError(
