@@ -165,7 +165,7 @@ def check_here(config: SearchConfig) -> None:
         find_split(data, "train")
     if config.storage.mirror is not None:
         check_mirror(config.storage.mirror)
-    proxy_task(config).check_batch()
+    proxy_task(config).check_batch()  # type: ignore[attr-defined]
 
 
 def _seconds_by_format(task: Task, genotype: Genotype, probe: Probe) -> dict[str, float]:
