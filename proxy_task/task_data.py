@@ -14,12 +14,15 @@ from spinenas.proxy_task.config import DataConfig
 from spinenas.proxy_task.data.annotation_cache import open_annotations
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import cache_root
+from spinenas.proxy_task.data.categories import match_categories
+from spinenas.proxy_task.data.findings import log_findings
 from spinenas.proxy_task.data.image_cache import files_digest, open_cache
+from spinenas.proxy_task.data.image_file import decoding_of
 from spinenas.proxy_task.data.labelled_images import LabelledImages, attach_boxes
 from spinenas.proxy_task.data.layout import Split, find_split
-from spinenas.proxy_task.data.subsets import check_same_categories, hold_out, training_subset
+from spinenas.proxy_task.data.subsets import hold_out, training_subset
 from spinenas.proxy_task.data.synthetic import resolve_built_in
-from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
+from spinenas.proxy_task.evaluation.coco_metrics import MAX_DETECTIONS, CocoEvaluator
 from spinenas.proxy_task.training.batches import move_to_device
 
 EvaluatedOn = Literal["reward", "val"]
@@ -32,9 +35,16 @@ class TaskData:
     A search uses train alone. Val is opened only for a caller that asks for it.
     """
 
-    def __init__(self, config: DataConfig, image_size_pixels: int):
-        """Configure the data without touching it; the generated data set is drawn at `image_size_pixels`."""
+    def __init__(self, config: DataConfig, image_size_pixels: int, *, max_detections: int = MAX_DETECTIONS):
+        """Configure the data without touching it.
+
+        Args:
+            config: which data.
+            image_size_pixels: size at which the generated data set is drawn.
+            max_detections: most detections of an image that its AP counts, if more than COCO's number.
+        """
         self._config, self._image_size_pixels = config, image_size_pixels
+        self._max_detections = max_detections
         self._splits: dict[tuple[Split, int], LabelledImages] = {}
         self._evaluators: dict[EvaluatedOn, CocoEvaluator] = {}
 
@@ -50,7 +60,7 @@ class TaskData:
 
     def _open(self, split: Split) -> Annotations:
         paths = find_split(self._located, split)
-        return open_annotations(paths.annotations, paths.images, self.cache_folder)
+        return open_annotations(paths.annotations, paths.images, self.cache_folder, exif=self._config.exif)
 
     @cached_property
     def train(self) -> Annotations:
@@ -60,9 +70,7 @@ class TaskData:
     @cached_property
     def val(self) -> Annotations:
         """All val annotations."""
-        val = self._open("val")
-        check_same_categories(self.train, val)
-        return val
+        return match_categories(self.train, self._open("val"))
 
     @property
     def class_channels(self) -> int:
@@ -97,7 +105,9 @@ class TaskData:
     def split(self, name: Split, size: int, device: torch.device) -> LabelledImages:
         """Return a split at an image size, its images in the device's memory if they fit."""
         if (name, size) not in self._splits:
-            self._splits[name, size] = self._cached(self.train if name == "train" else self.val, size, device)
+            annotations = self.train if name == "train" else self.val
+            images = self._splits[name, size] = self._cached(annotations, size, device)
+            log_findings(images.annotations.findings[len(annotations.findings) :], annotations.images_folder)
         return self._splits[name, size]
 
     def few_images(self, rows: NDArray[np.int64], size: int, device: torch.device) -> LabelledImages:
@@ -105,7 +115,13 @@ class TaskData:
         return self._cached(self.train.subset(rows), size, device)
 
     def _cached(self, annotations: Annotations, size: int, device: torch.device) -> LabelledImages:
-        return move_to_device(attach_boxes(annotations, open_cache(annotations, size, self.cache_folder)), device)
+        return move_to_device(self.cached_images(annotations, size), device)
+
+    def cached_images(self, annotations: Annotations, size: int) -> LabelledImages:
+        """Return images in main memory; their annotations have the findings about the files and the size as well."""
+        return attach_boxes(
+            annotations, open_cache(annotations, size, self.cache_folder, decoding=decoding_of(self._config))
+        )
 
     def evaluator(self, evaluated_on: EvaluatedOn) -> CocoEvaluator:
         """Return the evaluator of the reward images or of val.
@@ -114,7 +130,9 @@ class TaskData:
         """
         if evaluated_on not in self._evaluators:
             annotations = self.train.subset(self.reward_rows) if evaluated_on == "reward" else self.val
-            self._evaluators[evaluated_on] = CocoEvaluator(annotations, sizes_of=self.train)
+            self._evaluators[evaluated_on] = CocoEvaluator(
+                annotations, sizes_of=self.train, max_detections=self._max_detections
+            )
         return self._evaluators[evaluated_on]
 
     @cached_property
@@ -126,6 +144,7 @@ class TaskData:
             "num_train_images": len(self.train_rows),
             "num_reward_images": len(self.reward_rows),
             "categories": list(self.train.category_names),
+            **decoding_of(self._config).as_fingerprint(),
         }
 
     @cached_property
