@@ -173,15 +173,15 @@ def measured(task: ProxyTask, epochs: int, *, steps: int, blocks: int, evaluatio
     truth = as_coco(data.annotations.subset(reward_rows))
     refuse_another_loss(task)
 
-    def reward_metrics() -> dict[str, float | None]:
+    def reward_ap() -> float:
         found = trial_module.detect_objects(task.setting, network, "reward", task.fidelity)
-        return task.data.evaluator("reward").evaluate(found)
+        return trial_module.defined_ap(task.data.evaluator("reward").evaluate(found))
 
     # Evaluations first, because the steps change the trained weights.
     scores: dict[str, float] = {}
     eval_ours, eval_plain = alternated(
         stopwatch,
-        lambda: scores.update(ours=reward_metrics()["AP"] or 0.0),
+        lambda: scores.update(ours=reward_ap()),
         lambda: scores.update(plain=plain.average_precision(reward_rows, truth)),
         evaluations,
     )

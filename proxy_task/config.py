@@ -27,13 +27,18 @@ class DataConfig:
     """The data set.
 
     Attributes:
-        folder: a data set folder in either COCO layout; "built-in" for the generated data set; "" for none.
-        train_annotations, train_images, val_annotations, val_images: explicit paths instead; all four or none.
+        folder: a data set folder in a known layout; "built-in" for the generated data set; "" for none.
+        train_annotations, train_images, val_annotations, val_images: explicit paths instead; the last two may be left
+            out where val is not needed.
         held_out_images: number of reward images held out of train; None for a fifth (7392 in the paper).
         group_pattern: a regular expression that finds the name of an image's group in its file name, such as the name
             of a video: its first group, or else the whole match. The hold-out never separates images of one group.
         built_in_train_images, built_in_val_images: size of the generated data set.
         cache_folder: folder of parsed annotations and decoded images; None for $SPINENAS_CACHE, else ~/.cache/spinenas.
+        exif: whether boxes in images with an EXIF orientation are in coordinates of the displayed (upright) or of the
+            stored image; "auto" takes what the sizes in the annotations say, and "stored" where they fit both.
+        bit_depth: bits that images with 16 bits per pixel use, such as 12.
+        max_megapixels: largest image to decode; a JPEG counts at the reduced size at which it is decoded.
     """
 
     folder: str = BUILT_IN
@@ -46,13 +51,17 @@ class DataConfig:
     built_in_train_images: int = 500
     built_in_val_images: int = 100
     cache_folder: str | None = None
+    exif: Literal["auto", "displayed", "stored"] = "auto"
+    bit_depth: int = 16
+    max_megapixels: float = 179.0
 
     def __post_init__(self) -> None:
-        explicit = [self.train_annotations, self.train_images, self.val_annotations, self.val_images]
-        if any(path is not None for path in explicit) and any(path is None for path in explicit):
+        train = [path is not None for path in (self.train_annotations, self.train_images)]
+        val = [path is not None for path in (self.val_annotations, self.val_images)]
+        if any(train) != all(train) or any(val) != all(val) or (any(val) and not any(train)):
             raise UserError(
                 "task.data names some of train_annotations, train_images, val_annotations and val_images; "
-                "give all four or none"
+                "give all four, the two of train, or none"
             )
         if self.group_pattern is not None:
             try:
@@ -61,6 +70,9 @@ class DataConfig:
                 raise UserError(
                     f"task.data.group_pattern is {self.group_pattern!r}, which is no regular expression: {error}"
                 ) from error
+        if not 8 <= self.bit_depth <= 16:
+            raise UserError(f"task.data.bit_depth is {self.bit_depth}; it is 8 to 16")
+        _above_zero("data", self, "max_megapixels")
         _at_least("data", self, held_out_images=1, built_in_train_images=2, built_in_val_images=1)
 
 
@@ -152,7 +164,8 @@ class EvalConfig:
         score_threshold: lowest score of a detection.
         nms_iou: IoU above which NMS drops the lower-scoring of two boxes of a class.
         pre_nms_top: candidates for NMS per image, over all classes.
-        max_detections: detections kept per image.
+        max_detections: detections kept per image. AP counts the best 100 of an image and category, or this many if
+            it is larger.
         batch_size: images per batch of the evaluation; changes results in the last bit at most.
         every_epochs: interval in epochs at which AP is measured during training; 0 for only after the last epoch.
         plus_one_decoding: decode boxes in the "+1 pixel" convention of tensorflow/tpu, which encodes without it;

@@ -19,6 +19,7 @@ import torch
 
 from spinenas.proxy_task.config import TaskConfig
 from spinenas.proxy_task.data.findings import Finding
+from spinenas.proxy_task.evaluation.coco_metrics import MAX_DETECTIONS
 from spinenas.proxy_task.evaluation.detections import load_detections, save_detections
 from spinenas.proxy_task.evaluation.pycocotools_metrics import check_with_pycocotools
 from spinenas.proxy_task.probe import Probe, probe, seconds_in_format, trial_seconds
@@ -63,7 +64,7 @@ class ProxyTask:
             dtype = choose_dtype("auto", choose_device(device), bfloat16_support)
             config = replace(config, train=replace(config.train, dtype=dtype))  # type: ignore[arg-type]
         self.config, self._device_name, self.threads = config, device, threads
-        self.data = TaskData(config.data, config.image_size_pixels)
+        self.data = TaskData(config.data, config.image_size_pixels, max_detections=config.eval.max_detections)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.config, self._device_name, self.threads)
@@ -147,6 +148,8 @@ class ProxyTask:
             del config["train"]["image_fraction"]  # results older than this option stay comparable
         if self.config.eval.bn_images == 0:
             del config["eval"]["bn_images"]  # likewise
+        if self.config.eval.max_detections > MAX_DETECTIONS:
+            config["eval"]["counted_detections"] = self.config.eval.max_detections  # once, AP counted 100 all the same
         meaning = {"protocol": PROTOCOL_VERSION, "config": config, "data": self.fingerprint}
         return hashlib.sha256(canonical_json(meaning).encode()).hexdigest()[:16]
 
@@ -262,7 +265,7 @@ class ProxyTask:
         """
         detections = load_detections(folder / VAL_DETECTIONS)
         metrics = self.data.evaluator("val").evaluate(detections)
-        check_with_pycocotools(metrics, self.data.val, detections)
+        check_with_pycocotools(metrics, self.data.val, detections, max_detections=self.config.eval.max_detections)
         return metrics
 
     def probe(

@@ -16,17 +16,19 @@ from spinenas.proxy_task.config import DataConfig
 from spinenas.proxy_task.data.annotation_cache import open_annotations
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import cache_root
+from spinenas.proxy_task.data.categories import match_categories
 from spinenas.proxy_task.data.findings import Finding, log_findings
 from spinenas.proxy_task.data.grouping import group_images
 from spinenas.proxy_task.data.image_cache import cache_path, files_digest, open_cache
+from spinenas.proxy_task.data.image_file import decoding_of
 from spinenas.proxy_task.data.labelled_images import LabelledImages, attach_boxes
 from spinenas.proxy_task.data.layout import Split, find_split
 from spinenas.proxy_task.data.leaks import reward_leaks, val_leaks
 from spinenas.proxy_task.data.merging import merge_entries
 from spinenas.proxy_task.data.near_identical import HashedImages, hash_images
-from spinenas.proxy_task.data.subsets import check_same_categories, hold_out, training_subset
+from spinenas.proxy_task.data.subsets import hold_out, training_subset
 from spinenas.proxy_task.data.synthetic import resolve_built_in
-from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
+from spinenas.proxy_task.evaluation.coco_metrics import MAX_DETECTIONS, CocoEvaluator
 from spinenas.proxy_task.training.batches import move_to_device
 from spinenas.space.errors import UserError
 
@@ -43,9 +45,16 @@ class TaskData:
     A search uses train alone. Val is opened only for a caller that asks for it.
     """
 
-    def __init__(self, config: DataConfig, image_size_pixels: int):
-        """Configure the data without touching it; the generated data set is drawn at `image_size_pixels`."""
+    def __init__(self, config: DataConfig, image_size_pixels: int, *, max_detections: int = MAX_DETECTIONS):
+        """Configure the data without touching it.
+
+        Args:
+            config: which data.
+            image_size_pixels: size at which the generated data set is drawn.
+            max_detections: most detections of an image that its AP counts, if more than COCO's number.
+        """
         self._config, self._image_size_pixels = config, image_size_pixels
+        self._max_detections = max_detections
         self._splits: dict[tuple[Split, int], LabelledImages] = {}
         self._evaluators: dict[EvaluatedOn, CocoEvaluator] = {}
         self._findings: dict[bool, tuple[Finding, ...]] = {}
@@ -63,7 +72,7 @@ class TaskData:
 
     def _open(self, split: Split) -> Annotations:
         paths = find_split(self._located, split)
-        as_written = open_annotations(paths.annotations, paths.images, self.cache_folder)
+        as_written = open_annotations(paths.annotations, paths.images, self.cache_folder, exif=self._config.exif)
         annotations = merge_entries(as_written)
         if split == "train":
             annotations = group_images(annotations, self._config.group_pattern, self.cache_folder)
@@ -79,9 +88,7 @@ class TaskData:
     @cached_property
     def val(self) -> Annotations:
         """All val annotations."""
-        val = self._open("val")
-        check_same_categories(self.train, val)
-        return val
+        return match_categories(self.train, self._open("val"))
 
     @property
     def class_channels(self) -> int:
@@ -116,7 +123,9 @@ class TaskData:
     def split(self, name: Split, size: int, device: torch.device) -> LabelledImages:
         """Return a split at an image size, its images in the device's memory if they fit."""
         if (name, size) not in self._splits:
-            self._splits[name, size] = self._cached(self.train if name == "train" else self.val, size, device)
+            annotations = self.train if name == "train" else self.val
+            images = self._splits[name, size] = self._cached(annotations, size, device)
+            log_findings(images.annotations.findings[len(annotations.findings) :], annotations.images_folder)
         return self._splits[name, size]
 
     def few_images(self, rows: NDArray[np.int64], size: int, device: torch.device) -> LabelledImages:
@@ -124,7 +133,13 @@ class TaskData:
         return self._cached(self.train.subset(rows), size, device)
 
     def _cached(self, annotations: Annotations, size: int, device: torch.device) -> LabelledImages:
-        return move_to_device(attach_boxes(annotations, open_cache(annotations, size, self.cache_folder)), device)
+        return move_to_device(self.cached_images(annotations, size), device)
+
+    def cached_images(self, annotations: Annotations, size: int) -> LabelledImages:
+        """Return images in main memory; their annotations have the findings about the files and the size as well."""
+        return attach_boxes(
+            annotations, open_cache(annotations, size, self.cache_folder, decoding=decoding_of(self._config))
+        )
 
     def evaluator(self, evaluated_on: EvaluatedOn) -> CocoEvaluator:
         """Return the evaluator of the reward images or of val.
@@ -133,7 +148,9 @@ class TaskData:
         """
         if evaluated_on not in self._evaluators:
             annotations = self.train.subset(self.reward_rows) if evaluated_on == "reward" else self.val
-            self._evaluators[evaluated_on] = CocoEvaluator(annotations, sizes_of=self.train)
+            self._evaluators[evaluated_on] = CocoEvaluator(
+                annotations, sizes_of=self.train, max_detections=self._max_detections
+            )
         return self._evaluators[evaluated_on]
 
     @cached_property
@@ -146,6 +163,7 @@ class TaskData:
             "num_reward_images": len(self.reward_rows),
             "categories": list(self.train.category_names),
             **({HOLD_OUT: "by picture"} if self._is_joined else {}),
+            **decoding_of(self._config).as_fingerprint(),
         }
 
     def findings(self, *, with_val: bool) -> tuple[Finding, ...]:
@@ -162,15 +180,16 @@ class TaskData:
         return self._findings[with_val]
 
     def _find(self, with_val: bool) -> Iterator[Finding]:
-        yield from self.train.findings
         train = self._hashed(self.train)
+        yield from train.images.annotations.findings
         yield from _logged(reward_leaks(train, self.reward_rows, self.train_rows), self.train)
         val = self.val if with_val else self._val_if_any()
         if isinstance(val, Finding):
             yield from _logged([val], self.train)
         elif val is not None:
-            yield from (replace(finding, what=f"val: {finding.what}") for finding in val.findings)
             hashed = (train, self._hashed(val)) if with_val else None
+            found = hashed[1].images.annotations.findings if hashed else val.findings
+            yield from (replace(finding, what=f"val: {finding.what}") for finding in found)
             leaks = val_leaks(self.train, val, self._config.group_pattern, self.cache_folder, hashed)
             yield from _logged(leaks, val)
 
@@ -187,8 +206,8 @@ class TaskData:
 
     def _hashed(self, annotations: Annotations) -> HashedImages:
         size, root = self._image_size_pixels, self.cache_folder
-        images = attach_boxes(annotations, open_cache(annotations, size, root))
-        return hash_images(images, cache_path(annotations, size, root))
+        images = self.cached_images(annotations, size)
+        return hash_images(images, cache_path(annotations, size, root, decoding_of(self._config)))
 
     @cached_property
     def val_fingerprint(self) -> dict[str, Any]:

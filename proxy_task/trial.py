@@ -120,7 +120,7 @@ def run_trial(
     def after_epoch(state: TrainState, figures: dict[str, float]) -> None:
         every = config.eval.every_epochs
         if every and state.epoch % every == 0 and state.epoch < train.epochs:
-            figures = {**figures, "AP": reward_metrics()["AP"] or 0.0}
+            figures = {**figures, "AP": defined_ap(reward_metrics())}
         curve.append({"epoch": state.epoch, **figures})
         train_seconds = time.perf_counter() - started - eval_seconds
         # Before the report, so that no epoch is reported twice.
@@ -148,7 +148,7 @@ def run_trial(
         metrics: dict[str, float | None] = {"AP": curve[-1]["AP"]}
     else:
         metrics = reward_metrics()
-        curve[-1]["AP"] = metrics["AP"] or 0.0
+        curve[-1]["AP"] = defined_ap(metrics)
     evaluation = Evaluation(
         objective=curve[-1]["AP"],
         metrics=metrics,
@@ -163,6 +163,17 @@ def run_trial(
         stopped_after=until if is_paused else None,
     )
     return TrainedDetector(evaluation, network, spec)
+
+
+def defined_ap(metrics: dict[str, float | None]) -> float:
+    """Return AP. Raises UserError if it is undefined, which is never 0."""
+    ap = metrics["AP"]
+    if ap is None:
+        raise UserError(
+            "AP is undefined: COCO counts no object in the reward images; hold out other images by "
+            "task.data.held_out_images, or correct iscrowd and area in the annotations"
+        )
+    return ap
 
 
 def build_detector(

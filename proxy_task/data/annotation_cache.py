@@ -10,19 +10,22 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spinenas.proxy_task.data.annotation_file import parse_annotations
+from spinenas.proxy_task.data.annotation_file import complete, parse_annotations
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import build_once
 from spinenas.proxy_task.data.findings import Finding, log_findings
+from spinenas.proxy_task.data.image_file import ExifRule
+from spinenas.proxy_task.data.image_sizes import cached_header_sizes
 from spinenas.space.errors import UserError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Part of every entry's name; raise it when parsing the same file would give other arrays."""
 
 ARRAYS = (
@@ -73,7 +76,7 @@ class StringArray(Sequence[str]):
         return self.utf8[span].tobytes().decode("utf-8", "surrogatepass")
 
 
-def open_annotations(path: Path, images_folder: Path, root: Path) -> Annotations:
+def open_annotations(path: Path, images_folder: Path, root: Path, *, exif: ExifRule = "auto") -> Annotations:
     """Do what `read_annotations` does, using the cache in `root`. A damaged entry is rebuilt. Raises UserError."""
     try:
         with open(path, "rb") as file:
@@ -82,15 +85,15 @@ def open_annotations(path: Path, images_folder: Path, root: Path) -> Annotations
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     folder = root / f"annotations-{FORMAT_VERSION}-{sha256[:16]}"
 
-    def build(partial: Path) -> None:
+    def build(target: Path) -> None:
         annotations = parse_annotations(path, images_folder, sha256=sha256)
         try:
-            _write(partial, annotations)
+            _write(target, annotations)
         except OSError as error:
             raise UserError(f"cannot write the annotations into the cache {root}: {error.strerror}") from error
 
     build_once(folder, build, is_intact=_is_intact)
-    annotations = _read(folder, images_folder)
+    annotations = complete(_read(folder, images_folder), path, partial(cached_header_sizes, root=root), exif)
     log_findings(annotations.findings, path)
     return annotations
 

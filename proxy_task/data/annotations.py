@@ -27,9 +27,9 @@ class Annotations:
     Attributes:
         images_folder: folder that file_names are relative to.
         image_ids: (N,) as in the file.
-        file_names: N paths.
+        file_names: N paths of files, relative to images_folder.
         groups: N names; images of one group show the same scene, and `hold_out` never separates them.
-        widths, heights: (N,) pixels.
+        widths, heights: (N,) pixels; 0 until the size is read from the image file, if the annotations lack it.
         category_ids: (K,) ascending; the class channel of the i-th category is i + 1, channel 0 is unused.
         category_names: K names.
         box_offsets: (N + 1,); the boxes of image i are box_offsets[i]:box_offsets[i + 1].
@@ -39,6 +39,7 @@ class Annotations:
         iscrowd: (M,) bool; a crowd box is never an object to detect.
         annotation_ids: (M,) as in the file.
         findings: what was dropped, clipped or read in another way than written.
+        names_in_file: the file names as the annotation file writes them; None if the files have these names.
     """
 
     images_folder: Path
@@ -56,6 +57,7 @@ class Annotations:
     iscrowd: NDArray[np.bool_]
     annotation_ids: NDArray[np.int64]
     findings: tuple[Finding, ...] = ()
+    names_in_file: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -69,11 +71,16 @@ class Annotations:
         return np.repeat(np.arange(len(self.image_ids)), np.diff(self.box_offsets))
 
     @property
+    def written_names(self) -> Sequence[str]:
+        """N file names as in the annotation file. They name an image wherever the data lie."""
+        return self.file_names if self.names_in_file is None else self.names_in_file
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of all that can change a result: neither the folder nor the order of images in the file."""
         digest = hashlib.sha256()
         # First the JSON text of [file_names, groups, category_names], then the arrays.
-        for start, names in (("[[", self.file_names), ("], [", self.groups), ("], [", self.category_names)):
+        for start, names in (("[[", self.written_names), ("], [", self.groups), ("], [", self.category_names)):
             digest.update(start.encode())
             for first in range(0, len(names), CHUNK):
                 text = json.dumps(names[first : first + CHUNK])[1:-1]
@@ -114,4 +121,5 @@ class Annotations:
             areas=self.areas[boxes],
             iscrowd=self.iscrowd[boxes],
             annotation_ids=self.annotation_ids[boxes],
+            names_in_file=None if self.names_in_file is None else tuple(self.names_in_file[i] for i in image_indices),
         )

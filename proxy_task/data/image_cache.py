@@ -3,7 +3,8 @@
 Each image is a square letterbox: its long side is resized to the side of the square, its aspect ratio is kept, it lies
 at the top left, and the rest is zero. The geometry is exact: a point (x, y) of the original is at (x, y) x scale.
 
-The file is an .npy array followed by a record of the number of finished images. An interrupted build resumes from it.
+The file is an .npy array followed by a record of the number of finished images, from which an interrupted build
+resumes, and a byte of facts about each image file.
 """
 
 from __future__ import annotations
@@ -14,10 +15,7 @@ import logging
 import math
 import os
 import shutil
-import struct
 import time
-import warnings
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,10 +24,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import build_once
+from spinenas.proxy_task.data.findings import Finding
+from spinenas.proxy_task.data.image_facts import NUM_BYTES, as_byte, facts_findings
+from spinenas.proxy_task.data.image_file import (
+    DECODING_ERRORS,
+    Decoding,
+    ImageFacts,
+    large_images_allowed,
+    read_letterbox,
+)
 from spinenas.proxy_task.data.progress import progress
 from spinenas.space.errors import UserError
 
@@ -47,17 +53,6 @@ QUEUED_PER_THREAD = 64
 MAX_NAMED = 3
 """Most unreadable images that an error names."""
 
-DECODING_ERRORS = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-"""Exceptions of Pillow for damaged files; for a broken PNG it is a SyntaxError."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageCache:
@@ -67,14 +62,23 @@ class ImageCache:
         images: (N, size, size, 3) uint8, RGB, read-only and shared by all processes that opened it.
         scales: (N,) resized / original, the same for both axes.
         content_sizes_wh: (N, 2) width and height of the image within its square, in pixels of the cache.
+        findings: what was noticed about the files when they were decoded.
     """
 
     images: NDArray[np.uint8]
     scales: NDArray[np.float64]
     content_sizes_wh: NDArray[np.int64]
+    findings: tuple[Finding, ...] = ()
 
 
-def open_cache(annotations: Annotations, size: int, root: Path, *, workers: int | None = None) -> ImageCache:
+def open_cache(
+    annotations: Annotations,
+    size: int,
+    root: Path,
+    *,
+    decoding: Decoding = Decoding(),  # noqa: B008 (frozen)
+    workers: int | None = None,
+) -> ImageCache:
     """Open these images at `size` pixels from the cache in `root`; if they are not there, decode them first.
 
     Decoding uses `workers` threads; None for one per core. It checks every image. A UserError gives the number of
@@ -82,20 +86,28 @@ def open_cache(annotations: Annotations, size: int, root: Path, *, workers: int 
     """
     scales, content_sizes_wh = letterbox_geometry(annotations.widths, annotations.heights, size)
     shape = (len(scales), size, size, 3)
-    path = cache_path(annotations, size, root)
+    path = cache_path(annotations, size, root, decoding)
     build_once(
-        path, lambda partial: _build(partial, annotations, shape, workers or os.cpu_count() or 1), resumable=True
+        path,
+        lambda partial: _build(partial, annotations, shape, decoding, workers or os.cpu_count() or 1),
+        resumable=True,
     )
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise UserError(f"the image cache {path} is damaged; delete it, and it will be built again") from error
-    return ImageCache(images, scales, content_sizes_wh)
+    facts = _read_facts(path, images.offset + images.nbytes, len(images))
+    return ImageCache(images, scales, content_sizes_wh, facts_findings(annotations, facts, decoding))
 
 
-def cache_path(annotations: Annotations, size: int, root: Path) -> Path:
+def cache_path(
+    annotations: Annotations,
+    size: int,
+    root: Path,
+    decoding: Decoding = Decoding(),  # noqa: B008 (frozen)
+) -> Path:
     """Return the cache file of these images at `size` pixels."""
-    return root / f"images-{size}px-{_key(annotations, size)}.npy"
+    return root / f"images-{size}px-{_key(annotations, size, decoding)}.npy"
 
 
 def files_digest(annotations: Annotations) -> str:
@@ -107,13 +119,13 @@ def files_digest(annotations: Annotations) -> str:
 
 
 def _files(annotations: Annotations) -> Iterator[tuple[str, os.stat_result | None]]:
-    """Yield the name and file status of each image; None as the status of a missing file."""
+    """Yield the name in the annotations and the file status of each image; None as the status of a missing file."""
     folder = str(annotations.images_folder)
-    for name in annotations.file_names:
+    for name, written in zip(annotations.file_names, annotations.written_names, strict=True):
         try:
-            yield name, os.stat(os.path.join(folder, name))
-        except OSError:
-            yield name, None  # building the cache reports missing images
+            yield written, os.stat(os.path.join(folder, name))
+        except (OSError, ValueError):  # a ValueError is a name that the locale cannot encode
+            yield written, None  # building the cache reports missing images
 
 
 def letterbox_geometry(
@@ -129,9 +141,13 @@ def letterbox_geometry(
     return size / long_sides, np.maximum(sides * size // long_sides[:, None], 1)
 
 
-def _key(annotations: Annotations, size: int) -> str:
+def _key(annotations: Annotations, size: int, decoding: Decoding) -> str:
     """Return a hash of all that the pixels depend on. Boxes are left out, so that editing them keeps the cache."""
-    digest = hashlib.sha256(f"{FORMAT_VERSION} {size} {annotations.images_folder.resolve()}".encode())
+    folder = os.fsencode(annotations.images_folder.resolve())
+    digest = hashlib.sha256(f"{FORMAT_VERSION} {size} ".encode() + folder)
+    options = decoding.as_fingerprint()
+    if options:  # without them, the key is as it was before they existed
+        digest.update(json.dumps(options).encode())
     rows = zip(_files(annotations), annotations.widths.tolist(), annotations.heights.tolist(), strict=True)
     for (name, status), width, height in rows:
         state = [status.st_size, status.st_mtime_ns] if status else []
@@ -139,7 +155,7 @@ def _key(annotations: Annotations, size: int) -> str:
     return digest.hexdigest()[:16]
 
 
-def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], workers: int) -> None:
+def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], decoding: Decoding, workers: int) -> None:
     total, size = shape[:2]
     num_bytes = math.prod(shape)
     held = partial.stat().st_blocks * 512 if partial.exists() else 0
@@ -153,19 +169,21 @@ def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], work
     logger.info("decoding images %d to %d to %d px into %s", finished, total, size, partial.parent)
     faults: list[str] = []
     image_bytes = size * size * 3
+    facts_start = start + num_bytes + len(_progress_record(0))
 
     with open(partial, "r+b", buffering=0) as file:
 
         def cache_image(index: int) -> str | None:
             try:
-                pixels = _read_letterbox(annotations, index, size)
+                pixels, facts = _read(annotations, index, size, decoding)
             except FileNotFoundError:
-                return f"{annotations.file_names[index]} (is missing)"
+                return f"{_printable(annotations.file_names[index])} (is missing)"
             except DECODING_ERRORS as error:
-                return f"{annotations.file_names[index]} ({error})"
+                return f"{_printable(annotations.file_names[index])} ({_printable(str(error))})"
             # Written rather than assigned to the memory map, where a full disk would be a bus error.
             # Rows below the image are not written and remain holes in the file.
             write(pixels.data.cast("B"), start + index * image_bytes)
+            write(as_byte(facts), facts_start + index * NUM_BYTES)
             return None
 
         def write(data: bytes | memoryview, offset: int, *, after_sync: bool = False) -> None:
@@ -178,8 +196,7 @@ def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], work
 
         pool = ThreadPoolExecutor(max_workers=workers)
         try:
-            with progress("decoding images", total, finished) as tell, warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large photographs are valid
+            with progress("decoding images", total, finished) as tell, large_images_allowed():
                 recorded = time.monotonic()
                 for fault in _map_in_order(pool, cache_image, range(finished, total), QUEUED_PER_THREAD * workers):
                     finished += 1
@@ -249,34 +266,28 @@ def _write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
         written += os.pwrite(descriptor, data[written:], offset + written)
 
 
-def _read_letterbox(annotations: Annotations, index: int, size: int) -> NDArray[np.uint8]:
-    """Return one image, (height of the content, size, 3) uint8."""
-    expected = (int(annotations.widths[index]), int(annotations.heights[index]))
-    with Image.open(annotations.images_folder / annotations.file_names[index]) as image:
-        # EXIF orientation is not applied: COCO's boxes, widths and heights refer to the pixels as stored.
-        if image.size != expected:
-            raise ValueError(f"is {image.width} x {image.height} px, the annotations say {expected[0]} x {expected[1]}")
-        scales, contents = letterbox_geometry(annotations.widths[[index]], annotations.heights[[index]], size)
-        width, height = contents[0].tolist()
-        # JPEG decodes at 1/2, 1/4 or 1/8 scale in a fraction of the time. Twice the target size keeps the quality.
-        draft = image.draft(None, (2 * width, 2 * height))
-        decoded_width = draft[1][2] if draft else expected[0]  # before rounding up to whole pixels
-        scale = float(scales[0]) * expected[0] / decoded_width
-        rgb = _to_rgb(image)
-        box = (0, 0, min(width / scale, rgb.width), min(height / scale, rgb.height))
-        resized = rgb.resize((width, height), Image.Resampling.BILINEAR, box=box)
-    pixels = np.zeros((height, size, 3), dtype=np.uint8)
-    pixels[:, :width] = np.asarray(resized)
-    return pixels
+def _read(annotations: Annotations, index: int, size: int, decoding: Decoding) -> tuple[NDArray[np.uint8], ImageFacts]:
+    """Return one image, (height of the content, size, 3) uint8, and facts about its file."""
+    width, height = annotations.widths[[index]], annotations.heights[[index]]
+    scales, contents = letterbox_geometry(width, height, size)
+    return read_letterbox(
+        annotations.images_folder / annotations.file_names[index],
+        expected=(int(width[0]), int(height[0])),
+        content=(int(contents[0, 0]), int(contents[0, 1])),
+        scale=float(scales[0]),
+        canvas_width=size,
+        decoding=decoding,
+    )
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Return 8-bit RGB. The alpha channel is dropped, and hidden pixels appear as stored."""
-    image.load()
-    if image.mode.startswith("I;16"):
-        # Pillow would clip these to 255 instead of scaling them.
-        levels = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"has pixels of mode {image.mode}, whose range is not known; save it with 8 or 16 bits")
-    return image.convert("RGB")
+def _read_facts(path: Path, offset: int, count: int) -> NDArray[np.uint8]:
+    """Return the bytes of facts that follow the pixels; zeros in a cache that has none."""
+    with open(path, "rb") as file:
+        file.seek(offset + len(_progress_record(0)))
+        facts = np.frombuffer(file.read(count * NUM_BYTES), dtype=np.uint8)
+    return facts if len(facts) == count else np.zeros(count, dtype=np.uint8)
+
+
+def _printable(text: str) -> str:
+    """Return a text without characters that a terminal cannot show."""
+    return text if text.isprintable() else repr(text)[1:-1]

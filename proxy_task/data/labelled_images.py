@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.image_cache import ImageCache
+from spinenas.proxy_task.data.image_facts import small_box_findings
 from spinenas.proxy_task.detector.boxes import yxyx_from_xywh
 
 
@@ -49,10 +50,13 @@ class LabelledImages:
 
 
 def attach_boxes(annotations: Annotations, cache: ImageCache) -> LabelledImages:
-    """Return the images of a cache with their annotations."""
+    """Return the images of a cache with their annotations, to which what was noticed about the images is added."""
     crowds = np.flatnonzero(annotations.iscrowd)
     image_of_crowd = np.searchsorted(annotations.box_offsets, crowds, side="right") - 1
     num_crowds = np.bincount(image_of_crowd, minlength=len(annotations.image_ids))
+    noticed = (*cache.findings, *small_box_findings(annotations, cache.scales, cache.images.shape[1]))
+    if noticed:
+        annotations = replace(annotations, findings=(*annotations.findings, *noticed))
     return LabelledImages(
         images=cache.images,
         contents=cache.content_sizes_wh[:, ::-1],

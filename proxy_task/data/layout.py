@@ -1,7 +1,8 @@
-"""Finds the annotation file and the image folder of each split of a data set."""
+"""Finds the annotation file and the image folder of each split of a data set, as common tools lay them out."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,14 +10,38 @@ from typing import Literal
 from spinenas.proxy_task.config import DataConfig
 from spinenas.space.errors import UserError
 
+Split = Literal["train", "val"]
+
+SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "Train", "training", "Training"),
+    "val": ("val", "Val", "valid", "Valid", "validation", "Validation"),
+}
+"""What tools call a split."""
+
 LAYOUTS = {
-    "annotations/instances_{split}.json": ("images/{split}", "images"),
+    "annotations/instances_{split}.json": ("images/{split}", "images", "{split}"),
     "annotations/instances_{split}2017.json": ("{split}2017", "images/{split}2017"),
+    "annotations/instances_{split}2014.json": ("{split}2014", "images/{split}2014"),
+    "{split}/_annotations.coco.json": ("{split}",),
+    "annotations/{split}.json": ("images/{split}", "images", "{split}"),
+    "{split}/annotations.json": ("{split}/images", "{split}"),
+    "{split}/labels.json": ("{split}/data", "{split}"),
+    "{split}.json": ("images/{split}", "images", "{split}"),
 }
 """Annotation file of a split, and possible folders of its images in order of preference."""
 
+ONE_SPLIT = {
+    "annotations/instances_default.json": ("images/default", "images"),
+    "result.json": ("images", "."),
+    "_annotations.coco.json": (".",),
+    "labels.json": ("data", "images"),
+}
+"""Likewise for data sets without val."""
 
-Split = Literal["train", "val"]
+ANY_IMAGES = ("images", "data", ".")
+"""Folders of the images of a data set with a single annotation file of any name."""
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,37 +53,127 @@ class SplitPaths:
 
 
 def find_split(config: DataConfig, split: Split) -> SplitPaths:
-    """Return the paths of a split: the explicit ones, or those of a data folder in either layout. Raises UserError.
+    """Return the paths of a split: the explicit ones, or those that a layout of the data folder has. Raises UserError.
 
     For the generated data set, the caller first replaces "built-in" by its folder (`synthetic.resolve_built_in`).
     """
     if config.train_annotations is not None:
+        annotations, images = getattr(config, f"{split}_annotations"), getattr(config, f"{split}_images")
+        if annotations is None:
+            raise UserError(
+                "task.data.val_annotations is not set, and val is needed here (a search needs none); "
+                "set it and task.data.val_images"
+            )
         return SplitPaths(
-            _existing(getattr(config, f"{split}_annotations"), f"task.data.{split}_annotations", "file"),
-            _existing(getattr(config, f"{split}_images"), f"task.data.{split}_images", "folder"),
+            _existing(annotations, f"task.data.{split}_annotations", "file"),
+            _existing(images, f"task.data.{split}_images", "folder"),
         )
     if not config.folder:
         raise UserError("no data set is named; give --data FOLDER, or task.data.folder in the configuration")
-    return _find_split(_existing(config.folder, "the data folder", "folder"), split)
-
-
-def _find_split(folder: Path, split: Split) -> SplitPaths:
-    for file_pattern, image_patterns in LAYOUTS.items():
-        annotations = folder / file_pattern.format(split=split)
-        if annotations.is_file():
-            candidates = [folder / pattern.format(split=split) for pattern in image_patterns]
-            for images in candidates:
-                if images.is_dir():
-                    return SplitPaths(annotations, images)
+    folder = _set_folder(_existing(config.folder, "the data folder", "folder"))
+    found = _find_split(folder, split)
+    if found is None:
+        looked_for = " nor ".join(pattern.format(split=split) for pattern in list(LAYOUTS)[:2])
+        if split == "val" and _find_split(folder, "train") is not None:
             raise UserError(
-                f"data folder {folder} has {annotations.relative_to(folder)} but no images: a folder "
-                f"{' or '.join(str(images.relative_to(folder)) for images in candidates)} is needed"
+                f"data folder {folder} has no val: it has neither {looked_for}, nor another layout's; a search needs "
+                "none, but this does, so add it or give four paths: task.data.train_annotations, train_images, "
+                "val_annotations and val_images"
             )
-    looked_for = " nor ".join(pattern.format(split=split) for pattern in LAYOUTS)
-    raise UserError(
-        f"data folder {folder} holds no COCO data set: it has neither {looked_for}; use one of these layouts "
-        "or give the four paths task.data.train_annotations, train_images, val_annotations and val_images"
-    )
+        raise UserError(
+            f"data folder {folder} holds no COCO data set: it has neither {looked_for}, nor another layout's"
+            f"{_json_files_words(folder)}; use one of the layouts in the docs (data.md), or give task.data."
+            "train_annotations and train_images"
+        )
+    return found
+
+
+def _set_folder(folder: Path) -> Path:
+    """Return the folder that holds the data set: this one, or the only one below it that does. Raises UserError."""
+    if any(_find_split(folder, split) for split in SPLIT_NAMES):
+        return folder
+    below = [path for path in _sorted(folder) if path.is_dir() and not path.name.startswith(".") and _holds_train(path)]
+    if len(below) > 1:
+        names = ", ".join(repr(path.name) for path in below)
+        raise UserError(f"data folder {folder} holds {len(below)} data sets: {names}; name one of these folders")
+    return below[0] if below else folder
+
+
+def _holds_train(folder: Path) -> bool:
+    try:
+        return _find_split(folder, "train") is not None
+    except UserError:  # a part of a data set
+        return False
+
+
+def _find_split(folder: Path, split: Split) -> SplitPaths | None:
+    """Return the paths of a split; None if no layout's annotation file is there. Raises UserError without images."""
+    for file, candidates in _candidates(folder, split):
+        if file.is_file():
+            for images in candidates:
+                if images.is_dir() and (images != folder or _holds_images(folder)):
+                    return SplitPaths(file, images)
+            raise UserError(
+                f"data folder {folder} has {file.relative_to(folder)} but no images: a folder "
+                f"{' or '.join(_shown(images, folder) for images in candidates)} is needed"
+            )
+    return None
+
+
+def _candidates(folder: Path, split: Split) -> Iterator[tuple[Path, list[Path]]]:
+    """Yield annotation files that may exist, with the folders that their images may be in."""
+
+    def both(pattern: str, image_patterns: tuple[str, ...], name: str) -> Iterator[tuple[Path, list[Path]]]:
+        images = [folder / image.format(split=name) for image in image_patterns]
+        for suffix in ("", ".gz"):
+            yield folder / (pattern.format(split=name) + suffix), images
+
+    for pattern, images in LAYOUTS.items():
+        for name in SPLIT_NAMES[split]:
+            yield from both(pattern, images, name)
+    if split == "train":
+        for pattern, images in ONE_SPLIT.items():
+            yield from both(pattern, images, "")
+        files = _json_files(folder)
+        if len(files) == 1 and not _is_of_another_split(files[0]):
+            yield files[0], [folder / images for images in ANY_IMAGES]
+
+
+def _is_of_another_split(file: Path) -> bool:
+    stem = file.name.casefold()
+    return any(name in stem for name in ("val", "test"))
+
+
+def _json_files(folder: Path) -> list[Path]:
+    """Return the JSON files of a data set whose names are no layout's."""
+    return [
+        path
+        for parent in (folder, folder / "annotations")
+        if parent.is_dir()
+        for path in _sorted(parent)
+        if path.name.casefold().endswith((".json", ".json.gz")) and path.is_file()
+    ]
+
+
+def _json_files_words(folder: Path) -> str:
+    files = [str(path.relative_to(folder)) for path in _json_files(folder)]
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    return f" (it has {', '.join(files[:3])}{more})" if files else ""
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(path.suffix.casefold() in IMAGE_SUFFIXES for path in folder.iterdir())
+
+
+def _sorted(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise UserError(f"cannot list the folder {folder}: {error.strerror}; check its permissions") from error
+
+
+def _shown(path: Path, folder: Path) -> str:
+    return str(path.relative_to(folder)) if path != folder else "of this file with images"
 
 
 def _existing(path: str, what: str, kind: Literal["file", "folder"]) -> Path:

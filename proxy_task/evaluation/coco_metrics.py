@@ -32,8 +32,21 @@ class CocoEvaluator:
     for any ids, and keep their order, by which equal scores of different images are ranked.
     """
 
-    def __init__(self, annotations: Annotations, *, sizes_of: Annotations | None = None) -> None:
-        """Evaluate against these annotations, with the terciles of object sizes of `sizes_of`, if given."""
+    def __init__(
+        self,
+        annotations: Annotations,
+        *,
+        sizes_of: Annotations | None = None,
+        max_detections: int = MAX_DETECTIONS,
+    ) -> None:
+        """Evaluate against annotations.
+
+        Args:
+            annotations: the objects to find.
+            sizes_of: annotations whose object sizes are divided into terciles; None for the same.
+            max_detections: most detections per image and category that count in AP, if more than 100.
+        """
+        self._max_detections = max(max_detections, MAX_DETECTIONS)
         self._annotations = annotations
         self._image_ids = np.sort(annotations.image_ids)
         self._category_ids = annotations.category_ids
@@ -56,13 +69,20 @@ class CocoEvaluator:
         """
         truth = _truth(self._annotations, self._annotations.areas)
         found = self._found(truth, detections)
-        coco_eval = _run(truth, found)
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco_eval.summarize()
-        metrics = dict(zip(COCO_METRICS, map(_defined, np.asarray(coco_eval.stats).tolist()), strict=True))
+        metrics: dict[str, float | None]
+        if self._max_detections == MAX_DETECTIONS:
+            coco_eval = _run(truth, found)
+            with contextlib.redirect_stdout(io.StringIO()):
+                coco_eval.summarize()
+            metrics = dict(zip(COCO_METRICS, map(_defined, np.asarray(coco_eval.stats).tolist()), strict=True))
+        else:
+            coco_eval = _run(truth, found, max_detections=max_detections_of(self._max_detections))
+            assert coco_eval.eval is not None
+            metrics = summarize(coco_eval.eval["precision"], coco_eval.eval["recall"])
 
         truth = _truth(self._annotations, _box_areas(self._annotations))
-        by_size = _precision(_run(truth, found, area_ranges=self._tercile_areas))
+        most = [self._max_detections]
+        by_size = _precision(_run(truth, found, area_ranges=self._tercile_areas, max_detections=most))
         for index, count in enumerate(self._tercile_counts):
             metrics[f"AP_size{index + 1}"] = _mean(by_size[:, :, :, index, -1])
             metrics[f"num_size{index + 1}"] = count
@@ -71,7 +91,9 @@ class CocoEvaluator:
     def matches(self, detections: Detections) -> Matches:
         """Return the matches of all detections, from which AP can be computed for any selection of images."""
         truth = _truth(self._annotations, self._annotations.areas)
-        coco_eval = _run(truth, self._found(truth, detections), area_ranges=[[0.0, 1e10]])
+        coco_eval = _run(
+            truth, self._found(truth, detections), area_ranges=[[0.0, 1e10]], max_detections=[self._max_detections]
+        )
         num_thresholds = len(coco_eval.params.iou_thrs)
         num_objects = np.zeros((len(self._image_ids), len(self._category_ids)), dtype=np.int64)
         images, categories, scores = [], [], []
@@ -135,14 +157,41 @@ def _truth(annotations: Annotations, areas: NDArray[np.float64]) -> COCO:
     )
 
 
-def _run(truth: COCO, found: COCO, *, area_ranges: list[list[float]] | None = None) -> COCOeval:
+def _run(
+    truth: COCO,
+    found: COCO,
+    *,
+    area_ranges: list[list[float]] | None = None,
+    max_detections: list[int] | None = None,
+) -> COCOeval:
     coco_eval = COCOeval(truth, found, "bbox")
     if area_ranges is not None:
         coco_eval.params.area_rng = area_ranges
-        coco_eval.params.max_dets = [MAX_DETECTIONS]
+    if max_detections is not None:
+        coco_eval.params.max_dets = max_detections
     coco_eval.evaluate()
     coco_eval.accumulate()
     return coco_eval
+
+
+def max_detections_of(most: int) -> list[int]:
+    """Return COCO's numbers of counted detections, then the one that AP counts."""
+    return [1, 10, MAX_DETECTIONS, most]
+
+
+def summarize(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict[str, float | None]:
+    """Return COCO_METRICS with more detections than COCO's 100 in all figures but AR1, AR10 and AR100.
+
+    Args:
+        precision: by (IoU 0.5 to 0.95, recall, category, area range, the numbers of `max_detections_of`).
+        recall: the same without the axis of recall.
+    """
+    figures = {"AP": _mean(precision[..., 0, -1])}
+    figures |= {name: _mean(precision[iou, ..., 0, -1]) for name, iou in {"AP50": 0, "AP75": 5}.items()}
+    figures |= {name: _mean(precision[..., area, -1]) for name, area in {"APs": 1, "APm": 2, "APl": 3}.items()}
+    figures |= {name: _mean(recall[..., 0, most]) for name, most in {"AR1": 0, "AR10": 1, "AR100": 2}.items()}
+    figures |= {name: _mean(recall[..., area, -1]) for name, area in {"ARs": 1, "ARm": 2, "ARl": 3}.items()}
+    return {name: figures[name] for name in COCO_METRICS}
 
 
 def _precision(coco_eval: COCOeval) -> NDArray[np.float64]:

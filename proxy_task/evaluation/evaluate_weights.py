@@ -10,7 +10,9 @@ from spinenas.proxy_task.config import DataConfig, EvalConfig
 from spinenas.proxy_task.data.annotation_cache import open_annotations
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import cache_root
+from spinenas.proxy_task.data.findings import log_findings
 from spinenas.proxy_task.data.image_cache import open_cache
+from spinenas.proxy_task.data.image_file import decoding_of
 from spinenas.proxy_task.data.labelled_images import attach_boxes
 from spinenas.proxy_task.data.layout import find_split
 from spinenas.proxy_task.data.merging import merge_entries
@@ -42,9 +44,11 @@ def evaluate_weights(
     """
     paths = find_split(resolve_built_in(data, spec.image_size_pixels), "val")
     root = cache_root(data.cache_folder)
-    annotations = merge_entries(open_annotations(paths.annotations, paths.images, root))
+    annotations = merge_entries(open_annotations(paths.annotations, paths.images, root, exif=data.exif))
     _check_categories(annotations, spec, str(paths.annotations))
-    images = attach_boxes(annotations, open_cache(annotations, spec.image_size_pixels, root))
+    cache = open_cache(annotations, spec.image_size_pixels, root, decoding=decoding_of(data))
+    images = attach_boxes(annotations, cache)
+    log_findings(images.annotations.findings[len(annotations.findings) :], paths.annotations)
     device = choose_device()
     try:
         found = detect(
@@ -58,8 +62,8 @@ def evaluate_weights(
     except Diverged as error:
         raise UserError(f"with these weights {error}; use others") from error
     detections = rescale_to_originals(found, images, np.array(spec.category_ids))
-    metrics = CocoEvaluator(annotations).evaluate(detections)
-    check_with_pycocotools(metrics, annotations, detections)
+    metrics = CocoEvaluator(annotations, max_detections=config.max_detections).evaluate(detections)
+    check_with_pycocotools(metrics, annotations, detections, max_detections=config.max_detections)
     return metrics
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinenas.proxy_task.data.annotations import Annotations
+from spinenas.proxy_task.evaluation.coco_metrics import MAX_DETECTIONS, max_detections_of, summarize
 from spinenas.proxy_task.evaluation.detections import Detections
 from spinenas.results.record import COCO_METRICS
 from spinenas.space.errors import UserError
@@ -18,9 +19,15 @@ TOLERANCE = 1e-9
 """Largest difference between a figure and that of pycocotools."""
 
 
-def check_with_pycocotools(metrics: dict[str, float | None], annotations: Annotations, detections: Detections) -> None:
+def check_with_pycocotools(
+    metrics: dict[str, float | None],
+    annotations: Annotations,
+    detections: Detections,
+    *,
+    max_detections: int = MAX_DETECTIONS,
+) -> None:
     """Raise UserError unless COCO_METRICS among these metrics are those of pycocotools."""
-    for name, expected in pycocotools_metrics(annotations, detections).items():
+    for name, expected in pycocotools_metrics(annotations, detections, max_detections=max_detections).items():
         value = metrics[name]
         is_equal = value is expected if value is None or expected is None else abs(value - expected) <= TOLERANCE
         if not is_equal:
@@ -34,15 +41,24 @@ def _in_words(value: float | None) -> str:
     return "undefined" if value is None else repr(value)
 
 
-def pycocotools_metrics(annotations: Annotations, detections: Detections) -> dict[str, float | None]:
-    """Return COCO_METRICS; a figure is None where there is no object to detect."""
+def pycocotools_metrics(
+    annotations: Annotations, detections: Detections, *, max_detections: int = MAX_DETECTIONS
+) -> dict[str, float | None]:
+    """Return COCO_METRICS; a figure is None where there is no object to detect.
+
+    AP counts `max_detections` per image and category, if that is more than 100.
+    """
     from pycocotools.cocoeval import COCOeval
 
     truth, found = index_annotations(annotations, annotations.areas), index_detections(detections)
     coco_eval = COCOeval(truth, found, "bbox")
+    if max_detections > MAX_DETECTIONS:
+        coco_eval.params.maxDets = max_detections_of(max_detections)
     with contextlib.redirect_stdout(io.StringIO()):
         coco_eval.evaluate()
         coco_eval.accumulate()
+        if max_detections > MAX_DETECTIONS:  # pycocotools would look for AP at 100 detections
+            return summarize(coco_eval.eval["precision"], coco_eval.eval["recall"])
         coco_eval.summarize()
     stats = zip(COCO_METRICS, coco_eval.stats, strict=True)
     return {name: None if value < 0 else float(value) for name, value in stats}

@@ -220,7 +220,9 @@ def _compare(study: Run, chosen: Sequence[Contender], task: ValTask, seed: int) 
 def _checked_matches(task: ValTask, folder: Path) -> Matches:
     """Return the matches of a training; their AP must equal that of both evaluators. Raises UserError."""
     matches, metrics = task.val_matches(folder), task.val_metrics(folder)
-    ap, checked = matches.average_precision(), metrics["AP"] or 0.0
+    ap, checked = matches.average_precision(), metrics["AP"]
+    if checked is None:
+        raise UserError("AP on val is undefined: COCO counts no object in its images; correct its annotations")
     if abs(ap - checked) > 1e-9:
         raise UserError(
             f"the detections in {folder} have an AP of {ap!r} by their matches and of {checked!r} by COCO's rules; "

@@ -118,8 +118,8 @@ def test_a_subset_keeps_the_boxes_of_its_images_in_the_order_asked_for(tmp_path:
     [
         ([float("nan"), 1, 2, 3], "not finite"),
         ([1, 2, float("inf"), 3], "not finite"),
-        ([1, 2, 0, 3], "zero or negative size"),
-        ([1, 2, 3, -4], "zero or negative size"),
+        ([1, 2, 0, 3], "zero size"),
+        ([1, 2, -3, 0], "zero size"),
         ([200, 2, 30, 30], "outside the image"),
         ([-40, 2, 40.5, 30], "outside the image"),  # half a pixel of it is inside
     ],
@@ -179,7 +179,7 @@ def change(path: list[Any], value: Any) -> dict[str, Any]:
         (change(["images", 1, "id"], "3"), "image number 1 has '3' as 'id'"),
         (change(["images", 1, "id"], 2**70), "as 'id'"),
         (change(["images", 1, "file_name"], ...), "image 3 has no 'file_name'"),
-        (change(["images", 1, "width"], ...), r"image 3 \(a.jpg\) has no 'width'"),
+        (change(["images", 1, "width"], ...), r"image 3 \(a.jpg\) has no 'width' .* is missing"),
         (change(["images", 1, "height"], 0), r"image 3 \(a.jpg\) has 0 as 'height'"),
         (change(["images", 1, "id"], 7), "image id 7 is used twice"),
         (change(["categories", 1, "id"], 90), "category id 90 is used twice"),
@@ -375,7 +375,7 @@ def test_four_explicit_paths_are_used_unchanged(tmp_path: Path) -> None:
     ("annotations", "images", "words"),
     [
         ([], [], "holds no COCO data set: it has neither annotations/instances_train.json nor"),
-        (["annotations/instances_train.json"], [], "no images: a folder images/train or images is needed"),
+        (["annotations/instances_train.json"], [], "no images: a folder images/train or images or train is"),
         (["annotations/instances_train2017.json"], ["images"], "train2017 or images/train2017 is needed"),
     ],
 )
@@ -422,4 +422,4 @@ def test_real_sets_are_read_without_changing_a_box(
     check_same_categories(train, val)
     for part, images, boxes in zip((train, val), num_images, num_boxes, strict=True):
         assert (len(part.image_ids), len(part.boxes_xywh)) == (images, boxes)
-        assert part.findings == ()
+        assert {finding.what for finding in part.findings} <= {"areas of 0, which COCO counts as small"}

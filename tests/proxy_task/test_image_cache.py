@@ -14,6 +14,7 @@ import time
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -330,14 +331,14 @@ def start_builder(
         from coco_examples import annotations_of
         from spinenas.proxy_task.data import image_cache
         from spinenas.proxy_task.data.image_cache import open_cache
-        read = image_cache._read_letterbox
-        def read_until(annotations, index, size):
+        read = image_cache._read
+        def read_until(annotations, index, *args):
             with open({str(log)!r}, "a") as file:
                 file.write(f"{{index}}\\n")
             if index == {hangs_at}:
                 time.sleep(600)
-            return read(annotations, index, size)
-        image_cache._read_letterbox, image_cache.RECORD_SECONDS = read_until, 0.0
+            return read(annotations, index, *args)
+        image_cache._read, image_cache.RECORD_SECONDS = read_until, 0.0
         folder = Path({str(folder)!r})
         logging.basicConfig(filename={str(log.with_suffix(".log"))!r}, level=logging.INFO)
         open_cache(annotations_of(folder, {sizes!r}), 32, folder / "cache", workers=3)
@@ -412,15 +413,15 @@ def interrupted_after(
     folder: Path, sizes: dict[str, tuple[int, int]], count: int, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """Return an incomplete cache with so many finished images, as left by Ctrl-C."""
-    read = image_cache._read_letterbox
+    read = image_cache._read
 
-    def read_some(annotations: Annotations, index: int, size: int) -> NDArray[np.uint8]:
+    def read_some(annotations: Annotations, index: int, *args: Any) -> Any:
         if index == count:
             raise KeyboardInterrupt
-        return read(annotations, index, size)
+        return read(annotations, index, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_cache, "_read_letterbox", read_some)
+        patch.setattr(image_cache, "_read", read_some)
         patch.setattr(image_cache, "RECORD_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             open_cache(annotations_of(folder, sizes), 32, folder / "cache", workers=1)
@@ -431,13 +432,13 @@ def interrupted_after(
 
 def indices_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list to which every decoded image is appended."""
-    read, indices = image_cache._read_letterbox, []
+    read, indices = image_cache._read, []
 
-    def read_and_count(annotations: Annotations, index: int, size: int) -> NDArray[np.uint8]:
+    def read_and_count(annotations: Annotations, index: int, *args: Any) -> Any:
         indices.append(index)
-        return read(annotations, index, size)
+        return read(annotations, index, *args)
 
-    monkeypatch.setattr(image_cache, "_read_letterbox", read_and_count)
+    monkeypatch.setattr(image_cache, "_read", read_and_count)
     return indices
 
 
@@ -472,8 +473,9 @@ def test_with_an_incomplete_record_no_image_counts_as_decoded(
     partial = interrupted_after(tmp_path, sizes, 6, monkeypatch)
     record = image_cache._progress_record(6)
     content = partial.read_bytes()
-    assert content.endswith(record)
-    partial.write_bytes(content.removesuffix(record) + damage(record))
+    pixels, _, facts = content.rpartition(record)
+    assert len(facts) >= 6
+    partial.write_bytes(pixels + damage(record))
     indices = indices_read(monkeypatch)
     open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache", workers=1)
     assert indices == list(range(9))
@@ -490,15 +492,15 @@ def test_a_truncated_partial_file_is_started_again(tmp_path: Path, monkeypatch: 
 def test_a_resumed_build_finds_an_unusable_image_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = many_images(tmp_path, 9)
     (tmp_path / "03.png").write_bytes(b"not an image")
-    read = image_cache._read_letterbox
+    read = image_cache._read
 
-    def read_some(annotations: Annotations, index: int, size: int) -> NDArray[np.uint8]:
+    def read_some(annotations: Annotations, index: int, *args: Any) -> Any:
         if index == 7:
             raise KeyboardInterrupt
-        return read(annotations, index, size)
+        return read(annotations, index, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_cache, "_read_letterbox", read_some)
+        patch.setattr(image_cache, "_read", read_some)
         patch.setattr(image_cache, "RECORD_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache", workers=1)
@@ -514,7 +516,8 @@ def test_images_are_on_the_disk_before_they_count_as_finished(tmp_path: Path, mo
     write, sync = image_cache._write_all, os.fsync
 
     def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
-        steps.append("record" if bytes(data[:9]) == b"finished " else "image")
+        is_record = bytes(data[:9]) == b"finished "
+        steps.append("record" if is_record else "facts" if len(data) == 1 else "image")
         write(descriptor, data, offset)
 
     monkeypatch.setattr(image_cache, "_write_all", write_all)
@@ -522,7 +525,7 @@ def test_images_are_on_the_disk_before_they_count_as_finished(tmp_path: Path, mo
     monkeypatch.setattr(image_cache, "RECORD_SECONDS", 0.0)
     monkeypatch.setattr(os, "fsync", lambda descriptor: (steps.append("sync"), sync(descriptor)))
     open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache", workers=1)
-    assert steps == ["image", "sync", "record"] * 9
+    assert steps == ["image", "facts", "sync", "record"] * 9
 
 
 def test_images_already_decoded_need_no_free_disk_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -541,7 +544,7 @@ def test_a_cache_from_before_progress_records_existed_is_opened(
     sizes = many_images(tmp_path, 9)
     images = open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache").images
     (built,) = (tmp_path / "cache").glob("*.npy")
-    os.truncate(built, built.stat().st_size - len(image_cache._progress_record(9)))
+    os.truncate(built, built.stat().st_size - len(image_cache._progress_record(9)) - 9)
     indices = indices_read(monkeypatch)
     assert (open_cache(annotations_of(tmp_path, sizes), 32, tmp_path / "cache").images == images).all()
     assert indices == []
