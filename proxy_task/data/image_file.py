@@ -221,7 +221,9 @@ def _to_rgb(image: Image.Image, bit_depth: int) -> tuple[Image.Image, bool]:
 
     The alpha channel is dropped, and hidden pixels appear as stored.
     """
-    is_deep_colour = not image.mode.startswith("I") and any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
+    is_deep_colour = not image.mode.startswith("I") and any(
+        ";16" in str(tile.args) for tile in getattr(image, "tile", ())
+    )
     image.load()
     has_short_levels = False
     if image.mode.startswith("I;16"):
