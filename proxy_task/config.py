@@ -22,6 +22,10 @@ BUILT_IN = "built-in"
 """The value of `DataConfig.folder` that means the generated data set."""
 
 
+DATA_PATHS = ("folder", "train_annotations", "train_images", "val_annotations", "val_images", "cache_folder")
+"""The keys of `DataConfig` that are paths."""
+
+
 @dataclass(frozen=True, slots=True)
 class DataConfig:
     """The data set.

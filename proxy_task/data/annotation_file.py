@@ -134,9 +134,8 @@ def _repaired(annotations: Annotations, table: BoxTable, path: Path) -> Annotati
                 f"{path} has no boxes of objects: all {len(table.iscrowd)} are crowds, which are not learnt; "
                 "write iscrowd 0 for the box of a single object"
             )
-        raise UserError(
-            f"{path} has no boxes of objects ({num_boxes - len(table.labels)} were dropped); at least one is needed"
-        )
+        why = f"{num_boxes} were dropped" if num_boxes else "its list of annotations is empty"
+        raise UserError(f"{path} has no boxes of objects ({why}); at least one is needed")
     findings = (*annotations.findings, *findings)
     return replace(annotations, findings=findings, **_by_image(table, len(annotations.image_ids)))
 

@@ -120,7 +120,7 @@ def _turned(boxes_xywh: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
     is_backwards: NDArray[np.bool_] = np.isfinite(boxes_xywh).all(axis=1, keepdims=True) & (sides < 0)
     corners[is_backwards] += sides[is_backwards]
     sides[is_backwards] *= -1
-    return boxes_xywh, is_backwards.any(axis=1)
+    return boxes_xywh, np.logical_or(is_backwards[:, 0], is_backwards[:, 1])
 
 
 def _check_edges(boxes: NDArray[np.float64], sizes: NDArray[np.float64], num_outside: int, source: Path) -> str:

@@ -5,6 +5,8 @@ Modules that take long to load (torch, ray, pandas) are imported inside the comm
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 import click
@@ -40,13 +42,19 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
 
 
 class _Commands(CommandGroup):
-    """The commands in sections. A UserError ends a command with its sentence and status 1."""
+    """The commands in sections. A UserError ends a command with its sentence and status 1.
+
+    So does a path that the system cannot have, which no command checks by itself.
+    """
 
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except UserError as error:
-            note(f"spinenas: error: {error}")
+        except (UserError, OSError, UnicodeEncodeError) as error:
+            sentence = str(error) if isinstance(error, UserError) else _impossible_path(error)
+            if sentence is None:
+                raise
+            note(f"spinenas: error: {sentence}")
             raise SystemExit(1) from error
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -56,6 +64,17 @@ class _Commands(CommandGroup):
                 formatter.write_dl(
                     [(f"{command.name:{width}}", command.get_short_help_str(limit=100)) for command in commands]
                 )
+
+
+def _impossible_path(error: OSError | UnicodeEncodeError) -> str | None:
+    """Return why the system cannot have a path; None for an error with another cause."""
+    if isinstance(error, UnicodeEncodeError):
+        character = error.object[error.start]
+        return f"the encoding {error.encoding} of this locale has no character {character!a}; set LC_ALL=C.UTF-8"
+    if error.errno == errno.ENAMETOOLONG:
+        part = max(os.fsdecode(error.filename or "").split(os.sep), key=len)
+        return f"{part[:30]!r}... has {len(part)} characters, too many for a file name here; choose a shorter one"
+    return None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -150,7 +150,8 @@ _KEYS = {
 def overrides_of(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return values by dotted key for the options of a command.
 
-    An option of its own wins over --set. The option --data replaces every path to data in the configuration.
+    An option of its own wins over --set. The option --data replaces every path to data in the configuration. Raises
+    UserError where --set names such a path as well, or where a text is not Unicode.
     """
     from spinenas.proxy_task.config import BUILT_IN
 
@@ -159,9 +160,26 @@ def overrides_of(options: Mapping[str, Any]) -> dict[str, Any]:
     data = options.get("data")
     if data is not None:
         files = ("train_annotations", "train_images", "val_annotations", "val_images")
+        given = [name for name in files if f"task.data.{name}" in overrides]
+        if given:
+            raise UserError(f"--data and --set task.data.{given[0]} both name the data; give one of them")
         overrides["task.data.folder"] = BUILT_IN if str(data) == BUILT_IN else str(data.absolute())
         overrides |= {f"task.data.{name}": None for name in files}
+    for key, value in overrides.items():
+        _check_text(key, value)
     return overrides
+
+
+def _check_text(key: str, value: Any) -> None:
+    """Raise UserError for a text with bytes that this locale cannot decode, which no configuration file can hold."""
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"{key} is {value!a}, which is no text in the encoding {sys.getfilesystemencoding()} of this locale; "
+                "set LC_ALL=C.UTF-8, or rename the file or folder"
+            ) from error
 
 
 def check_plot(plot: Path | None, force: bool) -> None:

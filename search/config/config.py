@@ -22,7 +22,7 @@ from typing import Any
 
 from spinenas.controller.former_names import table_name, with_current_names
 from spinenas.controller.registry import CONTROLLERS
-from spinenas.proxy_task.config import BUILT_IN, DataConfig, TaskConfig
+from spinenas.proxy_task.config import BUILT_IN, DATA_PATHS, DataConfig, TaskConfig
 from spinenas.results.leaderboard import ScalarizedObjective
 from spinenas.search.config.checking import checked
 from spinenas.search.config.constraints import ConstraintsConfig
@@ -154,7 +154,8 @@ def _changed(table: str, part: Any) -> list[str]:
 def _absolute(data: DataConfig) -> DataConfig:
     """Make the paths of the data absolute, so that a run can be resumed from any folder."""
     values = asdict(data)
-    for name, value in values.items():
-        if isinstance(value, str) and value not in ("", BUILT_IN):
+    for name in DATA_PATHS:
+        value = values[name]
+        if value is not None and value not in ("", BUILT_IN):
             values[name] = str(Path(value).expanduser().absolute())
     return DataConfig(**values)
