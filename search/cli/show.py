@@ -67,12 +67,11 @@ def _draw(found: ArchitectureArgument, path: Path, beside: str | None, force: bo
         # A trial is given as a run and a number. The name of a file may contain spaces.
         words = (beside,) if Path(beside).exists() else tuple(beside.rsplit(" ", 1))
         other = find_architecture(words)
-        if other.detector != found.detector:  # or the costs of two detectors would look like those of two backbones
+        svg = draw_pair(found.subject(), replace(other, detector=found.detector).subject())
+        if other.detector != found.detector:  # the costs of two detectors would look like those of two backbones
             note(f"both are counted in the detector of {found.name}; that of {other.name} differs")
-            other = replace(other, detector=found.detector)
         if found.record and other.record and found.record.task_key != other.record.task_key:
             note(f"the APs of {found.name} and {other.name} are of different tasks and cannot be compared")
-        svg = draw_pair(found.subject(), other.subject())
     write_picture(svg, path, force=force)
     note(f"drew {found.name} in {path}")
 
