@@ -45,7 +45,7 @@ def unquoted(source: str) -> Iterator[str]:
 
 
 def _is_quote(node: ast.expr) -> bool:
-    return isinstance(node, ast.Call) and ast.unparse(node.func) == "shlex.quote"
+    return isinstance(node, ast.Call) and ast.unparse(node.func) in ("shlex.quote", "shlex.join")
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -25,7 +25,8 @@ from spinenas.search.executors.base import Job, Remark
 from spinenas.search.executors.worker import run_job
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.components import with_dtype
-from spinenas.search.run.lifecycle import resume, run_search, search_or_resume
+from spinenas.search.run.lifecycle import resume, run_search
+from spinenas.search.run.or_resume import search_or_resume
 from spinenas.search.studies.replay import replay
 from spinenas.space.published import SPINENET_49
 
