@@ -100,7 +100,11 @@ class TaskData:
         count = self._config.held_out_images
         if count is None:
             count = max(1, len(self.train.image_ids) // 5)
-        return hold_out(self.train, count, self.train.fingerprint)
+        try:
+            return hold_out(self.train, count, self.train.fingerprint)
+        except UserError:
+            self.cached_images(self.train, self._image_size_pixels)  # unusable files are named first
+            raise
 
     @cached_property
     def train_rows(self) -> NDArray[np.int64]:
