@@ -38,7 +38,7 @@ def folder_for_ray(note: Note) -> Path:
     there is none.
     """
     asked = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()
-    problems = []
+    problems: list[str] = []
     for parent in dict.fromkeys([asked, tempfile.gettempdir(), *FALLBACKS]):
         folder = Path(parent) / f"{PRIVATE_FOLDER}{os.getuid()}"
         problem = _problem(folder)

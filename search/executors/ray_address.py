@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from ray._private.services import psutil  # bundled by Ray
+from ray._private.services import psutil  # type: ignore[attr-defined]  # bundled by Ray
 from ray._private.utils import read_ray_address
 
 from spinenas.search.executors.base import Note
@@ -71,7 +71,7 @@ def found_address(address: str, note: Note) -> str:
     if given := os.environ.get("RAY_ADDRESS"):
         return given
     running, private = _addresses_here()
-    latest = read_ray_address(None)
+    latest: str | None = read_ray_address(None)
     if latest in private:
         latest = None
     if latest is None or (running and latest not in running):

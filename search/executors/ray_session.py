@@ -30,6 +30,7 @@ from spinenas.search.executors.data_command import run_once_per_machine
 from spinenas.search.executors.local_ray import check_port, folder_for_ray, provide_token, start_error
 from spinenas.search.executors.ray_address import AUTO, check_answers, found_address, listens
 from spinenas.search.executors.stop_signals import Terminated
+from spinenas.search.executors.storage_variables import StorageVariables, adopt
 from spinenas.space.errors import UserError, first_line
 
 LOCAL = "local"
@@ -275,13 +276,15 @@ def accelerators_of(config: ExecutorConfig, gpus: float) -> float:
     return gpus or config.tpus_per_worker or 1.0
 
 
-def prepare_worker(config: ExecutorConfig, gpus: float, session: str) -> None:
-    """Prepare a worker before it opens its task: limit its GPUs and fetch the data. Raises UserError.
+def prepare_worker(config: ExecutorConfig, gpus: float, session: str, variables: StorageVariables) -> None:
+    """Prepare a worker before it opens its task: variables, limit of its GPUs, data. Raises UserError.
 
     Args:
         gpus: that it has reserved.
         session: of the driver, for the data command.
+        variables: of the driver, for object stores.
     """
+    adopt(variables)
     if gpus == 0:  # Ray leaves all GPUs visible then
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if config.gpu_memory_gib is not None:

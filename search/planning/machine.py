@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import traceback
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from spinenas.results.storage.object_store import Store
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.executors.data_command import run_once_per_machine
+from spinenas.search.executors.storage_variables import StorageVariables, storage_variables
 from spinenas.search.run.components import proxy_task
 from spinenas.search.run.identity import versions
 from spinenas.space.errors import UserError, first_line
@@ -34,6 +35,7 @@ class CheckRequest:
         storage: a folder that the driver made beside the future run; the machine must be able to write to it.
         genotype: the genotype to train for a few steps.
         session: identifies the driver, so that the data command runs once per session.
+        variables: of the driver, for object stores.
     """
 
     config: SearchConfig
@@ -41,6 +43,7 @@ class CheckRequest:
     storage: Path
     genotype: Genotype
     session: str
+    variables: StorageVariables = field(default_factory=storage_variables)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,7 @@ def check_machine(request: CheckRequest, name: str) -> MachineReport:
 def _check_mirror(uri: str) -> None:
     name = f"preflight-{uuid.uuid4().hex}"
     store = Store(uri)
+    store.check()
     store.write(name, b"spinenas")
     read = store.read(name)
     store.remove(name)

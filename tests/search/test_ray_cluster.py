@@ -539,3 +539,25 @@ def test_a_worker_that_cannot_start_does_not_end_a_search_that_has_another(clust
 def _only_once(marker: str) -> FakeTask:
     Path(marker).mkdir()
     return FakeTask(epoch_seconds=2.0)
+
+
+class Sees(FakeTask):
+    """Writes down what its worker sees of the storage's variables."""
+
+    def evaluate(self, genotype: Any, *, folder: Path, **named: Any) -> Any:
+        (folder / "seen").write_text(os.environ.get("AWS_ENDPOINT_URL", "nothing"))
+        return super().evaluate(genotype, folder=folder, **named)
+
+
+def test_variables_of_object_stores_reach_workers_on_other_machines(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machines of the cluster were started before the variable was set."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store.example:9000")
+    (tmp_path / "000000").mkdir()
+    events: list[WorkerEvent] = []
+    with RayExecutor(Sees(), configured(workers=1), print) as executor:
+        executor.submit(Job(0, 0, PUBLISHED["spinenet-49"].genotype, 0, None, tmp_path / "000000"))
+        while not events or not isinstance(events[-1], Finished):
+            executor.wait(events.append, None)
+    assert (tmp_path / "000000" / "seen").read_text() == "http://store.example:9000"
