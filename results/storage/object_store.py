@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -11,6 +12,15 @@ from spinenas.space.errors import UserError, first_line
 
 TRIES = 5
 """Attempts at a write that fails, with waits of 1, 2, 4 and 8 seconds between them."""
+
+PROBE = "write-check"
+"""Name of the file that a check writes and removes."""
+
+
+def _lacks_bucket(error: OSError) -> bool:
+    """Whether the storage said that the bucket does not exist."""
+    text = str(error)
+    return "NO_SUCH_BUCKET" in text or "NoSuchBucket" in text or "bucket does not exist" in text.lower()
 
 
 class Store:
@@ -30,6 +40,37 @@ class Store:
                 "give a URI such as s3://bucket/run, gs://bucket/run or file:///mnt/shared/run"
             ) from error
         self._is_local = self._system.type_name == "local"
+
+    def check(self) -> None:
+        """Raise UserError unless the bucket exists and a file can be written, before anything depends on it.
+
+        A path of this machine is checked without writing.
+        """
+        if self._is_local:
+            place = next(folder for folder in (Path(self._root), *Path(self._root).parents) if folder.exists())
+            if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+                raise UserError(f"storage.mirror {self.uri!r} cannot be written: {place}; choose another place")
+            return
+        bucket = self._root.partition("/")[0]
+        try:
+            self._write(f"{self._root}/{PROBE}", b"spinenas")
+        except OSError as error:
+            if _lacks_bucket(error):
+                raise UserError(
+                    f"storage.mirror {self.uri!r}: there is no bucket {bucket!r}{self._where()}; create it, or correct "
+                    "its name or the endpoint (AWS_ENDPOINT_URL)"
+                ) from error
+            raise UserError(
+                f"storage.mirror {self.uri!r} cannot be written{self._where()}: {first_line(error)}; check the "
+                "credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS), their "
+                "rights, and the endpoint (AWS_ENDPOINT_URL)"
+            ) from error
+        self.remove(PROBE)
+
+    def _where(self) -> str:
+        """Return " at ENDPOINT" for S3-compatible storage that is not Amazon's."""
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        return f" at {endpoint}" if endpoint and self._system.type_name == "s3" else ""
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file, with up to TRIES attempts. Raises UserError."""

@@ -34,6 +34,7 @@ from spinenas.search.executors.ray_session import (
     request_of,
 )
 from spinenas.search.executors.stop_signals import sigterm_waits
+from spinenas.search.executors.storage_variables import StorageVariables, storage_variables
 from spinenas.search.executors.worker import stream_job, timeout_failure
 from spinenas.space.errors import UserError, first_line
 
@@ -53,8 +54,10 @@ MAX_FAILED_STARTS = 3
 class _Worker:
     """The actor: holds the task and runs one job at a time."""
 
-    def __init__(self, name: str, gpus: float, config: ExecutorConfig, session: str, task: Task):
-        prepare_worker(config, gpus, session)
+    def __init__(
+        self, name: str, gpus: float, config: ExecutorConfig, session: str, variables: StorageVariables, task: Task
+    ):
+        prepare_worker(config, gpus, session, variables)
         self._name, self._task = name, task
         self._accelerators, self._seconds = accelerators_of(config, gpus), config.trial_seconds
 
@@ -212,7 +215,9 @@ class RayExecutor(Executor):
     def _request(self, slot: _Slot) -> None:
         """Request a worker; it has started when its reference resolves."""
         actor_class = ray.remote(_Worker).options(**options_of(self._config, self._gpus), max_restarts=0)
-        slot.actor = actor_class.remote(slot.name, self._gpus, self._config, this_session(), self._task_reference)
+        slot.actor = actor_class.remote(
+            slot.name, self._gpus, self._config, this_session(), storage_variables(), self._task_reference
+        )
         slot.ready, slot.node_id, slot.state = slot.actor.where.remote(), None, "starting"
 
     def _started(self, slot: _Slot) -> bool:

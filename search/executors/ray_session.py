@@ -8,26 +8,30 @@ import math
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import AuthenticationError, RayError
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import spinenas.space
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.executors.base import Note
 from spinenas.search.executors.data_command import run_once_per_machine
+from spinenas.search.executors.local_ray import check_port, folder_for_ray, provide_token, start_error
+from spinenas.search.executors.ray_address import AUTO, check_answers, found_address, listens
 from spinenas.search.executors.ray_resources import num_fitting
 from spinenas.search.executors.stop_signals import Terminated
+from spinenas.search.executors.storage_variables import StorageVariables, adopt
 from spinenas.space.errors import UserError, first_line
 
 LOCAL = "local"
@@ -36,8 +40,11 @@ LOCAL = "local"
 OBJECT_STORE_BYTES = 100 * 2**20
 """Shared memory of a Ray started here. Only the task and small events pass through it; images do not."""
 
-CONNECT_SECONDS = 10.0
-"""Time limit for a connection to the address of a cluster."""
+CONNECT_SECONDS = 60.0
+"""Time limit for a connection to a cluster that answers."""
+
+LOOK_SECONDS = 2.0
+"""Interval of the checks that a cluster still answers while Ray connects to it."""
 
 ANSWER_SECONDS = 120.0
 """Time limit for a machine to report its GPU memory; a process has to start there and load torch."""
@@ -63,29 +70,72 @@ def _init(config: ExecutorConfig, note: Note, stack: ExitStack) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if is_remote(config):
-        if config.ship_code:
-            quiet["runtime_env"] = {"py_modules": [str(_staged_code(stack))]}
-        _check_listening(config.address or "")
-        try:
-            _connect(address=config.address, **quiet)
-        except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
-            raise _refused(config, error) from error
-        if asks_for_token(ray.get_runtime_context().gcs_address) is False:
-            note(
-                f"WARNING: the Ray cluster at {config.address} takes commands from everyone who can reach it, because "
-                "it was started without RAY_AUTH_MODE=token; see docs/cluster.md, Security"
-            )
-    else:
+        _join(config, note, stack, quiet)
+        return
+    check_port()
+    provide_token()
+    folder = folder_for_ray(note)
+    try:
         # A local Ray gets as many logical CPUs as the workers need; the user decides how many real ones are used.
-        num_cpus = math.ceil(config.workers * config.cpus_per_worker)
-        # Explicit: without an address Ray would join the cluster of RAY_ADDRESS, or one that runs on this machine.
+        # The address is explicit: without one Ray would join the cluster of RAY_ADDRESS, or one of this machine.
         _connect(
             address=LOCAL,
-            num_cpus=max(1, num_cpus),
+            num_cpus=max(1, math.ceil(config.workers * config.cpus_per_worker)),
             object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=False,
+            _temp_dir=str(folder),
             **quiet,
         )
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        ray.shutdown()  # ends the daemons that did start
+        raise start_error(error, folder) from error
+
+
+def _join(config: ExecutorConfig, note: Note, stack: ExitStack, options: dict[str, Any]) -> None:
+    """Connect to the cluster of the configured address. Raises UserError if it does not answer."""
+    address = found_address(config.address or "", note)
+    place = repr(address) if config.address != AUTO else f"{address!r}, which 'auto' has found"
+    if config.address == AUTO and "RAY_ADDRESS" not in os.environ:
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)  # as Ray does for "auto"
+    check_answers(address, place)
+    if config.ship_code:
+        options = options | {"runtime_env": {"py_modules": [str(_staged_code(stack))]}}
+    _connect_in_time(address, place, options)
+    if asks_for_token(ray.get_runtime_context().gcs_address) is False:
+        note(
+            f"WARNING: the Ray cluster at {place} takes commands from everyone who can reach it, because "
+            "it was started without RAY_AUTH_MODE=token; see docs/cluster.md, Security"
+        )
+
+
+def _connect_in_time(address: str, place: str, options: dict[str, Any]) -> None:
+    """Call `ray.init` in a thread, and give up when the cluster ends meanwhile: Ray itself would wait for minutes.
+
+    The main thread stays free for signals. Raises UserError.
+    """
+    errors: list[BaseException] = []
+
+    def connect() -> None:
+        try:
+            ray.init(address=address, **options)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=connect, name="connect to Ray", daemon=True)
+    thread.start()
+    began = time.monotonic()
+    while thread.is_alive():
+        thread.join(LOOK_SECONDS)
+        if thread.is_alive() and (not listens(address) or time.monotonic() - began > CONNECT_SECONDS):
+            raise UserError(
+                f"the Ray cluster at {place} ended while the search connected to it; start it again with "
+                "`ray start --head`, and repeat the command"
+            )
+    if errors:
+        raise UserError(
+            f"the Ray cluster at {place} does not accept this search ({first_line(errors[0])}); check that this "
+            "machine is one of its nodes, and that its versions of Python and Ray are those of this machine"
+        ) from errors[0]
 
 
 def _connect(**options: Any) -> None:
@@ -97,46 +147,6 @@ def _connect(**options: Any) -> None:
         raise Terminated from error  # Ray's own reaction to SIGTERM while it connects
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)
-
-
-def _check_listening(address: str) -> None:
-    """Raise UserError unless something listens at HOST:PORT; Ray itself would try for minutes. Others pass."""
-    if address == "auto" or address.startswith("ray://"):
-        return
-    host, _, port = address.rpartition(":")
-    if not host or "/" in host or not (port.isdecimal() and 0 < int(port) < 65536):
-        raise UserError(f"the address {address!r} is not HOST:PORT, such as 127.0.0.1:6379; give that, or 'auto'")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        raise UserError(
-            f"no Ray cluster answers at {address!r} ({error.strerror or error}); start one with `ray start --head`, "
-            "check the port, or leave the address out"
-        ) from error
-
-
-def _refused(config: ExecutorConfig, error: Exception) -> UserError:
-    """Return the error that explains why the connection to a cluster failed."""
-    said = first_line(error)
-    if isinstance(error, AuthenticationError):
-        return UserError(
-            f"the token of the Ray cluster at {config.address!r} cannot be read here ({said.partition('. ')[0]}); copy "
-            "it from the head node into ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
-        )
-    if "InvalidAuthToken" in str(error.__cause__):
-        if os.environ.get("RAY_AUTH_MODE") == "token":
-            return UserError(
-                f"the Ray cluster at {config.address!r} rejects the token of this process; copy the cluster's token "
-                "from its head node into ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH"
-            )
-        return UserError(
-            f"the Ray cluster at {config.address!r} needs a token, and this process sends none; set "
-            "RAY_AUTH_MODE=token, and copy the cluster's token into ~/.ray/auth_token"
-        )
-    return UserError(
-        f"no Ray cluster answers at {config.address!r} ({said}); start one with `ray start --head`, or leave the "
-        "address out"
-    )
 
 
 _ASK_WITHOUT_TOKEN = """
@@ -280,13 +290,15 @@ def accelerators_of(config: ExecutorConfig, gpus: float) -> float:
     return gpus or config.tpus_per_worker or 1.0
 
 
-def prepare_worker(config: ExecutorConfig, gpus: float, session: str) -> None:
-    """Prepare a worker before it opens its task: limit its GPUs and fetch the data. Raises UserError.
+def prepare_worker(config: ExecutorConfig, gpus: float, session: str, variables: StorageVariables) -> None:
+    """Prepare a worker before it opens its task: variables, limit of its GPUs, data. Raises UserError.
 
     Args:
         gpus: that it has reserved.
         session: of the driver, for the data command.
+        variables: of the driver, for object stores.
     """
+    adopt(variables)
     if gpus == 0:  # Ray leaves all GPUs visible then
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if config.gpu_memory_gib is not None:

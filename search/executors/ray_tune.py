@@ -27,6 +27,7 @@ from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.executors.base import ENDS, Executor, Job, Message, Note, Remark, Task, WorkerEvent
 from spinenas.search.executors.data_command import this_session
 from spinenas.search.executors.ray_session import accelerators_of, prepare_worker, ray_session, request_of
+from spinenas.search.executors.storage_variables import StorageVariables, storage_variables
 from spinenas.search.executors.worker import stream_job
 from spinenas.space.errors import UserError
 
@@ -107,7 +108,12 @@ class TuneExecutor(Executor):
         session = sum(1 for _ in self._folder.glob("session-*"))
         trainable = tune.with_resources(
             tune.with_parameters(
-                _TaskTrainable, task=self._task, gpus=self._gpus, config=self._config, session=this_session()
+                _TaskTrainable,
+                task=self._task,
+                gpus=self._gpus,
+                config=self._config,
+                session=this_session(),
+                variables=storage_variables(),
             ),
             request_of(self._config, self._gpus),
         )
@@ -194,9 +200,15 @@ class _TaskTrainable(Trainable):
     _events: Iterator[Message]
 
     def setup(  # type: ignore[override]
-        self, tune_config: dict[str, Any], task: Task, gpus: float, config: ExecutorConfig, session: str
+        self,
+        tune_config: dict[str, Any],
+        task: Task,
+        gpus: float,
+        config: ExecutorConfig,
+        session: str,
+        variables: StorageVariables,
     ) -> None:
-        prepare_worker(config, gpus, session)
+        prepare_worker(config, gpus, session, variables)
         self._stream = partial(
             stream_job, task, accelerators=accelerators_of(config, gpus), seconds=config.trial_seconds
         )

@@ -17,6 +17,7 @@ from spinenas.results.storage.object_store import Store
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.executors.base import Task
 from spinenas.search.executors.data_command import run_once_per_machine
+from spinenas.search.executors.storage_variables import StorageVariables, storage_variables
 from spinenas.search.planning.first_training import first_training
 from spinenas.search.run.components import data_findings, proxy_task
 from spinenas.search.run.identity import versions
@@ -49,6 +50,7 @@ class CheckRequest:
         genotype: the genotype to train for a few steps.
         session: identifies the driver, so that the data command runs once per session.
         longest_training_seconds: train once, and judge the task by it, if that is predicted to take at most this long.
+        variables: of the driver, for object stores.
     """
 
     config: SearchConfig
@@ -57,6 +59,7 @@ class CheckRequest:
     genotype: Genotype
     session: str
     longest_training_seconds: float = 0.0
+    variables: StorageVariables = field(default_factory=storage_variables)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +197,7 @@ def _format_advice(task: Task, seconds: Mapping[str, float]) -> list[str]:
 def check_mirror(uri: str) -> None:
     name = f"preflight-{uuid.uuid4().hex}"
     store = Store(uri)
+    store.check()
     store.write(name, b"spinenas")
     read = store.read(name)
     store.remove(name)

@@ -65,7 +65,7 @@ def check_cluster(request: CheckRequest, note: Note) -> tuple[list[MachineReport
 
 
 def _check_worker(request: CheckRequest, name: str, gpus: float) -> MachineReport:
-    prepare_worker(replace(request.config.executor, data_command=None), gpus, request.session)
+    prepare_worker(replace(request.config.executor, data_command=None), gpus, request.session, request.variables)
     return check_machine(request, name)
 
 

@@ -145,5 +145,9 @@ def ordered_window(executor: ExecutorConfig) -> int | None:
 
 
 def mirror_of(config: SearchConfig) -> Mirror | None:
-    """Return the run's mirror; None if it has none."""
-    return None if config.storage.mirror is None else Mirror(config.storage.mirror)
+    """Return the run's mirror, which can be written; None if it has none. Raises UserError."""
+    if config.storage.mirror is None:
+        return None
+    mirror = Mirror(config.storage.mirror)
+    mirror.store.check()
+    return mirror

@@ -24,6 +24,7 @@ from ray.cluster_utils import Cluster
 from shared_fixtures import REPOSITORY
 
 import spinenas.search.executors.ray_actors as ray_actors
+import spinenas.search.executors.ray_address as ray_address
 import spinenas.search.executors.ray_resources as ray_resources
 from spinenas.results.record import Failure, FailureKind, Status
 from spinenas.results.storage.events import Event, Finished, Started
@@ -32,8 +33,9 @@ from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
 from spinenas.search.executors.base import Job, WorkerEvent
 from spinenas.search.executors.ray_actors import RayExecutor
+from spinenas.search.executors.ray_address import check_answers, listens
 from spinenas.search.executors.ray_resources import explain_waiting, fits_any
-from spinenas.search.executors.ray_session import _check_listening, _staged_code, asks_for_token
+from spinenas.search.executors.ray_session import _staged_code, asks_for_token
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.lifecycle import run_search
 from spinenas.space import PUBLISHED, UserError
@@ -138,11 +140,20 @@ def test_an_address_where_nothing_listens_is_refused_before_ray_tries_it() -> No
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, but not listening
         port = unused.getsockname()[1]
-        with pytest.raises(UserError, match=rf"no Ray cluster answers at '127\.0\.0\.1:{port}' \(Connection refused\)"):
-            _check_listening(f"127.0.0.1:{port}")
+        with pytest.raises(UserError, match=rf"no Ray cluster answers at 'here:{port}' \(Connection refused\)"):
+            check_answers(f"127.0.0.1:{port}", f"'here:{port}'")
+        assert not listens(f"127.0.0.1:{port}")
         unused.listen()
-        _check_listening(f"127.0.0.1:{port}")
-    _check_listening("auto")
+        assert listens(f"127.0.0.1:{port}")
+        check_answers(f"ray://127.0.0.1:{port}", "the server of Ray's client only has to listen")
+
+
+def test_a_program_that_is_no_ray_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spinenas.search.executors.ray_address.ANSWER_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(UserError, match="something listens there, but it does not answer like Ray"):
+            check_answers(f"127.0.0.1:{port}", f"'127.0.0.1:{port}'")
 
 
 @pytest.mark.parametrize(
@@ -150,7 +161,37 @@ def test_an_address_where_nothing_listens_is_refused_before_ray_tries_it() -> No
 )
 def test_an_address_of_another_form_is_refused(address: str) -> None:
     with pytest.raises(UserError, match=r"is not HOST:PORT, such as 127\.0\.0\.1:6379; give that, or 'auto'"):
-        _check_listening(address)
+        check_answers(address, repr(address))
+
+
+def test_auto_takes_a_running_cluster_and_never_the_ray_of_another_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raylet(folder: str, address: str) -> SimpleNamespace:
+        return SimpleNamespace(info={"cmdline": ["/x/raylet", f"--temp_dir={folder}", f"--gcs-address={address}"]})
+
+    def found(*processes: SimpleNamespace) -> str:
+        monkeypatch.setattr(ray_address.psutil, "process_iter", lambda names: iter([other, *processes]))
+        return ray_address.found_address("auto", said.append)
+
+    said: list[str] = []
+    other = SimpleNamespace(info={"cmdline": None})  # of another user
+    private = raylet("/tmp/spinenas-ray-0", "10.0.0.1:1")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with pytest.raises(UserError, match="no Ray cluster runs on this machine; the Ray that runs here belongs to anoth"):
+        found(private)
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("10.0.0.1:9")
+    assert found(private, raylet("/tmp/ray", "10.0.0.1:2")) == "10.0.0.1:2", "not the stale one of Ray's file"
+    assert said == []
+    assert found(raylet("/tmp/ray", "10.0.0.1:9"), raylet("/tmp/ray", "10.0.0.1:2")) == "10.0.0.1:9"
+    assert said == [
+        "several Ray clusters run on this machine, and 'auto' takes 10.0.0.1:9; give the address of another one"
+    ]
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:3")
+    assert found(private) == "10.0.0.1:3"
+    assert ray_address.found_address("10.0.0.1:4", said.append) == "10.0.0.1:4"
 
 
 def test_a_machine_that_is_killed_under_a_trial_is_lost_and_not_the_trials_fault(
@@ -328,7 +369,7 @@ def test_a_client_without_the_token_is_refused(tmp_path: Path) -> None:
     bare = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     bare |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_gcs_server_port_wait_time_s": "2", "HOME": str(tmp_path)}
     right = bare | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    with _head(right) as address:
+    with _head(right) as (address, _):
         assert asks_for_token(address) is True
 
         def said(environment: dict[str, str]) -> str:
@@ -341,10 +382,61 @@ def test_a_client_without_the_token_is_refused(tmp_path: Path) -> None:
         assert "cannot be read here" in said(right | {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")})
 
 
+DYING = """
+import os, signal, sys
+import spinenas.search.executors.ray_session as ray_session
+from spinenas.search.config.executor import ExecutorConfig
+from spinenas.space import UserError
+real = ray_session.check_answers
+def answers_and_ends(*words):
+    real(*words)
+    os.killpg(int(sys.argv[2]), signal.SIGKILL)
+ray_session.check_answers = answers_and_ends
+try:
+    with ray_session.ray_session(ExecutorConfig(address=sys.argv[1], ship_code=False), print):
+        print("connected")
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_cluster_that_ends_while_a_search_connects_is_reported(tmp_path: Path) -> None:
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "HOME": str(tmp_path)}
+    with _head(environment) as (address, pid):
+        command = [sys.executable, "-c", DYING, address, str(pid)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert f"the Ray cluster at '{address}' ended while the search connected to it" in done.stdout
+
+
+WAITS = """
+import sys
+from spinenas.search.executors.ray_address import check_answers
+from spinenas.search.executors.stop_signals import Terminated, stopped_by_sigterm
+try:
+    with stopped_by_sigterm():
+        print("waits", flush=True)
+        check_answers(sys.argv[1], "there")
+except Terminated:
+    print("stopped")
+"""
+
+
+def test_sigterm_ends_the_wait_for_an_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        waiting = subprocess.Popen([sys.executable, "-c", WAITS, address], stdout=subprocess.PIPE, text=True)
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == "waits\n"
+        silent.accept()[0].close()  # the probe is at work
+        waiting.send_signal(signal.SIGTERM)
+        assert waiting.communicate(timeout=60)[0] == "stopped\n"
+
+
 def test_a_cluster_without_tokens_causes_a_warning(tmp_path: Path) -> None:
     """Tokens are disabled explicitly, because Ray enables them where it finds one."""
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "HOME": str(tmp_path)}
-    with _head(environment) as address:
+    with _head(environment) as (address, _):
         assert asks_for_token(address) is False
         command = [sys.executable, "-c", SEARCH, address]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
@@ -353,8 +445,8 @@ def test_a_cluster_without_tokens_causes_a_warning(tmp_path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _head(environment: dict[str, str]) -> Iterator[str]:
-    """Start a separate Ray head on its own port."""
+def _head(environment: dict[str, str]) -> Iterator[tuple[str, int]]:
+    """Start a separate Ray head on its own port; yield its address and its process group."""
     import socket
     import tempfile
 
@@ -377,9 +469,10 @@ def _head(environment: dict[str, str]) -> Iterator[str]:
             for line in head.stdout:
                 if "Ray runtime started" in line:
                     break
-            yield f"127.0.0.1:{port}"
+            yield f"127.0.0.1:{port}", head.pid
         finally:
-            os.killpg(head.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(head.pid, signal.SIGKILL)
             head.wait()
 
 
@@ -446,3 +539,25 @@ def test_a_worker_that_cannot_start_does_not_end_a_search_that_has_another(clust
 def _only_once(marker: str) -> FakeTask:
     Path(marker).mkdir()
     return FakeTask(epoch_seconds=2.0)
+
+
+class Sees(FakeTask):
+    """Writes down what its worker sees of the storage's variables."""
+
+    def evaluate(self, genotype: Any, *, folder: Path, **named: Any) -> Any:
+        (folder / "seen").write_text(os.environ.get("AWS_ENDPOINT_URL", "nothing"))
+        return super().evaluate(genotype, folder=folder, **named)
+
+
+def test_variables_of_object_stores_reach_workers_on_other_machines(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machines of the cluster were started before the variable was set."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store.example:9000")
+    (tmp_path / "000000").mkdir()
+    events: list[WorkerEvent] = []
+    with RayExecutor(Sees(), configured(workers=1), print) as executor:
+        executor.submit(Job(0, 0, PUBLISHED["spinenet-49"].genotype, 0, None, tmp_path / "000000"))
+        while not events or not isinstance(events[-1], Finished):
+            executor.wait(events.append, None)
+    assert (tmp_path / "000000" / "seen").read_text() == "http://store.example:9000"
