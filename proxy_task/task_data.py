@@ -91,6 +91,15 @@ class TaskData:
         return match_categories(self.train, self._open("val"))
 
     @property
+    def has_val(self) -> bool:
+        """Whether the data set has a val split; it may still be unusable."""
+        try:
+            find_split(self._located, "val")
+        except UserError:
+            return False
+        return True
+
+    @property
     def class_channels(self) -> int:
         """Number of classes, plus the unused channel 0."""
         return len(self.train.category_ids) + 1
@@ -199,9 +208,7 @@ class TaskData:
 
     def _val_if_any(self) -> Annotations | Finding | None:
         """Return val; None if the data has none, and what is wrong with it if it cannot be used."""
-        try:
-            find_split(self._located, "val")
-        except UserError:
+        if not self.has_val:
             return None
         try:
             return self.val

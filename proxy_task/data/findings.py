@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,16 @@ class Finding:
         text = f"{self.what}: {self.count}" + (f" of {self.total}" if self.total else "")
         text += f" (first: {self.first})" if self.first else ""
         return text + (f"; {self.advice}" if self.advice else "")
+
+
+@contextmanager
+def not_logged() -> Iterator[None]:
+    """Log no finding, for a command that prints them all itself."""
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False
 
 
 def log_findings(findings: Iterable[Finding], source: Path) -> None:

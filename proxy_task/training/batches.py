@@ -98,13 +98,22 @@ def cpu_batch(
     """Return a batch computed image by image, each with its own number of boxes."""
     images, classes, box_targets = [], [], []
     for row in rows.tolist():
-        crop = _draw_crop(data, row, rng, train)
-        images.append(augment_image(torch.from_numpy(np.array(data.images[row])), crop))
-        class_target, box_target = anchor_targets(anchors, *_boxes_in_crop(data, row, crop, 1))
+        image, boxes_yxyx, labels = augmented_image(data, row, rng, train)
+        images.append(image)
+        class_target, box_target = anchor_targets(anchors, boxes_yxyx, labels)
         classes.append(class_target)
         box_targets.append(box_target)
     stacked = torch.stack(images).contiguous(memory_format=torch.channels_last)
     return stacked, torch.stack(classes), torch.stack(box_targets)
+
+
+def augmented_image(
+    data: LabelledImages, row: int, rng: np.random.Generator, train: TrainConfig
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return an image (3, S, S) as trained on, its boxes yxyx (N, 4) and labels (N,); a padding box has label 0."""
+    crop = _draw_crop(data, row, rng, train)
+    image = augment_image(torch.from_numpy(np.array(data.images[row])), crop)
+    return image, *_boxes_in_crop(data, row, crop, 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,6 +15,7 @@ from spinenas.search.cli.bench import bench
 from spinenas.search.cli.config import config
 from spinenas.search.cli.controllers import controllers
 from spinenas.search.cli.convert import convert
+from spinenas.search.cli.data import data
 from spinenas.search.cli.export import export
 from spinenas.search.cli.import_file import import_file
 from spinenas.search.cli.leaderboard import leaderboard
@@ -32,7 +33,7 @@ from spinenas.search.cli.validate import validate
 from spinenas.space.errors import UserError
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "Prepare a search": (presets, controllers, config, preflight),
+    "Prepare a search": (presets, controllers, config, data, preflight),
     "Run a search": (search, resume),
     "Look at the results": (leaderboard, show, report, compare, validate, replay),
     "Exchange files with other programs": (export, import_file, convert, to_optuna),
