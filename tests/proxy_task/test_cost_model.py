@@ -269,9 +269,9 @@ def test_a_probe_at_another_size_decodes_only_the_images_it_uses(
     opened: list[tuple[int, int]] = []
     open_cache = data_module.open_cache
 
-    def spy(annotations: Any, size: int, root: Path) -> Any:
+    def spy(annotations: Any, size: int, root: Path, **options: Any) -> Any:
         opened.append((len(annotations.image_ids), size))
-        return open_cache(annotations, size, root)
+        return open_cache(annotations, size, root, **options)
 
     monkeypatch.setattr(data_module, "open_cache", spy)
     task.probe(SPINENET_49)

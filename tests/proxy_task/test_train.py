@@ -415,7 +415,7 @@ def test_replaced_images_are_other_data(config: TaskConfig, folder: Path, tmp_pa
         ("train", {"bn_momentum": 7.0}, "task.train.bn_momentum is 7.0; it is 0 to 1"),
         ("train", {"batch_size": 1}, "at 96 px level 7 is a single cell"),
         ("data", {"held_out_images": 0}, "task.data.held_out_images is 0; it is at least 1"),
-        ("data", {"train_images": "x"}, "give all four or none"),
+        ("data", {"train_images": "x"}, "give all four, the two of train, or none"),
     ],
 )
 def test_impossible_values_are_refused(config: TaskConfig, part: str, values: dict[str, Any], words: str) -> None:

@@ -23,7 +23,7 @@ from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, StorageConfig
 from spinenas.search.executors.storage_variables import StorageVariables, adopt, storage_variables
-from spinenas.search.planning.machine import _check_mirror
+from spinenas.search.planning.machine import check_mirror
 from spinenas.search.run.lifecycle import run_search
 from spinenas.space import UserError
 
@@ -64,7 +64,7 @@ from spinenas.results.storage.run_folder import CHECKPOINT
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, StorageConfig
-from spinenas.search.run.lifecycle import search_or_resume
+from spinenas.search.run.or_resume import search_or_resume
 
 class Checkpoints(FakeTask):
     '''Stores the number of its last epoch, and continues from there. The first training ends its machine.'''
@@ -125,7 +125,7 @@ def test_a_bucket_that_does_not_exist_is_named_before_anything_is_prepared(stora
     assert task.num_prepared == 0
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UserError, match="there is no bucket 'experimemts'"):
-        _check_mirror("s3://experimemts/first")
+        check_mirror("s3://experimemts/first")
 
 
 def test_a_check_leaves_nothing_behind(storage: str) -> None:

@@ -42,6 +42,9 @@ class Probed(FakeTask):
     def probe(self, genotype: Any) -> Probe:
         return Probe(step_seconds=0.5, detect_seconds=0.1, trial_seconds=120.0, peak_memory_bytes=3 * 2**30)
 
+    def check_batch(self) -> None:
+        """A fake task has images enough."""
+
 
 @pytest.fixture
 def probed(monkeypatch: pytest.MonkeyPatch) -> Probed:
