@@ -66,7 +66,7 @@ trials_option = number_option("--trials", "num_trials", help="Number of training
 workers_option = number_option("--workers", help="Trainings at the same time.")
 force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
 data_option = path_option(
-    "--data", 'Data set folder in a COCO layout, or "built-in" for generated images.', metavar="FOLDER"
+    "--data", 'Data set folder in a known layout, or "built-in" for generated images.', metavar="FOLDER"
 )
 seed_option = click.option("--seed", type=int, metavar="N", help="Seed of every random decision.")
 address_option = click.option("--address", help='Address of a running Ray cluster, or "auto" to find one.')
