@@ -39,6 +39,7 @@ SMALL_FORMS = {
     "equivalence": ("--small --genotypes 1 --seeds 1 --workers 1", r"mean AP: ours 0\.\d{4}, plain 0\.\d{4}"),
     "evaluation_speed": ("--images 20 --runs 1", r"\| the figures \| \d\.\d+ s \|"),
     "executor_overhead": ("--trials 9 --seconds 0.01 --executors serial", r"serial +\d\.\d+ s"),
+    "held_out_copies": ("--small", r"\| of their picture \| 15 of 80 \| 0 reward images"),
     "jitter_loss": ("--data {data} --size 32 --images 3", r"\| 2\.0 \| \d+\.\d dB \|"),
     "journal_scale": ("--trials 20 --events 16 --openings 1", r"durable events: \d+ a second"),
     "make_table": ("random={run} --out table.csv.gz", r"1 trainings of 1 networks"),
