@@ -46,6 +46,7 @@ def merge_entries(annotations: Annotations) -> Annotations:
         annotations,
         image_ids=annotations.image_ids[is_kept],
         file_names=_kept(annotations.file_names, is_kept),
+        names_in_file=None if annotations.names_in_file is None else _kept(annotations.names_in_file, is_kept),
         groups=_kept(joined_groups(annotations.groups, kept_row), is_kept),
         widths=annotations.widths[is_kept],
         heights=annotations.heights[is_kept],
