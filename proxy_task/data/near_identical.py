@@ -74,7 +74,7 @@ def near_identical(
 def _nearest(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the row in `others` (M,) with the fewest different bits to any of each row's hashes (N, 2), and how many.
 
-    Takes about 5 s for 20,000 and 100,000 images.
+    Takes 9 s for 23,600 and 94,400 images on one core, and 2.5 s for 5,000 and 118,000.
     """
     nearest = np.zeros(len(hashes), dtype=np.int64)
     distances = np.full(len(hashes), 64, dtype=np.int64)

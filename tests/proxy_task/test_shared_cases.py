@@ -11,7 +11,9 @@ from coco_examples import everything_found
 from data_sets import said, task_data
 from shared_fixtures import shared_folder
 
+from spinenas.proxy_task.config import DataConfig, TaskConfig
 from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
+from spinenas.proxy_task.task import ProxyTask
 from spinenas.space.errors import UserError
 
 LEADING = "file names with leading folders that the image folder does not have, left out: 10 of 10"
@@ -54,10 +56,15 @@ REFUSED = {
     "img_heic": r"10 of 10 images .*img_0001.heic \(is a HEIC photo.*convert it to JPEG",
 }
 
-PICTURES_ON_TWO_SIDES: dict[str, str] = dict.fromkeys(
-    ("images_annotated_twice", "one_image_entry_per_box", "set_of_2", "val_is_train"), ""
-)
-"""Data sets about images on both sides of a split; these are tested where the sides are compared."""
+MERGED = "image entries of a file that another entry names, merged into one image: 10 of 20"
+
+PICTURES_ON_TWO_SIDES: dict[str, tuple[str, ...]] = {
+    "images_annotated_twice": (MERGED, "exact repetitions of a box in another entry of their file: 20 of 40"),
+    "one_image_entry_per_box": (MERGED,),
+    "set_of_2": (),
+    "val_is_train": ("val images whose file train lists too: 10 of 10 .*figures on val say little about new images",),
+}
+"""Data sets about images on both sides of a split, or about too few, with all that a search or a validation says."""
 
 
 def test_every_case_is_tested() -> None:
@@ -131,3 +138,26 @@ def test_three_hundred_objects_count_with_three_hundred_detections(tmp_path: Pat
     assert by_most[300]["AP"] > 0.99
     assert by_most[100]["AP"] == pytest.approx(0.7, abs=0.15)
     assert by_most[100]["AR100"] == by_most[300]["AR100"]
+
+
+@pytest.mark.parametrize("with_val", [False, True])
+@pytest.mark.parametrize("name", PICTURES_ON_TWO_SIDES)
+def test_pictures_on_two_sides_are_said_in_a_search_and_in_a_validation(
+    name: str, with_val: bool, tmp_path: Path
+) -> None:
+    expected = PICTURES_ON_TWO_SIDES[name]
+    for _ in range(2):
+        data = task_data(shared_folder("cases") / name, tmp_path)
+        sentences = [finding.sentence for finding in data.findings(with_val=with_val)]
+        assert len(sentences) == len(expected), sentences
+        for words, sentence in zip(expected, sentences, strict=True):
+            assert re.search(words, sentence)
+        files = data.train.file_names
+        assert not {files[row] for row in data.train_rows} & {files[row] for row in data.reward_rows}
+
+
+def test_fewer_images_than_a_batch_are_refused(tmp_path: Path) -> None:
+    folder = shared_folder("cases") / "set_of_2"
+    data = DataConfig(folder=str(folder), cache_folder=str(tmp_path))
+    with pytest.raises(UserError, match="1 of 2 images are left to train on, fewer than a batch of 64"):
+        ProxyTask(TaskConfig(data=data, image_size_pixels=96)).prepare()
