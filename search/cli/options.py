@@ -14,6 +14,7 @@ import click
 from spinenas.controller.registry import CONTROLLERS
 from spinenas.search.config.amount import amount
 from spinenas.search.config.document import parse_override, toml_text, with_overrides
+from spinenas.search.executors.raw_output import separate_stderr
 from spinenas.search.executors.stop_signals import Terminated
 from spinenas.space.errors import UserError
 
@@ -216,7 +217,7 @@ def resume_advice(folder: Path) -> Callable[[], str]:
 def watched(advice: Callable[[], str]) -> Iterator[None]:
     """Keep stdout for results. On Ctrl-C or SIGTERM, print the advice and exit."""
     try:
-        with redirect_stdout(sys.stderr):  # Ray prints messages of its daemons on stdout
+        with separate_stderr(), redirect_stdout(sys.stderr):  # Ray prints messages of its daemons on stdout
             yield
     except KeyboardInterrupt:
         note(f"stopped; {advice()}")
