@@ -7,6 +7,7 @@ descriptor. Afterwards descriptor 2 can be diverted without hiding a line of the
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import sys
@@ -23,6 +24,28 @@ DESCRIPTOR = 2
 """Where native code writes its messages."""
 
 
+class OwnStderr(io.TextIOWrapper):
+    """A `sys.stderr` that writes to the same place as descriptor 2, by a descriptor of its own."""
+
+
+@contextmanager
+def separate_stderr() -> Iterator[None]:
+    """Make `sys.stderr` an OwnStderr; nothing changes if it does not write on descriptor 2, as within a test."""
+    before = sys.stderr
+    if not _writes_there(before):
+        yield
+        return
+    before.flush()
+    # Not closed at the end: handlers of loggers may still hold it.
+    binary = open(os.dup(DESCRIPTOR), "wb")  # noqa: SIM115
+    sys.stderr = OwnStderr(binary, encoding=before.encoding, errors=before.errors, line_buffering=True)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stderr = before
+
+
 def _writes_there(stream: object) -> bool:
     try:
         return bool(stream.fileno() == DESCRIPTOR)  # type: ignore[attr-defined]
@@ -31,41 +54,24 @@ def _writes_there(stream: object) -> bool:
 
 
 @contextmanager
-def separate_stderr() -> Iterator[None]:
-    """Let `sys.stderr` write to the same place by a descriptor of its own."""
-    before = sys.stderr
-    if not _writes_there(before):
-        yield
-        return
-    before.flush()
-    # Not closed at the end: handlers of loggers may still hold it.
-    own = open(os.dup(DESCRIPTOR), "w", buffering=1, encoding=before.encoding, errors=before.errors)  # noqa: SIM115
-    sys.stderr = own
-    try:
-        yield
-    finally:
-        own.flush()
-        sys.stderr = before
-
-
-@contextmanager
 def raw_output_in(folder: Path | None) -> Iterator[Callable[[], None]]:
-    """Divert descriptor 2, Ray's logger and a redirected stdout to the file RAY_LOG of a folder.
+    """Divert descriptor 2, Ray's logger and stdout to the file RAY_LOG of a folder.
 
-    The folder need not exist at first. Nothing is diverted without a folder, or if `sys.stderr` would be diverted too.
+    The folder need not exist at first. Nothing is diverted without a folder, or outside `separate_stderr`, as in a
+    Python program whose own lines would be diverted too.
 
     Yields:
         A function that writes the file as soon as its folder exists; it is called at the end as well.
     """
-    if folder is None or _writes_there(sys.stderr):
+    own = sys.stderr
+    if folder is None or not isinstance(own, OwnStderr):
         yield lambda: None
         return
     path = folder / RAY_LOG
     with contextlib.ExitStack() as stack:
         early = stack.enter_context(tempfile.TemporaryFile())
-        before = os.dup(DESCRIPTOR)
-        stack.callback(os.close, before)
-        stack.callback(os.dup2, before, DESCRIPTOR)
+        # From sys.stderr rather than a copy of descriptor 2, as a lost terminal may have been replaced meanwhile.
+        stack.callback(lambda: os.dup2(own.fileno(), DESCRIPTOR))
         os.dup2(early.fileno(), DESCRIPTOR)
         settled: list[Path] = []
 
@@ -77,8 +83,7 @@ def raw_output_in(folder: Path | None) -> Iterator[Callable[[], None]]:
 
         raw = open(DESCRIPTOR, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
         stack.enter_context(_ray_logs_to(raw))
-        if sys.stdout is sys.stderr:  # on the command line, where only Ray still prints on stdout
-            stack.enter_context(redirect_stdout(raw))
+        stack.enter_context(redirect_stdout(raw))  # results are printed after the search
         try:
             yield settle
         finally:
