@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,9 +34,9 @@ from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
 from spinenas.search.executors.base import Job, WorkerEvent
 from spinenas.search.executors.ray_actors import RayExecutor
-from spinenas.search.executors.ray_address import check_answers, listens
+from spinenas.search.executors.ray_address import asks_for_token, check_answers, listens, watched_head
 from spinenas.search.executors.ray_resources import explain_waiting, fits_any
-from spinenas.search.executors.ray_session import _staged_code, asks_for_token
+from spinenas.search.executors.ray_session import _staged_code
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.lifecycle import run_search
 from spinenas.space import PUBLISHED, UserError
@@ -445,6 +446,27 @@ def test_a_cluster_without_tokens_causes_a_warning(tmp_path: Path) -> None:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert "WARNING" in done.stdout
     assert "takes commands from everyone who can reach it" in done.stdout
+
+
+def test_a_lost_head_is_said_once_before_ray_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_address, "HEAD_CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(ray_address, "HEAD_SECONDS", 0.05)
+    said: list[str] = []
+    is_told = threading.Event()
+
+    def note(text: str) -> None:
+        said.append(text)
+        is_told.set()
+
+    head = socket.create_server(("127.0.0.1", 0))
+    with watched_head(f"127.0.0.1:{head.getsockname()[1]}", note):
+        assert not is_told.wait(0.3)
+        head.close()
+        assert is_told.wait(60)
+        time.sleep(0.2)
+    (text,) = said
+    assert "the head of Ray at 127.0.0.1" in text
+    assert "never counts against a trial; continue with `spinenas resume`" in text
 
 
 @contextlib.contextmanager
