@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 RAY_LOG = "ray.log"
 """Name of the file in the run's folder."""
@@ -101,11 +101,11 @@ def _continue_in(path: Path, early: BinaryIO) -> None:
 
 
 @contextmanager
-def _ray_logs_to(stream: object) -> Iterator[None]:
+def _ray_logs_to(stream: TextIO) -> Iterator[None]:
     """Send the records of Ray's Python logger to this stream alone."""
     logger = logging.getLogger("ray")
     before, propagates = logger.handlers, logger.propagate
-    handler = logging.StreamHandler(stream)  # type: ignore[type-var]
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(filename)s: %(message)s"))
     logger.handlers, logger.propagate = [handler], False
     try:
