@@ -236,7 +236,9 @@ def test_the_rayjob_mounts_volumes_where_run_and_data_are() -> None:
     claims = {document["metadata"]["name"]: document["spec"] for document in documents if "Claim" in document["kind"]}
     words = shlex.split(rayjob()["entrypoint"])
     for pod in pods():
-        volumes = {volume["name"]: volume.get("persistentVolumeClaim", {}).get("claimName") for volume in pod["volumes"]}
+        volumes = {
+            volume["name"]: volume.get("persistentVolumeClaim", {}).get("claimName") for volume in pod["volumes"]
+        }
         (container,) = pod["containers"]
         mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
         for option in ("--out", "--data"):
