@@ -109,6 +109,10 @@ class ProxyTask:
         for split in ("train", "val") if with_val else ("train",):
             self.data.split(split, self.config.image_size_pixels, self.torch_device)
 
+    def cache_space(self) -> str:
+        """Return how much room the image cache needs and has, in words. Raises UserError if there is too little."""
+        return self.data.cache_space()
+
     def check_batch(self) -> None:
         """Raise UserError if fewer images are left to train on than a batch has. It reads annotations alone."""
         num_images, batch_size = self.fidelity.num_train_images, self.config.train.batch_size

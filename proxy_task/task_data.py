@@ -19,7 +19,7 @@ from spinenas.proxy_task.data.cache_folder import cache_root
 from spinenas.proxy_task.data.categories import match_categories
 from spinenas.proxy_task.data.findings import Finding, log_findings
 from spinenas.proxy_task.data.grouping import group_images
-from spinenas.proxy_task.data.image_cache import cache_path, files_digest, open_cache
+from spinenas.proxy_task.data.image_cache import cache_path, files_digest, open_cache, space_for_cache
 from spinenas.proxy_task.data.image_file import decoding_of
 from spinenas.proxy_task.data.labelled_images import LabelledImages, attach_boxes
 from spinenas.proxy_task.data.layout import Split, find_split
@@ -153,6 +153,10 @@ class TaskData:
         return attach_boxes(
             annotations, open_cache(annotations, size, self.cache_folder, decoding=decoding_of(self._config))
         )
+
+    def cache_space(self) -> str:
+        """Return the room that the train images need in the cache and have, in words. Raises UserError."""
+        return space_for_cache(self.train, self._image_size_pixels, self.cache_folder, decoding_of(self._config))
 
     def evaluator(self, evaluated_on: EvaluatedOn) -> CocoEvaluator:
         """Return the evaluator of the reward images or of val.

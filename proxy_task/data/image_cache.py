@@ -155,16 +155,33 @@ def _key(annotations: Annotations, size: int, decoding: Decoding) -> str:
     return digest.hexdigest()[:16]
 
 
+def space_for_cache(annotations: Annotations, size: int, root: Path, decoding: Decoding) -> str:
+    """Return how much room the cache needs and has, in words. Raises UserError if there is too little."""
+    target = cache_path(annotations, size, root, decoding)
+    num_bytes = 3 * len(annotations.image_ids) * size**2
+    if target.exists():
+        return f"{target.parent} holds the image cache ({num_bytes / 1e9:.3g} GB)"
+    free = _check_space(target.with_name(target.name + ".partial"), num_bytes)
+    return f"the image cache needs {num_bytes / 1e9:.3g} GB, {target.parent} has {free / 1e9:.3g} free"
+
+
+def _check_space(partial: Path, num_bytes: int) -> int:
+    """Return the bytes that are free for a cache file, those that it holds included. Raises UserError if too few."""
+    held = partial.stat().st_blocks * 512 if partial.exists() else 0
+    place = next(folder for folder in partial.parents if folder.exists())
+    free = shutil.disk_usage(place).free + held
+    if num_bytes > free:
+        raise UserError(
+            f"the image cache needs {num_bytes / 1e9:.3g} GB and {partial.parent} has {free / 1e9:.3g} free; "
+            "make room, or name another folder by task.data.cache_folder or SPINENAS_CACHE"
+        )
+    return free
+
+
 def _build(partial: Path, annotations: Annotations, shape: tuple[int, ...], decoding: Decoding, workers: int) -> None:
     total, size = shape[:2]
     num_bytes = math.prod(shape)
-    held = partial.stat().st_blocks * 512 if partial.exists() else 0
-    free = shutil.disk_usage(partial.parent).free
-    if num_bytes > free + held:
-        raise UserError(
-            f"the image cache needs {num_bytes / 1e9:.3g} GB and {partial.parent} has {(free + held) / 1e9:.3g} free; "
-            "make room, or name another folder by task.data.cache_folder or SPINENAS_CACHE"
-        )
+    _check_space(partial, num_bytes)
     start, finished = _open_partial(partial, shape)
     logger.info("decoding images %d to %d to %d px into %s", finished, total, size, partial.parent)
     faults: list[str] = []

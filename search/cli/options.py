@@ -14,6 +14,7 @@ import click
 from spinenas.controller.registry import CONTROLLERS
 from spinenas.search.config.amount import amount
 from spinenas.search.config.document import parse_override, toml_text, with_overrides
+from spinenas.search.executors.raw_output import separate_stderr
 from spinenas.search.executors.stop_signals import Terminated, interrupted_in_order
 from spinenas.space.errors import UserError
 
@@ -248,7 +249,7 @@ def watched(advice: Callable[[], str], *, waits_for: str = "the workers to end")
 
     try:
         # Ray prints messages of its daemons on stdout.
-        with interrupted_in_order(on_first, on_second), redirect_stdout(sys.stderr):
+        with interrupted_in_order(on_first, on_second), separate_stderr(), redirect_stdout(sys.stderr):
             yield
     except KeyboardInterrupt:
         note(f"stopped; {advice()}")

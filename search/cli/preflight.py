@@ -50,26 +50,16 @@ _LONGEST_TRAINING_SECONDS = {None: 300.0, True: math.inf, False: 0.0}
 def preflight(source: str, out: Path, train: bool | None, format: str | None, **options: Any) -> None:
     """Check that every machine can run a search.
 
-    On each kind of machine the command checks versions, data and storage, runs a training step, and measures memory and
-    the time of a step in float32 and bfloat16. One network is trained to its end, to see whether it learns. The command
-    starts no search.
+    On each kind of machine the command checks versions, storage or mirror, data, and the space for the image cache. It
+    measures memory and the time of a training step in float32 and bfloat16. The table has one row per machine and
+    check. One network is trained to its end, to see whether it learns. The command starts no search.
     """
     config, _ = configuration(source, overrides_of(options))
     from spinenas.search.planning.preflight import preflight as look
 
     with watched(lambda: "nothing was started"):
         machines, _ = look(config, out, note, longest_training_seconds=_LONGEST_TRAINING_SECONDS[train])
-    print_rows(
-        [machine.row() for machine in machines],
-        format,
-        {
-            "step_seconds": "figure",
-            "float32_step": "figure",
-            "bfloat16_step": "figure",
-            "trial_minutes": "seconds",
-            "peak_memory": "gibibytes",
-        },
-    )
+    print_rows([row for machine in machines for row in machine.rows()], format, {"seconds": "digits"})
     for machine in machines:
         for sentence in machine.notes:
             note(f"{machine.name}: {sentence}")

@@ -8,6 +8,7 @@ lost is requested again.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.executors.base import Executor, Job, Message, Note, Remark, Task, WorkerEvent
 from spinenas.search.executors.data_command import this_session
 from spinenas.search.executors.failure_rules import pause_seconds
+from spinenas.search.executors.raw_output import raw_output_in
 from spinenas.search.executors.ray_resources import explain_waiting
 from spinenas.search.executors.ray_session import (
     accelerators_of,
@@ -61,9 +63,9 @@ class _Worker:
         self._name, self._task = name, task
         self._accelerators, self._seconds = accelerators_of(config, gpus), config.trial_seconds
 
-    def where(self) -> tuple[str, int]:
-        """Return the id of the worker's node, and `oom_kills` there."""
-        return str(ray.get_runtime_context().get_node_id()), oom_kills()
+    def where(self) -> tuple[str, str, int]:
+        """Return the id of the worker's node, the name of its machine, and `oom_kills` there."""
+        return str(ray.get_runtime_context().get_node_id()), socket.gethostname(), oom_kills()
 
     def run(self, job: Job) -> Iterator[Message]:
         yield from stream_job(self._task, job, self._name, accelerators=self._accelerators, seconds=self._seconds)
@@ -89,6 +91,7 @@ class _Slot:
         state: starting (requested), idle, busy, pausing (before it is requested again), or released for good.
         actor, ready: its handle, and the reference that resolves when it runs.
         node_id: node where it runs.
+        machine: name of its machine, if it is one of a cluster.
         job: current job.
         began, heard: start of the job and time of its last report, in seconds of the monotonic clock.
         epoch: last epoch that it reported.
@@ -102,18 +105,26 @@ class _Slot:
         self.actor: Any = None
         self.ready: Any = None
         self.node_id: str | None = None
+        self.machine = ""
         self.job: Job | None = None
         self.began = self.heard = self.again_at = 0.0
         self.epoch = 0
         self.stall_noted = False
 
+    def __str__(self) -> str:
+        return f"{self.name} on {self.machine}" if self.machine else self.name
+
 
 class RayExecutor(Executor):
     """Runs jobs in up to `executor.workers` actors, as many as the cluster has room for."""
 
-    def __init__(self, task: Task, config: ExecutorConfig, note: Note):
-        """Run trials of a prepared task; Ray starts when the executor is entered."""
-        self._task, self._config, self._note = task, config, note
+    def __init__(self, task: Task, config: ExecutorConfig, note: Note, folder: Path | None = None):
+        """Run trials of a prepared task; Ray starts when the executor is entered.
+
+        Args:
+            folder: of the run, for the lines that Ray itself prints; None to let it print them.
+        """
+        self._task, self._config, self._note, self._folder = task, config, note, folder
         self._slots = [_Slot(f"worker-{index}") for index in range(config.workers)]
         self._streams: dict[Any, _Slot] = {}  # by the stream of a job's events
         self._num_failed_starts = 0
@@ -124,6 +135,7 @@ class RayExecutor(Executor):
         self._oom_kills: dict[str, int] = {}  # by node id
 
     def start(self, stack: ExitStack) -> None:
+        self._settle_output = stack.enter_context(raw_output_in(self._folder))
         self._gpus = stack.enter_context(ray_session(self._config, self._note))
         stack.callback(self._kill_actors)
         self._task_reference = ray.put(self._task)
@@ -141,6 +153,7 @@ class RayExecutor(Executor):
 
     def submit(self, job: Job) -> None:
         """Give the job to an idle worker."""
+        self._settle_output()
         slot = next(slot for slot in self._slots if slot.state == "idle")
         slot.state, slot.job, slot.epoch, slot.stall_noted = "busy", job, 0, False
         slot.began = slot.heard = time.monotonic()
@@ -219,14 +232,16 @@ class RayExecutor(Executor):
             slot.name, self._gpus, self._config, this_session(), storage_variables(), self._task_reference
         )
         slot.ready, slot.node_id, slot.state = slot.actor.where.remote(), None, "starting"
+        slot.machine = ""
 
     def _started(self, slot: _Slot) -> bool:
         """Return whether a requested worker has started; a failed one is requested again."""
         try:
-            slot.node_id, kills = ray.get(slot.ready)
+            slot.node_id, machine, kills = ray.get(slot.ready)
         except RayError as error:
             self._start_failed(slot, error)
             return False
+        slot.machine = machine if is_remote(self._config) else ""
         self._oom_kills[slot.node_id] = kills
         slot.state = "idle"
         self._num_failed_starts = 0
@@ -274,7 +289,7 @@ class RayExecutor(Executor):
             elif job is not None and now - slot.heard > 60 * self._config.stall_minutes and not slot.stall_noted:
                 slot.stall_noted = True
                 self._note(
-                    f"{slot.name} has reported nothing for {self._config.stall_minutes:g} min; trial {job.number} "
+                    f"{slot} has reported nothing for {self._config.stall_minutes:g} min; trial {job.number} "
                     f"is after epoch {slot.epoch}; set executor.trial_minutes to end trials that hang"
                 )
         if any(slot.state in ("idle", "busy", "released") for slot in self._slots):
@@ -293,14 +308,14 @@ class RayExecutor(Executor):
         reason = first_line(error)
         if isinstance(error, OutOfMemoryError):
             # Ray's memory monitor ended it; another attempt would fill the memory again.
-            return Failure(FailureKind.OUT_OF_MEMORY, f"{slot.name} was ended, its machine ran out of memory: {reason}")
+            return Failure(FailureKind.OUT_OF_MEMORY, f"{slot} was ended, its machine ran out of memory: {reason}")
         if not isinstance(error, RayActorError):
-            return Failure(FailureKind.WORKER_LOST, f"{slot.name} failed ({type(error).__name__}): {reason}")
+            return Failure(FailureKind.WORKER_LOST, f"{slot} failed ({type(error).__name__}): {reason}")
         if _is_lost_node(error) or slot.node_id not in _living_nodes():
-            return Failure(FailureKind.PREEMPTED, f"the machine of {slot.name} was lost")
+            return Failure(FailureKind.PREEMPTED, _lost_machine(slot))
         if self._was_out_of_memory(slot.node_id):
-            return Failure(FailureKind.OUT_OF_MEMORY, f"the system ended {slot.name}, its machine ran out of memory")
-        return Failure(FailureKind.WORKER_LOST, f"{slot.name} died: {reason}")
+            return Failure(FailureKind.OUT_OF_MEMORY, f"the system ended {slot}, its machine ran out of memory")
+        return Failure(FailureKind.WORKER_LOST, f"{slot} died: {reason}")
 
     def _was_out_of_memory(self, node_id: str) -> bool:
         """Whether a process of that machine was killed when out of memory since a worker started there."""
@@ -318,6 +333,11 @@ class RayExecutor(Executor):
         for slot in self._slots:
             if slot.actor is not None:
                 ray.kill(slot.actor)
+
+
+def _lost_machine(slot: _Slot) -> str:
+    machine = f", {slot.machine}," if slot.machine else ""
+    return f"the machine of {slot.name}{machine} was lost"
 
 
 def _is_lost_node(error: RayError) -> bool:

@@ -7,7 +7,10 @@ import selectors
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ray._private.services import psutil  # type: ignore[attr-defined]  # bundled by Ray
@@ -27,6 +30,9 @@ PRIVATE_FOLDER = "spinenas-ray-"
 
 REACH_SECONDS, IMPORT_SECONDS, ANSWER_SECONDS = 4.0, 60.0, 5.0
 """Time limits for the port to open, for this machine to load Ray, and for the cluster to answer."""
+
+HEAD_CHECK_SECONDS, HEAD_SECONDS = 3.0, 10.0
+"""Interval of checks that the head answers, and the time after which it counts as lost."""
 
 _PROBE = """
 import socket, sys
@@ -166,6 +172,58 @@ def listens(address: str) -> bool:
     except OSError:
         return False
     return True
+
+
+_ASK_WITHOUT_TOKEN = """
+import sys
+from ray._raylet import GcsClient
+from ray.exceptions import AuthenticationError
+try:
+    GcsClient(address=sys.argv[1])
+except AuthenticationError:
+    sys.exit(3)
+"""
+
+
+def asks_for_token(gcs_address: str) -> bool | None:
+    """Whether a cluster refuses clients without a token, tried in a separate process; None if unknown."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    command = [sys.executable, "-c", _ASK_WITHOUT_TOKEN, gcs_address]
+    try:
+        ended = subprocess.run(
+            command, env=environment | {"RAY_AUTH_MODE": "disabled"}, capture_output=True, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return {0: False, 3: True}.get(ended.returncode)
+
+
+@contextmanager
+def watched_head(address: str, note: Note) -> Iterator[None]:
+    """Tell the user when the head of a cluster, HOST:PORT, is lost.
+
+    Ray's native code would end the process after about a minute, with a line that only its own log has.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        heard, is_told = time.monotonic(), False
+        while not ended.wait(HEAD_CHECK_SECONDS):
+            if listens(address):
+                heard, is_told = time.monotonic(), False
+            elif not is_told and time.monotonic() - heard > HEAD_SECONDS and not ended.is_set():
+                is_told = True
+                note(
+                    f"WARNING: the head of Ray at {address} is lost. Ray ends this search within a minute unless the "
+                    "head returns. Every result is kept, and this never counts against a trial; continue with "
+                    "`spinenas resume`"
+                )
+
+    threading.Thread(target=watch, name="watch Ray's head", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def _no_answer(place: str, said: str) -> UserError:

@@ -8,8 +8,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -28,7 +26,14 @@ from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.executors.base import Note
 from spinenas.search.executors.data_command import run_once_per_machine
 from spinenas.search.executors.local_ray import check_port, folder_for_ray, provide_token, start_error
-from spinenas.search.executors.ray_address import AUTO, check_answers, found_address, listens
+from spinenas.search.executors.ray_address import (
+    AUTO,
+    asks_for_token,
+    check_answers,
+    found_address,
+    listens,
+    watched_head,
+)
 from spinenas.search.executors.ray_resources import num_fitting
 from spinenas.search.executors.stop_signals import Terminated
 from spinenas.search.executors.storage_variables import StorageVariables, adopt
@@ -61,6 +66,7 @@ def ray_session(config: ExecutorConfig, note: Note) -> Iterator[float]:
         if not ray.is_initialized():
             _init(config, note, stack)
             stack.callback(ray.shutdown)
+            stack.enter_context(watched_head(ray.get_runtime_context().gcs_address, note))
         yield _gpus_per_worker(config, note)
 
 
@@ -147,30 +153,6 @@ def _connect(**options: Any) -> None:
         raise Terminated from error  # Ray's own reaction to SIGTERM while it connects
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)
-
-
-_ASK_WITHOUT_TOKEN = """
-import sys
-from ray._raylet import GcsClient
-from ray.exceptions import AuthenticationError
-try:
-    GcsClient(address=sys.argv[1])
-except AuthenticationError:
-    sys.exit(3)
-"""
-
-
-def asks_for_token(gcs_address: str) -> bool | None:
-    """Whether a cluster refuses clients without a token, tried in a separate process; None if unknown."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-    command = [sys.executable, "-c", _ASK_WITHOUT_TOKEN, gcs_address]
-    try:
-        ended = subprocess.run(
-            command, env=environment | {"RAY_AUTH_MODE": "disabled"}, capture_output=True, timeout=30
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return {0: False, 3: True}.get(ended.returncode)
 
 
 def is_remote(config: ExecutorConfig) -> bool:

@@ -26,6 +26,7 @@ from spinenas.results.storage.events import EpochDone, Finished
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.executors.base import ENDS, Executor, Job, Message, Note, Remark, Task, WorkerEvent
 from spinenas.search.executors.data_command import this_session
+from spinenas.search.executors.raw_output import raw_output_in
 from spinenas.search.executors.ray_session import accelerators_of, prepare_worker, ray_session, request_of
 from spinenas.search.executors.storage_variables import StorageVariables, storage_variables
 from spinenas.search.executors.worker import stream_job
@@ -54,6 +55,7 @@ class TuneExecutor(Executor):
         self._thread: threading.Thread | None = None
 
     def start(self, stack: ExitStack) -> None:
+        self._settle_output = stack.enter_context(raw_output_in(self._folder.parent))
         self._gpus = stack.enter_context(ray_session(self._config, self._note))
         stack.callback(self._stop)
 
@@ -64,6 +66,7 @@ class TuneExecutor(Executor):
 
     def submit(self, job: Job) -> None:
         """Give the job to Tune."""
+        self._settle_output()
         self._num_free -= 1
         self._jobs.put(job)
         if self._thread is None:  # not before: a run that cannot start leaves no files

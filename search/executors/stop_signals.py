@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -131,7 +132,10 @@ def sigterm_waits() -> Iterator[None]:
 
 def _leave_lost_terminal() -> None:
     """Send output nowhere if its terminal is gone, where every write would fail."""
-    for descriptor in (1, 2):
+    descriptors = {1, 2}
+    with suppress(AttributeError, OSError, ValueError):  # a stream without a descriptor
+        descriptors.add(sys.stderr.fileno())
+    for descriptor in descriptors:
         with suppress(OSError):
             try:
                 os.write(descriptor, b"")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import traceback
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spinenas.proxy_task.config import BUILT_IN
 from spinenas.proxy_task.data.layout import find_split
+from spinenas.proxy_task.task import ProxyTask
 from spinenas.results.storage.object_store import Store
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.executors.base import Task
@@ -63,6 +64,23 @@ class CheckRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """One check of a machine.
+
+    Attributes:
+        name: what was checked.
+        finding: what was found; the problem if it did not pass.
+        passed: whether a search can run.
+        seconds: what was measured, if it is a time.
+    """
+
+    name: str
+    finding: str
+    passed: bool = True
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MachineReport:
     """Result of the checks on one machine.
 
@@ -72,11 +90,11 @@ class MachineReport:
         device: device type that trials would run on.
         dtype: number format that trials would train in.
         probe: measured cost of a trial; None if the measurement failed.
-        step_seconds: time of a training step by number format, for those that were measured.
         notes: one sentence for each finding that would not stop a search.
         room: number of workers that all machines of this kind hold together; None without a cluster.
         findings: one sentence for each thing that was found in the data.
         traceback: of an unexpected exception in the measurement, else empty.
+        checks: in the order of the table; empty if the machine could not be checked.
     """
 
     name: str
@@ -84,25 +102,25 @@ class MachineReport:
     device: str | None = None
     dtype: str | None = None
     probe: Probe | None = None
-    step_seconds: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     room: int | None = None
     findings: tuple[str, ...] = ()
     traceback: str = ""
+    checks: tuple[Check, ...] = ()
 
-    def row(self) -> dict[str, Any]:
-        """Return a table row."""
-        probe = self.probe
-        return {
-            "machine": self.name,
-            "device": self.device,
-            "dtype": self.dtype,
-            "step_seconds": probe and probe.step_seconds,
-            **{f"{name}_step": self.step_seconds.get(name) for name in FORMATS},
-            "trial_minutes": probe and probe.trial_seconds / 60,
-            "peak_memory": probe and probe.peak_memory_bytes,
-            "problems": len(self.problems),
-        }
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a table row for each check."""
+        checks = self.checks or tuple(Check("worker", problem, passed=False) for problem in self.problems)
+        return [
+            {
+                "machine": self.name,
+                "check": check.name,
+                "result": "ok" if check.passed else "problem",
+                "seconds": check.seconds,
+                "finding": check.finding,
+            }
+            for check in checks
+        ]
 
 
 def probed_genotype(config: SearchConfig) -> Genotype:
@@ -118,28 +136,38 @@ def probed_genotype(config: SearchConfig) -> Genotype:
 
 def check_machine(request: CheckRequest, name: str) -> MachineReport:
     """Check this machine."""
-    config, installed = request.config, versions()
-    problems = [
-        f"{package} is {installed[package]}, the driver has {version}"
-        for package, version in request.versions.items()
-        # Code that was sent to a worker has no version there; it equals the driver's.
-        if installed[package] != version and not (package == "spinenas" and config.executor.ship_code)
-    ]
+    config = request.config
     mirror, command = config.storage.mirror, config.executor.data_command
-    checks = [partial(_check_storage, request.storage) if mirror is None else partial(check_mirror, mirror)]
+    checks = [_check_versions(request)]
+    if mirror is None:
+        checks.append(_tried("storage", partial(_check_storage, request.storage)))
+    else:
+        checks.append(_tried("mirror", partial(check_mirror, mirror)))
     if command is not None:
-        checks.append(partial(run_once_per_machine, command, request.session))
-    for check in checks:
-        try:
-            check()
-        except UserError as error:
-            problems.append(str(error))
+        checks.append(_tried("data command", partial(run_once_per_machine, command, request.session)))
+    report = MachineReport(name)
+    trying = "data"
     try:
         task = proxy_task(config)
+        if isinstance(task, ProxyTask):
+            task.check_batch()
+            trying = "cache space"
+            checks.append(Check(trying, task.cache_space()))
+            trying = "data"
         task.prepare()
         findings = tuple(finding["sentence"] for finding in data_findings(task))
+        checks.append(Check("data", f"{len(findings)} findings" if findings else "complete"))
+        trying = "training step"
         found: Probe = task.probe(request.genotype)  # type: ignore[attr-defined]
         seconds = _seconds_by_format(task, request.genotype, found)
+        checks.append(Check("dtype", f"{task.dtype} on {task.device}"))
+        peak = found.peak_memory_bytes
+        memory = "" if peak is None else f"; peak memory {peak / 2**30:.2f} GiB"
+        for each in sorted(seconds, key=lambda each: each != task.dtype):
+            said = f"in {each}" + (memory if each == task.dtype else ", for comparison")
+            checks.append(Check("training step", said, seconds=seconds[each]))
+        checks.append(Check("trial", f"{found.trial_seconds / 60:.1f} minutes", seconds=found.trial_seconds))
+        trying = "one training"
         notes = [*_format_advice(task, seconds)]
         if found.trial_seconds <= request.longest_training_seconds:
             notes.append(first_training(task, request.genotype))
@@ -148,14 +176,35 @@ def check_machine(request: CheckRequest, name: str) -> MachineReport:
                 f"one training takes {found.trial_seconds / 60:.0f} minutes and was not tried; add --train to see "
                 "whether it learns"
             )
-        return MachineReport(
-            name, tuple(problems), task.device, task.dtype, found, seconds, tuple(notes), findings=findings
+        report = replace(
+            report, device=task.device, dtype=task.dtype, probe=found, notes=tuple(notes), findings=findings
         )
     except UserError as error:
-        return MachineReport(name, (*problems, str(error)))
+        checks.append(Check(trying, str(error), passed=False))
     except Exception as error:
-        said = f"a training step fails: {first_line(error)}"
-        return MachineReport(name, (*problems, said), traceback=traceback.format_exc())
+        checks.append(Check(trying, f"a training step fails: {first_line(error)}", passed=False))
+        report = replace(report, traceback=traceback.format_exc())
+    problems = tuple(check.finding for check in checks if not check.passed)
+    return replace(report, problems=problems, checks=tuple(checks))
+
+
+def _check_versions(request: CheckRequest) -> Check:
+    installed = versions()
+    differing = [
+        f"{package} is {installed[package]}, the driver has {version}"
+        for package, version in request.versions.items()
+        # Code that was sent to a worker has no version there; it equals the driver's.
+        if installed[package] != version and not (package == "spinenas" and request.config.executor.ship_code)
+    ]
+    return Check("versions", "; ".join(differing) or "those of the driver", passed=not differing)
+
+
+def _tried(name: str, check: Callable[[], None]) -> Check:
+    try:
+        check()
+    except UserError as error:
+        return Check(name, str(error), passed=False)
+    return Check(name, "can be written" if name != "data command" else "succeeded")
 
 
 def check_here(config: SearchConfig) -> None:
@@ -168,7 +217,9 @@ def check_here(config: SearchConfig) -> None:
         find_split(data, "train")
     if config.storage.mirror is not None:
         check_mirror(config.storage.mirror)
-    proxy_task(config).check_batch()  # type: ignore[attr-defined]
+    task = proxy_task(config)
+    if isinstance(task, ProxyTask):
+        task.check_batch()
 
 
 def _seconds_by_format(task: Task, genotype: Genotype, probe: Probe) -> dict[str, float]:

@@ -133,7 +133,7 @@ def make_executor(task: Task, config: ExecutorConfig, run: Path, note: Note) -> 
     if config.kind == "ray":
         from spinenas.search.executors.ray_actors import RayExecutor
 
-        return RayExecutor(task, config, note)
+        return RayExecutor(task, config, note, run.absolute())
     from spinenas.search.executors.ray_tune import TuneExecutor
 
     return TuneExecutor(task, config, run.absolute() / "tune", note)

@@ -19,8 +19,10 @@ def retry_after(failure: Failure, trial: OpenTrial, config: ExecutorConfig, fide
     """
     rule, num_losses = RULES[failure.kind].again, trial.losses[failure.kind] + 1
     again = Requeued(trial.proposal.number, trial.attempt + 1, failure.message, failure.kind)
-    if rule == "always" or (rule == "max_attempts" and num_losses < config.max_attempts):
-        return again
+    if rule == "always":
+        return replace(again, reason=f"{again.reason}; this never counts against the trial")
+    if rule == "max_attempts" and num_losses < config.max_attempts:
+        return replace(again, reason=f"{again.reason}; that was attempt {num_losses} of {config.max_attempts}")
     if rule == "out_of_memory_retries" and num_losses <= config.out_of_memory_retries:
         before = trial.fidelity or fidelity
         if before.batch_size > 1:

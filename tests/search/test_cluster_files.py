@@ -236,12 +236,37 @@ def test_the_rayjob_mounts_volumes_where_run_and_data_are() -> None:
     claims = {document["metadata"]["name"]: document["spec"] for document in documents if "Claim" in document["kind"]}
     words = shlex.split(rayjob()["entrypoint"])
     for pod in pods():
-        volumes = {volume["name"]: volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"]}
+        volumes = {
+            volume["name"]: volume.get("persistentVolumeClaim", {}).get("claimName") for volume in pod["volumes"]
+        }
         (container,) = pod["containers"]
         mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
         for option in ("--out", "--data"):
             mount = str(Path(words[words.index(option) + 1]).parent)
             assert claims[mounts[mount]]["accessModes"] == ["ReadWriteMany"], option
+
+
+def test_every_launch_file_keeps_the_image_cache_of_coco_on_a_disk_of_the_node_and_requests_the_space() -> None:
+    needed = 118287 * 512**2 * 3
+    assert round(needed / 1e9) == 93
+    for pod in pods():
+        (container,) = pod["containers"]
+        (cache,) = [variable["value"] for variable in container["env"] if variable["name"] == "SPINENAS_CACHE"]
+        (name,) = [mount["name"] for mount in container["volumeMounts"] if mount["mountPath"] == cache]
+        (volume,) = [volume for volume in pod["volumes"] if volume["name"] == name]
+        sizes = [volume["emptyDir"]["sizeLimit"], container["resources"]["requests"]["ephemeral-storage"]]
+        assert all(int(size.removesuffix("Gi")) * 2**30 > needed for size in sizes)
+    options = cluster()["docker"]["run_options"]
+    assert "--env SPINENAS_CACHE=/home/ray/cache" in options
+    (outside,) = [option.split()[1].split(":")[0] for option in options if option.endswith(":/home/ray/cache")]
+    assert any(outside in command.split() for command in cluster()["initialization_commands"])
+    for node in cluster()["available_node_types"].values():
+        assert node["node_config"]["BlockDeviceMappings"][0]["Ebs"]["VolumeSize"] * 2**30 > 1.5 * needed
+    script = read(SBATCH)
+    (space,) = re.findall(r"^#SBATCH --tmp=(\d+)G$", script, flags=re.MULTILINE)
+    assert int(space) * 2**30 > needed
+    assert "export SPINENAS_CACHE=${SPINENAS_CACHE:-${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/" in script
+    assert all("93 GB" in read(path) for path in FILES if path not in DOCKERFILES)
 
 
 def test_the_rayjobs_pods_run_as_the_images_user_without_rights() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -81,17 +83,15 @@ def test_a_capable_machine_has_no_problem(probed: Probed, tmp_path: Path) -> Non
     (machine,), accelerators = preflight(configured(), tmp_path / "run", print)
     assert accelerators == 1.0
     assert machine.problems == ()
-    assert machine.row() == {
-        "machine": "this machine",
-        "device": "cpu",
-        "dtype": "float32",
-        "step_seconds": 0.5,
-        "float32_step": 0.5,
-        "bfloat16_step": None,
-        "trial_minutes": 2.0,
-        "peak_memory": 3 * 2**30,
-        "problems": 0,
-    }
+    rows = [(row["check"], row["result"], row["seconds"], row["finding"]) for row in machine.rows()]
+    assert rows == [
+        ("versions", "ok", None, "those of the driver"),
+        ("storage", "ok", None, "can be written"),
+        ("data", "ok", None, "complete"),
+        ("dtype", "ok", None, "float32 on cpu"),
+        ("training step", "ok", 0.5, "in float32; peak memory 3.00 GiB"),
+        ("trial", "ok", 120.0, "2.0 minutes"),
+    ]
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 
@@ -112,6 +112,32 @@ def test_each_problem_is_reported(probed: Probed, tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(probed, "prepare", unprepared)
     assert check_machine(request(configured(), tmp_path), "a machine").problems == ("the data folder is empty",)
+
+
+def test_the_space_of_the_image_cache_is_a_check_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate_dataset(tmp_path / "data", num_train=24, num_val=4, image_size_pixels=96, seed=1)
+    task = TaskConfig(
+        data=DataConfig(folder=str(tmp_path / "data"), held_out_images=8, cache_folder=str(tmp_path / "cache")),
+        image_size_pixels=96,
+        scaling=replace(SCALINGS["49"], filter_scale=0.0625),
+        head=HeadConfig(num_convs=1, channels=8),
+        train=TrainConfig(epochs=1, batch_size=4),
+    )
+    asked = request(replace(configured(), task=task), tmp_path)
+    found = {row["check"]: row for row in check_machine(asked, "a machine").rows()}
+    assert re.fullmatch(
+        rf"the image cache needs 0.000664 GB, {tmp_path / 'cache'} has [\d.e+]+ free", found["cache space"]["finding"]
+    )
+    again = {row["check"]: row["finding"] for row in check_machine(asked, "a machine").rows()}
+    assert again["cache space"] == f"{tmp_path / 'cache'} holds the image cache (0.000664 GB)"
+    assert list(again)[-2:] == ["training step", "trial"]
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    elsewhere = replace(task, data=replace(task.data, cache_folder=str(tmp_path / "full disk" / "cache")))
+    full = check_machine(request(replace(configured(), task=elsewhere), tmp_path), "a machine")
+    assert [row["result"] for row in full.rows() if row["check"] == "cache space"] == ["problem"]
+    assert "needs 0.000664 GB" in full.problems[0]
+    assert "SPINENAS_CACHE" in full.problems[0]
 
 
 def test_a_mirror_is_written_and_read(probed: Probed, tmp_path: Path) -> None:
@@ -279,7 +305,8 @@ def test_a_step_is_timed_in_both_number_formats_and_the_faster_one_advised(
     monkeypatch.setattr(probed, "seconds_in_format", seconds_in_format, raising=False)
     (machine,), _ = preflight(configured(), tmp_path / "run", print)
     assert asked == ["float32"]
-    assert (machine.row()["float32_step"], machine.row()["bfloat16_step"]) == (0.1, 0.5)
+    steps = {row["finding"].split()[1].strip(";,"): row["seconds"] for row in machine.rows() if "step" in row["check"]}
+    assert steps == {"float32": 0.1, "bfloat16": 0.5}
     assert machine.notes == (
         "a training step takes 5.0 times as long in bfloat16 as in float32; set task.train.dtype=float32",
     )

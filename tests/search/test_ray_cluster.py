@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,9 +34,9 @@ from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
 from spinenas.search.executors.base import Job, WorkerEvent
 from spinenas.search.executors.ray_actors import RayExecutor
-from spinenas.search.executors.ray_address import check_answers, listens
+from spinenas.search.executors.ray_address import asks_for_token, check_answers, listens, watched_head
 from spinenas.search.executors.ray_resources import explain_waiting, fits_any
-from spinenas.search.executors.ray_session import _staged_code, asks_for_token
+from spinenas.search.executors.ray_session import _staged_code
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.lifecycle import run_search
 from spinenas.space import PUBLISHED, UserError
@@ -89,7 +90,9 @@ def test_a_search_uses_workers_that_are_added_and_survives_removed_ones(cluster:
     assert {event["worker"] for event in events if event["event"] == "started"} == {"worker-0", "worker-1"}
     reasons = [event["reason"] for event in events if event["event"] == "requeued"]
     assert reasons
-    assert all("the machine of worker" in reason and "was lost" in reason for reason in reasons)
+    host = re.escape(socket.gethostname())
+    lost = rf"the machine of worker-\d, {host}, was lost; this never counts against the trial"
+    assert all(re.fullmatch(lost, reason) for reason in reasons), reasons
 
 
 def test_a_worker_that_no_machine_can_hold_is_explained_while_the_search_waits(cluster: Cluster) -> None:
@@ -130,10 +133,11 @@ def test_a_silent_worker_causes_one_warning(cluster: Cluster, tmp_path: Path) ->
         for _ in range(2):
             executor.wait(lambda event: None, 0.5)
         executor.cancel(7)
-    assert [text for text in said if "has reported nothing" in text] == [
-        "worker-0 has reported nothing for 0.00833333 min; trial 7 is after epoch 0; "
+    (text,) = [text for text in said if "has reported nothing" in text]
+    assert text == (
+        f"worker-0 on {socket.gethostname()} has reported nothing for 0.00833333 min; trial 7 is after epoch 0; "
         "set executor.trial_minutes to end trials that hang"
-    ]
+    )
 
 
 def test_an_address_where_nothing_listens_is_refused_before_ray_tries_it() -> None:
@@ -442,6 +446,27 @@ def test_a_cluster_without_tokens_causes_a_warning(tmp_path: Path) -> None:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert "WARNING" in done.stdout
     assert "takes commands from everyone who can reach it" in done.stdout
+
+
+def test_a_lost_head_is_said_once_before_ray_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_address, "HEAD_CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(ray_address, "HEAD_SECONDS", 0.05)
+    said: list[str] = []
+    is_told = threading.Event()
+
+    def note(text: str) -> None:
+        said.append(text)
+        is_told.set()
+
+    head = socket.create_server(("127.0.0.1", 0))
+    with watched_head(f"127.0.0.1:{head.getsockname()[1]}", note):
+        assert not is_told.wait(0.3)
+        head.close()
+        assert is_told.wait(60)
+        time.sleep(0.2)
+    (text,) = said
+    assert "the head of Ray at 127.0.0.1" in text
+    assert "never counts against a trial; continue with `spinenas resume`" in text
 
 
 @contextlib.contextmanager
