@@ -15,11 +15,19 @@ def check_same_categories(train: Annotations, val: Annotations) -> None:
     """Raise UserError unless both files list the same categories under the same ids."""
     train_names = dict(zip(train.category_ids.tolist(), train.category_names, strict=True))
     val_names = dict(zip(val.category_ids.tolist(), val.category_names, strict=True))
+    ours, theirs = set(train_names.values()), set(val_names.values())
+    if train_names.keys() != val_names.keys() and ours != theirs:
+        alone = [
+            f"{sorted(names)[0]!r} is in the {part} annotations alone"
+            for part, names in (("train", ours - theirs), ("val", theirs - ours))
+            if names
+        ]
+        raise UserError(f"category {' and '.join(alone)}; both files must list the same categories")
     for category_id in sorted(train_names.keys() | val_names.keys()):
-        ours, theirs = train_names.get(category_id), val_names.get(category_id)
-        if ours != theirs:
+        name, other = train_names.get(category_id), val_names.get(category_id)
+        if name != other:
             raise UserError(
-                f"category {category_id} is {ours!r} in the train annotations and {theirs!r} in the val "
+                f"category {category_id} is {name!r} in the train annotations and {other!r} in the val "
                 "annotations; both files must list the same categories"
             )
 
@@ -48,8 +56,8 @@ def hold_out(annotations: Annotations, count: int, fingerprint: str) -> tuple[ND
             reward.extend(ranked[start : start + size].tolist())
     if count and not reward:
         raise UserError(
-            f"task.data.held_out_images is {count}, and the smallest of the {len(sizes)} groups of images has "
-            f"{sizes.min()} images; hold out at least so many, or make the groups smaller"
+            f"{count} images are to be held out, and the smallest of the {len(sizes)} groups of images has "
+            f"{sizes.min()}; set task.data.held_out_images to at least so many, or make the groups smaller"
         )
     is_reward = np.zeros(len(annotations.image_ids), dtype=bool)
     is_reward[reward] = True
