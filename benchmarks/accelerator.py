@@ -45,8 +45,8 @@ from plain_training import PlainTraining  # noqa: E402
 
 from spinenas.proxy_task.config import EvalConfig, LossConfig, TaskConfig, TrainConfig  # noqa: E402
 from spinenas.proxy_task.data.annotations import Annotations  # noqa: E402
-from spinenas.proxy_task.data.image_cache import open_cache  # noqa: E402
-from spinenas.proxy_task.data.labelled_images import LabelledImages, attach_boxes  # noqa: E402
+from spinenas.proxy_task.data.images.image_cache import open_cache  # noqa: E402
+from spinenas.proxy_task.data.images.labelled_images import LabelledImages, attach_boxes  # noqa: E402
 from spinenas.proxy_task.detector.losses import detection_loss  # noqa: E402
 from spinenas.proxy_task.detector.retinanet import RetinaNet, build_retinanet  # noqa: E402
 from spinenas.proxy_task.evaluation.detect import detect  # noqa: E402

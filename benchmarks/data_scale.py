@@ -31,11 +31,11 @@ import numpy as np
 from PIL import Image
 
 from spinenas.proxy_task.config import DataConfig
-from spinenas.proxy_task.data.annotation_cache import open_annotations
-from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotation_files.annotation_cache import open_annotations
+from spinenas.proxy_task.data.annotation_files.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotation_files.layout import find_split
 from spinenas.proxy_task.data.annotations import Annotations
-from spinenas.proxy_task.data.image_cache import cache_path, letterbox_geometry, open_cache
-from spinenas.proxy_task.data.layout import find_split
+from spinenas.proxy_task.data.images.image_cache import cache_path, letterbox_geometry, open_cache
 
 MEMORY = """
 import re
@@ -48,7 +48,7 @@ OPEN = (
     + """
 import sys, time
 from pathlib import Path
-from spinenas.proxy_task.data.annotation_cache import open_annotations
+from spinenas.proxy_task.data.annotation_files.annotation_cache import open_annotations
 path, root = map(Path, sys.argv[1:])
 began, cpu_began = time.perf_counter(), time.process_time()
 annotations = open_annotations(path, root, root)

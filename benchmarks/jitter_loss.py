@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from spinenas.proxy_task.config import DataConfig
-from spinenas.proxy_task.data.annotation_file import read_annotations
-from spinenas.proxy_task.data.image_cache import open_cache
-from spinenas.proxy_task.data.layout import find_split
+from spinenas.proxy_task.data.annotation_files.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotation_files.layout import find_split
+from spinenas.proxy_task.data.images.image_cache import open_cache
 from spinenas.proxy_task.training.augment import Crop, augment_image
 
 SCALES = (1.125, 1.25, 1.5, 2.0)

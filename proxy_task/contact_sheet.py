@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from spinenas.proxy_task.data.labelled_images import LabelledImages
+from spinenas.proxy_task.data.images.labelled_images import LabelledImages
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.training.augment import MEAN_RGB, STD_RGB
 from spinenas.proxy_task.training.batches import augmented_image

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinenas.proxy_task.config import TrainConfig
-from spinenas.proxy_task.data.labelled_images import LabelledImages
+from spinenas.proxy_task.data.images.labelled_images import LabelledImages
 from spinenas.proxy_task.detector.retinanet import RetinaNet
 from spinenas.proxy_task.evaluation.detect import detect
 from spinenas.proxy_task.training.compilation import prepare_compilation

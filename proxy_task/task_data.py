@@ -13,20 +13,20 @@ import torch
 from numpy.typing import NDArray
 
 from spinenas.proxy_task.config import DataConfig
-from spinenas.proxy_task.data.annotation_cache import open_annotations
+from spinenas.proxy_task.data.annotation_files.annotation_cache import open_annotations
+from spinenas.proxy_task.data.annotation_files.categories import match_categories
+from spinenas.proxy_task.data.annotation_files.layout import Split, find_split
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import cache_root
-from spinenas.proxy_task.data.categories import match_categories
 from spinenas.proxy_task.data.findings import Finding, log_findings
-from spinenas.proxy_task.data.grouping import group_images
-from spinenas.proxy_task.data.image_cache import cache_path, files_digest, open_cache, space_for_cache
-from spinenas.proxy_task.data.image_file import decoding_of
-from spinenas.proxy_task.data.labelled_images import LabelledImages, attach_boxes
-from spinenas.proxy_task.data.layout import Split, find_split
-from spinenas.proxy_task.data.leaks import reward_leaks, val_leaks
-from spinenas.proxy_task.data.merging import merge_entries
-from spinenas.proxy_task.data.near_identical import HashedImages, hash_images
-from spinenas.proxy_task.data.subsets import hold_out, training_subset
+from spinenas.proxy_task.data.images.image_cache import cache_path, files_digest, open_cache, space_for_cache
+from spinenas.proxy_task.data.images.image_file import decoding_of
+from spinenas.proxy_task.data.images.labelled_images import LabelledImages, attach_boxes
+from spinenas.proxy_task.data.splits.grouping import group_images
+from spinenas.proxy_task.data.splits.leaks import reward_leaks, val_leaks
+from spinenas.proxy_task.data.splits.merging import merge_entries
+from spinenas.proxy_task.data.splits.near_identical import HashedImages, hash_images
+from spinenas.proxy_task.data.splits.subsets import hold_out, training_subset
 from spinenas.proxy_task.data.synthetic import resolve_built_in
 from spinenas.proxy_task.evaluation.coco_metrics import MAX_DETECTIONS, CocoEvaluator
 from spinenas.proxy_task.training.batches import move_to_device

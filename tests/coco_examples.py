@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotation_files.annotation_file import read_annotations
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.evaluation.detections import Detections
 

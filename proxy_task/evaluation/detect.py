@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spinenas.proxy_task.config import EvalConfig
-from spinenas.proxy_task.data.labelled_images import LabelledImages
+from spinenas.proxy_task.data.images.labelled_images import LabelledImages
 from spinenas.proxy_task.detector.boxes import decode, xywh_from_yxyx
 from spinenas.proxy_task.detector.nms import greedy_nms
 from spinenas.proxy_task.detector.retinanet import RetinaNet

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spinenas.proxy_task.data.labelled_images import LabelledImages
+from spinenas.proxy_task.data.images.labelled_images import LabelledImages
 from spinenas.results.storage.atomic_write import write_bytes_atomically
 from spinenas.space.errors import UserError, explained_os_errors
 

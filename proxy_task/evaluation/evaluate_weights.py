@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from spinenas.proxy_task.config import DataConfig, EvalConfig
-from spinenas.proxy_task.data.annotation_cache import open_annotations
+from spinenas.proxy_task.data.annotation_files.annotation_cache import open_annotations
+from spinenas.proxy_task.data.annotation_files.layout import find_split
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import cache_root
 from spinenas.proxy_task.data.findings import log_findings
-from spinenas.proxy_task.data.image_cache import open_cache
-from spinenas.proxy_task.data.image_file import decoding_of
-from spinenas.proxy_task.data.labelled_images import attach_boxes
-from spinenas.proxy_task.data.layout import find_split
-from spinenas.proxy_task.data.merging import merge_entries
+from spinenas.proxy_task.data.images.image_cache import open_cache
+from spinenas.proxy_task.data.images.image_file import decoding_of
+from spinenas.proxy_task.data.images.labelled_images import attach_boxes
+from spinenas.proxy_task.data.splits.merging import merge_entries
 from spinenas.proxy_task.data.synthetic import resolve_built_in
 from spinenas.proxy_task.detector.retinanet import RetinaNet
 from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spinenas.proxy_task.config import TrainConfig
-from spinenas.proxy_task.data.labelled_images import LabelledImages
+from spinenas.proxy_task.data.images.labelled_images import LabelledImages
 from spinenas.proxy_task.detector.matching import anchor_targets
 from spinenas.proxy_task.training.augment import (
     Crop,

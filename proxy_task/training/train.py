@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spinenas.proxy_task.config import LossConfig, TrainConfig
-from spinenas.proxy_task.data.labelled_images import LabelledImages
+from spinenas.proxy_task.data.images.labelled_images import LabelledImages
 from spinenas.proxy_task.detector.losses import detection_loss
 from spinenas.proxy_task.detector.retinanet import RetinaNet
 from spinenas.proxy_task.training.batches import batches

@@ -7,7 +7,9 @@ connection is lost, sends SIGHUP.
 from __future__ import annotations
 
 import os
+import select
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -131,18 +133,22 @@ def sigterm_waits() -> Iterator[None]:
 
 
 def _leave_lost_terminal() -> None:
-    """Send output nowhere if its terminal is gone, where every write would fail."""
+    """Send output that goes to a terminal, or to a pipe that nobody reads any more, nowhere.
+
+    SIGHUP says that the terminal is gone: every write would fail, and a write to a `tee` that it ended as well.
+    """
     descriptors = {1, 2}
     with suppress(AttributeError, OSError, ValueError):  # a stream without a descriptor
         descriptors.add(sys.stderr.fileno())
     for descriptor in descriptors:
-        with suppress(OSError):
-            try:
-                os.write(descriptor, b"")
-                is_lost = False
-            except OSError:
-                is_lost = True
-            if is_lost:
+        with suppress(OSError):  # the descriptor is closed
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode) or _has_no_reader(descriptor):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, descriptor)
                 os.close(nowhere)
+
+
+def _has_no_reader(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, 0)  # errors alone
+    return bool(poll.poll(0))

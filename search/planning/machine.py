@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from spinenas.proxy_task.config import BUILT_IN
-from spinenas.proxy_task.data.layout import find_split
+from spinenas.proxy_task.data.annotation_files.layout import find_split
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.results.storage.object_store import Store
 from spinenas.search.config.config import SearchConfig

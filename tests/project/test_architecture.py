@@ -34,7 +34,7 @@ HEAVY_ONLY_IN = {
     "torch": ("space/network/", "space/tensorflow/", "proxy_task/", "controller/policy/"),
     "ray": ("search/executors/ray_", "search/planning/ray_", "search/ray_searcher.py"),
     "hotcoco": ("proxy_task/evaluation/coco_metrics.py",),
-    "pycocotools": ("proxy_task/evaluation/pycocotools_metrics.py", "proxy_task/data/masks.py"),
+    "pycocotools": ("proxy_task/evaluation/pycocotools_metrics.py", "proxy_task/data/annotation_files/masks.py"),
     "click": ("search/cli/",),
     "rich": ("search/monitoring/display.py", "proxy_task/data/progress.py"),
     "pandas": ("results/leaderboard.py", "search/run/run.py"),

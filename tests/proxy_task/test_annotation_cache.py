@@ -19,14 +19,14 @@ import pytest
 from shared_fixtures import shared_folder
 
 from spinenas.proxy_task.config import DataConfig
-from spinenas.proxy_task.data import annotation_cache
 from spinenas.proxy_task.data import annotations as coco
-from spinenas.proxy_task.data.annotation_cache import StringArray, open_annotations
-from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotation_files import annotation_cache
+from spinenas.proxy_task.data.annotation_files.annotation_cache import StringArray, open_annotations
+from spinenas.proxy_task.data.annotation_files.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotation_files.layout import find_split
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.findings import Finding
-from spinenas.proxy_task.data.layout import find_split
-from spinenas.proxy_task.data.subsets import hold_out
+from spinenas.proxy_task.data.splits.subsets import hold_out
 from spinenas.space.errors import UserError
 
 DOCUMENT: dict[str, Any] = {
@@ -202,7 +202,7 @@ def test_a_builder_killed_at_any_step_leaves_no_entry_that_looks_complete(tmp_pa
         import os, signal
         from pathlib import Path
         import numpy as np
-        from spinenas.proxy_task.data.annotation_cache import open_annotations
+        from spinenas.proxy_task.data.annotation_files.annotation_cache import open_annotations
         steps = iter(range(17))
         def or_die(do):
             def step(*args, **options):

@@ -12,7 +12,7 @@ from small_task import SMALL_GENOTYPE, small_dataset, small_task
 from torch import nn
 
 from spinenas.proxy_task.config import EvalConfig, TaskConfig
-from spinenas.proxy_task.data.labelled_images import LabelledImages
+from spinenas.proxy_task.data.images.labelled_images import LabelledImages
 from spinenas.proxy_task.evaluation.evaluate_weights import evaluate_weights
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.task_data import TaskData

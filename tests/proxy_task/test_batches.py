@@ -13,7 +13,7 @@ import torch
 
 from spinenas.proxy_task.config import TrainConfig
 from spinenas.proxy_task.data.annotations import Annotations
-from spinenas.proxy_task.data.labelled_images import LabelledImages
+from spinenas.proxy_task.data.images.labelled_images import LabelledImages
 from spinenas.proxy_task.detector.anchors import anchor_boxes
 from spinenas.proxy_task.training import batches as module
 from spinenas.proxy_task.training.batches import (

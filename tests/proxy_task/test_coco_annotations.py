@@ -13,11 +13,11 @@ import pytest
 from shared_fixtures import shared_folder
 
 from spinenas.proxy_task.config import DataConfig
-from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotation_files.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotation_files.layout import SplitPaths, find_split
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.findings import Finding
-from spinenas.proxy_task.data.layout import SplitPaths, find_split
-from spinenas.proxy_task.data.subsets import check_same_categories, hold_out
+from spinenas.proxy_task.data.splits.subsets import check_same_categories, hold_out
 from spinenas.space.errors import UserError
 
 DOCUMENT: dict[str, Any] = {

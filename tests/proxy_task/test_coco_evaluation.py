@@ -14,7 +14,7 @@ from coco_examples import NONE_FOUND, everything_found, noisy_detections, random
 from numpy.typing import NDArray
 from shared_fixtures import shared_folder
 
-from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotation_files.annotation_file import read_annotations
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.evaluation.coco_metrics import CocoEvaluator
 from spinenas.proxy_task.evaluation.detections import Detections
@@ -185,7 +185,7 @@ def test_the_evaluation_runs_on_the_threads_of_the_trial(tmp_path: Path) -> None
     random_annotations(tmp_path)
     code = (
         "import os, sys; from pathlib import Path; import numpy as np\n"
-        "from spinenas.proxy_task.data import annotation_file as coco\n"
+        "from spinenas.proxy_task.data.annotation_files import annotation_file as coco\n"
         "from spinenas.proxy_task.training import device\n"
         "from spinenas.proxy_task.evaluation import coco_metrics as evaluate\n"
         "device.use_threads(5); before = len(os.listdir('/proc/self/task'))\n"

@@ -12,10 +12,10 @@ from small_task import SMALL_GENOTYPE, small_dataset
 
 import spinenas.proxy_task.trial as trial_module
 from spinenas.proxy_task.config import DataConfig, TaskConfig, TrainConfig
-from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotation_files.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotation_files.layout import find_split
 from spinenas.proxy_task.data.annotations import Annotations
-from spinenas.proxy_task.data.layout import find_split
-from spinenas.proxy_task.data.subsets import training_subset
+from spinenas.proxy_task.data.splits.subsets import training_subset
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.search.config.presets import preset
 from spinenas.space.errors import UserError

@@ -12,8 +12,8 @@ from data_sets import document, task_data, write_images, write_json
 from PIL import Image
 
 from spinenas.proxy_task.config import DataConfig
-from spinenas.proxy_task.data.grouping import source_name
-from spinenas.proxy_task.data.identical_files import same_bytes
+from spinenas.proxy_task.data.splits.grouping import source_name
+from spinenas.proxy_task.data.splits.identical_files import same_bytes
 from spinenas.proxy_task.task_data import TaskData
 from spinenas.space.errors import UserError
 

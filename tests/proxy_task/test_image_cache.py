@@ -24,12 +24,12 @@ from PIL import Image
 from shared_fixtures import REPOSITORY, shared_folder
 
 from spinenas.proxy_task.config import DataConfig
-from spinenas.proxy_task.data import image_cache
-from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotation_files.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotation_files.layout import find_split
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import build_once, cache_root
-from spinenas.proxy_task.data.image_cache import letterbox_geometry, open_cache
-from spinenas.proxy_task.data.layout import find_split
+from spinenas.proxy_task.data.images import image_cache
+from spinenas.proxy_task.data.images.image_cache import letterbox_geometry, open_cache
 from spinenas.space.errors import UserError
 
 RED, GREEN, BLUE, GREY = (200, 20, 30), (10, 180, 40), (20, 30, 220), (90, 90, 90)
@@ -277,7 +277,7 @@ def test_a_builder_killed_half_way_leaves_nothing_that_looks_complete(tmp_path: 
         from pathlib import Path
         sys.path.insert(0, {str(REPOSITORY / "tests")!r})
         from coco_examples import annotations_of
-        from spinenas.proxy_task.data.image_cache import open_cache
+        from spinenas.proxy_task.data.images.image_cache import open_cache
         folder = Path({str(tmp_path)!r})
         open_cache(annotations_of(folder, {sizes!r}), 32, folder / "cache", workers=1)
     """)
@@ -329,8 +329,8 @@ def start_builder(
         from pathlib import Path
         sys.path.insert(0, {str(REPOSITORY / "tests")!r})
         from coco_examples import annotations_of
-        from spinenas.proxy_task.data import image_cache
-        from spinenas.proxy_task.data.image_cache import open_cache
+        from spinenas.proxy_task.data.images import image_cache
+        from spinenas.proxy_task.data.images.image_cache import open_cache
         read = image_cache._read
         def read_until(annotations, index, *args):
             with open({str(log)!r}, "a") as file:

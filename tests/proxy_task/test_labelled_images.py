@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from spinenas.proxy_task.data.annotations import Annotations
-from spinenas.proxy_task.data.image_cache import ImageCache, letterbox_geometry
-from spinenas.proxy_task.data.labelled_images import attach_boxes
+from spinenas.proxy_task.data.images.image_cache import ImageCache, letterbox_geometry
+from spinenas.proxy_task.data.images.labelled_images import attach_boxes
 
 ANNOTATIONS = Annotations(
     images_folder=Path(),

@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from shared_fixtures import shared_folder
 
 from spinenas.proxy_task.config import DataConfig, TaskConfig
-from spinenas.proxy_task.data.near_identical import _nearest
+from spinenas.proxy_task.data.splits.near_identical import _nearest
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.proxy_task.task_data import TaskData
 
@@ -142,7 +142,7 @@ def test_data_without_copies_keeps_fingerprint_key_and_hold_out(name: str, tmp_p
 
 
 def test_the_nearest_hash_is_the_one_of_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spinenas.proxy_task.data.near_identical.PAIRS_AT_ONCE", 100)
+    monkeypatch.setattr("spinenas.proxy_task.data.splits.near_identical.PAIRS_AT_ONCE", 100)
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 2**63, size=(25, 2), dtype=np.uint64)
     others = rng.integers(0, 2**63, size=30, dtype=np.uint64)

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from spinenas.proxy_task.config import DataConfig
-from spinenas.proxy_task.data.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotation_files.annotation_file import read_annotations
+from spinenas.proxy_task.data.annotation_files.layout import find_split
 from spinenas.proxy_task.data.annotations import Annotations
-from spinenas.proxy_task.data.layout import find_split
 from spinenas.proxy_task.data.synthetic import (
     MAX_OVERLAP,
     SHAPES,

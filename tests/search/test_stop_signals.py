@@ -211,6 +211,19 @@ def test_a_search_whose_terminal_is_closed_ends_in_order(tmp_path: Path, kind: s
     assert (last["event"], last["reason"]) == ("stopped", "it was sent SIGHUP")
 
 
+def test_a_search_whose_output_pipe_ended_with_its_terminal_ends_in_order(tmp_path: Path) -> None:
+    """As `spinenas search ... 2>&1 | tee log`, where SIGHUP ends both."""
+    out = tmp_path / "run"
+    search = subprocess.Popen(command(out, "serial"), stderr=subprocess.PIPE, env=ENVIRONMENT)
+    wait_for(out / "journal.jsonl", "epoch")
+    assert search.stderr is not None
+    search.stderr.close()
+    search.send_signal(signal.SIGHUP)
+    assert search.wait(timeout=60) == 128 + signal.SIGHUP
+    last = json_events(out / "journal.jsonl")[-1]
+    assert (last["event"], last["reason"]) == ("stopped", "it was sent SIGHUP")
+
+
 def test_a_search_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
     out = tmp_path / "run"
     search = subprocess.Popen(["nohup", *command(out, "serial")], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from spinenas.proxy_task.data.annotations import Annotations
-from spinenas.proxy_task.data.image_cache import ImageCache
-from spinenas.proxy_task.data.image_facts import small_box_findings
+from spinenas.proxy_task.data.images.image_cache import ImageCache
+from spinenas.proxy_task.data.images.image_facts import small_box_findings
 from spinenas.proxy_task.detector.boxes import yxyx_from_xywh
 
 

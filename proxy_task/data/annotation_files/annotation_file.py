@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinenas.proxy_task.data.annotation_json import entries_of, load_json, whole_number
+from spinenas.proxy_task.data.annotation_files.annotation_json import entries_of, load_json, whole_number
+from spinenas.proxy_task.data.annotation_files.box_entries import apply_outlines, read_boxes
+from spinenas.proxy_task.data.annotation_files.box_repair import BoxTable, repair_boxes
+from spinenas.proxy_task.data.annotation_files.file_names import find_files
 from spinenas.proxy_task.data.annotations import Annotations
-from spinenas.proxy_task.data.box_entries import apply_outlines, read_boxes
-from spinenas.proxy_task.data.box_repair import BoxTable, repair_boxes
-from spinenas.proxy_task.data.file_names import find_files
 from spinenas.proxy_task.data.findings import Finding, log_findings
-from spinenas.proxy_task.data.image_file import ExifRule
-from spinenas.proxy_task.data.image_sizes import Sizes, header_sizes
+from spinenas.proxy_task.data.images.image_file import ExifRule
+from spinenas.proxy_task.data.images.image_sizes import Sizes, header_sizes
 from spinenas.space.errors import UserError
 
 

@@ -17,12 +17,12 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from spinenas.proxy_task.data.annotation_file import complete, parse_annotations
+from spinenas.proxy_task.data.annotation_files.annotation_file import complete, parse_annotations
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import build_once
 from spinenas.proxy_task.data.findings import Finding, log_findings
-from spinenas.proxy_task.data.image_file import ExifRule
-from spinenas.proxy_task.data.image_sizes import cached_header_sizes
+from spinenas.proxy_task.data.images.image_file import ExifRule
+from spinenas.proxy_task.data.images.image_sizes import cached_header_sizes
 from spinenas.space.errors import UserError
 
 FORMAT_VERSION = 3

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spinenas.proxy_task.data.annotation_json import entries_of, whole_number
-from spinenas.proxy_task.data.box_repair import MAX_AREA, BoxTable
+from spinenas.proxy_task.data.annotation_files.annotation_json import entries_of, whole_number
+from spinenas.proxy_task.data.annotation_files.box_repair import MAX_AREA, BoxTable
+from spinenas.proxy_task.data.annotation_files.masks import box_and_area
 from spinenas.proxy_task.data.findings import Finding
-from spinenas.proxy_task.data.masks import box_and_area
 from spinenas.space.errors import UserError
 
 

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import build_once
 from spinenas.proxy_task.data.findings import Finding
-from spinenas.proxy_task.data.image_facts import NUM_BYTES, as_byte, facts_findings
-from spinenas.proxy_task.data.image_file import (
+from spinenas.proxy_task.data.images.image_facts import NUM_BYTES, as_byte, facts_findings
+from spinenas.proxy_task.data.images.image_file import (
     DECODING_ERRORS,
     Decoding,
     ImageFacts,

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.findings import Finding
-from spinenas.proxy_task.data.grouping import matched_texts, source_name
-from spinenas.proxy_task.data.identical_files import image_paths, same_bytes
-from spinenas.proxy_task.data.near_identical import HashedImages, near_identical
+from spinenas.proxy_task.data.splits.grouping import matched_texts, source_name
+from spinenas.proxy_task.data.splits.identical_files import image_paths, same_bytes
+from spinenas.proxy_task.data.splits.near_identical import HashedImages, near_identical
 from spinenas.space.errors import UserError
 
 REWARD_ADVICE = (

@@ -8,7 +8,7 @@ import numpy as np
 
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.findings import Finding
-from spinenas.proxy_task.data.subsets import check_same_categories
+from spinenas.proxy_task.data.splits.subsets import check_same_categories
 
 
 def match_categories(train: Annotations, val: Annotations) -> Annotations:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.findings import Finding
-from spinenas.proxy_task.data.image_file import FIRST_SWAPPED, Decoding, ImageFacts
+from spinenas.proxy_task.data.images.image_file import FIRST_SWAPPED, Decoding, ImageFacts
 
 NUM_BYTES = 1
 """Bytes for each image."""

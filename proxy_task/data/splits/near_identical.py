@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spinenas.proxy_task.data.cache_folder import build_once
-from spinenas.proxy_task.data.labelled_images import LabelledImages
+from spinenas.proxy_task.data.images.labelled_images import LabelledImages
 from spinenas.proxy_task.data.progress import progress
 
 FORMAT_VERSION = 1

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import build_once
-from spinenas.proxy_task.data.image_file import DECODING_ERRORS, ExifRule, header_size, large_images_allowed
+from spinenas.proxy_task.data.images.image_file import DECODING_ERRORS, ExifRule, header_size, large_images_allowed
 from spinenas.proxy_task.data.progress import progress
 from spinenas.space.errors import UserError
 

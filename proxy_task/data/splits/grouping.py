@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.findings import Finding
-from spinenas.proxy_task.data.identical_files import image_paths, same_bytes
+from spinenas.proxy_task.data.splits.identical_files import image_paths, same_bytes
 from spinenas.space.errors import UserError
 
 ROBOFLOW_NAME = re.compile(r"(.+)\.rf\.[0-9A-Za-z]{8,}\.\w+$")

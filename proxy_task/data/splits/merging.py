@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.findings import Finding
-from spinenas.proxy_task.data.grouping import first_rows, joined_groups
+from spinenas.proxy_task.data.splits.grouping import first_rows, joined_groups
 from spinenas.space.errors import UserError
 
 SAME_BOX_IOU = 0.9

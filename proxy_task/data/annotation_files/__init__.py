@@ -1,0 +1,1 @@
+"""Reads annotation files of many tools, and repairs what they hold."""

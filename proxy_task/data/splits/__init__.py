@@ -1,0 +1,1 @@
+"""Decides which images are trained on and which are held out, and finds pictures on both sides."""
