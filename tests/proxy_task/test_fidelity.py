@@ -17,7 +17,7 @@ from spinenas.proxy_task.data.annotation_files.layout import find_split
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.splits.subsets import training_subset
 from spinenas.proxy_task.task import ProxyTask
-from spinenas.search.config.presets import preset
+from spinenas.search.config.loading import load_config
 from spinenas.space.errors import UserError
 from spinenas.space.head import HeadConfig
 from spinenas.space.scaling import Scaling
@@ -50,18 +50,18 @@ def with_share(config: TaskConfig, share: float) -> TaskConfig:
 
 
 @pytest.mark.parametrize(
-    ("name", "key"),
+    ("name", "dtype", "key"),
     [
-        ("quickstart", "19ecf0725dda9315"),
-        ("coco-small", "cb81e3eb8bda5936"),
-        ("spinenet49-proxy", "6b17bab90c0e5176"),
+        ("quickstart", "float32", "19ecf0725dda9315"),
+        ("coco-small", "bfloat16", "cb81e3eb8bda5936"),
+        ("spinenet49-proxy", "bfloat16", "6b17bab90c0e5176"),
     ],
 )
 def test_task_keys_without_image_fraction_are_those_from_before_the_option_existed(
-    name: str, key: str, monkeypatch: pytest.MonkeyPatch
+    name: str, dtype: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ProxyTask, "fingerprint", {"train_annotations": "abc", "num_train_images": 10})
-    config = preset(name).task
+    config = load_config({"preset": name}, {"task.train.dtype": dtype}).task  # what these presets had then
     assert ProxyTask(config).key == key
     assert ProxyTask(with_share(config, 0.5)).key != key
 
