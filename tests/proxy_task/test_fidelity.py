@@ -17,7 +17,7 @@ from spinenas.proxy_task.data.annotation_files.layout import find_split
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.splits.subsets import training_subset
 from spinenas.proxy_task.task import ProxyTask
-from spinenas.search.config.loading import load_config
+from spinenas.search.config.presets import preset
 from spinenas.space.errors import UserError
 from spinenas.space.head import HeadConfig
 from spinenas.space.scaling import Scaling
@@ -58,10 +58,11 @@ def with_share(config: TaskConfig, share: float) -> TaskConfig:
     ],
 )
 def test_task_keys_without_image_fraction_are_those_from_before_the_option_existed(
-    name: str, dtype: str, key: str, monkeypatch: pytest.MonkeyPatch
+    name: str, dtype: Any, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ProxyTask, "fingerprint", {"train_annotations": "abc", "num_train_images": 10})
-    config = load_config({"preset": name}, {"task.train.dtype": dtype}).task  # what these presets had then
+    config = preset(name).task
+    config = replace(config, train=replace(config.train, dtype=dtype))  # what these presets had then
     assert ProxyTask(config).key == key
     assert ProxyTask(with_share(config, 0.5)).key != key
 
