@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, get_args, get_type_hints
 
 from spinenas.space.cost import MIN_IMAGE_SIZE
 from spinenas.space.dialect import DIALECTS
@@ -136,7 +136,7 @@ class TrainConfig:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.08
     weight_decay: float = 4e-5
-    warmup_steps: float = 500
+    warmup_steps: float = 500.0
     schedule: Literal["cosine", "step"] = "cosine"
     step_at: tuple[float, ...] = (0.8,)
     gradient_clip_norm: float | None = 10.0
@@ -243,6 +243,23 @@ def _given(config: object, names: Iterable[str]) -> Iterator[tuple[str, float]]:
     """Yield the names and values that are not None, which means that a value is chosen elsewhere."""
     values = ((name, getattr(config, name)) for name in names)
     return ((name, value) for name, value in values if value is not None)
+
+
+def plain(part: Any) -> dict[str, Any]:
+    """Return a configuration, or a part of one, as plain data in which a float is always written as one.
+
+    500 and 500.0 are equal, and Python takes either for a float, but digests of their texts would differ.
+    """
+    hints, values = get_type_hints(type(part)), {}
+    for item in fields(part):
+        value = getattr(part, item.name)
+        if is_dataclass(value):
+            value = plain(value)
+        elif float in (hints[item.name], *get_args(hints[item.name])):
+            several = isinstance(value, tuple)
+            value = tuple(map(float, value)) if several else value if value is None else float(value)
+        values[item.name] = value
+    return values
 
 
 def _at_least(part: str, config: object, **least: float) -> None:

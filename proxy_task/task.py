@@ -10,14 +10,14 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from spinenas.proxy_task.config import TaskConfig
+from spinenas.proxy_task.config import TaskConfig, plain
 from spinenas.proxy_task.data.findings import Finding
 from spinenas.proxy_task.evaluation.coco_metrics import MAX_DETECTIONS
 from spinenas.proxy_task.evaluation.detections import load_detections, save_detections
@@ -144,7 +144,7 @@ class ProxyTask:
     @cached_property
     def key(self) -> str:
         """16 hex digits of all that gives a result its meaning. Results of different keys are never compared."""
-        config = asdict(self.config)
+        config = plain(self.config)
         del config["data"]  # the content of the files counts, not their location
         del config["eval"]["batch_size"], config["eval"]["every_epochs"]  # change no final figure
         del config["train"]["compile"]  # left out like the device

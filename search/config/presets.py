@@ -72,7 +72,7 @@ SPINENET49_PROXY_TASK = TaskConfig(
         optimizer="sgd",
         learning_rate=0.08,
         weight_decay=4e-5,
-        warmup_steps=500,
+        warmup_steps=500.0,
         scale_jitter=(0.5, 2.0),
         dtype="auto",
     ),
@@ -92,7 +92,7 @@ PRESETS = {
     "spinenet49-proxy": SearchConfig(
         task=SPINENET49_PROXY_TASK,
         budget=BudgetConfig(num_trials=1000),
-        executor=ExecutorConfig(workers=8, cpus_per_worker=4, gpus_per_worker=1.0, threads_per_trial=4),
+        executor=ExecutorConfig(workers=8, cpus_per_worker=4.0, gpus_per_worker=1.0, threads_per_trial=4),
     ),
 }
 """Configurations by name."""

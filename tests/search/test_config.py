@@ -35,6 +35,7 @@ def test_every_suggested_key_exists() -> None:
 def test_a_preset_survives_json(name: str) -> None:
     config = preset(name)
     assert SearchConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    assert json.dumps(SearchConfig.from_json(config.to_json()).to_json()) == json.dumps(config.to_json()), "as text too"
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
