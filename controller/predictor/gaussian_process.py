@@ -12,12 +12,14 @@ Shapes: N results, C candidates, D features, G groups.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
+from spinenas.controller.calibration import Estimate
 from spinenas.controller.predictor.features import GROUPS, Features, Floats
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
@@ -72,17 +74,17 @@ class Kernel:
         return self.linear_share * products + (1 - self.linear_share) * smooth
 
 
+UNKNOWN = 1e-6
+"""Weight of a network of which nothing can be said yet."""
+
+
 @dataclass(slots=True)
 class _Known:
-    """A network with results."""
+    """A network with results, and the estimate that they add up to."""
 
     features: Floats
-    total: float = 0.0
-    count: int = 0
-
-    @property
-    def mean(self) -> float:
-        return self.total / self.count
+    value: float = 0.0
+    weight: float = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +121,19 @@ class Predictor:
         self._rows = np.empty((NUM_KEPT + 1, len(self._scales())))
         self._products = np.empty((NUM_KEPT + 1, NUM_KEPT + 1))
 
-    def add(self, genotype: Genotype, objective: float) -> None:
-        """Learn from a result; further results of a network count towards its mean."""
+    def learn(self, genotype: Genotype, estimates: Mapping[str, Estimate]) -> None:
+        """Take a new result.
+
+        Args:
+            genotype: its network.
+            estimates: by network key, what is known of each network that something is known of.
+        """
         key = network_key(genotype)
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = _Known(self._features([genotype])[0])
+        if key not in self._known:
+            self._known[key] = _Known(self._features([genotype])[0])
             self._update_rows(len(self._known) - 1)
-        known.total += objective
-        known.count += 1
+        for name, known in self._known.items():
+            known.value, known.weight = estimates.get(name, (known.value, UNKNOWN))
         self.num_results += 1
         self._posterior = None
         if len(self._known) > NUM_KEPT:
@@ -152,9 +158,9 @@ class Predictor:
 
     def _forget(self) -> None:
         """Drop the oldest network that is not in the better half."""
-        median = sorted(known.mean for known in self._known.values())[len(self._known) // 2]
+        median = sorted(known.value for known in self._known.values())[len(self._known) // 2]
         keys = list(self._known)
-        place = next((place for place, key in enumerate(keys) if self._known[key].mean < median), 0)
+        place = next((place for place, key in enumerate(keys) if self._known[key].value < median), 0)
         del self._known[keys[place]]
         self._rows[place:-1] = self._rows[place + 1 :]
         self._products[place:-1] = self._products[place + 1 :]
@@ -175,17 +181,20 @@ class Predictor:
             scales[where] = np.sqrt(weight)
         return scales
 
-    def _targets(self) -> tuple[Floats, float, float]:
-        """Return standardised means of the networks (N,), and the centre and scale they were standardised by."""
-        means = np.array([known.mean for known in self._known.values()])
-        centre = float(np.median(means))
-        scale = 1.4826 * float(np.median(np.abs(means - centre))) or float(means.std()) or 1.0
-        return np.maximum((means - centre) / scale, LOWEST), centre, scale
+    def _targets(self) -> tuple[Floats, Floats, float, float]:
+        """Return standardised values (N,), weights (N,), and the centre and scale that they were standardised by."""
+        values, weights = np.array([(known.value, known.weight) for known in self._known.values()]).T
+        estimated = values[weights > UNKNOWN]
+        if not len(estimated):
+            return np.zeros_like(values), weights, 0.0, 1.0
+        centre = float(np.median(estimated))
+        scale = 1.4826 * float(np.median(np.abs(estimated - centre))) or float(estimated.std()) or 1.0
+        return np.maximum((values - centre) / scale, LOWEST), weights, centre, scale
 
     def _up_to_date(self) -> _Posterior:
         if self._posterior is None:
-            targets, centre, scale = self._targets()
-            noises = self.kernel.noise / np.array([known.count for known in self._known.values()])
+            targets, weights_of_results, centre, scale = self._targets()
+            noises = self.kernel.noise / weights_of_results
             products = self._products[: len(noises), : len(noises)]
             norms = products.diagonal()
             covariance = self.kernel.covariance(products, norms, norms)
@@ -193,49 +202,56 @@ class Predictor:
             inverse: Floats = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
             middle = float(inverse.sum(axis=0) @ targets / inverse.sum())  # generalised least squares
             weights: Floats = inverse @ (targets - middle)
-            amplitude = np.sqrt(max(float((targets - middle) @ weights) / len(targets), 1e-12))
+            num_estimated = max(int((weights_of_results > UNKNOWN).sum()), 1)
+            amplitude = np.sqrt(max(float((targets - middle) @ weights) / num_estimated, 1e-12))
             self._posterior = _Posterior(inverse, weights, centre + scale * middle, scale, amplitude)
         return self._posterior
 
     def _fit(self) -> None:
         """Select the kernel by marginal likelihood on the latest networks, one part of it after the other."""
-        targets = self._targets()[0][-NUM_FITTED:]
-        rows = np.stack([known.features for known in self._known.values()][-NUM_FITTED:])
+        targets, weights, _, _ = self._targets()
+        places = np.flatnonzero(weights > UNKNOWN)[-NUM_FITTED:]
+        targets, noises = targets[places], 1 / weights[places]
+        features = [known.features for known in self._known.values()]
+        rows = np.stack([features[place] for place in places])
         products = np.stack([rows[:, where] @ rows[:, where].T for where in self._features.groups.values()])
-        best = _noise_fitted(self.kernel, products, targets)
+        best = _noise_fitted(self.kernel, products, targets, noises)
         for linear_share in LINEAR_SHARES:
             for squared_length in SQUARED_LENGTHS if linear_share < 1 else (self.kernel.squared_length,):
                 candidate = Kernel(self.kernel.weights, linear_share, squared_length)
-                best = max(best, _noise_fitted(candidate, products, targets), key=lambda found: found[0])
+                best = max(best, _noise_fitted(candidate, products, targets, noises), key=lambda found: found[0])
         for group in range(len(GROUPS)):
             for factor in (0.0, 0.4, 2.5):
-                weights = np.array(best[1].weights)
-                weights[group] = weights[group] * factor if factor < 1 else max(weights[group], 0.05) * factor
-                if weights.sum() < 1e-6:
+                shares = np.array(best[1].weights)
+                shares[group] = shares[group] * factor if factor < 1 else max(shares[group], 0.05) * factor
+                if shares.sum() < 1e-6:
                     continue
-                shares = tuple((weights / weights.sum()).tolist())
-                candidate = Kernel(shares, best[1].linear_share, best[1].squared_length)
-                best = max(best, _noise_fitted(candidate, products, targets), key=lambda found: found[0])
+                shares /= shares.sum()
+                candidate = Kernel(tuple(shares.tolist()), best[1].linear_share, best[1].squared_length)
+                best = max(best, _noise_fitted(candidate, products, targets, noises), key=lambda found: found[0])
         self.kernel = best[1]
         self._update_rows(0)
 
 
-def _noise_fitted(kernel: Kernel, products: Floats, targets: Floats) -> tuple[float, Kernel]:
+def _noise_fitted(kernel: Kernel, products: Floats, targets: Floats, noises: Floats) -> tuple[float, Kernel]:
     """Return a kernel with the best of NOISES, and its log marginal likelihood with amplitude and mean profiled out.
 
     Args:
         kernel: all parameters but the noise.
         products: (G, N, N), inner products by group.
         targets: (N,).
+        noises: (N,), variance of each target in units of the kernel's noise.
     """
     weighted = np.tensordot(np.array(kernel.weights), products, axes=1)
     norms = np.diagonal(weighted)
-    values, vectors = np.linalg.eigh(kernel.covariance(weighted, norms, norms))
-    along = vectors.T @ (targets - targets.mean())
+    smooth = kernel.covariance(weighted, norms, norms)
+    sides = np.stack([targets, np.ones_like(targets)], axis=1)
     found = []
     for noise in NOISES:
-        spread = np.maximum(values, 0.0) + noise
-        variance = max(float(np.mean(along**2 / spread)), 1e-12)
-        likelihood = -0.5 * (len(targets) * np.log(variance) + float(np.log(spread).sum()))
+        root = np.linalg.cholesky(smooth + np.diag(noise * noises))
+        whitened, ones = np.linalg.solve(root, sides).T
+        errors = whitened - ones * (ones @ whitened) / (ones @ ones)
+        variance = max(float(np.mean(errors**2)), 1e-12)
+        likelihood = -0.5 * len(targets) * np.log(variance) - float(np.log(np.diagonal(root)).sum())
         found.append((likelihood, Kernel(kernel.weights, kernel.linear_share, kernel.squared_length, noise)))
     return max(found, key=lambda each: each[0])

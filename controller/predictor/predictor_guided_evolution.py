@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 
 from spinenas.controller.base import Proposal, objective_of
+from spinenas.controller.calibration import END
 from spinenas.controller.evolution import EvolutionOptions, RegularizedEvolution
 from spinenas.controller.ledger_search import Sources
 from spinenas.controller.one_thread import one_blas_thread
@@ -43,6 +44,10 @@ class PredictorGuidedOptions(EvolutionOptions):
     num_random: int | None = None
     num_candidates: int = 150
     ucb_coefficient: float = 0.5
+
+    @property
+    def protocol(self) -> int:
+        return 2
 
     def __post_init__(self) -> None:
         EvolutionOptions.__post_init__(self)
@@ -83,7 +88,11 @@ class PredictorGuidedEvolution(RegularizedEvolution):
 
     def _learn(self, genotype: Genotype, result: Evaluation | Failure, proposal: Proposal | None) -> None:
         super()._learn(genotype, result, proposal)
-        objective = objective_of(result)
-        if objective is not None:
-            with one_blas_thread():
-                self._predictor.add(genotype, objective)
+        if isinstance(result, Failure):
+            objective = objective_of(result)
+            if objective is None or proposal is None:
+                return
+            ends = {END: objective, self._calibration.reference: objective}
+            self._calibration.add(proposal.network_key, proposal.replicate, ends)
+        with one_blas_thread():
+            self._predictor.learn(genotype, self._calibration.estimates)

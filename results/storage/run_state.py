@@ -65,6 +65,24 @@ def next_status(current: Status | None, event: _TrialEvent) -> Status:
     return target
 
 
+class Step(NamedTuple):
+    """One request of the controller: a new trial, or more epochs of a paused one.
+
+    Attributes:
+        number: of the trial.
+        known: how many results the controller knew before it.
+        continues_until: epoch at which a continued trial pauses again, None for the end; NEW for a new trial, and ENDED
+            for a paused trial that no request continued, and that ended when the budget was spent.
+    """
+
+    number: int
+    known: int
+    continues_until: int | None
+
+
+NEW, ENDED = -1, -2
+
+
 class RungResult(NamedTuple):
     """Objective of a trial at a rung, an epoch."""
 
@@ -82,12 +100,15 @@ class RunState:
         resumes: the `changes` of each resumption, in order.
         trials: the records by number, ascending; curves are not in them (`RunFolder.read_curve`).
         told: numbers of finished trials in the order of their results.
-        known: by trial number, how many results the controller knew when it proposed the trial.
+        steps: requests of the controller, in order. Without pauses that it asked for, there is one for each trial.
+        results: (index in `steps`, result) for each result of the controller's, in the order of their arrival. A trial
+            that it paused has one for each rung.
         proposed_fidelities: proposed fidelity of trials that run at another one, which is in their records.
         losses: by number of a trial that was tried again, its failures by kind.
         rung_results: in order of arrival.
         passed: by number, the last rung after which the trial continued.
         paused: by number, the evaluation of a trial that waits at a rung, without its curve.
+        until: by number of a trial that its controller has paused or will pause, the epoch.
         observed: results of earlier runs that it began with.
     """
 
@@ -95,12 +116,14 @@ class RunState:
     resumes: list[dict[str, Any]] = field(default_factory=list)
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     told: list[int] = field(default_factory=list)
-    known: list[int] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    results: list[tuple[int, Evaluation | Failure]] = field(default_factory=list)
     proposed_fidelities: dict[int, Fidelity | None] = field(default_factory=dict)
     losses: dict[int, Counter[FailureKind]] = field(default_factory=dict)
     rung_results: list[RungResult] = field(default_factory=list)
     passed: dict[int, int] = field(default_factory=dict)
     paused: dict[int, Evaluation] = field(default_factory=dict)
+    until: dict[int, int] = field(default_factory=dict)
     observed: list[Observed] = field(default_factory=list)
 
     @property
@@ -144,6 +167,7 @@ class Fold:
         self._line = 0
         self._state = RunState()
         self._trials: dict[int, dict[str, Any]] = {}  # fields of a TrialRecord, which is made at the end
+        self._steps: dict[int, int] = {}  # by trial, its latest step
 
     def add(self, event: Event | Skipped) -> None:
         """Take the next event. Raises UserError, without a change, if it cannot follow."""
@@ -172,8 +196,10 @@ class Fold:
                 _advance(self._trials.get(number, {}), event)
             case Finished(number):
                 _advance(self._trials.get(number, {}), event)
+                if state.paused.pop(number, None) is not None and number in state.until:
+                    self._add_step(Step(number, len(state.results), ENDED))
                 state.told.append(number)
-                state.paused.pop(number, None)
+                state.results.append((self._steps[number], event.result))
             case Requeued(number):
                 trial = self._trials.get(number, {})
                 fidelity = trial.get("fidelity")
@@ -187,11 +213,18 @@ class Fold:
                     raise UserError(f"trial {number} is paused after no epoch")
                 _advance(self._trials.get(number, {}), event)
                 state.paused[number] = evaluation
+                if number in state.until:
+                    state.results.append((self._steps[number], evaluation))
+                    return
                 state.rung_results.append(RungResult(number, evaluation.stopped_after, evaluation.objective))
             case Promoted(number):
                 _advance(self._trials.get(number, {}), event)
                 state.passed[number] = event.epoch
                 del state.paused[number]
+                if event.num_told is not None:
+                    self._check_known(number, event.num_told)
+                    self._add_step(Step(number, event.num_told, event.until))
+                    self._pauses_at(number, event.until)
             case Asked():
                 self._ask(event)
             case RunStarted():
@@ -206,14 +239,29 @@ class Fold:
                 pass
 
     def _ask(self, event: Asked) -> None:
-        trial, num_trials, known = asked_fields(event), len(self._trials), event.num_told
-        number, num_told = trial["number"], len(self._state.told)
+        trial, num_trials = asked_fields(event), len(self._trials)
+        number = trial["number"]
         if number != num_trials and (not self._gaps or number in self._trials):
             raise UserError(f"trial {number} is asked after {num_trials} trials; numbers have no gaps")
-        if not 0 <= known <= num_told and not self._gaps:
-            raise UserError(f"trial {number} was asked knowing {known} results of {num_told}")
+        self._check_known(number, event.num_told)
         self._trials[number] = trial
-        self._state.known.append(known)
+        self._add_step(Step(number, event.num_told, NEW))
+        self._pauses_at(number, trial["until"])
+
+    def _check_known(self, number: int, known: int) -> None:
+        num_results = len(self._state.results)
+        if not 0 <= known <= num_results and not self._gaps:
+            raise UserError(f"trial {number} was asked knowing {known} results of {num_results}")
+
+    def _add_step(self, step: Step) -> None:
+        self._steps[step.number] = len(self._state.steps)
+        self._state.steps.append(step)
+
+    def _pauses_at(self, number: int, until: int | None) -> None:
+        if until is None:
+            self._state.until.pop(number, None)
+        else:
+            self._state.until[number] = until
 
     @property
     def is_begun(self) -> bool:
@@ -242,7 +290,8 @@ def asked_fields(event: Asked) -> dict[str, Any]:
         "status": next_status(None, event),
         "architecture": "genotype" if is_genotype else architecture.text,
         "fidelity": None if fidelity is None else Fidelity.from_json(fidelity),
-        **{name: proposal[name] for name in ("number", "replicate", "continues", "parent", "origin", "info")},
+        **{name: proposal[name] for name in ("number", "replicate", "parent", "origin", "info")},
+        "until": proposal.get("until"),  # journals before 0.2 have none
         "stage": Stage(proposal["stage"]),
         "seed": event.seed,
         "attempt": 0,

@@ -26,6 +26,7 @@ class OpenTrial:
         losses: number of retried failures by kind.
         passed: last rung after which the trial continued; 0 before the first.
         paused: evaluation without a curve while the trial waits at a rung; else None.
+        until: epoch at which the controller wants it to pause; None if it does not.
     """
 
     proposal: Proposal
@@ -39,6 +40,12 @@ class OpenTrial:
     losses: Counter[FailureKind] = field(default_factory=Counter)
     passed: int = 0
     paused: Evaluation | None = None
+    until: int | None = None
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether the trial waits until its controller continues it."""
+        return self.paused is not None and self.until is not None
 
     @property
     def is_judged(self) -> bool:
@@ -70,6 +77,8 @@ def refusal(trial: OpenTrial | None, event: WorkerEvent, *, num_asked: int) -> s
         if isinstance(event, EpochDone) and event.epoch <= trial.epoch:
             return "the epoch is over already"
         return None
+    if trial.is_parked:
+        return "the trial is paused already"
     # An abandoned attempt. Its result counts, because the current attempt has the same network and seed. Its other
     # reports are not needed.
     if not isinstance(event, Finished):
