@@ -42,8 +42,8 @@ class LedgerSearch(ABC, Generic[Options]):
 
     A proposal depends only on the results so far and on its own number.
 
-    `_learn` gets every result in terms of the end of the schedule: the objective of a training that was stopped early is
-    the one foretold by those that went on.
+    `_learn` gets every result in terms of the end of the schedule: a training that was stopped early has the objective
+    that those that went on foretell.
     """
 
     default_options: type[Options]
@@ -67,6 +67,9 @@ class LedgerSearch(ABC, Generic[Options]):
 
     def ask(self) -> Step | None:
         """Return the next step. Raises SpaceExhausted."""
+        return self._propose()
+
+    def _propose(self) -> Proposal:
         rng = generator(self._seed, self.stream, self._ledger.next_number)
         return self._ledger.propose(*self._sources(rng), self._random(rng), rng=rng)
 

@@ -180,9 +180,9 @@ def sharp_shares(graph: BuiltGraph) -> dict[int, float]:
     """
     sources: dict[int, tuple[int, ...]] = {}
     level_of: dict[int, int] = {}
-    for node in graph.nodes:
-        level_of[node.node] = node.level
-        sources[node.node] = () if node.node < graph.num_stem else (*node.parents, *node.merged)
+    for built in graph.nodes:
+        level_of[built.node] = built.level
+        sources[built.node] = () if built.node < graph.num_stem else (*built.parents, *built.merged)
     shares = {}
     for output in graph.nodes:
         if output.is_output:

@@ -24,10 +24,11 @@ from spinenas.controller.base import BudgetSpent, Continuation, Proposal, SpaceE
 from spinenas.controller.calibration import END, Calibration
 from spinenas.controller.evolution import Member
 from spinenas.controller.ledger import Candidate, Feasible
-from spinenas.controller.ledger_search import Sources
+from spinenas.controller.objectives import scalarized
 from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.predictor.predictor_guided_evolution import PredictorGuidedEvolution, PredictorGuidedOptions
 from spinenas.controller.predictor.screening import best_candidates
+from spinenas.results.leaderboard import ScalarizedObjective
 from spinenas.results.record import Evaluation, Failure, Stage
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
@@ -151,6 +152,7 @@ class FreezeThaw(PredictorGuidedEvolution):
     Arguments are those of `LedgerSearch`, and:
 
         schedule: length of a training and the budget.
+        scalarize: objective that is searched for; None for AP itself.
 
     Attributes:
         num_epochs: epochs of all steps so far.
@@ -168,8 +170,9 @@ class FreezeThaw(PredictorGuidedEvolution):
         seed: int = 0,
         feasible: Feasible | None = None,
         schedule: Schedule | None = None,
+        scalarize: ScalarizedObjective | None = None,
     ) -> None:
-        self._schedule = schedule or Schedule()
+        self._schedule, self._scalarize = schedule or Schedule(), scalarize
         self.num_epochs = 0
         super().__init__(space, options, seed=seed, feasible=feasible)
 
@@ -187,14 +190,21 @@ class FreezeThaw(PredictorGuidedEvolution):
     def ask(self) -> Step | None:
         """Return a new training, or the next epochs of a paused one; None while no result allows either.
 
-        Raises BudgetSpent.
+        Raises BudgetSpent, or SpaceExhausted if no network is left before.
         """
         rng = generator(self._seed, self.stream, self._num_steps)
+        step, exhausted = None, None
         with one_blas_thread():
-            step = self._search_step(rng) or self._final_step()
+            try:
+                step = self._search_step(rng)
+            except SpaceExhausted as reason:
+                exhausted = reason
+            step = step or self._final_step()
         if step is not None:
             self.replay_ask(step)
         elif all(training.is_paused for training in self._open.values()):
+            if exhausted is not None:
+                raise exhausted
             raise BudgetSpent(f"{self.num_epochs} of {self._schedule.budget} epochs are spent")
         return step
 
@@ -209,6 +219,8 @@ class FreezeThaw(PredictorGuidedEvolution):
             return False
         proposal = training.proposal
         assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
+        if self._scalarize is not None and isinstance(result, Evaluation):
+            result = scalarized(result, proposal.genotype, self._scalarize)
         if isinstance(result, Evaluation) and result.stopped_after is not None and not training.is_paused:
             training.is_paused = True
         else:
@@ -230,6 +242,12 @@ class FreezeThaw(PredictorGuidedEvolution):
         assert isinstance(step.genotype, Genotype), "a search proposes genotypes"
         training = self._open[step.number] = _Training(step, step.until)
         self._networks.setdefault(step.network_key, _Network(step.genotype)).trainings.append(training)
+
+    def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
+        """Learn from an archived result, and exclude the network from the proposals."""
+        if self._scalarize is not None:
+            evaluation = scalarized(evaluation, genotype, self._scalarize)
+        super().observe(genotype, evaluation)
 
     def _learn(self, genotype: Genotype, result: Evaluation | Failure, proposal: Proposal | None) -> None:
         super()._learn(genotype, result, proposal)
@@ -259,13 +277,13 @@ class FreezeThaw(PredictorGuidedEvolution):
         return max(rest, int(wanted))
 
     def _search_step(self, rng: np.random.Generator) -> Step | None:
-        """Return the next step of the search; None once the rest of the budget is for the finalists."""
+        """Return the next step of the search; None once the rest of the budget is for the finalists.
+
+        Raises SpaceExhausted.
+        """
         if not self._is_searching:
             return None
-        try:
-            step = self._wanted(rng)
-        except SpaceExhausted:
-            return None
+        step = self._wanted(rng)
         return step if self.num_epochs + self._cost(step) + self._reserved <= self._schedule.budget else None
 
     def _wanted(self, rng: np.random.Generator) -> Step:

@@ -8,7 +8,8 @@
 | started | Started | `number`, `attempt`, `worker`, `device`, `dtype`, `accelerators` (a fraction if shared) |
 | epoch | EpochDone | `number`, `attempt`, `epoch`, `metrics` |
 | paused | Paused | `number`, `attempt`, `evaluation` at the rung where the trial waits without a worker |
-| promoted | Promoted | `number`, `attempt` (the next one), `epoch` of the rung passed, `objective` there, and where the controller asked for it `until` and `num_told`, as in asked |
+| promoted | Promoted | `number`, `attempt` (the next one), `epoch` of the rung passed, `objective` there; and if the |
+| | | controller asked for it, `num_told` as in asked, and `until`, the epoch of its next pause |
 | told | Finished | `number`, `attempt`, `status`, and either `evaluation` or `failure` |
 | requeued | Requeued | `number`, `attempt` (the next one), `reason`, and where they apply `kind` and `fidelity` |
 | refused | Refused | `number`, `attempt`, `reason`: a late or invalid report, which changed nothing |

@@ -69,6 +69,11 @@ class SearchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.halving.rungs and CONTROLLERS[self.controller.name].counts_epochs:
+            raise UserError(
+                f"halving.rungs is set, but the controller {self.controller.name} pauses trainings itself; leave it "
+                f"out, or set controller.{table_name(self.controller.name)}.rungs"
+            )
         rungs, epochs, every = self.halving.rungs, self.task.train.epochs, self.task.eval.every_epochs
         if rungs and rungs[-1] >= epochs:
             raise UserError(
@@ -133,14 +138,27 @@ class SearchConfig:
         """Return the detector to count costs in; None for the one that trials train."""
         return None if self.constraints.target is None else self.constraints.cost_target(self.task)
 
+    @property
+    def pauses_trainings(self) -> bool:
+        """Whether the controller pauses trainings and counts their epochs itself."""
+        return CONTROLLERS[self.controller.name].counts_epochs
+
+    @property
+    def num_epochs(self) -> int:
+        """Budget in epochs of all trainings together."""
+        return self.budget.epochs or self.budget.num_trials * self.task.train.epochs
+
     def resolved(self) -> SearchConfig:
         """Fill in what follows from other values, so that it stays when the budget is extended later.
 
-        The options of the chosen controller follow the budget, and data paths become absolute.
+        The options of the chosen controller follow the budget, which becomes whole trainings if it was given in epochs,
+        and data paths become absolute.
         """
+        num_trials = max(1, self.num_epochs // self.task.train.epochs)
         return replace(
             self,
-            controller=self.controller.for_budget(self.budget.num_trials),
+            budget=replace(self.budget, num_trials=num_trials),
+            controller=self.controller.for_budget(num_trials),
             task=replace(self.task, data=_absolute(self.task.data)),
         )
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from spinenas.controller.base import Controller
-from spinenas.controller.objectives import Scalarized
-from spinenas.controller.registry import make_controller
+from spinenas.controller.predictor.freeze_thaw import Schedule
+from spinenas.controller.registry import CONTROLLERS, make_controller
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.results.record import Stage
 from spinenas.results.storage.mirror import Mirror
@@ -108,12 +108,18 @@ def search_controller(config: SearchConfig) -> Controller:
     soft_cost, front_costs = config.objective.soft_cost(target), config.objective.front_costs(target)
     if config.controller.name == "plan":
         soft_cost = front_costs = None
-    options = config.controller.options()
     searcher = make_controller(
-        config.controller.name, space, seed=config.seed, costs=front_costs, feasible=limits, **options
+        config.controller.name,
+        space,
+        seed=config.seed,
+        costs=front_costs,
+        feasible=limits,
+        schedule=Schedule(config.task.train.epochs, config.num_epochs, budget.replicate_share),
+        scalarize=soft_cost,
+        **config.controller.options(),
     )
-    if soft_cost is not None:
-        searcher = Scalarized(searcher, soft_cost)
+    if CONTROLLERS[config.controller.name].counts_epochs:
+        return searcher
     return ReplicateLeaders(
         searcher,
         num_trials=budget.num_trials,

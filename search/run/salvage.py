@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spinenas.controller.base import SpaceExhausted
+from spinenas.controller.base import Proposal, SpaceExhausted
 from spinenas.results.record import Evaluation
 from spinenas.results.storage.atomic_write import write_bytes_atomically
 from spinenas.results.storage.events import Asked, Event, Finished, Paused, RunStarted, event_from_json
@@ -164,15 +164,16 @@ class _Work:
         known = self._known_at_damage
         state = self._fold.state()
         if self._window is not None:
-            known = min(known, max(state.known[-1] if state.known else 0, self._num_asked - self._window + 1))
+            last = state.steps[-1].known if state.steps else 0
+            known = min(known, max(last, len(state.steps) - self._window + 1))
         controller = search_controller(with_changes(self._config, state.resumes))
         replay_into(controller, state, ordered=self._window is not None, known=known)
         try:
             proposal = controller.ask()
         except SpaceExhausted:
-            proposal = None
-        if proposal is None:
             return False
+        if not isinstance(proposal, Proposal):
+            return False  # nothing, or more epochs of another trial
         key = proposal.network_key
         self._recovered[proposal.number] = key
         seed = trial_seed(self._config.seed, key, proposal.replicate)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
+from spinenas.controller.calibration import END, Calibration
 from spinenas.controller.ledger import Candidate
 from spinenas.controller.predictor import gaussian_process as module
 from spinenas.controller.predictor.features import Features
@@ -15,6 +16,15 @@ from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace
 
 SPACE = SearchSpace.spinenet49()
+
+
+class Taught(Predictor):
+    """A predictor that is taught one result at a time."""
+
+    def teach(self, genotype, objective: float) -> None:
+        self.__dict__.setdefault("calibration", Calibration())
+        self.calibration.add(network_key(genotype), self.num_results, {END: objective})
+        self.learn(genotype, self.calibration.estimates)
 
 
 def objective(genotype) -> float:
@@ -29,11 +39,11 @@ def networks(count: int, seed: int = 0):
     return [sample_without_dead_blocks(SPACE, rng) for _ in range(count)]
 
 
-def trained(genotypes, seed: int = 0) -> Predictor:
+def trained(genotypes, seed: int = 0) -> Taught:
     rng = np.random.default_rng(seed)
-    predictor = Predictor(SPACE)
+    predictor = Taught(SPACE)
     for genotype in genotypes:
-        predictor.add(genotype, objective(genotype) + 0.005 * rng.normal())
+        predictor.teach(genotype, objective(genotype) + 0.005 * rng.normal())
     return predictor
 
 
@@ -75,15 +85,15 @@ def test_uncertainty_is_smaller_for_trained_networks():
 def test_a_second_result_of_a_network_counts_towards_its_mean():
     known = networks(30)
     once, twice = trained(known), trained(known)
-    twice.add(known[0], objective(known[0]) + 0.2)
-    once.add(known[0], objective(known[0]) - 0.2)
+    twice.teach(known[0], objective(known[0]) + 0.2)
+    once.teach(known[0], objective(known[0]) - 0.2)
     assert twice.predict([known[0]]).mean[0] > once.predict([known[0]]).mean[0] + 0.005
 
 
 def test_equal_results_are_predicted_as_they_are():
-    predictor = Predictor(SPACE)
+    predictor = Taught(SPACE)
     for genotype in networks(40):
-        predictor.add(genotype, 0.0)
+        predictor.teach(genotype, 0.0)
     predicted = predictor.predict(networks(5, seed=1))
     np.testing.assert_allclose(predicted.mean, 0.0, atol=1e-9)
     assert np.isfinite(predicted.std).all()
@@ -92,9 +102,9 @@ def test_equal_results_are_predicted_as_they_are():
 def test_no_more_is_kept_than_costs_nothing_and_the_better_half_stays(monkeypatch):
     monkeypatch.setattr(module, "NUM_KEPT", 20)
     genotypes = networks(80)
-    predictor = Predictor(SPACE)
+    predictor = Taught(SPACE)
     for number, genotype in enumerate(genotypes):
-        predictor.add(genotype, 0.9 if number in (0, 5, 9) else 0.1 + number * 1e-4)
+        predictor.teach(genotype, 0.9 if number in (0, 5, 9) else 0.1 + number * 1e-4)
     assert len(predictor._known) == 20
     assert {network_key(genotypes[number]) for number in (0, 5, 9, 79)} <= predictor._known.keys()
     # No trace of dropped networks or earlier kernels remains.

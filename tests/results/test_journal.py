@@ -243,7 +243,7 @@ def test_the_events_of_the_example_give_these_records():
     assert state.run == {"seed": 3}
     assert state.resumes == [{"num_trials": 24}]
     assert state.told == [0, 1]
-    assert state.known == [0, 0, 2, 1]
+    assert [step.known for step in state.steps] == [0, 0, 2, 1]
     assert state.trials[0] == TrialRecord(
         number=0,
         genotype=SPINENET_49,
