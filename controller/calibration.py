@@ -92,7 +92,7 @@ class Calibration:
         reference = self.reference
         if not any(reference in progress for progress in self._trainings.values()):
             return self._of_furthest()
-        seed_variance = self._seed_variance()
+        seed_variance = self.seed_variance()
         lines = {epoch: self._line(epoch) for epoch in {_last(progress) for progress in self._trainings.values()}}
         sums: dict[str, list[float]] = {}
         for (network, _), progress in self._trainings.items():
@@ -135,13 +135,15 @@ class Calibration:
         errors = y - intercept - slope * x
         return _Line(intercept, slope, float(errors @ errors) / max(len(pairs) - 2, 1) + 1e-12)
 
-    def _seed_variance(self) -> float:
-        """Variance of a training at the reference about its network's mean."""
+    def seed_variance(self) -> float:
+        """Variance of a training at the reference about its network's mean; 0 while none has reached it."""
         by_network: dict[str, list[float]] = {}
         for (network, _), progress in self._trainings.items():
             if self.reference in progress:
                 by_network.setdefault(network, []).append(progress[self.reference])
         known = np.array([value for values in by_network.values() for value in values])
+        if not len(known):
+            return 0.0
         spread = 1.4826 * float(np.median(np.abs(known - np.median(known)))) or float(known.std()) or 1e-6
         means = [sum(values) / len(values) for values in by_network.values()]
         squares = sum(

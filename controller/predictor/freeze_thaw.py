@@ -13,7 +13,7 @@ a line per epoch replaces its model of curves (`controller/calibration.py`). NPE
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Self
@@ -26,6 +26,7 @@ from spinenas.controller.evolution import Member
 from spinenas.controller.ledger import Candidate, Feasible
 from spinenas.controller.objectives import scalarized
 from spinenas.controller.one_thread import one_blas_thread
+from spinenas.controller.predictor.features import Floats
 from spinenas.controller.predictor.predictor_guided_evolution import PredictorGuidedEvolution, PredictorGuidedOptions
 from spinenas.controller.predictor.screening import best_candidates
 from spinenas.results.leaderboard import ScalarizedObjective
@@ -355,8 +356,22 @@ class FreezeThaw(PredictorGuidedEvolution):
         ]
         if not reached:
             return []
-        means = self._predictor.predict([network.genotype for network in reached]).mean
+        means = self._expected(reached)
         return [reached[place] for place in np.argsort(-means, kind="stable")[: self._options.num_leaders]]
+
+    def _expected(self, networks: Sequence[_Network]) -> Floats:
+        """Return the expected objective of networks with results, (N,).
+
+        A network's mean differs from the prediction by something of its own that no feature tells. The noise that the
+        predictor finds is this and the seeds'. The more trainings a network has, the more its own results count.
+        """
+        predicted = self._predictor.predict([network.genotype for network in networks]).mean
+        found = [self._calibration.estimates[network.trainings[0].proposal.network_key] for network in networks]
+        values, weights = np.array(found).T
+        of_seeds = self._calibration.seed_variance()
+        own = max(self._predictor.noise_variance - of_seeds, 0.0)
+        expected: Floats = predicted + (values - predicted) * own / (own + of_seeds / weights + 1e-12)
+        return expected
 
     def _final_step(self) -> Step | None:
         """Return a step that brings a finalist to the end of the schedule; None while or if there is none."""

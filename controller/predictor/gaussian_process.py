@@ -156,6 +156,12 @@ class Predictor:
         std = posterior.scale * posterior.amplitude * np.sqrt(np.maximum(prior - explained, 1e-12))
         return Prediction(mean, std)
 
+    @property
+    def noise_variance(self) -> float:
+        """Variance of a single result about the predicted mean, of which the seed is one part."""
+        posterior = self._up_to_date()
+        return float(self.kernel.noise * (posterior.scale * posterior.amplitude) ** 2)
+
     def _forget(self) -> None:
         """Drop the oldest network that is not in the better half."""
         median = sorted(known.value for known in self._known.values())[len(self._known) // 2]
