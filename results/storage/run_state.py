@@ -82,6 +82,9 @@ class Step(NamedTuple):
 
 NEW, ENDED = -1, -2
 
+BUDGET_KEYS = {"num_trials", "epochs", "max_accelerator_hours"}
+"""Changes of a resumption that may let a search go on."""
+
 
 class RungResult(NamedTuple):
     """Objective of a trial at a rung, an epoch."""
@@ -108,7 +111,9 @@ class RunState:
         rung_results: in order of arrival.
         passed: by number, the last rung after which the trial continued.
         paused: by number, the evaluation of a trial that waits at a rung, without its curve.
-        until: by number of a trial that its controller has paused or will pause, the epoch.
+        until: by number of an open trial that its controller has paused or will pause, the epoch.
+        is_ending: whether trials that the controller paused have ended, because no further step was to come. A
+            resumption with another budget sets it back.
         observed: results of earlier runs that it began with.
     """
 
@@ -124,6 +129,7 @@ class RunState:
     passed: dict[int, int] = field(default_factory=dict)
     paused: dict[int, Evaluation] = field(default_factory=dict)
     until: dict[int, int] = field(default_factory=dict)
+    is_ending: bool = False
     observed: list[Observed] = field(default_factory=list)
 
     @property
@@ -139,6 +145,20 @@ def without_driver(state: RunState) -> RunState:
         for number, record in state.trials.items()
     }
     return replace(state, trials=trials)
+
+
+def num_epochs_asked(state: RunState, epochs: int) -> int:
+    """Return how many epochs the controller has asked for in all.
+
+    Args:
+        state: of a run.
+        epochs: of a whole training.
+    """
+    reached: dict[int, int] = {}
+    for number, _, until in state.steps:
+        if until != ENDED:
+            reached[number] = (state.trials[number].until if until == NEW else until) or epochs
+    return sum(reached.values())
 
 
 def fold(events: Iterable[Event | Skipped]) -> RunState:
@@ -168,6 +188,7 @@ class Fold:
         self._state = RunState()
         self._trials: dict[int, dict[str, Any]] = {}  # fields of a TrialRecord, which is made at the end
         self._steps: dict[int, int] = {}  # by trial, its latest step
+        self._is_ending = False
 
     def add(self, event: Event | Skipped) -> None:
         """Take the next event. Raises UserError, without a change, if it cannot follow."""
@@ -198,6 +219,7 @@ class Fold:
                 _advance(self._trials.get(number, {}), event)
                 if state.paused.pop(number, None) is not None and number in state.until:
                     self._add_step(Step(number, len(state.results), ENDED))
+                state.until.pop(number, None)
                 state.told.append(number)
                 state.results.append((self._steps[number], event.result))
             case Requeued(number):
@@ -218,11 +240,12 @@ class Fold:
                     return
                 state.rung_results.append(RungResult(number, evaluation.stopped_after, evaluation.objective))
             case Promoted(number):
+                if event.num_told is not None:
+                    self._check_known(number, event.num_told)
                 _advance(self._trials.get(number, {}), event)
                 state.passed[number] = event.epoch
                 del state.paused[number]
                 if event.num_told is not None:
-                    self._check_known(number, event.num_told)
                     self._add_step(Step(number, event.num_told, event.until))
                     self._pauses_at(number, event.until)
             case Asked():
@@ -233,8 +256,9 @@ class Fold:
                 if self._trials:
                     raise UserError("a result of earlier runs is observed after a trial was asked")
                 state.observed.append(event)
-            case Resumed():
-                state.resumes.append(event.changes)
+            case Resumed(changes):
+                state.resumes.append(changes)
+                self._is_ending = self._is_ending and not BUDGET_KEYS & changes.keys()
             case Refused() | Stopped():
                 pass
 
@@ -256,6 +280,7 @@ class Fold:
     def _add_step(self, step: Step) -> None:
         self._steps[step.number] = len(self._state.steps)
         self._state.steps.append(step)
+        self._is_ending = step.continues_until == ENDED
 
     def _pauses_at(self, number: int, until: int | None) -> None:
         if until is None:
@@ -275,7 +300,8 @@ class Fold:
                 "the journal is empty: the run was stopped before it began, or the file lost its content; restore it "
                 "from a copy, or start the search in another folder"
             )
-        return replace(self._state, trials={number: TrialRecord(**trial) for number, trial in self._trials.items()})
+        trials = {number: TrialRecord(**trial) for number, trial in self._trials.items()}
+        return replace(self._state, trials=trials, is_ending=self._is_ending)
 
 
 def asked_fields(event: Asked) -> dict[str, Any]:
