@@ -289,6 +289,11 @@ class Fold:
             self._state.until[number] = until
 
     @property
+    def results(self) -> list[tuple[int, Evaluation | Failure]]:
+        """`RunState.results` so far."""
+        return self._state.results
+
+    @property
     def is_begun(self) -> bool:
         """Whether the first event was added; there is no state before."""
         return self._line > 0

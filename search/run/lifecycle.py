@@ -103,7 +103,12 @@ def run_search(
         config = with_class_channels(config, task)
         config.check_constraints()
         controller = search_controller(config)
-        known = known_results(warm_start, task_key=task.key, space=space_by_name(config.space.name))
+        known = known_results(
+            warm_start,
+            task_key=task.key,
+            space=space_by_name(config.space.name),
+            incomplete=config.pauses_trainings,
+        )
         for observation in known:
             controller.observe(observation.genotype, observation.evaluation)
         if warm_start:
@@ -203,7 +208,7 @@ def resume(
         display.note(salvage(folder.journal_path, config, display.note))
     opened = Journal.open(folder.journal_path, mirror=mirror_of(config), note=display.note)
     with opened as journal, stopped_by_sigterm():
-        state, time_taken, epochs = _read(folder.journal_path)
+        state, time_taken, epoch_of = _read(folder.journal_path)
         given = {"num_trials": num_trials, "epochs": epochs, "max_accelerator_hours": max_accelerator_hours}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         before = with_changes(config, state.resumes)
@@ -251,7 +256,7 @@ def resume(
             with display.begin(progress):
                 killed = {"killed_at": journal.killed_at} if journal.killed_at and time_taken.num_running else {}
                 driver.record(Resumed({"versions": found_versions, **changes, **killed}))
-                driver.replay(state, epochs)
+                driver.replay(state, epoch_of)
                 _drive(driver)
     return Run(folder)
 
