@@ -18,7 +18,7 @@ import spinenas.controller.predictor.gaussian_process as gaussian_process
 import spinenas.search.run.lifecycle as loop
 from spinenas.controller.base import BudgetSpent, Continuation, Proposal, Step
 from spinenas.controller.predictor.features import Features
-from spinenas.controller.predictor.freeze_thaw import FreezeThawOptions
+from spinenas.controller.predictor.freeze_thaw import FreezeThaw, FreezeThawOptions
 from spinenas.controller.random_search import RandomSearch
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
 from spinenas.results.storage.accelerator_time import AcceleratorTime
@@ -249,6 +249,19 @@ def test_a_run_that_was_killed_while_its_trials_ended_can_be_extended(tmp_path: 
         range(len(extended.records()))
     )
     assert 30 < num_epochs_trained(events_of(extended)) <= 45
+
+
+def test_a_run_that_was_killed_while_its_trials_ended_asks_for_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_search(paused(), out=tmp_path / "whole", task=task())
+    folder = cut(whole, len(events_of(whole)) - 2, tmp_path / "cut")
+
+    def ask(controller: FreezeThaw) -> Step | None:
+        raise AssertionError("its budget was spent before the trials ended")
+
+    monkeypatch.setattr(FreezeThaw, "ask", ask)
+    assert outcome(resume(folder, task=task())) == outcome(whole)
 
 
 def test_a_budget_in_epochs_is_kept_extended_and_never_reduced(tmp_path: Path) -> None:
