@@ -162,10 +162,12 @@ class Cluster:
 
     Attributes:
         running: attempts by trial number.
+        paused_after: by trial number, the epoch that the driver knows to be in its checkpoint.
     """
 
     def __init__(self, scale: Scale, seed: int, clock: Clock, checks: Checks) -> None:
         self.running: dict[int, Attempt] = {}
+        self.paused_after: dict[int, int] = {}
         self._per_node, self._num_epochs, self._seed = scale.workers_per_node, scale.num_epochs, seed
         self._clock, self._checks = clock, checks
         self._rng = random.Random(f"cluster {seed}")
@@ -174,7 +176,6 @@ class Cluster:
         self._at_work: dict[int, Attempt] = {}  # by worker
         self._agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._num_planned = 0
-        self._paused_after: dict[int, int] = {}  # by trial, the epoch that its checkpoint has
         self._inbox: deque[Report] = deque()
         for node in range(scale.num_nodes):
             self._plan(self._rng.expovariate(1 / NODE_UP_SECONDS), self._node_down, node)
@@ -193,7 +194,7 @@ class Cluster:
         start = rng.uniform(1, 5)
         seconds = EPOCH_SECONDS * rng.uniform(0.5, 1.5) * (10 if rng.random() < STRAGGLERS else 1)
         events: list[WorkerEvent] = [Started(job.number, job.attempt, f"worker-{worker}", "cpu", "float32")]
-        epochs = range(self._paused_after.get(job.number, 0) + 1, (job.until or self._num_epochs) + 1)
+        epochs = range(self.paused_after.get(job.number, 0) + 1, (job.until or self._num_epochs) + 1)
         events += [EpochDone(job.number, job.attempt, epoch, {"loss": 1 / epoch}) for epoch in epochs]
         if self._is(KILLERS, "kills", job.number) or rng.random() < WORKER_DEATHS:
             self._plan(start + rng.uniform(0, len(epochs) * seconds), self._lose, attempt, FailureKind.WORKER_LOST)
@@ -235,8 +236,6 @@ class Cluster:
             report = self._inbox.popleft()
             if report.ends is not None:
                 self._end(report.ends)
-                if isinstance(report.event, Paused):
-                    self._paused_after[report.event.number] = report.ends.job.until or 0
             self._checks.hand_over(report, on_event)
 
     def driver_died(self) -> None:
@@ -464,6 +463,8 @@ class Checks:
             self._take(event)
             if isinstance(event, Started):
                 self.cluster.running[event.number].was_started = True
+            elif isinstance(event, Paused):
+                self.cluster.paused_after[event.number] = event.evaluation.stopped_after or 0
         if report.bad:
             (self.taken if was_taken else self.refused)[report.bad] += 1
             assert not was_taken or report.bad in MAY_BE_TRUE, f"a report {report.bad} is taken"
