@@ -104,6 +104,7 @@ class _Work:
         self._num_asked = 0
         self._answered: set[int] = set()  # steps with results
         self._paused: dict[int, int] = {}  # attempts of the trials that the controller has paused, by number
+        self._active: set[int] = set()  # trials without a result that are not paused by the controller
         self._num_in_order = 0  # steps before the first without a result
         self._fence = 0
         self._known_at_damage: int | None = None  # results that the controller knew at the last damaged line
@@ -143,6 +144,9 @@ class _Work:
         if isinstance(event, Asked | Promoted) and event.num_told is not None:
             # Some of the results that its controller knew may be lost.
             event = replace(event, num_told=min(event.num_told, self._num_known()))
+        if isinstance(event, Finished) and number in self._paused and self._active:
+            self.num_dropped += 1  # paused trials end last, and a trial before is without its result now
+            return
         key = self._recovered.get(number)
         if key and isinstance(event, Paused | Finished) and _network_key(event) != key:
             self.num_dropped += 1  # the result is of the lost proposal, whose network differs from the recomputed one
@@ -160,11 +164,17 @@ class _Work:
                 event = replace(event, schema=SCHEMA)
             case Asked():
                 self._num_asked += 1
+                self._active.add(event.number)
             case Paused(number):
                 if self._config.pauses_trainings:
                     self._paused[number] = event.attempt
-            case Promoted(number) | Finished(number):
+                    self._active.discard(number)
+            case Promoted(number):
                 self._paused.pop(number, None)
+                self._active.add(number)
+            case Finished(number):
+                self._paused.pop(number, None)
+                self._active.discard(number)
         self.kept.append(event)
 
     def _num_known(self) -> int:

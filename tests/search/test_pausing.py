@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,8 @@ from fake_task import FakeTask
 from scripted_driver import Play, kinds, lost, started
 from searches import cut, events_of, fake, outcome, paused, timeless
 
-import spinenas.controller.predictor.gaussian_process as gaussian_process
 import spinenas.search.run.lifecycle as loop
 from spinenas.controller.base import BudgetSpent, Continuation, Proposal, Step
-from spinenas.controller.predictor.features import Features
 from spinenas.controller.predictor.freeze_thaw import FreezeThaw, FreezeThawOptions
 from spinenas.controller.random_search import RandomSearch
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
@@ -36,14 +33,6 @@ from spinenas.space import UserError
 from spinenas.space.search_space import space_by_name
 
 pytestmark = pytest.mark.usefixtures("no_fsync", "cached_features")
-
-cached = cache(Features)
-
-
-@pytest.fixture
-def cached_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compute the scales of the features once for all searches of this file."""
-    monkeypatch.setattr(gaussian_process, "Features", cached)
 
 
 def task() -> FakeTask:
