@@ -224,18 +224,14 @@ def test_a_run_whose_controller_pauses_trainings_can_be_finished_after_damage_to
             assert "requeued" not in {event["event"] for event in events_of(mended)}, "nothing is trained again"
 
 
-def test_a_lost_continuation_is_recomputed_together_with_the_proposal_after_it(
-    tmp_path: Path, shuffled: Callable[..., None], cached_features: None
-) -> None:
-    shuffled(1)
-    whole = run_search(paused(8), out=tmp_path / "whole", task=fake(5))
-    kinds = [event["event"] for event in events_of(whole)]
-    adjacent = [line for line in range(1, len(kinds)) if kinds[line - 1 : line + 1] == ["promoted", "asked"]]
-    assert adjacent, "otherwise nothing is tested"
-    for line in adjacent:
-        folder = damaged(whole, {line, line + 1}, tmp_path / f"{line}")
-        words = salvage(folder / "journal.jsonl", stored_config(whole.folder.config()))
-        assert words.startswith("2 damaged lines were removed, 2 lost proposals were recomputed, 0 valid lines")
-        assert timeless(events_of(Run.open(folder)), "asked", "promoted", "paused", "told") == timeless(
-            events_of(whole), "asked", "promoted", "paused", "told"
-        )
+def test_lost_continuations_and_proposals_are_recomputed(tmp_path: Path, cached_features: None) -> None:
+    whole = run_search(paused(), out=tmp_path / "whole", task=fake(5))
+    lines = {line for line, event in enumerate(events_of(whole), 1) if event["event"] in ("promoted", "asked")}
+    folder = damaged(whole, lines - {2}, tmp_path / "run")
+    words = salvage(folder / "journal.jsonl", stored_config(whole.folder.config()))
+    num_lost = len(lines) - 1
+    assert words.startswith(
+        f"{num_lost} damaged lines were removed, {num_lost} lost proposals were recomputed, 0 valid"
+    )
+    steps = ("asked", "promoted", "paused", "told")
+    assert timeless(events_of(Run.open(folder)), *steps) == timeless(events_of(whole), *steps)
