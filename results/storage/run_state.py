@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status, TrialRecord
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status, TrialRecord
 from spinenas.results.storage.events import (
     Asked,
     EpochDone,
@@ -25,44 +25,8 @@ from spinenas.results.storage.events import (
     Started,
     Stopped,
 )
-from spinenas.space.baseline import architecture_from_text
+from spinenas.results.storage.trial_moves import FINISHED, advance, asked_fields
 from spinenas.space.errors import UserError
-from spinenas.space.genotype import Genotype
-
-FINISHED = (Status.COMPLETE, Status.PRUNED, Status.FAILED)
-
-
-_TrialEvent = Asked | Started | EpochDone | Paused | Promoted | Finished | Requeued
-
-_MOVES: dict[tuple[Status | None, type[_TrialEvent]], tuple[Status, ...]] = {
-    (None, Asked): (Status.ASKED,),
-    (Status.ASKED, Started): (Status.RUNNING,),
-    (Status.RUNNING, EpochDone): (Status.RUNNING,),
-    (Status.RUNNING, Finished): FINISHED,
-    (Status.RUNNING, Requeued): (Status.ASKED,),
-    (Status.RUNNING, Paused): (Status.PAUSED,),
-    (Status.PAUSED, Promoted): (Status.ASKED,),
-    (Status.PAUSED, Finished): FINISHED,
-    # A worker can be lost before its start is seen, and an abandoned attempt can still deliver its result.
-    (Status.ASKED, Requeued): (Status.ASKED,),
-    (Status.ASKED, Paused): (Status.PAUSED,),
-    (Status.ASKED, Finished): FINISHED,
-}
-
-
-def next_status(current: Status | None, event: _TrialEvent) -> Status:
-    """Return the status of a trial after an event; this alone decides which moves are legal. Raises UserError.
-
-    Args:
-        current: status before the event; None for a trial that does not exist yet.
-        event: an event of the trial.
-    """
-    targets = _MOVES.get((current, type(event)), ())
-    target = event.status if isinstance(event, Finished) else next(iter(targets), None)
-    if target is None or target not in targets:
-        word = f"{event.kind} {target}" if target else event.kind
-        raise UserError(f"a trial that is {current or 'unknown'} cannot be {word}")
-    return target
 
 
 class Step(NamedTuple):
@@ -210,13 +174,13 @@ class Fold:
             case EpochDone():  # most events are epochs, which change nothing
                 trial = self._trials.get(event.number, {})
                 if trial.get("status") is not Status.RUNNING or trial["attempt"] != event.attempt:
-                    _advance(trial, event)
+                    advance(trial, event)
             case Skipped():
                 pass
             case Started(number):
-                _advance(self._trials.get(number, {}), event)
+                advance(self._trials.get(number, {}), event)
             case Finished(number):
-                _advance(self._trials.get(number, {}), event)
+                advance(self._trials.get(number, {}), event)
                 if state.paused.pop(number, None) is not None and number in state.until:
                     self._add_step(Step(number, len(state.results), ENDED))
                 state.until.pop(number, None)
@@ -225,7 +189,7 @@ class Fold:
             case Requeued(number):
                 trial = self._trials.get(number, {})
                 fidelity = trial.get("fidelity")
-                _advance(trial, event)
+                advance(trial, event)
                 if event.fidelity is not None:
                     state.proposed_fidelities.setdefault(number, fidelity)
                 if event.failure_kind is not None:
@@ -233,7 +197,7 @@ class Fold:
             case Paused(number, _, evaluation):
                 if evaluation.stopped_after is None:
                     raise UserError(f"trial {number} is paused after no epoch")
-                _advance(self._trials.get(number, {}), event)
+                advance(self._trials.get(number, {}), event)
                 state.paused[number] = evaluation
                 if number in state.until:
                     state.results.append((self._steps[number], evaluation))
@@ -242,7 +206,7 @@ class Fold:
             case Promoted(number):
                 if event.num_told is not None:
                     self._check_known(number, event.num_told)
-                _advance(self._trials.get(number, {}), event)
+                advance(self._trials.get(number, {}), event)
                 state.passed[number] = event.epoch
                 del state.paused[number]
                 if event.num_told is not None:
@@ -307,43 +271,3 @@ class Fold:
             )
         trials = {number: TrialRecord(**trial) for number, trial in self._trials.items()}
         return replace(self._state, trials=trials, is_ending=self._is_ending)
-
-
-def asked_fields(event: Asked) -> dict[str, Any]:
-    """Return the fields of the TrialRecord that an asked event begins."""
-    proposal = event.proposal
-    fidelity = proposal["fidelity"]
-    architecture = architecture_from_text(proposal["genotype"])
-    is_genotype = isinstance(architecture, Genotype)
-    return {
-        "genotype": architecture if is_genotype else None,
-        "network_key": event.network_key,
-        "status": next_status(None, event),
-        "architecture": "genotype" if is_genotype else architecture.text,
-        "fidelity": None if fidelity is None else Fidelity.from_json(fidelity),
-        **{name: proposal[name] for name in ("number", "replicate", "parent", "origin", "info")},
-        "until": proposal.get("until"),  # journals before 0.2 have none
-        "stage": Stage(proposal["stage"]),
-        "seed": event.seed,
-        "attempt": 0,
-        "task_key": event.task_key,
-        "asked_at": event.at,
-    }
-
-
-def _advance(trial: dict[str, Any], event: Started | EpochDone | Paused | Promoted | Finished | Requeued) -> None:
-    """Apply an event to the fields of its trial."""
-    attempt = event.attempt
-    status = next_status(trial.get("status"), event)
-    late = isinstance(event, Finished) and 0 <= attempt < trial["attempt"]
-    if not late and attempt != trial["attempt"] + isinstance(event, (Requeued, Promoted)):
-        raise UserError(f"trial {trial['number']} is in attempt {trial['attempt']}, {event.kind} names {attempt}")
-    trial["status"], trial["attempt"] = status, attempt
-    match event:
-        case Started():
-            trial.update(started_at=event.at, worker=event.worker, device=event.device, dtype=event.dtype)
-        case Requeued() if event.fidelity is not None:
-            trial["fidelity"] = event.fidelity
-        case Finished():
-            trial["finished_at"] = event.at
-            trial["failure" if isinstance(event.result, Failure) else "evaluation"] = event.result

@@ -38,7 +38,8 @@ from spinenas.results.storage.events import (
 )
 from spinenas.results.storage.journal import SCHEMA, Journal, read_events
 from spinenas.results.storage.journal_lines import encode
-from spinenas.results.storage.run_state import ENDED, NEW, Fold, asked_fields, fold, next_status, num_epochs_asked
+from spinenas.results.storage.run_state import ENDED, NEW, Fold, fold, num_epochs_asked
+from spinenas.results.storage.trial_moves import asked_fields, next_status
 from spinenas.search.run.controller_replay import replay_into
 from spinenas.space.errors import UserError
 from spinenas.space.published import R0_SP53, SPINENET_49
