@@ -45,7 +45,7 @@ class Stage(StrEnum):
 
 
 class Status(StrEnum):
-    """Status of a trial; `run_state.next_status` decides which moves are legal.
+    """Status of a trial; `trial_moves.next_status` decides which moves are legal.
 
     INTERRUPTED is what readers call a running trial of a run that no process works on; no event leads to it.
     """

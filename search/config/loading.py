@@ -51,8 +51,13 @@ def with_changes(config: SearchConfig, changes: Iterable[dict[str, Any]]) -> Sea
     """Return the configuration with the budget of the last resumption."""
     budget = config.budget
     for each in changes:
-        given = {name: each[name] for name in ("num_trials", "max_accelerator_hours") if name in each}
-        budget = replace(budget, **given)
+        if "num_trials" in each:
+            budget = replace(budget, num_trials=each["num_trials"], epochs=None)
+        if "epochs" in each:
+            num_trials = max(1, each["epochs"] // config.task.train.epochs)
+            budget = replace(budget, num_trials=num_trials, epochs=each["epochs"])
+        if "max_accelerator_hours" in each:
+            budget = replace(budget, max_accelerator_hours=each["max_accelerator_hours"])
     return replace(config, budget=budget)
 
 

@@ -10,7 +10,8 @@ from spinenas.controller.base import Proposal
 from spinenas.results.leaderboard import NetworkRuns, ScalarizedObjective, leader
 from spinenas.results.record import Failure, Fidelity, Status, TrialRecord
 from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, Paused, Requeued, Started
-from spinenas.results.storage.run_state import FINISHED, RunState, asked_fields
+from spinenas.results.storage.run_state import RunState
+from spinenas.results.storage.trial_moves import FINISHED, asked_fields
 from spinenas.search.monitoring.forecast import Workload
 
 

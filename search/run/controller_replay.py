@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from spinenas.controller.base import Continuation, Controller, Proposal
 from spinenas.results.record import Evaluation, Failure
-from spinenas.results.storage.run_state import ENDED, FINISHED, NEW, RunState
+from spinenas.results.storage.run_state import ENDED, NEW, RunState
+from spinenas.results.storage.trial_moves import FINISHED
 
 Result = Evaluation | Failure
 

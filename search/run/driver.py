@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import shlex
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -33,12 +32,12 @@ from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import RunState
 from spinenas.results.storage.utc import now
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.executors.base import ENDS, Executor, Job, Task, WorkerEvent
+from spinenas.search.executors.base import ENDS, Executor, Task, WorkerEvent
 from spinenas.search.executors.failure_rules import RULES, pause_seconds
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.controller_replay import Result
 from spinenas.search.run.halving import Halving
-from spinenas.search.run.open_trial import OpenTrial, refusal
+from spinenas.search.run.open_trial import OpenTrial, job_of, open_trial, refusal
 from spinenas.search.run.proposals import Proposals
 from spinenas.search.run.retry import retry_after
 from spinenas.space.errors import UserError
@@ -122,17 +121,7 @@ class Driver:
         for result in state.rung_results:
             self._halving.add(*result)
         for record in state.unfinished:
-            trial = OpenTrial(
-                proposals[record.number],
-                record.seed,
-                record.fidelity,
-                record.attempt,
-                record.status,
-                losses=Counter(state.losses.get(record.number, Counter())),
-                passed=state.passed.get(record.number, 0),
-                paused=state.paused.get(record.number),
-                until=state.until.get(record.number),
-            )
+            trial = open_trial(state, record, proposals[record.number])
             self._open[record.number] = trial
             if record.status is Status.RUNNING:
                 self._requeue(trial, Requeued(record.number, record.attempt + 1, "the search was stopped"))
@@ -170,19 +159,8 @@ class Driver:
             if trial is None:
                 return
             trial.in_flight = True
-            number = trial.proposal.number
-            self._executor.submit(
-                Job(
-                    number,
-                    trial.attempt,
-                    trial.proposal.genotype,
-                    trial.seed,
-                    trial.fidelity,
-                    self._folder.trial_folder(number).absolute(),
-                    self._config.storage.mirror,
-                    self._next_rung(trial),
-                )
-            )
+            folder = self._folder.trial_folder(trial.proposal.number).absolute()
+            self._executor.submit(job_of(trial, folder, self._config.storage.mirror, self._next_rung(trial)))
 
     def _next_rung(self, trial: OpenTrial) -> int | None:
         if trial.until is not None:

@@ -51,6 +51,7 @@ from spinenas.search.run.continuation import (
     with_data,
 )
 from spinenas.search.run.driver import Driver
+from spinenas.search.run.finished import has_finished
 from spinenas.search.run.identity import check_identity, identity_of, versions
 from spinenas.search.run.run import Run
 from spinenas.search.run.salvage import salvage
@@ -102,7 +103,12 @@ def run_search(
         config = with_class_channels(config, task)
         config.check_constraints()
         controller = search_controller(config)
-        known = known_results(warm_start, task_key=task.key, space=space_by_name(config.space.name))
+        known = known_results(
+            warm_start,
+            task_key=task.key,
+            space=space_by_name(config.space.name),
+            incomplete=config.pauses_trainings,
+        )
         for observation in known:
             controller.observe(observation.genotype, observation.evaluation)
         if warm_start:
@@ -165,6 +171,7 @@ def resume(
     path: str | Path,
     *,
     num_trials: int | None = None,
+    epochs: int | None = None,
     max_accelerator_hours: float | None = None,
     workers: int | None = None,
     address: str | None = None,
@@ -180,6 +187,7 @@ def resume(
     Args:
         path: the folder of the run.
         num_trials: a larger total budget; None to keep it.
+        epochs: a larger total budget in epochs, instead of num_trials; None to keep it.
         max_accelerator_hours: another total limit of accelerator time; None to keep it.
         workers: another number of trials at a time; None to keep it.
         address: of another Ray cluster; "local" for none, None to keep it.
@@ -200,17 +208,21 @@ def resume(
         display.note(salvage(folder.journal_path, config, display.note))
     opened = Journal.open(folder.journal_path, mirror=mirror_of(config), note=display.note)
     with opened as journal, stopped_by_sigterm():
-        state, time_taken, epochs = _read(folder.journal_path)
-        given = {"num_trials": num_trials, "max_accelerator_hours": max_accelerator_hours}
+        state, time_taken, epoch_of = _read(folder.journal_path)
+        given = {"num_trials": num_trials, "epochs": epochs, "max_accelerator_hours": max_accelerator_hours}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         before = with_changes(config, state.resumes)
         config = with_changes(before, [changes])
-        if config.budget.num_trials < before.budget.num_trials:
-            raise UserError(
-                f"{path} has a budget of {before.budget.num_trials} trials; it can be extended, but not "
-                f"reduced to {num_trials}"
+        if config.num_epochs < before.num_epochs:
+            had, wanted = (
+                (f"{before.num_epochs} epochs", epochs)
+                if epochs is not None
+                else (f"{before.budget.num_trials} trials", num_trials)
             )
-        is_finished = not state.unfinished and len(state.trials) >= config.budget.num_trials
+            raise UserError(f"{path} has a budget of {had}; it can be extended, but not reduced to {wanted}")
+        if config.budget != before.budget:
+            state = replace(state, is_ending=False)
+        is_finished = has_finished(state, config)
         if is_finished and data is None:
             return Run(folder)
 
@@ -244,7 +256,7 @@ def resume(
             with display.begin(progress):
                 killed = {"killed_at": journal.killed_at} if journal.killed_at and time_taken.num_running else {}
                 driver.record(Resumed({"versions": found_versions, **changes, **killed}))
-                driver.replay(state, epochs)
+                driver.replay(state, epoch_of)
                 _drive(driver)
     return Run(folder)
 

@@ -1,14 +1,16 @@
-"""A trial without a result, and the rules by which reports about it are accepted or refused."""
+"""A trial without a result, its next job, and the rules by which reports about it are accepted or refused."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from spinenas.controller.base import Proposal
-from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status, TrialRecord
 from spinenas.results.storage.events import EpochDone, Finished, Started
-from spinenas.search.executors.base import WorkerEvent
+from spinenas.results.storage.run_state import RunState
+from spinenas.search.executors.base import Job, WorkerEvent
 from spinenas.search.executors.failure_rules import RULES
 
 
@@ -51,6 +53,34 @@ class OpenTrial:
     def is_judged(self) -> bool:
         """Whether halving applies. Replicates always run to their end, because they measure the mean of a network."""
         return self.proposal.stage is Stage.SEARCH and self.proposal.replicate == 0
+
+
+def open_trial(state: RunState, record: TrialRecord, proposal: Proposal) -> OpenTrial:
+    """Return a trial of a resumed run, as the last session left it.
+
+    Args:
+        state: of the run.
+        record: of the trial, which has no result.
+        proposal: of the trial.
+    """
+    number = record.number
+    return OpenTrial(
+        proposal,
+        record.seed,
+        record.fidelity,
+        record.attempt,
+        record.status,
+        losses=Counter(state.losses.get(number, Counter())),
+        passed=state.passed.get(number, 0),
+        paused=state.paused.get(number),
+        until=state.until.get(number),
+    )
+
+
+def job_of(trial: OpenTrial, folder: Path, mirror: str | None, until: int | None) -> Job:
+    """Return the next attempt as a job; see `Job` for the arguments."""
+    proposal = trial.proposal
+    return Job(proposal.number, trial.attempt, proposal.genotype, trial.seed, trial.fidelity, folder, mirror, until)
 
 
 def refusal(trial: OpenTrial | None, event: WorkerEvent, *, num_asked: int) -> str | None:

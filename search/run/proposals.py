@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from spinenas.controller.base import BudgetSpent, Controller, EndsSearch, Proposal, SpaceExhausted, SpendsEpochs, Step
 from spinenas.results.storage.accelerator_time import AcceleratorTime
-from spinenas.results.storage.run_state import RunState
+from spinenas.results.storage.run_state import ENDED, RunState
 from spinenas.search.config.parts import BudgetConfig
 from spinenas.search.executors.base import Note
 from spinenas.search.run.controller_replay import Result, replay_into
@@ -50,6 +50,10 @@ class Proposals:
         self.num_asked, self.num_told = len(state.trials), len(state.results) - len(self._untold)
         self._num_steps = len(state.steps)
         self._steps = {step.number: place for place, step in enumerate(state.steps)}
+        self._over = state.is_ending
+        last_end = max((place for place, step in enumerate(state.steps) if step.continues_until == ENDED), default=-1)
+        while self.num_told <= last_end:  # the ends of trials are told at once, see `end`
+            self._tell(self.num_told)
         return proposals
 
     def ask(self, taken: AcceleratorTime, *, now: str, num_open: int) -> Step | None:

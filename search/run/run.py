@@ -13,7 +13,7 @@ from spinenas.results.record import TrialRecord
 from spinenas.results.storage.journal import read_events
 from spinenas.results.storage.lease import is_owned
 from spinenas.results.storage.run_folder import RunFolder
-from spinenas.results.storage.run_state import RunState, fold, without_driver
+from spinenas.results.storage.run_state import RunState, fold, num_epochs_asked, without_driver
 from spinenas.search.config.loading import stored_config, with_changes
 from spinenas.space.limits import CostTarget
 
@@ -66,8 +66,11 @@ class Run:
         """Return a sentence about trials without a result, and how to continue; None if there are none."""
         if not state.unfinished:
             return None
-        budget = with_changes(stored_config(self.folder.config()), state.resumes).budget
-        finished = f"{len(state.told)} of {budget.num_trials} trials are finished"
+        config = with_changes(stored_config(self.folder.config()), state.resumes)
+        finished = f"{len(state.told)} of {config.budget.num_trials} trials are finished"
+        if config.pauses_trainings:
+            spent = num_epochs_asked(state, config.task.train.epochs)
+            finished = f"{spent} of {config.num_epochs} epochs are asked for, in {len(state.trials)} trials"
         if self.is_owned():
             return f"{finished}; the search is running"
         return f"{finished}; continue the search with: spinenas resume {shlex.quote(str(self.folder.path))}"
