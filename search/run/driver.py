@@ -77,7 +77,7 @@ class Driver:
 
         Args:
             config: the configuration with the current budget.
-            window: trials asked ahead in an ordered run; a resumption with other workers does not change it.
+            window: steps asked ahead in an ordered run; a resumption with other workers does not change it.
             time_taken: accelerator time of earlier sessions.
             clock: returns seconds; used only for pauses between attempts.
         """
