@@ -12,7 +12,7 @@ _ALIASES = {
     "task.scaling.resample_alpha": "alpha",
     "task.data.folder": "data_dir data_folder data_path dataset root",
     "task.train.batch_size": "batch batchsize bs",
-    "task.train.epochs": "epoch max_epochs num_epochs",
+    "task.train.epochs": "epochs epoch max_epochs num_epochs",
     "task.train.learning_rate": "lr",
     "task.train.weight_decay": "l2 wd",
     "task.train.warmup_steps": "warmup warmup_epochs",

@@ -11,11 +11,15 @@ from typing import Any
 from spinenas.controller.former_names import removal_message
 from spinenas.proxy_task.config import BUILT_IN, DataConfig
 from spinenas.results.storage.run_folder import RunFolder
-from spinenas.results.storage.run_state import RunState
+from spinenas.results.storage.run_state import ENDED, RunState
 from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.loading import with_changes
 from spinenas.space.errors import UserError
 
 EXPLICIT_PATHS = ("train_annotations", "train_images", "val_annotations", "val_images")
+
+BUDGET = ("num_trials", "epochs", "max_accelerator_hours")
+"""Changes of the budget that the journal records of a resumption."""
 
 DATA_PATHS = ("folder", *EXPLICIT_PATHS, "cache_folder")
 """Keys of task.data that say where the data lie. The data themselves are compared by their fingerprint."""
@@ -33,6 +37,38 @@ def check_resumable(folder: RunFolder) -> None:
             f"{folder.path} holds a replay that an earlier version began, which can be shown but not resumed; "
             "give its `spinenas replay` command with another --out"
         )
+
+
+def extended(path: str | Path, config: SearchConfig, changes: Mapping[str, Any]) -> SearchConfig:
+    """Return the configuration of a run with a larger budget. Raises UserError for a smaller one, or for two.
+
+    Args:
+        path: of the run.
+        config: its configuration with all earlier changes.
+        changes: what is given now: num_trials or epochs, and max_accelerator_hours.
+    """
+    if "num_trials" in changes and "epochs" in changes:
+        raise UserError("--trials and --epochs both set the budget; give one")
+    found = with_changes(config, [changes])
+    if found.num_epochs < config.num_epochs:
+        unit, before = "trials", config.budget.num_trials
+        if "epochs" in changes or config.budget.epochs is not None:
+            unit, before = "epochs", config.num_epochs
+        given = found.num_epochs if unit == "epochs" else found.budget.num_trials
+        raise UserError(f"{path} has a budget of {before} {unit}; it can be extended, but not reduced to {given}")
+    return found
+
+
+def is_spent(config: SearchConfig, state: RunState, changes: Mapping[str, Any]) -> bool:
+    """Whether the journal of a run without open trials shows that its budget is spent.
+
+    Of a controller that pauses trainings it shows that only if the budget was never extended: the last step then ended
+    the paused trainings. Otherwise the controller is asked.
+    """
+    if not config.pauses_trainings:
+        return len(state.trials) >= config.budget.num_trials
+    is_extended = any(name in each for each in (*state.resumes, changes) for name in BUDGET)
+    return not is_extended and bool(state.steps) and state.steps[-1].continues_until == ENDED
 
 
 def with_data(config: SearchConfig, place: DataConfig | str | Path | None) -> SearchConfig:

@@ -46,6 +46,8 @@ from spinenas.search.run.continuation import (
     changed_versions,
     check_resumable,
     elsewhere,
+    extended,
+    is_spent,
     keep_data_paths,
     missing_data,
     with_data,
@@ -165,6 +167,7 @@ def resume(
     path: str | Path,
     *,
     num_trials: int | None = None,
+    num_epochs: int | None = None,
     max_accelerator_hours: float | None = None,
     workers: int | None = None,
     address: str | None = None,
@@ -180,6 +183,7 @@ def resume(
     Args:
         path: the folder of the run.
         num_trials: a larger total budget; None to keep it.
+        num_epochs: the same in epochs, instead of num_trials.
         max_accelerator_hours: another total limit of accelerator time; None to keep it.
         workers: another number of trials at a time; None to keep it.
         address: of another Ray cluster; "local" for none, None to keep it.
@@ -201,16 +205,11 @@ def resume(
     opened = Journal.open(folder.journal_path, mirror=mirror_of(config), note=display.note)
     with opened as journal, stopped_by_sigterm():
         state, time_taken, epochs = _read(folder.journal_path)
-        given = {"num_trials": num_trials, "max_accelerator_hours": max_accelerator_hours}
+        given = {"num_trials": num_trials, "epochs": num_epochs, "max_accelerator_hours": max_accelerator_hours}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         before = with_changes(config, state.resumes)
-        config = with_changes(before, [changes])
-        if config.budget.num_trials < before.budget.num_trials:
-            raise UserError(
-                f"{path} has a budget of {before.budget.num_trials} trials; it can be extended, but not "
-                f"reduced to {num_trials}"
-            )
-        is_finished = not state.unfinished and len(state.trials) >= config.budget.num_trials
+        config = extended(path, before, changes)
+        is_finished = not state.unfinished and is_spent(config, state, changes)
         if is_finished and data is None:
             return Run(folder)
 
