@@ -6,6 +6,7 @@ and the end show how the two relate: a line, and a spread about it.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -23,6 +24,9 @@ MIN_PAIRS = 3
 SLOPE_PRIOR = 0.5
 """Weight of the slope through the origin, in variances of the earlier objective."""
 
+FINALISTS_SLOPE_PRIOR = 5.0
+"""The same for a report, where few trainings are complete and all of them are of the best networks."""
+
 Progress = Mapping[int, float]
 """Objectives of one training by epoch, with that of its end as END."""
 
@@ -32,15 +36,23 @@ class Line(NamedTuple):
 
     Attributes:
         variance: of trainings about the line.
+        num, mean, scatter: number of trainings that it was fitted to, and mean and scatter of their earlier objectives.
     """
 
     intercept: float
     slope: float
     variance: float
+    num: int
+    mean: float
+    scatter: float
 
     def at(self, objective: float) -> float:
         """Return the value that is expected at the reference epoch."""
         return self.intercept + self.slope * objective
+
+    def variance_at(self, objective: float) -> float:
+        """Return the variance of one training about the expected value; it grows with the distance from the mean."""
+        return self.variance * (1 + 1 / self.num + (objective - self.mean) ** 2 / self.scatter)
 
 
 class Foretold(NamedTuple):
@@ -74,42 +86,62 @@ def epoch_order(epoch: int) -> float:
     return math.inf if epoch == END else epoch
 
 
-def line_between(trainings: Iterable[Progress], epoch: int, reference: int = END) -> Line | None:
+def line_between(
+    trainings: Iterable[Progress], epoch: int, reference: int = END, *, slope_prior: float = SLOPE_PRIOR
+) -> Line | None:
     """Fit the line between an epoch and a reference; None with too few trainings that reached both."""
     pairs = [(progress[epoch], progress[reference]) for progress in trainings if {epoch, reference} <= progress.keys()]
     if len(pairs) < MIN_PAIRS:
         return None
     x, y = np.array(pairs).T
-    prior = SLOPE_PRIOR * x.var() + 1e-12
+    prior = slope_prior * x.var() + 1e-12
     through_origin = y.mean() / max(x.mean(), 1e-9)
     from_mean = x - x.mean()
     slope = float((from_mean @ (y - y.mean()) + prior * through_origin) / (from_mean @ from_mean + prior))
     intercept = float(y.mean() - slope * x.mean())
     errors = y - intercept - slope * x
-    return Line(intercept, slope, float(errors @ errors) / max(len(pairs) - 2, 1) + 1e-12)
+    variance = float(errors @ errors) / max(len(pairs) - 2, 1) + 1e-12
+    return Line(intercept, slope, variance, len(pairs), float(x.mean()), float(from_mean @ from_mean + prior))
 
 
 def foretold(networks: Sequence[Sequence[Progress]]) -> list[Foretold | None]:
     """Return what is expected of each network without a complete training; None for the others.
 
-    It is None for all while fewer than MIN_PAIRS trainings are complete. Several trainings of a network count in
-    proportion to how well their last epochs foretell the end.
+    It is None for all while fewer than MIN_PAIRS trainings are complete. From one pause to the next, each step is
+    foretold by all trainings that made it. Several trainings of a network count in proportion to their certainty.
 
     Args:
         networks: the trainings of each network.
     """
     trainings = [progress for network in networks for progress in network]
-    lines = {epoch: line_between(trainings, epoch) for epoch in {last_epoch(each) for each in trainings} - {END}}
+    pauses = sorted({last_epoch(progress) for progress in trainings} | {END}, key=epoch_order)
+    lines = {
+        pause: line_between(trainings, pause, following, slope_prior=FINALISTS_SLOPE_PRIOR)
+        for pause, following in itertools.pairwise(pauses)
+    }
     found: list[Foretold | None] = []
     for network in networks:
         lasts = [last_epoch(progress) for progress in network]
-        known = [
-            (line, progress[last]) for last, progress in zip(lasts, network, strict=True) if (line := lines.get(last))
+        expected = [
+            _at_end(progress[last], [lines[pause] for pause in pauses[pauses.index(last) : -1]])
+            for last, progress in zip(lasts, network, strict=True)
         ]
+        known = [each for each in expected if each is not None]
         if not known or END in lasts:
             found.append(None)
             continue
-        weights = [1 / line.variance for line, _ in known]
-        value = sum(weight * line.at(ap) for weight, (line, ap) in zip(weights, known, strict=True)) / sum(weights)
-        found.append(Foretold(value, math.sqrt(min(line.variance for line, _ in known))))
+        weights = [1 / each.std**2 for each in known]
+        value = sum(weight * each.value for weight, each in zip(weights, known, strict=True)) / sum(weights)
+        found.append(Foretold(value, min(each.std for each in known)))
     return found
+
+
+def _at_end(objective: float, lines: Sequence[Line | None]) -> Foretold | None:
+    """Follow the lines from pause to pause; None if one is missing."""
+    variance = 0.0
+    for line in lines:
+        if line is None:
+            return None
+        variance = line.slope**2 * variance + line.variance_at(objective)
+        objective = line.at(objective)
+    return Foretold(objective, math.sqrt(variance)) if lines else None

@@ -141,6 +141,21 @@ def without_driver(state: RunState) -> RunState:
     return replace(state, trials=trials)
 
 
+def with_pauses(state: RunState) -> RunState:
+    """Return the state of a run in which the records of unfinished trials hold the results of their latest pause."""
+    if not state.unfinished:
+        return state
+    latest = {state.steps[step].number: result for step, result in state.results if isinstance(result, Evaluation)}
+    latest |= state.paused
+    trials = {
+        number: replace(record, evaluation=latest[number])
+        if record.status not in FINISHED and number in latest
+        else record
+        for number, record in state.trials.items()
+    }
+    return replace(state, trials=trials)
+
+
 def fold(events: Iterable[Event | Skipped]) -> RunState:
     """Compute the state of a run from its events. Raises UserError naming the line that cannot follow."""
     sum_of = Fold()

@@ -16,6 +16,7 @@ from typing import Any
 from spinenas.controller.registry import make_controller
 from spinenas.proxy_task.config import DataConfig
 from spinenas.results.storage.accelerator_time import AcceleratorTime
+from spinenas.results.storage.epoch_count import EpochCount
 from spinenas.results.storage.events import EpochDone, Event, Resumed, RunStarted, Stopped
 from spinenas.results.storage.journal import SCHEMA, Journal, read_events
 from spinenas.results.storage.mirror import Mirror
@@ -53,6 +54,7 @@ from spinenas.search.run.continuation import (
     with_data,
 )
 from spinenas.search.run.driver import Driver
+from spinenas.search.run.gate import gate_words
 from spinenas.search.run.identity import check_identity, identity_of, versions
 from spinenas.search.run.run import Run
 from spinenas.search.run.salvage import salvage
@@ -134,6 +136,8 @@ def run_search(
             with _begun(Path(out), config, config_toml, about, started, mirror) as (folder, journal):
                 window = ordered_window(config.executor)
                 driver = Driver(config, folder, journal, task, controller, executor, display, window=window)
+                if (sentence := gate_words(controller, config)) is not None:
+                    display.note(sentence)
                 with display.begin(_progress(config, task, forecast)):
                     _drive(driver)
     return Run(folder)
@@ -229,6 +233,8 @@ def resume(
         if (sentence := changed_versions(state, found_versions)) is not None:
             display.note(sentence)
         controller = search_controller(config)
+        if (sentence := gate_words(controller, config)) is not None:
+            display.note(sentence)
         window = ordered_window(config.executor)
         executor = executor or config.executor
         executor = replace(executor, workers=workers or executor.workers, address=address or executor.address)
@@ -270,8 +276,13 @@ def _with_loggers(display: Display, config: SearchConfig, run: Path) -> Display:
 
 def _progress(config: SearchConfig, task: Task, forecast: Forecast | None) -> Progress:
     """Return the progress of a search at its start."""
-    workload = Workload(forecast or count_of_epochs(task, config))
-    return Progress(config.budget.num_trials, scalarize=config.scalarized_objective(), workload=workload)
+    return Progress(
+        config.budget.num_trials,
+        scalarize=config.scalarized_objective(),
+        workload=Workload(forecast or count_of_epochs(task, config)),
+        epochs=EpochCount(config.task.train.epochs) if config.pauses_trainings else None,
+        num_epochs=config.num_epochs,
+    )
 
 
 def _drive(driver: Driver) -> None:

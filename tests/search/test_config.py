@@ -146,7 +146,7 @@ def test_the_value_of_an_override_is_toml_or_plain_text(text: str, key: str, val
         ({"task": {"train": {"epohcs": 2}}}, ["'task.train.epohcs'", "did you mean 'task.train.epochs'"]),
         ({"task": {"train": {"image_size": 64}}}, ["did you mean 'task.image_size_pixels'?"]),
         ({"image_size_pixel": 64}, ["did you mean 'task.image_size_pixels'?"]),
-        ({"epochs": 1}, ["did you mean 'task.train.epochs'?"]),
+        ({"epochs": 1}, ["did you mean 'task.train.epochs' or 'budget.epochs'?"]),
         ({"lr": 1}, ["did you mean 'task.train.learning_rate'?"]),
         ({"controller": {"ppo": {"lr": 1}}}, ["did you mean 'controller.ppo.learning_rate'?"]),
         ({"batch": 1}, ["did you mean 'task.train.batch_size'?"]),
