@@ -60,7 +60,7 @@ def estimate(config: SearchConfig, out: Path, note: Note, *, or_resume: bool = F
         note(sentence)
         size = {
             "epochs": f"{num_trials * whole:.0f}",
-            "trainings' worth of these": trainings_words(num_trials * whole, whole),
+            "whole-training equivalents": trainings_words(num_trials * whole, whole),
         }
     accelerator_hours = num_trials * trial_hours * accelerators
     price = budget.price_per_accelerator_hour

@@ -14,9 +14,11 @@ def gate_words(controller: Controller, config: SearchConfig) -> str | None:
     whole, budget, kept = config.task.train.epochs, config.num_epochs, controller.num_final_epochs
     if not controller.rungs:
         return f"trainings do not pause; the budget is {budget} epochs"
+    hours = config.budget.max_accelerator_hours
+    limit = "" if hours is None else f"; the search ends earlier if it has used {hours:g} accelerator-hours"
     rungs = " and ".join(map(str, controller.rungs))
     return (
         f"trainings pause after epoch{'s' if len(controller.rungs) > 1 else ''} {rungs} of {whole}; {kept} of the "
         f"{budget} epochs ({trainings_words(budget, whole)} trainings' worth) are kept for the finalists, which alone "
-        "are trained to the end"
+        f"are trained to the end{limit}"
     )

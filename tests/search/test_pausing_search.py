@@ -266,3 +266,16 @@ def figures_of(run: Run) -> Sequence[str]:
 
 def test_tensorboard_has_the_objective_at_each_pause(watched: tuple[Run, list[str]]) -> None:
     assert len(figures_of(watched[0])) == 3
+
+
+def test_options_and_files_give_budgets_in_epochs(tmp_path: Path) -> None:
+    words = said("config", "quickstart", "--controller", "freeze-thaw", "--epochs", 40)
+    assert "epochs = 40  # command line" in words
+    assert "num_trials = 20  # derived" in words
+    refused = CliRunner().invoke(main, ["config", "quickstart", "--epochs", "40", "--trials", "8"])
+    assert refused.exit_code == 1
+    assert "--trials and --epochs" in refused.output
+    run = run_search(pausing(20), out=tmp_path / "run", task=fake())
+    again = said("config", run.folder.path, "--trials", 8)
+    assert "num_trials = 8  # command line" in again
+    assert 'epochs = "none"  # default' in again
