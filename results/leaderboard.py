@@ -136,12 +136,7 @@ def leader(networks: Iterable[NetworkRuns], scalarize: ScalarizedObjective | Non
 
 
 def winner(records: Iterable[TrialRecord], scalarize: ScalarizedObjective | None = None) -> dict[str, Any] | None:
-    """Return the row of the network that `leader` names; None without a complete run, or if nothing names a winner.
-
-    Args:
-        records: trials in the order of their numbers.
-        scalarize: as in `leader`.
-    """
+    """Return the row of the network that `leader` names; None without a complete run, or if nothing names a winner."""
     ranked = _ranked(records)
     return _winner_row(ranked, scalarize) if _why_no_winner(ranked, scalarize) is None else None
 
@@ -160,18 +155,13 @@ def winner_words(
 
     Args:
         records: trials in the order of their numbers.
-        scalarize: as in `leader`.
         whole: epochs of a complete training of the task; None if unknown.
     """
     ranked, parts = _ranked_with_parts(records)
     row = _winner_row(ranked, scalarize)
     if row is None:
-        first = next(iter(parts), None)
-        if first is None:
-            return ()
-        fidelity = ranked[0][0].fidelity
-        words = parts[first].words(whole if fidelity is None else fidelity.epochs)
-        return (f"no winner yet, as no training is complete; trial {first} leads with {words}",)
+        leads = "no winner yet, as no training is complete; trial {} leads with {}"
+        return tuple(leads.format(number, part.words(whole)) for number, part in list(parts.items())[:1])
     if (why := _why_no_winner(ranked, scalarize)) is not None:
         return (why,)
     if row["n"] == 1:

@@ -71,10 +71,20 @@ class Run:
         return stored_config(self.folder.config()).task.train.epochs
 
     def unfinished(self, state: RunState) -> str | None:
-        """Return a sentence about trials without a result, and how to continue; None if there are none."""
-        if not state.unfinished:
-            return None
+        """Return a sentence about what is not finished yet, and how to continue; None if nothing is left to do.
+
+        That is trials without a result, or a search that has no complete training at all.
+        """
         config = with_changes(stored_config(self.folder.config()), state.resumes)
+        folder = shlex.quote(str(self.folder.path))
+        if not state.unfinished:
+            results = [record.evaluation for record in state.trials.values() if record.evaluation is not None]
+            if not config.pauses_trainings or any(result.stopped_after is None for result in results) or not results:
+                return None
+            return (
+                "no training is complete, and the budget is spent; extend it by --epochs or --max-accelerator-hours of: "
+                f"spinenas resume {folder}"
+            )
         finished = f"{len(state.told)} of {config.budget.num_trials} trials are finished"
         if config.pauses_trainings:
             whole = config.task.train.epochs
@@ -85,7 +95,7 @@ class Run:
             )
         if self.is_owned():
             return f"{finished}; the search is running"
-        return f"{finished}; continue the search with: spinenas resume {shlex.quote(str(self.folder.path))}"
+        return f"{finished}; continue the search with: spinenas resume {folder}"
 
     def winner(self) -> TrialRecord | None:
         """Return the first trial of the best network; None without a complete trial, or if nothing names a winner."""

@@ -271,11 +271,20 @@ def test_tensorboard_has_the_objective_at_each_pause(watched: tuple[Run, list[st
 def test_options_and_files_give_budgets_in_epochs(tmp_path: Path) -> None:
     words = said("config", "quickstart", "--controller", "freeze-thaw", "--epochs", 40)
     assert "epochs = 40  # command line" in words
-    assert "num_trials = 20  # derived" in words
-    refused = CliRunner().invoke(main, ["config", "quickstart", "--epochs", "40", "--trials", "8"])
+    assert "num_trials = 8  # derived" in words
+    refused = CliRunner().invoke(main, ["config", "quickstart", "--epochs", "40", "--trials", "9"])
     assert refused.exit_code == 1
     assert "--trials and --epochs" in refused.output
     run = run_search(pausing(20), out=tmp_path / "run", task=fake())
     again = said("config", run.folder.path, "--trials", 8)
     assert "num_trials = 8  # command line" in again
     assert 'epochs = "none"  # default' in again
+
+
+def test_a_search_whose_hours_ended_before_the_finals_says_how_to_extend_it(tmp_path: Path) -> None:
+    config = replace(pausing(), budget=BudgetConfig(epochs=BUDGET, max_accelerator_hours=1e-5))
+    run = run_search(config, out=tmp_path / "run", task=fake(epoch_seconds=0.02))
+    assert not run.state().unfinished
+    words = said("leaderboard", run.folder.path)
+    assert "no winner yet, as no training is complete" in words
+    assert f"extend it by --epochs or --max-accelerator-hours of: spinenas resume {run.folder.path}" in words
