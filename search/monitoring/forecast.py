@@ -167,6 +167,7 @@ class Workload:
                 self._open[event.number].done = 0
             case Paused() if self._open[event.number].until is not None:
                 self._open[event.number].done = event.evaluation.stopped_after or 0
+                self._has_finished = True
             case Promoted() if event.num_told is not None:
                 self._open[event.number].until = event.until
             case Finished():
@@ -180,8 +181,8 @@ class Workload:
     def seconds_left(self, num_left: float, elapsed_seconds: float) -> float | None:
         """Return the seconds until so many trials are finished; None while they are unknown.
 
-        With a calibration of this device it follows the prediction until a trial is finished, and then the pace of this
-        session. Without one it follows the pace from the first epoch on.
+        With a calibration of this device it follows the prediction until a trial is finished or paused, and then the
+        pace of this session. Without one it follows the pace from the first epoch on.
 
         Args:
             num_left: trials without a result, including those not asked yet. If trainings pause, the latter are a

@@ -103,6 +103,7 @@ class Progress:
                 self.num_timed += 1
                 trial = self._trials.pop(number)
                 if isinstance(result, Failure):
+                    self._paused.pop(number, None)
                     self.num_failed += 1
                 elif result.stopped_after is not None:
                     self.num_stopped += 1

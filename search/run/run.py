@@ -82,7 +82,7 @@ class Run:
             if not config.pauses_trainings or any(result.stopped_after is None for result in results) or not results:
                 return None
             return (
-                "no training is complete, and the budget is spent; extend it by --epochs or --max-accelerator-hours of: "
+                "no training is complete, and the budget is spent; extend it (--epochs, --max-accelerator-hours) with: "
                 f"spinenas resume {folder}"
             )
         finished = f"{len(state.told)} of {config.budget.num_trials} trials are finished"

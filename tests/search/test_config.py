@@ -403,3 +403,9 @@ def test_the_configuration_has_the_epochs_at_which_trainings_pause() -> None:
     assert load_config(document).resolved().controller.freeze_thaw.rungs == (2, 6)
     chosen = load_config(document, {"controller.freeze_thaw.rungs": [4]}).resolved()
     assert chosen.controller.freeze_thaw.rungs == (4,)
+
+
+def test_a_table_is_searched_first_for_a_key_of_the_same_name() -> None:
+    known = list(dotted_keys(SearchConfig))
+    assert suggested_keys("task.epochs", known) == ["task.train.epochs"]
+    assert suggested_keys("epochs", known) == ["task.train.epochs", "budget.epochs"]

@@ -287,4 +287,4 @@ def test_a_search_whose_hours_ended_before_the_finals_says_how_to_extend_it(tmp_
     assert not run.state().unfinished
     words = said("leaderboard", run.folder.path)
     assert "no winner yet, as no training is complete" in words
-    assert f"extend it by --epochs or --max-accelerator-hours of: spinenas resume {run.folder.path}" in words
+    assert f"extend it (--epochs, --max-accelerator-hours) with: spinenas resume {run.folder.path}" in words
