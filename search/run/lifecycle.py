@@ -136,8 +136,8 @@ def run_search(
             with _begun(Path(out), config, config_toml, about, started, mirror) as (folder, journal):
                 window = ordered_window(config.executor)
                 driver = Driver(config, folder, journal, task, controller, executor, display, window=window)
-                if (sentence := gate_words(controller, config)) is not None:
-                    display.note(sentence)
+                if (gate := gate_words(controller, config)) is not None:
+                    display.note(gate)
                 with display.begin(_progress(config, task, forecast)):
                     _drive(driver)
     return Run(folder)
@@ -233,8 +233,8 @@ def resume(
         if (sentence := changed_versions(state, found_versions)) is not None:
             display.note(sentence)
         controller = search_controller(config)
-        if (sentence := gate_words(controller, config)) is not None:
-            display.note(sentence)
+        if (gate := gate_words(controller, config)) is not None:
+            display.note(gate)
         window = ordered_window(config.executor)
         executor = executor or config.executor
         executor = replace(executor, workers=workers or executor.workers, address=address or executor.address)
