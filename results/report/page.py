@@ -238,6 +238,8 @@ def _costs(facts: RunFacts) -> list[tuple[str, object]]:
         rows.append(("peak memory of a trial", f"{found.largest_memory_bytes / 2**30:.2f} GiB"))
     if facts.price_per_hour is not None:
         rows.append(("cost, at the configured price", f"{facts.total_hours * facts.price_per_hour:.2f}"))
+    if facts.num_epochs is not None:
+        rows.insert(0, (report_facts.EQUIVALENTS, f"{facts.in_trainings(facts.total_epochs):.4g}"))
     rows += [(f"trials on {device}", count) for device, count in found.devices.most_common(10)]
     rows += [
         ("networks", len({record.network_key for record in facts.records})),

@@ -79,8 +79,8 @@ def print_leaderboard(
         note(_parts_words(run.whole_epochs(), is_predicted))
     for sentence in run.winner_words():
         note(sentence)
-    if unfinished := run.unfinished(state):
-        note(unfinished)
+    if words := run.unfinished(state) or run.used_words(state):
+        note(words)
 
 
 _OF_PARTS = ("epochs_seen", "objective_so_far", "predicted", "predicted_std")

@@ -70,6 +70,15 @@ class Run:
         """Return the epochs of a complete training."""
         return stored_config(self.folder.config()).task.train.epochs
 
+    def used_words(self, state: RunState) -> str | None:
+        """Return how much of its budget a search that pauses trainings has used; None for any other."""
+        config = with_changes(stored_config(self.folder.config()), state.resumes)
+        if not config.pauses_trainings:
+            return None
+        whole = config.task.train.epochs
+        used = trainings_words(EpochCount.of_state(state, whole).done, whole)
+        return f"{used} of {trainings_words(config.num_epochs, whole)} trainings' worth of epochs are used"
+
     def unfinished(self, state: RunState) -> str | None:
         """Return a sentence about what is not finished yet, and how to continue; None if nothing is left to do.
 
@@ -85,14 +94,7 @@ class Run:
                 "no training is complete, and the budget is spent; extend it (--epochs, --max-accelerator-hours) with: "
                 f"spinenas resume {folder}"
             )
-        finished = f"{len(state.told)} of {config.budget.num_trials} trials are finished"
-        if config.pauses_trainings:
-            whole = config.task.train.epochs
-            done = EpochCount.of_state(state, whole).done
-            finished = (
-                f"{trainings_words(done, whole)} of {trainings_words(config.num_epochs, whole)} trainings' worth of "
-                "epochs are used"
-            )
+        finished = self.used_words(state) or f"{len(state.told)} of {config.budget.num_trials} trials are finished"
         if self.is_owned():
             return f"{finished}; the search is running"
         return f"{finished}; continue the search with: spinenas resume {folder}"

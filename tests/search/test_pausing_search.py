@@ -184,6 +184,7 @@ def test_networks_without_a_whole_training_follow_with_what_is_predicted(watched
     words = said("leaderboard", watched[0].folder.path, "--top", 100)
     assert f"{predicted[0]:.4f}" in words
     assert "predicted is their expected final AP" in words
+    assert "12 of 12 trainings' worth of epochs are used" in words
 
 
 def test_show_says_after_how_many_epochs_an_ap_is(stopped: Run) -> None:
