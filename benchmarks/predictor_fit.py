@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from spinenas.controller.calibration import END, Calibration
+from spinenas.controller.calibration import Calibration
 from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.predictor.gaussian_process import Predictor
+from spinenas.results.foretold import END
 from spinenas.results.stats.intervals import pooled_spread
 from spinenas.results.stats.rank_correlation import kendall
 from spinenas.results.training_table import read_table

@@ -34,6 +34,10 @@ class ControllerOptions:
         """Return the options with each None that means a share of the budget replaced by its value."""
         return self
 
+    def for_schedule(self, epochs: int) -> Self:
+        """Return the options with each None that means a share of a training's epochs replaced by its value."""
+        return self
+
 
 class SpaceExhausted(Exception):
     """Raised by `ask` when every network of the space has been proposed."""
@@ -185,6 +189,19 @@ class SpendsEpochs(Protocol):
     @property
     def num_epochs(self) -> int:
         """Epochs of all steps so far."""
+
+
+@runtime_checkable
+class PausesTrainings(SpendsEpochs, Protocol):
+    """A controller whose trainings pause without a worker."""
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which trainings pause, ascending."""
+
+    @property
+    def num_final_epochs(self) -> int:
+        """Epochs of the budget that only finalists get."""
 
 
 def objective_of(result: Evaluation | Failure) -> float | None:

@@ -7,22 +7,12 @@ earlier epoch then counts with the value on the line, and with less weight, the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from spinenas.results.record import Evaluation
-
-END = 0
-"""Stands for the end of the schedule, whose number of epochs need not be known."""
-
-MIN_PAIRS = 3
-"""Number of trainings that must have reached two epochs before one is foretold from the other."""
-
-SLOPE_PRIOR = 0.5
-"""Weight of the slope through the origin, in variances of the earlier objective."""
+from spinenas.results.foretold import END, Line, Progress, epoch_order, last_epoch, line_between
 
 SEED_SHARE, SEED_PRIOR = 0.15, 3
 """Before replicates tell, the spread of seeds is this share of the spread of networks, with this many degrees of
@@ -39,25 +29,6 @@ class Estimate(NamedTuple):
 
     value: float
     weight: float
-
-
-class _Line(NamedTuple):
-    intercept: float
-    slope: float
-    variance: float
-
-
-Progress = Mapping[int, float]
-"""Objectives of one training by epoch, with that of its end as END."""
-
-
-def progress_of(evaluation: Evaluation) -> dict[int, float]:
-    """Return the objectives of a training by epoch."""
-    last = END if evaluation.stopped_after is None else evaluation.stopped_after
-    measured = dict(evaluation.by_epoch)
-    if last == END and measured:
-        measured.pop(max(measured))  # the end itself
-    return {**measured, last: evaluation.objective}
 
 
 @dataclass(slots=True)
@@ -93,16 +64,16 @@ class Calibration:
         if not any(reference in progress for progress in self._trainings.values()):
             return self._of_furthest()
         seed_variance = self.seed_variance()
-        lines = {epoch: self._line(epoch) for epoch in {_last(progress) for progress in self._trainings.values()}}
+        lines = {epoch: self._line(epoch) for epoch in {last_epoch(progress) for progress in self._trainings.values()}}
         sums: dict[str, list[float]] = {}
         for (network, _), progress in self._trainings.items():
             value, weight = progress.get(reference), 1.0
             if value is None:
-                last = _last(progress)
+                last = last_epoch(progress)
                 line = lines[last]
                 if line is None:
                     continue
-                value = line.intercept + line.slope * progress[last]
+                value = line.at(progress[last])
                 weight = seed_variance / (seed_variance + line.variance)
             total = sums.setdefault(network, [0.0, 0.0])
             total[0] += weight * value
@@ -110,30 +81,15 @@ class Calibration:
         return {network: Estimate(total / weight, weight) for network, (total, weight) in sums.items()}
 
     def _of_furthest(self) -> dict[str, Estimate]:
-        furthest = max(map(_last, self._trainings.values()), key=_order, default=END)
+        furthest = max(map(last_epoch, self._trainings.values()), key=epoch_order, default=END)
         found: dict[str, list[float]] = {}
         for (network, _), progress in self._trainings.items():
             if furthest in progress:
                 found.setdefault(network, []).append(progress[furthest])
         return {network: Estimate(float(np.mean(values)), len(values)) for network, values in found.items()}
 
-    def _line(self, epoch: int) -> _Line | None:
-        """Return the relation between an epoch and the reference; None with too few trainings that reached both."""
-        pairs = [
-            (progress[epoch], progress[self.reference])
-            for progress in self._trainings.values()
-            if epoch in progress and self.reference in progress
-        ]
-        if len(pairs) < MIN_PAIRS:
-            return None
-        x, y = np.array(pairs).T
-        prior = SLOPE_PRIOR * x.var() + 1e-12
-        through_origin = y.mean() / max(x.mean(), 1e-9)
-        from_mean = x - x.mean()
-        slope = float((from_mean @ (y - y.mean()) + prior * through_origin) / (from_mean @ from_mean + prior))
-        intercept = float(y.mean() - slope * x.mean())
-        errors = y - intercept - slope * x
-        return _Line(intercept, slope, float(errors @ errors) / max(len(pairs) - 2, 1) + 1e-12)
+    def _line(self, epoch: int) -> Line | None:
+        return line_between(self._trainings.values(), epoch, self.reference)
 
     def seed_variance(self) -> float:
         """Variance of a training at the reference about its network's mean; 0 while none has reached it."""
@@ -151,11 +107,3 @@ class Calibration:
         )
         freedom = len(known) - len(by_network)
         return (squares + SEED_PRIOR * (SEED_SHARE * spread) ** 2) / (freedom + SEED_PRIOR)
-
-
-def _order(epoch: int) -> float:
-    return np.inf if epoch == END else epoch
-
-
-def _last(progress: Progress) -> int:
-    return max(progress, key=_order)

@@ -10,8 +10,9 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from spinenas.controller.base import ASSUMED_NUM_TRIALS, ControllerOptions, Proposal, Step
-from spinenas.controller.calibration import Calibration, progress_of
+from spinenas.controller.calibration import Calibration
 from spinenas.controller.ledger import Candidate, Feasible, Ledger
+from spinenas.results.foretold import progress_of
 from spinenas.results.record import Evaluation, Failure
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key

@@ -171,7 +171,8 @@ class TrialRecord:
         attempt: 0, plus 1 for each lost worker and each rung after which the trial continued.
         task_key: identity of the task; results of different keys are never ranked together.
         status: its current status.
-        evaluation, failure: the result; at most one is set.
+        evaluation, failure: the result; at most one is set. Readers of a run also set the evaluation of an unfinished
+            trial that has paused (`run_state.with_pauses`).
         asked_at, started_at, finished_at: UTC, ISO 8601.
         worker, device, dtype: where and how it ran.
     """

@@ -21,7 +21,7 @@ from typing import Self
 import numpy as np
 
 from spinenas.controller.base import BudgetSpent, Continuation, Proposal, SpaceExhausted, Step
-from spinenas.controller.calibration import END, Calibration
+from spinenas.controller.calibration import Calibration
 from spinenas.controller.evolution import Member
 from spinenas.controller.ledger import Candidate, Feasible
 from spinenas.controller.objectives import scalarized
@@ -29,6 +29,7 @@ from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.predictor.features import Floats
 from spinenas.controller.predictor.predictor_guided_evolution import PredictorGuidedEvolution, PredictorGuidedOptions
 from spinenas.controller.predictor.screening import best_candidates
+from spinenas.results.foretold import END
 from spinenas.results.leaderboard import ScalarizedObjective
 from spinenas.results.record import Evaluation, Failure, Stage
 from spinenas.space.errors import UserError
@@ -110,6 +111,9 @@ class FreezeThawOptions(PredictorGuidedOptions):
 
     def for_budget(self, num_trials: int) -> Self:
         return replace(self, num_random=self.num_random or min(16, max(1, num_trials // 2)))
+
+    def for_schedule(self, epochs: int) -> Self:
+        return replace(self, rungs=rungs_for(epochs) if self.rungs is None else self.rungs)
 
 
 @dataclass(slots=True)
@@ -269,8 +273,13 @@ class FreezeThaw(PredictorGuidedEvolution):
         return next((rung for rung in self._rungs if rung > (training.until or math.inf)), None)
 
     @property
-    def _reserved(self) -> int:
-        """Epochs that only finalists get."""
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which trainings pause."""
+        return self._rungs
+
+    @property
+    def num_final_epochs(self) -> int:
+        """Epochs of the budget that only finalists get."""
         if self._last is None:
             return 0
         rest, options = self._schedule.epochs - self._last, self._options
@@ -285,7 +294,7 @@ class FreezeThaw(PredictorGuidedEvolution):
         if not self._is_searching:
             return None
         step = self._wanted(rng)
-        return step if self.num_epochs + self._cost(step) + self._reserved <= self._schedule.budget else None
+        return step if self.num_epochs + self._cost(step) + self.num_final_epochs <= self._schedule.budget else None
 
     def _wanted(self, rng: np.random.Generator) -> Step:
         options = self._options

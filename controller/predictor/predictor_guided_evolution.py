@@ -13,12 +13,12 @@ from typing import Self
 import numpy as np
 
 from spinenas.controller.base import Proposal, objective_of
-from spinenas.controller.calibration import END
 from spinenas.controller.evolution import EvolutionOptions, RegularizedEvolution
 from spinenas.controller.ledger_search import Sources
 from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.predictor.gaussian_process import Predictor
 from spinenas.controller.predictor.screening import best_candidates
+from spinenas.results.foretold import END
 from spinenas.results.record import Evaluation, Failure
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype

@@ -111,18 +111,19 @@ def without_driver(state: RunState) -> RunState:
     return replace(state, trials=trials)
 
 
-def num_epochs_asked(state: RunState, epochs: int) -> int:
-    """Return how many epochs the controller has asked for in all.
-
-    Args:
-        state: of a run.
-        epochs: of a whole training.
-    """
-    reached: dict[int, int] = {}
-    for number, _, until in state.steps:
-        if until != ENDED:
-            reached[number] = (state.trials[number].until if until == NEW else until) or epochs
-    return sum(reached.values())
+def with_pauses(state: RunState) -> RunState:
+    """Return the state of a run in which the records of unfinished trials hold the results of their latest pause."""
+    if not state.unfinished:
+        return state
+    latest = {state.steps[step].number: result for step, result in state.results if isinstance(result, Evaluation)}
+    latest |= state.paused
+    trials = {
+        number: replace(record, evaluation=latest[number])
+        if record.status not in FINISHED and number in latest
+        else record
+        for number, record in state.trials.items()
+    }
+    return replace(state, trials=trials)
 
 
 def fold(events: Iterable[Event | Skipped]) -> RunState:

@@ -20,7 +20,7 @@ def config(source: str, **options: Any) -> None:
     run.
     """
     from spinenas.search.config.commented import commented_toml, sources
-    from spinenas.search.config.loading import load_config, read_source
+    from spinenas.search.config.loading import load_config, read_source, with_one_budget
 
     text, document = read_source(source)
     overrides = overrides_of(options)
@@ -28,5 +28,6 @@ def config(source: str, **options: Any) -> None:
     for sentence in resolved.unused():
         note(f"note: {sentence}")
     click.echo("# Start this search with: spinenas search THIS_FILE --out RUN\n")
+    document = with_one_budget(document, overrides)
     found = sources(resolved, document, overrides, origin="run" if text is None else "file")
     click.echo(commented_toml(resolved, found), nl=False)

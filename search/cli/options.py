@@ -64,6 +64,11 @@ source_argument = click.argument("source", metavar="PRESET|FILE|RUN")
 run_argument = click.argument("run", type=PATH)
 architecture_argument = click.argument("architecture", metavar="RUN NUMBER|RUN best|NAME|FILE", nargs=-1)
 trials_option = number_option("--trials", "num_trials", help="Number of trainings in total.")
+epochs_option = number_option(
+    "--epochs",
+    "num_epochs",
+    help="Epochs of all trainings in total, instead of --trials.",
+)
 workers_option = number_option("--workers", help="Trainings at the same time.")
 force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
 data_option = path_option(
@@ -105,6 +110,7 @@ def _amount(context: click.Context, parameter: click.Parameter, text: str | None
 search_options = options(
     data_option,
     trials_option,
+    epochs_option,
     workers_option,
     seed_option,
     click.option(
@@ -134,6 +140,7 @@ search_options = options(
 
 _KEYS = {
     "num_trials": "budget.num_trials",
+    "num_epochs": "budget.epochs",
     "workers": "executor.workers",
     "seed": "seed",
     "controller": "controller.name",
@@ -208,12 +215,12 @@ def configuration(source: str, overrides: Mapping[str, Any]) -> tuple[SearchConf
         source: a preset, a TOML file, a run, or the config.json of a run.
         overrides: values by dotted key; they win over the source.
     """
-    from spinenas.search.config.loading import load_config, read_source
+    from spinenas.search.config.loading import load_config, read_source, with_one_budget
 
     text, document = read_source(source)
     config = load_config(document, overrides)
     if text is None:
-        return config, toml_text(with_overrides(document, overrides))
+        return config, toml_text(with_overrides(with_one_budget(document, overrides), overrides))
     if overrides:  # the file is kept as it is, for its comments
         said = toml_text(overrides).splitlines()
         text = "\n".join([text.rstrip(), "# Overridden on the command line:", *(f"# {line}" for line in said), ""])

@@ -59,3 +59,7 @@ class ControllerConfig(_Tables):  # type: ignore[misc]  # its fields are those o
     def for_budget(self, num_trials: int) -> ControllerConfig:
         """Resolve the options of the chosen controller that follow from the budget."""
         return dataclasses.replace(self, **{table_name(self.name): self.chosen.for_budget(num_trials)})
+
+    def for_schedule(self, epochs: int) -> ControllerConfig:
+        """Resolve the options of the chosen controller that follow from the epochs of a training."""
+        return dataclasses.replace(self, **{table_name(self.name): self.chosen.for_schedule(epochs)})

@@ -16,6 +16,7 @@ from typing import Any
 from spinenas.controller.registry import make_controller
 from spinenas.proxy_task.config import DataConfig
 from spinenas.results.storage.accelerator_time import AcceleratorTime
+from spinenas.results.storage.epoch_count import EpochCount
 from spinenas.results.storage.events import EpochDone, Event, Resumed, RunStarted, Stopped
 from spinenas.results.storage.journal import SCHEMA, Journal, read_events
 from spinenas.results.storage.mirror import Mirror
@@ -46,12 +47,14 @@ from spinenas.search.run.continuation import (
     changed_versions,
     check_resumable,
     elsewhere,
+    extended,
     keep_data_paths,
     missing_data,
     with_data,
 )
 from spinenas.search.run.driver import Driver
 from spinenas.search.run.finished import has_finished
+from spinenas.search.run.gate import gate_words
 from spinenas.search.run.identity import check_identity, identity_of, versions
 from spinenas.search.run.run import Run
 from spinenas.search.run.salvage import salvage
@@ -138,6 +141,8 @@ def run_search(
             with _begun(Path(out), config, config_toml, about, started, mirror) as (folder, journal):
                 window = ordered_window(config.executor)
                 driver = Driver(config, folder, journal, task, controller, executor, display, window=window)
+                if (gate := gate_words(controller, config)) is not None:
+                    display.note(gate)
                 with display.begin(_progress(config, task, forecast)):
                     _drive(driver)
     return Run(folder)
@@ -171,7 +176,7 @@ def resume(
     path: str | Path,
     *,
     num_trials: int | None = None,
-    epochs: int | None = None,
+    num_epochs: int | None = None,
     max_accelerator_hours: float | None = None,
     workers: int | None = None,
     address: str | None = None,
@@ -187,7 +192,7 @@ def resume(
     Args:
         path: the folder of the run.
         num_trials: a larger total budget; None to keep it.
-        epochs: a larger total budget in epochs, instead of num_trials; None to keep it.
+        num_epochs: the same in epochs, instead of num_trials.
         max_accelerator_hours: another total limit of accelerator time; None to keep it.
         workers: another number of trials at a time; None to keep it.
         address: of another Ray cluster; "local" for none, None to keep it.
@@ -209,17 +214,10 @@ def resume(
     opened = Journal.open(folder.journal_path, mirror=mirror_of(config), note=display.note)
     with opened as journal, stopped_by_sigterm():
         state, time_taken, epoch_of = _read(folder.journal_path)
-        given = {"num_trials": num_trials, "epochs": epochs, "max_accelerator_hours": max_accelerator_hours}
+        given = {"num_trials": num_trials, "epochs": num_epochs, "max_accelerator_hours": max_accelerator_hours}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         before = with_changes(config, state.resumes)
-        config = with_changes(before, [changes])
-        if config.num_epochs < before.num_epochs:
-            had, wanted = (
-                (f"{before.num_epochs} epochs", epochs)
-                if epochs is not None
-                else (f"{before.budget.num_trials} trials", num_trials)
-            )
-            raise UserError(f"{path} has a budget of {had}; it can be extended, but not reduced to {wanted}")
+        config = extended(path, before, changes)
         if config.budget != before.budget:
             state = replace(state, is_ending=False)
         is_finished = has_finished(state, config)
@@ -242,6 +240,8 @@ def resume(
         if (sentence := changed_versions(state, found_versions)) is not None:
             display.note(sentence)
         controller = search_controller(config)
+        if (gate := gate_words(controller, config)) is not None:
+            display.note(gate)
         window = ordered_window(config.executor)
         executor = executor or config.executor
         executor = replace(executor, workers=workers or executor.workers, address=address or executor.address)
@@ -283,8 +283,13 @@ def _with_loggers(display: Display, config: SearchConfig, run: Path) -> Display:
 
 def _progress(config: SearchConfig, task: Task, forecast: Forecast | None) -> Progress:
     """Return the progress of a search at its start."""
-    workload = Workload(forecast or count_of_epochs(task, config))
-    return Progress(config.budget.num_trials, scalarize=config.scalarized_objective(), workload=workload)
+    return Progress(
+        config.budget.num_trials,
+        scalarize=config.scalarized_objective(),
+        workload=Workload(forecast or count_of_epochs(task, config)),
+        epochs=EpochCount(config.task.train.epochs) if config.pauses_trainings else None,
+        num_epochs=config.num_epochs,
+    )
 
 
 def _drive(driver: Driver) -> None:

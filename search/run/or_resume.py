@@ -54,13 +54,13 @@ def search_or_resume(
     # Older runs have no warm start in run.json, only in their journal.
     check_equal(path, "warm start", folder.run_info().get("warm_start", sources), sources)
     before = with_changes(begun_with, Run(folder).state().resumes)
-    given = config.resolved()
-    is_extended = given.num_epochs > before.num_epochs  # an extension by an earlier resumption is kept
-    hours, hours_before = given.budget.max_accelerator_hours, before.budget.max_accelerator_hours
+    given, is_larger = config.budget, config.num_epochs > before.num_epochs
+    hours, hours_before = given.max_accelerator_hours, before.budget.max_accelerator_hours
     return resume(
         path,
-        num_trials=given.budget.num_trials if is_extended and given.budget.epochs is None else None,
-        epochs=given.budget.epochs if is_extended else None,
+        # An extension by an earlier resumption is kept.
+        num_trials=given.num_trials if is_larger and given.epochs is None else None,
+        num_epochs=given.epochs if is_larger else None,
         max_accelerator_hours=hours if hours and (hours_before is None or hours > hours_before) else None,
         data=None if given_data == begun_with.task.data else given_data,
         executor=config.executor,

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from spinenas.controller.calibration import END, Calibration
+from spinenas.controller.calibration import Calibration
 from spinenas.controller.ledger import Candidate
 from spinenas.controller.predictor import gaussian_process as module
 from spinenas.controller.predictor.features import Features
 from spinenas.controller.predictor.gaussian_process import Predictor
 from spinenas.controller.predictor.screening import best_candidates
+from spinenas.results.foretold import END
 from spinenas.space.graph import network_key
 from spinenas.space.published import SPINENET_49
 from spinenas.space.sampling import sample_without_dead_blocks

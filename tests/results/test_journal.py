@@ -18,6 +18,7 @@ from shared_fixtures import REPOSITORY
 
 from spinenas.controller.base import Continuation, Proposal
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status, TrialRecord
+from spinenas.results.storage.epoch_count import EpochCount
 from spinenas.results.storage.events import (
     KINDS,
     Asked,
@@ -38,7 +39,7 @@ from spinenas.results.storage.events import (
 )
 from spinenas.results.storage.journal import SCHEMA, Journal, read_events
 from spinenas.results.storage.journal_lines import encode
-from spinenas.results.storage.run_state import ENDED, NEW, Fold, fold, num_epochs_asked
+from spinenas.results.storage.run_state import ENDED, NEW, Fold, fold
 from spinenas.results.storage.trial_moves import asked_fields, next_status
 from spinenas.search.run.controller_replay import replay_into
 from spinenas.space.errors import UserError
@@ -583,7 +584,7 @@ def test_each_request_of_a_controller_is_a_step_with_its_result():
     assert state.told == [2, 1, 0]
     assert state.is_ending
     assert (state.paused, state.until, state.rung_results) == ({}, {}, [])
-    assert num_epochs_asked(state, 5) == 1 + 5 + 3
+    assert EpochCount.of_state(state, 5).granted == 1 + 5 + 3
     before = fold(PAUSING[:8])
     assert before.until == {0: 1, 1: 3, 2: 3}
     assert before.paused == {0: at_epoch[1], 1: at_epoch[3]}
