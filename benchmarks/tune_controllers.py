@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from spinenas.search.controller_bench.cell import Cell
 from spinenas.search.controller_bench.comparison import cells, run_cells
-from spinenas.search.controller_bench.simulated_search import Cell
 
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "local": [{}, {"num_parents": 1}, {"num_parents": 2}, {"num_parents": 8}, {"num_parents": 16}],
