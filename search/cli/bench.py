@@ -57,7 +57,7 @@ def bench_proxy(source: str, calibrate: bool, format: str | None, **options: Any
 @path_option("--out", "File of the outcomes; an existing one is continued.", required=True)
 @click.option("--controllers", metavar="A,B,...", help="Controllers to compare. The default is all but tpe.")
 @number_option("--budget", least=8, default=1000, help="Trainings in each search.")
-@number_option("--landscapes", "num_landscapes", default=16, help="Number of landscapes of each family.")
+@number_option("--landscapes", "num_landscapes", default=16, help="Number of landscapes, of each family in turn.")
 @number_option("--first-landscape", least=0, default=0, help="Number of the first landscape.")
 @number_option("--seeds", "num_seeds", default=5, help="Searches on each landscape.")
 @number_option("--workers", default=20, help="Simulated trainings at the same time.")

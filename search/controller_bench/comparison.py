@@ -21,7 +21,7 @@ from spinenas.search.controller_bench.landscapes import FAMILIES
 from spinenas.search.controller_bench.simulated_search import run_cell
 from spinenas.space.errors import UserError, nearest
 
-COMPARED = ("random", BY_MADDS, "local", "evolution", "predictor-guided", "reinforce", "ppo")
+COMPARED = ("random", BY_MADDS, "local", "evolution", "predictor-guided", "freeze-thaw", "reinforce", "ppo")
 NOISES = (0.15, 0.35, 0.6)
 MAX_SEEDS = 1000
 """Limit of the number of seeds per landscape."""
