@@ -211,6 +211,7 @@ def _best_replicated(
             except SpaceExhausted:
                 num_left = 0
         if proposal is not None:
+            assert isinstance(proposal, Proposal), "leaders are trained to the end"
             waiting.append(proposal)
             num_left -= 1
         elif waiting:
