@@ -11,6 +11,7 @@ import click
 from spinenas.search.cli.options import (
     PATH,
     address_option,
+    check_data_is_here,
     configuration,
     data_option,
     format_options,
@@ -55,6 +56,7 @@ def preflight(source: str, out: Path, train: bool | None, format: str | None, **
     check. One network is trained to its end, to see whether it learns. The command starts no search.
     """
     config, _ = configuration(source, overrides_of(options))
+    check_data_is_here(source, config)
     from spinenas.search.planning.preflight import preflight as look
 
     with watched(lambda: "nothing was started"):

@@ -39,7 +39,8 @@ class Run:
     def state(self) -> RunState:
         """Read the journal. Trials are running only if a process works on the run."""
         owned = self.is_owned()  # asked first: a search that ends in between still counts as running
-        state = fold(read_events(self.folder.journal_path, epochs=False))
+        path = self.folder.journal_path
+        state = fold(read_events(path, epochs=False), source=path)
         return state if owned else without_driver(state)
 
     def is_owned(self) -> bool:

@@ -28,7 +28,8 @@ def known_results(runs: Sequence[Path], *, task_key: str, space: SearchSpace) ->
     """
     trainings: dict[str, list[tuple[str, TrialRecord]]] = {}
     for run in runs:
-        state = fold(read_events(RunFolder.open(run).journal_path, epochs=False))
+        path = RunFolder.open(run).journal_path
+        state = fold(read_events(path, epochs=False), source=path)
         if state.run["task_key"] != task_key:
             raise UserError(
                 f"{run} has another task: its key is {state.run['task_key']!r}, here it is {task_key!r}, and their APs "
