@@ -102,11 +102,11 @@ def check(
         if split == "val" and not found.has_val:
             raise UserError("; ".join([*found.problems, "there is no val to draw; choose another --split"]))
         if draw is not None:
-            parts = [part for part in PART_WORDS if split == part or (split == "all" and (part != "val" or found.has_val))]
+            parts = [
+                part for part in PART_WORDS if split == part or (split == "all" and (part != "val" or found.has_val))
+            ]
             title = f"{_place(config)}, for {task_words}"
-            sheet = contact_sheet(
-                task, parts, num_images=num_images, augmented=augmented, seed=seed, title=title
-            )
+            sheet = contact_sheet(task, parts, num_images=num_images, augmented=augmented, seed=seed, title=title)
             write_chosen_file(draw, sheet.png)
             drawn = [f"{number} of {total} {PART_WORDS[part]}" for part, (number, total) in sheet.drawn.items()]
             note(f"drew {_listed(drawn)} images with their boxes in {draw}")
@@ -125,7 +125,8 @@ def _checked(source: str, data: Path | None, overrides: tuple[str, ...]) -> tupl
     if not is_data and source not in PRESETS and not path.exists():
         known = nearest(source, PRESETS) if path.name == source and not path.suffix else ""
         raise UserError(
-            f"{source} does not exist{known}; name a data set folder, an annotation file, a preset, a .toml file or a run"
+            f"{source} does not exist{known}; name a data set folder, an annotation file, a preset, a .toml file or a "
+            "run"
         )
     config, _ = configuration("quickstart" if is_data else source, given)
     check_data_is_here(source, config)

@@ -72,3 +72,5 @@ def print_leaderboard(
         note(sentence)
     if unfinished := run.unfinished(state):
         note(unfinished)
+    elif advice := run.how_to_confirm(state):
+        note(advice)

@@ -53,10 +53,16 @@ def path_option(name: str, help: str, *, metavar: str = "FILE", required: bool =
     return click.option(name, type=PATH, metavar=metavar, required=required, help=help)
 
 
+class _WholeNumber(click.IntRange):
+    """A whole number; click would call any other text no valid integer range."""
+
+    name = "whole number"
+
+
 def number_option(*names: str, help: str, least: int = 1, default: int | None = None) -> Callable[[Command], Command]:
     """Return an option that takes a whole number, `least` or more."""
     return click.option(
-        *names, type=click.IntRange(min=least), default=default, show_default=True, metavar="N", help=help
+        *names, type=_WholeNumber(min=least), default=default, show_default=True, metavar="N", help=help
     )
 
 
@@ -171,7 +177,10 @@ def overrides_of(options: Mapping[str, Any]) -> dict[str, Any]:
         if is_coco_file(data):
             split = split_of_file(data.absolute())
             overrides["task.data.folder"] = ""
-            overrides |= {"task.data.train_annotations": str(split.annotations), "task.data.train_images": str(split.images)}
+            overrides |= {
+                "task.data.train_annotations": str(split.annotations),
+                "task.data.train_images": str(split.images),
+            }
         else:
             overrides["task.data.folder"] = BUILT_IN if str(data) == BUILT_IN else str(data.absolute())
     for key, value in overrides.items():
@@ -233,7 +242,9 @@ def check_data_is_here(source: str, config: SearchConfig) -> None:
     from spinenas.search.run.continuation import missing_data
 
     if (Path(source) / "journal.jsonl").exists() and (missing := missing_data(config.task.data)) is not None:
-        raise UserError(f"{missing}, the data of {source}, does not exist here; add --data FOLDER, where the data lie now")
+        raise UserError(
+            f"{missing}, the data of {source}, does not exist here; add --data FOLDER, where the data lie now"
+        )
 
 
 def resume_advice(folder: Path) -> Callable[[], str]:

@@ -90,8 +90,8 @@ def read_source(source: str) -> tuple[str | None, dict[str, Any]]:
         )
     elif is_coco_file(path):
         raise UserError(
-            f"{source} is an annotation file, not a configuration; name a preset, a TOML file or a run, and give the data "
-            "set by --data"
+            f"{source} is an annotation file, not a configuration; name a preset, a TOML file or a run, and give the "
+            "data set by --data"
         )
     elif not path.exists() and (similar := difflib.get_close_matches(path.stem, PRESETS, n=1)):
         raise UserError(f"there is no file {source}; did you mean the preset {similar[0]!r}?")

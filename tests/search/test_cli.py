@@ -920,7 +920,7 @@ def test_a_damaged_journal_is_repaired_on_request(run: Path) -> None:
     refused = spinenas("resume", run)
     assert refused.exit_code == 1
     assert f"spinenas resume '{run}' --salvage" in refused.stderr
-    assert "1 damaged lines were removed" in succeed("resume", run, "--salvage").stderr
+    assert "damaged lines removed: 1;" in succeed("resume", run, "--salvage").stderr
     assert "is valid, there is nothing to salvage" in succeed("resume", run, "--salvage").stderr
 
 

@@ -34,8 +34,7 @@ def read_boxes(
         image_id = whole_number(entry, "image_id", what, path)
         if image_id not in row_of:
             raise UserError(
-                f"{path}: {what} is of image {image_id}, which is not in the list of images; "
-                "export both lists together"
+                f"{path}: {what} is of image {image_id}, which is not in the list of images; export both lists together"
             )
         category_id = whole_number(entry, "category_id", what, path)
         if category_id not in label_of:

@@ -126,7 +126,9 @@ def split_of_file(file: Path) -> SplitPaths:
 def _yolo_words(folder: Path) -> str:
     """Return what to do with a data set in the format of YOLO, as the start of a remedy; nothing for any other."""
     is_yolo = any((folder / name).is_file() for name in ("data.yaml", "data.yml", "dataset.yaml"))
-    is_yolo |= any(folder.glob("labels/*.txt")) or any(folder.glob("*/labels/*.txt")) or any(folder.glob("labels/*/*.txt"))
+    is_yolo |= (
+        any(folder.glob("labels/*.txt")) or any(folder.glob("*/labels/*.txt")) or any(folder.glob("labels/*/*.txt"))
+    )
     return "this looks like YOLO's format; export or convert it to COCO and " if is_yolo else ""
 
 

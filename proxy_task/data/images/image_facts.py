@@ -1,4 +1,4 @@
-"""Facts about image files, a byte for each, kept with the decoded images; and findings about images and their objects."""
+"""Facts about image files, a byte for each, kept with the decoded images; and findings about images and objects."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def crowded_findings(annotations: Annotations, max_detections: int) -> tuple[Fin
             count,
             len(num_objects),
             f"{annotations.file_names[first]} with {num_objects[first]}",
-            f"AP counts at most {max_detections} detections of an image, so raise task.eval.max_detections; the fullest "
-            f"image has {num_objects.max()}",
+            f"AP counts at most {max_detections} detections of an image, so raise task.eval.max_detections; the "
+            f"fullest image has {num_objects.max()}",
         ),
     )

@@ -213,8 +213,8 @@ def _check_megapixels(size: tuple[int, int], decoding: Decoding) -> None:
     megapixels = size[0] * size[1] / 1e6
     if megapixels > decoding.max_megapixels:
         raise ValueError(
-            f"has {megapixels:.0f} megapixels, more than task.data.max_megapixels, which is {decoding.max_megapixels:g}; "
-            f"save it smaller, or raise task.data.max_megapixels to {math.ceil(megapixels)}"
+            f"has {megapixels:.0f} megapixels, more than task.data.max_megapixels, which is {decoding.max_megapixels:g}"
+            f"; save it smaller, or raise task.data.max_megapixels to {math.ceil(megapixels)}"
         )
 
 
