@@ -27,10 +27,11 @@ from spinenas.search.config.presets import PRESETS
 from spinenas.space.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from spinenas.proxy_task.contact_sheet import Part
     from spinenas.proxy_task.data_check import DataCheck
     from spinenas.search.config.config import SearchConfig
 
-PART_WORDS = {"train": "training", "reward": "reward", "val": "val"}
+PART_WORDS: dict[Part, str] = {"train": "training", "reward": "reward", "val": "val"}
 """What the images of each part of a data set are called."""
 
 

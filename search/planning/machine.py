@@ -169,8 +169,9 @@ def check_machine(request: CheckRequest, name: str) -> MachineReport:
         for each in sorted(seconds, key=lambda each: each != task.dtype):
             said = f"in {each}" + (memory if each == task.dtype else ", for comparison")
             checks.append(Check("training step", said, seconds=seconds[each]))
-        minutes = f"{found.trial_seconds / 60:.1f} minutes"
-        checks.append(Check("trial", minutes, seconds=found.trial_seconds, word="predicted"))
+        is_long = found.trial_seconds >= 60
+        time = f"{found.trial_seconds / 60:.1f} minutes" if is_long else f"{found.trial_seconds:.1f} seconds"
+        checks.append(Check("trial", time, seconds=found.trial_seconds, word="predicted"))
         trying = "one training"
         notes = [*_format_advice(task, seconds)]
         if found.trial_seconds <= request.longest_training_seconds:

@@ -97,7 +97,8 @@ def _size(split: str, fingerprint: dict[str, Any]) -> str:
     if split == "val":
         return f"{fingerprint.get('num_val_images')} images"
     num_images = fingerprint.get("num_train_images", 0) + fingerprint.get("num_reward_images", 0)
-    return f"{num_images} images of {len(fingerprint.get('categories', ()))} categories"
+    num_categories = len(fingerprint.get("categories", ()))
+    return f"{num_images} images of {num_categories} {'category' if num_categories == 1 else 'categories'}"
 
 
 def is_split_by_picture(before: Any, now: Any) -> bool:
