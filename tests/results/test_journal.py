@@ -536,6 +536,8 @@ def test_every_kind_of_event_is_in_the_table_of_kinds_and_comes_back_from_its_js
 def test_an_empty_journal_has_no_state(tmp_path):
     with pytest.raises(UserError, match="before it began, or the file lost its content; restore it"):
         fold([])
+    with pytest.raises(UserError, match=r"^runs/mine/journal\.jsonl is empty: "):
+        fold([], source="runs/mine/journal.jsonl")
     (tmp_path / "journal.jsonl").touch()
     with Journal.create(tmp_path / "journal.jsonl") as journal:
         journal.append(RUN_STARTED)
