@@ -31,6 +31,13 @@ def num_replicates(num_trials: int, share: float) -> int:
     return max(1, math.ceil(round(share * num_trials, 6)))
 
 
+def confirming_budget(num_trials: int, share: float) -> int | None:
+    """Return a larger budget in which the leaders are trained again; None if the share reserves nothing."""
+    if share == 0:
+        return None
+    return max(MIN_TRIALS, math.floor(1 / share) + 1, num_trials + 1)
+
+
 @dataclass(slots=True)
 class _Network:
     """The trainings of one network.

@@ -8,10 +8,36 @@ from typing import Any
 
 import numpy as np
 
+from spinenas.proxy_task.data.annotation_files.layout import Split
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.findings import Finding
 from spinenas.proxy_task.task import ProxyTask
+from spinenas.proxy_task.task_data import VAL_UNUSABLE
 from spinenas.space.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many of one kind a split has.
+
+    Attributes:
+        what: the kind, such as "images", or the name of a category.
+        split: train or val.
+        count: how many.
+        total: of how many; 0 if there is no such number.
+        is_category: whether objects of a category are counted.
+    """
+
+    what: str
+    split: Split
+    count: int
+    total: int = 0
+    is_category: bool = False
+
+    def row(self) -> dict[str, Any]:
+        """Return the count as a row of the same fields as a finding."""
+        what = f"objects of {self.what!r}" if self.is_category else self.what
+        return _row(Finding(f"{self.split}: {what}", self.count, self.total), is_finding=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +45,32 @@ class DataCheck:
     """What is in a data set.
 
     Attributes:
-        rows: counts first, then findings; each with the fields of `Finding` and whether it is a finding.
+        counts: of both splits.
+        findings: what its owner should know.
         problems: sentences about what a search, or a figure on val, would be refused for.
+        has_val: whether there is a val that can be used.
     """
 
-    rows: tuple[dict[str, Any], ...]
+    counts: tuple[Count, ...]
+    findings: tuple[Finding, ...]
     problems: tuple[str, ...]
+    has_val: bool
+
+    @property
+    def rows(self) -> tuple[dict[str, Any], ...]:
+        """Counts, then findings; each with the fields of `Finding` and whether it is a finding."""
+        findings = (_row(finding, is_finding=True) for finding in self.findings)
+        return (*(count.row() for count in self.counts), *findings)
+
+    def table(self, *, of_categories: bool) -> list[dict[str, Any]]:
+        """Return counts with a column for each split: of the categories, or of everything else."""
+        title = "objects of" if of_categories else "what"
+        rows: dict[str, dict[str, Any]] = {}
+        for count in self.counts:
+            if count.is_category == of_categories:
+                row = rows.setdefault(count.what, {title: count.what, "train": None, "val": None})
+                row[count.split] = (row[count.split] or 0) + count.count  # two categories may share a name
+        return list(rows.values())
 
 
 def check_data(task: ProxyTask) -> DataCheck:
@@ -32,9 +78,10 @@ def check_data(task: ProxyTask) -> DataCheck:
 
     Raises UserError if train cannot be used at all.
     """
-    rows = list(_counts("train", task.data.train))
-    rows.append(_count("train: images to train on", len(task.data.train_rows), len(task.data.train.image_ids)))
-    rows.append(_count("train: reward images, held out", len(task.data.reward_rows), len(task.data.train.image_ids)))
+    counts = list(_counts("train", task.data.train))
+    num_images = len(task.data.train.image_ids)
+    counts.append(Count("images to train on", "train", len(task.data.train_rows), num_images))
+    counts.append(Count("reward images, held out", "train", len(task.data.reward_rows), num_images))
     problems = []
     try:
         task.check_batch()
@@ -43,33 +90,30 @@ def check_data(task: ProxyTask) -> DataCheck:
     has_val = task.data.has_val
     if has_val:
         try:
-            rows += _counts("val", task.data.val)
+            counts += _counts("val", task.data.val)
         except UserError as error:
-            problems.append(f"val cannot be used: {error}")
+            problems.append(f"{VAL_UNUSABLE}: {error}; a search runs without val, validate and replay do not")
             has_val = False
-    findings = task.data.findings(with_val=has_val)
-    return DataCheck((*rows, *(_row(finding, is_finding=True) for finding in findings)), tuple(problems))
+    # A val that cannot be used is among the problems.
+    findings = [finding for finding in task.data.findings(with_val=has_val) if finding.what != VAL_UNUSABLE]
+    return DataCheck(tuple(counts), tuple(findings), tuple(problems), has_val)
 
 
-def _counts(split: str, annotations: Annotations) -> Iterator[dict[str, Any]]:
-    """Yield a row for images, boxes, sizes and each category of a split."""
+def _counts(split: Split, annotations: Annotations) -> Iterator[Count]:
+    """Yield a count of images, boxes, sizes and each category of a split."""
     num_images, num_boxes = len(annotations.image_ids), len(annotations.labels)
     has_object = np.bincount(annotations.image_of_box[~annotations.iscrowd], minlength=num_images) > 0
-    yield _count(f"{split}: images", num_images)
-    yield _count(f"{split}: images without objects", int(np.count_nonzero(~has_object)), num_images)
+    yield Count("images", split, num_images)
+    yield Count("images without objects", split, int(np.count_nonzero(~has_object)), num_images)
     num_groups = len(set(annotations.groups))
     if num_groups < num_images:
-        yield _count(f"{split}: groups of images that are never separated", num_groups)
-    yield _count(f"{split}: boxes", num_boxes)
+        yield Count("groups of images that are never separated", split, num_groups)
+    yield Count("boxes", split, num_boxes)
     if annotations.iscrowd.any():
-        yield _count(f"{split}: boxes of crowds", int(annotations.iscrowd.sum()), num_boxes)
+        yield Count("boxes of crowds", split, int(annotations.iscrowd.sum()), num_boxes)
     objects = annotations.labels[~annotations.iscrowd]
     for channel, name in enumerate(annotations.category_names, start=1):
-        yield _count(f"{split}: objects of {name!r}", int(np.count_nonzero(objects == channel)), len(objects))
-
-
-def _count(what: str, count: int, total: int = 0) -> dict[str, Any]:
-    return _row(Finding(what, count, total), is_finding=False)
+        yield Count(name, split, int(np.count_nonzero(objects == channel)), len(objects), is_category=True)
 
 
 def _row(finding: Finding, *, is_finding: bool) -> dict[str, Any]:

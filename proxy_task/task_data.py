@@ -20,6 +20,7 @@ from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.cache_folder import cache_root
 from spinenas.proxy_task.data.findings import Finding, log_findings
 from spinenas.proxy_task.data.images.image_cache import cache_path, files_digest, open_cache, space_for_cache
+from spinenas.proxy_task.data.images.image_facts import crowded_findings
 from spinenas.proxy_task.data.images.image_file import decoding_of
 from spinenas.proxy_task.data.images.labelled_images import LabelledImages, attach_boxes
 from spinenas.proxy_task.data.splits.grouping import group_images
@@ -37,6 +38,10 @@ EvaluatedOn = Literal["reward", "val"]
 
 HOLD_OUT = "hold_out"
 """Key of a fingerprint. It is there if the hold-out keeps images together that the annotation file separates."""
+
+
+VAL_UNUSABLE = "val cannot be used"
+"""What a finding says of a val split that is there and has a mistake."""
 
 
 class TaskData:
@@ -199,6 +204,7 @@ class TaskData:
     def _find(self, with_val: bool) -> Iterator[Finding]:
         train = self._hashed(self.train)
         yield from train.images.annotations.findings
+        yield from _logged(crowded_findings(self.train, self._max_detections), self.train)
         yield from _logged(reward_leaks(train, self.reward_rows, self.train_rows), self.train)
         val = self.val if with_val else self._val_if_any()
         if isinstance(val, Finding):
@@ -206,6 +212,7 @@ class TaskData:
         elif val is not None:
             hashed = (train, self._hashed(val)) if with_val else None
             found = hashed[1].images.annotations.findings if hashed else val.findings
+            found = (*found, *_logged(crowded_findings(val, self._max_detections), val))
             yield from (replace(finding, what=f"val: {finding.what}") for finding in found)
             leaks = val_leaks(self.train, val, self._config.group_pattern, self.cache_folder, hashed)
             yield from _logged(leaks, val)
@@ -217,7 +224,7 @@ class TaskData:
         try:
             return self.val
         except UserError as error:
-            return Finding("val cannot be used", 1, advice=str(error))
+            return Finding(VAL_UNUSABLE, 0, advice=f"{error}; a search runs without val, validate and replay do not")
 
     def _hashed(self, annotations: Annotations) -> HashedImages:
         size, root = self._image_size_pixels, self.cache_folder

@@ -17,7 +17,7 @@ class Finding:
 
     Attributes:
         what: the kind and what was done about it, such as "boxes clipped to their image".
-        count: how many.
+        count: how many; 0 if the finding counts nothing.
         total: of how many; 0 if there is no such number.
         first: the first one, such as "annotation 12"; empty if there is nothing to name.
         advice: what it means or what to do, as the end of the sentence; empty if `what` says it all.
@@ -32,6 +32,8 @@ class Finding:
     @property
     def sentence(self) -> str:
         """The finding in words, such as "boxes clipped to their image: 2 of 20 (first: annotation 12)"."""
+        if not self.count:
+            return f"{self.what}: {self.advice}" if self.advice else self.what
         text = f"{self.what}: {self.count}" + (f" of {self.total}" if self.total else "")
         text += f" (first: {self.first})" if self.first else ""
         return text + (f"; {self.advice}" if self.advice else "")

@@ -254,7 +254,7 @@ def _findings(facts: RunFacts) -> list[tuple[str, Any, Any, str]]:
     rows = []
     for finding in _objects(facts.info.get("findings")):
         detail = "; ".join(str(finding[name]) for name in ("first", "advice") if finding.get(name))
-        rows.append((str(finding.get("what", "")), finding.get("count"), finding.get("total") or None, detail))
+        rows.append((str(finding.get("what", "")), finding.get("count") or None, finding.get("total") or None, detail))
     return rows
 
 

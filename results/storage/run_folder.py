@@ -117,11 +117,15 @@ class RunFolder:
         """The resolved configuration. Raises UserError."""
         return _read_object(self.path / "config.json")
 
-    def write_config(self, config_json: dict[str, Any]) -> Path:
-        """Replace config.json, and return it. Raises UserError."""
-        path = self.path / "config.json"
-        _write_json(path, config_json)
-        return path
+    def write_config(self, config_json: dict[str, Any], config_toml: str | None = None) -> list[Path]:
+        """Replace config.json, and config.toml unless it is None; return both. Raises UserError."""
+        paths = [self.path / "config.json"]
+        _write_json(paths[0], config_json)
+        if config_toml is not None:
+            paths.append(self.path / "config.toml")
+            with _writing(paths[1]):
+                write_text_atomically(paths[1], config_toml)
+        return paths
 
     def run_info(self) -> dict[str, Any]:
         """Contents of run.json, as written at the start. Raises UserError."""

@@ -6,6 +6,7 @@ import gc
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status, TrialRecord
@@ -126,15 +127,18 @@ def with_pauses(state: RunState) -> RunState:
     return replace(state, trials=trials)
 
 
-def fold(events: Iterable[Event | Skipped]) -> RunState:
-    """Compute the state of a run from its events. Raises UserError naming the line that cannot follow."""
+def fold(events: Iterable[Event | Skipped], *, source: Path | str = "the journal") -> RunState:
+    """Compute the state of a run from its events, of the file `source`.
+
+    Raises UserError naming the line that cannot follow.
+    """
     sum_of = Fold()
     was_enabled = gc.isenabled()
     gc.disable()  # these objects have no cycles, and the collector would scan them again and again
     try:
         for event in events:
             sum_of.add(event)
-        return sum_of.state()
+        return sum_of.state(source)
     finally:
         if was_enabled:
             gc.enable()
@@ -263,11 +267,11 @@ class Fold:
         """Whether the first event was added; there is no state before."""
         return self._line > 0
 
-    def state(self) -> RunState:
+    def state(self, source: Path | str = "the journal") -> RunState:
         """The state so far, which shares its lists with the fold. Raises UserError before the first event."""
         if not self.is_begun:
             raise UserError(
-                "the journal is empty: the run was stopped before it began, or the file lost its content; restore it "
+                f"{source} is empty: the run was stopped before it began, or the file lost its content; restore it "
                 "from a copy, or start the search in another folder"
             )
         trials = {number: TrialRecord(**trial) for number, trial in self._trials.items()}

@@ -22,6 +22,14 @@ from spinenas.space.scaling import SCALINGS
 
 WITH_WEIGHTS = ("safetensors", "onnx")
 EXPORT_FORMATS = (*FORMATS, "python", "mmdet", *WITH_WEIGHTS)
+SUFFIXES = {
+    **dict.fromkeys(FORMATS, ".json"),
+    "python": ".py",
+    "mmdet": "",
+    "safetensors": ".safetensors",
+    "onnx": ".onnx",
+}
+"""How the files of each format end. Other suffixes than these are left to the user."""
 
 
 @click.command()
@@ -93,6 +101,7 @@ def export(
         raise UserError(f"--image-size is {image_size}; it must be a multiple of 32, and at least 96")
     if random_weights and format not in WITH_WEIGHTS:
         raise UserError(f"--random-weights belongs to {' and '.join(WITH_WEIGHTS)}; a {format} file has no weights")
+    check_suffix(out, format)
     found = find_architecture(architecture)
     description = found.described(
         found.scaling if scaling is None else SCALINGS[scaling],
@@ -107,6 +116,14 @@ def export(
         facts.append("random weights, not trained" if description.weights == "random" else "trained weights")
     built = f" ({', '.join(facts)})" if facts else ""
     note(f"wrote {found.name}{built} to {out}")
+
+
+def check_suffix(out: Path, format: str) -> None:
+    """Raise UserError if the name of a file is one of another format, which would mislead its readers."""
+    wanted, given = SUFFIXES[format], out.suffix.lower()
+    if given and given != wanted and given in SUFFIXES.values():
+        kind = f"file of the format {format}; end it in {wanted}" if wanted else "folder; leave out its suffix"
+        raise UserError(f"{out} is not the name of a {kind}, or choose another --format")
 
 
 def _chosen_options(

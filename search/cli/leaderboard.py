@@ -81,6 +81,8 @@ def print_leaderboard(
         note(sentence)
     if words := run.unfinished(state) or run.used_words(state):
         note(words)
+    if not run.unfinished(state) and (advice := run.how_to_confirm(state)):
+        note(advice)
 
 
 _OF_PARTS = ("epochs_seen", "objective_so_far", "predicted", "predicted_std")

@@ -53,10 +53,16 @@ def path_option(name: str, help: str, *, metavar: str = "FILE", required: bool =
     return click.option(name, type=PATH, metavar=metavar, required=required, help=help)
 
 
+class _WholeNumber(click.IntRange):
+    """A whole number; click would call any other text no valid integer range."""
+
+    name = "whole number"
+
+
 def number_option(*names: str, help: str, least: int = 1, default: int | None = None) -> Callable[[Command], Command]:
     """Return an option that takes a whole number, `least` or more."""
     return click.option(
-        *names, type=click.IntRange(min=least), default=default, show_default=True, metavar="N", help=help
+        *names, type=_WholeNumber(min=least), default=default, show_default=True, metavar="N", help=help
     )
 
 
@@ -72,7 +78,9 @@ epochs_option = number_option(
 workers_option = number_option("--workers", help="Trainings at the same time.")
 force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
 data_option = path_option(
-    "--data", 'Data set folder in a known layout, or "built-in" for generated images.', metavar="FOLDER"
+    "--data",
+    'Data set folder in a known layout, one annotation file, or "built-in" for generated images.',
+    metavar="FOLDER",
 )
 seed_option = click.option("--seed", type=int, metavar="N", help="Seed of every random decision.")
 address_option = click.option("--address", help='Address of a running Ray cluster, or "auto" to find one.')
@@ -162,6 +170,7 @@ def overrides_of(options: Mapping[str, Any]) -> dict[str, Any]:
     UserError where --set names such a path as well, or where a text is not Unicode.
     """
     from spinenas.proxy_task.config import BUILT_IN
+    from spinenas.proxy_task.data.annotation_files.layout import is_coco_file, split_of_file
 
     overrides = dict(map(parse_override, options.get("overrides", ())))
     overrides |= {key: options[name] for name, key in _KEYS.items() if options.get(name) is not None}
@@ -171,8 +180,16 @@ def overrides_of(options: Mapping[str, Any]) -> dict[str, Any]:
         given = [name for name in files if f"task.data.{name}" in overrides]
         if given:
             raise UserError(f"--data and --set task.data.{given[0]} both name the data; give one of them")
-        overrides["task.data.folder"] = BUILT_IN if str(data) == BUILT_IN else str(data.absolute())
         overrides |= {f"task.data.{name}": None for name in files}
+        if is_coco_file(data):
+            split = split_of_file(data.absolute())
+            overrides["task.data.folder"] = ""
+            overrides |= {
+                "task.data.train_annotations": str(split.annotations),
+                "task.data.train_images": str(split.images),
+            }
+        else:
+            overrides["task.data.folder"] = BUILT_IN if str(data) == BUILT_IN else str(data.absolute())
     for key, value in overrides.items():
         _check_text(key, value)
     return overrides
@@ -225,6 +242,16 @@ def configuration(source: str, overrides: Mapping[str, Any]) -> tuple[SearchConf
         said = toml_text(overrides).splitlines()
         text = "\n".join([text.rstrip(), "# Overridden on the command line:", *(f"# {line}" for line in said), ""])
     return config, text
+
+
+def check_data_is_here(source: str, config: SearchConfig) -> None:
+    """Raise UserError if the data of a run lie elsewhere now, for a command that takes --data."""
+    from spinenas.search.run.continuation import missing_data
+
+    if (Path(source) / "journal.jsonl").exists() and (missing := missing_data(config.task.data)) is not None:
+        raise UserError(
+            f"{missing}, the data of {source}, does not exist here; add --data FOLDER, where the data lie now"
+        )
 
 
 def resume_advice(folder: Path) -> Callable[[], str]:

@@ -11,6 +11,7 @@ import click
 from spinenas.search.cli.options import (
     PATH,
     address_option,
+    check_data_is_here,
     configuration,
     data_option,
     format_options,
@@ -55,9 +56,11 @@ def preflight(source: str, out: Path, train: bool | None, format: str | None, **
     check. One network is trained to its end, to see whether it learns. The command starts no search.
     """
     config, _ = configuration(source, overrides_of(options))
+    check_data_is_here(source, config)
+    from spinenas.proxy_task.data.findings import not_logged
     from spinenas.search.planning.preflight import preflight as look
 
-    with watched(lambda: "nothing was started"):
+    with watched(lambda: "nothing was started"), not_logged():
         machines, _ = look(config, out, note, longest_training_seconds=_LONGEST_TRAINING_SECONDS[train])
     print_rows([row for machine in machines for row in machine.rows()], format, {"seconds": "digits"})
     for machine in machines:
@@ -65,9 +68,8 @@ def preflight(source: str, out: Path, train: bool | None, format: str | None, **
             note(f"{machine.name}: {sentence}")
         if machine.traceback:
             note(machine.traceback.rstrip())
-    if config.executor.kind != "serial":  # this process has logged what it found itself
-        for sentence in dict.fromkeys(sentence for machine in machines for sentence in machine.findings):
-            note(f"data: {sentence}")
+    for sentence in dict.fromkeys(sentence for machine in machines for sentence in machine.findings):
+        note(f"data: {sentence}")
     problems = [f"{machine.name}: {problem}" for machine in machines for problem in machine.problems]
     if problems:
         raise UserError("; ".join(problems))

@@ -82,12 +82,18 @@ def search(
 @click.option("--address", help='Address of another Ray cluster, "auto" to find one, or "local" for none.')
 @path_option("--data", "Folder where the data of the run lie now; the run keeps it.", metavar="FOLDER")
 @click.option("--salvage", "mend", is_flag=True, help="Repair a damaged journal first.")
-def resume(run: Path, **options: Any) -> None:
+@click.option("--set", "overrides", multiple=True, hidden=True, help="Refused, with what to do instead.")
+def resume(run: Path, overrides: tuple[str, ...], **options: Any) -> None:
     """Resume a stopped search, or extend a finished one.
 
     No finished trial is repeated. --trials or --epochs, and --max-accelerator-hours, extend the budget of the run.
     --data is for a run that was copied to where its data lie elsewhere; they must be the same data.
     """
+    if overrides:
+        raise click.UsageError(
+            f"a run keeps its configuration, so --set {overrides[0]} has no place here; start a new run: "
+            f"spinenas search {shlex.quote(str(run))} --set {shlex.quote(overrides[0])} --out NEW"
+        )
     from spinenas.search.monitoring.display import display_for
     from spinenas.search.run.lifecycle import resume as resume_run
 

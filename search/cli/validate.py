@@ -24,6 +24,7 @@ from spinenas.search.cli.options import (
     workers_option,
 )
 from spinenas.search.cli.table import print_rows
+from spinenas.space.errors import UserError
 
 
 @click.command(short_help="Compare the winner with SpineNet-49 and a random one on val.")
@@ -42,6 +43,7 @@ def validate(run: Path, seeds: int, out: Path | None, format: str | None, **opti
     validation that was stopped. Once it is complete, the command prints its figures again.
     """
     from spinenas.search.monitoring.display import display_for
+    from spinenas.search.run.continuation import elsewhere, missing_data
     from spinenas.search.run.run import Run
     from spinenas.search.studies.validation import validate as validate_winner
     from spinenas.search.studies.validation import validation_folder
@@ -54,7 +56,12 @@ def validate(run: Path, seeds: int, out: Path | None, format: str | None, **opti
         note(unfinished)
     folder = out or validation_folder(opened)
     with watched(lambda: "resume it with the same command"):
-        found = validate_winner(opened, seeds=seeds, out=folder, config=config, display=display_for(sys.stderr))
+        try:
+            found = validate_winner(opened, seeds=seeds, out=folder, config=config, display=display_for(sys.stderr))
+        except UserError as error:
+            if (missing := missing_data(config.task.data)) is None:
+                raise
+            raise UserError(elsewhere(run, missing)) from error
     if format == "json":
         click.echo(json.dumps(found, indent=2))
     else:

@@ -17,7 +17,7 @@ NONE = "none"
 
 def read_document(path: Path) -> tuple[str, dict[str, Any]]:
     """Return the text and the tables of a TOML file, or of the config.json of a run. Raises UserError."""
-    with explained_os_errors(f"cannot read the configuration {path}", "name a TOML file"):
+    with explained_os_errors(f"cannot read the configuration {path}", "name a preset, a TOML file or a run"):
         data = path.read_bytes()
     try:
         text = _decoded(data)

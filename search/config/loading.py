@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spinenas.controller.former_names import removal_message, with_current_names
+from spinenas.proxy_task.data.annotation_files.layout import is_coco_file
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.document import merged_tables, read_document, with_overrides, without_none
 from spinenas.search.config.presets import PRESETS, preset
@@ -110,7 +111,14 @@ def read_source(source: str) -> tuple[str | None, dict[str, Any]]:
     if (path / "config.json").is_file():
         path = path / "config.json"
     elif path.is_dir():
-        raise UserError(f"{source} is a folder without a run; name a preset, a TOML file or a run")
+        raise UserError(
+            f"{source} is a folder without a run; name a preset, a TOML file or a run, and give a data set by --data"
+        )
+    elif is_coco_file(path):
+        raise UserError(
+            f"{source} is an annotation file, not a configuration; name a preset, a TOML file or a run, and give the "
+            "data set by --data"
+        )
     elif not path.exists() and (similar := difflib.get_close_matches(path.stem, PRESETS, n=1)):
         raise UserError(f"there is no file {source}; did you mean the preset {similar[0]!r}?")
     text, document = read_document(path)

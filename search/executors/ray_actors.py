@@ -25,11 +25,11 @@ from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.executors.base import Executor, Job, Message, Note, Remark, Task, WorkerEvent
 from spinenas.search.executors.data_command import this_session
 from spinenas.search.executors.failure_rules import pause_seconds
+from spinenas.search.executors.local_cpus import is_remote
 from spinenas.search.executors.raw_output import raw_output_in
 from spinenas.search.executors.ray_resources import explain_waiting
 from spinenas.search.executors.ray_session import (
     accelerators_of,
-    is_remote,
     options_of,
     prepare_worker,
     ray_session,

@@ -25,6 +25,7 @@ import spinenas.space
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.executors.base import Note
 from spinenas.search.executors.data_command import run_once_per_machine
+from spinenas.search.executors.local_cpus import LOCAL, is_remote, num_cpus_here, num_workers_here
 from spinenas.search.executors.local_ray import check_port, folder_for_ray, provide_token, start_error
 from spinenas.search.executors.ray_address import (
     AUTO,
@@ -38,9 +39,6 @@ from spinenas.search.executors.ray_resources import num_fitting
 from spinenas.search.executors.stop_signals import Terminated
 from spinenas.search.executors.storage_variables import StorageVariables, adopt
 from spinenas.space.errors import UserError, first_line
-
-LOCAL = "local"
-"""Ray's name for a local Ray; no address means the same."""
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Shared memory of a Ray started here. Only the task and small events pass through it; images do not."""
@@ -78,6 +76,11 @@ def _init(config: ExecutorConfig, note: Note, stack: ExitStack) -> None:
     if is_remote(config):
         _join(config, note, stack, quiet)
         return
+    if num_workers_here(config) < config.workers:
+        note(
+            f"WARNING: {config.workers} workers are more than fit the {num_cpus_here()} CPUs here; they share them, "
+            "train no faster, and need memory for each"
+        )
     check_port()
     provide_token()
     folder = folder_for_ray(note)
@@ -153,11 +156,6 @@ def _connect(**options: Any) -> None:
         raise Terminated from error  # Ray's own reaction to SIGTERM while it connects
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)
-
-
-def is_remote(config: ExecutorConfig) -> bool:
-    """Whether trials run on an existing cluster."""
-    return config.address not in (None, LOCAL)
 
 
 def _staged_code(stack: ExitStack) -> Path:

@@ -8,6 +8,7 @@ from spinenas.results.storage.epoch_count import trainings_words
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.executors.base import Note
+from spinenas.search.executors.local_cpus import is_remote, num_cpus_here
 from spinenas.search.planning.preflight import preflight
 from spinenas.search.run.components import mirror_of, search_controller
 from spinenas.search.run.gate import gate_words
@@ -25,10 +26,10 @@ def estimate(config: SearchConfig, out: Path, note: Note, *, or_resume: bool = F
 
     Returns:
         The size of the search by name, in words: the number of trainings within the budget (if they pause, the epochs
-        and how many whole trainings these are worth), the workers that fit the
-        cluster, the minutes of each training without the start of workers, the wall-clock hours with all these workers
-        busy, the hours of accelerators (of workers where they train on CPUs), the cost at the configured price, and
-        the machine that was measured. Savings by halving are not included.
+        and how many whole trainings these are worth), the workers that fit, the minutes of each training without the
+        start of workers, the wall-clock hours with all these workers busy, the hours of accelerators (of workers where
+        they train on CPUs), the cost at the configured price, and the machine that was measured. Less than an hour is
+        in minutes. The cost is left out on CPUs without a price. Savings by halving are not included.
     """
     config.check_constraints()
     if not or_resume:
@@ -64,14 +65,21 @@ def estimate(config: SearchConfig, out: Path, note: Note, *, or_resume: bool = F
         }
     accelerator_hours = num_trials * trial_hours * accelerators
     price = budget.price_per_accelerator_hour
-    return {
+    whose = "worker" if slowest.device == "cpu" else "accelerator"
+    place = "this cluster" if is_remote(executor) else f"the {num_cpus_here()} CPUs here"
+    facts = {
         **size,
-        "workers": str(workers) if workers == asked else f"{workers} of {asked} fit this cluster",
+        "workers": str(workers) if workers == asked else f"{workers} of {asked} fit {place}",
         "minutes for a whole training" if config.pauses_trainings else "minutes for each": f"{60 * trial_hours:.2f}",
-        "hours": f"{num_trials * trial_hours / workers:.2f}",
-        "worker hours" if slowest.device == "cpu" else "accelerator hours": f"{accelerator_hours:.2f}",
-        "cost by budget.price_per_accelerator_hour": "no price given"
-        if price is None
-        else f"{accelerator_hours * price:.2f}",
-        "measured on": f"{slowest.name} ({slowest.device})",
+        **_duration("", num_trials * trial_hours / workers),
+        **_duration(f"{whose} ", accelerator_hours),
     }
+    if price is not None or whose == "accelerator":
+        cost = "no price given" if price is None else f"{accelerator_hours * price:.2f}"
+        facts["cost by budget.price_per_accelerator_hour"] = cost
+    return facts | {"measured on": f"{slowest.name} ({slowest.device})"}
+
+
+def _duration(whose: str, hours: float) -> dict[str, str]:
+    """Return a time by its name with the unit: minutes below an hour."""
+    return {f"{whose}hours": f"{hours:.2f}"} if hours >= 1 else {f"{whose}minutes": f"{60 * hours:.1f}"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from spinenas.results.learnt import LEARNT_AP, REMEDY
@@ -12,19 +14,42 @@ from spinenas.search.executors.base import Task
 from spinenas.space.genotype import Genotype
 
 
-def first_training(task: Task, genotype: Genotype) -> str:
-    """Train a genotype once and return the judgement in one sentence."""
+@dataclass(frozen=True, slots=True)
+class FirstTraining:
+    """What one training says about a task.
+
+    Attributes:
+        sentence: the judgement with its reasons and what to change.
+        finding: the same in a few words.
+        has_learnt: whether the network learnt something that can be measured.
+        seconds: wall-clock time of the training.
+    """
+
+    sentence: str
+    finding: str
+    has_learnt: bool
+    seconds: float
+
+
+def first_training(task: Task, genotype: Genotype) -> FirstTraining:
+    """Train a genotype once and judge the task by it."""
     losses: list[float] = []
 
     def report(epoch: int, metrics: dict[str, float]) -> None:
         if "loss" in metrics:
             losses.append(metrics["loss"])
 
+    begin = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="spinenas-preflight-") as folder:
         trial = Path(folder) / "0"
         trial.mkdir()
         result = task.evaluate(genotype, seed=0, fidelity=None, attempt=0, folder=trial, report=report, until=None)
-    return judgement(result, losses)
+    seconds = time.perf_counter() - begin
+    if isinstance(result, Failure):
+        return FirstTraining(judgement(result, losses), f"failed ({result.kind})", False, seconds)
+    has_learnt = result.objective >= LEARNT_AP
+    finding = f"reached AP {result.objective:.4f}" if has_learnt else f"learnt nothing (AP {result.objective:.4f})"
+    return FirstTraining(judgement(result, losses), finding, has_learnt, seconds)
 
 
 def judgement(result: Evaluation | Failure, losses: Sequence[float]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import traceback
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -71,13 +71,15 @@ class Check:
         name: what was checked.
         finding: what was found; the problem if it did not pass.
         passed: whether a search can run.
-        seconds: what was measured, if it is a time.
+        seconds: what was measured or predicted, if it is a time.
+        word: result of a check that passed: "ok", "warning" or "predicted".
     """
 
     name: str
     finding: str
     passed: bool = True
     seconds: float | None = None
+    word: Literal["ok", "warning", "predicted"] = "ok"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class MachineReport:
             {
                 "machine": self.name,
                 "check": check.name,
-                "result": "ok" if check.passed else "problem",
+                "result": check.word if check.passed else "problem",
                 "seconds": check.seconds,
                 "finding": check.finding,
             }
@@ -155,8 +157,9 @@ def check_machine(request: CheckRequest, name: str) -> MachineReport:
             checks.append(Check(trying, task.cache_space()))
             trying = "data"
         task.prepare()
-        findings = tuple(finding["sentence"] for finding in data_findings(task))
-        checks.append(Check("data", f"{len(findings)} findings" if findings else "complete"))
+        found_in_data = data_findings(task)
+        findings = tuple(finding["sentence"] for finding in found_in_data)
+        checks.append(_data_check(found_in_data))
         trying = "training step"
         found: Probe = task.probe(request.genotype)  # type: ignore[attr-defined]
         seconds = _seconds_by_format(task, request.genotype, found)
@@ -166,11 +169,16 @@ def check_machine(request: CheckRequest, name: str) -> MachineReport:
         for each in sorted(seconds, key=lambda each: each != task.dtype):
             said = f"in {each}" + (memory if each == task.dtype else ", for comparison")
             checks.append(Check("training step", said, seconds=seconds[each]))
-        checks.append(Check("trial", f"{found.trial_seconds / 60:.1f} minutes", seconds=found.trial_seconds))
+        is_long = found.trial_seconds >= 60
+        time = f"{found.trial_seconds / 60:.1f} minutes" if is_long else f"{found.trial_seconds:.1f} seconds"
+        checks.append(Check("trial", time, seconds=found.trial_seconds, word="predicted"))
         trying = "one training"
         notes = [*_format_advice(task, seconds)]
         if found.trial_seconds <= request.longest_training_seconds:
-            notes.append(first_training(task, request.genotype))
+            first = first_training(task, request.genotype)
+            notes.append(first.sentence)
+            word: Literal["ok", "warning"] = "ok" if first.has_learnt else "warning"
+            checks.append(Check(trying, first.finding, seconds=first.seconds, word=word))
         elif request.longest_training_seconds:
             notes.append(
                 f"one training takes {found.trial_seconds / 60:.0f} minutes and was not tried; add --train to see "
@@ -186,6 +194,12 @@ def check_machine(request: CheckRequest, name: str) -> MachineReport:
         report = replace(report, traceback=traceback.format_exc())
     problems = tuple(check.finding for check in checks if not check.passed)
     return replace(report, problems=problems, checks=tuple(checks))
+
+
+def _data_check(findings: Sequence[Mapping[str, Any]]) -> Check:
+    """Return the row of the data; a warning if there is something to do about a finding."""
+    words = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}" if findings else "complete"
+    return Check("data", words, word="warning" if any(finding["advice"] for finding in findings) else "ok")
 
 
 def _check_versions(request: CheckRequest) -> Check:

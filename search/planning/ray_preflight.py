@@ -10,9 +10,10 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from spinenas.search.executors.base import Note
+from spinenas.search.executors.local_cpus import is_remote, num_cpus_here, num_workers_here
 from spinenas.search.executors.ray_resources import explain_waiting, fits_any, num_fitting
 from spinenas.search.executors.ray_session import accelerators_of, options_of, prepare_worker, ray_session, request_of
-from spinenas.search.planning.machine import CheckRequest, MachineReport, check_machine
+from spinenas.search.planning.machine import Check, CheckRequest, MachineReport, check_machine
 from spinenas.space.errors import UserError
 
 PATIENCE_SECONDS = 20.0
@@ -31,6 +32,10 @@ def check_cluster(request: CheckRequest, note: Note) -> tuple[list[MachineReport
     Raises UserError if no machine could hold a worker.
     """
     config = request.config.executor
+    asked = config.workers
+    if not is_remote(config):  # a local Ray starts as many as asked for, more than a check needs
+        config = replace(config, workers=num_workers_here(config))
+        request = replace(request, config=replace(request.config, executor=config))
     with ray_session(config, note) as gpus:
         needed = request_of(config, gpus)
         kinds: dict[str, list[dict[str, Any]]] = {}
@@ -57,7 +62,11 @@ def check_cluster(request: CheckRequest, note: Note) -> tuple[list[MachineReport
             if not ready:
                 note(f"{name} has not answered yet, maybe because it has no room for a worker now; waiting")
             try:
-                machines.append(replace(ray.get(reference), room=room))
+                report = replace(ray.get(reference), room=room)
+                if config.workers < asked:
+                    words = f"{config.workers} of {asked} fit the {num_cpus_here()} CPUs here"
+                    report = replace(report, checks=(*report.checks, Check("workers", words, word="warning")))
+                machines.append(report)
             except RayError as error:
                 said = str(error).strip().splitlines()[-1]
                 machines.append(MachineReport(name, (f"a worker cannot run there: {said}",)))

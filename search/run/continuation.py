@@ -13,6 +13,7 @@ from spinenas.proxy_task.config import BUILT_IN, DataConfig
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import RunState
 from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.document import read_document, toml_text, value_at, with_overrides
 from spinenas.search.config.loading import with_changes
 from spinenas.space.errors import UserError
 
@@ -20,6 +21,10 @@ EXPLICIT_PATHS = ("train_annotations", "train_images", "val_annotations", "val_i
 
 DATA_PATHS = ("folder", *EXPLICIT_PATHS, "cache_folder")
 """Keys of task.data that say where the data lie. The data themselves are compared by their fingerprint."""
+
+
+MOVED = "# The data lie elsewhere since then. The configuration as given when the run began:\n"
+"""Comment of a config.toml, before the former text."""
 
 
 def check_resumable(folder: RunFolder) -> None:
@@ -72,11 +77,32 @@ def with_data(config: SearchConfig, place: DataConfig | str | Path | None) -> Se
     return replace(config, task=replace(config.task, data=replace(config.task.data, **paths)))
 
 
-def keep_data_paths(folder: RunFolder, data: DataConfig) -> Path:
-    """Write where the data lie now into config.json, and return this file. Raises UserError."""
+def keep_data_paths(folder: RunFolder, data: DataConfig) -> list[Path]:
+    """Write where the data lie now into config.json and config.toml, and return these files. Raises UserError."""
     document = folder.config()
     document["task"]["data"] |= {name: getattr(data, name) for name in DATA_PATHS}
-    return folder.write_config(document)
+    return folder.write_config(document, _moved_toml(folder.path / "config.toml", data))
+
+
+def _moved_toml(path: Path, data: DataConfig) -> str | None:
+    """Return the configuration as given with other paths of the data, the former text as comments below.
+
+    None if the file is missing, damaged or without a key.
+    """
+    try:
+        text, document = read_document(path)
+    except UserError:
+        return None
+    if not document:
+        return None
+    paths = {f"task.data.{name}": getattr(data, name) for name in DATA_PATHS}
+    named = {key: value for key, value in paths.items() if value is not None or value_at(document, key) is not None}
+    moved = toml_text(with_overrides(document, named))
+    if text == toml_text(document):  # written by spinenas
+        return moved
+    before, mark, earlier = text.partition(MOVED)
+    kept = earlier if mark else "".join(f"# {line}".rstrip() + "\n" for line in before.splitlines())
+    return f"{moved}{MOVED}{kept}"
 
 
 def missing_data(data: DataConfig) -> str | None:

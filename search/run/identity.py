@@ -40,14 +40,22 @@ def identity(config: SearchConfig, *, data: Any, task_key: Any) -> dict[str, Any
 
 def check_identity(path: str | Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise UserError, naming the changes, if a run cannot resume."""
+    former_version = "use the version of spinenas that began it, or start a new run"
     said = {
-        "space": "the search space changed",
-        "data": "the data changed",
-        "task_key": "the task changed",
-        "search_protocol": "this version of the code searches differently",
-        "controller_protocol": "its controller proposes other networks in this version (the controller protocol)",
+        "space": ("the search space changed", "restore the former value, or start a new run"),
+        "data": ("the data changed", ""),
+        "task_key": (
+            "the task changed (its key)",
+            "restore config.json if it was edited; otherwise this version of spinenas computes the task differently, "
+            "so use the former one, or start a new run",
+        ),
+        "search_protocol": ("this version of the code searches differently", former_version),
+        "controller_protocol": (
+            "its controller proposes other networks in this version (the controller protocol)",
+            former_version,
+        ),
     }
-    for name, words in said.items():
+    for name, (words, remedy) in said.items():
         default = 1 if name == "controller_protocol" else None
         old, new = before.get(name, default), now.get(name, default)
         if old == new:
@@ -58,13 +66,39 @@ def check_identity(path: str | Path, before: dict[str, Any], now: dict[str, Any]
                 "began spinenas has learned to hold such images out together, so that the reward images are others; "
                 "start a new run"
             )
-        if isinstance(old, dict) and isinstance(new, dict):
-            changed = [key for key in new if old.get(key) != new[key]]
-            old, new = {key: old.get(key) for key in changed}, {key: new[key] for key in changed}
-        raise UserError(
-            f"{path} cannot be resumed, {words}: it was {old}, it is {new}; restore the former value, or start "
-            "a new run"
-        )
+        if name == "data" and isinstance(old, dict) and isinstance(new, dict):
+            raise UserError(f"{path} cannot be resumed, {words}: {changed_data(old, new)}")
+        raise UserError(f"{path} cannot be resumed, {words}: it was {old!r}, it is {new!r}; {remedy}")
+
+
+def changed_data(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return how the data with the second fingerprint differ from those with the first, and what to do."""
+    changed = {key for key in before | now if before.get(key) != now.get(key)}
+    restore = "restore the {}, or start a new run with another --out"
+    for split in ("train", "val"):
+        annotations, images = f"{split}_annotations", f"{split}_images"
+        if {annotations, images} <= changed:
+            sizes = [_size(split, fingerprint) for fingerprint in (now, before)]
+            words = f"{sizes[0]}, the run had {sizes[1]}" if sizes[0] != sizes[1] else "labels and files are others"
+            return (
+                f"these are other {split} images: {words}; name the folder of the run's own data by --data, restore "
+                "them, or start a new run with another --out"
+            )
+        if annotations in changed:
+            return f"the {split} annotations were edited since the run began; {restore.format('file')}"
+        if images in changed:
+            return f"{split} image files were replaced since the run began; {restore.format('files')}"
+    words = ", ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in sorted(changed))
+    return f"{words}; {restore.format('former value')}"
+
+
+def _size(split: str, fingerprint: dict[str, Any]) -> str:
+    """Return the number of images of a split and, for train, of categories, in words."""
+    if split == "val":
+        return f"{fingerprint.get('num_val_images')} images"
+    num_images = fingerprint.get("num_train_images", 0) + fingerprint.get("num_reward_images", 0)
+    num_categories = len(fingerprint.get("categories", ()))
+    return f"{num_images} images of {num_categories} {'category' if num_categories == 1 else 'categories'}"
 
 
 def is_split_by_picture(before: Any, now: Any) -> bool:

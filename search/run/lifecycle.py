@@ -222,6 +222,8 @@ def resume(
             state = replace(state, is_ending=False)
         is_finished = has_finished(state, config)
         if is_finished and data is None:
+            if config.controller.name != "plan":
+                display.note(f"all {len(state.trials)} trials are done; --trials N extends the search")
             return Run(folder)
 
         try:
@@ -229,10 +231,13 @@ def resume(
         except UserError as error:
             if (missing := missing_data(config.task.data)) is None:
                 raise
+            if data is not None:
+                raise UserError(f"{missing} does not exist; check the path given to --data") from error
             raise UserError(elsewhere(folder.path, missing)) from error
         check_identity(path, state.run, identity_of(task, config))
         if data is not None:
-            journal.mirror_file(keep_data_paths(folder, config.task.data))
+            for path_kept in keep_data_paths(folder, config.task.data):
+                journal.mirror_file(path_kept)
             if is_finished:
                 return Run(folder)
             changes["data"] = {name: getattr(config.task.data, name) for name in DATA_PATHS}
@@ -269,7 +274,7 @@ def _read(path: Path) -> tuple[RunState, AcceleratorTime, dict[int, int]]:
         time_taken.add(event)
         if isinstance(event, EpochDone):
             epochs[event.number] = event.epoch
-    return state.state(), time_taken, epochs
+    return state.state(path), time_taken, epochs
 
 
 def _with_loggers(display: Display, config: SearchConfig, run: Path) -> Display:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spinenas.controller.replicates import confirming_budget
 from spinenas.results import leaderboard
 from spinenas.results.leaderboard import ScalarizedObjective
 from spinenas.results.record import TrialRecord
@@ -43,7 +44,8 @@ class Run:
         The record of an unfinished trial that has paused holds its result there.
         """
         owned = self.is_owned()  # asked first: a search that ends in between still counts as running
-        state = with_pauses(fold(read_events(self.folder.journal_path, epochs=False)))
+        path = self.folder.journal_path
+        state = with_pauses(fold(read_events(path, epochs=False), source=path))
         return state if owned else without_driver(state)
 
     def is_owned(self) -> bool:
@@ -98,6 +100,18 @@ class Run:
         if self.is_owned():
             return f"{finished}; the search is running"
         return f"{finished}; continue the search with: spinenas resume {folder}"
+
+    def how_to_confirm(self, state: RunState) -> str | None:
+        """Return the command that trains an unconfirmed winner again; None if there is none."""
+        config = with_changes(stored_config(self.folder.config()), state.resumes)
+        row = leaderboard.winner(state.trials.values(), config.scalarized_objective())
+        if row is None or row["n"] > 1 or config.controller.name == "plan":
+            return None
+        folder = shlex.quote(str(self.folder.path))
+        num_trials = confirming_budget(config.budget.num_trials, config.budget.replicate_share)
+        if num_trials is None:
+            return f"train it again with: spinenas validate {folder}"
+        return f"train it again with: spinenas resume {folder} --trials {num_trials}"
 
     def winner(self) -> TrialRecord | None:
         """Return the first trial of the best network; None without a complete trial, or if nothing names a winner."""

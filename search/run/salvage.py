@@ -62,8 +62,8 @@ def salvage(path: Path, config: SearchConfig, note: Callable[[str], None] = lamb
         with explained_os_errors(f"cannot write {path}", "make room and try again"):
             write_bytes_atomically(path, b"".join(encode(event.to_json(), journal.fence) for event in work.kept))
     return (
-        f"{work.num_damaged} damaged lines were removed, {work.num_recovered} lost proposals were recomputed, "
-        f"{work.num_dropped} valid lines no longer fitted and were dropped; the damaged journal is kept as {copy}"
+        f"damaged lines removed: {work.num_damaged}; lost proposals recomputed: {work.num_recovered}; valid lines "
+        f"dropped that no longer fitted: {work.num_dropped}; the damaged journal is kept as {copy}"
     )
 
 

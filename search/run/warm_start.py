@@ -35,7 +35,8 @@ def known_results(
     """
     trainings: dict[str, list[_Training]] = {}
     for run in runs:
-        state = fold(read_events(RunFolder.open(run).journal_path, epochs=False))
+        path = RunFolder.open(run).journal_path
+        state = fold(read_events(path, epochs=False), source=path)
         if state.run["task_key"] != task_key:
             raise UserError(
                 f"{run} has another task: its key is {state.run['task_key']!r}, here it is {task_key!r}, and their APs "

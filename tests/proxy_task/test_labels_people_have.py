@@ -283,7 +283,9 @@ def test_pictures_with_twelve_of_sixteen_bits_are_named_and_a_key_gives_their_de
 
 def test_an_image_above_the_limit_is_refused_with_the_key(tmp_path: Path) -> None:
     folder = write_set(tmp_path / "set", document())
-    with pytest.raises(UserError, match=r"megapixels, more than task.data.max_megapixels"):
+    with pytest.raises(
+        UserError, match=r"megapixels, more than .*; save it smaller, or raise task.data.max_megapixels to 1"
+    ):
         said(task_data(folder, tmp_path / "cache", max_megapixels=0.001))
 
 
@@ -335,3 +337,54 @@ def test_findings_are_kept_with_the_caches(tmp_path: Path) -> None:
     shutil.rmtree(folder / "images/nothing", ignore_errors=True)
     assert said(task_data(folder, tmp_path / "cache")) == first
     assert json.loads((folder / "annotations/instances_train.json").read_text()) == found
+
+
+def _without_categories(found: dict[str, Any]) -> None:
+    del found["categories"]
+
+
+def _of_an_unknown_category(found: dict[str, Any]) -> None:
+    found["annotations"][3]["category_id"] = 7
+
+
+def _of_an_unknown_image(found: dict[str, Any]) -> None:
+    found["annotations"][3]["image_id"] = 70
+
+
+def _hardly_labelled(found: dict[str, Any]) -> None:
+    found["annotations"] = [entry for entry in found["annotations"] if entry["image_id"] == 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_without_categories, r'no list .categories.; add it, with an entry such as ."id": 1, '),
+        (_of_an_unknown_category, r"category 7, .* \(their ids are 1, 2\); add the category to the list, or correct"),
+        (_of_an_unknown_image, r"of image 70, which is not in the list of images; export both lists together"),
+        (_hardly_labelled, r"as 5 of the 6 images have no object; label more images, or choose another task\.data"),
+    ],
+)
+def test_a_refusal_names_what_is_wrong_and_what_to_do(
+    change: Callable[[dict[str, Any]], None], words: str, tmp_path: Path
+) -> None:
+    found = document()
+    change(found)
+    with pytest.raises(UserError, match=words):
+        said(task_data(write_set(tmp_path / "set", found), tmp_path / "cache"))
+
+
+def test_areas_of_0_are_said_with_what_to_do(tmp_path: Path) -> None:
+    found = document()
+    for entry in found["annotations"]:
+        entry["area"] = 0
+    (sentence,) = said(task_data(write_set(tmp_path / "set", found), tmp_path / "cache"))
+    assert sentence.startswith("areas of 0, which COCO counts as small: 12 of 12")
+    assert sentence.endswith("; leave out area to have it taken from the box")
+
+
+def test_what_is_wrong_with_val_is_said_without_a_count(tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "set", document())
+    (folder / "annotations/instances_val.json").write_text("{")
+    (found,) = task_data(folder, tmp_path / "cache").findings(with_val=False)
+    assert found.sentence.startswith(f"val cannot be used: {folder}/annotations/instances_val.json is not valid JSON")
+    assert found.sentence.endswith("; a search runs without val, validate and replay do not")

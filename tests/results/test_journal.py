@@ -647,6 +647,8 @@ def test_an_ordered_replay_tells_results_in_the_order_of_the_steps_and_only_thos
 def test_an_empty_journal_has_no_state(tmp_path):
     with pytest.raises(UserError, match="before it began, or the file lost its content; restore it"):
         fold([])
+    with pytest.raises(UserError, match=r"^runs/mine/journal\.jsonl is empty: "):
+        fold([], source="runs/mine/journal.jsonl")
     (tmp_path / "journal.jsonl").touch()
     with Journal.create(tmp_path / "journal.jsonl") as journal:
         journal.append(RUN_STARTED)

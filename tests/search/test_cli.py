@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from fake_task import FakeTask, FakeValTask, matches_of
+from shared_fixtures import REPOSITORY
 
 import spinenas.search.run.components as run_parts
 import spinenas.search.run.lifecycle as loop
@@ -75,6 +77,27 @@ def test_a_search_prints_its_ranking_on_stdout_and_its_progress_on_stderr(tmp_pa
     assert winner_line(result).startswith("winner, unconfirmed: trial ")
     assert f"spinenas validate {tmp_path / 'run'}" in result.stderr
     assert "export the winner with" in result.stderr
+    assert f"train it again with: spinenas resume {tmp_path / 'run'} --trials 11" in result.stderr
+
+
+def test_the_command_that_confirms_a_winner_trains_it_again(tmp_path: Path) -> None:
+    first = succeed("search", "quickstart", "--out", tmp_path / "run", "--trials", 3, *SERIAL).stderr
+    (command,) = re.findall(r"train it again with: spinenas (.*)", first)
+    then = succeed(*shlex.split(command)).stderr
+    assert winner_line(spinenas("leaderboard", tmp_path / "run")).startswith("winner: trial ")
+    assert "train it again with" not in then
+    without = ("--set", "budget.replicate_share=0")
+    said = succeed("search", "quickstart", "--out", tmp_path / "other", "--trials", 3, *SERIAL, *without).stderr
+    assert f"train it again with: spinenas validate {tmp_path / 'other'}" in said
+
+
+def test_the_readme_ends_its_first_search_as_the_command_does(tmp_path: Path) -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    (name,) = re.findall(r"^    spinenas search quickstart --trials 12 --out (\S+)$", readme, flags=re.MULTILINE)
+    result = succeed("search", "quickstart", "--trials", 12, "--out", tmp_path / "run", *SERIAL)
+    last = result.stderr.partition("winner: trial ")[2].splitlines()[1:]
+    shown = readme.partition("    winner: trial ")[2].partition("\n\n")[0].splitlines()[1:]
+    assert [line.strip().replace(name, str(tmp_path / "run")) for line in shown] == last
 
 
 def test_the_configuration_as_given_makes_the_same_run_again(run: Path, tmp_path: Path) -> None:
@@ -740,6 +763,8 @@ def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
         (["replay", "spinenet-49", "--preset", "quick", "--out", "{new}"], 1, "did you mean 'quickstart'"),
         (["search", "quickstart"], 2, "--out"),
         (["search", "quickstart", "--out", "{new}", "--trials", "0"], 2, "--trials"),
+        (["search", "quickstart", "--out", "{new}", "--trials", "four"], 2, "'four' is not a valid whole number"),
+        (["search", "{coco}", "--out", "{new}"], 1, "is an annotation file, not a configuration"),
         (["search", "quickstart", "--out", "{new}", "--set", "task.epochs=2"], 1, "task.train.epochs"),
         (["search", "quickstart", "--out", "{new}", "--set", "seed"], 1, "key=value"),
         (["search", "quickstart", "--out", "{new}", "--set", "task.train.epochs=x"], 1, "integer"),
@@ -748,6 +773,10 @@ def test_spaces_are_described_and_sampled_the_same_for_the_same_seed() -> None:
         (["search", "quickstart", "--out", "{file}"], 1, "not an empty folder"),
         (["resume", "{new}"], 1, "does not exist"),
         (["resume", "{run}", "--trials", "2"], 1, "not reduced to 2"),
+        (["resume", "{run}", "--set", "seed=1"], 2, "spinenas search '{run}' --set seed=1 --out NEW"),
+        (["export", "{run}", "best", "--format", "json", "--out", "{new}.py"], 1, "end it in .json"),
+        (["export", "{run}", "best", "--format", "python", "--out", "{new}.json"], 1, "end it in .py"),
+        (["export", "{run}", "best", "--format", "mmdet", "--out", "{new}.py"], 1, "a folder; leave out its suffix"),
         (["leaderboard", "{new}"], 1, "does not exist"),
         (["show", "{run}", "99"], 1, "its trials are 0 to 8"),
         (["show", "{run}", "x"], 1, "no trial 'x'"),
@@ -798,7 +827,9 @@ def test_bad_input_is_answered_by_one_sentence_and_writes_nothing(
     file.write_text("this is not JSON")
     picture = tmp_path / "picture.svg"
     picture.write_text("a picture")
-    places = {"run": run, "file": file, "picture": picture, "new": tmp_path / "new"}
+    annotations = tmp_path / "coco.json"
+    annotations.write_text('{"images": []}')
+    places = {"run": run, "file": file, "picture": picture, "coco": annotations, "new": tmp_path / "new"}
     before = files_of(tmp_path)
     result = spinenas(*(word.format(**places) for word in words))
     assert result.exit_code == status, result.output
@@ -920,7 +951,7 @@ def test_a_damaged_journal_is_repaired_on_request(run: Path) -> None:
     refused = spinenas("resume", run)
     assert refused.exit_code == 1
     assert f"spinenas resume '{run}' --salvage" in refused.stderr
-    assert "1 damaged lines were removed" in succeed("resume", run, "--salvage").stderr
+    assert "damaged lines removed: 1;" in succeed("resume", run, "--salvage").stderr
     assert "is valid, there is nothing to salvage" in succeed("resume", run, "--salvage").stderr
 
 

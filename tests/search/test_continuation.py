@@ -32,9 +32,12 @@ from spinenas.results.storage.run_folder import CHECKPOINT
 from spinenas.search.cli.main import main
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.controllers import ControllerConfig
+from spinenas.search.config.document import toml_text
+from spinenas.search.config.loading import load_config_file
 from spinenas.search.monitoring.display import PlainDisplay
 from spinenas.search.outputs.optuna_study import write_optuna_study
 from spinenas.search.outputs.run_facts import read_facts
+from spinenas.search.run.identity import changed_data
 from spinenas.search.run.lifecycle import resume, run_search
 from spinenas.search.run.or_resume import search_or_resume
 from spinenas.search.run.run import Run
@@ -73,9 +76,14 @@ def test_a_run_goes_on_with_its_data_elsewhere_and_keeps_the_new_place(
     try:
         with pytest.raises(UserError, match=rf"^{old} does not exist here; .*: spinenas resume {run} --data FOLDER$"):
             resume(run)
+        for command in (["preflight", run], ["data", "check", run]):
+            result = CliRunner().invoke(main, [str(word) for word in command])
+            assert f"{old}, the data of {run}, does not exist here; add --data FOLDER" in result.stderr
         resumed = resume(run, data=data)
         assert objectives(resumed) == objectives(whole)
         assert json.loads((run / "config.json").read_text())["task"]["data"]["folder"] == str(data)
+        for command in (["preflight", run], ["data", "check", run]):
+            assert CliRunner().invoke(main, [str(word) for word in command]).exit_code == 0, "it is kept"
         again = resume(run, num_trials=3)
         assert len(again.records()) == 3
         (first, second) = [event["changes"] for event in events_of(again) if event["event"] == "resumed"]
@@ -93,8 +101,10 @@ def test_other_data_are_refused_and_not_kept(trained: tuple[SearchConfig, Run], 
     document["annotations"].pop()
     annotations.write_text(json.dumps(document))
     before = (run / "config.json").read_bytes()
-    with pytest.raises(UserError, match="cannot be resumed, the data changed"):
+    with pytest.raises(UserError, match="the data changed: the train annotations were edited since the run began"):
         resume(run, data=data)
+    with pytest.raises(UserError, match="nowhere does not exist; check the path given to --data"):
+        resume(run, data=tmp_path / "nowhere")
     assert (run / "config.json").read_bytes() == before
 
 
@@ -105,6 +115,59 @@ def test_a_finished_run_keeps_the_new_place_of_its_data(trained: tuple[SearchCon
     resume(run, data=data)
     assert json.loads((run / "config.json").read_text())["task"]["data"]["folder"] == str(data)
     assert events_of(Run.open(run)) == events_of(whole)
+
+
+@pytest.mark.parametrize("is_commented", [False, True])
+def test_the_configuration_as_given_names_the_new_place_and_keeps_its_comments(
+    trained: tuple[SearchConfig, Run], tmp_path: Path, is_commented: bool
+) -> None:
+    config, whole = trained
+    run, data = copied(config, whole, tmp_path)
+    written = toml_text(config.to_json())
+    (run / "config.toml").write_text(f"# mine\n{written}" if is_commented else written)
+    for place in (data, tmp_path / "moved again"):
+        if not place.exists():
+            data.rename(place)
+        resume(run, data=place)
+    text = (run / "config.toml").read_text()
+    assert load_config_file(run / "config.toml").task.data.folder == str(place)
+    assert text.count("# # mine\n") == is_commented, "the former text is a comment, once"
+    assert ("# task.data.folder" in text) == is_commented
+
+
+def test_a_finished_run_says_how_to_extend_it(tmp_path: Path) -> None:
+    run_search(configured(3), out=tmp_path / "run", task=FakeTask())
+    stream = io.StringIO()
+    resume(tmp_path / "run", task=FakeTask(), display=PlainDisplay(stream))
+    assert stream.getvalue() == "all 3 trials are done; --trials N extends the search\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"train_annotations": "c", "train_images": "d", "num_train_images": 30, "categories": ["x"]},
+            "these are other train images: 34 images of 1 category, the run had 24 images of 2 categories; name",
+        ),
+        ({"train_annotations": "c", "train_images": "d"}, "labels and files are others; name the folder"),
+        ({"train_annotations": "c"}, "the train annotations were edited since the run began; restore the file"),
+        ({"train_images": "d"}, "train image files were replaced since the run began; restore the files"),
+        ({"val_annotations": "c"}, "the val annotations were edited since the run began"),
+        ({"exif": "stored"}, "exif was None and is 'stored'; restore the former value"),
+    ],
+)
+def test_what_changed_in_the_data_is_said_in_words(changes: dict[str, Any], words: str) -> None:
+    before = {
+        "train_annotations": "a",
+        "train_images": "b",
+        "num_train_images": 20,
+        "num_reward_images": 4,
+        "categories": ["x", "y"],
+        "val_annotations": "a",
+    }
+    sentence = changed_data(before, before | changes)
+    assert words in sentence
+    assert "{" not in sentence
 
 
 def test_the_same_command_goes_on_with_equal_data_at_another_path(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +16,12 @@ import ray
 from click.testing import CliRunner
 from fake_task import FakeTask
 
+import spinenas.search.executors.local_cpus as local_cpus
 import spinenas.search.executors.ray_session as ray_session_module
 import spinenas.search.planning.machine as machine_module
+import spinenas.search.planning.ray_preflight as ray_preflight
 from spinenas.proxy_task.config import DataConfig, TaskConfig, TrainConfig
+from spinenas.proxy_task.data.findings import Finding
 from spinenas.proxy_task.data.synthetic import generate_dataset
 from spinenas.proxy_task.probe import Probe
 from spinenas.proxy_task.task import ProxyTask
@@ -32,11 +36,13 @@ from spinenas.search.executors.ray_resources import num_fitting
 from spinenas.search.executors.ray_session import packed_share
 from spinenas.search.planning.estimate import estimate
 from spinenas.search.planning.first_training import judgement
-from spinenas.search.planning.machine import CheckRequest, MachineReport, check_machine, probed_genotype
+from spinenas.search.planning.machine import Check, CheckRequest, MachineReport, check_machine, probed_genotype
 from spinenas.search.planning.preflight import preflight
 from spinenas.search.run.lifecycle import run_search
 from spinenas.space import SCALINGS, UserError
 from spinenas.space.head import HeadConfig
+
+COST = "cost by budget.price_per_accelerator_hour"
 
 
 class Probed(FakeTask):
@@ -91,7 +97,7 @@ def test_a_capable_machine_has_no_problem(probed: Probed, tmp_path: Path) -> Non
         ("data", "ok", None, "complete"),
         ("dtype", "ok", None, "float32 on cpu"),
         ("training step", "ok", 0.5, "in float32; peak memory 3.00 GiB"),
-        ("trial", "ok", 120.0, "2.0 minutes"),
+        ("trial", "predicted", 120.0, "2.0 minutes"),
     ]
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
@@ -152,21 +158,21 @@ def test_a_mirror_is_written_and_read(probed: Probed, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("executor", "budget", "expected"),
     [
-        ({}, {}, ("30", "1", "2.00", "1.00", "1.00", "no price given")),
+        ({}, {}, {"hours": "1.00", "worker hours": "1.00"}),
         (
             {"kind": "ray", "workers": 4},
             {"price_per_accelerator_hour": 2.5},
-            ("30", "4", "2.00", "0.25", "1.00", "2.50"),
+            {"workers": "4", "minutes": "15.0", "worker hours": "1.00", COST: "2.50"},
         ),
         (
             {"kind": "ray", "workers": 4, "gpus_per_worker": 0.5},
             {"max_accelerator_hours": 0.25, "price_per_accelerator_hour": 2.0},
-            ("15", "4", "2.00", "0.12", "0.25", "0.50"),
+            {"trials": "15", "workers": "4", "minutes": "7.5", "worker minutes": "15.0", COST: "0.50"},
         ),
     ],
 )
 def test_the_size_of_a_search_is_estimated_from_one_machine(
-    executor: dict[str, Any], budget: dict[str, Any], expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    executor: dict[str, Any], budget: dict[str, Any], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = configured(**executor)
     config = replace(config, budget=replace(config.budget, **budget))
@@ -177,7 +183,62 @@ def test_the_size_of_a_search_is_estimated_from_one_machine(
         "spinenas.search.planning.estimate.preflight", lambda config, out, note: ([machine], accelerators)
     )
     found = estimate(config, Path("run"), print)
-    assert tuple(found.values()) == (*expected, "a machine (cpu)")
+    common = {"trials": "30", "workers": "1", "minutes for each": "2.00", "measured on": "a machine (cpu)"}
+    assert found == common | expected
+
+
+def test_workers_beyond_the_cpus_of_this_machine_are_said_and_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_cpus, "num_cpus_here", lambda: 2)
+    monkeypatch.setattr("spinenas.search.planning.estimate.num_cpus_here", lambda: 2)
+    config = configured(kind="ray", workers=2000)
+    assert local_cpus.num_workers_here(config.executor) == 2
+    assert local_cpus.num_workers_here(replace(config.executor, threads_per_trial=4)) == 1
+    machine = MachineReport("a machine", device="cpu", probe=Probed().probe(None), room=2)
+    monkeypatch.setattr("spinenas.search.planning.estimate.preflight", lambda config, out, note: ([machine], 1.0))
+    found = estimate(config, Path("run"), print)
+    assert found["workers"] == "2 of 2000 fit the 2 CPUs here"
+    assert found["minutes"] == "30.0", "of the two workers that fit"
+
+
+def test_preflight_starts_no_more_workers_than_fit_and_says_how_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    @contextmanager
+    def session(config: ExecutorConfig, note: Any) -> Iterator[float]:
+        asked.append(config.workers)
+        yield 0.0
+
+    node = {"NodeID": "ab" * 28, "Alive": True, "NodeManagerHostname": "here", "Resources": {"CPU": 3.0}}
+    ready = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda *_: "reference"))
+    monkeypatch.setattr(local_cpus, "num_cpus_here", lambda: 3)
+    monkeypatch.setattr(ray_preflight, "num_cpus_here", lambda: 3)
+    monkeypatch.setattr(ray_preflight, "ray_session", session)
+    monkeypatch.setattr(
+        ray_preflight,
+        "ray",
+        SimpleNamespace(
+            nodes=lambda: [node],
+            remote=lambda _: ready,
+            wait=lambda *_, **__: ([1], []),
+            get=lambda _: MachineReport("here", checks=(Check("data", "complete"),)),
+        ),
+    )
+    (machine,), _ = ray_preflight.check_cluster(request(configured(kind="ray", workers=9), tmp_path), print)
+    assert asked == [3]
+    assert machine.room == 3
+    row = machine.rows()[-1]
+    assert (row["check"], row["result"], row["finding"]) == ("workers", "warning", "3 of 9 fit the 3 CPUs here")
+
+
+@pytest.mark.parametrize(("advice", "word"), [("give val other pictures", "warning"), ("", "ok")])
+def test_the_row_of_the_data_is_a_warning_if_there_is_something_to_do(
+    probed: Probed, tmp_path: Path, advice: str, word: str
+) -> None:
+    probed.findings = lambda: [Finding("boxes", 1, advice=advice)]  # type: ignore[attr-defined]
+    (row,) = (row for row in check_machine(request(configured(), tmp_path), "x").rows() if row["check"] == "data")
+    assert (row["result"], row["finding"]) == (word, "1 finding")
 
 
 def test_the_commands_print_the_findings(probed: Probed, tmp_path: Path) -> None:
@@ -196,19 +257,21 @@ def test_the_commands_print_the_findings(probed: Probed, tmp_path: Path) -> None
     assert result.exit_code == 0, result.output
     facts = dict(line.rsplit("  ", 1) for line in result.stdout.splitlines())
     facts = {name.strip(): value for name, value in facts.items()}
-    assert facts["worker hours"] == "0.40", "a CPU is no accelerator"
-    assert facts["cost by budget.price_per_accelerator_hour"] == "no price given"
+    assert facts["worker minutes"] == "24.0", "a CPU is no accelerator"
+    assert COST not in facts, "a CPU without a price has no cost"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_hours_on_an_accelerator_are_accelerator_hours(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = MachineReport("a machine", device="cuda", probe=Probed().probe(None), room=3)
     monkeypatch.setattr("spinenas.search.planning.estimate.preflight", lambda config, out, note: ([machine], 1.0))
-    found = estimate(configured(kind="ray", workers=4), Path("run"), print)
+    config = configured(kind="ray", workers=4, address="auto")
+    found = estimate(config, Path("run"), print)
     assert found["accelerator hours"] == "1.00"
     assert "worker hours" not in found
     assert found["workers"] == "3 of 4 fit this cluster"
-    assert found["hours"] == "0.33", "of three workers"
+    assert found["minutes"] == "20.0", "of three workers"
+    assert found[COST] == "no price given"
 
 
 def test_a_dry_run_refuses_a_folder_or_a_mirror_that_holds_a_run(
@@ -260,6 +323,7 @@ def test_preflight_judges_a_task_by_one_training(probed: Probed, tmp_path: Path)
     result = CliRunner().invoke(main, given)
     assert "this machine: one training reached AP 0." in result.stderr
     assert "the loss fell (1 to 0.5)" in result.stderr
+    assert re.search(r"one training +ok +[\d.e-]+ +reached AP 0\.", result.stdout)
     probed.scale = 0.0
     result = CliRunner().invoke(main, given)
     assert result.exit_code == 0
@@ -267,6 +331,7 @@ def test_preflight_judges_a_task_by_one_training(probed: Probed, tmp_path: Path)
         "WARNING: one training learnt nothing that can be measured (AP 0.0000), although the loss fell" in result.stderr
     )
     assert "task.train.epochs" in result.stderr
+    assert re.search(r"one training +warning +[\d.e-]+ +learnt nothing \(AP 0\.0000\)", result.stdout)
     result = CliRunner().invoke(main, [*given, "--no-train"])
     assert "one training" not in result.stderr
     (machine,), _ = preflight(configured(), tmp_path / "run", print, longest_training_seconds=100.0)

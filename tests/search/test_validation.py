@@ -142,7 +142,9 @@ def test_a_validation_is_resumed_like_any_run_and_keeps_its_detections(run: Run,
 def test_a_validation_is_not_resumed_on_other_val_images(run: Run) -> None:
     with pytest.raises(KeyboardInterrupt):
         validate(run, seeds=2, task=FakeValTask(interrupt_at=3))
-    with pytest.raises(UserError, match=r"the data changed: it was .'val_annotations': 'val'.,"):
+    with pytest.raises(
+        UserError, match="the data changed: the val annotations were edited since the run began; restore"
+    ):
         validate(run, seeds=2, task=FakeValTask(val_name="another"))
 
 

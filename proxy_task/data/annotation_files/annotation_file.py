@@ -48,7 +48,10 @@ def parse_annotations(path: Path, images_folder: Path, *, sha256: str | None = N
     data = load_json(path, sha256)
     for name in ("images", "annotations", "categories"):
         if not isinstance(data.get(name), list):
-            raise UserError(f"{path} is not a COCO annotation file: it has no list {name!r}")
+            remedy = "export the set as COCO detection"
+            if name == "categories" and isinstance(data.get("annotations"), list):
+                remedy = """add it, with an entry such as {"id": 1, "name": "bolt"} for each category_id"""
+            raise UserError(f"{path} is not a COCO annotation file: it has no list {name!r}; {remedy}")
 
     category_names = _read_categories(data["categories"], path)
     category_ids = sorted(category_names)

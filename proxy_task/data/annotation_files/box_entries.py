@@ -33,10 +33,16 @@ def read_boxes(
         what = f"annotation {annotation_id}"
         image_id = whole_number(entry, "image_id", what, path)
         if image_id not in row_of:
-            raise UserError(f"{path}: {what} is of image {image_id}, which is not in the list of images")
+            raise UserError(
+                f"{path}: {what} is of image {image_id}, which is not in the list of images; export both lists together"
+            )
         category_id = whole_number(entry, "category_id", what, path)
         if category_id not in label_of:
-            raise UserError(f"{path}: {what} has category {category_id}, which is not in the list of categories")
+            ids = ", ".join(map(str, list(label_of)[:10])) + (", ..." if len(label_of) > 10 else "")
+            raise UserError(
+                f"{path}: {what} has category {category_id}, which is not in the list of categories (their ids are "
+                f"{ids}); add the category to the list, or correct the category_id"
+            )
         bbox, area = entry.get("bbox"), entry.get("area")
         has_outline = "outline" in entry or bool(entry.get("segmentation"))
         if not bbox and has_outline:

@@ -95,7 +95,10 @@ def repair_boxes(
         "boxes dropped, outside the image": (is_outside, advice),
         "boxes clipped to their image": (is_clipped, advice),
         "areas that COCO does not count (negative, not finite or huge), taken from the box": (is_uncounted, ""),
-        "areas of 0, which COCO counts as small": (is_sound & (table.areas == 0), ""),
+        "areas of 0, which COCO counts as small": (
+            is_sound & (table.areas == 0),
+            "leave out area to have it taken from the box",
+        ),
     }
     findings = tuple(
         Finding(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +43,9 @@ ONE_SPLIT = {
 
 ANY_IMAGES = ("images", "data", ".")
 """Folders of the images of a data set with a single annotation file of any name."""
+
+COCO_START = re.compile(rb'\s*\{\s*"(?:info|licenses|images|annotations|categories|type)"\s*:')
+"""The first bytes of an annotation file: an object whose first key is one of COCO's."""
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
@@ -82,10 +88,48 @@ def find_split(config: DataConfig, split: Split) -> SplitPaths:
             )
         raise UserError(
             f"data folder {folder} holds no COCO data set: it has neither {looked_for}, nor another layout's"
-            f"{_json_files_words(folder)}; use one of the layouts in the docs (data.md), or give task.data."
-            "train_annotations and train_images"
+            f"{_json_files_words(folder)}; {_yolo_words(folder)}use one of the layouts in the docs (data.md), or give "
+            "task.data.train_annotations and train_images"
         )
     return found
+
+
+def is_coco_file(path: Path) -> bool:
+    """Whether a file begins as COCO annotations do; it may be compressed by gzip."""
+    if not path.name.casefold().endswith((".json", ".json.gz")) or not path.is_file():
+        return False
+    try:
+        with gzip.open(path) if path.suffix.casefold() == ".gz" else open(path, "rb") as file:
+            return COCO_START.match(file.read(4096).removeprefix(b"\xef\xbb\xbf")) is not None
+    except (OSError, EOFError, zlib.error):
+        return False
+
+
+def split_of_file(file: Path) -> SplitPaths:
+    """Return one annotation file of a data set with the folder of its images. Raises UserError without images."""
+    folders = (file.parent, file.parent.parent)
+    candidates = [
+        images
+        for folder in folders
+        for split in SPLIT_NAMES
+        for candidate, all_images in _candidates(folder, split)
+        if candidate == file
+        for images in all_images
+    ]
+    candidates += [folder / name for folder in folders for name in ANY_IMAGES]
+    for images in candidates:
+        if images.is_dir() and (images not in folders or _holds_images(images)):
+            return SplitPaths(file, images)
+    raise UserError(f"{file} has no folder of images beside it; name the folder that holds both, as docs (data.md) say")
+
+
+def _yolo_words(folder: Path) -> str:
+    """Return what to do with a data set in the format of YOLO, as the start of a remedy; nothing for any other."""
+    is_yolo = any((folder / name).is_file() for name in ("data.yaml", "data.yml", "dataset.yaml"))
+    is_yolo |= (
+        any(folder.glob("labels/*.txt")) or any(folder.glob("*/labels/*.txt")) or any(folder.glob("labels/*/*.txt"))
+    )
+    return "this looks like YOLO's format; export or convert it to COCO and " if is_yolo else ""
 
 
 def _set_folder(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Facts about image files, a byte for each, kept with the decoded images; and the findings that they give."""
+"""Facts about image files, a byte for each, kept with the decoded images; and findings about images and objects."""
 
 from __future__ import annotations
 
@@ -69,5 +69,26 @@ def small_box_findings(annotations: Annotations, scales: NDArray[np.float64], si
             int(np.count_nonzero(~annotations.iscrowd)),
             f"annotation {annotations.annotation_ids[np.argmax(is_small)]}",
             "a larger task.image_size_pixels, or tiles of the images, would show them",
+        ),
+    )
+
+
+def crowded_findings(annotations: Annotations, max_detections: int) -> tuple[Finding, ...]:
+    """Return a finding about images with more objects than AP counts detections, if there are any."""
+    images = annotations.image_of_box[~annotations.iscrowd]
+    num_objects = np.bincount(images, minlength=len(annotations.image_ids))
+    is_crowded = num_objects > max_detections
+    count = int(np.count_nonzero(is_crowded))
+    if not count:
+        return ()
+    first = int(np.argmax(is_crowded))
+    return (
+        Finding(
+            f"images with more than {max_detections} objects",
+            count,
+            len(num_objects),
+            f"{annotations.file_names[first]} with {num_objects[first]}",
+            f"AP counts at most {max_detections} detections of an image, so raise task.eval.max_detections; the "
+            f"fullest image has {num_objects.max()}",
         ),
     )

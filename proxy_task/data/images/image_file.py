@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -213,6 +214,7 @@ def _check_megapixels(size: tuple[int, int], decoding: Decoding) -> None:
     if megapixels > decoding.max_megapixels:
         raise ValueError(
             f"has {megapixels:.0f} megapixels, more than task.data.max_megapixels, which is {decoding.max_megapixels:g}"
+            f"; save it smaller, or raise task.data.max_megapixels to {math.ceil(megapixels)}"
         )
 
 

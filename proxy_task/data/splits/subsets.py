@@ -67,7 +67,8 @@ def hold_out(annotations: Annotations, count: int, fingerprint: str) -> tuple[ND
         if not np.any(has_object & part):
             raise UserError(
                 f"holding out {count} of {len(is_reward)} images makes {np.count_nonzero(part)} {name} "
-                "images with no object in them; choose another task.data.held_out_images"
+                f"images with no object in them, as {np.count_nonzero(~has_object)} of the {len(is_reward)} images "
+                "have no object; label more images, or choose another task.data.held_out_images"
             )
     return np.flatnonzero(~is_reward), np.flatnonzero(is_reward)
 
