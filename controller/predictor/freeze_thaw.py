@@ -27,6 +27,7 @@ from spinenas.controller.ledger import Candidate, Feasible
 from spinenas.controller.objectives import scalarized
 from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.predictor.predictor_guided_evolution import PredictorGuidedEvolution, PredictorGuidedOptions
+from spinenas.controller.predictor.prior import Lessons
 from spinenas.controller.predictor.screening import best_candidates
 from spinenas.results.leaderboard import ScalarizedObjective
 from spinenas.results.record import Evaluation, Failure, Stage
@@ -79,6 +80,8 @@ class FreezeThawOptions(PredictorGuidedOptions):
             of the image on a path to each output. None for half of the budget, at most 16.
         num_candidates: children that the predictor compares with each other and with the paused networks.
         ucb_coefficient: how much uncertainty counts in favour of a network, see `best_candidates`.
+        prior: what the predictor expects before any result: "digits" for trainings that the package has, or the path of
+            a training table or of a run of another task. None for no prior.
         rungs: epochs after which trainings pause; the last is where networks are compared. None for about a fifth and
             three fifths of the schedule. An empty list pauses nothing.
         replicate_chance: chance that a step is another seed of a leader, while a leader lacks one.
@@ -149,7 +152,7 @@ class _Network:
 class FreezeThaw(PredictorGuidedEvolution):
     """Begins, continues and repeats trainings as the predictor advises, and counts their epochs.
 
-    Arguments are those of `LedgerSearch`, and:
+    Arguments are those of `PredictorGuidedEvolution`, and:
 
         schedule: length of a training and the budget.
         scalarize: objective that is searched for; None for AP itself.
@@ -171,10 +174,11 @@ class FreezeThaw(PredictorGuidedEvolution):
         feasible: Feasible | None = None,
         schedule: Schedule | None = None,
         scalarize: ScalarizedObjective | None = None,
+        lessons: Lessons | None = None,
     ) -> None:
         self._schedule, self._scalarize = schedule or Schedule(), scalarize
         self.num_epochs = 0
-        super().__init__(space, options, seed=seed, feasible=feasible)
+        super().__init__(space, options, seed=seed, feasible=feasible, lessons=lessons)
 
     def _start(self) -> None:
         super()._start()
