@@ -43,6 +43,9 @@ FIRST_RUNG, LAST_RUNG = 0.2, 0.6
 KEEPING_SHARE = 0.9
 """Share of the random networks that keep the detail of the image on a path to each output."""
 
+NUM_DRAWS = int(__import__("os").environ.get("NUM_DRAWS","8"))
+"""Random networks of which the prior selects each of the first ones."""
+
 PAUSED = "paused"
 """Origin of the candidates that are paused trainings."""
 
@@ -302,7 +305,7 @@ class FreezeThaw(PredictorGuidedEvolution):
             if number < options.num_random:  # the first networks teach how epochs relate
                 return Continuation(number, rung)
         if self._num_started < options.num_random or not self._predictor.num_results or not self._population:
-            return self._new(rng)
+            return self._new(rng, self._expected_most(rng))
         if rng.random() < options.replicate_chance:
             for network in self._leaders():
                 if network.num_seeds < options.num_seeds:
@@ -336,6 +339,13 @@ class FreezeThaw(PredictorGuidedEvolution):
                 yield Candidate(sample_keeping_detail(self._space, rng), "random:keeping-detail")
             else:
                 yield Candidate(sample_without_dead_blocks(self._space, rng), "random:alive")
+
+    def _expected_most(self, rng: np.random.Generator) -> Iterator[Candidate]:
+        """Yield random networks, each the one that the prior expects most of among several; none without a prior."""
+        draws = self._random(rng)
+        while self._predictor.prior_weight > 0:
+            drawn = list(islice(draws, NUM_DRAWS))
+            yield drawn[int(np.argmax(self._predictor.expected([each.genotype for each in drawn])))]
 
     def _replicate(self, network: _Network, until: int | None) -> Proposal:
         first = network.trainings[0].proposal

@@ -137,6 +137,11 @@ class Predictor:
         for genotype in estimates:
             self.learn(genotype, by_key)
 
+    @property
+    def prior_weight(self) -> float:
+        """Weight of the prior expectation; 0 without one."""
+        return self._up_to_date().prior_weight if self._known else self._prior_weights(0)[0]
+
     def expected(self, genotypes: list[Genotype]) -> Floats:
         """Return the prior expectation of genotypes, in standard deviations over random networks; 0 without one."""
         return np.zeros(len(genotypes)) if self.expectation is None else self.expectation(self._features(genotypes))

@@ -8,6 +8,7 @@ search expects (`gaussian_process.Expectation`). A run keeps its lessons and doe
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
@@ -75,6 +76,8 @@ def read_lessons(prior: str | None, space: SearchSpace) -> list[tuple[str, float
             f"the prior {prior} has {len(lessons)} networks of the search space {space.name}, and needs {FIRST_FIT}; "
             "give one of the same space with more networks, or none"
         )
+    if not all(math.isfinite(ap) for _, ap in lessons):
+        raise UserError(f"the prior {prior} has an AP that is not finite; remove the line, or give another prior")
     return lessons
 
 

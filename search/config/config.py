@@ -152,13 +152,13 @@ class SearchConfig:
         """Fill in what follows from other values, so that it stays when the budget is extended later.
 
         The options of the chosen controller follow the budget, which becomes whole trainings if it was given in epochs,
-        and data paths become absolute.
+        and paths of data and prior become absolute.
         """
         num_trials = max(1, self.num_epochs // self.task.train.epochs)
         return replace(
             self,
             budget=replace(self.budget, num_trials=num_trials),
-            controller=self.controller.for_budget(num_trials),
+            controller=self.controller.for_budget(num_trials).with_absolute_prior(),
             task=replace(self.task, data=_absolute(self.task.data)),
         )
 
