@@ -74,7 +74,9 @@ def main() -> None:
         arms: dict[str, list[Callable[[Floats], Floats] | None]] = {
             "no prior": [None],
             "prior": [expectation_of(lessons, space)],
-            "scrambled": [expectation_of(scrambled(lessons, seed), space) for seed in range(NUM_SCRAMBLED)],
+            "scrambled": [
+                expectation_of(scrambled(lessons, seed), space) for seed in range(min(NUM_SCRAMBLED, arguments.orders))
+            ],
         }
         for name, expectations in arms.items():
             found = [
