@@ -27,7 +27,7 @@ from spinenas.controller.calibration import END, Calibration
 from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.predictor.features import Floats
 from spinenas.controller.predictor.gaussian_process import Predictor
-from spinenas.controller.predictor.prior import Lessons, expectation_of, mean_by_network, read_lessons
+from spinenas.controller.predictor.prior import Lessons, expectation_of, mean_by_network, of_table, read_lessons
 from spinenas.results.stats.rank_correlation import kendall
 from spinenas.results.storage.atomic_write import write_text_atomically
 from spinenas.results.training_table import read_table
@@ -53,12 +53,11 @@ def main() -> None:
     table = read_table(arguments.table)
     space = space_by_name(table.about["space"])
     if arguments.write is not None:
-        lessons = mean_by_network((training.genotype, training.ap) for training in table.trainings)
+        lessons = mean_by_network(of_table(table))
         write_text_atomically(arguments.write, as_csv(lessons))
         return
     if arguments.data is None:
-        drawn = [training for training in table.trainings if training.origin == "random"]
-        random = mean_by_network((training.genotype, training.ap) for training in drawn)
+        random = mean_by_network(of_table(table))
         order = generator(0, "benchmark/halves").permutation(len(random))
         lessons = [random[i] for i in order[: len(random) // 2]]
         results = [random[i] for i in order[len(random) // 2 :]]

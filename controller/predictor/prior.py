@@ -24,7 +24,7 @@ from spinenas.results.record import Status
 from spinenas.results.storage.journal import read_events
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import fold
-from spinenas.results.training_table import read_table
+from spinenas.results.training_table import TrainingTable, read_table
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
@@ -34,6 +34,9 @@ from spinenas.space.search_space import SearchSpace
 
 SHIPPED = ("digits",)
 """Names of the priors of the package, made by `python benchmarks/prior.py TABLE --write FILE`."""
+
+RANDOM = "random"
+"""Origin of the networks of a table that represent the space."""
 
 NUM_REFERENCE = 64
 """Random networks whose expectations have mean 0 and standard deviation 1."""
@@ -64,7 +67,7 @@ def read_lessons(prior: str | None, space: SearchSpace) -> list[tuple[str, float
     elif path.is_dir():
         found = _of_run(path)
     elif path.exists():
-        found = ((training.genotype, training.ap) for training in read_table(path).trainings)
+        found = of_table(read_table(path))
     else:
         raise UserError(
             f"prior is {prior!r}, and no such file exists; give none, {', '.join(SHIPPED)}, or the path of a training "
@@ -79,6 +82,17 @@ def read_lessons(prior: str | None, space: SearchSpace) -> list[tuple[str, float
     if not all(math.isfinite(ap) for _, ap in lessons):
         raise UserError(f"the prior {prior} has an AP that is not finite; remove the line, or give another prior")
     return lessons
+
+
+def of_table(table: TrainingTable) -> list[tuple[str, float]]:
+    """Return the trainings that a table teaches with: those of random networks, or all if these are too few.
+
+    Many near the best networks of a table would make a Gaussian process that predicts others worse.
+    """
+    random = [(each.genotype, each.ap) for each in table.trainings if each.origin == RANDOM]
+    if len({genotype for genotype, _ in random}) >= FIRST_FIT:
+        return random
+    return [(each.genotype, each.ap) for each in table.trainings]
 
 
 def mean_by_network(

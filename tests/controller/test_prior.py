@@ -23,7 +23,7 @@ TABLES = REPOSITORY / "benchmarks" / "tables"
 SMALL = {"num_random": 6, "num_candidates": 20}
 
 
-def changed_table(path: Path, **changes: float) -> Path:
+def changed_table(path: Path, **changes: float | str) -> Path:
     """The digits table, with these values in every line."""
     table = read_table(TABLES / "digits.csv.gz")
     write_table(path, table.about, [replace(training, **changes) for training in table.trainings])
@@ -48,12 +48,17 @@ def test_a_prior_of_the_package_is_what_its_table_says(name: str) -> None:
     assert shipped.read_text() == loaded_benchmark("prior").as_csv(read_lessons(name, SPACE))
 
 
-def test_lessons_are_the_mean_ap_of_each_network() -> None:
+def test_lessons_are_the_mean_ap_of_each_random_network() -> None:
     lessons = read_lessons("digits", SPACE)
     trainings = read_table(TABLES / "digits.csv.gz").trainings
     first = [training.ap for training in trainings if training.network_key == trainings[0].network_key]
     assert lessons[0] == (trainings[0].genotype, pytest.approx(np.mean(first)))
-    assert len({network_key(Genotype.from_text(text)) for text, _ in lessons}) == len(lessons) == 96
+    assert len({network_key(Genotype.from_text(text)) for text, _ in lessons}) == len(lessons) == 60
+
+
+def test_a_table_with_few_random_networks_teaches_with_all_it_has(tmp_path: Path) -> None:
+    path = changed_table(tmp_path / "searched.csv.gz", origin="search")
+    assert len(read_lessons(str(path), SPACE)) == 96
 
 
 def test_without_a_prior_there_are_no_lessons() -> None:
