@@ -43,8 +43,8 @@ FIRST_RUNG, LAST_RUNG = 0.2, 0.6
 KEEPING_SHARE = 0.9
 """Share of the random networks that keep the detail of the image on a path to each output."""
 
-NUM_DRAWS = int(__import__("os").environ.get("NUM_DRAWS", "8"))
-"""Random networks of which the prior selects each of the first ones."""
+NUM_DRAWS = 8
+"""Number of random networks of which the prior selects one, for each of the first trainings."""
 
 PAUSED = "paused"
 """Origin of the candidates that are paused trainings."""

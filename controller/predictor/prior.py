@@ -131,6 +131,8 @@ def _shipped(name: str) -> list[tuple[str, float]]:
 
 def _of_run(path: Path) -> Iterable[tuple[str, float]]:
     for record in fold(read_events(RunFolder.open(path).journal_path, epochs=False)).trials.values():
-        is_whole = record.status is Status.COMPLETE and record.fidelity is None and record.genotype is not None
-        if is_whole and record.evaluation is not None and record.evaluation.stopped_after is None:
-            yield record.genotype.text, record.evaluation.objective
+        genotype, evaluation = record.genotype, record.evaluation
+        if genotype is None or evaluation is None or record.status is not Status.COMPLETE:
+            continue
+        if record.fidelity is None and evaluation.stopped_after is None:
+            yield genotype.text, evaluation.objective
