@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from benchmark_files import loaded_benchmark
 from shared_fixtures import REPOSITORY
 
+from spinenas.controller.contract import check
 from spinenas.controller.predictor.prior import SHIPPED, read_lessons
 from spinenas.controller.registry import make_controller
 from spinenas.results.record import Evaluation
@@ -109,3 +111,8 @@ def test_freeze_thaw_begins_with_networks_that_the_prior_expects_much_of() -> No
         return float(judge._predictor.expected(first).mean())
 
     assert expected(prior="digits") > expected() + 0.5
+
+
+@pytest.mark.parametrize("name", ["predictor-guided", "freeze-thaw"])
+def test_a_controller_with_a_prior_follows_the_contract_which_replays_it(name: str) -> None:
+    check(partial(make_controller, name, prior="digits", **SMALL), SPACE, num_asks=16, spawn=False)
