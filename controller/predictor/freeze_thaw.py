@@ -28,6 +28,7 @@ from spinenas.controller.objectives import scalarized
 from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.predictor.features import Floats
 from spinenas.controller.predictor.predictor_guided_evolution import PredictorGuidedEvolution, PredictorGuidedOptions
+from spinenas.controller.predictor.prior import Lessons
 from spinenas.controller.predictor.screening import best_candidates
 from spinenas.results.foretold import END
 from spinenas.results.leaderboard import ScalarizedObjective
@@ -43,6 +44,9 @@ FIRST_RUNG, LAST_RUNG = 0.2, 0.6
 
 KEEPING_SHARE = 0.9
 """Share of the random networks that keep the detail of the image on a path to each output."""
+
+NUM_DRAWS = 8
+"""Number of random networks of which the prior selects one, for each of the first trainings."""
 
 PAUSED = "paused"
 """Origin of the candidates that are paused trainings."""
@@ -81,6 +85,8 @@ class FreezeThawOptions(PredictorGuidedOptions):
             of the image on a path to each output. None for half of the budget, at most 16.
         num_candidates: children that the predictor compares with each other and with the paused networks.
         ucb_coefficient: how much uncertainty counts in favour of a network, see `best_candidates`.
+        prior: what the predictor expects before any result: "digits" for trainings that the package has, or the path of
+            a training table or of a run of another task. None for no prior.
         rungs: epochs after which trainings pause; the last is where networks are compared. None for about a fifth and
             three fifths of the schedule. An empty list pauses nothing.
         replicate_chance: chance that a step is another seed of a leader, while a leader lacks one.
@@ -154,7 +160,7 @@ class _Network:
 class FreezeThaw(PredictorGuidedEvolution):
     """Begins, continues and repeats trainings as the predictor advises, and counts their epochs.
 
-    Arguments are those of `LedgerSearch`, and:
+    Arguments are those of `PredictorGuidedEvolution`, and:
 
         schedule: length of a training and the budget.
         scalarize: objective that is searched for; None for AP itself.
@@ -176,10 +182,11 @@ class FreezeThaw(PredictorGuidedEvolution):
         feasible: Feasible | None = None,
         schedule: Schedule | None = None,
         scalarize: ScalarizedObjective | None = None,
+        lessons: Lessons | None = None,
     ) -> None:
         self._schedule, self._scalarize = schedule or Schedule(), scalarize
         self.num_epochs = 0
-        super().__init__(space, options, seed=seed, feasible=feasible)
+        super().__init__(space, options, seed=seed, feasible=feasible, lessons=lessons)
 
     def _start(self) -> None:
         super()._start()
@@ -308,7 +315,7 @@ class FreezeThaw(PredictorGuidedEvolution):
             if number < options.num_random:  # the first networks teach how epochs relate
                 return Continuation(number, rung)
         if self._num_started < options.num_random or not self._predictor.num_results or not self._population:
-            return self._new(rng)
+            return self._new(rng, self._expected_most(rng))
         if rng.random() < options.replicate_chance:
             for network in self._leaders():
                 if network.num_seeds < options.num_seeds:
@@ -342,6 +349,13 @@ class FreezeThaw(PredictorGuidedEvolution):
                 yield Candidate(sample_keeping_detail(self._space, rng), "random:keeping-detail")
             else:
                 yield Candidate(sample_without_dead_blocks(self._space, rng), "random:alive")
+
+    def _expected_most(self, rng: np.random.Generator) -> Iterator[Candidate]:
+        """Yield random networks, each the one that the prior expects most of among several; none without a prior."""
+        draws = self._random(rng)
+        while self._predictor.prior_weight > 0:
+            drawn = list(islice(draws, NUM_DRAWS))
+            yield drawn[int(np.argmax(self._predictor.expected([each.genotype for each in drawn])))]
 
     def _replicate(self, network: _Network, until: int | None) -> Proposal:
         first = network.trainings[0].proposal

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from spinenas.search.cli.options import note, overrides_of, search_options, source_argument
+from spinenas.search.cli.options import note, overrides_of, search_options, source_argument, with_prior_key
 
 
 @click.command("config")
@@ -23,7 +23,7 @@ def config(source: str, **options: Any) -> None:
     from spinenas.search.config.loading import load_config, read_source, with_one_budget
 
     text, document = read_source(source)
-    overrides = overrides_of(options)
+    overrides = with_prior_key(document, overrides_of(options))
     resolved = load_config(document, overrides).resolved()
     for sentence in resolved.unused():
         note(f"note: {sentence}")

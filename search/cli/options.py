@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from spinenas.controller.former_names import table_name
 from spinenas.controller.registry import CONTROLLERS
 from spinenas.search.config.amount import amount
-from spinenas.search.config.document import parse_override, toml_text, with_overrides
+from spinenas.search.config.document import NONE, parse_override, toml_text, with_overrides
 from spinenas.search.executors.raw_output import separate_stderr
 from spinenas.search.executors.stop_signals import Terminated, interrupted_in_order
 from spinenas.space.errors import UserError
@@ -128,6 +129,11 @@ search_options = options(
         "`spinenas controllers` describes them.",
     ),
     click.option(
+        "--prior",
+        metavar="digits|none|PATH",
+        help="Trainings of another task that the predictor begins with: of the package, or a table or run.",
+    ),
+    click.option(
         "--objective",
         type=click.Choice(["ap", "soft", "front"]),
         help="Maximize AP (default), AP weighted by cost (soft), or the Pareto front of AP and cost.",
@@ -146,12 +152,16 @@ search_options = options(
 )
 """Options that set configuration keys, of the commands that start or describe a search."""
 
+PRIOR = "controller.prior"
+"""Stands for the key `prior` in the options of the chosen controller."""
+
 _KEYS = {
     "num_trials": "budget.num_trials",
     "num_epochs": "budget.epochs",
     "workers": "executor.workers",
     "seed": "seed",
     "controller": "controller.name",
+    "prior": PRIOR,
     "objective": "objective.kind",
     "max_madds": "constraints.max_madds",
     "max_params": "constraints.max_params",
@@ -225,6 +235,20 @@ def write_plot(svg: str, plot: Path, force: bool) -> None:
     note(f"wrote the plot to {plot}")
 
 
+def with_prior_key(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace PRIOR in the overrides of a document by the key of the chosen controller. Raises UserError."""
+    from spinenas.search.config.loading import load_config
+
+    others = {key: value for key, value in overrides.items() if key != PRIOR}
+    if PRIOR not in overrides:
+        return others
+    name = load_config(document, others).controller.name
+    if not CONTROLLERS[name].takes_prior:
+        raise UserError(f"the controller {name} has no predictor that a prior could teach; leave out --prior")
+    prior = None if overrides[PRIOR] == NONE else overrides[PRIOR]
+    return {**others, f"controller.{table_name(name)}.prior": prior}
+
+
 def configuration(source: str, overrides: Mapping[str, Any]) -> tuple[SearchConfig, str]:
     """Return a configuration, and the TOML text that gives it. Raises UserError.
 
@@ -235,6 +259,7 @@ def configuration(source: str, overrides: Mapping[str, Any]) -> tuple[SearchConf
     from spinenas.search.config.loading import load_config, read_source, with_one_budget
 
     text, document = read_source(source)
+    overrides = with_prior_key(document, overrides)
     config = load_config(document, overrides)
     if text is None:
         return config, toml_text(with_overrides(with_one_budget(document, overrides), overrides))

@@ -160,13 +160,15 @@ class SearchConfig:
         """Fill in what follows from other values, so that it stays when the budget is extended later.
 
         The options of the chosen controller follow the budget, which becomes whole trainings if it was given in epochs,
-        and the epochs of a training. Data paths become absolute.
+        and the epochs of a training. Paths of data and prior become absolute.
         """
         num_trials = max(1, self.num_epochs // self.task.train.epochs)
         return replace(
             self,
             budget=replace(self.budget, num_trials=num_trials),
-            controller=self.controller.for_budget(num_trials).for_schedule(self.task.train.epochs),
+            controller=self.controller.for_budget(num_trials)
+            .for_schedule(self.task.train.epochs)
+            .with_absolute_prior(),
             task=replace(self.task, data=_absolute(self.task.data)),
         )
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 from spinenas.controller.base import Controller
 from spinenas.controller.predictor.freeze_thaw import Schedule
+from spinenas.controller.predictor.prior import Lessons, read_lessons
 from spinenas.controller.registry import CONTROLLERS, make_controller
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.results.record import Stage
@@ -100,8 +101,18 @@ def with_class_channels(config: SearchConfig, task: Task) -> SearchConfig:
     return replace(config, constraints=replace(constraints, class_channels=num))
 
 
-def search_controller(config: SearchConfig) -> Controller:
-    """Make the controller of a search: the search algorithm, its objective, and replicates of leaders at the end."""
+def prior_lessons(config: SearchConfig) -> list[tuple[str, float]]:
+    """Read what the prior of the chosen controller teaches; nothing if it has none. Raises UserError."""
+    return read_lessons(config.controller.prior, space_by_name(config.space.name))
+
+
+def search_controller(config: SearchConfig, lessons: Lessons = ()) -> Controller:
+    """Make the controller of a search: the search algorithm, its objective, and replicates of leaders at the end.
+
+    Args:
+        config: configuration of the run.
+        lessons: what the prior taught when the run began.
+    """
     space = space_by_name(config.space.name)
     limits = config.constraints.limits(config.task)
     budget, target = config.budget, config.constraints.cost_target(config.task)
@@ -116,6 +127,7 @@ def search_controller(config: SearchConfig) -> Controller:
         feasible=limits,
         schedule=Schedule(config.task.train.epochs, config.num_epochs, budget.replicate_share),
         scalarize=soft_cost,
+        lessons=lessons,
         **config.controller.options(),
     )
     if CONTROLLERS[config.controller.name].counts_epochs:

@@ -29,6 +29,8 @@ def has_finished(state: RunState, config: SearchConfig) -> bool:
 def _is_spent(state: RunState, config: SearchConfig) -> bool:
     budget = replace(config.budget, max_accelerator_hours=None)
     window = ordered_window(config.executor)
-    proposals = Proposals(search_controller(config), budget, window=window, note=lambda text: None)
+    proposals = Proposals(
+        search_controller(config, state.run.get("prior", ())), budget, window=window, note=lambda text: None
+    )
     proposals.replay(state)
     return proposals.ask(AcceleratorTime(), now="", num_open=0) is None

@@ -38,6 +38,7 @@ from spinenas.search.run.components import (
     mirror_of,
     ordered_window,
     prepared_task,
+    prior_lessons,
     search_controller,
     with_class_channels,
     with_dtype,
@@ -92,7 +93,9 @@ def run_search(
     config = config.resolved()
     # Made here only to refuse a wrong option before data is read. The run's own controller is made later, as the
     # detector that costs are counted in may depend on the data.
-    make_controller(config.controller.name, space_by_name(config.space.name), **config.controller.options())
+    lessons = prior_lessons(config)
+    space = space_by_name(config.space.name)
+    make_controller(config.controller.name, space, lessons=lessons, **config.controller.options())
     RunFolder.check_free(Path(out))
     display = _with_loggers(display or Display(), config, Path(out))
     with stopped_by_sigterm():
@@ -105,7 +108,7 @@ def run_search(
         task, forecast = prepared_task(task, config)
         config = with_class_channels(config, task)
         config.check_constraints()
-        controller = search_controller(config)
+        controller = search_controller(config, lessons)
         known = known_results(
             warm_start,
             task_key=task.key,
@@ -130,15 +133,16 @@ def run_search(
             "findings": data_findings(task),
             "warm_start": [str(path) for path in warm_start],
         }
+        prior = {"prior": lessons} if lessons else {}  # the run does not need its file again
         # The executor comes first: if its workers cannot start, no folder is left that would refuse the next try.
         with make_executor(task, config.executor, Path(out), display.note) as executor:
-            run = identity_of(task, config) | {"versions": versions()}
+            run = identity_of(task, config) | {"versions": versions()} | prior
             at = now()
             started: list[Event] = [
                 RunStarted(SCHEMA, run, at=at),
                 *(replace(observation, at=at) for observation in known),
             ]
-            with _begun(Path(out), config, config_toml, about, started, mirror) as (folder, journal):
+            with _begun(Path(out), config, config_toml, about | prior, started, mirror) as (folder, journal):
                 window = ordered_window(config.executor)
                 driver = Driver(config, folder, journal, task, controller, executor, display, window=window)
                 if (gate := gate_words(controller, config)) is not None:
@@ -244,7 +248,7 @@ def resume(
         found_versions = versions()
         if (sentence := changed_versions(state, found_versions)) is not None:
             display.note(sentence)
-        controller = search_controller(config)
+        controller = search_controller(config, state.run.get("prior", ()))
         if (gate := gate_words(controller, config)) is not None:
             display.note(gate)
         window = ordered_window(config.executor)

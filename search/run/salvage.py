@@ -74,7 +74,8 @@ def _rebuilt_start(path: Path, config: SearchConfig, lines: Sequence[bytes]) -> 
         return None
     info = RunFolder(path.parent).run_info()
     run = identity(config, data=info.get("data"), task_key=asked.get("task_key"))
-    return RunStarted(SCHEMA, run | {"versions": info.get("versions", {})}, at=asked["at"])
+    prior = {"prior": info["prior"]} if "prior" in info else {}
+    return RunStarted(SCHEMA, run | {"versions": info.get("versions", {})} | prior, at=asked["at"])
 
 
 def _events_of(line: bytes) -> list[dict[str, Any]]:
@@ -201,7 +202,7 @@ class _Work:
         if self._window is not None:
             last = state.steps[-1].known if state.steps else 0
             known = min(known, max(last, len(state.steps) - self._window + 1))
-        controller = search_controller(with_changes(self._config, state.resumes))
+        controller = search_controller(with_changes(self._config, state.resumes), state.run.get("prior", ()))
         replay_into(controller, state, ordered=self._window is not None, known=known)
         try:
             step = controller.ask()

@@ -48,6 +48,7 @@ SMALL_FORMS = {
         r"a step takes \d+\.\d\d times as long in bfloat16",
     ),
     "predictor_fit": ("{few_digits}", r"12 random +other random( +-?\d+\.\d\d){3}"),
+    "prior": ("{digits} --orders 1", r"scrambled( +-?\d\.\d\d( \(-?\d+\.\d\d\))?){5}"),
     "proxy_speed": ("--small --steps 1 --blocks 1 --evaluations 1", r"\| trials per hour \| \d+\.\d \|"),
     "report_scale": ("--trials 30 --commands 20 --repeats 1", r"show best, 20 trials: \d+\.\d\d s"),
     "retrain_row": ("{table} 0", r"row 0: AP 0\.\d{4} in the table, 0\.\d{4} now, the same"),
@@ -93,6 +94,11 @@ def table(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(sys, "argv", ["make_table", f"random={run}", "--out", str(path)])
         loaded_benchmark("make_table").main()
     return path
+
+
+@pytest.fixture(scope="module")
+def digits() -> Path:
+    return DIGITS
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,6 @@ from spinenas.results.record import Evaluation, Failure, FailureKind, Status
 from spinenas.results.storage.accelerator_time import AcceleratorTime
 from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, Paused, Promoted, Started
 from spinenas.results.storage.run_folder import CHECKPOINT
-from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.controllers import ControllerConfig
 from spinenas.search.config.parts import BudgetConfig, StorageConfig
 from spinenas.search.executors.base import WorkerEvent
@@ -162,8 +161,8 @@ def spies(monkeypatch: pytest.MonkeyPatch) -> list[Spy]:
     made: list[Spy] = []
     make = loop.search_controller
 
-    def spied(config: SearchConfig) -> Any:
-        made.append(Spy(make(config)))
+    def spied(*given: Any) -> Any:
+        made.append(Spy(make(*given)))
         return made[-1]
 
     monkeypatch.setattr(loop, "search_controller", spied)
