@@ -48,6 +48,9 @@ KEEPING_SHARE = 0.9
 NUM_DRAWS = 8
 """Number of random networks of which the prior selects one, for each of the first trainings."""
 
+MIN_BEST = 4
+"""Minimum number of networks among which the share of the seeds is found."""
+
 PAUSED = "paused"
 """Origin of the candidates that are paused trainings."""
 
@@ -89,14 +92,15 @@ class FreezeThawOptions(PredictorGuidedOptions):
             a training table or of a run of another task. None for no prior.
         rungs: epochs after which trainings pause; the last is where networks are compared. None for about a fifth and
             three fifths of the schedule. An empty list pauses nothing.
-        replicate_chance: chance that a step is another seed of a leader, while a leader lacks one.
+        replicate_chance: chance that a step is another seed of a leader, while a leader lacks one, if all differences
+            between the best networks are noise of the seeds. It is less, the more of them is not.
         num_leaders: how many of the best networks are trained with several seeds.
         num_seeds: trainings of each leader.
     """
 
     num_random: int | None = None
     rungs: tuple[int, ...] | None = None
-    replicate_chance: float = 0.2
+    replicate_chance: float = 0.4
     num_leaders: int = 3
     num_seeds: int = 3
 
@@ -316,7 +320,7 @@ class FreezeThaw(PredictorGuidedEvolution):
                 return Continuation(number, rung)
         if self._num_started < options.num_random or not self._predictor.num_results or not self._population:
             return self._new(rng, self._expected_most(rng))
-        if rng.random() < options.replicate_chance:
+        if rng.random() < options.replicate_chance * self._noise_share():
             for network in self._leaders():
                 if network.num_seeds < options.num_seeds:
                     return self._replicate(network, self._last)
@@ -368,6 +372,13 @@ class FreezeThaw(PredictorGuidedEvolution):
             parent=first.number,
             origin="replicate",
         )
+
+    def _noise_share(self) -> float:
+        """Share of the seeds in the differences between the best quarter of the networks at the last rung, 0 to 1."""
+        values = sorted((value for value, weight in self._calibration.estimates.values() if weight >= 1), reverse=True)
+        best = values[: max(MIN_BEST, len(values) // 4)]
+        of_seeds = self._calibration.seed_variance()
+        return min(1.0, of_seeds / max(float(np.var(best)), 1e-12))
 
     def _leaders(self) -> list[_Network]:
         """The best networks among those that have reached the last rung, by prediction."""

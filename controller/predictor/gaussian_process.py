@@ -98,6 +98,7 @@ class Predictor:
     kernel: Kernel = field(default_factory=Kernel)
     num_results: int = 0
     _features: Features = field(init=False)
+    _rows_of: dict[Genotype, Floats] = field(default_factory=dict)  # features of all that had a result
     _known: dict[str, _Known] = field(default_factory=dict)  # oldest first
     _next_fit: float = FIRST_FIT
     _posterior: _Posterior | None = None
@@ -118,7 +119,8 @@ class Predictor:
         """
         key = network_key(genotype)
         if key not in self._known:
-            self._known[key] = _Known(self._features([genotype])[0], float(self.expected([genotype])[0]))
+            features = self._rows_of[genotype] = self._features([genotype])[0]
+            self._known[key] = _Known(features, float(self.expected([genotype])[0]))
             self._update_rows(len(self._known) - 1)
         for name, known in self._known.items():
             known.value, known.weight = estimates.get(name, (known.value, UNKNOWN))
@@ -148,7 +150,12 @@ class Predictor:
 
     def predict(self, genotypes: list[Genotype]) -> Prediction:
         """Return predictions for genotypes; at least one result must be known."""
-        return self.predict_features(self._features(genotypes))
+        # Networks with results are asked about at every step.
+        new = iter(
+            self._features([genotype for genotype in genotypes if genotype not in self._rows_of] or genotypes[:1])
+        )
+        features = [next(new) if (row := self._rows_of.get(genotype)) is None else row for genotype in genotypes]
+        return self.predict_features(np.stack(features))
 
     def predict_features(self, features: Floats) -> Prediction:
         """Return predictions for features (C, D)."""
