@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spinenas.controller.calibration import END, Calibration, progress_of
+from spinenas.controller.calibration import Calibration
+from spinenas.results.foretold import END, progress_of
 from spinenas.results.record import Evaluation
 
 

@@ -260,7 +260,7 @@ def test_a_budget_in_epochs_is_kept_extended_and_never_reduced(tmp_path: Path) -
     search_or_resume(config, out=tmp_path / "run", task=task())
     assert run.folder.journal_path.read_bytes() == before, "100 trials are the default, and were not asked for"
     with pytest.raises(UserError, match="a budget of 26 epochs; it can be extended, but not reduced to 20"):
-        resume(tmp_path / "run", epochs=20, task=task())
+        resume(tmp_path / "run", num_epochs=20, task=task())
     larger = replace(config, budget=replace(config.budget, epochs=34))
     assert 26 < num_epochs_trained(events_of(search_or_resume(larger, out=tmp_path / "run", task=task()))) <= 34
     assert 34 < num_epochs_trained(events_of(resume(tmp_path / "run", num_trials=9, task=task()))) <= 45
