@@ -256,8 +256,10 @@ def plain(part: Any) -> dict[str, Any]:
         if is_dataclass(value):
             value = plain(value)
         elif float in (hints[item.name], *get_args(hints[item.name])):
-            several = isinstance(value, tuple)
-            value = tuple(map(float, value)) if several else value if value is None else float(value)
+            if isinstance(value, tuple):
+                value = tuple(map(float, value))
+            elif value is not None:
+                value = float(value)
         values[item.name] = value
     return values
 

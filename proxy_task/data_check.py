@@ -12,7 +12,7 @@ from spinenas.proxy_task.data.annotation_files.layout import Split
 from spinenas.proxy_task.data.annotations import Annotations
 from spinenas.proxy_task.data.findings import Finding
 from spinenas.proxy_task.task import ProxyTask
-from spinenas.proxy_task.task_data import VAL_UNUSABLE
+from spinenas.proxy_task.task_data import VAL_UNUSABLE, val_unusable
 from spinenas.space.errors import UserError
 
 
@@ -92,7 +92,7 @@ def check_data(task: ProxyTask) -> DataCheck:
         try:
             counts += _counts("val", task.data.val)
         except UserError as error:
-            problems.append(f"{VAL_UNUSABLE}: {error}; a search runs without val, validate and replay do not")
+            problems.append(val_unusable(error).sentence)
             has_val = False
     # A val that cannot be used is among the problems.
     findings = [finding for finding in task.data.findings(with_val=has_val) if finding.what != VAL_UNUSABLE]

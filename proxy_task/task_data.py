@@ -44,6 +44,11 @@ VAL_UNUSABLE = "val cannot be used"
 """What a finding says of a val split that is there and has a mistake."""
 
 
+def val_unusable(reason: UserError) -> Finding:
+    """Return the finding about a val split that has a mistake."""
+    return Finding(VAL_UNUSABLE, 0, advice=f"{reason}; a search runs without val, validate and replay do not")
+
+
 class TaskData:
     """Opens each part of the data when it is first needed, and keeps it open.
 
@@ -224,7 +229,7 @@ class TaskData:
         try:
             return self.val
         except UserError as error:
-            return Finding(VAL_UNUSABLE, 0, advice=f"{error}; a search runs without val, validate and replay do not")
+            return val_unusable(error)
 
     def _hashed(self, annotations: Annotations) -> HashedImages:
         size, root = self._image_size_pixels, self.cache_folder

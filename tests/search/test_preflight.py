@@ -70,16 +70,20 @@ def request(config: SearchConfig, storage: Path, **versions: str) -> CheckReques
     return CheckRequest(config, machine_module.versions() | versions, storage, probed_genotype(config), this_session())
 
 
-def test_a_real_task_is_probed(tmp_path: Path) -> None:
-    generate_dataset(tmp_path / "data", num_train=24, num_val=4, image_size_pixels=96, seed=1)
-    config = TaskConfig(
-        data=DataConfig(folder=str(tmp_path / "data"), held_out_images=8, cache_folder=str(tmp_path / "cache")),
+def small_task(folder: Path, epochs: int) -> TaskConfig:
+    """Return a task on 24 generated images, with its cache in the folder `cache`."""
+    generate_dataset(folder / "data", num_train=24, num_val=4, image_size_pixels=96, seed=1)
+    return TaskConfig(
+        data=DataConfig(folder=str(folder / "data"), held_out_images=8, cache_folder=str(folder / "cache")),
         image_size_pixels=96,
         scaling=replace(SCALINGS["49"], filter_scale=0.0625),
         head=HeadConfig(num_convs=1, channels=8),
-        train=TrainConfig(epochs=4, batch_size=4),
+        train=TrainConfig(epochs=epochs, batch_size=4),
     )
-    task = ProxyTask(config)
+
+
+def test_a_real_task_is_probed(tmp_path: Path) -> None:
+    task = ProxyTask(small_task(tmp_path, epochs=4))
     probe = task.probe(probed_genotype(SearchConfig()))
     assert probe.step_seconds > 0
     assert probe.trial_seconds >= 16 * probe.step_seconds, "four epochs of four steps"
@@ -122,14 +126,7 @@ def test_each_problem_is_reported(probed: Probed, tmp_path: Path, monkeypatch: p
 
 
 def test_the_space_of_the_image_cache_is_a_check_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    generate_dataset(tmp_path / "data", num_train=24, num_val=4, image_size_pixels=96, seed=1)
-    task = TaskConfig(
-        data=DataConfig(folder=str(tmp_path / "data"), held_out_images=8, cache_folder=str(tmp_path / "cache")),
-        image_size_pixels=96,
-        scaling=replace(SCALINGS["49"], filter_scale=0.0625),
-        head=HeadConfig(num_convs=1, channels=8),
-        train=TrainConfig(epochs=1, batch_size=4),
-    )
+    task = small_task(tmp_path, epochs=1)
     asked = request(replace(configured(), task=task), tmp_path)
     found = {row["check"]: row for row in check_machine(asked, "a machine").rows()}
     assert re.fullmatch(
