@@ -70,7 +70,7 @@ def halved(num_trials: int = 16, halving: HalvingConfig = RUNGS, **executor: Any
 def paused(num_trials: int = 6, **executor: Any) -> SearchConfig:
     """Return a search that pauses trainings; its task trains for as many epochs as `fake(5)`."""
     task = TaskConfig(train=TrainConfig(epochs=5), eval=EvalConfig(every_epochs=1))
-    options = FreezeThawOptions(num_random=3, num_candidates=4, replicate_chance=0.3)
+    options = FreezeThawOptions(num_random=3, num_candidates=4, replicate_chance=0.9)
     controller = ControllerConfig("freeze-thaw", freeze_thaw=options)
     config = replace(configured(num_trials, **executor), controller=controller, task=task)
     return replace(config, budget=BudgetConfig(num_trials, 0.2))

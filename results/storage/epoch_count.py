@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from spinenas.results.record import Evaluation, Failure, Fidelity
 from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, Paused, Promoted, Requeued, Skipped
-from spinenas.results.storage.run_state import RunState
+from spinenas.results.storage.run_state import ENDED, NEW, RunState
 
 
 @dataclass(slots=True)
@@ -50,10 +50,10 @@ class EpochCount:
         Epochs after the last pause of an unfinished training are left out.
         """
         count = cls(whole)
+        continued = {step.number: step.continues_until for step in state.steps if step.continues_until not in (NEW, ENDED)}
         for number, record in state.trials.items():
-            until = state.until.get(number)
             count.pauses |= record.until is not None
-            training = count._ask(number, until, record.fidelity)
+            training = count._ask(number, continued.get(number, record.until), record.fidelity)
             count._reach(training, state.passed.get(number, 0))
             if number in state.paused:
                 count._reach(training, state.paused[number].stopped_after or 0)

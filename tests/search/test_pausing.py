@@ -273,7 +273,7 @@ def test_an_interrupted_run_says_how_many_epochs_it_has_asked_for(tmp_path: Path
     run = Run.open(folder)
     words = run.unfinished(run.state())
     assert words is not None
-    assert words.startswith("1 of 30 epochs are asked for, in 1 trials; continue the search with: spinenas resume")
+    assert words.startswith("0.2 of 6 trainings' worth of epochs are used; continue the search with: spinenas resume")
 
 
 # Checkpoints

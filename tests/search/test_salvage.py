@@ -230,8 +230,6 @@ def test_lost_continuations_and_proposals_are_recomputed(tmp_path: Path, cached_
     folder = damaged(whole, lines - {2}, tmp_path / "run")
     words = salvage(folder / "journal.jsonl", stored_config(whole.folder.config()))
     num_lost = len(lines) - 1
-    assert words.startswith(
-        f"{num_lost} damaged lines were removed, {num_lost} lost proposals were recomputed, 0 valid"
-    )
+    assert words.startswith(f"damaged lines removed: {num_lost}; lost proposals recomputed: {num_lost}; valid lines")
     steps = ("asked", "promoted", "paused", "told")
     assert timeless(events_of(Run.open(folder)), *steps) == timeless(events_of(whole), *steps)
