@@ -18,12 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
+from spinenas.controller.calibration import Calibration
 from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.predictor.gaussian_process import Predictor
+from spinenas.results.foretold import END
 from spinenas.results.stats.intervals import pooled_spread
 from spinenas.results.stats.rank_correlation import kendall
 from spinenas.results.training_table import read_table
 from spinenas.space.genotype import Genotype
+from spinenas.space.graph import network_key
 from spinenas.space.random_streams import generator
 from spinenas.space.search_space import SearchSpace, space_by_name
 
@@ -80,9 +83,10 @@ def averaged(networks: Sequence[Sequence[tuple[Genotype, float]]]) -> list[Netwo
 
 def predicted(space: SearchSpace, taught: Sequence[Network], asked: Sequence[Network]) -> np.ndarray:
     """Return (3, number of predictions): predicted AP, standard deviation of its error, measured AP."""
-    predictor = Predictor(space)
+    predictor, calibration = Predictor(space), Calibration()
     for genotype, mean, _ in taught:
-        predictor.add(genotype, mean)
+        calibration.add(network_key(genotype), 0, {END: mean})
+        predictor.learn(genotype, calibration.estimates)
     predicted = predictor.predict([genotype for genotype, _, _ in asked])
     errors = np.array([error for _, _, error in asked])
     return np.stack([predicted.mean, np.hypot(predicted.std, errors), np.array([mean for _, mean, _ in asked])])

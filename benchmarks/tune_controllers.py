@@ -7,19 +7,23 @@ which is therefore that of the comparison. Nine landscapes have each family with
 command prints the median over landscapes of the true value of the chosen network, in standard deviations over random
 networks. The first setting of each controller is its defaults. Outcomes are kept, so that a stopped command can
 continue.
+
+A controller that counts epochs has a third of the budget, where it is meant to reach the others. Its settings also show
+what each of its mechanisms brings: without pauses, with one pause instead of two, without further seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from spinenas.search.controller_bench.cell import Cell
 from spinenas.search.controller_bench.comparison import cells, run_cells
-from spinenas.search.controller_bench.simulated_search import Cell
 
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "local": [{}, {"num_parents": 1}, {"num_parents": 2}, {"num_parents": 8}, {"num_parents": 16}],
@@ -36,6 +40,13 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"ucb_coefficient": 0.2},
         {"ucb_coefficient": 1.0},
         {"num_candidates": 400},
+    ],
+    "freeze-thaw": [
+        {},
+        {"rungs": ()},
+        {"rungs": (3,)},
+        {"replicate_chance": 0.0},
+        {"num_leaders": 6},
     ],
     "reinforce": [
         {},
@@ -75,6 +86,7 @@ def main() -> None:
             num_seeds=1,
             workers=arguments.workers,
             budget=arguments.budget,
+            budgets=[math.ceil(arguments.budget / 3)],
         ):
             wanted += [replace(plain, options=options) for options in SETTINGS[name]]
     outcomes = run_cells(wanted, arguments.out, processes=arguments.processes, note=lambda text: None)

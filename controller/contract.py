@@ -8,6 +8,7 @@ The rules say nothing about the quality of proposals:
 - Proposals are legal and numbered in order.
 - No network is proposed twice while others are left.
 - Failures do no harm, nor do late, repeated, unknown, out-of-order and missing results.
+- Only a paused training is continued.
 - A recorded search that is replayed to any point continues identically, in another process too.
 - A small space is proposed completely and then ends.
 """
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from itertools import cycle
 from multiprocessing.reduction import ForkingPickler
 
-from spinenas.controller.base import Controller, Proposal, SpaceExhausted
+from spinenas.controller.base import Continuation, Controller, Proposal, SpaceExhausted, Step
 from spinenas.results.record import Evaluation, Failure, FailureKind
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import SPINENET_STEM, BlockKind, Genotype
@@ -33,8 +34,11 @@ MakeController = Callable[[SearchSpace], Controller]
 MINIMAL = SearchSpace("minimal", SPINENET_STEM, (5,), (3, 4), (0,), (BlockKind.BOTTLENECK,), 2)
 """36 genotypes of 27 networks. 5 have a dead block of level 5, which merges into no output."""
 
-Event = tuple[str, Proposal | None, Evaluation | Failure | None]
-"""("ask", the proposal, None), ("tell", the proposal, its result) or ("exhausted", None, None)."""
+Event = tuple[str, Step | None, Evaluation | Failure | None]
+"""("ask", the step, None), ("tell", the step, its result) or ("exhausted", None, None)."""
+
+NUM_EPOCHS = 5
+"""Length of the simulated trainings that controllers pause."""
 
 
 class ContractBroken(AssertionError):
@@ -53,7 +57,7 @@ def check(make: MakeController, space: SearchSpace, *, num_asks: int = 60, spawn
     for seed in range(2):
         events = simulate(make(space), num_asks=num_asks, max_in_flight=7, seed=seed)
         check_proposals(events, space)
-        check_replay(make, space, events, step=max(1, len(events) // 6))
+        check_replay(make, space, events, every=max(1, len(events) // 6))
     check_proposals(simulate(make(space), num_asks=num_asks, max_in_flight=50, seed=2), space)
     check_refusals(make, space, num_asks=num_asks)
     check_missing_results(make, space, num_asks=num_asks)
@@ -67,49 +71,73 @@ def score(genotype: Genotype) -> float:
     return int(hashlib.sha256(genotype.text.encode()).hexdigest()[:8], 16) / 2**32
 
 
-def outcome(proposal: Proposal) -> Evaluation | Failure:
-    """Result of training a proposal. About every seventh fails, with failures of all kinds."""
+def outcome(proposal: Proposal, until: int | None) -> Evaluation | Failure:
+    """Result of training a proposal to an epoch, or to the end for None; earlier epochs have lower objectives.
+
+    About every seventh fails, with failures of all kinds.
+    """
     assert isinstance(proposal.genotype, Genotype), "a controller proposes genotypes"
     value = score(proposal.genotype)
     if value < 0.15:
         kinds = list(FailureKind)
         return Failure(kinds[int(value * 1e6) % len(kinds)], "deliberate failure")
-    return Evaluation(value + 0.01 * proposal.replicate)
+    value += 0.01 * proposal.replicate
+    if until is None:
+        return Evaluation(value)
+    by_epoch = tuple((epoch, value * epoch / NUM_EPOCHS) for epoch in range(1, until + 1))
+    return Evaluation(by_epoch[-1][1], stopped_after=until, by_epoch=by_epoch)
 
 
 def simulate(controller: Controller, *, num_asks: int, max_in_flight: int, seed: int) -> list[Event]:
     """Ask and tell in a random order until `num_asks` proposals or the end of the space; return the events."""
     rng = generator(seed, "contract/live")
     events: list[Event] = []
-    waiting: list[Proposal] = []
+    waiting: list[Step] = []
+    proposals: dict[int, Proposal] = {}
     num_asked = 0
     while num_asked < num_asks or waiting:
         may_ask = num_asked < num_asks and len(waiting) < max_in_flight
         if may_ask and (not waiting or rng.random() < 0.6):
             try:
-                proposal = controller.ask()
+                step = controller.ask()
             except SpaceExhausted:
                 events.append(("exhausted", None, None))
                 break
-            if proposal is not None:
-                events.append(("ask", proposal, None))
-                waiting.append(proposal)
+            if step is not None:
+                events.append(("ask", step, None))
+                waiting.append(step)
+                if isinstance(step, Proposal):
+                    proposals[step.number] = step
                 num_asked += 1
                 continue
             if not waiting:
                 raise ContractBroken("ask returned None with no result pending, so that the search cannot continue")
-        proposal = waiting.pop(rng.integers(len(waiting)))
-        result = outcome(proposal)
-        if controller.tell(proposal.number, result) is not True:
-            raise ContractBroken(f"tell did not return True for the first result of proposal {proposal.number}")
-        events.append(("tell", proposal, result))
+        step = waiting.pop(rng.integers(len(waiting)))
+        if step.number not in proposals:
+            raise ContractBroken(f"ask continues training {step.number}, which was never proposed")
+        result = outcome(proposals[step.number], step.until)
+        if controller.tell(step.number, result) is not True:
+            raise ContractBroken(f"tell did not return True for the first result of proposal {step.number}")
+        events.append(("tell", step, result))
     return events
 
 
 def check_proposals(events: list[Event], space: SearchSpace) -> None:
     """Check that proposals are of the space and numbered in order, and that no training is proposed twice."""
     trainings: dict[object, int] = {}
-    proposals = [proposal for kind, proposal, _ in events if kind == "ask" and proposal is not None]
+    paused: dict[int, int] = {}
+    for kind, step, result in events:
+        if kind == "tell" and step is not None:
+            after = result.stopped_after if isinstance(result, Evaluation) else None
+            paused[step.number] = after or 0
+        elif kind == "ask" and isinstance(step, Continuation):
+            after = paused.pop(step.number, 0)
+            if not after or (step.until is not None and step.until <= after):
+                raise ContractBroken(
+                    f"ask continues training {step.number} to epoch {step.until}, but "
+                    + (f"it has reached epoch {after}" if after else "it is not paused")
+                )
+    proposals = [step for kind, step, _ in events if kind == "ask" and isinstance(step, Proposal)]
     for expected, proposal in enumerate(proposals):
         if proposal.number != expected:
             raise ContractBroken(f"a proposal has number {proposal.number} instead of {expected}")
@@ -125,35 +153,36 @@ def check_proposals(events: list[Event], space: SearchSpace) -> None:
         trainings[training] = expected
 
 
-def check_replay(make: MakeController, space: SearchSpace, events: list[Event], *, step: int = 1) -> None:
-    """Check that a search replayed up to every `step`-th event, as from a journal, continues identically."""
-    for cut in {*range(0, len(events), step), len(events) - 1}:
+def check_replay(make: MakeController, space: SearchSpace, events: list[Event], *, every: int = 1) -> None:
+    """Check that a search replayed up to every nth event, as from a journal, continues identically."""
+    for cut in {*range(0, len(events), every), len(events) - 1}:
         controller = make(space)
-        for kind, proposal, result in events[:cut]:
+        for kind, step, result in events[:cut]:
             if kind == "ask":
-                assert proposal is not None
-                controller.replay_ask(Proposal.from_json(proposal.to_json()))
+                assert step is not None
+                recorded = Proposal.from_json(step.to_json()) if isinstance(step, Proposal) else step
+                controller.replay_ask(recorded)
             elif kind == "tell":
-                assert proposal is not None
+                assert step is not None
                 assert result is not None
-                if controller.tell(proposal.number, result) is not True:
-                    raise ContractBroken(f"after replay_ask, tell refuses the result of proposal {proposal.number}")
+                if controller.tell(step.number, result) is not True:
+                    raise ContractBroken(f"after replay_ask, tell refuses the result of proposal {step.number}")
         _continue(controller, events[cut:], f"replayed to event {cut}")
 
 
 def _continue(controller: Controller, events: list[Event], where: str) -> None:
-    for kind, proposal, result in events:
+    for kind, step, result in events:
         if kind == "tell":
-            assert proposal is not None
+            assert step is not None
             assert result is not None
-            controller.tell(proposal.number, result)
+            controller.tell(step.number, result)
             continue
         asked = _ask(controller)
-        if asked != (proposal if kind == "ask" else SpaceExhausted):
-            raise ContractBroken(f"{where}, ask returned {asked} instead of {proposal or 'SpaceExhausted'}")
+        if asked != (step if kind == "ask" else SpaceExhausted):
+            raise ContractBroken(f"{where}, ask returned {asked} instead of {step or 'SpaceExhausted'}")
 
 
-def _ask(controller: Controller) -> Proposal | type[SpaceExhausted] | None:
+def _ask(controller: Controller) -> Step | type[SpaceExhausted] | None:
     try:
         return controller.ask()
     except SpaceExhausted:
@@ -165,7 +194,9 @@ def check_refusals(make: MakeController, space: SearchSpace, *, num_asks: int) -
     controller, untouched = make(space), make(space)
     events = simulate(controller, num_asks=num_asks // 2, max_in_flight=4, seed=1)
     simulate(untouched, num_asks=num_asks // 2, max_in_flight=4, seed=1)
-    finished = next(proposal.number for kind, proposal, _ in events if kind == "tell" and proposal is not None)
+    finished = next(
+        step.number for kind, step, result in events if kind == "tell" and step is not None and _is_final(result)
+    )
     for number in (-1, num_asks, 999_999, finished):
         for result in (Evaluation(1e9), Failure(FailureKind.BUG, "deliberate failure")):
             if controller.tell(number, result) is not False:
@@ -176,22 +207,31 @@ def check_refusals(make: MakeController, space: SearchSpace, *, num_asks: int) -
             raise ContractBroken(f"a refused result changed the next proposal from {wanted} to {after}")
 
 
+def _is_final(result: Evaluation | Failure | None) -> bool:
+    return isinstance(result, Failure) or (result is not None and result.stopped_after is None)
+
+
 def check_missing_results(make: MakeController, space: SearchSpace, *, num_asks: int) -> None:
     """Check proposals when a third of the results never arrive, and the others arrive in reverse, ten at a time."""
     controller = make(space)
     events: list[Event] = []
-    waiting: list[Proposal] = []
+    waiting: list[Step] = []
+    proposals: dict[int, Proposal] = {}
     is_missing = cycle((False, True, False))
     for _ in range(num_asks):
         asked = _ask(controller)
-        if not isinstance(asked, Proposal):
+        if not isinstance(asked, Step):
             break
         events.append(("ask", asked, None))
+        if isinstance(asked, Proposal):
+            proposals[asked.number] = asked
         if not next(is_missing):
             waiting.append(asked)
         if len(waiting) == 10:
-            for proposal in reversed(waiting):
-                controller.tell(proposal.number, outcome(proposal))
+            for step in reversed(waiting):
+                result = outcome(proposals[step.number], step.until)
+                controller.tell(step.number, result)
+                events.append(("tell", step, result))
             waiting.clear()
     check_proposals(events, space)
 
@@ -226,6 +266,6 @@ def check_another_process(make: MakeController, space: SearchSpace, *, num_asks:
         raise ContractBroken(f"in another process, proposal {different} differs: {theirs[different or 0]}")
 
 
-def _trajectory(make: MakeController, space: SearchSpace, num_asks: int) -> list[Proposal]:
+def _trajectory(make: MakeController, space: SearchSpace, num_asks: int) -> list[Step]:
     events = simulate(make(space), num_asks=num_asks, max_in_flight=5, seed=3)
-    return [proposal for kind, proposal, _ in events if kind == "ask" and proposal is not None]
+    return [step for kind, step, _ in events if kind == "ask" and step is not None]

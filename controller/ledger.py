@@ -71,8 +71,14 @@ class Ledger:
 
         Raises SpaceExhausted. A refused candidate takes no number.
         """
+        proposal = self.draw(*sources, rng=rng)
+        self.adopt(proposal)
+        return proposal
+
+    def draw(self, *sources: Iterator[Candidate], rng: np.random.Generator) -> Proposal:
+        """Return what `propose` would, and take no note of it."""
         candidate, key = self._first_new(sources, rng) or self._any_remaining(rng)
-        proposal = Proposal(
+        return Proposal(
             self.next_number,
             candidate.genotype,
             parent=candidate.parent,
@@ -80,13 +86,17 @@ class Ledger:
             info=candidate.info,
             known_key=key,
         )
-        self._add(proposal, key)
-        return proposal
+
+    def is_new(self, genotype: Genotype) -> bool:
+        """Whether a genotype may be proposed, and its network was not proposed yet."""
+        return self._new_key(genotype) is not None
 
     def adopt(self, proposal: Proposal) -> None:
         """Take a recorded proposal as the next one."""
         assert proposal.number == self.next_number, f"{proposal.number} follows {self.next_number - 1}"
-        self._add(proposal, proposal.network_key)
+        self._seen.add((proposal.network_key, proposal.fidelity, proposal.replicate))
+        self._open[proposal.number] = proposal
+        self.next_number += 1
 
     def finish(self, number: int) -> Proposal | None:
         """Close an open proposal and return it; None if the number is unknown or finished."""
@@ -96,11 +106,6 @@ class Ledger:
         """Count an archived network as proposed. Raises GenotypeError if it is not of the space."""
         self._space.check(genotype)
         self._seen.add((network_key(genotype), None, 0))
-
-    def _add(self, proposal: Proposal, key: str) -> None:
-        self._seen.add((key, proposal.fidelity, proposal.replicate))
-        self._open[proposal.number] = proposal
-        self.next_number += 1
 
     def _admits(self, genotype: Genotype) -> bool:
         return (self._feasible is None or self._feasible(genotype)) and (self._rule is None or self._rule(genotype))

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 import numpy as np
 
-from spinenas.controller.base import ASSUMED_NUM_TRIALS, ControllerOptions, Proposal
+from spinenas.controller.base import ASSUMED_NUM_TRIALS, ControllerOptions, Proposal, Step
+from spinenas.controller.calibration import Calibration
 from spinenas.controller.ledger import Candidate, Feasible, Ledger
+from spinenas.results.foretold import progress_of
 from spinenas.results.record import Evaluation, Failure
 from spinenas.space.genotype import Genotype
+from spinenas.space.graph import network_key
 from spinenas.space.mutate import random_edit
 from spinenas.space.random_streams import generator
 from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace
+
+OBSERVED = -1
+"""Replicate that stands for the archived results of a network."""
 
 Options = TypeVar("Options", bound=ControllerOptions)
 
@@ -35,6 +42,9 @@ class LedgerSearch(ABC, Generic[Options]):
     A subclass names its options and its random stream. It defines `_sources` and `_learn`, and `_start` for its state.
 
     A proposal depends only on the results so far and on its own number.
+
+    `_learn` gets every result in terms of the end of the schedule: a training that was stopped early has the objective
+    that those that went on foretell.
     """
 
     default_options: type[Options]
@@ -53,10 +63,14 @@ class LedgerSearch(ABC, Generic[Options]):
         self._options = (options or self.default_options()).for_budget(ASSUMED_NUM_TRIALS)
         self._ledger = Ledger(space, feasible, rule=self._admits)
         self._num_observed = 0
+        self._calibration = Calibration()
         self._start()
 
-    def ask(self) -> Proposal | None:
-        """Return the next proposal. Raises SpaceExhausted."""
+    def ask(self) -> Step | None:
+        """Return the next step. Raises SpaceExhausted."""
+        return self._propose()
+
+    def _propose(self) -> Proposal:
         rng = generator(self._seed, self.stream, self._ledger.next_number)
         return self._ledger.propose(*self._sources(rng), self._random(rng), rng=rng)
 
@@ -66,18 +80,31 @@ class LedgerSearch(ABC, Generic[Options]):
         if proposal is None:
             return False
         assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
-        self._learn(proposal.genotype, result, proposal)
+        self._learn(proposal.genotype, self._foretold(proposal, result), proposal)
         return True
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
         """Learn from an archived result, and exclude the network from the proposals."""
         self._ledger.observe(genotype)
         self._num_observed += 1
+        self._calibration.add(network_key(genotype), OBSERVED, progress_of(evaluation))
         self._learn(genotype, evaluation, None)
 
-    def replay_ask(self, proposal: Proposal) -> None:
-        """Adopt a recorded proposal."""
-        self._ledger.adopt(proposal)
+    def replay_ask(self, step: Step) -> None:
+        """Adopt a recorded step."""
+        assert isinstance(step, Proposal), "it pauses no training"
+        self._ledger.adopt(step)
+
+    def _foretold(self, proposal: Proposal, result: Evaluation | Failure) -> Evaluation | Failure:
+        """Add a result to the calibration, and return it in terms of the end of the schedule."""
+        if isinstance(result, Failure):
+            return result
+        key = proposal.network_key
+        self._calibration.add(key, proposal.replicate, progress_of(result))
+        if result.stopped_after is None:
+            return result
+        estimate = self._calibration.estimates.get(key)
+        return result if estimate is None else replace(result, objective=estimate.value)
 
     def _start(self) -> None:
         """Create the state of the search; `_space`, `_options`, `_seed` and `_ledger` are set."""

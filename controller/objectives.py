@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from spinenas.controller.base import Controller, Proposal
+from spinenas.controller.base import Controller, Proposal, Step
 from spinenas.results.leaderboard import ScalarizedObjective
 from spinenas.results.pareto import Figures, dominates
 from spinenas.results.record import Evaluation, Failure
@@ -47,6 +47,12 @@ class SoftCost:
         return float(objective * (self.madds(genotype) / self.target) ** self.weight)
 
 
+def scalarized(evaluation: Evaluation, genotype: Genotype, scalarize: ScalarizedObjective) -> Evaluation:
+    """Return a result with the scalarized objective instead of AP, after each epoch too."""
+    by_epoch = tuple((epoch, scalarize(genotype, objective)) for epoch, objective in evaluation.by_epoch)
+    return replace(evaluation, objective=scalarize(genotype, evaluation.objective), by_epoch=by_epoch)
+
+
 class _ReportedObjective(ABC):
     """Wraps a controller and reports another objective to it for each result."""
 
@@ -55,15 +61,15 @@ class _ReportedObjective(ABC):
         self._open: dict[int, Proposal] = {}
 
     @abstractmethod
-    def _value(self, genotype: Genotype, evaluation: Evaluation) -> float:
-        """Return the objective to report, a pure function of this result and those before it."""
+    def _reported(self, genotype: Genotype, evaluation: Evaluation) -> Evaluation:
+        """Return the result to report, a pure function of this result and those before it."""
 
-    def ask(self) -> Proposal | None:
-        """Return the next proposal. Raises SpaceExhausted."""
-        proposal = self._controller.ask()
-        if proposal is not None:
-            self._open[proposal.number] = proposal
-        return proposal
+    def ask(self) -> Step | None:
+        """Return the next step. Raises SpaceExhausted."""
+        step = self._controller.ask()
+        if isinstance(step, Proposal):
+            self._open[step.number] = step
+        return step
 
     def tell(self, number: int, result: Evaluation | Failure) -> bool:
         """Pass a result on with the reported objective, and a failure unchanged."""
@@ -72,17 +78,18 @@ class _ReportedObjective(ABC):
             return False
         if isinstance(result, Evaluation):
             assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
-            result = replace(result, objective=self._value(proposal.genotype, result))
+            result = self._reported(proposal.genotype, result)
         return self._controller.tell(number, result)
 
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
         """Pass an archived result on with the reported objective."""
-        self._controller.observe(genotype, replace(evaluation, objective=self._value(genotype, evaluation)))
+        self._controller.observe(genotype, self._reported(genotype, evaluation))
 
-    def replay_ask(self, proposal: Proposal) -> None:
-        """Adopt a recorded proposal."""
-        self._controller.replay_ask(proposal)
-        self._open[proposal.number] = proposal
+    def replay_ask(self, step: Step) -> None:
+        """Adopt a recorded step."""
+        self._controller.replay_ask(step)
+        if isinstance(step, Proposal):
+            self._open[step.number] = step
 
 
 class Scalarized(_ReportedObjective):
@@ -97,8 +104,8 @@ class Scalarized(_ReportedObjective):
         super().__init__(controller)
         self._scalarize = scalarize
 
-    def _value(self, genotype: Genotype, evaluation: Evaluation) -> float:
-        return self._scalarize(genotype, evaluation.objective)
+    def _reported(self, genotype: Genotype, evaluation: Evaluation) -> Evaluation:
+        return scalarized(evaluation, genotype, self._scalarize)
 
 
 class RankedByFront(_ReportedObjective):
@@ -117,9 +124,10 @@ class RankedByFront(_ReportedObjective):
         self._costs = costs
         self._known: list[Figures] = []
 
-    def _value(self, genotype: Genotype, evaluation: Evaluation) -> float:
+    def _reported(self, genotype: Genotype, evaluation: Evaluation) -> Evaluation:
         own = (evaluation.objective, *self._costs(genotype))
         num_dominating = sum(dominates(other, own) for other in self._known)
         if evaluation.stopped_after is None:
             self._known.append(own)
-        return 1 / (1 + num_dominating)
+        # Ranks of earlier epochs are not known.
+        return replace(evaluation, objective=1 / (1 + num_dominating), by_epoch=())

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from spinenas.controller.base import ControllerOptions, Proposal, objective_of
+from spinenas.controller.base import ControllerOptions, Proposal, Step, objective_of
 from spinenas.controller.ledger import Candidate, Feasible
 from spinenas.controller.ledger_search import LedgerSearch, Sources
 from spinenas.controller.objectives import Costs
@@ -105,19 +105,19 @@ class OptunaSearch(LedgerSearch[TpeOptions]):
         self._num_trials = 0  # of the study, with the refused ones
         self._trials: dict[int, int] = {}  # number in the study by number of the open proposal
 
-    def ask(self) -> Proposal | None:
+    def ask(self) -> Step | None:
         """Return a suggestion of the sampler. Raises SpaceExhausted."""
         seed = seed_for(self._seed, "controller/optuna/sampler", self._ledger.next_number)
         self._study.sampler = self._fresh_sampler(seed % 2**32)
-        proposal = super().ask()
-        if proposal is not None:
-            self._add_trial(proposal)
+        proposal = self._propose()
+        self._add_trial(proposal)
         return proposal
 
-    def replay_ask(self, proposal: Proposal) -> None:
-        """Adopt a recorded proposal."""
-        super().replay_ask(proposal)
-        self._add_trial(proposal)
+    def replay_ask(self, step: Step) -> None:
+        """Adopt a recorded step."""
+        super().replay_ask(step)
+        assert isinstance(step, Proposal), "it pauses no training"
+        self._add_trial(step)
 
     def _sources(self, rng: np.random.Generator) -> Sources:
         drawn: list[Genotype] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spinenas.controller.base import ControllerOptions, Proposal, SpaceExhausted
+from spinenas.controller.base import ControllerOptions, Proposal, SpaceExhausted, Step
 from spinenas.controller.ledger import Feasible
 from spinenas.results.record import Evaluation, Failure, Stage
 from spinenas.space.baseline import architecture_from_text
@@ -60,7 +60,7 @@ class PlannedTrials:
         self._next_number = 0
         self._open: set[int] = set()
 
-    def ask(self) -> Proposal:
+    def ask(self) -> Step:
         """Return the next training of the plan. Raises SpaceExhausted after the last."""
         replicate, index = divmod(self._next_number, len(self._architectures))
         if replicate >= self._replicates:
@@ -81,7 +81,7 @@ class PlannedTrials:
     def observe(self, genotype: Genotype, evaluation: Evaluation) -> None:
         """Do nothing: every planned training is proposed."""
 
-    def replay_ask(self, proposal: Proposal) -> None:
-        """Adopt a recorded proposal."""
-        self._next_number = proposal.number + 1
-        self._open.add(proposal.number)
+    def replay_ask(self, step: Step) -> None:
+        """Adopt a recorded step."""
+        self._next_number = step.number + 1
+        self._open.add(step.number)

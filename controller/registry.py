@@ -6,6 +6,7 @@ The configuration, the command line and the documentation are generated from `CO
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +16,16 @@ from spinenas.controller.evolution import EvolutionOptions, RegularizedEvolution
 from spinenas.controller.former_names import REMOVED_CONTROLLERS, current_name, current_options
 from spinenas.controller.ledger import Feasible
 from spinenas.controller.local_search import LocalOptions, LocalSearch
-from spinenas.controller.objectives import Costs, RankedByFront
+from spinenas.controller.objectives import Costs, RankedByFront, Scalarized
 from spinenas.controller.optuna_sampler import OptunaSearch, TpeOptions
 from spinenas.controller.plan import PlannedTrials, PlanOptions
 from spinenas.controller.policy.ppo import Ppo, PpoOptions
 from spinenas.controller.policy.reinforce import Reinforce, ReinforceOptions
+from spinenas.controller.predictor.freeze_thaw import FreezeThaw, FreezeThawOptions, Schedule
 from spinenas.controller.predictor.predictor_guided_evolution import PredictorGuidedEvolution, PredictorGuidedOptions
+from spinenas.controller.predictor.prior import Lessons
 from spinenas.controller.random_search import RandomOptions, RandomSearch
+from spinenas.results.leaderboard import ScalarizedObjective
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.search_space import SearchSpace
 
@@ -35,12 +39,17 @@ class ControllerEntry:
         options: dataclass of its options, all of which have defaults.
         summary: one sentence for the help.
         takes_costs: whether the controller itself supports several objectives; `make` then takes `costs`.
+        counts_epochs: whether the controller pauses trainings, counts their epochs and replicates leaders itself;
+            `make` then takes `schedule` and `scalarize`.
+        takes_prior: whether it has a predictor with the option `prior`; `make` then takes `lessons`.
     """
 
     make: Callable[..., Controller]
     options: type[ControllerOptions]
     summary: str
     takes_costs: bool = False
+    counts_epochs: bool = False
+    takes_prior: bool = False
 
 
 CONTROLLERS: dict[str, ControllerEntry] = {
@@ -48,6 +57,14 @@ CONTROLLERS: dict[str, ControllerEntry] = {
         PredictorGuidedEvolution,
         PredictorGuidedOptions,
         "Predictor-guided evolution: makes many children per proposal, of which a Gaussian process selects one.",
+        takes_prior=True,
+    ),
+    "freeze-thaw": ControllerEntry(
+        FreezeThaw,
+        FreezeThawOptions,
+        "Freeze-thaw search: pauses trainings, and continues or repeats those of which the predictor expects most.",
+        counts_epochs=True,
+        takes_prior=True,
     ),
     "evolution": ControllerEntry(
         RegularizedEvolution,
@@ -85,6 +102,9 @@ def make_controller(
     seed: int = 0,
     costs: Costs | None = None,
     feasible: Feasible | None = None,
+    schedule: Schedule | None = None,
+    scalarize: ScalarizedObjective | None = None,
+    lessons: Lessons | None = None,
     **options: Any,
 ) -> Controller:
     """Make a controller. Raises UserError.
@@ -96,6 +116,9 @@ def make_controller(
         costs: cost figures of a genotype, which are minimised beside the objective: the search is for the Pareto front.
             A controller for a single objective gets ranks as objectives (`RankedByFront`).
         feasible: whether a genotype may be proposed.
+        schedule: what the search may spend, for a controller that counts epochs.
+        scalarize: objective that is searched for; None for AP itself.
+        lessons: what the option `prior` stands for, if it was read already; None to read it.
         options: fields of the controller's options; the others have their defaults.
     """
     name, options = current_name(name), current_options(options)
@@ -106,8 +129,17 @@ def make_controller(
         if option not in known:
             raise UserError(f"controller {name!r} has no option {option!r}{nearest(option, known)}")
     given = entry.options(**options)
+    make = functools.partial(entry.make, lessons=lessons) if entry.takes_prior else entry.make
+    if entry.counts_epochs:
+        if costs is not None:
+            raise UserError(
+                f"controller {name!r} searches for one objective, and not for the front of AP and cost; set "
+                "controller.name to predictor-guided, or objective.kind to soft"
+            )
+        return make(space, given, seed=seed, feasible=feasible, schedule=schedule, scalarize=scalarize)
     if costs is None:
-        return entry.make(space, given, seed=seed, feasible=feasible)
+        controller = make(space, given, seed=seed, feasible=feasible)
+        return controller if scalarize is None else Scalarized(controller, scalarize)
     if entry.takes_costs:
-        return entry.make(space, given, costs=costs, seed=seed, feasible=feasible)
-    return RankedByFront(entry.make(space, given, seed=seed, feasible=feasible), costs)
+        return make(space, given, costs=costs, seed=seed, feasible=feasible)
+    return RankedByFront(make(space, given, seed=seed, feasible=feasible), costs)

@@ -11,7 +11,7 @@ import statistics
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 
-from spinenas.controller.base import Controller, Proposal, SpaceExhausted
+from spinenas.controller.base import Controller, Proposal, SpaceExhausted, Step
 from spinenas.controller.objectives import Costs
 from spinenas.results.leaderboard import ScalarizedObjective
 from spinenas.results.pareto import front
@@ -64,7 +64,8 @@ class ReplicateLeaders:
     """Wraps a controller and replicates the leaders at the end of the budget.
 
     Args:
-        controller: the search algorithm; it adopts the replicates, so that numbers are consecutive.
+        controller: the search algorithm, which pauses no training; it adopts the replicates, so that numbers are
+            consecutive.
         num_trials: the whole budget. If a resumption raises it, the search goes on before replicates follow.
         share: share of the budget that is reserved for replicates.
         scalarize: objective whose mean ranks networks; None for AP itself.
@@ -100,7 +101,7 @@ class ReplicateLeaders:
         self._num_asked = 0
         self._num_replicated = 0
 
-    def ask(self) -> Proposal | None:
+    def ask(self) -> Step | None:
         """Return a proposal of the search algorithm or, at the end of the budget, a replicate; None before any result.
 
         Raises SpaceExhausted if the space is exhausted and the reserved replicates are spent, if the winner is settled,
@@ -114,7 +115,7 @@ class ReplicateLeaders:
                     raise
             else:
                 if proposal is not None:
-                    self._add(proposal)
+                    self._add(_whole(proposal))
                 return proposal
         replicate = self._next_replicate()
         if replicate is not None:
@@ -147,10 +148,10 @@ class ReplicateLeaders:
         """Pass an archived result on; only this run's own trials are replicated."""
         self._controller.observe(genotype, evaluation)
 
-    def replay_ask(self, proposal: Proposal) -> None:
-        """Adopt a recorded proposal."""
-        self._controller.replay_ask(proposal)
-        self._add(proposal)
+    def replay_ask(self, step: Step) -> None:
+        """Adopt a recorded step."""
+        self._controller.replay_ask(step)
+        self._add(_whole(step))
 
     def _add(self, proposal: Proposal) -> None:
         key = (proposal.network_key, proposal.fidelity)
@@ -189,6 +190,11 @@ class ReplicateLeaders:
             parent=leader.first.number,
             origin="replicate",
         )
+
+
+def _whole(step: Step) -> Proposal:
+    assert isinstance(step, Proposal), "a controller that pauses trainings replicates its leaders itself"
+    return step
 
 
 def _contenders(leaders: list[_Network]) -> list[_Network]:

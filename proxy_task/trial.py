@@ -119,7 +119,7 @@ def run_trial(
 
     def after_epoch(state: TrainState, figures: dict[str, float]) -> None:
         every = config.eval.every_epochs
-        if every and state.epoch % every == 0 and state.epoch < train.epochs:
+        if state.epoch == until or (every and state.epoch % every == 0 and state.epoch < train.epochs):
             figures = {**figures, "AP": defined_ap(reward_metrics())}
         curve.append({"epoch": state.epoch, **figures})
         train_seconds = time.perf_counter() - started - eval_seconds

@@ -1,7 +1,8 @@
 """The leaderboard: networks ranked by the mean over their complete runs.
 
 A network can be trained several times with different seeds. A row is therefore a network, with mean and spread: a
-table of single runs would put the luckiest one first.
+table of single runs would put the luckiest one first. Networks without a complete training follow, ranked by what is
+predicted of them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from spinenas.space.genotype import Genotype
 if TYPE_CHECKING:
     import pandas
 
+    from spinenas.results.part_trained import PartTrained
     from spinenas.results.stats.intervals import Spread
     from spinenas.space.limits import CostTarget
 
@@ -43,6 +45,10 @@ COLUMNS = (
     "architecture",
     "epochs",
     "numbers",
+    "epochs_seen",
+    "objective_so_far",
+    "predicted",
+    "predicted_std",
 )
 """Fields of a row.
 
@@ -53,13 +59,16 @@ lower, upper: 95 % interval of the mean, None for n = 1: Student's t with the sp
     networks of this fidelity that were trained twice or more: two runs alone say next to nothing.
 params, madds: of the detector that was trained, or of the target detector; train_seconds: mean over the complete runs.
 epochs: None for the task's own fidelity.
+epochs_seen, objective_so_far: of a network without a complete training, the epochs of the one that went furthest and
+    the mean AP there; predicted, predicted_std: the final AP that is predicted of it, and the standard deviation of one
+    training about that. None for all others, and without a prediction.
 """
 
 
 def leaderboard_rows(
     records: Iterable[TrialRecord], top: int | None = None, *, target: CostTarget | None = None
 ) -> list[dict[str, Any]]:
-    """Return one row of COLUMNS per (network, fidelity), best mean first, those without a result last.
+    """Return one row of COLUMNS per (network, fidelity), best mean first, then the best prediction, then the others.
 
     Args:
         records: trials in the order of their numbers.
@@ -68,12 +77,12 @@ def leaderboard_rows(
 
     Raises UserError for records of different tasks, whose objectives are not comparable.
     """
-    ranked = _ranked(records)
+    ranked, parts = _ranked_with_parts(records)
     spreads = _spreads(ranked)
     rows = []
     for group in ranked[:top]:
-        row = _row(group, spreads.get(group[0].fidelity))
-        if target is not None and row["n"] > 0:
+        row = _row(group, spreads.get(group[0].fidelity), parts.get(group[0].number))
+        if target is not None and row["params"] is not None:
             cost = target.cost(group[0].genotype or architecture_from_text(group[0].architecture))
             row["params"], row["madds"] = cost.params, cost.madds
         rows.append(row)
@@ -127,12 +136,7 @@ def leader(networks: Iterable[NetworkRuns], scalarize: ScalarizedObjective | Non
 
 
 def winner(records: Iterable[TrialRecord], scalarize: ScalarizedObjective | None = None) -> dict[str, Any] | None:
-    """Return the row of the network that `leader` names; None without a complete run, or if nothing names a winner.
-
-    Args:
-        records: trials in the order of their numbers.
-        scalarize: as in `leader`.
-    """
+    """Return the row of the network that `leader` names; None without a complete run, or if nothing names a winner."""
     ranked = _ranked(records)
     return _winner_row(ranked, scalarize) if _why_no_winner(ranked, scalarize) is None else None
 
@@ -142,15 +146,22 @@ def no_winner_words(records: Iterable[TrialRecord], scalarize: ScalarizedObjecti
     return _why_no_winner(_ranked(records), scalarize)
 
 
-def winner_words(records: Iterable[TrialRecord], scalarize: ScalarizedObjective | None = None) -> tuple[str, ...]:
-    """Say which network is the winner and how certain that is, or why none is; nothing without a complete run.
+def winner_words(
+    records: Iterable[TrialRecord], scalarize: ScalarizedObjective | None = None, *, whole: int | None = None
+) -> tuple[str, ...]:
+    """Say which network is the winner and how certain that is, or why none is; nothing before the first result.
 
     The winner is not always first on the leaderboard, where a single run may be above it.
+
+    Args:
+        records: trials in the order of their numbers.
+        whole: epochs of a complete training of the task; None if unknown.
     """
-    ranked = _ranked(records)
+    ranked, parts = _ranked_with_parts(records)
     row = _winner_row(ranked, scalarize)
     if row is None:
-        return ()
+        leads = "no winner yet, as no training is complete; trial {} leads with {}"
+        return tuple(leads.format(number, part.words(whole)) for number, part in list(parts.items())[:1])
     if (why := _why_no_winner(ranked, scalarize)) is not None:
         return (why,)
     if row["n"] == 1:
@@ -184,9 +195,15 @@ def _winner_row(ranked: Sequence[list[TrialRecord]], scalarize: ScalarizedObject
 def _why_no_winner(ranked: Sequence[list[TrialRecord]], scalarize: ScalarizedObjective | None) -> str | None:
     groups = [group for group in ranked if _complete(group)]
     has_one_fidelity = len({group[0].fidelity for group in groups}) == 1
+    paused = None
+    if groups and any(record.until is not None for group in ranked for record in group):
+        from spinenas.results.part_trained import at_last_pause  # numpy
+
+        paused = at_last_pause(ranked)  # the complete ones were chosen for being alike
     return why_no_winner(
         [[evaluation.objective for evaluation in _complete(group)] for group in groups],
         only_ap=scalarize is None and has_one_fidelity,
+        paused=paused,
     )
 
 
@@ -204,6 +221,20 @@ def _ranked(records: Iterable[TrialRecord]) -> list[list[TrialRecord]]:
             "which are never ranked together; rank the trials of each task by themselves"
         )
     return sorted(groups.values(), key=_rank)
+
+
+def _ranked_with_parts(records: Iterable[TrialRecord]) -> tuple[list[list[TrialRecord]], dict[int, PartTrained]]:
+    """Return the groups of `_ranked`, and those without a complete training by number, both in order of prediction."""
+    ranked = _ranked(records)
+    rest = [group for group in ranked if not _complete(group)]
+    if not any(record.evaluation for group in rest for record in group):
+        return ranked, {}
+    from spinenas.results.part_trained import part_trained  # numpy
+
+    parts = part_trained(ranked)
+    places = {number: place for place, number in enumerate(parts)}
+    rest.sort(key=lambda group: places.get(group[0].number, len(places)))
+    return [*ranked[: len(ranked) - len(rest)], *rest], parts
 
 
 def _complete(group: list[TrialRecord]) -> list[Evaluation]:
@@ -233,7 +264,7 @@ def _spreads(groups: Iterable[list[TrialRecord]]) -> dict[Fidelity | None, Sprea
     return {fidelity: pooled_spread(found) for fidelity, found in objectives.items()}
 
 
-def _row(group: list[TrialRecord], spread: Spread | None) -> dict[str, Any]:
+def _row(group: list[TrialRecord], spread: Spread | None, part: PartTrained | None = None) -> dict[str, Any]:
     first = group[0]
     complete = _complete(group)
     objectives = [evaluation.objective for evaluation in complete]
@@ -241,6 +272,7 @@ def _row(group: list[TrialRecord], spread: Spread | None) -> dict[str, Any]:
     lower = upper = None
     if spread is not None and mean is not None and len(objectives) > 1:
         lower, upper = spread.interval(mean, len(objectives))
+    sized = [*complete, *(record.evaluation for record in group if record.evaluation)] if part else complete
     seconds = [evaluation.train_seconds for evaluation in complete if evaluation.train_seconds is not None]
     return {
         "number": first.number,
@@ -252,11 +284,15 @@ def _row(group: list[TrialRecord], spread: Spread | None) -> dict[str, Any]:
         "upper": upper,
         "std": statistics.stdev(objectives) if len(objectives) > 1 else None,
         "n": len(objectives),
-        "params": complete[0].params if complete else None,
-        "madds": complete[0].madds if complete else None,
+        "params": sized[0].params if sized else None,
+        "madds": sized[0].madds if sized else None,
         "train_seconds": statistics.fmean(seconds) if seconds else None,
         "origin": first.origin,
         "architecture": first.architecture,
         "epochs": first.fidelity.epochs if first.fidelity else None,
         "numbers": [record.number for record in group],
+        "epochs_seen": part and part.epochs,
+        "objective_so_far": part and part.objective,
+        "predicted": part and part.foretold and part.foretold.value,
+        "predicted_std": part and part.foretold and part.foretold.std,
     }

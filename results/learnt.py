@@ -20,12 +20,16 @@ REMEDY = "train longer (task.train.epochs), on larger images (task.image_size_pi
 """What to change when a search has taught its networks too little."""
 
 
-def why_no_winner(networks: Sequence[Sequence[float]], *, only_ap: bool = True) -> str | None:
+def why_no_winner(
+    networks: Sequence[Sequence[float]], *, only_ap: bool = True, paused: Sequence[Sequence[float]] | None = None
+) -> str | None:
     """Return a sentence why no network can be called the winner, and what to change; None if one can, or without any.
 
     Args:
         networks: the APs of the complete trainings of each network at one fidelity, the first training first.
         only_ap: whether AP alone decides. If costs count as well, networks of equal AP are not equally good.
+        paused: APs of all networks after the epoch at which trainings pause last, if they pause. They then show whether
+            networks are alike, as only the best of them are trained to the end.
     """
     aps = [ap for network in networks for ap in network]
     if not aps:
@@ -38,6 +42,7 @@ def why_no_winner(networks: Sequence[Sequence[float]], *, only_ap: bool = True) 
             f"no winner: {which} learnt to detect anything (highest AP {max(aps):.4f}); {REMEDY}, and check that the "
             "boxes are right"
         )
+    networks = networks if paused is None else paused
     if not only_ap or len(networks) < 2 or max(map(len, networks)) < 2:
         return None
     from spinenas.results.stats.intervals import pooled_spread, variance_ratio  # scipy

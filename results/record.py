@@ -45,7 +45,7 @@ class Stage(StrEnum):
 
 
 class Status(StrEnum):
-    """Status of a trial; `run_state.next_status` decides which moves are legal.
+    """Status of a trial; `trial_moves.next_status` decides which moves are legal.
 
     INTERRUPTED is what readers call a running trial of a run that no process works on; no event leads to it.
     """
@@ -102,6 +102,8 @@ class Evaluation:
         peak_memory_bytes: largest resident (CPU) or allocated (accelerator) memory of the trial.
         stopped_after: epoch after which the training was stopped or paused; all figures are as of that epoch, and are
             not compared with those of complete trainings. None for a complete training.
+        by_epoch: (epoch, objective) after each epoch that measured it, in order, the last one included; empty where it
+            was not kept, as in runs of versions before 0.2.
     """
 
     objective: float
@@ -115,6 +117,7 @@ class Evaluation:
     eval_seconds: float | None = None
     peak_memory_bytes: int | None = None
     stopped_after: int | None = None
+    by_epoch: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.objective):
@@ -123,11 +126,13 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         data = asdict(self)
         data["curve"] = list(self.curve)
+        data["by_epoch"] = [list(pair) for pair in self.by_epoch]
         return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Evaluation:
-        return cls(**{**data, "curve": tuple(data.get("curve", ()))})
+        by_epoch = tuple((epoch, objective) for epoch, objective in data.get("by_epoch", ()))
+        return cls(**{**data, "curve": tuple(data.get("curve", ())), "by_epoch": by_epoch})
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +163,7 @@ class TrialRecord:
         fidelity: None for the task's own.
         replicate: seed index of the same network at the same fidelity.
         stage: purpose of the training.
-        continues: reserved, always None.
+        until: epoch at which its controller wanted it to pause first; None to train to the end.
         parent: number of the trial that it was derived from.
         origin: how the controller generated it, such as "random" or "mutation:swap".
         info: the controller's figures, such as log_prob or predicted.
@@ -166,7 +171,8 @@ class TrialRecord:
         attempt: 0, plus 1 for each lost worker and each rung after which the trial continued.
         task_key: identity of the task; results of different keys are never ranked together.
         status: its current status.
-        evaluation, failure: the result; at most one is set.
+        evaluation, failure: the result; at most one is set. Readers of a run also set the evaluation of an unfinished
+            trial that has paused (`run_state.with_pauses`).
         asked_at, started_at, finished_at: UTC, ISO 8601.
         worker, device, dtype: where and how it ran.
     """
@@ -179,7 +185,7 @@ class TrialRecord:
     fidelity: Fidelity | None = None
     replicate: int = 0
     stage: Stage = Stage.SEARCH
-    continues: int | None = None
+    until: int | None = None
     parent: int | None = None
     origin: str = ""
     info: dict[str, float] = field(default_factory=dict)

@@ -35,7 +35,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 from ray.tune.utils import flatten_dict
 
-from spinenas.controller.base import Controller, Proposal, SpaceExhausted
+from spinenas.controller.base import Controller, Proposal, SpaceExhausted, SpendsEpochs
 from spinenas.results.record import Evaluation, Failure, FailureKind
 from spinenas.results.storage.atomic_write import write_text_atomically
 from spinenas.space.errors import UserError
@@ -70,6 +70,11 @@ class ControllerSearcher(Searcher):
         """
         if mode not in ("max", "min"):
             raise UserError(f"mode is {mode!r}; it is 'max' or 'min'")
+        if isinstance(controller, SpendsEpochs):
+            raise UserError(
+                "this controller pauses and continues trainings, which Ray Tune's searchers cannot; give another, such "
+                "as predictor-guided, or run it by `spinenas search`"
+            )
         # Tune is not told the metric: it would end the whole experiment at the first report without it.
         super().__init__()
         self._fresh = copy.deepcopy(controller)  # restored histories are replayed into copies of it
@@ -95,6 +100,7 @@ class ControllerSearcher(Searcher):
             return Searcher.FINISHED
         if proposal is None:
             return None
+        assert isinstance(proposal, Proposal), "the constructor refuses controllers that pause trainings"
         self._events.append({"trial_id": trial_id, "asked": proposal.to_json()})
         self._open[trial_id] = proposal.number
         self._running.add(trial_id)

@@ -172,6 +172,34 @@ def path_figures(graph: BuiltGraph) -> dict[int, PathFigures]:
     return {node.level: PathFigures(*found[node.node]) for node in graph.nodes if node.is_output}
 
 
+def sharp_shares(graph: BuiltGraph) -> dict[int, float]:
+    """Return for the output of each level the share of its input that was never coarser than the output, 0 to 1.
+
+    It is the chance that a random walk from the output back to the stem passes no coarser block. At each block every
+    input is equally likely, merged dangling blocks included. `lost_levels` says whether there is such a path.
+    """
+    sources: dict[int, tuple[int, ...]] = {}
+    level_of: dict[int, int] = {}
+    for built in graph.nodes:
+        level_of[built.node] = built.level
+        sources[built.node] = () if built.node < graph.num_stem else (*built.parents, *built.merged)
+    shares = {}
+    for output in graph.nodes:
+        if output.is_output:
+            share: dict[int, float] = {}
+            for node, inputs in sources.items():
+                if level_of[node] > output.level:
+                    share[node] = 0.0
+                elif inputs:
+                    share[node] = sum([share[source] for source in inputs]) / len(inputs)
+                else:
+                    share[node] = 1.0
+                if node == output.node:
+                    break
+            shares[output.level] = share[output.node]
+    return shares
+
+
 def lost_levels(graph: BuiltGraph) -> dict[int, int]:
     """Return for each output level, ascending, how many levels coarser its finest path gets on the way."""
     return {level: figures.coarsest - level for level, figures in sorted(path_figures(graph).items())}

@@ -7,7 +7,7 @@ import json
 from spinenas.controller.base import Proposal
 from spinenas.results.record import TrialRecord
 from spinenas.results.storage.events import Asked, event_from_json
-from spinenas.results.storage.run_state import asked_fields
+from spinenas.results.storage.trial_moves import asked_fields
 
 
 def as_recorded(proposal: Proposal) -> Proposal:

@@ -34,7 +34,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
@@ -46,7 +46,9 @@ from shuffled_executor import ShuffledExecutor
 import spinenas.results.storage.ownership as ownership
 import spinenas.search.executors.serial  # noqa: F401 (imported once, not in each child)
 import spinenas.search.run.lifecycle as loop
-from spinenas.controller.registry import make_controller
+from spinenas.controller.base import Continuation, Proposal
+from spinenas.controller.predictor import gaussian_process
+from spinenas.controller.predictor.freeze_thaw import FreezeThaw, FreezeThawOptions
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity
@@ -65,7 +67,7 @@ from spinenas.space.search_space import space_by_name
 T = TypeVar("T")
 
 NUM_TRIALS = 14
-NUM_HALVED_EPOCHS = 3
+NUM_HALVED_EPOCHS, NUM_PAUSED_EPOCHS = 3, 5
 NUM_RANDOM_MOMENTS = 200
 NUM_CHAINS = 20
 COLUMNS = ("steps", "power", "twice", "chains", "moments")
@@ -81,12 +83,13 @@ class Configuration:
     """A search to kill.
 
     Attributes:
-        controller: "random", "evolution", "replicates" (evolution whose last trials replicate the leaders) or "halving"
-            (the same with trials of three epochs and rungs after the first two).
+        controller: "random", "evolution", "replicates" (evolution whose last trials replicate the leaders), "halving"
+            (the same with trials of three epochs and rungs after the first two) or "freeze-thaw" (which pauses,
+            continues and replicates trials of five epochs).
         mode: "serial"; "ordered" or "free", with two workers.
     """
 
-    controller: Literal["random", "evolution", "replicates", "halving"]
+    controller: Literal["random", "evolution", "replicates", "halving", "freeze-thaw"]
     mode: Literal["serial", "ordered", "free"]
 
     @property
@@ -95,8 +98,11 @@ class Configuration:
 
     @property
     def search(self) -> SearchConfig:
-        controller = ControllerConfig("random" if self.controller == "random" else "evolution")
         budget = BudgetConfig(NUM_TRIALS, 0.3 if self.controller in ("replicates", "halving") else 0.0)
+        controller = ControllerConfig("random" if self.controller == "random" else "evolution")
+        if self.pauses:
+            options = FreezeThawOptions(num_random=3, num_candidates=4, replicate_chance=0.3)
+            budget, controller = BudgetConfig(8, 0.2), ControllerConfig("freeze-thaw", freeze_thaw=options)
         halving = (
             HalvingConfig((1, 2), reduction=2.0, min_results=2) if self.controller == "halving" else HalvingConfig()
         )
@@ -107,19 +113,25 @@ class Configuration:
             out_of_memory_retries=2,
         )
         # The configured task is not trained, but rungs must be epochs of it.
-        task = TaskConfig(train=TrainConfig(epochs=NUM_HALVED_EPOCHS), eval=EvalConfig(every_epochs=1))
+        num_epochs = NUM_PAUSED_EPOCHS if self.pauses else NUM_HALVED_EPOCHS
+        task = TaskConfig(train=TrainConfig(epochs=num_epochs), eval=EvalConfig(every_epochs=1))
         parts: dict[str, Any] = {"controller": controller, "budget": budget, "executor": executor, "halving": halving}
         return SearchConfig(task=task, seed=5, **parts).resolved()
 
     @property
     def num_epochs(self) -> int:
-        return NUM_HALVED_EPOCHS if self.controller == "halving" else 1
+        return {"halving": NUM_HALVED_EPOCHS, "freeze-thaw": NUM_PAUSED_EPOCHS}.get(self.controller, 1)
+
+    @property
+    def pauses(self) -> bool:
+        """Whether the controller pauses trainings."""
+        return self.controller == "freeze-thaw"
 
 
 CONFIGURATIONS = [
     Configuration(controller, mode)
     for mode, controller in itertools.product(
-        ("serial", "ordered", "free"), ("random", "evolution", "replicates", "halving")
+        ("serial", "ordered", "free"), ("random", "evolution", "replicates", "halving", "freeze-thaw")
     )
 ]
 
@@ -356,17 +368,19 @@ def search_or_resume(configuration: Configuration, place: Path, *, session: int,
         mixed = random.Random(f"{seed} {session}").getrandbits(32)
         return WatchedExecutor(ShuffledExecutor(task, config.workers, mixed, lost), steps, log)
 
-    def tell(controller: ReplicateLeaders, number: int, result: Evaluation | Failure) -> bool:
+    def tell(controller: Any, number: int, result: Evaluation | Failure) -> bool:
         log("told", number=number, result=result.to_json())
         return steps.take("tell", lambda: plain_tell(controller, number, result), acts=True)
 
-    plain_tell = ReplicateLeaders.tell
-    ReplicateLeaders.tell = tell  # type: ignore[method-assign]
+    told = FreezeThaw if configuration.pauses else ReplicateLeaders
+    plain_tell = told.tell
+    told.tell = tell  # type: ignore[method-assign]
     loop.make_executor = make_executor
     ownership.EXPIRY_SECONDS = 0.05  # for an owner that died before it recorded its host
     os.getpid = lambda: 1
     steps.watch_files()
-    task, display = LoggingTask(num_epochs=configuration.num_epochs, log=log), LoggingDisplay(log)
+    task = LoggingTask(num_epochs=configuration.num_epochs, measures_ap=configuration.pauses, log=log)
+    display = LoggingDisplay(log)
     run = place / "run"
     if run.exists():
         resume(run, task=task, display=display)
@@ -454,7 +468,10 @@ class Life:
         search = self.configuration.search
         if self.configuration.mode != "ordered":
             self.problems += not_recomputed(search, events)
-        self.problems += misjudged(events, search.halving, by_number=self.configuration.mode == "ordered")
+        if self.configuration.pauses:
+            self.problems += unpaused(events, num_epochs=search.num_epochs)
+        else:
+            self.problems += misjudged(events, search.halving, by_number=self.configuration.mode == "ordered")
 
     @cached_property
     def outcome(self) -> list[Any]:
@@ -474,11 +491,15 @@ def unwritten(logged: list[dict[str, Any]], events: list[dict[str, Any]]) -> Ite
     """Yield each action or shown event that is not in the journal."""
     asked = {event["proposal"]["number"] for event in events if event["event"] == "asked"}
     told = {event["number"]: event for event in events if event["event"] == "told"}
+    results: dict[int, list[Any]] = {}
+    for event in events:
+        if event["event"] in ("told", "paused"):
+            results.setdefault(event["number"], []).append(result_of(event))
     for line in logged:
         number = line.get("number")
         if line["what"] == "submitted" and number not in asked:
             yield f"trial {number} was submitted and is not in the journal"
-        elif line["what"] == "told" and result_of(told.get(number, {})) != line["result"]:
+        elif line["what"] == "told" and line["result"] not in results.get(number, []):
             yield f"the result of trial {number} was told to the controller and is not in the journal"
         elif line["what"] == "shown" and line["event"]["event"] == "told":
             event = line["event"]
@@ -487,17 +508,18 @@ def unwritten(logged: list[dict[str, Any]], events: list[dict[str, Any]]) -> Ite
 
 
 def result_of(event: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the result of a told event in the form of `to_json`."""
+    """Return the result of a told or paused event in the form of `to_json`."""
     evaluation = event.get("evaluation")
     return event.get("failure") if evaluation is None else {**evaluation, "curve": []}
 
 
 def trained_again(logged: list[dict[str, Any]], begun: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield each training of a session that was finished before, or that ran twice."""
+    """Yield each training of a session that was finished or had paused before, or that ran twice."""
     finished = {event["number"] for event in begun if event["event"] == "told"}
+    reached = {(event["number"], event["attempt"]) for event in begun if event["event"] == "paused"}
     trained = Counter((line["number"], line["attempt"]) for line in logged if line["what"] == "trained")
     for (number, attempt), count in trained.items():
-        if number in finished or count > 1:
+        if number in finished or (number, attempt) in reached or count > 1:
             yield f"trial {number} was trained again in attempt {attempt}"
 
 
@@ -509,24 +531,55 @@ def fences(events: list[dict[str, Any]]) -> Iterator[str]:
             yield f"{event['event']} has fence {fence} after {last}"
 
 
-def not_recomputed(config: SearchConfig, events: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield each proposal that a fresh controller does not repeat when called in the order of the journal."""
-    space, budget = space_by_name(config.space.name), config.budget
-    controller = ReplicateLeaders(
-        make_controller(config.controller.name, space, seed=config.seed, **config.controller.options()),
-        num_trials=budget.num_trials,
-        share=budget.replicate_share,
-    )
+def unpaused(events: list[dict[str, Any]], *, num_epochs: int) -> Iterator[str]:
+    """Yield what a finished run whose controller pauses trainings did wrong with its pauses and epochs."""
+    until: dict[int, int | None] = {}
+    paused: dict[int, dict[str, Any]] = {}
+    spent = 0
     for event in events:
+        number = event["proposal"]["number"] if event["event"] == "asked" else event.get("number")
         if event["event"] == "asked":
-            proposal = controller.ask()
-            if proposal is None or proposal.to_json() != event["proposal"]:
-                yield f"trial {event['proposal']['number']} is not what its controller proposes"
-        elif event["event"] == "told":
+            until[number] = event["proposal"]["until"]
+            spent += until[number] or NUM_PAUSED_EPOCHS
+        elif event["event"] == "paused":
+            paused[number] = event["evaluation"]
+            if event["evaluation"]["stopped_after"] != until[number]:
+                yield f"trial {number} is paused at another epoch than {until[number]}"
+        elif event["event"] == "promoted":
+            until[number] = event["until"]
+            if event["epoch"] != paused.pop(number)["stopped_after"]:
+                yield f"trial {number} goes on from another epoch than that of its pause"
+            spent += (until[number] or NUM_PAUSED_EPOCHS) - event["epoch"]
+        elif event["event"] == "told" and event.get("status") == "pruned" and event["evaluation"] != paused.pop(number):
+            yield f"trial {number} has ended with another result than that of its pause"
+    kinds = {event["event"] for event in events} | {event.get("status") for event in events}
+    if not {"promoted", "paused", "pruned", "complete"} <= kinds:
+        yield "the search did not pause, continue, end and complete trials"
+    if not any(event["proposal"]["replicate"] for event in events if event["event"] == "asked"):
+        yield "the search replicated no trial"
+    if paused:
+        yield f"trials {sorted(paused)} are paused for ever"
+    if not 0.8 * num_epochs < spent <= num_epochs:
+        yield f"{spent} of {num_epochs} epochs were asked for"
+
+
+def not_recomputed(config: SearchConfig, events: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield each step that a fresh controller does not repeat when called in the order of the journal."""
+    controller = loop.search_controller(config)
+    for event in events:
+        number = event["proposal"]["number"] if event["event"] == "asked" else event.get("number")
+        if event["event"] == "asked":
+            step = controller.ask()
+            if not isinstance(step, Proposal) or step.to_json() != event["proposal"]:
+                yield f"trial {number} is not what its controller proposes"
+        elif event["event"] == "promoted" and "num_told" in event:
+            if controller.ask() != Continuation(number, event["until"]):
+                yield f"trial {number} is not what its controller continues"
+        elif event["event"] == "told" or (event["event"] == "paused" and config.pauses_trainings):
             failure = event.get("failure")
             result = Failure.from_json(failure) if failure else Evaluation.from_json(event["evaluation"])
-            if not controller.tell(event["number"], result):
-                yield f"trial {event['number']} was told twice"
+            if not controller.tell(number, result):
+                yield f"trial {number} was told twice"
 
 
 # The matrix
@@ -653,6 +706,8 @@ def prepare() -> None:
     platform.platform()
     versions = loop.versions()
     loop.versions = lambda: versions
+    gaussian_process.Features = cache(gaussian_process.Features)  # type: ignore[assignment, misc]
+    gaussian_process.Features(space_by_name(SearchConfig().space.name))
     logging.getLogger("spinenas").setLevel(logging.ERROR)  # hides the warnings about half-written lines
     gc.collect()
     gc.freeze()

@@ -1,6 +1,6 @@
 """Simulates a faulty cluster in virtual time, with the real driver, journal and controllers.
 
-    python tests/fault_simulator.py [--small] [--seed 0]
+    python tests/fault_simulator.py [--small] [--pausing] [--ordered] [--seed 0]
 
 Workers appear and disappear with their nodes, die, hang and run out of memory. Their reports are repeated, late, out of
 order, or of attempts and trials that do not exist. The driver dies and resumes in between. All invariants are checked
@@ -31,12 +31,16 @@ from crash_matrix import lines_of, not_recomputed
 from fake_task import FakeTask
 
 import spinenas.search.run.lifecycle as loop
+from spinenas.controller.predictor.freeze_thaw import FreezeThawOptions
+from spinenas.proxy_task.config import TaskConfig, TrainConfig
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status
 from spinenas.results.storage.events import (
     Asked,
     EpochDone,
     Event,
     Finished,
+    Paused,
+    Promoted,
     Refused,
     Requeued,
     Resumed,
@@ -47,14 +51,16 @@ from spinenas.results.storage.journal import SCHEMA, Journal, read_events
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import RunState, fold
 from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.controllers import ControllerConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
-from spinenas.search.executors.base import Job, WorkerEvent
+from spinenas.search.executors.base import ENDS, Job, WorkerEvent
+from spinenas.search.run.components import ordered_window
 from spinenas.search.run.driver import Driver
 
 MAX_ATTEMPTS, OUT_OF_MEMORY_RETRIES = 4, 2
 
-NUM_EPOCHS = 2
+NUM_EPOCHS, NUM_PAUSED_EPOCHS = 2, 5
 EPOCH_SECONDS = 60.0
 LIMIT_SECONDS = 1500.0
 NODE_UP_SECONDS, NODE_DOWN_SECONDS = 5000.0, 500.0
@@ -79,6 +85,8 @@ class Scale:
 
     Attributes:
         num_deaths: number of deaths of the driver.
+        pauses: whether the controller pauses, continues and replicates trainings; there are then as many epochs as
+            `num_trials` whole trainings have.
     """
 
     num_nodes: int
@@ -86,9 +94,15 @@ class Scale:
     num_trials: int
     num_deaths: int
     ordered: bool = False
+    pauses: bool = False
+
+    @property
+    def num_epochs(self) -> int:
+        return NUM_PAUSED_EPOCHS if self.pauses else NUM_EPOCHS
 
 
 SMALL = Scale(num_nodes=12, workers_per_node=5, num_trials=600, num_deaths=5)
+PAUSING = Scale(num_nodes=4, workers_per_node=5, num_trials=80, num_deaths=5, pauses=True)
 WHOLE = Scale(num_nodes=125, workers_per_node=8, num_trials=20_000, num_deaths=6)
 
 
@@ -148,11 +162,13 @@ class Cluster:
 
     Attributes:
         running: attempts by trial number.
+        paused_after: by trial number, the epoch that the driver knows to be in its checkpoint.
     """
 
     def __init__(self, scale: Scale, seed: int, clock: Clock, checks: Checks) -> None:
         self.running: dict[int, Attempt] = {}
-        self._per_node, self._seed = scale.workers_per_node, seed
+        self.paused_after: dict[int, int] = {}
+        self._per_node, self._num_epochs, self._seed = scale.workers_per_node, scale.num_epochs, seed
         self._clock, self._checks = clock, checks
         self._rng = random.Random(f"cluster {seed}")
         self._is_up = [True] * scale.num_nodes
@@ -178,15 +194,18 @@ class Cluster:
         start = rng.uniform(1, 5)
         seconds = EPOCH_SECONDS * rng.uniform(0.5, 1.5) * (10 if rng.random() < STRAGGLERS else 1)
         events: list[WorkerEvent] = [Started(job.number, job.attempt, f"worker-{worker}", "cpu", "float32")]
-        events += [EpochDone(job.number, job.attempt, epoch, {"loss": 1 / epoch}) for epoch in range(1, NUM_EPOCHS + 1)]
+        epochs = range(self.paused_after.get(job.number, 0) + 1, (job.until or self._num_epochs) + 1)
+        events += [EpochDone(job.number, job.attempt, epoch, {"loss": 1 / epoch}) for epoch in epochs]
         if self._is(KILLERS, "kills", job.number) or rng.random() < WORKER_DEATHS:
-            self._plan(start + rng.uniform(0, NUM_EPOCHS * seconds), self._lose, attempt, FailureKind.WORKER_LOST)
+            self._plan(start + rng.uniform(0, len(epochs) * seconds), self._lose, attempt, FailureKind.WORKER_LOST)
         if self._is(UNLUCKY, "unlucky", job.number) and job.attempt < 9:
             self._plan(start + 1, self._lose, attempt, FailureKind.PREEMPTED)
         if rng.random() < HANGS:
-            del events[rng.randint(1, NUM_EPOCHS) :]
+            del events[rng.randint(1, len(epochs)) :]
         else:
-            events.append(Finished(job.number, job.attempt, self._result(job)))
+            result = self._result(job)
+            is_paused = isinstance(result, Evaluation) and result.stopped_after is not None
+            events.append((Paused if is_paused else Finished)(job.number, job.attempt, result))  # type: ignore[arg-type]
         times = [start + index * seconds for index in range(len(events))]
         if rng.random() < OUT_OF_ORDER:
             rng.shuffle(events)
@@ -248,7 +267,12 @@ class Cluster:
         batch_size = 16 if job.fidelity is None else job.fidelity.batch_size
         if self._is(TOO_LARGE, "large", number) and batch_size > random.Random(f"fits {number}").choice((2, 4, 8)):
             return Failure(FailureKind.OUT_OF_MEMORY, f"batches of {batch_size} are too large")
-        return Evaluation(random.Random(f"quality {job.seed}").random(), metrics={"AP50": batch_size / 100})
+        quality, metrics = random.Random(f"quality {job.seed}").random(), {"AP50": batch_size / 100}
+        if job.until is None:
+            return Evaluation(quality, metrics=metrics)
+        epochs = range(1, job.until + 1)
+        curve = tuple({"epoch": epoch, "AP": quality * epoch / self._num_epochs} for epoch in epochs)
+        return Evaluation(curve[-1]["AP"], metrics=metrics, curve=curve, stopped_after=job.until)
 
     def _report(self, attempt: Attempt, event: WorkerEvent) -> None:
         """Send a report of an attempt, with bad reports around it."""
@@ -258,7 +282,7 @@ class Cluster:
         bad = "late" if from_ghost else ""
         if not (from_ghost or attempt.was_started or isinstance(event, Started)):
             bad = "before its start"
-        is_last = isinstance(event, Finished)
+        is_last = isinstance(event, ENDS)
         if is_last:
             attempt.lives, attempt.is_ghost = False, True  # its remaining reports are out of order
         if isinstance(event, Started) and self._rng.random() < BAD_REPORTS:
@@ -344,6 +368,7 @@ class Checks:
         told: finished trials in the order of their results.
         taken, refused: accepted and refused bad reports by kind.
         num_reports: number of all reports.
+        num_promoted: continued trials.
         die_at: ascending numbers of reports after which the driver dies.
     """
 
@@ -359,6 +384,8 @@ class Checks:
         self.num_events = 0
         self._attempts: list[int] = []  # by number
         self._finished: set[int] = set()
+        self._paused: dict[int, Evaluation] = {}  # trials that their controller has paused
+        self.num_promoted = 0
         self._trainings: set[tuple[str, str, int]] = set()
         self._known: set[tuple[Any, ...]] = set()  # accepted reports
         self._losses: Counter[tuple[int, FailureKind]] = Counter()
@@ -387,8 +414,21 @@ class Checks:
             case Started(number, attempt) | EpochDone(number, attempt):
                 assert number not in self._finished
                 assert attempt == self._attempts[number] == self.cluster_attempt(number)
-            case Finished(number, attempt):
+            case Paused(number, attempt, evaluation):
+                assert number not in self._finished
+                assert number not in self._paused
+                assert attempt == self._attempts[number]
+                self._paused[number] = evaluation
+            case Promoted(number, attempt, epoch):
+                assert self._paused.pop(number).stopped_after == epoch, "a trial goes on where it paused"
+                self._attempts[number] += 1
+                assert attempt == self._attempts[number]
+                self.num_promoted += 1
+            case Finished(number, attempt, result):
                 assert number not in self._finished, "a trial has one outcome"
+                is_end = isinstance(result, Evaluation) and result.stopped_after is not None
+                assert self._paused.pop(number, None) == (result if is_end else None)
+                assert not (is_end and self.cluster.running), "paused trials end when nothing runs"
                 assert 0 <= attempt <= self._attempts[number]
                 self._finished.add(number)
                 self.told.append(number)
@@ -408,6 +448,7 @@ class Checks:
         """Check a job that is about to run."""
         assert job.number not in self.cluster.running, "a trial is in flight once"
         assert job.number not in self._finished, "no finished trial is trained again"
+        assert job.number not in self._paused, "a paused trial has no worker"
         assert job.attempt == self._attempts[job.number]
 
     def hand_over(self, report: Report, on_event: Callable[[WorkerEvent], None]) -> None:
@@ -417,17 +458,20 @@ class Checks:
         event, shown = report.event, self._shown
         was_taken = bool(shown) and not isinstance(shown[0], Refused)
         assert len(shown) <= 1, "a report causes one event at most"
-        assert shown or not isinstance(event, Finished), "a result is accepted, or refused with a reason"
+        assert shown or not isinstance(event, ENDS), "a result is accepted, or refused with a reason"
         if was_taken:
             self._take(event)
             if isinstance(event, Started):
                 self.cluster.running[event.number].was_started = True
+            elif isinstance(event, Paused):
+                self.cluster.paused_after[event.number] = event.evaluation.stopped_after or 0
         if report.bad:
             (self.taken if was_taken else self.refused)[report.bad] += 1
             assert not was_taken or report.bad in MAY_BE_TRUE, f"a report {report.bad} is taken"
         num_open = len(self._attempts) - len(self._finished)
         assert len(self.driver._open) == num_open
-        assert len(self.cluster.running) + len(self.driver._waiting) == num_open, "a trial is lost"
+        num_active = len(self.cluster.running) + len(self.driver._waiting)
+        assert num_active + len(self._paused) == num_open, "a trial is lost"
         self.num_reports += 1
         if self.die_at and self.num_reports >= self.die_at[0]:
             del self.die_at[0]
@@ -466,10 +510,12 @@ class Checks:
             number: (trial.attempt, trial.status, trial.fidelity, trial.seed)
             for number, trial in self.driver._open.items()
         }
+        assert state.paused == self._paused
+        assert state.until == {n: trial.until for n, trial in self.driver._open.items() if trial.until is not None}
         assert all(trial.losses == state.losses.get(number, {}) for number, trial in self.driver._open.items())
 
 
-FINISHED_STATUSES = (Status.COMPLETE, Status.FAILED)
+FINISHED_STATUSES = (Status.COMPLETE, Status.PRUNED, Status.FAILED)
 
 
 # The simulation
@@ -516,7 +562,12 @@ def configured(scale: Scale, seed: int) -> SearchConfig:
         out_of_memory_retries=OUT_OF_MEMORY_RETRIES,
         max_errors=10**9,
     )
-    return SearchConfig(budget=BudgetConfig(scale.num_trials), executor=executor, seed=seed).resolved()
+    config = SearchConfig(budget=BudgetConfig(scale.num_trials), executor=executor, seed=seed)
+    if scale.pauses:
+        controller = ControllerConfig("freeze-thaw", freeze_thaw=FreezeThawOptions(num_candidates=10))
+        task = TaskConfig(train=TrainConfig(epochs=scale.num_epochs))
+        config = replace(config, controller=controller, task=task)
+    return config.resolved()
 
 
 def simulate(scale: Scale, seed: int, folder: Path) -> Outcome:
@@ -535,7 +586,8 @@ def simulate(scale: Scale, seed: int, folder: Path) -> Outcome:
     seconds, processor_seconds = time.monotonic() - began, time.process_time() - began_processor
     resident_growth = resident() - resident_before
     state = fold(read_events(run.journal_path))
-    assert sorted(state.told) == list(range(scale.num_trials)), "each trial has a result"
+    assert sorted(state.told) == list(range(len(state.trials))), "each trial has a result"
+    assert len(state.trials) > scale.num_trials if scale.pauses else len(state.trials) == scale.num_trials
     return Outcome(
         run.journal_path,
         checks,
@@ -552,7 +604,10 @@ def session(config: SearchConfig, run: RunFolder, clock: Clock, checks: Checks) 
     """Start or resume a session; return False if the driver died before the search ended."""
     with Journal.open(run.journal_path) as journal:
         controller = loop.search_controller(config)
-        checks.driver = Driver(config, run, journal, LargeBatches(), controller, checks.cluster, checks, clock=clock)
+        task, window = LargeBatches(config.task.train.epochs), ordered_window(config.executor)
+        checks.driver = Driver(
+            config, run, journal, task, controller, checks.cluster, checks, window=window, clock=clock
+        )
         state = fold(read_events(run.journal_path))
         if state.trials:
             checks.driver.record(Resumed({}))
@@ -591,10 +646,12 @@ def main() -> None:
     """Simulate and print the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--pausing", action="store_true", help="search with pauses, at a small scale")
+    parser.add_argument("--ordered", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        scale = SMALL if given.small else WHOLE
+        scale = replace(PAUSING if given.pausing else SMALL if given.small else WHOLE, ordered=given.ordered)
         outcome = simulate(scale, given.seed, Path(folder))
         checks = outcome.checks
         statuses = Counter(
@@ -614,8 +671,11 @@ def main() -> None:
         print(f"  {checks.taken.total() + checks.refused.total()} in all")
         growth = outcome.resident_growth_bytes
         print(f"{growth / scale.num_trials / 1000:.1f} kB of memory for each trial, {growth / 2**20:.0f} MB in all")
-        problems = list(not_recomputed(configured(scale, given.seed), lines_of(outcome.journal)))
-        print(f"{len(problems)} proposals differ from those recomputed in the order of the journal")
+        if given.pausing:
+            print(f"{checks.num_promoted} continued trainings")
+        if not given.ordered:
+            problems = list(not_recomputed(configured(scale, given.seed), lines_of(outcome.journal)))
+            print(f"{len(problems)} steps differ from those recomputed in the order of the journal")
         opening = [sys.executable, "-c", OPENING, str(outcome.journal)]
         for _ in range(3):
             words = subprocess.run(opening, capture_output=True, text=True, check=True).stdout.split()

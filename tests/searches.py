@@ -9,6 +9,7 @@ from typing import Any
 from fake_task import FakeTask
 from journal_lines import json_events
 
+from spinenas.controller.predictor.freeze_thaw import FreezeThawOptions
 from spinenas.proxy_task.config import EvalConfig, TaskConfig, TrainConfig
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.controllers import ControllerConfig
@@ -66,6 +67,15 @@ def halved(num_trials: int = 16, halving: HalvingConfig = RUNGS, **executor: Any
     return replace(configured(num_trials, **executor), controller=controller, task=task, halving=halving)
 
 
-def fake() -> FakeTask:
-    """Return the task of a search with halving."""
-    return FakeTask(num_epochs=NUM_EPOCHS, measures_ap=True)
+def paused(num_trials: int = 6, **executor: Any) -> SearchConfig:
+    """Return a search that pauses trainings; its task trains for as many epochs as `fake(5)`."""
+    task = TaskConfig(train=TrainConfig(epochs=5), eval=EvalConfig(every_epochs=1))
+    options = FreezeThawOptions(num_random=3, num_candidates=4, replicate_chance=0.9)
+    controller = ControllerConfig("freeze-thaw", freeze_thaw=options)
+    config = replace(configured(num_trials, **executor), controller=controller, task=task)
+    return replace(config, budget=BudgetConfig(num_trials, 0.2), seed=2)  # a seed with replicates
+
+
+def fake(num_epochs: int = NUM_EPOCHS) -> FakeTask:
+    """Return the task of a search with halving or pauses."""
+    return FakeTask(num_epochs=num_epochs, measures_ap=True)

@@ -9,7 +9,7 @@ from typing import TypeVar, get_args
 
 import numpy as np
 
-from spinenas.controller.base import ControllerOptions, Proposal, objective_of
+from spinenas.controller.base import ControllerOptions, Proposal, Step, objective_of
 from spinenas.controller.ledger import Candidate
 from spinenas.controller.ledger_search import LedgerSearch, Sources
 from spinenas.controller.one_thread import one_blas_thread
@@ -99,7 +99,7 @@ class PolicySearch(LedgerSearch[Options]):
             self._policy = RecurrentPolicy(self._sequence, squash, rng, learning_rate=learning_rate)
         self._results: list[tuple[list[int], float, float]] = []  # options, log-probability, objective
 
-    def ask(self) -> Proposal | None:
+    def ask(self) -> Step | None:
         """Return a sample of the policy. Raises SpaceExhausted."""
         with one_blas_thread():
             return super().ask()

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinenas.space.genotype import MAX_LEVEL, Genotype
-from spinenas.space.graph import PathFigures, built_graph, path_figures
+from spinenas.space.graph import PathFigures, built_graph, path_figures, sharp_shares
 from spinenas.space.random_streams import generator
 from spinenas.space.search_space import SearchSpace
 
 Floats = NDArray[np.float64]
 
-GROUPS = ("places", "connections", "pairs", "chains", "graph", "paths")
+GROUPS = ("places", "connections", "pairs", "chains", "graph", "paths", "sharp")
 
 NUM_REFERENCE = 256
 """Size of the sample that gives mean and scale."""
@@ -28,6 +28,7 @@ NUM_REFERENCE = 256
 NUM_LEVELS = MAX_LEVEL + 1
 _NUM_FIGURES = 8 + 3 * NUM_LEVELS
 _NUM_PATH_FIGURES = len(PathFigures._fields) * NUM_LEVELS
+_NUM_SHARES = NUM_LEVELS + 1
 
 
 class Features:
@@ -49,6 +50,7 @@ class Features:
             NUM_LEVELS**3,
             _NUM_FIGURES,
             _NUM_PATH_FIGURES,
+            _NUM_SHARES,
         )
         ends = np.cumsum(sizes).tolist()
         self.groups = {name: slice(end - size, end) for name, size, end in zip(GROUPS, sizes, ends, strict=True)}
@@ -58,7 +60,7 @@ class Features:
         self._mean, spread = sample.mean(axis=0), sample.std(axis=0)
         # Features that never occur in the sample keep a scale of 1, because a search may reach them.
         scale = np.ones(self._size)
-        for figures in (self.groups["graph"], self.groups["paths"]):
+        for figures in (self.groups["graph"], self.groups["paths"], self.groups["sharp"]):
             known = spread[figures]
             scale[figures] = np.divide(1.0, known, out=np.zeros_like(known), where=known > 1e-9)
         for where in self.groups.values():
@@ -76,7 +78,7 @@ class Features:
     def _raw(self, genotype: Genotype) -> Floats:
         num_stem, num_nodes, num_kinds = self._num_stem, self._num_nodes, len(self._kinds)
         levels = [stem.level for stem in genotype.stem] + [block.level for block in genotype.blocks]
-        places, connections, pairs, chains, _, paths = (where.start for where in self.groups.values())
+        places, connections, pairs, chains, _, paths, sharp = (where.start for where in self.groups.values())
         counted: list[int] = []
         depths = list(range(1, num_stem + 1))
         num_children = [0] * num_nodes
@@ -102,8 +104,13 @@ class Features:
             inputs.append(parents)
         features: Floats = np.bincount(counted, minlength=self._size).astype(np.float64)
         features[self.groups["graph"]] = self._figures(genotype, levels, depths, num_children, jumps, ups)
-        for level, figures in path_figures(built_graph(genotype)).items():
-            features[paths + level :: NUM_LEVELS] = figures
+        graph = built_graph(genotype)
+        for level, figures in path_figures(graph).items():
+            features[paths + level : sharp : NUM_LEVELS] = figures
+        shares = sharp_shares(graph)
+        for level, share in shares.items():
+            features[sharp + level] = share
+        features[sharp + NUM_LEVELS] = min(shares.values())
         return features
 
     def _figures(

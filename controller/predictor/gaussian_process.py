@@ -1,8 +1,10 @@
 """Predicts the objective of a genotype and its uncertainty: a Gaussian process on features of genotypes.
 
-The kernel is a * linear + (1 - a) * exp(-distance^2 / (2 l^2)) over weighted groups of features. Its parameters are
-selected by marginal likelihood. Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning" (2006),
-chapters 2 and 5. numpy is enough: a few hundred results take milliseconds.
+Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning" (2006), chapters 2 and 5; section 2.7 for the
+mean function. numpy is enough: a few hundred results take milliseconds.
+
+The mean is constant, or a prior expectation of each network times a weight. Marginal likelihood selects the weight anew
+with each result. A weight of 0 leaves the predictor as it is without a prior.
 
 The predictor keeps NUM_KEPT networks, the better half and the latest, so that its cost does not grow with the number of
 results. It is deterministic in the order of calls.
@@ -12,13 +14,16 @@ Shapes: N results, C candidates, D features, G groups.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
-from spinenas.controller.predictor.features import GROUPS, Features, Floats
+from spinenas.controller.calibration import Estimate
+from spinenas.controller.predictor.features import Features, Floats
+from spinenas.controller.predictor.kernel import Kernel, fitted_kernel
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
 from spinenas.space.search_space import SearchSpace
@@ -36,11 +41,6 @@ LOWEST = -2.0
 """Lower bound of standardised results, in robust standard deviations from the median. How bad a bad network is does not
 matter, and a diverged one has an objective of 0."""
 
-LINEAR_SHARES = (0.0, 0.3, 0.7, 1.0)
-SQUARED_LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
-NOISES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-"""Candidates for the variance of a single result about its network's mean, relative to the variance of the means."""
-
 
 class Prediction(NamedTuple):
     """Mean and standard deviation of the objective of C candidates, (C,) each, without the noise of a training."""
@@ -49,40 +49,27 @@ class Prediction(NamedTuple):
     std: Floats
 
 
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """Covariance of the objectives of two genotypes, up to a factor.
+PRIOR_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Candidates for the weight of the prior expectation, in standardised results per standard deviation of it."""
 
-    Attributes:
-        weights: (G,), weights of the groups, which sum to 1.
-        linear_share: weight of the linear part, 0 to 1.
-        squared_length: squared length scale of the exponential part.
-        noise: variance of a single result, relative to the variance of the means.
-    """
+FIRST_PRIOR_WEIGHT, MIN_WEIGHED = 0.5, 3
+"""The weight before so many networks have results."""
 
-    weights: tuple[float, ...] = (1 / len(GROUPS),) * len(GROUPS)
-    linear_share: float = 0.3
-    squared_length: float = 1.0
-    noise: float = 0.3
+Expectation = Callable[[Floats], Floats]
+"""What is expected of features (C, D) before any result, (C,), in standard deviations over random networks."""
 
-    def covariance(self, products: Floats, first: Floats, second: Floats) -> Floats:
-        """Return covariances (N, C) from inner products (N, C) of weighted features and squared norms (N,) and (C,)."""
-        squared = np.maximum(first[:, None] + second[None] - 2 * products, 0.0)
-        smooth: Floats = np.exp(squared / (-2 * self.squared_length))
-        return self.linear_share * products + (1 - self.linear_share) * smooth
+UNKNOWN = 1e-6
+"""Weight of a network of which nothing can be said yet."""
 
 
 @dataclass(slots=True)
 class _Known:
-    """A network with results."""
+    """A network with results, and the estimate that they add up to."""
 
     features: Floats
-    total: float = 0.0
-    count: int = 0
-
-    @property
-    def mean(self) -> float:
-        return self.total / self.count
+    expected: float
+    value: float = 0.0
+    weight: float = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +81,7 @@ class _Posterior:
     centre: float
     scale: float
     amplitude: float
+    prior_weight: float
 
 
 @dataclass(slots=True)
@@ -102,12 +90,15 @@ class Predictor:
 
     Args:
         space: search space of the genotypes.
+        expectation: the prior; None for a constant mean.
     """
 
     space: SearchSpace
+    expectation: Expectation | None = None
     kernel: Kernel = field(default_factory=Kernel)
     num_results: int = 0
     _features: Features = field(init=False)
+    _rows_of: dict[Genotype, Floats] = field(default_factory=dict)  # features of all that had a result
     _known: dict[str, _Known] = field(default_factory=dict)  # oldest first
     _next_fit: float = FIRST_FIT
     _posterior: _Posterior | None = None
@@ -119,15 +110,20 @@ class Predictor:
         self._rows = np.empty((NUM_KEPT + 1, len(self._scales())))
         self._products = np.empty((NUM_KEPT + 1, NUM_KEPT + 1))
 
-    def add(self, genotype: Genotype, objective: float) -> None:
-        """Learn from a result; further results of a network count towards its mean."""
+    def learn(self, genotype: Genotype, estimates: Mapping[str, Estimate]) -> None:
+        """Take a new result.
+
+        Args:
+            genotype: its network.
+            estimates: by network key, what is known of each network that something is known of.
+        """
         key = network_key(genotype)
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = _Known(self._features([genotype])[0])
+        if key not in self._known:
+            features = self._rows_of[genotype] = self._features([genotype])[0]
+            self._known[key] = _Known(features, float(self.expected([genotype])[0]))
             self._update_rows(len(self._known) - 1)
-        known.total += objective
-        known.count += 1
+        for name, known in self._known.items():
+            known.value, known.weight = estimates.get(name, (known.value, UNKNOWN))
         self.num_results += 1
         self._posterior = None
         if len(self._known) > NUM_KEPT:
@@ -136,25 +132,58 @@ class Predictor:
             self._next_fit *= FIT_GROWTH
             self._fit()
 
+    def learn_at_once(self, estimates: Mapping[Genotype, Estimate]) -> None:
+        """Take the results of distinct networks, and fit the kernel once."""
+        self._next_fit = len(estimates)
+        by_key = {network_key(genotype): estimate for genotype, estimate in estimates.items()}
+        for genotype in estimates:
+            self.learn(genotype, by_key)
+
+    @property
+    def prior_weight(self) -> float:
+        """Weight of the prior expectation; 0 without one."""
+        return self._up_to_date().prior_weight if self._known else self._prior_weights(0)[0]
+
+    def expected(self, genotypes: list[Genotype]) -> Floats:
+        """Return the prior expectation of genotypes, in standard deviations over random networks; 0 without one."""
+        return np.zeros(len(genotypes)) if self.expectation is None else self.expectation(self._features(genotypes))
+
     def predict(self, genotypes: list[Genotype]) -> Prediction:
         """Return predictions for genotypes; at least one result must be known."""
+        # Networks with results are asked about at every step.
+        new = iter(
+            self._features([genotype for genotype in genotypes if genotype not in self._rows_of] or genotypes[:1])
+        )
+        features = [next(new) if (row := self._rows_of.get(genotype)) is None else row for genotype in genotypes]
+        return self.predict_features(np.stack(features))
+
+    def predict_features(self, features: Floats) -> Prediction:
+        """Return predictions for features (C, D)."""
         posterior = self._up_to_date()
-        rows = self._features(genotypes) * self._scales()
+        rows = features * self._scales()
         norms = (rows * rows).sum(axis=1)
         count = len(self._known)
         products = self._rows[:count] @ rows.T
         covariance = self.kernel.covariance(products, self._products.diagonal()[:count], norms)  # (N, C)
         mean = posterior.centre + posterior.scale * (posterior.weights @ covariance)
+        if self.expectation is not None:
+            mean += posterior.scale * posterior.prior_weight * self.expectation(features)
         prior = self.kernel.linear_share * norms + 1 - self.kernel.linear_share
         explained = (covariance * (posterior.inverse @ covariance)).sum(axis=0)
         std = posterior.scale * posterior.amplitude * np.sqrt(np.maximum(prior - explained, 1e-12))
         return Prediction(mean, std)
 
+    @property
+    def noise_variance(self) -> float:
+        """Variance of a single result about the predicted mean, of which the seed is one part."""
+        posterior = self._up_to_date()
+        return float(self.kernel.noise * (posterior.scale * posterior.amplitude) ** 2)
+
     def _forget(self) -> None:
         """Drop the oldest network that is not in the better half."""
-        median = sorted(known.mean for known in self._known.values())[len(self._known) // 2]
+        median = sorted(known.value for known in self._known.values())[len(self._known) // 2]
         keys = list(self._known)
-        place = next((place for place, key in enumerate(keys) if self._known[key].mean < median), 0)
+        place = next((place for place, key in enumerate(keys) if self._known[key].value < median), 0)
         del self._known[keys[place]]
         self._rows[place:-1] = self._rows[place + 1 :]
         self._products[place:-1] = self._products[place + 1 :]
@@ -175,67 +204,64 @@ class Predictor:
             scales[where] = np.sqrt(weight)
         return scales
 
-    def _targets(self) -> tuple[Floats, float, float]:
-        """Return standardised means of the networks (N,), and the centre and scale they were standardised by."""
-        means = np.array([known.mean for known in self._known.values()])
-        centre = float(np.median(means))
-        scale = 1.4826 * float(np.median(np.abs(means - centre))) or float(means.std()) or 1.0
-        return np.maximum((means - centre) / scale, LOWEST), centre, scale
+    def _targets(self) -> tuple[Floats, Floats, float, float]:
+        """Return standardised values (N,), weights (N,), and the centre and scale that they were standardised by."""
+        values, weights = np.array([(known.value, known.weight) for known in self._known.values()]).T
+        estimated = values[weights > UNKNOWN]
+        if not len(estimated):
+            return np.zeros_like(values), weights, 0.0, 1.0
+        centre = float(np.median(estimated))
+        scale = (
+            1.4826 * float(np.median(np.abs(estimated - centre)))
+            or float(estimated.std())
+            or self._assumed_scale(centre)
+        )
+        return np.maximum((values - centre) / scale, LOWEST), weights, centre, scale
+
+    def _assumed_scale(self, centre: float) -> float:
+        """Scale of equal results. Only predictions from a prior depend on it."""
+        return 1.0 if self.expectation is None else max(abs(centre), 1e-3)
 
     def _up_to_date(self) -> _Posterior:
         if self._posterior is None:
-            targets, centre, scale = self._targets()
-            noises = self.kernel.noise / np.array([known.count for known in self._known.values()])
+            targets, weights_of_results, centre, scale = self._targets()
+            noises = self.kernel.noise / weights_of_results
             products = self._products[: len(noises), : len(noises)]
             norms = products.diagonal()
             covariance = self.kernel.covariance(products, norms, norms)
             covariance[np.diag_indices_from(covariance)] += noises
             inverse: Floats = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
-            middle = float(inverse.sum(axis=0) @ targets / inverse.sum())  # generalised least squares
-            weights: Floats = inverse @ (targets - middle)
-            amplitude = np.sqrt(max(float((targets - middle) @ weights) / len(targets), 1e-12))
-            self._posterior = _Posterior(inverse, weights, centre + scale * middle, scale, amplitude)
+            num_estimated = max(int((weights_of_results > UNKNOWN).sum()), 1)
+            found = []
+            for prior_weight in self._prior_weights(num_estimated):
+                residuals = targets - prior_weight * self._expected()
+                middle = float(inverse.sum(axis=0) @ residuals / inverse.sum())  # generalised least squares
+                weights: Floats = inverse @ (residuals - middle)
+                found.append((float((residuals - middle) @ weights), prior_weight, middle, weights))
+            # The determinant is the same for all, so that the smallest square has the highest likelihood.
+            square, prior_weight, middle, weights = min(found, key=lambda each: each[0])
+            amplitude = np.sqrt(max(square / num_estimated, 1e-12))
+            self._posterior = _Posterior(inverse, weights, centre + scale * middle, scale, amplitude, prior_weight)
         return self._posterior
+
+    def _expected(self) -> Floats:
+        """(N,), the prior expectation of the known networks."""
+        return np.array([known.expected for known in self._known.values()])
+
+    def _prior_weights(self, num_estimated: int) -> tuple[float, ...]:
+        if self.expectation is None:
+            return (0.0,)
+        return PRIOR_WEIGHTS if num_estimated >= MIN_WEIGHED else (FIRST_PRIOR_WEIGHT,)
 
     def _fit(self) -> None:
         """Select the kernel by marginal likelihood on the latest networks, one part of it after the other."""
-        targets = self._targets()[0][-NUM_FITTED:]
-        rows = np.stack([known.features for known in self._known.values()][-NUM_FITTED:])
+        targets, weights, _, _ = self._targets()
+        places = np.flatnonzero(weights > UNKNOWN)[-NUM_FITTED:]
+        noises = 1 / weights[places]
+        expected = np.outer(self._prior_weights(len(places)), self._expected()[places])
+        residuals = targets[places] - expected
+        features = [known.features for known in self._known.values()]
+        rows = np.stack([features[place] for place in places])
         products = np.stack([rows[:, where] @ rows[:, where].T for where in self._features.groups.values()])
-        best = _noise_fitted(self.kernel, products, targets)
-        for linear_share in LINEAR_SHARES:
-            for squared_length in SQUARED_LENGTHS if linear_share < 1 else (self.kernel.squared_length,):
-                candidate = Kernel(self.kernel.weights, linear_share, squared_length)
-                best = max(best, _noise_fitted(candidate, products, targets), key=lambda found: found[0])
-        for group in range(len(GROUPS)):
-            for factor in (0.0, 0.4, 2.5):
-                weights = np.array(best[1].weights)
-                weights[group] = weights[group] * factor if factor < 1 else max(weights[group], 0.05) * factor
-                if weights.sum() < 1e-6:
-                    continue
-                shares = tuple((weights / weights.sum()).tolist())
-                candidate = Kernel(shares, best[1].linear_share, best[1].squared_length)
-                best = max(best, _noise_fitted(candidate, products, targets), key=lambda found: found[0])
-        self.kernel = best[1]
+        self.kernel = fitted_kernel(self.kernel, products, residuals, noises)
         self._update_rows(0)
-
-
-def _noise_fitted(kernel: Kernel, products: Floats, targets: Floats) -> tuple[float, Kernel]:
-    """Return a kernel with the best of NOISES, and its log marginal likelihood with amplitude and mean profiled out.
-
-    Args:
-        kernel: all parameters but the noise.
-        products: (G, N, N), inner products by group.
-        targets: (N,).
-    """
-    weighted = np.tensordot(np.array(kernel.weights), products, axes=1)
-    norms = np.diagonal(weighted)
-    values, vectors = np.linalg.eigh(kernel.covariance(weighted, norms, norms))
-    along = vectors.T @ (targets - targets.mean())
-    found = []
-    for noise in NOISES:
-        spread = np.maximum(values, 0.0) + noise
-        variance = max(float(np.mean(along**2 / spread)), 1e-12)
-        likelihood = -0.5 * (len(targets) * np.log(variance) + float(np.log(spread).sum()))
-        found.append((likelihood, Kernel(kernel.weights, kernel.linear_share, kernel.squared_length, noise)))
-    return max(found, key=lambda each: each[0])

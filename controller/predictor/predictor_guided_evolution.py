@@ -14,13 +14,17 @@ import numpy as np
 
 from spinenas.controller.base import Proposal, objective_of
 from spinenas.controller.evolution import EvolutionOptions, RegularizedEvolution
+from spinenas.controller.ledger import Feasible
 from spinenas.controller.ledger_search import Sources
 from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.predictor.gaussian_process import Predictor
+from spinenas.controller.predictor.prior import Lessons, expectation_of, read_lessons
 from spinenas.controller.predictor.screening import best_candidates
+from spinenas.results.foretold import END
 from spinenas.results.record import Evaluation, Failure
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
+from spinenas.space.search_space import SearchSpace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +39,8 @@ class PredictorGuidedOptions(EvolutionOptions):
             for a quarter of the budget, at most 60.
         num_candidates: children from which the predictor selects each proposal.
         ucb_coefficient: how much uncertainty counts in favour of a child, see `best_candidates`.
+        prior: what the predictor expects before any result: "digits" for trainings that the package has, or the path of
+            a training table or of a run of another task. None for no prior.
     """
 
     population_size: int = 64
@@ -43,6 +49,11 @@ class PredictorGuidedOptions(EvolutionOptions):
     num_random: int | None = None
     num_candidates: int = 150
     ucb_coefficient: float = 0.5
+    prior: str | None = None
+
+    @property
+    def protocol(self) -> int:
+        return 2
 
     def __post_init__(self) -> None:
         EvolutionOptions.__post_init__(self)
@@ -60,16 +71,33 @@ class PredictorGuidedOptions(EvolutionOptions):
 class PredictorGuidedEvolution(RegularizedEvolution):
     """Proposes the child with the best prediction among `num_candidates` children of tournament winners.
 
-    Arguments are those of `LedgerSearch`. The predictor learns from replicates as well.
+    Arguments are those of `LedgerSearch`, and:
+
+        lessons: what the option `prior` stands for, if that was read already; None to read it.
+
+    The predictor learns from replicates as well.
     """
 
     default_options = PredictorGuidedOptions
     stream = "controller/screened"
     _options: PredictorGuidedOptions
 
+    def __init__(
+        self,
+        space: SearchSpace,
+        options: PredictorGuidedOptions | None = None,
+        *,
+        seed: int = 0,
+        feasible: Feasible | None = None,
+        lessons: Lessons | None = None,
+    ) -> None:
+        self._lessons = lessons
+        super().__init__(space, options, seed=seed, feasible=feasible)
+
     def _start(self) -> None:
         super()._start()
-        self._predictor = Predictor(self._space)
+        lessons = read_lessons(self._options.prior, self._space) if self._lessons is None else self._lessons
+        self._predictor = Predictor(self._space, expectation_of(lessons, self._space) if lessons else None)
 
     def _sources(self, rng: np.random.Generator) -> Sources:
         options = self._options
@@ -83,7 +111,11 @@ class PredictorGuidedEvolution(RegularizedEvolution):
 
     def _learn(self, genotype: Genotype, result: Evaluation | Failure, proposal: Proposal | None) -> None:
         super()._learn(genotype, result, proposal)
-        objective = objective_of(result)
-        if objective is not None:
-            with one_blas_thread():
-                self._predictor.add(genotype, objective)
+        if isinstance(result, Failure):
+            objective = objective_of(result)
+            if objective is None or proposal is None:
+                return
+            ends = {END: objective, self._calibration.reference: objective}
+            self._calibration.add(proposal.network_key, proposal.replicate, ends)
+        with one_blas_thread():
+            self._predictor.learn(genotype, self._calibration.estimates)

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from spinenas.results.leaderboard import winner_words
 from spinenas.results.pictures.charts import COLOURS, Axis, Chart, Colour, Dots, Line, Mark, Whiskers, box, chart
 from spinenas.results.report import facts as report_facts
 from spinenas.results.report.facts import AP_AXIS, RunFacts
@@ -17,6 +16,11 @@ from spinenas.space.errors import UserError
 
 MOST_RUNS = 2 * len(COLOURS)
 """Most runs on one page: each colour once solid and once dashed."""
+
+
+_COLUMNS = ("run", "winner", "mean AP", "95 % interval", "n", "controller", "trials", "networks")
+
+_NUMERIC = ("mean AP", "95 % interval", "n", "trials", "networks")
 
 
 def compare_page(runs: Sequence[RunFacts]) -> str:
@@ -33,24 +37,26 @@ def compare_page(runs: Sequence[RunFacts]) -> str:
 
 def _task(named: Sequence[tuple[str, RunFacts]]) -> dict[str, Any]:
     """Return what the template shows of the runs of one task, each with a unique name."""
+    is_in_epochs = report_facts.any_pauses(facts for _, facts in named)
+    trainings = [report_facts.EQUIVALENTS] if is_in_epochs else []
     return {
-        "hours": report_facts.hours_name(facts for _, facts in named),
-        "rows": [_row(name, facts) for name, facts in named],
+        "columns": [*_COLUMNS, *trainings, report_facts.hours_name(facts for _, facts in named)],
+        "numeric": [*_NUMERIC, *trainings, report_facts.hours_name(facts for _, facts in named)],
+        "rows": [_row(name, facts, is_in_epochs) for name, facts in named],
         "status": [f"{name}: {status_words(facts)}" for name, facts in named],
-        "winners": [
-            f"{name}: {words}." for name, facts in named for words in winner_words(facts.records, facts.scalarize)[:1]
-        ],
+        "winners": [f"{name}: {words}." for name, facts in named for words in facts.winner_words[:1]],
         "figures": comparison_figures(named),
     }
 
 
-def _row(name: str, facts: RunFacts) -> tuple[object, ...]:
+def _row(name: str, facts: RunFacts, is_in_epochs: bool) -> tuple[object, ...]:
     controller = facts.config.get("controller")
     winner = facts.winner
     about = (
         controller.get("name") if isinstance(controller, dict) else None,
         len(facts.told),
         sum(row["n"] > 0 for row in facts.rows),
+        *([f"{facts.in_trainings(facts.total_epochs):.4g}"] if is_in_epochs else []),
         f"{facts.total_hours:.4g}",
     )
     if winner is None:
@@ -66,13 +72,15 @@ def comparison_figures(named: Sequence[tuple[str, RunFacts]]) -> dict[str, Chart
     by_trials: list[Mark] = []
     by_hours: list[Mark] = []
     boxes: list[Mark] = []
+    is_in_epochs = report_facts.any_pauses(facts for _, facts in named)
     for index, (name, facts) in enumerate(named):
         progress = report_facts.progress(facts)
         if not progress.counts:
             continue
         colour: Colour = COLOURS[index % len(COLOURS)]
         dashed = index >= len(COLOURS)
-        by_trials.append(Line(name, risen(progress.counts, progress.best), colour, stepped=True, dashed=dashed))
+        at = progress.trainings if is_in_epochs else progress.counts
+        by_trials.append(Line(name, risen(at, progress.best), colour, stepped=True, dashed=dashed))
         by_hours.append(Line(name, risen(progress.hours, progress.best), colour, stepped=True, dashed=dashed))
         boxes += box(progress.objectives, float(index), colour)
     if not boxes:
@@ -94,9 +102,12 @@ def comparison_figures(named: Sequence[tuple[str, RunFacts]]) -> dict[str, Chart
         Axis("finished trials", include=(0,), whole=True),
         Axis(report_facts.hours_name(facts for _, facts in named), include=(0,)),
     )
+    title = "Best single run by trials"
+    if is_in_epochs:
+        trials, title = Axis(report_facts.EQUIVALENTS, include=(0,)), "Best single run by whole-training equivalents"
     words = "All single trainings: quartiles, worst and best. Small groups are shown as dots."
     return found | {
-        "progress-trials": chart(by_trials, trials, AP_AXIS, title="Best single run by trials", description=luck),
+        "progress-trials": chart(by_trials, trials, AP_AXIS, title=title, description=luck),
         "progress-hours": chart(by_hours, hours, AP_AXIS, title="Best single run by time", description=luck),
         "distributions": chart(boxes, AP_AXIS, names, title="All trainings", description=words),
     }

@@ -65,9 +65,14 @@ class Contrast:
 def contrasts(facts: RunFacts, features: Sequence[Feature]) -> list[list[Contrast]]:
     """Compare the best quarter of the networks, by mean AP, with the worst, feature by feature.
 
+    Of a search that pauses trainings, networks without a complete training count by what is predicted of them.
     The result is empty for fewer than FEWEST_NETWORKS networks with a genotype and a result.
     """
-    genotypes = [facts.by_number[row["number"]].genotype for row in facts.rows if row["n"] > 0]
+    genotypes = [
+        facts.by_number[row["number"]].genotype
+        for row in facts.rows
+        if row["n"] > 0 or (facts.num_epochs is not None and row["epochs_seen"] is not None)
+    ]
     known = [genotype for genotype in genotypes if genotype is not None]  # best first
     if len(known) < FEWEST_NETWORKS:
         return []

@@ -22,6 +22,8 @@ def contrast_figures(facts: RunFacts) -> dict[str, Chart]:
     if not found:
         return {}
     by_level, by_span, by_kind, by_output = found
+    parts = "Networks without a complete training count by what is predicted of them. "
+    parts = "" if facts.num_epochs is None else parts
     span = "level of the block minus level of its input"
     span_note = "+1 halves the side length of the feature map, -1 doubles it. "
     detail_note = (
@@ -29,11 +31,11 @@ def contrast_figures(facts: RunFacts) -> dict[str, Chart]:
         "detail that was lost there. "
     )
     return {
-        "levels": _contrast("Blocks by level", "level", "built blocks", by_level, "L{}"),
-        "spans": _contrast("Connections by span", span, "connections", by_span, "{:+d}", span_note),
-        "kinds": _contrast("Blocks by type", "type", "built blocks", by_kind, "{}"),
+        "levels": _contrast("Blocks by level", "level", "built blocks", by_level, "L{}", parts),
+        "spans": _contrast("Connections by span", span, "connections", by_span, "{:+d}", span_note + parts),
+        "kinds": _contrast("Blocks by type", "type", "built blocks", by_kind, "{}", parts),
         "detail-lost": _contrast(
-            "Detail lost on the path to each output", "output", "levels", by_output, "P{}", detail_note
+            "Detail lost on the path to each output", "output", "levels", by_output, "P{}", detail_note + parts
         ),
     }
 

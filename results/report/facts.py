@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from spinenas.results import pareto
-from spinenas.results.leaderboard import ScalarizedObjective, leaderboard_rows, no_winner_words, winner
+from spinenas.results.leaderboard import ScalarizedObjective, leaderboard_rows, no_winner_words, winner, winner_words
 from spinenas.results.pictures.charts import Axis
 from spinenas.results.record import Evaluation, Status, TrialRecord
 from spinenas.space.limits import CostTarget
@@ -22,6 +22,22 @@ AP = "AP on the reward images"
 
 AP_AXIS = Axis(AP, least=0.0, most=1.0)
 """Axis of objectives. Intervals by Student's t can reach beyond what an AP can be, and are clipped there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Result of a training where it has paused.
+
+    Attributes:
+        epoch: after which it paused.
+        objective: AP there.
+        epochs, hours: those that the run had used by then.
+    """
+
+    epoch: int
+    objective: float
+    epochs: int
+    hours: float
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,11 @@ class RunFacts:
         price_per_hour: configured price of an accelerator-hour.
         cost_target: detector in which costs are counted; None for the one that is trained.
         published: (name, parameters, multiply-adds) of published models in that detector.
+        whole_epochs: epochs of a complete training; None if unknown.
+        num_epochs: budget in epochs of a search whose trainings pause; None for any other.
+        epochs: epochs of all trainings together when each finished trial reported, by number.
+        total_epochs: such epochs in all.
+        pauses: results at the pauses of trainings, in order.
         validation: contents of validation.json; None if `spinenas validate` has not run.
         scalarize: the objective that chooses the winner; None for AP itself.
         is_over: whether no process is working on the run.
@@ -64,6 +85,11 @@ class RunFacts:
     price_per_hour: float | None = None
     cost_target: CostTarget | None = None
     published: tuple[tuple[str, int, int], ...] = ()
+    whole_epochs: int | None = None
+    num_epochs: int | None = None
+    epochs: Mapping[int, int] = field(default_factory=dict)
+    total_epochs: int = 0
+    pauses: tuple[Pause, ...] = ()
     validation: Mapping[str, Any] | None = None
     scalarize: ScalarizedObjective | None = None
     is_over: bool = True
@@ -83,6 +109,15 @@ class RunFacts:
     def detector(self) -> str:
         """Name of the detector in which costs are counted."""
         return "the detector" if self.cost_target is None else f"the detector at {self.cost_target.name}"
+
+    @property
+    def winner_words(self) -> tuple[str, ...]:
+        """Which network is the winner and how certain that is, or why none is."""
+        return winner_words(self.records, self.scalarize, whole=self.whole_epochs)
+
+    def in_trainings(self, epochs: float) -> float:
+        """Return how many complete trainings have so many epochs."""
+        return epochs / (self.whole_epochs or 1)
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -106,6 +141,15 @@ class RunFacts:
         return {record.number: record for record in self.records}
 
 
+EQUIVALENTS = "whole-training equivalents"
+"""Name of epochs, counted in complete trainings, on axes and in tables."""
+
+
+def any_pauses(runs: Iterable[RunFacts | None]) -> bool:
+    """Whether any of these runs pauses trainings, so that their progress is counted in epochs."""
+    return any(facts is not None and facts.num_epochs is not None for facts in runs)
+
+
 def hours_name(runs: Iterable[RunFacts]) -> str:
     """Return the name of the hours of some runs: "accelerator-hours" only if there was an accelerator."""
     devices = {record.device for facts in runs for record in facts.records if record.device is not None}
@@ -124,12 +168,14 @@ class Progress:
 
     Attributes:
         counts: number of finished trials at each result, failed and pruned ones included.
+        trainings: epochs used by then, in complete trainings; the counts where they are unknown.
         hours: hours used by then, as in `RunFacts`.
         objectives: AP of each training.
         best: highest AP so far; biased upward, because it is the maximum of single trainings.
     """
 
     counts: list[int]
+    trainings: list[float]
     hours: list[float]
     objectives: list[float]
     best: list[float]
@@ -137,12 +183,14 @@ class Progress:
 
 def progress(facts: RunFacts) -> Progress:
     """Return the course of a run's completed trainings."""
-    found = Progress([], [], [], [])
+    found = Progress([], [], [], [], [])
     records = facts.by_number
     for count, number in enumerate(facts.told, start=1):
         objective = objective_of(records[number])
         if objective is not None:
             found.counts.append(count)
+            epochs = facts.epochs.get(number)
+            found.trainings.append(float(count) if epochs is None else facts.in_trainings(epochs))
             found.hours.append(facts.hours.get(number, 0.0))
             found.objectives.append(objective)
             found.best.append(max(objective, found.best[-1] if found.best else objective))

@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from spinenas.results.leaderboard import winner_words
 from spinenas.results.pictures.architecture import Subject, draw, draw_pair
 from spinenas.results.pictures.charts import Chart
 from spinenas.results.record import Status
@@ -22,6 +21,7 @@ from spinenas.results.report.lineage import changes, lineage
 from spinenas.results.report.outcome_figures import outcome_figures
 from spinenas.results.report.progress_figures import leader_figures, progress_figures
 from spinenas.results.report.render import render
+from spinenas.results.storage.epoch_count import trainings_words
 from spinenas.space.published import SPINENET_49
 
 MOST_LEADERS = 10
@@ -70,9 +70,10 @@ def report_page(facts: RunFacts, control: RunFacts | None = None, *, refresh_sec
         "report.html.j2",
         refresh_seconds=refresh_seconds,
         facts=facts,
-        winner=[f"{words[0].upper()}{words[1:]}." for words in winner_words(facts.records, facts.scalarize)],
+        winner=[f"{words[0].upper()}{words[1:]}." for words in facts.winner_words],
         status=status_words(facts),
         num_networks=sum(row["n"] > 0 for row in facts.rows),
+        num_parts=sum(row["epochs_seen"] is not None for row in facts.rows) if facts.num_epochs else 0,
         num_replicated=sum(row["n"] > 1 for row in facts.rows),
         control=control,
         control_status=None if control is None else status_words(control),
@@ -107,7 +108,7 @@ def status_words(facts: RunFacts) -> str:
     words += [
         f"{counts[status]} {word}"
         for status, word in (
-            (Status.PRUNED, "pruned"),
+            (Status.PRUNED, "pruned" if facts.num_epochs is None else "ended at a pause"),
             (Status.FAILED, "failed"),
             (Status.RUNNING, "running"),
             (Status.INTERRUPTED, "interrupted"),
@@ -121,19 +122,30 @@ def status_words(facts: RunFacts) -> str:
     state = "The search is running" if not facts.is_over else "The search is over"
     if facts.is_over and unfinished:
         state = "The search was stopped before its end"
+    if facts.num_epochs is not None and facts.whole_epochs is not None:
+        return f"{state}: {_epochs_words(facts, facts.num_epochs, facts.whole_epochs)} ({', '.join(words)})."
     return f"{state}: {len(facts.told)}{budget} trials are finished ({', '.join(words)})."
+
+
+def _epochs_words(facts: RunFacts, budget: int, whole: int) -> str:
+    """Describe the budget of a search that pauses trainings, in complete trainings."""
+    return (
+        f"epochs worth {trainings_words(facts.total_epochs, whole)} of {trainings_words(budget, whole)} complete "
+        f"trainings are used, on {len(facts.records)} trainings"
+    )
 
 
 def _leaders(facts: RunFacts) -> list[tuple[object, ...]]:
     """Return the table of leaders: replicated networks first, then single runs."""
     replicated = [row for row in facts.rows if row["n"] > 1]
     single = [row for row in facts.rows if row["n"] == 1]
-    shown = [*replicated, *single][:MOST_LEADERS]
+    parts = [row for row in facts.rows if row["epochs_seen"] is not None and facts.num_epochs is not None]
+    shown = [*replicated, *single, *parts][:MOST_LEADERS]
     return [
         (
             row["number"],
-            f"{row['objective']:.4f}",
-            _standing(row, facts.winner),
+            _objective_words(row),
+            _standing(row, facts.winner, facts.whole_epochs),
             row["n"],
             f"{row['lower']:.4f}\u00a0to\u00a0{row['upper']:.4f}" if row["n"] > 1 else None,
             _scaled(row["params"], 1e6, "M"),
@@ -145,7 +157,17 @@ def _leaders(facts: RunFacts) -> list[tuple[object, ...]]:
     ]
 
 
-def _standing(row: Mapping[str, Any], winner: Mapping[str, Any] | None) -> str:
+def _objective_words(row: Mapping[str, Any]) -> str | None:
+    """Return the mean AP of a network, or what is predicted of it."""
+    if row["predicted"] is not None:
+        return f"{row['predicted']:.4f}\u00a0±\u00a0{row['predicted_std']:.4f} (predicted)"
+    return None if row["objective"] is None else f"{row['objective']:.4f}"
+
+
+def _standing(row: Mapping[str, Any], winner: Mapping[str, Any] | None, whole: int | None) -> str:
+    if row["epochs_seen"] is not None:
+        of = "" if whole is None else f" of {whole}"
+        return f"AP {row['objective_so_far']:.4f} after {row['epochs_seen']}{of} epochs"
     if row["n"] == 1:
         return "winner, unconfirmed (single run)" if row is winner else "unconfirmed (single run)"
     return "winner" if row is winner else "replicated"
@@ -198,6 +220,8 @@ def _lineage(facts: RunFacts) -> dict[str, Any] | None:
         if parent is not None and parent.genotype is not None and step.genotype is not None:
             changed = changes(step.genotype, parent.genotype)
         mean = None if row["objective"] is None else f"{row['objective']:.4f}"
+        if row["epochs_seen"] is not None:
+            mean = f"{row['objective_so_far']:.4f} after epoch {row['epochs_seen']}"
         found.append((step.number, step.origin, mean, row["n"], changed))
     return {"length": len(steps), "rows": found}
 
@@ -214,6 +238,8 @@ def _costs(facts: RunFacts) -> list[tuple[str, object]]:
         rows.append(("peak memory of a trial", f"{found.largest_memory_bytes / 2**30:.2f} GiB"))
     if facts.price_per_hour is not None:
         rows.append(("cost, at the configured price", f"{facts.total_hours * facts.price_per_hour:.2f}"))
+    if facts.num_epochs is not None:
+        rows.insert(0, (report_facts.EQUIVALENTS, f"{facts.in_trainings(facts.total_epochs):.4g}"))
     rows += [(f"trials on {device}", count) for device, count in found.devices.most_common(10)]
     rows += [
         ("networks", len({record.network_key for record in facts.records})),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from spinenas.results.storage.events import Event, Finished, Paused, Requeued, Resumed, Skipped, Started
+from spinenas.results.storage.events import Asked, Event, Finished, Paused, Requeued, Resumed, Skipped, Started
 
 
 class AcceleratorTime:
@@ -12,11 +12,15 @@ class AcceleratorTime:
 
     An attempt whose driver was killed counts until this driver's last sign of life: its last event, or the last
     heartbeat of its lease, which the next session records.
+
+    The mean duration of a trial, by which the time of further ones is predicted, includes all its rungs. A controller
+    that pauses trainings asks for each rung on its own, and the mean is then that of a step from one to the next.
     """
 
     def __init__(self) -> None:
         self._running: dict[int, tuple[str, float]] = {}  # by trial number: start and number of accelerators
         self._until_rung: dict[int, float] = {}  # by number of an open trial: seconds of its attempts up to a rung
+        self._stepwise: set[int] = set()  # trials whose controller pauses them
         self._seconds = 0.0
         self._trial_seconds = 0.0
         self._num_trials = 0
@@ -25,21 +29,30 @@ class AcceleratorTime:
     def add(self, event: Event | Skipped) -> None:
         """Take the next event of the journal."""
         match event:
+            case Asked(proposal):
+                if proposal.get("until") is not None:
+                    self._stepwise.add(event.number)
             case Started(number):
                 self._running[number] = event.at, event.accelerators
             case Requeued(number):
                 self._end(number, event.at)
             case Paused(number):
-                self._until_rung[number] = self._until_rung.get(number, 0.0) + self._end(number, event.at)
+                seconds = self._until_rung.get(number, 0.0) + self._end(number, event.at)
+                if number in self._stepwise:
+                    self._count(seconds)
+                else:
+                    self._until_rung[number] = seconds
             case Finished(number):
-                seconds = self._end(number, event.at) + self._until_rung.pop(number, 0.0)
-                if seconds:
-                    self._trial_seconds += seconds
-                    self._num_trials += 1
+                self._count(self._end(number, event.at) + self._until_rung.pop(number, 0.0))
             case Resumed(changes):
                 for number in list(self._running):
                     self._end(number, self.until(changes.get("killed_at")))
         self._last = event.at or self._last
+
+    def _count(self, seconds: float) -> None:
+        if seconds:
+            self._trial_seconds += seconds
+            self._num_trials += 1
 
     def hours(self, now: str) -> float:
         """Accelerator hours up to now (UTC, ISO 8601), running attempts included."""

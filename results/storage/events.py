@@ -7,8 +7,9 @@
 | asked | Asked | `proposal` (JSON), `network_key`, `seed`, `task_key`, `num_told`: results its controller knew |
 | started | Started | `number`, `attempt`, `worker`, `device`, `dtype`, `accelerators` (a fraction if shared) |
 | epoch | EpochDone | `number`, `attempt`, `epoch`, `metrics` |
-| paused | Paused | `number`, `attempt`, `evaluation` at the rung of halving where the trial waits |
-| promoted | Promoted | `number`, `attempt` (the next one), `epoch` of the rung passed, `objective` there |
+| paused | Paused | `number`, `attempt`, `evaluation` at the rung where the trial waits without a worker |
+| promoted | Promoted | `number`, `attempt` (the next one), `epoch` of the rung passed, `objective` there; and if the |
+| | | controller asked for it, `num_told` as in asked, and `until`, the epoch of its next pause |
 | told | Finished | `number`, `attempt`, `status`, and either `evaluation` or `failure` |
 | requeued | Requeued | `number`, `attempt` (the next one), `reason`, and where they apply `kind` and `fidelity` |
 | refused | Refused | `number`, `attempt`, `reason`: a late or invalid report, which changed nothing |
@@ -173,9 +174,24 @@ class Paused(_AttemptEvent):
 
 @dataclass(frozen=True, slots=True)
 class Promoted(_AttemptEvent):
+    """A paused trial goes on.
+
+    Attributes:
+        epoch: the rung it has passed.
+        objective: its result there.
+        num_told: results that the controller knew when it asked for this; None if halving decided.
+        until: epoch at which the controller wants it to pause again; None for the end, or the next rung of halving.
+    """
+
     kind: ClassVar[str] = "promoted"
     epoch: int
     objective: float
+    num_told: int | None = None
+    until: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        data = self._with_attempt(epoch=self.epoch, objective=self.objective)
+        return data if self.num_told is None else {**data, "num_told": self.num_told, "until": self.until}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status, TrialRecord
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status, TrialRecord
 from spinenas.results.storage.events import (
     Asked,
     EpochDone,
@@ -26,44 +26,29 @@ from spinenas.results.storage.events import (
     Started,
     Stopped,
 )
-from spinenas.space.baseline import architecture_from_text
+from spinenas.results.storage.trial_moves import FINISHED, advance, asked_fields
 from spinenas.space.errors import UserError
-from spinenas.space.genotype import Genotype
-
-FINISHED = (Status.COMPLETE, Status.PRUNED, Status.FAILED)
 
 
-_TrialEvent = Asked | Started | EpochDone | Paused | Promoted | Finished | Requeued
+class Step(NamedTuple):
+    """One request of the controller: a new trial, or more epochs of a paused one.
 
-_MOVES: dict[tuple[Status | None, type[_TrialEvent]], tuple[Status, ...]] = {
-    (None, Asked): (Status.ASKED,),
-    (Status.ASKED, Started): (Status.RUNNING,),
-    (Status.RUNNING, EpochDone): (Status.RUNNING,),
-    (Status.RUNNING, Finished): FINISHED,
-    (Status.RUNNING, Requeued): (Status.ASKED,),
-    (Status.RUNNING, Paused): (Status.PAUSED,),
-    (Status.PAUSED, Promoted): (Status.ASKED,),
-    (Status.PAUSED, Finished): FINISHED,
-    # A worker can be lost before its start is seen, and an abandoned attempt can still deliver its result.
-    (Status.ASKED, Requeued): (Status.ASKED,),
-    (Status.ASKED, Paused): (Status.PAUSED,),
-    (Status.ASKED, Finished): FINISHED,
-}
-
-
-def next_status(current: Status | None, event: _TrialEvent) -> Status:
-    """Return the status of a trial after an event; this alone decides which moves are legal. Raises UserError.
-
-    Args:
-        current: status before the event; None for a trial that does not exist yet.
-        event: an event of the trial.
+    Attributes:
+        number: of the trial.
+        known: how many results the controller knew before it.
+        continues_until: epoch at which a continued trial pauses again, None for the end; NEW for a new trial, and ENDED
+            for a paused trial that no request continued, and that ended when the budget was spent.
     """
-    targets = _MOVES.get((current, type(event)), ())
-    target = event.status if isinstance(event, Finished) else next(iter(targets), None)
-    if target is None or target not in targets:
-        word = f"{event.kind} {target}" if target else event.kind
-        raise UserError(f"a trial that is {current or 'unknown'} cannot be {word}")
-    return target
+
+    number: int
+    known: int
+    continues_until: int | None
+
+
+NEW, ENDED = -1, -2
+
+BUDGET_KEYS = {"num_trials", "epochs", "max_accelerator_hours"}
+"""Changes of a resumption that may let a search go on."""
 
 
 class RungResult(NamedTuple):
@@ -83,12 +68,17 @@ class RunState:
         resumes: the `changes` of each resumption, in order.
         trials: the records by number, ascending; curves are not in them (`RunFolder.read_curve`).
         told: numbers of finished trials in the order of their results.
-        known: by trial number, how many results the controller knew when it proposed the trial.
+        steps: requests of the controller, in order. Without pauses that it asked for, there is one for each trial.
+        results: (index in `steps`, result) for each result of the controller's, in the order of their arrival. A trial
+            that it paused has one for each rung.
         proposed_fidelities: proposed fidelity of trials that run at another one, which is in their records.
         losses: by number of a trial that was tried again, its failures by kind.
         rung_results: in order of arrival.
         passed: by number, the last rung after which the trial continued.
         paused: by number, the evaluation of a trial that waits at a rung, without its curve.
+        until: by number of an open trial that its controller has paused or will pause, the epoch.
+        is_ending: whether trials that the controller paused have ended, because no further step was to come. A
+            resumption with another budget sets it back.
         observed: results of earlier runs that it began with.
     """
 
@@ -96,12 +86,15 @@ class RunState:
     resumes: list[dict[str, Any]] = field(default_factory=list)
     trials: dict[int, TrialRecord] = field(default_factory=dict)
     told: list[int] = field(default_factory=list)
-    known: list[int] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    results: list[tuple[int, Evaluation | Failure]] = field(default_factory=list)
     proposed_fidelities: dict[int, Fidelity | None] = field(default_factory=dict)
     losses: dict[int, Counter[FailureKind]] = field(default_factory=dict)
     rung_results: list[RungResult] = field(default_factory=list)
     passed: dict[int, int] = field(default_factory=dict)
     paused: dict[int, Evaluation] = field(default_factory=dict)
+    until: dict[int, int] = field(default_factory=dict)
+    is_ending: bool = False
     observed: list[Observed] = field(default_factory=list)
 
     @property
@@ -114,6 +107,21 @@ def without_driver(state: RunState) -> RunState:
     """Return the state of a run that no process works on: its running trials are interrupted."""
     trials = {
         number: replace(record, status=Status.INTERRUPTED) if record.status is Status.RUNNING else record
+        for number, record in state.trials.items()
+    }
+    return replace(state, trials=trials)
+
+
+def with_pauses(state: RunState) -> RunState:
+    """Return the state of a run in which the records of unfinished trials hold the results of their latest pause."""
+    if not state.unfinished:
+        return state
+    latest = {state.steps[step].number: result for step, result in state.results if isinstance(result, Evaluation)}
+    latest |= state.paused
+    trials = {
+        number: replace(record, evaluation=latest[number])
+        if record.status not in FINISHED and number in latest
+        else record
         for number, record in state.trials.items()
     }
     return replace(state, trials=trials)
@@ -148,6 +156,8 @@ class Fold:
         self._line = 0
         self._state = RunState()
         self._trials: dict[int, dict[str, Any]] = {}  # fields of a TrialRecord, which is made at the end
+        self._steps: dict[int, int] = {}  # by trial, its latest step
+        self._is_ending = False
 
     def add(self, event: Event | Skipped) -> None:
         """Take the next event. Raises UserError, without a change, if it cannot follow."""
@@ -169,19 +179,22 @@ class Fold:
             case EpochDone():  # most events are epochs, which change nothing
                 trial = self._trials.get(event.number, {})
                 if trial.get("status") is not Status.RUNNING or trial["attempt"] != event.attempt:
-                    _advance(trial, event)
+                    advance(trial, event)
             case Skipped():
                 pass
             case Started(number):
-                _advance(self._trials.get(number, {}), event)
+                advance(self._trials.get(number, {}), event)
             case Finished(number):
-                _advance(self._trials.get(number, {}), event)
+                advance(self._trials.get(number, {}), event)
+                if state.paused.pop(number, None) is not None and number in state.until:
+                    self._add_step(Step(number, len(state.results), ENDED))
+                state.until.pop(number, None)
                 state.told.append(number)
-                state.paused.pop(number, None)
+                state.results.append((self._steps[number], event.result))
             case Requeued(number):
                 trial = self._trials.get(number, {})
                 fidelity = trial.get("fidelity")
-                _advance(trial, event)
+                advance(trial, event)
                 if event.fidelity is not None:
                     state.proposed_fidelities.setdefault(number, fidelity)
                 if event.failure_kind is not None:
@@ -189,13 +202,21 @@ class Fold:
             case Paused(number, _, evaluation):
                 if evaluation.stopped_after is None:
                     raise UserError(f"trial {number} is paused after no epoch")
-                _advance(self._trials.get(number, {}), event)
+                advance(self._trials.get(number, {}), event)
                 state.paused[number] = evaluation
+                if number in state.until:
+                    state.results.append((self._steps[number], evaluation))
+                    return
                 state.rung_results.append(RungResult(number, evaluation.stopped_after, evaluation.objective))
             case Promoted(number):
-                _advance(self._trials.get(number, {}), event)
+                if event.num_told is not None:
+                    self._check_known(number, event.num_told)
+                advance(self._trials.get(number, {}), event)
                 state.passed[number] = event.epoch
                 del state.paused[number]
+                if event.num_told is not None:
+                    self._add_step(Step(number, event.num_told, event.until))
+                    self._pauses_at(number, event.until)
             case Asked():
                 self._ask(event)
             case RunStarted():
@@ -204,20 +225,42 @@ class Fold:
                 if self._trials:
                     raise UserError("a result of earlier runs is observed after a trial was asked")
                 state.observed.append(event)
-            case Resumed():
-                state.resumes.append(event.changes)
+            case Resumed(changes):
+                state.resumes.append(changes)
+                self._is_ending = self._is_ending and not BUDGET_KEYS & changes.keys()
             case Refused() | Stopped():
                 pass
 
     def _ask(self, event: Asked) -> None:
-        trial, num_trials, known = asked_fields(event), len(self._trials), event.num_told
-        number, num_told = trial["number"], len(self._state.told)
+        trial, num_trials = asked_fields(event), len(self._trials)
+        number = trial["number"]
         if number != num_trials and (not self._gaps or number in self._trials):
             raise UserError(f"trial {number} is asked after {num_trials} trials; numbers have no gaps")
-        if not 0 <= known <= num_told and not self._gaps:
-            raise UserError(f"trial {number} was asked knowing {known} results of {num_told}")
+        self._check_known(number, event.num_told)
         self._trials[number] = trial
-        self._state.known.append(known)
+        self._add_step(Step(number, event.num_told, NEW))
+        self._pauses_at(number, trial["until"])
+
+    def _check_known(self, number: int, known: int) -> None:
+        num_results = len(self._state.results)
+        if not 0 <= known <= num_results and not self._gaps:
+            raise UserError(f"trial {number} was asked knowing {known} results of {num_results}")
+
+    def _add_step(self, step: Step) -> None:
+        self._steps[step.number] = len(self._state.steps)
+        self._state.steps.append(step)
+        self._is_ending = step.continues_until == ENDED
+
+    def _pauses_at(self, number: int, until: int | None) -> None:
+        if until is None:
+            self._state.until.pop(number, None)
+        else:
+            self._state.until[number] = until
+
+    @property
+    def results(self) -> list[tuple[int, Evaluation | Failure]]:
+        """`RunState.results` so far."""
+        return self._state.results
 
     @property
     def is_begun(self) -> bool:
@@ -231,43 +274,5 @@ class Fold:
                 f"{source} is empty: the run was stopped before it began, or the file lost its content; restore it "
                 "from a copy, or start the search in another folder"
             )
-        return replace(self._state, trials={number: TrialRecord(**trial) for number, trial in self._trials.items()})
-
-
-def asked_fields(event: Asked) -> dict[str, Any]:
-    """Return the fields of the TrialRecord that an asked event begins."""
-    proposal = event.proposal
-    fidelity = proposal["fidelity"]
-    architecture = architecture_from_text(proposal["genotype"])
-    is_genotype = isinstance(architecture, Genotype)
-    return {
-        "genotype": architecture if is_genotype else None,
-        "network_key": event.network_key,
-        "status": next_status(None, event),
-        "architecture": "genotype" if is_genotype else architecture.text,
-        "fidelity": None if fidelity is None else Fidelity.from_json(fidelity),
-        **{name: proposal[name] for name in ("number", "replicate", "continues", "parent", "origin", "info")},
-        "stage": Stage(proposal["stage"]),
-        "seed": event.seed,
-        "attempt": 0,
-        "task_key": event.task_key,
-        "asked_at": event.at,
-    }
-
-
-def _advance(trial: dict[str, Any], event: Started | EpochDone | Paused | Promoted | Finished | Requeued) -> None:
-    """Apply an event to the fields of its trial."""
-    attempt = event.attempt
-    status = next_status(trial.get("status"), event)
-    late = isinstance(event, Finished) and 0 <= attempt < trial["attempt"]
-    if not late and attempt != trial["attempt"] + isinstance(event, (Requeued, Promoted)):
-        raise UserError(f"trial {trial['number']} is in attempt {trial['attempt']}, {event.kind} names {attempt}")
-    trial["status"], trial["attempt"] = status, attempt
-    match event:
-        case Started():
-            trial.update(started_at=event.at, worker=event.worker, device=event.device, dtype=event.dtype)
-        case Requeued() if event.fidelity is not None:
-            trial["fidelity"] = event.fidelity
-        case Finished():
-            trial["finished_at"] = event.at
-            trial["failure" if isinstance(event.result, Failure) else "evaluation"] = event.result
+        trials = {number: TrialRecord(**trial) for number, trial in self._trials.items()}
+        return replace(self._state, trials=trials, is_ending=self._is_ending)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import click
 from spinenas.results.export.architecture_files import read_file
 from spinenas.results.export.description import ExportDescription, NetworkOptions, Weights, spinenas_version
 from spinenas.results.export.mmdetection import BACKBONE_MODULE
+from spinenas.results.record import Status
 from spinenas.search.cli.published_table import published_words
 from spinenas.space.baseline import Architecture, architecture_from_text, genotype_of
 from spinenas.space.cost import Cost, cost_by_part, retinanet_cost
@@ -47,6 +48,7 @@ class ArchitectureArgument:
         description: the description in the file, if it is an export or a weights file.
         names_scaling: whether the scaling is that of the file, not assumed.
         run, record: the run and the trial, if it was given as a trial.
+        predicted: the final AP of a network without a complete training in words, if it can be predicted.
     """
 
     name: str
@@ -62,6 +64,7 @@ class ArchitectureArgument:
     names_scaling: bool = True
     run: Run | None = None
     record: TrialRecord | None = None
+    predicted: str | None = None
 
     @property
     def genotype(self) -> Genotype:
@@ -79,8 +82,11 @@ class ArchitectureArgument:
             words.append(f"{self.record.status} ({self.record.origin})")
             if self.record.evaluation is not None:
                 epoch = self.record.evaluation.stopped_after
-                stopped = f" after epoch {epoch}, where it was stopped" if epoch else ""
+                stopped_by = "stopped" if self.record.status is Status.PRUNED else "paused"
+                stopped = f" after epoch {epoch}, where it was {stopped_by}" if epoch else ""
                 words.append(f"AP {self.record.evaluation.objective:.4f}{stopped}")
+            if self.predicted is not None:
+                words.append(f"predicted final AP {self.predicted}")
             if self.record.failure is not None:
                 words.append(f"{self.record.failure.kind}: {self.record.failure.message}")
         if self.description is not None and self.weights is None:
@@ -112,7 +118,8 @@ class ArchitectureArgument:
 
         words = [self.cost_words()]
         if self.record is not None and self.record.evaluation is not None:
-            words.append(f"AP {self.record.evaluation.objective:.4f}")
+            epoch = self.record.evaluation.stopped_after
+            words.append(f"AP {self.record.evaluation.objective:.4f}" + (f" after epoch {epoch}" if epoch else ""))
         return Subject(self.name, self.genotype, "; ".join(words))
 
     def block_rows(self) -> list[dict[str, Any]]:
@@ -281,4 +288,15 @@ def _trial(folder: str, number: str) -> ArchitectureArgument:
         NetworkOptions(task.dialect, task.train.activation, bn_eps=task.train.bn_eps),
         run=run,
         record=record,
+        predicted=_predicted(records, record),
     )
+
+
+def _predicted(records: Sequence[TrialRecord], record: TrialRecord) -> str | None:
+    """Return the final AP that is predicted for the network of a trial, if no training of it is complete."""
+    if record.evaluation is None or record.evaluation.stopped_after is None:
+        return None
+    from spinenas.results.leaderboard import leaderboard_rows  # numpy, for such runs
+
+    row = next(row for row in leaderboard_rows(records) if record.number in row["numbers"])
+    return None if row["predicted"] is None else f"{row['predicted']:.4f} ± {row['predicted_std']:.4f}"

@@ -57,15 +57,37 @@ def bench_proxy(source: str, calibrate: bool, format: str | None, **options: Any
 @path_option("--out", "File of the outcomes; an existing one is continued.", required=True)
 @click.option("--controllers", metavar="A,B,...", help="Controllers to compare. The default is all but tpe.")
 @number_option("--budget", least=8, default=1000, help="Trainings in each search.")
-@number_option("--landscapes", "num_landscapes", default=16, help="Number of landscapes of each family.")
+@number_option("--landscapes", "num_landscapes", default=16, help="Number of landscapes, of each family in turn.")
 @number_option("--first-landscape", least=0, default=0, help="Number of the first landscape.")
 @number_option("--seeds", "num_seeds", default=5, help="Searches on each landscape.")
 @number_option("--workers", default=20, help="Simulated trainings at the same time.")
+@click.option(
+    "--noise",
+    type=click.FloatRange(min=0),
+    metavar="SD",
+    help="Noise of a training on all landscapes, in "
+    "standard deviations of random networks. The default is 0.15, 0.35 and 0.6 in turn.",
+)
+@click.option(
+    "--crossing", is_flag=True, help="Let learning curves cross: early epochs say little about the final order."
+)
+@click.option(
+    "--epoch-budgets",
+    metavar="N,N,...",
+    help="Budgets of controllers that count epochs, in whole trainings. The default is those of 10, 20, 30, 50, 100, "
+    "200, 330 and 500 that are below --budget and at least a twentieth of it.",
+)
 @path_option("--table", "Table of trainings to learn landscapes from.")
 @click.option("--rows", "only_rows", is_flag=True, help="Search only among the networks of the table.")
 @click.option("--single", is_flag=True, help="Choose the winner by single results, without replicates.")
 @click.option("--by-family", "each_family", is_flag=True, help="Print separate rows for each family of landscapes.")
 @click.option("--lead-of", metavar="NAME", help="Print how far this controller leads the others after equal trainings.")
+@click.option(
+    "--reach",
+    "only_reach",
+    is_flag=True,
+    help="Print on how many landscapes each controller has, after fewer trainings, more than reinforce at the end.",
+)
 @number_option("--processes", help="Searches at the same time. The default is one for each core.")
 @plot_options
 @format_options
@@ -74,10 +96,14 @@ def bench_controllers(
     controllers: str | None,
     table: Path | None,
     only_rows: bool,
+    noise: float | None,
+    crossing: bool,
+    epoch_budgets: str | None,
     processes: int | None,
     single: bool,
     each_family: bool,
     lead_of: str | None,
+    only_reach: bool,
     plot: Path | None,
     force: bool,
     format: str | None,
@@ -86,20 +112,20 @@ def bench_controllers(
     """Compare controllers on synthetic landscapes.
 
     Nothing is trained. The figures are true values of the chosen networks, in standard deviations of random networks.
-    Repeat the command to resume a stopped comparison.
+    Budgets count whole trainings. A controller that counts epochs runs one search for each of its budgets. Repeat the
+    command to resume a stopped comparison.
     """
     from spinenas.results.pictures.charts.study_charts import controller_plot
-    from spinenas.search.controller_bench.comparison import (
-        COMPARED,
+    from spinenas.search.controller_bench.comparison import COMPARED, cells, run_cells
+    from spinenas.search.controller_bench.learnt_landscape import measured_fit
+    from spinenas.search.controller_bench.outcome_tables import (
+        REFERENCE,
         by_family,
-        cells,
         lead,
         of_synthetic_families,
-        run_cells,
+        reach,
         summary,
     )
-    from spinenas.search.controller_bench.learnt_landscape import measured_fit
-    from spinenas.search.controller_bench.simulated_search import checkpoints
     from spinenas.space.search_space import space_by_name
 
     check_plot(plot, force)
@@ -108,7 +134,17 @@ def bench_controllers(
     names = COMPARED if controllers is None else tuple(controllers.split(","))
     if lead_of is not None and lead_of not in names:
         raise click.UsageError(f"--lead-of {lead_of} is not one of the compared controllers: {', '.join(names)}")
-    wanted = cells(names, **sizes, table=None if table is None else str(table), rows=only_rows)
+    if only_reach and (lead_of is not None or REFERENCE not in names):
+        raise click.UsageError(f"--reach needs {REFERENCE} among --controllers, and takes no --lead-of")
+    wanted = cells(
+        names,
+        **sizes,
+        table=None if table is None else str(table),
+        rows=only_rows,
+        noise=noise,
+        crossing=crossing,
+        budgets=_budgets(epoch_budgets),
+    )
     if table is None:
         note("without --table no landscape is learnt from trainings")
     elif not only_rows:
@@ -125,10 +161,23 @@ def bench_controllers(
         note("these rows exclude the landscapes of the table; --by-family includes them")
     if plot is not None:
         num_landscapes = len({(outcome["family"], outcome["landscape"]) for outcome in pooled})
-        chart = controller_plot(summary(pooled, kind), checkpoints(sizes["budget"]), num_landscapes)
+        chart = controller_plot(summary(pooled, kind), num_landscapes)
         write_plot(chart.svg(), plot, force)
-    rows_of = partial(summary, kind=kind) if lead_of is None else partial(lead, kind=kind, name=lead_of)
+    if only_reach:
+        rows_of = partial(reach, kind=kind)
+    else:
+        rows_of = partial(summary, kind=kind) if lead_of is None else partial(lead, kind=kind, name=lead_of)
     rows = by_family(outcomes, rows_of) if each_family else rows_of(pooled)
-    texts = ("family", "controller", "reached at")
-    figures = [name for name in rows[0] if name not in texts and not name.startswith("ahead at ")]
-    print_rows(rows, format, dict.fromkeys(figures, "digits") if lead_of is None else None)
+    texts = ("family", "controller", "reached at", "tested at", "ahead")
+    figures = [] if only_reach or lead_of is not None else [name for name in rows[0] if name not in texts]
+    print_rows(rows, format, dict.fromkeys(figures, "digits"))
+
+
+def _budgets(text: str | None) -> list[int] | None:
+    """Return the whole numbers of a list such as "100,200"; None for None."""
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise click.UsageError(f"--epoch-budgets is {text!r}; it lists whole numbers, such as 100,200,330")
+    return sorted({int(part) for part in parts})

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from spinenas.search.cli.options import note, overrides_of, search_options, source_argument
+from spinenas.search.cli.options import note, overrides_of, search_options, source_argument, with_prior_key
 
 
 @click.command("config")
@@ -20,13 +20,14 @@ def config(source: str, **options: Any) -> None:
     run.
     """
     from spinenas.search.config.commented import commented_toml, sources
-    from spinenas.search.config.loading import load_config, read_source
+    from spinenas.search.config.loading import load_config, read_source, with_one_budget
 
     text, document = read_source(source)
-    overrides = overrides_of(options)
+    overrides = with_prior_key(document, overrides_of(options))
     resolved = load_config(document, overrides).resolved()
     for sentence in resolved.unused():
         note(f"note: {sentence}")
     click.echo("# Start this search with: spinenas search THIS_FILE --out RUN\n")
+    document = with_one_budget(document, overrides)
     found = sources(resolved, document, overrides, origin="run" if text is None else "file")
     click.echo(commented_toml(resolved, found), nl=False)

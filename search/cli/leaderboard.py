@@ -39,7 +39,7 @@ def print_leaderboard(
     run: Run, top: int, format: str | None, *, front: bool = False, target: str | None = None
 ) -> None:
     """Print the best networks of a run, and name the winner."""
-    from spinenas.results.leaderboard import leaderboard_rows, winner_words
+    from spinenas.results.leaderboard import leaderboard_rows
     from spinenas.results.pareto import front_rows
     from spinenas.space.limits import CostTarget
 
@@ -51,6 +51,10 @@ def print_leaderboard(
         "std": "figure",
         "n": "text",
         "status": "text",
+        "epochs_seen": "text",
+        "objective_so_far": "figure",
+        "predicted": "figure",
+        "predicted_std": "figure",
         "params": "millions",
         "madds": "billions",
         "train_seconds": "seconds",
@@ -63,14 +67,32 @@ def print_leaderboard(
     rows = leaderboard_rows(records, None if front else top, target=counted_in)
     if front:
         rows = front_rows(rows)[:top]
+    parts = [row for row in rows if row["epochs_seen"] is not None]
+    is_predicted = any(row["predicted"] is not None for row in parts)
     if format is None:
-        rows = [{name: row[name] for name in columns} for row in rows]
+        hidden = _OF_PARTS[2 * bool(parts) + 2 * is_predicted :]
+        rows = [{name: row[name] for name in columns if name not in hidden} for row in rows]
     print_rows(rows, format, columns)
     if counted_in is not None:
         note(f"parameters and multiply-adds are those at {counted_in.name}")
-    for sentence in winner_words(records, run.scalarized_objective()):
+    if parts:
+        note(_parts_words(run.whole_epochs(), is_predicted))
+    for sentence in run.winner_words():
         note(sentence)
-    if unfinished := run.unfinished(state):
-        note(unfinished)
-    elif advice := run.how_to_confirm(state):
+    if words := run.unfinished(state) or run.used_words(state):
+        note(words)
+    if not run.unfinished(state) and (advice := run.how_to_confirm(state)):
         note(advice)
+
+
+_OF_PARTS = ("epochs_seen", "objective_so_far", "predicted", "predicted_std")
+"""Columns of networks without a complete training; the last two need a prediction."""
+
+
+def _parts_words(whole: int, is_predicted: bool) -> str:
+    from spinenas.results.foretold import MIN_PAIRS  # numpy
+
+    words = f"epochs_seen and objective_so_far are of networks that were not trained for all {whole} epochs; "
+    if is_predicted:
+        return words + "predicted is their expected final AP, and predicted_std the spread of one training"
+    return words + f"their final AP is predicted once {MIN_PAIRS} trainings are complete"

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from spinenas.controller.former_names import table_name
 from spinenas.controller.registry import CONTROLLERS
 from spinenas.search.config.amount import amount
-from spinenas.search.config.document import parse_override, toml_text, with_overrides
+from spinenas.search.config.document import NONE, parse_override, toml_text, with_overrides
 from spinenas.search.executors.raw_output import separate_stderr
 from spinenas.search.executors.stop_signals import Terminated, interrupted_in_order
 from spinenas.space.errors import UserError
@@ -70,6 +71,11 @@ source_argument = click.argument("source", metavar="PRESET|FILE|RUN")
 run_argument = click.argument("run", type=PATH)
 architecture_argument = click.argument("architecture", metavar="RUN NUMBER|RUN best|NAME|FILE", nargs=-1)
 trials_option = number_option("--trials", "num_trials", help="Number of trainings in total.")
+epochs_option = number_option(
+    "--epochs",
+    "num_epochs",
+    help="Epochs of all trainings in total, instead of --trials.",
+)
 workers_option = number_option("--workers", help="Trainings at the same time.")
 force_option = click.option("--force", is_flag=True, help="Replace an existing file.")
 data_option = path_option(
@@ -113,6 +119,7 @@ def _amount(context: click.Context, parameter: click.Parameter, text: str | None
 search_options = options(
     data_option,
     trials_option,
+    epochs_option,
     workers_option,
     seed_option,
     click.option(
@@ -120,6 +127,11 @@ search_options = options(
         metavar="NAME",
         help=f"Search algorithm: {', '.join(name for name in CONTROLLERS if name != 'plan')}. "
         "`spinenas controllers` describes them.",
+    ),
+    click.option(
+        "--prior",
+        metavar="digits|none|PATH",
+        help="Trainings of another task that the predictor begins with: of the package, or a table or run.",
     ),
     click.option(
         "--objective",
@@ -140,11 +152,16 @@ search_options = options(
 )
 """Options that set configuration keys, of the commands that start or describe a search."""
 
+PRIOR = "controller.prior"
+"""Stands for the key `prior` in the options of the chosen controller."""
+
 _KEYS = {
     "num_trials": "budget.num_trials",
+    "num_epochs": "budget.epochs",
     "workers": "executor.workers",
     "seed": "seed",
     "controller": "controller.name",
+    "prior": PRIOR,
     "objective": "objective.kind",
     "max_madds": "constraints.max_madds",
     "max_params": "constraints.max_params",
@@ -218,6 +235,20 @@ def write_plot(svg: str, plot: Path, force: bool) -> None:
     note(f"wrote the plot to {plot}")
 
 
+def with_prior_key(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace PRIOR in the overrides of a document by the key of the chosen controller. Raises UserError."""
+    from spinenas.search.config.loading import load_config
+
+    others = {key: value for key, value in overrides.items() if key != PRIOR}
+    if PRIOR not in overrides:
+        return others
+    name = load_config(document, others).controller.name
+    if not CONTROLLERS[name].takes_prior:
+        raise UserError(f"the controller {name} has no predictor that a prior could teach; leave out --prior")
+    prior = None if overrides[PRIOR] == NONE else overrides[PRIOR]
+    return {**others, f"controller.{table_name(name)}.prior": prior}
+
+
 def configuration(source: str, overrides: Mapping[str, Any]) -> tuple[SearchConfig, str]:
     """Return a configuration, and the TOML text that gives it. Raises UserError.
 
@@ -225,12 +256,13 @@ def configuration(source: str, overrides: Mapping[str, Any]) -> tuple[SearchConf
         source: a preset, a TOML file, a run, or the config.json of a run.
         overrides: values by dotted key; they win over the source.
     """
-    from spinenas.search.config.loading import load_config, read_source
+    from spinenas.search.config.loading import load_config, read_source, with_one_budget
 
     text, document = read_source(source)
+    overrides = with_prior_key(document, overrides)
     config = load_config(document, overrides)
     if text is None:
-        return config, toml_text(with_overrides(document, overrides))
+        return config, toml_text(with_overrides(with_one_budget(document, overrides), overrides))
     if overrides:  # the file is kept as it is, for its comments
         said = toml_text(overrides).splitlines()
         text = "\n".join([text.rstrip(), "# Overridden on the command line:", *(f"# {line}" for line in said), ""])

@@ -13,6 +13,7 @@ from spinenas.search.cli.leaderboard import print_leaderboard
 from spinenas.search.cli.options import (
     PATH,
     configuration,
+    epochs_option,
     hours_option,
     note,
     overrides_of,
@@ -75,6 +76,7 @@ def search(
 @click.command()
 @run_argument
 @trials_option
+@epochs_option
 @workers_option
 @hours_option
 @click.option("--address", help='Address of another Ray cluster, "auto" to find one, or "local" for none.')
@@ -84,8 +86,8 @@ def search(
 def resume(run: Path, overrides: tuple[str, ...], **options: Any) -> None:
     """Resume a stopped search, or extend a finished one.
 
-    No finished trial is repeated. --trials and --max-accelerator-hours extend the budget of the run. --data is for a
-    run that was copied to where its data lie elsewhere; they must be the same data.
+    No finished trial is repeated. --trials or --epochs, and --max-accelerator-hours, extend the budget of the run.
+    --data is for a run that was copied to where its data lie elsewhere; they must be the same data.
     """
     if overrides:
         raise click.UsageError(

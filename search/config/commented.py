@@ -31,13 +31,14 @@ def sources(
     of_preset = preset(document["preset"]).to_json() if "preset" in document else {}
     found = {}
     for key in (key for table in configuration_tables() for key in table.keys):
+        value, preset_value = value_at(values, key.name), value_at(of_preset, key.name, key.default)
         given = [name for name, layer in layers.items() if value_at(layer, key.name, missing) is not missing]
         if given:
             found[key.name] = given[0]
-        elif value_at(of_preset, key.name, key.default) != key.default:
+        elif value == preset_value != key.default:
             found[key.name] = f"preset {document['preset']}"
         else:
-            found[key.name] = "default" if value_at(values, key.name) == key.default else "derived"
+            found[key.name] = "default" if value == key.default else "derived"
     return found
 
 

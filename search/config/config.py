@@ -69,6 +69,16 @@ class SearchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.halving.rungs and CONTROLLERS[self.controller.name].counts_epochs:
+            raise UserError(
+                f"halving.rungs is set, but the controller {self.controller.name} pauses trainings itself; leave it "
+                f"out, or set controller.{table_name(self.controller.name)}.rungs"
+            )
+        if self.budget.epochs is not None and self.budget.epochs < self.task.train.epochs:
+            raise UserError(
+                f"budget.epochs is {self.budget.epochs}, and one training has {self.task.train.epochs} epochs "
+                "(task.train.epochs); give at least as many"
+            )
         rungs, epochs, every = self.halving.rungs, self.task.train.epochs, self.task.eval.every_epochs
         if rungs and rungs[-1] >= epochs:
             raise UserError(
@@ -103,6 +113,9 @@ class SearchConfig:
             changed = [*_changed("constraints", self.constraints), *_changed("objective", self.objective)]
             set_by_user = [key for key in changed if key != "constraints.class_channels"]
             reasons |= dict.fromkeys(set_by_user, 'controller.name is "plan"')
+        budget, whole = self.budget, self.num_epochs // self.task.train.epochs
+        if budget.epochs is not None and budget.num_trials not in (BudgetConfig().num_trials, whole):
+            reasons["budget.num_trials"] = f"budget.epochs is {budget.epochs}"
         if self.constraints.target is not None and not self.counts_costs:
             reasons["constraints.target"] = "no cost is limited and AP alone is the objective"
         if kind != "soft":
@@ -133,14 +146,29 @@ class SearchConfig:
         """Return the detector to count costs in; None for the one that trials train."""
         return None if self.constraints.target is None else self.constraints.cost_target(self.task)
 
+    @property
+    def pauses_trainings(self) -> bool:
+        """Whether the controller pauses trainings and counts their epochs itself."""
+        return CONTROLLERS[self.controller.name].counts_epochs
+
+    @property
+    def num_epochs(self) -> int:
+        """Budget in epochs of all trainings together."""
+        return self.budget.epochs or self.budget.num_trials * self.task.train.epochs
+
     def resolved(self) -> SearchConfig:
         """Fill in what follows from other values, so that it stays when the budget is extended later.
 
-        The options of the chosen controller follow the budget, and data paths become absolute.
+        The options of the chosen controller follow the budget, which becomes whole trainings if it was given in epochs,
+        and the epochs of a training. Paths of data and prior become absolute.
         """
+        num_trials = max(1, self.num_epochs // self.task.train.epochs)
         return replace(
             self,
-            controller=self.controller.for_budget(self.budget.num_trials),
+            budget=replace(self.budget, num_trials=num_trials),
+            controller=self.controller.for_budget(num_trials)
+            .for_schedule(self.task.train.epochs)
+            .with_absolute_prior(),
             task=replace(self.task, data=_absolute(self.task.data)),
         )
 

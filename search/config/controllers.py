@@ -8,6 +8,7 @@ from typing import Any
 
 from spinenas.controller.base import ControllerOptions
 from spinenas.controller.former_names import table_name
+from spinenas.controller.predictor.prior import absolute_prior
 from spinenas.controller.registry import CONTROLLERS, check_controller_name
 
 DEFAULT_CONTROLLER = "predictor-guided"
@@ -56,6 +57,23 @@ class ControllerConfig(_Tables):  # type: ignore[misc]  # its fields are those o
         """Keyword arguments for `make_controller`."""
         return {item.name: getattr(self.chosen, item.name) for item in dataclasses.fields(self.chosen)}
 
+    @property
+    def prior(self) -> str | None:
+        """Prior of the chosen controller's predictor; None without one."""
+        return getattr(self.chosen, "prior", None)
+
+    def with_absolute_prior(self) -> ControllerConfig:
+        """Make the path of the prior absolute, so that a run means the same from any folder."""
+        if self.prior is None:
+            return self
+        chosen: Any = self.chosen
+        options = dataclasses.replace(chosen, prior=absolute_prior(self.prior))
+        return dataclasses.replace(self, **{table_name(self.name): options})
+
     def for_budget(self, num_trials: int) -> ControllerConfig:
         """Resolve the options of the chosen controller that follow from the budget."""
         return dataclasses.replace(self, **{table_name(self.name): self.chosen.for_budget(num_trials)})
+
+    def for_schedule(self, epochs: int) -> ControllerConfig:
+        """Resolve the options of the chosen controller that follow from the epochs of a training."""
+        return dataclasses.replace(self, **{table_name(self.name): self.chosen.for_schedule(epochs)})

@@ -23,13 +23,35 @@ def load_config(document: Mapping[str, Any], overrides: Mapping[str, Any] | None
         document: nested tables; the key `preset` names the preset with the other values.
         overrides: values by dotted key such as "task.train.epochs"; they win over the document.
     """
+    overrides = overrides or {}
+    document = with_one_budget(document, overrides)
     tables = with_current_names({key: value for key, value in document.items() if key != "preset"})
-    given = without_none(merged_tables(tables, with_current_names(with_overrides({}, overrides or {}))))
+    given = without_none(merged_tables(tables, with_current_names(with_overrides({}, overrides))))
     if "preset" in document:
         if not isinstance(document["preset"], str):
             raise UserError(f'preset is {document["preset"]!r}; it is the name of a preset, such as "quickstart"')
-        given = merged_tables(preset(document["preset"]).to_json(), given)
+        sizes = {f"budget.{name}": value for name, value in given.get("budget", {}).items()}
+        given = merged_tables(with_one_budget(preset(document["preset"]).to_json(), sizes), given)
     return SearchConfig.from_json(given)
+
+
+_SIZES = ("budget.num_trials", "budget.epochs")
+"""Keys that say how many trainings a search may use; of a file and an override, the override counts."""
+
+
+def with_one_budget(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document without the size of the budget, if an override gives it in trainings or epochs.
+
+    Raises UserError if the overrides give both.
+    """
+    given = [key for key in _SIZES if overrides.get(key) is not None]
+    if len(given) > 1:
+        raise UserError("--trials and --epochs (budget.num_trials and budget.epochs) both set the budget; give one")
+    budget = document.get("budget")
+    if not given or not isinstance(budget, Mapping):
+        return dict(document)
+    kept = {name: value for name, value in budget.items() if f"budget.{name}" not in _SIZES}
+    return {**document, "budget": kept}
 
 
 RETIRED_KEYS = ("executor.processes_per_trial",)
@@ -48,11 +70,15 @@ def stored_config(data: Mapping[str, Any]) -> SearchConfig:
     return SearchConfig.from_json(tables)
 
 
-def with_changes(config: SearchConfig, changes: Iterable[dict[str, Any]]) -> SearchConfig:
-    """Return the configuration with the budget of the last resumption."""
+def with_changes(config: SearchConfig, changes: Iterable[Mapping[str, Any]]) -> SearchConfig:
+    """Return the configuration with the budget of the last resumption; trainings and epochs follow each other."""
     budget = config.budget
     for each in changes:
-        given = {name: each[name] for name in ("num_trials", "max_accelerator_hours") if name in each}
+        given = {name: each[name] for name in ("num_trials", "epochs", "max_accelerator_hours") if name in each}
+        if "epochs" in given:
+            given["num_trials"] = max(1, given["epochs"] // config.task.train.epochs)
+        elif "num_trials" in given:
+            given["epochs"] = None
         budget = replace(budget, **given)
     return replace(config, budget=budget)
 

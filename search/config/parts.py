@@ -29,9 +29,11 @@ class BudgetConfig:
     """How many trainings a search may use.
 
     Attributes:
-        num_trials: number of trainings in total.
+        num_trials: number of whole trainings in total. A controller that pauses trainings spends their epochs on more.
         replicate_share: share of the trainings reserved for retraining the leaders with other seeds at the end. The
-            search ends early when the winner is settled.
+            search ends early when the winner is settled. A controller that pauses trainings brings finalists to the end
+            with this share.
+        epochs: epochs of all trainings in total, instead of num_trials; None for num_trials times task.train.epochs.
         max_accelerator_hours: limit of the hours of all accelerators in total; None for no limit. No trial starts that
             would exceed it at the mean duration so far. A worker on CPUs counts as one accelerator.
         price_per_accelerator_hour: price that `--dry-run` multiplies with the predicted hours, in your currency; None
@@ -40,6 +42,7 @@ class BudgetConfig:
 
     num_trials: int = 100
     replicate_share: float = 0.1
+    epochs: int | None = None
     max_accelerator_hours: float | None = None
     price_per_accelerator_hour: float | None = None
 
@@ -48,6 +51,8 @@ class BudgetConfig:
             raise UserError(f"budget.num_trials is {self.num_trials}; it is at least 1")
         if not 0 <= self.replicate_share < 1:
             raise UserError(f"budget.replicate_share is {self.replicate_share}; it is 0 or more and below 1")
+        if self.epochs is not None and self.epochs < 1:
+            raise UserError(f"budget.epochs is {self.epochs}; it is at least 1")
         check_positive("budget", self, "max_accelerator_hours", "price_per_accelerator_hour")
 
 

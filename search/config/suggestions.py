@@ -60,7 +60,10 @@ def suggested_keys(wrong: str, known: Sequence[str]) -> list[str]:
     if alias := KEY_BY_ALIAS.get(name):
         meant = f"{table}.{names[alias]}"
         return [meant if meant in names else alias]
-    candidates = [key for key in known if names[key] == name]
+    same_name = [key for key in known if names[key] == name]
+    if not table and same_name:
+        return same_name[:_MAX_SUGGESTIONS]
+    candidates = [key for key in same_name if key.startswith(f"{table}.")] or same_name
     candidates = candidates or _similar(name, same_table, names)
     candidates = candidates or _with_same_words(name, names)
     candidates = candidates or _similar(name, known, names)

@@ -12,7 +12,8 @@ There are three families. None is computed from the features of the predictor.
         signal at each level. Fixed weights read the outputs.
 
 True values are in standard deviations over random networks without dead blocks, above their mean. A training measures
-0.1 + 0.05 times that, with noise that grows with the value, and never less than 0. Some trainings fail.
+0.1 + 0.05 times that, with noise that grows with the value, and never less than 0. Some trainings fail. `curves.py` has
+what a training measures before its end.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spinenas.results.record import Evaluation, Failure, FailureKind
+from spinenas.search.controller_bench.curves import NUM_EPOCHS, SLOW_SHARE, early_aps, evaluation_up_to
 from spinenas.search.controller_bench.wl_labels import node_label
 from spinenas.space.errors import UserError, nearest
 from spinenas.space.genotype import MAX_LEVEL, MIN_LEVEL, BlockKind, Genotype
@@ -43,6 +45,9 @@ MEAN_AP, AP_SPREAD = 0.1, 0.05
 
 FAILURE_SHARE = 0.05
 
+FIRST_CROSSING = 100_000
+"""Number of the first landscape that shifts the early epochs of others; comparisons use lower ones."""
+
 Floats = NDArray[np.float64]
 Score = Callable[[Genotype], float]
 
@@ -55,11 +60,15 @@ class Landscape:
         name: family and number, such as "nk-3".
         space: search space of its genotypes.
         score: returns the value on an arbitrary scale.
+        crossing: landscape whose values shift the early epochs of each training (`curves.CROSSING`); None for curves
+            that keep their order.
     """
 
     name: str
     space: SearchSpace
     score: Score = field(repr=False)
+    crossing: Landscape | None = None
+    num_epochs: int = NUM_EPOCHS
 
     @cached_property
     def _reference(self) -> tuple[float, float]:
@@ -72,14 +81,33 @@ class Landscape:
         mean, spread = self._reference
         return (self.score(genotype) - mean) / spread
 
-    def train(self, genotype: Genotype, replicate: int, *, seed: int, noise: float) -> Evaluation | Failure:
-        """Return the result of a training, which depends on seed, network and replicate. See `measured` for `noise`."""
-        rng = generator(seed, f"bench/noise/{self.name}/{network_key(genotype)}", replicate)
-        return measured(self.value(genotype), noise=noise, rng=rng)
+    def train(
+        self, genotype: Genotype, replicate: int, *, seed: int, noise: float, until: int | None = None
+    ) -> Evaluation | Failure:
+        """Return the result of a training, which depends on seed, network and replicate. See `measured` for `noise`.
+
+        With `until`, it pauses after that epoch. A training that fails does so in any epoch with equal probability.
+        """
+        name = f"{self.name}/{network_key(genotype)}"
+        rng = generator(seed, f"bench/noise/{name}", replicate)
+        early = generator(seed, f"bench/curve/{name}", replicate)
+        failure, failing_epoch = _failure(rng), int(early.integers(1, NUM_EPOCHS + 1))
+        if failure is not None and failing_epoch <= (until or NUM_EPOCHS):
+            return failure
+        value, deviation = self.value(genotype), float(rng.normal())
+        aps = early_aps(
+            max(0.0, MEAN_AP + AP_SPREAD * value),
+            noise=AP_SPREAD * _noise_at(value, noise),
+            common=deviation,
+            shift=0.0 if self.crossing is None else AP_SPREAD * self.crossing.value(genotype),
+            is_slow=bool(generator(0, f"bench/slow/{name}").random() < SLOW_SHARE),
+            rng=early,
+        )
+        return evaluation_up_to(until, [*aps, _final_ap(value, noise, deviation)])
 
 
 def measured(value: float, *, noise: float, rng: np.random.Generator) -> Evaluation | Failure:
-    """Return the result of training a network with this true value.
+    """Return the result of training a network with this true value to the end.
 
     Args:
         value: in standard deviations over random networks.
@@ -89,11 +117,22 @@ def measured(value: float, *, noise: float, rng: np.random.Generator) -> Evaluat
 
     Half of the failures are diverged networks, half are lost workers.
     """
-    if rng.random() < FAILURE_SHARE:
-        kind = FailureKind.DIVERGED if rng.random() < 0.5 else FailureKind.WORKER_LOST
-        return Failure(kind, "simulated failure")
-    noise *= 1 + float(np.clip(value, -2, 2)) / 4
-    return Evaluation(max(0.0, MEAN_AP + AP_SPREAD * (value + noise * float(rng.normal()))))
+    return _failure(rng) or Evaluation(_final_ap(value, noise, float(rng.normal())))
+
+
+def _failure(rng: np.random.Generator) -> Failure | None:
+    if rng.random() >= FAILURE_SHARE:
+        return None
+    kind = FailureKind.DIVERGED if rng.random() < 0.5 else FailureKind.WORKER_LOST
+    return Failure(kind, "simulated failure")
+
+
+def _noise_at(value: float, noise: float) -> float:
+    return noise * (1 + float(np.clip(value, -2, 2)) / 4)
+
+
+def _final_ap(value: float, noise: float, deviation: float) -> float:
+    return max(0.0, MEAN_AP + AP_SPREAD * (value + _noise_at(value, noise) * deviation))
 
 
 def make_landscape(family: str, number: int, space: SearchSpace) -> Landscape:
@@ -101,6 +140,11 @@ def make_landscape(family: str, number: int, space: SearchSpace) -> Landscape:
     if family not in FAMILIES:
         raise UserError(f"landscape family {family!r} is unknown{nearest(family, FAMILIES)}")
     return Landscape(f"{family}-{number}", space, FAMILIES[family](number, space))
+
+
+def with_crossing_curves(landscape: Landscape, number: int) -> Landscape:
+    """Return a landscape with the same final values, whose early epochs also follow a landscape of their own."""
+    return replace(landscape, crossing=make_landscape("nk", FIRST_CROSSING + number, landscape.space))
 
 
 def _edges(number: int, space: SearchSpace) -> Score:

@@ -1,122 +1,63 @@
 """Simulates one search of a landscape by a controller: the network that would be chosen, and the controller's time.
 
-A fixed number of simulated workers take random times, so that results arrive late and in another order. Nothing is
-trained. Every random decision follows from the cell alone, so a repeated cell has the same outcome.
+A fixed number of simulated workers take random times, so that results arrive late and in another order. A training
+takes time in proportion to its epochs. A controller may pause it, and is told its results as in a real search. Nothing
+is trained. Every random decision follows from the cell alone, so a repeated cell has the same outcome.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import heapq
 import statistics
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from spinenas.controller.base import Controller, Proposal, SpaceExhausted
-from spinenas.controller.registry import CONTROLLERS, make_controller
+from spinenas.controller.predictor.freeze_thaw import Schedule
+from spinenas.controller.registry import make_controller
 from spinenas.controller.replicates import ReplicateLeaders, num_replicates
-from spinenas.results.record import Evaluation, Failure
-from spinenas.search.config.config import SearchConfig
-from spinenas.search.config.controllers import ControllerConfig
-from spinenas.search.config.parts import BudgetConfig
-from spinenas.search.controller_bench.landscapes import Landscape, make_landscape
+from spinenas.results.leaderboard import NetworkRuns, leader
+from spinenas.results.record import Evaluation, Failure, Stage
+from spinenas.search.controller_bench.cell import BY_MADDS, REPLICATE_SHARE, ROWS, TABLE, Cell, checkpoints
+from spinenas.search.controller_bench.landscapes import Landscape, make_landscape, with_crossing_curves
 from spinenas.search.controller_bench.learnt_landscape import table_score
 from spinenas.search.controller_bench.tabular import RestrictedToRows, TableRows
 from spinenas.space.cost import backbone_cost
-from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.random_streams import generator
 from spinenas.space.scaling import SCALINGS
 from spinenas.space.search_space import SearchSpace, space_by_name
 
-CHECKPOINTS = (10, 20, 30, 50, 100, 200, 300, 350, 500, 1000)
-"""Budgets, in trials, at which outcomes are recorded, from a twentieth of the cell's budget; its end is one as well."""
-
-REPLICATE_SHARE = 0.1
-"""Share of a budget, equal to the default of `budget.replicate_share`."""
-
-TABLE = "table"
-"""The family of landscapes learnt from a table."""
-
-ROWS = "rows"
-"""The family in which searches are restricted to the networks of a table (`tabular.py`)."""
-
-BY_MADDS = "random by madds"
-"""The control that trains random networks and selects the one with most multiply-adds, whatever the results."""
-
-BENCH_PROTOCOL = 1
-"""Version of outcomes: raised when the code changes them, so that earlier outcomes are not reused."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One search.
-
-    Attributes:
-        controller: a name in `CONTROLLERS`, or BY_MADDS.
-        family, landscape: family and number of the landscape; all numbers of "rows" are the same landscape.
-        seed: seed of the controller and the trainings; landscapes of a comparison have different seeds.
-        workers: trainings at the same time.
-        noise: noise of a training of a mean network, in standard deviations over random networks; unused for "rows".
-        budget: total number of trainings.
-        space: name of the search space.
-        table: file of trainings, for the families "table" and "rows".
-        options: options of the controller; the others are those of a search with this budget.
-    """
-
-    controller: str
-    family: str
-    landscape: int
-    seed: int
-    workers: int
-    noise: float
-    budget: int
-    space: str = "spinenet49"
-    table: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def controller_name(self) -> str:
-        """Name of the controller in `CONTROLLERS`."""
-        return "random" if self.controller == BY_MADDS else self.controller
-
-    def all_options(self) -> dict[str, Any]:
-        """Return all options of the controller, with defaults."""
-        config = SearchConfig(controller=ControllerConfig(self.controller_name), budget=BudgetConfig(self.budget))
-        return config.resolved().controller.options() | dict(self.options)
-
-    @property
-    def protocol(self) -> int | str:
-        """BENCH_PROTOCOL, with the controller's own protocol unless that is 1."""
-        own = CONTROLLERS[self.controller_name].options(**self.all_options()).protocol
-        return BENCH_PROTOCOL if own == 1 else f"{BENCH_PROTOCOL}.{own}"
-
-    def identity(self) -> dict[str, Any]:
-        """Return all that the outcome depends on, with all options, and a digest of the table instead of its path."""
-        return {
-            **asdict(self),
-            "options": self.all_options(),
-            "table": None if self.table is None else _digest(self.table),
-            "protocol": self.protocol,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """A finished training: its network, with the key, and its result."""
+    """A training that ended: its number, its network with the key, and its result."""
 
+    number: int
     genotype: Genotype
     key: str
     result: Evaluation | Failure
 
 
-def checkpoints(budget: int) -> list[int]:
-    """Return the checkpoints of a cell with this budget."""
-    return sorted({point for point in CHECKPOINTS if budget / 20 <= point < budget} | {budget})
+@dataclass(slots=True)
+class _History:
+    """What happened in a search.
+
+    Attributes:
+        proposals: by number.
+        trials: in the order in which they ended; a training that is still paused is not among them.
+        num_epochs: epochs of all steps.
+        ask_seconds, tell_seconds: processor time of each call.
+    """
+
+    proposals: dict[int, Proposal] = field(default_factory=dict)
+    trials: list[_Trial] = field(default_factory=list)
+    num_epochs: int = 0
+    ask_seconds: list[float] = field(default_factory=list)
+    tell_seconds: list[float] = field(default_factory=list)
 
 
 def run_cell(cell: Cell) -> dict[str, Any]:
@@ -124,88 +65,104 @@ def run_cell(cell: Cell) -> dict[str, Any]:
 
     `chosen` and `replicated` hold the true value of the network that would be chosen at each of `checkpoints`. `chosen`
     takes the best single result. `replicated` spends the last tenth of the budget on replicates of the leaders, and
-    takes the best mean among networks that were trained twice. Values are in standard deviations over random networks.
-    `duplicates` counts proposals of a network that was proposed before.
+    takes the best mean among networks that were trained twice. A controller that counts epochs replicates by itself.
+    Its only checkpoint is the end of its budget, and both hold the winner of the leaderboard. Values are in standard
+    deviations over random networks. `duplicates` counts proposals of a network that was proposed before.
     """
     space = space_by_name(cell.space)
     landscape = _landscape(cell, space)
-    controller = make_controller(cell.controller_name, space, seed=cell.seed, **cell.all_options())
+    schedule = Schedule(landscape.num_epochs, cell.budget * landscape.num_epochs, REPLICATE_SHARE)
+    controller = make_controller(cell.controller_name, space, seed=cell.seed, schedule=schedule, **cell.all_options())
     if isinstance(landscape, TableRows):
         controller = RestrictedToRows(controller, landscape)
-    trials, ask_seconds, tell_seconds = _search(controller, landscape, cell)
-    chosen, replicated = {}, {}
-    for point in checkpoints(cell.budget):
-        if cell.controller == BY_MADDS:
+    history = _search(controller, landscape, cell)
+    trials, chosen, replicated = history.trials, {}, {}
+    for point in [cell.budget] if cell.counts_epochs else checkpoints(cell.budget):
+        if cell.counts_epochs:
+            chosen[str(point)] = replicated[str(point)] = _value(landscape, _winner(trials))
+        elif cell.controller == BY_MADDS:
             chosen[str(point)] = replicated[str(point)] = _value(landscape, _most_madds(trials[:point]))
         else:
             chosen[str(point)] = _value(landscape, _best(trials[:point]))
             replicated[str(point)] = _value(landscape, _best_replicated(trials, space, landscape, cell, point))
-    keys = [trial.key for trial in trials]
+    searched = [each.network_key for each in history.proposals.values() if each.stage is Stage.SEARCH]
+    ask_seconds = history.ask_seconds
     return {
         **cell.identity(),
         "chosen": chosen,
         "replicated": replicated,
-        "num_trials": len(trials),
-        "duplicates": len(keys) - len(set(keys)),
+        "num_trials": len(history.proposals),
+        "num_epochs": history.num_epochs,
+        "duplicates": len(searched) - len(set(searched)),
         "ask_milliseconds": 1000 * statistics.fmean(ask_seconds),
         "ask_milliseconds_p99": 1000 * sorted(ask_seconds)[int(0.99 * (len(ask_seconds) - 1))],
-        "tell_milliseconds": 1000 * statistics.fmean(tell_seconds),
+        "tell_milliseconds": 1000 * statistics.fmean(history.tell_seconds),
     }
 
 
-@functools.cache
-def _digest(table: str) -> str:
-    try:
-        return hashlib.sha256(Path(table).read_bytes()).hexdigest()[:16]
-    except OSError as error:
-        raise UserError(f"{table} is not a table of trainings ({error}); name the file of one") from error
-
-
 def _landscape(cell: Cell, space: SearchSpace) -> Landscape | TableRows:
-    if cell.table is None:
-        return make_landscape(cell.family, cell.landscape, space)
-    if cell.family == ROWS:
+    if cell.family == ROWS and cell.table is not None:
         return TableRows(Path(cell.table), space)
-    score = table_score(Path(cell.table), cell.landscape, space)
-    return Landscape(f"{TABLE}-{cell.landscape}", space, score)
+    if cell.table is None:
+        landscape = make_landscape(cell.family, cell.landscape, space)
+    else:
+        score = table_score(Path(cell.table), cell.landscape, space)
+        landscape = Landscape(f"{TABLE}-{cell.landscape}", space, score)
+    return with_crossing_curves(landscape, cell.landscape) if cell.crossing else landscape
 
 
-def _search(
-    controller: Controller, landscape: Landscape | TableRows, cell: Cell
-) -> tuple[list[_Trial], list[float], list[float]]:
-    """Run a search; return its trials in the order they finished, and the processor seconds of each ask and tell."""
-    trials: list[_Trial] = []
-    ask_seconds: list[float] = []
-    tell_seconds: list[float] = []
-    busy: list[tuple[float, int, Proposal]] = []
-    now, num_asked, exhausted = 0.0, 0, False
+def _search(controller: Controller, landscape: Landscape | TableRows, cell: Cell) -> _History:
+    """Run a search: ask while a worker is free, and tell each result when its step ends."""
+    history = _History()
+    reached: dict[int, int] = {}  # by training, the epoch at which its latest step ends
+    busy: list[tuple[float, int]] = []  # end of a step and its training
+    now, exhausted = 0.0, False
     while True:
-        while len(busy) < cell.workers and num_asked < cell.budget and not exhausted:
+        while len(busy) < cell.workers and not exhausted:
+            if len(history.proposals) >= cell.budget and not cell.counts_epochs:
+                break
             started = time.thread_time()
             try:
-                proposal = controller.ask()
+                step = controller.ask()
             except SpaceExhausted:
-                exhausted, proposal = True, None
-            ask_seconds.append(time.thread_time() - started)
-            if proposal is None:
+                exhausted, step = True, None
+            history.ask_seconds.append(time.thread_time() - started)
+            if step is None:
                 break
-            num_asked += 1
-            takes = generator(cell.seed, "bench/duration", proposal.number).lognormal(sigma=0.3)
-            heapq.heappush(busy, (now + takes, proposal.number, proposal))
+            if isinstance(step, Proposal):
+                history.proposals[step.number] = step
+            until = step.until or landscape.num_epochs
+            num_epochs = until - reached.get(step.number, 0)
+            reached[step.number] = until
+            history.num_epochs += num_epochs
+            whole = generator(cell.seed, "bench/duration", step.number).lognormal(sigma=0.3)
+            heapq.heappush(busy, (now + whole * (num_epochs / landscape.num_epochs), step.number))
         if not busy:
-            return trials, ask_seconds, tell_seconds
-        now, _, proposal = heapq.heappop(busy)
-        trial = _train(proposal, landscape, cell)
+            return history
+        now, number = heapq.heappop(busy)
+        trial = _train(history.proposals[number], landscape, cell, reached[number])
         started = time.thread_time()
-        controller.tell(proposal.number, trial.result)
-        tell_seconds.append(time.thread_time() - started)
-        trials.append(trial)
+        controller.tell(number, trial.result)
+        history.tell_seconds.append(time.thread_time() - started)
+        if isinstance(trial.result, Failure) or trial.result.stopped_after is None:
+            history.trials.append(trial)
 
 
-def _train(proposal: Proposal, landscape: Landscape | TableRows, cell: Cell) -> _Trial:
+def _train(proposal: Proposal, landscape: Landscape | TableRows, cell: Cell, until: int | None = None) -> _Trial:
     assert isinstance(proposal.genotype, Genotype), "a search proposes genotypes"
-    result = landscape.train(proposal.genotype, proposal.replicate, seed=cell.seed, noise=cell.noise)
-    return _Trial(proposal.genotype, proposal.network_key, result)
+    result = landscape.train(proposal.genotype, proposal.replicate, seed=cell.seed, noise=cell.noise, until=until)
+    return _Trial(proposal.number, proposal.genotype, proposal.network_key, result)
+
+
+def _winner(trials: Sequence[_Trial]) -> Genotype | None:
+    """Return the network that the leaderboard names."""
+    networks: dict[str, NetworkRuns] = {}
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        if isinstance(trial.result, Evaluation):
+            network = networks.setdefault(trial.key, NetworkRuns(trial.number, trial.genotype))
+            network.objectives.append(trial.result.objective)
+    found = leader(networks.values())
+    return None if found is None else found.genotype
 
 
 def _best(trials: Sequence[_Trial]) -> Genotype | None:
@@ -254,6 +211,7 @@ def _best_replicated(
             except SpaceExhausted:
                 num_left = 0
         if proposal is not None:
+            assert isinstance(proposal, Proposal), "leaders are trained to the end"
             waiting.append(proposal)
             num_left -= 1
         elif waiting:

@@ -2,7 +2,7 @@
 
 Each proposal is replaced by the most similar network of the table that was not proposed yet: the one that shares
 most Weisfeiler-Lehman labels of the built network. The controller treats it as its own proposal. Results are
-the table's trainings. The true value of a network is the mean of its trainings.
+the table's trainings with their curves. The true value of a network is the mean of its trainings.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from spinenas.controller.base import Controller, Proposal, SpaceExhausted
-from spinenas.results.record import Evaluation, Failure
+from spinenas.controller.base import Continuation, Controller, EndsSearch, Proposal, SpaceExhausted, Step
+from spinenas.results.record import Evaluation, Failure, Stage
+from spinenas.search.controller_bench.curves import evaluation_up_to
 from spinenas.search.controller_bench.wl_labels import wl_labels
 from spinenas.search.studies.measured_curves import measured_curves
 from spinenas.space.genotype import Genotype
@@ -28,12 +29,20 @@ class TableRows:
 
     Attributes:
         genotypes: genotypes by network key.
+        num_epochs: length of the trainings.
     """
 
     def __init__(self, path: Path, space: SearchSpace) -> None:
-        networks = measured_curves(path).networks(space, use="searches are replayed on")
+        curves = measured_curves(path)
+        networks = curves.networks(space, use="searches are replayed on")
         self.genotypes = {key: genotype for key, (genotype, _) in networks.items()}
+        self.num_epochs = max(curves.epochs())
         self._aps = {key: aps for key, (_, aps) in networks.items()}
+        self._curves: dict[str, list[list[float]]] = {key: [] for key in networks}
+        for training in curves.trainings:
+            if training.network_key in networks:
+                early = [training.ap_by_epoch[epoch] for epoch in range(1, self.num_epochs)]
+                self._curves[training.network_key].append([*early, training.ap])
         means = np.array([np.mean(aps) for aps in self._aps.values()])
         self._mean, self._spread = float(means.mean()), float(means.std())
 
@@ -41,15 +50,17 @@ class TableRows:
         """Return the mean of a network's trainings, in standard deviations above the mean of all rows."""
         return (float(np.mean(self._aps[network_key(genotype)])) - self._mean) / self._spread
 
-    def train(self, genotype: Genotype, replicate: int, *, seed: int, noise: float) -> Evaluation:
+    def train(
+        self, genotype: Genotype, replicate: int, *, seed: int, noise: float, until: int | None = None
+    ) -> Evaluation:
         """Return one of a network's trainings, in an order that follows from the seed and repeats after the last.
 
-        `noise` is unused: the trainings have their own.
+        With `until`, it pauses after that epoch. `noise` is unused: the trainings have their own.
         """
         key = network_key(genotype)
-        aps = self._aps[key]
-        order = generator(seed, f"bench/rows/{key}").permutation(len(aps))
-        return Evaluation(aps[order[replicate % len(aps)]])
+        curves = self._curves[key]
+        order = generator(seed, f"bench/rows/{key}").permutation(len(curves))
+        return evaluation_up_to(until, curves[order[replicate % len(curves)]])
 
 
 class RestrictedToRows:
@@ -65,20 +76,25 @@ class RestrictedToRows:
         self._remaining = dict(rows.genotypes)
         self._labels = {key: wl_labels(genotype) for key, genotype in self._remaining.items()}
 
-    def ask(self) -> Proposal | None:
-        """Return the row most similar to the controller's proposal. Raises SpaceExhausted."""
+    def ask(self) -> Step | None:
+        """Return the controller's step, with the row most similar to a new network instead of it.
+
+        Raises SpaceExhausted. When every row was proposed, a controller that replicates leaders itself does only that.
+        """
         if not self._remaining:
-            raise SpaceExhausted("every row was proposed")
-        wanted = copy.deepcopy(self._controller).ask()
-        if wanted is None:
-            return None
-        assert isinstance(wanted.genotype, Genotype), "a search proposes genotypes"
-        labels = wl_labels(wanted.genotype)
-        nearest = max(self._remaining, key=lambda key: (labels & self._labels[key]).total())
-        # `info`, such as a log-probability, belongs to the original proposal.
-        proposal = replace(wanted, genotype=self._remaining[nearest], info={}, known_key=nearest)
-        self.replay_ask(proposal)
-        return proposal
+            if not isinstance(self._controller, EndsSearch):
+                raise SpaceExhausted("every row was proposed")
+            self._controller.end_search()
+        step = copy.deepcopy(self._controller).ask()
+        if isinstance(step, Proposal) and step.stage is Stage.SEARCH:
+            assert isinstance(step.genotype, Genotype), "a search proposes genotypes"
+            labels = wl_labels(step.genotype)
+            nearest = max(self._remaining, key=lambda key: (labels & self._labels[key]).total())
+            # `info`, such as a log-probability, belongs to the original proposal.
+            step = replace(step, genotype=self._remaining[nearest], info={}, known_key=nearest)
+        if step is not None:
+            self.replay_ask(step)
+        return step
 
     def tell(self, number: int, result: Evaluation | Failure) -> bool:
         """Pass a result on."""
@@ -88,7 +104,8 @@ class RestrictedToRows:
         """Pass an archived result on."""
         self._controller.observe(genotype, evaluation)
 
-    def replay_ask(self, proposal: Proposal) -> None:
-        """Adopt a recorded proposal."""
-        self._remaining.pop(network_key(proposal.genotype), None)
-        self._controller.replay_ask(proposal)
+    def replay_ask(self, step: Step) -> None:
+        """Adopt a recorded step."""
+        if not isinstance(step, Continuation):
+            self._remaining.pop(network_key(step.genotype), None)
+        self._controller.replay_ask(step)

@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from spinenas.results.record import Failure
-from spinenas.results.storage.events import EpochDone, Event, Finished, Promoted, Requeued, Started
+from spinenas.results.record import Evaluation, Failure
+from spinenas.results.storage.events import EpochDone, Event, Finished, Paused, Promoted, Requeued, Started
 from spinenas.search.monitoring.base import Display
 from spinenas.search.monitoring.progress import Progress
 
@@ -57,11 +57,13 @@ class PlainDisplay(_NamingDisplay):
         super().__init__()
         self._stream = stream
         self._heard_of: dict[int, float] = {}  # by number of a running trial, time of its last line
+        self._continued: set[int] = set()  # trials that continue, before they start again
 
     def begin(self, progress: Progress) -> AbstractContextManager[object]:
         self._progress = progress
         if progress.is_resumed:
-            self.note(f"resumed with {progress.num_done} of {progress.num_trials} trials done")
+            unit = " trials" if progress.epochs is None else ""
+            self.note(f"resumed with {progress.done_words()}{unit} done")
         if progress.workload is not None and progress.workload.is_calibrated:
             self.note(f"{progress.time_left()} predicted, by the calibration of this machine")
         return nullcontext()
@@ -74,13 +76,21 @@ class PlainDisplay(_NamingDisplay):
                 self._epoch(event)
             case Started(number):
                 self._heard_of[number] = time.monotonic()
-                self.note(f"{self._trial(number)} started on {event.worker} ({event.device})")
+                if number in self._continued:  # a line has said so
+                    self._continued.remove(number)
+                else:
+                    self.note(f"{self._trial(number)} started on {event.worker} ({event.device})")
             case Requeued() if event.failure_kind is not None:  # else the driver says where the trial continues
                 self.note(_requeued(event, self._trial(event.number)))
+            case Paused() if self._progress.epochs is not None:
+                self.note(self._paused(event))
             case Promoted():
                 self.note(
                     f"{self._trial(event.number)} continues after epoch {event.epoch}, with AP {event.objective:.4f}"
+                    + self._up_to(event)
                 )
+            case Finished(result=Evaluation(stopped_after=int())) if self._progress.epochs is not None:
+                pass  # a paused training that the search has ended without; its pause was reported
             case Finished():
                 self.note(self._finished(event, trial))
 
@@ -95,17 +105,36 @@ class PlainDisplay(_NamingDisplay):
             self.note(f"{self._trial(event.number)} epoch {event.epoch}{figures}")
 
     def _finished(self, event: Finished, trial: str) -> str:
-        progress, result = self._progress, event.result
+        result = event.result
         if isinstance(result, Failure):
             outcome = f"failed ({result.kind}): {result.message}"
         else:
             outcome = f"AP {result.objective:.4f}"
             if result.stopped_after is not None:
                 outcome = f"stopped after epoch {result.stopped_after} with {outcome}"
+        return f"{trial} {outcome}; {self._standing()}"
+
+    def _paused(self, event: Paused) -> str:
+        evaluation = event.evaluation
         return (
-            f"{trial} {outcome}; {progress.num_done}/{progress.num_trials} done, "
-            f"best {progress.best()}, {progress.time_left()} left"
+            f"{self._trial(event.number)} paused after epoch {evaluation.stopped_after} with AP "
+            f"{evaluation.objective:.4f}; {self._standing()}"
         )
+
+    def _standing(self) -> str:
+        progress = self._progress
+        done = f"{progress.num_done}/{progress.num_trials} done"
+        if progress.epochs is not None:
+            done = f"{progress.done_words()} done ({progress.networks_words()})"
+        best = progress.ahead() or f"best {progress.best()}"
+        return f"{done}, {best}, {progress.time_left()} left"
+
+    def _up_to(self, event: Promoted) -> str:
+        """Say how far a controller continues a trial; nothing for halving."""
+        if event.num_told is None:
+            return ""
+        self._continued.add(event.number)
+        return f", {'to the end' if event.until is None else f'up to epoch {event.until}'}"
 
 
 class LiveDisplay(_NamingDisplay):
@@ -135,16 +164,21 @@ class LiveDisplay(_NamingDisplay):
         progress = self._progress
         pace = progress.trials_per_hour()
         table = Table.grid(padding=(0, 2))
-        table.add_row("", ProgressBar(total=progress.num_trials, completed=progress.num_done, width=50))
-        stopped = f", {progress.num_stopped} stopped early" if progress.num_stopped else ""
+        total, completed, unit = progress.num_trials, progress.num_done, "trials"
+        if progress.epochs is not None:
+            total, completed, unit = progress.num_epochs, progress.epochs.done, "trainings' worth"
+        table.add_row("", ProgressBar(total=total, completed=completed, width=50))
+        is_stopped = progress.num_stopped and progress.epochs is None
+        stopped = f", {progress.num_stopped} stopped early" if is_stopped else ""
         running = [f"{self._trial(number)}: {trial.words()}" for number, trial in sorted(progress.running.items())]
         if len(running) > MOST_RUNNING:
             running[MOST_RUNNING:] = [f"and {len(running) - MOST_RUNNING} more"]
         for name, value in (
-            ("done", f"{progress.num_done} of {progress.num_trials}, {progress.num_failed} failed{stopped}"),
+            ("done", f"{progress.done_words()}, {progress.num_failed} failed{stopped}"),
+            *([] if progress.epochs is None else [("trained", progress.networks_words())]),
             ("running", "\n".join(running) or "none"),
-            ("best AP", progress.best()),
-            ("pace", "unknown" if pace is None else f"{pace:.1f} trials per hour"),
+            ("best AP", progress.ahead() or progress.best()),
+            ("pace", "unknown" if pace is None else f"{pace:.1f} {unit} per hour"),
             ("time left", progress.time_left()),
         ):
             table.add_row(Text(name, style="bold"), Text(value))

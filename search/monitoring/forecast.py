@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from spinenas.controller.base import Proposal
 from spinenas.results.record import Evaluation, Fidelity
-from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, Requeued, Started
+from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, Paused, Promoted, Requeued, Started
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.executors.base import Task
 from spinenas.space.baseline import Architecture
@@ -89,15 +89,19 @@ class _Trial:
         epochs: number of its epochs.
         done: last epoch done.
         before: epochs that an earlier session did; None until its first epoch in this session.
+        until: epoch at which its controller lets it pause; None for the end.
     """
 
     seconds: float
     epochs: int
     done: int = 0
     before: int | None = 0
+    until: int | None = None
 
     @property
     def seconds_left(self) -> float:
+        if self.until is not None:
+            return self.seconds * max(0, self.until - self.done) / self.epochs
         return self.seconds * (1 - self.done / self.epochs)
 
     @property
@@ -126,12 +130,24 @@ class Workload:
         """Whether durations are predicted before anything is done."""
         return self.forecast.device is not None
 
-    def ask(self, proposal: Proposal, *, is_resumed: bool = False) -> None:
-        """Take a trial that has no result yet; one of an earlier session may continue from its checkpoint."""
+    @property
+    def num_open(self) -> int:
+        """Number of trials without a result, paused ones included."""
+        return len(self._open)
+
+    def ask(self, proposal: Proposal, *, is_resumed: bool = False, done: int = 0) -> None:
+        """Take a trial that has no result yet; one of an earlier session may continue from its checkpoint.
+
+        Args:
+            proposal: its `until` is the next pause.
+            is_resumed: whether an earlier session asked for it.
+            done: epoch after which it has paused.
+        """
         fidelity = proposal.fidelity
         seconds = self.forecast.trial_seconds(proposal.genotype, fidelity)
         epochs = fidelity.epochs if fidelity else self.forecast.epochs
-        self._open[proposal.number] = _Trial(seconds, epochs, before=None if is_resumed else 0)
+        trial = _Trial(seconds, epochs, done, before=None if is_resumed else 0, until=proposal.until)
+        self._open[proposal.number] = trial
         self._seconds_asked += seconds
         self._num_asked += 1
 
@@ -149,27 +165,33 @@ class Workload:
                     trial.before = trial.done - 1
             case Requeued():
                 self._open[event.number].done = 0
+            case Paused() if self._open[event.number].until is not None:
+                self._open[event.number].done = event.evaluation.stopped_after or 0
+                self._has_finished = True
+            case Promoted() if event.num_told is not None:
+                self._open[event.number].until = event.until
             case Finished():
                 trial = self._open.pop(event.number)
                 has_result = isinstance(event.result, Evaluation)
                 self._has_finished |= has_result
                 if has_result:
-                    trial.done = trial.epochs
+                    trial.done = trial.until or trial.epochs
                 self._seconds_finished += trial.seconds_done
 
-    def seconds_left(self, num_left: int, elapsed_seconds: float) -> float | None:
+    def seconds_left(self, num_left: float, elapsed_seconds: float) -> float | None:
         """Return the seconds until so many trials are finished; None while they are unknown.
 
-        With a calibration of this device it follows the prediction until a trial is finished, and then the pace of this
-        session. Without one it follows the pace from the first epoch on.
+        With a calibration of this device it follows the prediction until a trial is finished or paused, and then the
+        pace of this session. Without one it follows the pace from the first epoch on.
 
         Args:
-            num_left: trials without a result, including those not asked yet.
+            num_left: trials without a result, including those not asked yet. If trainings pause, the latter are a
+                number of epochs, in complete trainings.
             elapsed_seconds: since the session began.
         """
         mean = self._seconds_asked / self._num_asked if self._num_asked else self.forecast.mean_seconds
         left = sum(trial.seconds_left for trial in self._open.values())
-        left += max(0, num_left - len(self._open)) * mean
+        left += max(0, num_left - self.num_open) * mean
         done = self._seconds_finished + sum(trial.seconds_done for trial in self._open.values())
         if done and (self._has_finished or self._is_elsewhere or not self.is_calibrated):
             return left * elapsed_seconds / done

@@ -1,6 +1,7 @@
 """TensorBoard event files of a search, written from the events of its journal.
 
-tensorboard/search/        `search/...` by number of results: each objective, the best mean and its number of runs
+tensorboard/search/        `search/...` by number of results: each objective, the best mean and its number of runs;
+                           if trainings pause, by number of epochs, with the objectives at each pause
 tensorboard/trial-NNNNNN/  `epoch/...` by epoch: the metrics that each training reports
 
 The files follow from the journal alone, byte for byte, times included. Each session rewrites them and then appends, so
@@ -22,7 +23,8 @@ import google_crc32c
 
 from spinenas.results.leaderboard import ScalarizedObjective
 from spinenas.results.record import Evaluation
-from spinenas.results.storage.events import EpochDone, Event, Finished, Requeued, RunStarted, Skipped
+from spinenas.results.storage.epoch_count import EpochCount
+from spinenas.results.storage.events import EpochDone, Event, Finished, Paused, Requeued, RunStarted, Skipped
 from spinenas.results.storage.journal import read_events
 from spinenas.search.monitoring.base import Display
 from spinenas.search.monitoring.progress import Progress
@@ -36,7 +38,7 @@ class EventRecords:
         from tensorboardX.proto.event_pb2 import Event  # it loads torch
 
         self._event = Event
-        self._progress = Progress(num_trials=0, scalarize=scalarize)
+        self._progress, self._epochs = Progress(num_trials=0, scalarize=scalarize), EpochCount()
         self._runs: dict[int, str] = {}  # by trial, the folder of its epochs
         self._last_epochs: dict[str, int] = {}
         self._known: set[str] = set()
@@ -56,14 +58,20 @@ class EventRecords:
                     figures = {f"epoch/{name}": value for name, value in event.metrics.items() if name != "epoch"}
                     yield from self._records(run, event, event.epoch, figures)
         self._progress.add(event)
-        if isinstance(event, Finished):
+        self._epochs.add(event)
+        is_stopped = isinstance(event, Finished) and isinstance(event.result, Evaluation) and event.result.stopped_after
+        if isinstance(event, Paused) and self._epochs.pauses:
+            objective = {f"search/objective_after_epoch_{event.evaluation.stopped_after}": event.evaluation.objective}
+            yield from self._records("search", event, self._epochs.done, objective)
+        elif isinstance(event, Finished) and not (is_stopped and self._epochs.pauses):
             figures = {"search/failed": self._progress.num_failed}
             if isinstance(event.result, Evaluation) and event.result.stopped_after is None:
                 figures["search/objective"] = event.result.objective
             leader = self._progress.leader()
             if leader is not None:
                 figures |= {"search/best_mean": leader.mean, "search/best_runs": len(leader.objectives)}
-            yield from self._records("search", event, self._progress.num_done, figures)
+            step = self._epochs.done if self._epochs.pauses else self._progress.num_done
+            yield from self._records("search", event, step, figures)
 
     def _records(self, run: str, event: Event, step: int, figures: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
         file, seconds = f"{run}/{self._name}", _seconds(event)

@@ -9,16 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spinenas.results.report.facts import RunFacts
+from spinenas.results.report.facts import Pause, RunFacts
 from spinenas.results.storage.accelerator_time import AcceleratorTime
-from spinenas.results.storage.events import Finished, Refused, Resumed
+from spinenas.results.storage.epoch_count import EpochCount
+from spinenas.results.storage.events import Finished, Paused, Refused, Resumed
 from spinenas.results.storage.journal import read_events
 from spinenas.results.storage.lease import is_owned, last_sign_of_life
 from spinenas.results.storage.run_folder import RunFolder
-from spinenas.results.storage.run_state import Fold, without_driver
+from spinenas.results.storage.run_state import Fold, with_pauses, without_driver
 from spinenas.results.storage.utc import now
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.config.loading import stored_config
+from spinenas.search.config.loading import stored_config, with_changes
 from spinenas.space.errors import UserError
 from spinenas.space.published import PUBLISHED
 
@@ -38,12 +39,14 @@ def read_facts(path: Path) -> RunFacts:
     refused: Counter[str] = Counter()
     damage: list[str] = []
     last = ""
-    budget: dict[str, Any] = {}
-    resumed_with: list[Any] = []
+    resumes: list[dict[str, Any]] = []
+    config, settings = _config(folder)
+    count, epochs, pauses = EpochCount(config.task.train.epochs if config else 0), dict[int, int](), list[Pause]()
     for event in read_events(folder.journal_path, epochs=False, on_damage=damage.append):
         try:
             fold.add(event)
             taken.add(event)
+            count.add(event)
         except UserError as error:
             if len(damage) < MOST_DAMAGE:
                 damage.append(str(error))
@@ -52,18 +55,22 @@ def read_facts(path: Path) -> RunFacts:
         match event:
             case Finished(number):
                 hours[number] = taken.hours(last)
+                epochs[number] = count.done
+            case Paused(_, _, evaluation) if count.pauses:
+                stopped_after = evaluation.stopped_after or 0
+                pauses.append(Pause(stopped_after, evaluation.objective, count.done, taken.hours(last)))
             case Refused():
                 refused[str(event.reason)] += 1
             case Resumed():
-                budget |= event.changes
-                resumed_with.append(event.changes.get("versions"))
+                resumes.append(event.changes)
     if damage and not fold.is_begun:
         raise UserError(
             f"{folder.journal_path} cannot be read, because its first line is damaged; restore it from a copy, "
             f"or repair it with: spinenas resume {shlex.quote(str(path))} --salvage"
         )
-    state = fold.state() if owned else without_driver(fold.state())
-    config, settings = _config(folder)
+    state = with_pauses(fold.state() if owned else without_driver(fold.state()))
+    if config is not None:
+        config = with_changes(config, resumes)
     return RunFacts(
         name=path.resolve().name,
         records=tuple(state.trials.values()),
@@ -75,11 +82,16 @@ def read_facts(path: Path) -> RunFacts:
         damage=tuple(damage),
         config=settings,
         info=_or_empty(folder.run_info),
-        resumed_with=tuple(each for each in resumed_with if isinstance(each, dict)),
-        num_trials=budget.get("num_trials", config.budget.num_trials if config else None),
+        resumed_with=tuple(each["versions"] for each in resumes if isinstance(each.get("versions"), dict)),
+        num_trials=config.budget.num_trials if config else None,
         price_per_hour=config.budget.price_per_accelerator_hour if config else None,
         cost_target=config.cost_target() if config else None,
         published=_published(config, _or_empty(folder.run_info)),
+        whole_epochs=config.task.train.epochs if config else None,
+        num_epochs=config.num_epochs if config and config.pauses_trainings else None,
+        epochs=epochs if config else {},
+        total_epochs=count.done,
+        pauses=tuple(pauses),
         validation=_validation(path),
         scalarize=config.scalarized_objective() if config else None,
         is_over=not owned,

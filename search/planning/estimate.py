@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from spinenas.results.storage.epoch_count import trainings_words
 from spinenas.results.storage.run_folder import RunFolder
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.executors.base import Note
 from spinenas.search.executors.local_cpus import is_remote, num_cpus_here
 from spinenas.search.planning.preflight import preflight
-from spinenas.search.run.components import mirror_of
+from spinenas.search.run.components import mirror_of, search_controller
+from spinenas.search.run.gate import gate_words
 from spinenas.space.errors import UserError
 
 
@@ -23,11 +25,11 @@ def estimate(config: SearchConfig, out: Path, note: Note, *, or_resume: bool = F
         or_resume: whether --out and the mirror may hold a run already.
 
     Returns:
-        The size of the search by name, in words: the number of trainings within the budget, the workers that fit, the
-        minutes of each training without the start of workers, the wall-clock hours with all these workers busy, the
-        hours of accelerators (of workers where they train on CPUs), the cost at the configured price, and the machine
-        that was measured. Less than an hour is in minutes. The cost is left out on CPUs without a price. Savings by
-        halving are not included.
+        The size of the search by name, in words: the number of trainings within the budget (if they pause, the epochs
+        and how many whole trainings these are worth), the workers that fit, the minutes of each training without the
+        start of workers, the wall-clock hours with all these workers busy, the hours of accelerators (of workers where
+        they train on CPUs), the cost at the configured price, and the machine that was measured. Less than an hour is
+        in minutes. The cost is left out on CPUs without a price. Savings by halving are not included.
     """
     config.check_constraints()
     if not or_resume:
@@ -48,17 +50,27 @@ def estimate(config: SearchConfig, out: Path, note: Note, *, or_resume: bool = F
     rooms = [machine.room for machine in machines if machine.room is not None]
     workers = min(asked, sum(rooms)) if rooms else asked
     trial_hours = slowest.probe.trial_seconds / 3600
-    num_trials = budget.num_trials
+    whole = config.task.train.epochs
+    # Trainings that pause share their epochs out, so that the budget need not be whole trainings.
+    num_trials = config.num_epochs / whole if config.pauses_trainings else float(budget.num_trials)
     if budget.max_accelerator_hours is not None:
-        num_trials = min(num_trials, int(budget.max_accelerator_hours / (trial_hours * accelerators)))
+        within_hours = budget.max_accelerator_hours / (trial_hours * accelerators)
+        num_trials = min(num_trials, within_hours if config.pauses_trainings else int(within_hours))
+    size = {"trials": f"{num_trials:.0f}"}
+    if (sentence := gate_words(search_controller(config.resolved()), config)) is not None:
+        note(sentence)
+        size = {
+            "epochs": f"{num_trials * whole:.0f}",
+            "whole-training equivalents": trainings_words(num_trials * whole, whole),
+        }
     accelerator_hours = num_trials * trial_hours * accelerators
     price = budget.price_per_accelerator_hour
     whose = "worker" if slowest.device == "cpu" else "accelerator"
     place = "this cluster" if is_remote(executor) else f"the {num_cpus_here()} CPUs here"
     facts = {
-        "trials": str(num_trials),
+        **size,
         "workers": str(workers) if workers == asked else f"{workers} of {asked} fit {place}",
-        "minutes for each": f"{60 * trial_hours:.2f}",
+        "minutes for a whole training" if config.pauses_trainings else "minutes for each": f"{60 * trial_hours:.2f}",
         **_duration("", num_trials * trial_hours / workers),
         **_duration(f"{whose} ", accelerator_hours),
     }

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from spinenas.controller.base import Controller
-from spinenas.controller.objectives import Scalarized
-from spinenas.controller.registry import make_controller
+from spinenas.controller.predictor.freeze_thaw import Schedule
+from spinenas.controller.predictor.prior import Lessons, read_lessons
+from spinenas.controller.registry import CONTROLLERS, make_controller
 from spinenas.controller.replicates import ReplicateLeaders
 from spinenas.results.record import Stage
 from spinenas.results.storage.mirror import Mirror
@@ -100,20 +101,37 @@ def with_class_channels(config: SearchConfig, task: Task) -> SearchConfig:
     return replace(config, constraints=replace(constraints, class_channels=num))
 
 
-def search_controller(config: SearchConfig) -> Controller:
-    """Make the controller of a search: the search algorithm, its objective, and replicates of leaders at the end."""
+def prior_lessons(config: SearchConfig) -> list[tuple[str, float]]:
+    """Read what the prior of the chosen controller teaches; nothing if it has none. Raises UserError."""
+    return read_lessons(config.controller.prior, space_by_name(config.space.name))
+
+
+def search_controller(config: SearchConfig, lessons: Lessons = ()) -> Controller:
+    """Make the controller of a search: the search algorithm, its objective, and replicates of leaders at the end.
+
+    Args:
+        config: configuration of the run.
+        lessons: what the prior taught when the run began.
+    """
     space = space_by_name(config.space.name)
     limits = config.constraints.limits(config.task)
     budget, target = config.budget, config.constraints.cost_target(config.task)
     soft_cost, front_costs = config.objective.soft_cost(target), config.objective.front_costs(target)
     if config.controller.name == "plan":
         soft_cost = front_costs = None
-    options = config.controller.options()
     searcher = make_controller(
-        config.controller.name, space, seed=config.seed, costs=front_costs, feasible=limits, **options
+        config.controller.name,
+        space,
+        seed=config.seed,
+        costs=front_costs,
+        feasible=limits,
+        schedule=Schedule(config.task.train.epochs, config.num_epochs, budget.replicate_share),
+        scalarize=soft_cost,
+        lessons=lessons,
+        **config.controller.options(),
     )
-    if soft_cost is not None:
-        searcher = Scalarized(searcher, soft_cost)
+    if CONTROLLERS[config.controller.name].counts_epochs:
+        return searcher
     return ReplicateLeaders(
         searcher,
         num_trials=budget.num_trials,

@@ -14,6 +14,7 @@ from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import RunState
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.document import read_document, toml_text, value_at, with_overrides
+from spinenas.search.config.loading import with_changes
 from spinenas.space.errors import UserError
 
 EXPLICIT_PATHS = ("train_annotations", "train_images", "val_annotations", "val_images")
@@ -38,6 +39,26 @@ def check_resumable(folder: RunFolder) -> None:
             f"{folder.path} holds a replay that an earlier version began, which can be shown but not resumed; "
             "give its `spinenas replay` command with another --out"
         )
+
+
+def extended(path: str | Path, config: SearchConfig, changes: Mapping[str, Any]) -> SearchConfig:
+    """Return the configuration of a run with a larger budget. Raises UserError for a smaller one, or for two.
+
+    Args:
+        path: of the run.
+        config: its configuration with all earlier changes.
+        changes: what is given now: num_trials or epochs, and max_accelerator_hours.
+    """
+    if "num_trials" in changes and "epochs" in changes:
+        raise UserError("--trials and --epochs both set the budget; give one")
+    found = with_changes(config, [changes])
+    if found.num_epochs < config.num_epochs:
+        unit, before = "trials", config.budget.num_trials
+        if "epochs" in changes or config.budget.epochs is not None:
+            unit, before = "epochs", config.num_epochs
+        given = found.num_epochs if unit == "epochs" else found.budget.num_trials
+        raise UserError(f"{path} has a budget of {before} {unit}; it can be extended, but not reduced to {given}")
+    return found
 
 
 def with_data(config: SearchConfig, place: DataConfig | str | Path | None) -> SearchConfig:

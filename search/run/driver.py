@@ -10,11 +10,10 @@ from __future__ import annotations
 import logging
 import shlex
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from spinenas.controller.base import Controller
+from spinenas.controller.base import Continuation, Controller
 from spinenas.results.record import Evaluation, Failure, FailureKind, Status
 from spinenas.results.storage.accelerator_time import AcceleratorTime
 from spinenas.results.storage.events import (
@@ -33,12 +32,12 @@ from spinenas.results.storage.run_folder import RunFolder
 from spinenas.results.storage.run_state import RunState
 from spinenas.results.storage.utc import now
 from spinenas.search.config.config import SearchConfig
-from spinenas.search.executors.base import ENDS, Executor, Job, Task, WorkerEvent
+from spinenas.search.executors.base import ENDS, Executor, Task, WorkerEvent
 from spinenas.search.executors.failure_rules import RULES, pause_seconds
 from spinenas.search.monitoring.base import Display
 from spinenas.search.run.controller_replay import Result
 from spinenas.search.run.halving import Halving
-from spinenas.search.run.open_trial import OpenTrial, refusal
+from spinenas.search.run.open_trial import OpenTrial, job_of, open_trial, refusal
 from spinenas.search.run.proposals import Proposals
 from spinenas.search.run.retry import retry_after
 from spinenas.space.errors import UserError
@@ -56,7 +55,8 @@ class Driver:
     """One session of a run. It alone writes the journal, asks, tells and submits.
 
     With halving, a trial is submitted up to its next rung and pauses there without a worker. In an ordered run a
-    verdict waits until all trials of lower numbers have reached the rung or have ended.
+    verdict waits until all trials of lower numbers have reached the rung or have ended. A controller can also name the
+    epoch at which a trial pauses; it is told the result there, and may ask for more epochs at any later time.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Driver:
 
         Args:
             config: the configuration with the current budget.
-            window: trials asked ahead in an ordered run; a resumption with other workers does not change it.
+            window: steps asked ahead in an ordered run; a resumption with other workers does not change it.
             time_taken: accelerator time of earlier sessions.
             clock: returns seconds; used only for pauses between attempts.
         """
@@ -101,9 +101,11 @@ class Driver:
             moment = self._clock()
             self._submit(moment)
             # Without a free worker nothing was asked, so the controller may still have proposals.
-            if not self._open and (self._executor.num_free > 0 or self._proposals.is_all_asked):
+            is_all_asked, active = self._proposals.is_all_asked, self._active()
+            if not active and (self._executor.num_free > 0 or is_all_asked):
+                self._end_parked()
                 return
-            if self._proposals.is_all_asked and all(trial.in_flight for trial in self._open.values()):
+            if is_all_asked and all(trial.in_flight for trial in active):
                 self._executor.release_idle()
             self._executor.wait(self._on_event, self._longest_wait(moment))
 
@@ -119,16 +121,7 @@ class Driver:
         for result in state.rung_results:
             self._halving.add(*result)
         for record in state.unfinished:
-            trial = OpenTrial(
-                proposals[record.number],
-                record.seed,
-                record.fidelity,
-                record.attempt,
-                record.status,
-                losses=Counter(state.losses.get(record.number, Counter())),
-                passed=state.passed.get(record.number, 0),
-                paused=state.paused.get(record.number),
-            )
+            trial = open_trial(state, record, proposals[record.number])
             self._open[record.number] = trial
             if record.status is Status.RUNNING:
                 self._requeue(trial, Requeued(record.number, record.attempt + 1, "the search was stopped"))
@@ -153,6 +146,10 @@ class Driver:
         self._time.add(event)
         self._display.show(event)
 
+    def _active(self) -> list[OpenTrial]:
+        """Trials that run, wait for a worker, or wait for a verdict of halving."""
+        return [trial for trial in self._open.values() if not trial.is_parked]
+
     def _submit(self, moment: float) -> None:
         while self._executor.num_free > 0:
             ready = next((trial for trial in self._waiting if trial.not_before <= moment), None)
@@ -162,21 +159,12 @@ class Driver:
             if trial is None:
                 return
             trial.in_flight = True
-            number = trial.proposal.number
-            self._executor.submit(
-                Job(
-                    number,
-                    trial.attempt,
-                    trial.proposal.genotype,
-                    trial.seed,
-                    trial.fidelity,
-                    self._folder.trial_folder(number).absolute(),
-                    self._config.storage.mirror,
-                    self._next_rung(trial),
-                )
-            )
+            folder = self._folder.trial_folder(trial.proposal.number).absolute()
+            self._executor.submit(job_of(trial, folder, self._config.storage.mirror, self._next_rung(trial)))
 
     def _next_rung(self, trial: OpenTrial) -> int | None:
+        if trial.until is not None:
+            return trial.until
         if not trial.is_judged:
             return None
         return self._halving.next_rung(after=trial.passed, below=(trial.fidelity or self._task.fidelity).epochs)
@@ -187,15 +175,19 @@ class Driver:
         return min(pauses, default=None)
 
     def _ask(self) -> OpenTrial | None:
-        """Return a new trial, or None while nothing is proposed."""
-        proposal = self._proposals.ask(self._time, now=now(), num_open=len(self._open))
-        if proposal is None:
+        """Return a new or continued trial, or None while nothing is asked for."""
+        step = self._proposals.ask(self._time, now=now(), num_open=len(self._active()))
+        if step is None:
             return None
-        key = proposal.network_key
-        seed = trial_seed(self._config.seed, key, proposal.replicate)
-        self.record(Asked(proposal.to_json(), key, seed, self._task.key, self._proposals.num_told))
-        trial = OpenTrial(proposal, seed, proposal.fidelity)
-        self._open[proposal.number] = trial
+        if isinstance(step, Continuation):
+            trial = self._open[step.number]
+            self._promote(trial, until=step.until, num_told=self._proposals.num_told)
+            return trial
+        key = step.network_key
+        seed = trial_seed(self._config.seed, key, step.replicate)
+        self.record(Asked(step.to_json(), key, seed, self._task.key, self._proposals.num_told))
+        trial = OpenTrial(step, seed, step.fidelity, until=step.until)
+        self._open[step.number] = trial
         return trial
 
     def _on_event(self, event: WorkerEvent) -> None:
@@ -244,13 +236,33 @@ class Driver:
         assert evaluation.stopped_after is not None, "a paused trial has the epoch of its rung"
         trial.status, trial.in_flight, trial.paused = Status.PAUSED, False, evaluation
         # Not synced: only the verdict is acted on, and its sync includes this line.
-        self.record(Paused(number, trial.attempt, evaluation), sync=False)
-        self._halving.add(number, evaluation.stopped_after, evaluation.objective)
+        # The controller acts on its results, so it is told them in the form of the journal.
+        self.record(Paused(number, trial.attempt, evaluation), sync=trial.is_parked)
+        if trial.is_parked:
+            self._proposals.finish(number, evaluation)
+        else:
+            self._halving.add(number, evaluation.stopped_after, evaluation.objective)
+
+    def _promote(self, trial: OpenTrial, *, until: int | None = None, num_told: int | None = None) -> None:
+        """Continue a paused trial. The caller submits it."""
+        assert trial.paused is not None, "only a paused trial continues"
+        rung, objective = trial.paused.stopped_after, trial.paused.objective
+        assert rung is not None, "a paused trial has the epoch of its rung"
+        trial.attempt += 1
+        trial.status, trial.epoch, trial.passed, trial.paused, trial.until = Status.ASKED, 0, rung, None, until
+        self.record(Promoted(trial.proposal.number, trial.attempt, rung, objective, num_told, until))
+
+    def _end_parked(self) -> None:
+        """Give each trial that the controller paused and did not continue its result."""
+        for number, trial in sorted(self._open.items()):
+            assert trial.paused is not None, "all others have their results"
+            self._close(number, trial.attempt, trial.paused)
+            self._proposals.end(number, trial.paused)
 
     def _judge(self) -> None:
         """Continue or end each paused trial that can be judged now."""
         for number, trial in list(self._open.items()):  # in order of numbers, as a verdict can allow the next one
-            if trial.paused is None:
+            if trial.paused is None or trial.is_parked:
                 continue
             rung = trial.paused.stopped_after
             assert rung is not None, "a paused trial has the epoch of its rung"
@@ -258,10 +270,7 @@ class Driver:
             if not self._halving.can_judge(rung, lower):
                 continue
             if self._halving.should_continue(number, rung):
-                trial.attempt += 1
-                objective = trial.paused.objective
-                trial.status, trial.epoch, trial.passed, trial.paused = Status.ASKED, 0, rung, None
-                self.record(Promoted(number, trial.attempt, rung, objective))
+                self._promote(trial)
                 self._waiting.append(trial)
             else:
                 self._finish(trial, trial.attempt, trial.paused)
@@ -275,18 +284,22 @@ class Driver:
                 self._waiting.remove(trial)
         if isinstance(result, Evaluation) and result.stopped_after is None:
             result = self._keep_curve(number, result)
-        self.record(Finished(number, attempt, result))
-        self._journal.unmirror_file(self._folder.remove_checkpoint(number))
-        del self._open[number]
+        self._close(number, attempt, result)
         # The controller receives the result in the form of the journal, so that a replay gives it the same.
         self._proposals.finish(number, result)
         if isinstance(result, Failure) and RULES[result.kind].stops_run:
             self._count_error(number, result)
 
+    def _close(self, number: int, attempt: int, result: Result) -> None:
+        self.record(Finished(number, attempt, result))
+        self._journal.unmirror_file(self._folder.remove_checkpoint(number))
+        del self._open[number]
+
     def _keep_curve(self, number: int, evaluation: Evaluation) -> Evaluation:
-        """Write the curve to its own file, and return the evaluation without it."""
+        """Write the curve to its own file, and return the evaluation without it, but with its objectives by epoch."""
         self._journal.mirror_file(self._folder.write_curve(number, evaluation.curve))
-        return replace(evaluation, curve=())
+        measured = tuple((int(entry["epoch"]), entry["AP"]) for entry in evaluation.curve if "AP" in entry)
+        return replace(evaluation, curve=(), by_epoch=measured)
 
     def _count_error(self, number: int, failure: Failure) -> None:
         self._num_errors += 1

@@ -16,6 +16,7 @@ from typing import Any
 from spinenas.controller.registry import make_controller
 from spinenas.proxy_task.config import DataConfig
 from spinenas.results.storage.accelerator_time import AcceleratorTime
+from spinenas.results.storage.epoch_count import EpochCount
 from spinenas.results.storage.events import EpochDone, Event, Resumed, RunStarted, Stopped
 from spinenas.results.storage.journal import SCHEMA, Journal, read_events
 from spinenas.results.storage.mirror import Mirror
@@ -37,6 +38,7 @@ from spinenas.search.run.components import (
     mirror_of,
     ordered_window,
     prepared_task,
+    prior_lessons,
     search_controller,
     with_class_channels,
     with_dtype,
@@ -46,11 +48,14 @@ from spinenas.search.run.continuation import (
     changed_versions,
     check_resumable,
     elsewhere,
+    extended,
     keep_data_paths,
     missing_data,
     with_data,
 )
 from spinenas.search.run.driver import Driver
+from spinenas.search.run.finished import has_finished
+from spinenas.search.run.gate import gate_words
 from spinenas.search.run.identity import check_identity, identity_of, versions
 from spinenas.search.run.run import Run
 from spinenas.search.run.salvage import salvage
@@ -88,7 +93,9 @@ def run_search(
     config = config.resolved()
     # Made here only to refuse a wrong option before data is read. The run's own controller is made later, as the
     # detector that costs are counted in may depend on the data.
-    make_controller(config.controller.name, space_by_name(config.space.name), **config.controller.options())
+    lessons = prior_lessons(config)
+    space = space_by_name(config.space.name)
+    make_controller(config.controller.name, space, lessons=lessons, **config.controller.options())
     RunFolder.check_free(Path(out))
     display = _with_loggers(display or Display(), config, Path(out))
     with stopped_by_sigterm():
@@ -101,8 +108,13 @@ def run_search(
         task, forecast = prepared_task(task, config)
         config = with_class_channels(config, task)
         config.check_constraints()
-        controller = search_controller(config)
-        known = known_results(warm_start, task_key=task.key, space=space_by_name(config.space.name))
+        controller = search_controller(config, lessons)
+        known = known_results(
+            warm_start,
+            task_key=task.key,
+            space=space_by_name(config.space.name),
+            incomplete=config.pauses_trainings,
+        )
         for observation in known:
             controller.observe(observation.genotype, observation.evaluation)
         if warm_start:
@@ -121,17 +133,20 @@ def run_search(
             "findings": data_findings(task),
             "warm_start": [str(path) for path in warm_start],
         }
+        prior = {"prior": lessons} if lessons else {}  # the run does not need its file again
         # The executor comes first: if its workers cannot start, no folder is left that would refuse the next try.
         with make_executor(task, config.executor, Path(out), display.note) as executor:
-            run = identity_of(task, config) | {"versions": versions()}
+            run = identity_of(task, config) | {"versions": versions()} | prior
             at = now()
             started: list[Event] = [
                 RunStarted(SCHEMA, run, at=at),
                 *(replace(observation, at=at) for observation in known),
             ]
-            with _begun(Path(out), config, config_toml, about, started, mirror) as (folder, journal):
+            with _begun(Path(out), config, config_toml, about | prior, started, mirror) as (folder, journal):
                 window = ordered_window(config.executor)
                 driver = Driver(config, folder, journal, task, controller, executor, display, window=window)
+                if (gate := gate_words(controller, config)) is not None:
+                    display.note(gate)
                 with display.begin(_progress(config, task, forecast)):
                     _drive(driver)
     return Run(folder)
@@ -165,6 +180,7 @@ def resume(
     path: str | Path,
     *,
     num_trials: int | None = None,
+    num_epochs: int | None = None,
     max_accelerator_hours: float | None = None,
     workers: int | None = None,
     address: str | None = None,
@@ -180,6 +196,7 @@ def resume(
     Args:
         path: the folder of the run.
         num_trials: a larger total budget; None to keep it.
+        num_epochs: the same in epochs, instead of num_trials.
         max_accelerator_hours: another total limit of accelerator time; None to keep it.
         workers: another number of trials at a time; None to keep it.
         address: of another Ray cluster; "local" for none, None to keep it.
@@ -200,17 +217,14 @@ def resume(
         display.note(salvage(folder.journal_path, config, display.note))
     opened = Journal.open(folder.journal_path, mirror=mirror_of(config), note=display.note)
     with opened as journal, stopped_by_sigterm():
-        state, time_taken, epochs = _read(folder.journal_path)
-        given = {"num_trials": num_trials, "max_accelerator_hours": max_accelerator_hours}
+        state, time_taken, epoch_of = _read(folder.journal_path)
+        given = {"num_trials": num_trials, "epochs": num_epochs, "max_accelerator_hours": max_accelerator_hours}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         before = with_changes(config, state.resumes)
-        config = with_changes(before, [changes])
-        if config.budget.num_trials < before.budget.num_trials:
-            raise UserError(
-                f"{path} has a budget of {before.budget.num_trials} trials; it can be extended, but not "
-                f"reduced to {num_trials}"
-            )
-        is_finished = not state.unfinished and len(state.trials) >= config.budget.num_trials
+        config = extended(path, before, changes)
+        if config.budget != before.budget:
+            state = replace(state, is_ending=False)
+        is_finished = has_finished(state, config)
         if is_finished and data is None:
             if config.controller.name != "plan":
                 display.note(f"all {len(state.trials)} trials are done; --trials N extends the search")
@@ -234,7 +248,9 @@ def resume(
         found_versions = versions()
         if (sentence := changed_versions(state, found_versions)) is not None:
             display.note(sentence)
-        controller = search_controller(config)
+        controller = search_controller(config, state.run.get("prior", ()))
+        if (gate := gate_words(controller, config)) is not None:
+            display.note(gate)
         window = ordered_window(config.executor)
         executor = executor or config.executor
         executor = replace(executor, workers=workers or executor.workers, address=address or executor.address)
@@ -249,7 +265,7 @@ def resume(
             with display.begin(progress):
                 killed = {"killed_at": journal.killed_at} if journal.killed_at and time_taken.num_running else {}
                 driver.record(Resumed({"versions": found_versions, **changes, **killed}))
-                driver.replay(state, epochs)
+                driver.replay(state, epoch_of)
                 _drive(driver)
     return Run(folder)
 
@@ -276,8 +292,13 @@ def _with_loggers(display: Display, config: SearchConfig, run: Path) -> Display:
 
 def _progress(config: SearchConfig, task: Task, forecast: Forecast | None) -> Progress:
     """Return the progress of a search at its start."""
-    workload = Workload(forecast or count_of_epochs(task, config))
-    return Progress(config.budget.num_trials, scalarize=config.scalarized_objective(), workload=workload)
+    return Progress(
+        config.budget.num_trials,
+        scalarize=config.scalarized_objective(),
+        workload=Workload(forecast or count_of_epochs(task, config)),
+        epochs=EpochCount(config.task.train.epochs) if config.pauses_trainings else None,
+        num_epochs=config.num_epochs,
+    )
 
 
 def _drive(driver: Driver) -> None:

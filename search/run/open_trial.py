@@ -1,14 +1,16 @@
-"""A trial without a result, and the rules by which reports about it are accepted or refused."""
+"""A trial without a result, its next job, and the rules by which reports about it are accepted or refused."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from spinenas.controller.base import Proposal
-from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status
+from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status, TrialRecord
 from spinenas.results.storage.events import EpochDone, Finished, Started
-from spinenas.search.executors.base import WorkerEvent
+from spinenas.results.storage.run_state import RunState
+from spinenas.search.executors.base import Job, WorkerEvent
 from spinenas.search.executors.failure_rules import RULES
 
 
@@ -26,6 +28,7 @@ class OpenTrial:
         losses: number of retried failures by kind.
         passed: last rung after which the trial continued; 0 before the first.
         paused: evaluation without a curve while the trial waits at a rung; else None.
+        until: epoch at which the controller wants it to pause; None if it does not.
     """
 
     proposal: Proposal
@@ -39,11 +42,45 @@ class OpenTrial:
     losses: Counter[FailureKind] = field(default_factory=Counter)
     passed: int = 0
     paused: Evaluation | None = None
+    until: int | None = None
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether the trial waits until its controller continues it."""
+        return self.paused is not None and self.until is not None
 
     @property
     def is_judged(self) -> bool:
         """Whether halving applies. Replicates always run to their end, because they measure the mean of a network."""
         return self.proposal.stage is Stage.SEARCH and self.proposal.replicate == 0
+
+
+def open_trial(state: RunState, record: TrialRecord, proposal: Proposal) -> OpenTrial:
+    """Return a trial of a resumed run, as the last session left it.
+
+    Args:
+        state: of the run.
+        record: of the trial, which has no result.
+        proposal: of the trial.
+    """
+    number = record.number
+    return OpenTrial(
+        proposal,
+        record.seed,
+        record.fidelity,
+        record.attempt,
+        record.status,
+        losses=Counter(state.losses.get(number, Counter())),
+        passed=state.passed.get(number, 0),
+        paused=state.paused.get(number),
+        until=state.until.get(number),
+    )
+
+
+def job_of(trial: OpenTrial, folder: Path, mirror: str | None, until: int | None) -> Job:
+    """Return the next attempt as a job; see `Job` for the arguments."""
+    proposal = trial.proposal
+    return Job(proposal.number, trial.attempt, proposal.genotype, trial.seed, trial.fidelity, folder, mirror, until)
 
 
 def refusal(trial: OpenTrial | None, event: WorkerEvent, *, num_asked: int) -> str | None:
@@ -70,6 +107,8 @@ def refusal(trial: OpenTrial | None, event: WorkerEvent, *, num_asked: int) -> s
         if isinstance(event, EpochDone) and event.epoch <= trial.epoch:
             return "the epoch is over already"
         return None
+    if trial.is_parked:
+        return "the trial is paused already"
     # An abandoned attempt. Its result counts, because the current attempt has the same network and seed. Its other
     # reports are not needed.
     if not isinstance(event, Finished):

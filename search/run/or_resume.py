@@ -53,13 +53,14 @@ def search_or_resume(
     sources = [str(run) for run in warm_start]
     # Older runs have no warm start in run.json, only in their journal.
     check_equal(path, "warm start", folder.run_info().get("warm_start", sources), sources)
-    before = with_changes(begun_with, Run(folder).state().resumes).budget
-    given = config.budget
-    hours, hours_before = given.max_accelerator_hours, before.max_accelerator_hours
+    before = with_changes(begun_with, Run(folder).state().resumes)
+    given, is_larger = config.budget, config.num_epochs > before.num_epochs
+    hours, hours_before = given.max_accelerator_hours, before.budget.max_accelerator_hours
     return resume(
         path,
         # An extension by an earlier resumption is kept.
-        num_trials=given.num_trials if given.num_trials > before.num_trials else None,
+        num_trials=given.num_trials if is_larger and given.epochs is None else None,
+        num_epochs=given.epochs if is_larger else None,
         max_accelerator_hours=hours if hours and (hours_before is None or hours > hours_before) else None,
         data=None if given_data == begun_with.task.data else given_data,
         executor=config.executor,

@@ -7,10 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from spinenas.controller.base import SpaceExhausted
+from spinenas.controller.base import Continuation, Proposal, SpaceExhausted
 from spinenas.results.record import Evaluation
 from spinenas.results.storage.atomic_write import write_bytes_atomically
-from spinenas.results.storage.events import Asked, Event, Finished, Paused, RunStarted, event_from_json
+from spinenas.results.storage.events import (
+    Asked,
+    Event,
+    Finished,
+    Paused,
+    Promoted,
+    RunStarted,
+    Started,
+    event_from_json,
+)
 from spinenas.results.storage.journal import SCHEMA, Journal
 from spinenas.results.storage.journal_lines import decode, encode, events_within
 from spinenas.results.storage.journal_rescue import keep_copy
@@ -28,9 +37,9 @@ from spinenas.space.errors import UserError, explained_os_errors
 def salvage(path: Path, config: SearchConfig, note: Callable[[str], None] = lambda text: None) -> str:
     """Rewrite a journal without its damaged lines, and return what was done in a sentence. Raises UserError.
 
-    A trial whose result is lost is trained again. A lost proposal is recomputed by a fresh controller from the
-    remaining results. If the new proposal is another network, the result of the lost one is dropped. A lost first line
-    is rebuilt from config.json and run.json. A copy of the damaged journal is kept.
+    A trial whose result is lost is trained again. A lost proposal or continuation is recomputed by a fresh controller
+    from the remaining results. If the new proposal is another network, the result of the lost one is dropped. A lost
+    first line is rebuilt from config.json and run.json. A copy of the damaged journal is kept.
 
     Args:
         path: the journal; no other process may have the run open.
@@ -65,7 +74,8 @@ def _rebuilt_start(path: Path, config: SearchConfig, lines: Sequence[bytes]) -> 
         return None
     info = RunFolder(path.parent).run_info()
     run = identity(config, data=info.get("data"), task_key=asked.get("task_key"))
-    return RunStarted(SCHEMA, run | {"versions": info.get("versions", {})}, at=asked["at"])
+    prior = {"prior": info["prior"]} if "prior" in info else {}
+    return RunStarted(SCHEMA, run | {"versions": info.get("versions", {})} | prior, at=asked["at"])
 
 
 def _events_of(line: bytes) -> list[dict[str, Any]]:
@@ -82,7 +92,7 @@ class _Work:
         checked: whether lines have checksums.
         num_damaged: lines that could not be read.
         num_dropped: valid lines that no longer fit, such as the rest of a trial whose proposal is lost.
-        num_recovered: lost proposals that the controller recomputed.
+        num_recovered: lost proposals and continuations that the controller recomputed.
     """
 
     def __init__(self, config: SearchConfig, start: RunStarted | None):
@@ -92,8 +102,11 @@ class _Work:
         self._fold = Fold()
         self._start = start  # for a journal that has lost its first line
         self._config, self._window = config, ordered_window(config.executor)
-        self._told: set[int] = set()
         self._num_asked = 0
+        self._answered: set[int] = set()  # steps with results
+        self._paused: dict[int, int] = {}  # attempts of the trials that the controller has paused, by number
+        self._active: set[int] = set()  # trials without a result that are not paused by the controller
+        self._num_in_order = 0  # steps before the first without a result
         self._fence = 0
         self._known_at_damage: int | None = None  # results that the controller knew at the last damaged line
         self._recovered: dict[int, str] = {}  # network keys of recomputed proposals, by number
@@ -127,9 +140,14 @@ class _Work:
         number = event.number - 1 if isinstance(event, Asked) else getattr(event, "number", -1)
         while number >= self._num_asked and self._recover(event.at):
             pass
-        if isinstance(event, Asked):
+        if isinstance(event, Started | Paused | Finished) and event.attempt == self._paused.get(number, -1) + 1:
+            self._recover(event.at, continued=number)
+        if isinstance(event, Asked | Promoted) and event.num_told is not None:
             # Some of the results that its controller knew may be lost.
             event = replace(event, num_told=min(event.num_told, self._num_known()))
+        if isinstance(event, Finished) and number in self._paused and self._active:
+            self.num_dropped += 1  # paused trials end last, and a trial before is without its result now
+            return
         key = self._recovered.get(number)
         if key and isinstance(event, Paused | Finished) and _network_key(event) != key:
             self.num_dropped += 1  # the result is of the lost proposal, whose network differs from the recomputed one
@@ -147,38 +165,64 @@ class _Work:
                 event = replace(event, schema=SCHEMA)
             case Asked():
                 self._num_asked += 1
+                self._active.add(event.number)
+            case Paused(number):
+                if self._config.pauses_trainings:
+                    self._paused[number] = event.attempt
+                    self._active.discard(number)
+            case Promoted(number):
+                self._paused.pop(number, None)
+                self._active.add(number)
             case Finished(number):
-                self._told.add(number)
+                self._paused.pop(number, None)
+                self._active.discard(number)
         self.kept.append(event)
 
     def _num_known(self) -> int:
         """Number of results that a controller can know now. In an ordered run, these precede the first gap."""
+        results = self._fold.results
         if self._window is None:
-            return len(self._told)
-        return next(number for number in range(len(self._told) + 1) if number not in self._told)
+            return len(results)
+        self._answered.update(step for step, _ in results[len(self._answered) :])
+        while self._num_in_order in self._answered:
+            self._num_in_order += 1
+        return self._num_in_order
 
-    def _recover(self, at: str) -> bool:
-        """Recompute the first lost proposal, and return whether that succeeded."""
+    def _recover(self, at: str, *, continued: int | None = None) -> bool:
+        """Recompute the first lost step of the controller, and return whether that succeeded.
+
+        Args:
+            at: time of the step.
+            continued: number of the paused trial that the lost step continues; None for the step before a lost trial.
+        """
         if self._known_at_damage is None or not self.kept:
             return False
         known = self._known_at_damage
         state = self._fold.state()
         if self._window is not None:
-            known = min(known, max(state.known[-1] if state.known else 0, self._num_asked - self._window + 1))
-        controller = search_controller(with_changes(self._config, state.resumes))
+            last = state.steps[-1].known if state.steps else 0
+            known = min(known, max(last, len(state.steps) - self._window + 1))
+        controller = search_controller(with_changes(self._config, state.resumes), state.run.get("prior", ()))
         replay_into(controller, state, ordered=self._window is not None, known=known)
         try:
-            proposal = controller.ask()
+            step = controller.ask()
         except SpaceExhausted:
-            proposal = None
-        if proposal is None:
             return False
-        key = proposal.network_key
-        self._recovered[proposal.number] = key
-        seed = trial_seed(self._config.seed, key, proposal.replicate)
-        self._keep(Asked(proposal.to_json(), key, seed, state.run["task_key"], known, at=at))
-        self.num_recovered += 1
-        return True
+        if step is None or (continued is not None and (step.number != continued or isinstance(step, Proposal))):
+            return False
+        num_kept = len(self.kept)
+        if isinstance(step, Continuation):
+            if (paused := state.paused.get(step.number)) is None or paused.stopped_after is None:
+                return False
+            attempt = state.trials[step.number].attempt + 1
+            self._keep(Promoted(step.number, attempt, paused.stopped_after, paused.objective, known, step.until, at=at))
+        else:
+            key = step.network_key
+            self._recovered[step.number] = key
+            seed = trial_seed(self._config.seed, key, step.replicate)
+            self._keep(Asked(step.to_json(), key, seed, state.run["task_key"], known, at=at))
+        self.num_recovered += len(self.kept) - num_kept
+        return len(self.kept) > num_kept
 
 
 def _network_key(event: Paused | Finished) -> str | None:

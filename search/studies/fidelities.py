@@ -23,6 +23,7 @@ class LowFidelity:
     Attributes:
         name: folder of the run or name of the table, and the epoch unless it is the last.
         stops_early: whether it is an epoch before the last, where the learning rate is still high.
+        rung: that epoch if the training is the reference itself, which a search can pause there.
         cost: median seconds of a training, relative to the reference.
         num_seeds: median number of trainings of an architecture.
         agreement: rank agreement of the mean APs.
@@ -33,6 +34,7 @@ class LowFidelity:
     cost: float
     num_seeds: int
     agreement: Agreement
+    rung: int | None = None
 
     def row(self) -> dict[str, Any]:
         """Return a table row."""
@@ -84,6 +86,7 @@ def compare_fidelities(reference: MeasuredCurves, others: Sequence[MeasuredCurve
                         np.array([statistics.fmean(aps[key]) for key in common]),
                         np.array([statistics.fmean(final[key]) for key in common]),
                     ),
+                    rung=epoch if study is reference else None,
                 )
             )
     if not found:
@@ -100,8 +103,23 @@ def recommended(fidelities: Sequence[LowFidelity], wanted: float) -> LowFidelity
     return next((fidelity for fidelity, tau in taus if tau is not None and tau >= wanted), None)
 
 
+def measured_rungs(fidelities: Sequence[LowFidelity], wanted: float) -> tuple[int, ...]:
+    """Return the epochs at which a search should pause trainings of the reference task; empty if none ranks well.
+
+    The first is the earliest that ranks all architectures with a Kendall's tau of `wanted`, the last the earliest that
+    ranks their best third so as well.
+    """
+    overall = [
+        (fidelity.rung, fidelity.agreement)
+        for fidelity in fidelities
+        if fidelity.rung is not None and (fidelity.agreement.kendall.value or 0) >= wanted
+    ]
+    of_best = next((rung for rung, agreement in overall if (agreement.top_third.value or 0) >= wanted), None)
+    return () if of_best is None else tuple(sorted({overall[0][0], of_best}))
+
+
 def advice(fidelities: Sequence[LowFidelity], wanted: float) -> list[str]:
-    """Name the cheapest whole training and the earliest epoch whose Kendall's tau reaches `wanted`."""
+    """Name the cheapest whole training, the earliest epoch whose Kendall's tau reaches `wanted`, and the rungs."""
     lines = []
     for stops_early, what in ((False, "whole trainings"), (True, "stopping early")):
         of_kind = [fidelity for fidelity in fidelities if fidelity.stops_early == stops_early]
@@ -114,6 +132,11 @@ def advice(fidelities: Sequence[LowFidelity], wanted: float) -> list[str]:
             )
         elif of_kind:
             lines.append(f"{what}: none reaches a Kendall's tau of {wanted:g}")
+    if rungs := measured_rungs(fidelities, wanted):
+        listed = ",".join(map(str, rungs))
+        lines.append(
+            f"rungs of a search that pauses trainings of this task: --set controller.freeze_thaw.rungs=[{listed}]"
+        )
     return lines
 
 

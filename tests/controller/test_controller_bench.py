@@ -11,12 +11,17 @@ from click.testing import CliRunner
 from shared_fixtures import REPOSITORY
 
 from spinenas.controller import EvolutionOptions
-from spinenas.controller.base import SpaceExhausted
+from spinenas.controller.base import Continuation, Proposal, SpaceExhausted
 from spinenas.controller.evolution import RegularizedEvolution
+from spinenas.results.record import Evaluation, Failure
 from spinenas.search.cli.main import main
-from spinenas.search.controller_bench.comparison import NOISES, cells, lead, of_synthetic_families, run_cells, summary
+from spinenas.search.controller_bench import simulated_search
+from spinenas.search.controller_bench.cell import BY_MADDS, Cell, checkpoints
+from spinenas.search.controller_bench.comparison import NOISES, cells, run_cells
+from spinenas.search.controller_bench.landscapes import make_landscape
 from spinenas.search.controller_bench.learnt_landscape import measured_fit, table_score
-from spinenas.search.controller_bench.simulated_search import BY_MADDS, Cell, checkpoints, run_cell
+from spinenas.search.controller_bench.outcome_tables import lead, of_synthetic_families, reach, summary
+from spinenas.search.controller_bench.simulated_search import run_cell
 from spinenas.search.controller_bench.tabular import RestrictedToRows, TableRows
 from spinenas.search.studies.measured_curves import measured_curves
 from spinenas.space.errors import UserError
@@ -137,11 +142,132 @@ def test_the_landscape_is_the_unit_and_the_reference_is_reinforce_at_the_end():
     other, random = rows["evolution"], rows["random"]
     assert (other["50"], other["100"]) == (pytest.approx(2.35), 4.0)
     assert other["reached at"] == "10"
-    assert other["ahead at 30"] == "7/8"
-    assert other["p at 30"] == pytest.approx(2**-7)  # seven landscapes are better, one is equal and left out
-    assert (random["reached at"], random["p at 30"] > 0.99) == (None, True)
-    assert rows["reinforce"]["p at 30"] is None
+    assert (other["tested at"], other["ahead"]) == ("30", "7/8")
+    assert other["p"] == pytest.approx(2**-7)  # seven landscapes are better, one is equal and left out
+    assert (random["reached at"], random["p"] > 0.99) == (None, True)
+    assert rows["reinforce"]["p"] is None
     assert (other["duplicates"], other["ms p99"]) == (16, 10.0)
+
+
+def with_budgets(controller: str, landscape: int, values: dict[str, float]):
+    """Outcomes of a controller that counts epochs: one for each budget."""
+    of_one = made_up(controller, landscape, {"100": 0.0})
+    return [
+        {**of_one, "budget": int(point), "chosen": {point: value}, "replicated": {point: value}}
+        for point, value in values.items()
+    ]
+
+
+def test_a_controller_that_counts_epochs_is_tested_at_its_own_budgets():
+    outcomes = []
+    for landscape in range(8):
+        outcomes.append(made_up("reinforce", landscape, {"50": 1.0, "100": 2.0}))
+        outcomes += with_budgets("freeze-thaw", landscape, {"20": 1.5, "33": 2.5 - 0.1 * landscape, "50": 2.7})
+    first, reference = summary(outcomes, "replicated")
+    assert (first["controller"], reference["controller"]) == ("freeze-thaw", "reinforce")
+    assert (first["33"], first["100"], reference["33"]) == (pytest.approx(2.15), None, None)
+    assert (first["reached at"], first["tested at"], first["ahead"]) == ("33", "33", "5/8")
+    reached, own = reach(outcomes, "replicated")[::-1]
+    assert (reached["controller"], reached["20"], reached["50"]) == ("freeze-thaw", "0/8, p 1", "8/8, p 0.004")
+    assert (reached["100"], own["100"]) == (None, "0/8")
+    (over_reinforce,) = lead(outcomes, "replicated", "freeze-thaw")
+    assert (over_reinforce["33"], over_reinforce["50"]) == (None, "8/8, p 0.004")
+
+
+PAUSING = replace(CELL, controller="freeze-thaw", options={"num_random": 6, "num_candidates": 10}, budget=16)
+
+
+def test_a_controller_that_counts_epochs_spends_its_budget_on_paused_trainings():
+    outcome = run_cell(PAUSING)
+    assert untimed(run_cell(PAUSING)) == untimed(outcome)
+    assert outcome["num_trials"] > 16
+    assert 5 * 16 - 5 < outcome["num_epochs"] <= 5 * 16
+    assert outcome["chosen"] == outcome["replicated"]
+    assert list(outcome["chosen"]) == ["16"]
+    assert outcome["duplicates"] == 0
+    assert outcome["protocol"] == "1.1.1"
+
+
+class Recorder:
+    """Pauses every training after epochs 1 and 3, and keeps what it is told."""
+
+    def __init__(self, genotypes):
+        self.left, self.told, self.again = list(genotypes), [], []
+        self.number = self.running = 0
+
+    def ask(self):
+        if not (self.again or self.left):
+            if self.running:
+                return None
+            raise SpaceExhausted("all are proposed")
+        self.running += 1
+        if self.again:
+            return self.again.pop()
+        self.number += 1
+        return Proposal(self.number - 1, self.left.pop(), until=1)
+
+    def tell(self, number, result):
+        self.told.append((number, result))
+        self.running -= 1
+        if isinstance(result, Evaluation) and result.stopped_after is not None:
+            self.again.append(Continuation(number, {1: 3, 3: None}[result.stopped_after]))
+        return True
+
+
+def test_a_paused_training_goes_on_along_its_curve_and_ends_as_a_whole_one(monkeypatch):
+    rng = generator(0, "test")
+    genotypes = [sample_without_dead_blocks(SearchSpace.spinenet49(), rng) for _ in range(60)]
+    recorder = Recorder(genotypes)
+    monkeypatch.setattr(simulated_search, "make_controller", lambda *args, **options: recorder)
+    run_cell(replace(CELL, controller="freeze-thaw", options={}, budget=1000))
+    landscape = make_landscape("nk", 1, SearchSpace.spinenet49())
+    failed = 0
+    for number, genotype in enumerate(reversed(genotypes)):
+        results = [result for of, result in recorder.told if of == number]
+        whole = landscape.train(genotype, 0, seed=0, noise=0.35)
+        if isinstance(whole, Failure):
+            assert results.pop() == whole
+            failed += 1
+        else:
+            assert results[-1] == whole
+            assert [len(result.by_epoch) for result in results] == [1, 3, 5]
+            assert {result.by_epoch[0] for result in results} == {whole.by_epoch[0]}
+        assert [result.stopped_after for result in results] == [1, 3, None][: len(results)]
+        assert all(result.objective == result.by_epoch[-1][1] for result in results)
+    assert 0 < failed < 10
+
+
+def test_time_passes_in_proportion_to_epochs(monkeypatch):
+    rng = generator(0, "test")
+    recorder = Recorder([sample_without_dead_blocks(SearchSpace.spinenet49(), rng) for _ in range(10)])
+    monkeypatch.setattr(simulated_search, "make_controller", lambda *args, **options: recorder)
+    run_cell(replace(CELL, controller="freeze-thaw", options={}, workers=10))  # no training waits
+    order = [number for number, _ in recorder.told]
+    ends = []
+    for number in range(10):
+        whole = generator(CELL.seed, "bench/duration", number).lognormal(sigma=0.3)
+        ends += [(whole * epochs / 5, number) for epochs in (1, 3, 5)[: order.count(number)]]
+    assert order == [number for _, number in sorted(ends)]
+
+
+def test_only_controllers_that_count_epochs_depend_on_early_epochs():
+    names = ("evolution", "freeze-thaw")
+    plain, crossed = ([replace(CELL, controller=name, options={}, crossing=crossing) for name in names]
+                      for crossing in (False, True))  # fmt: skip
+    assert [a.identity() == b.identity() for a, b in zip(plain, crossed, strict=True)] == [True, False]
+    assert untimed(run_cell(PAUSING)) != untimed(run_cell(replace(PAUSING, crossing=True)))
+
+
+def test_a_comparison_has_a_search_for_each_budget_of_a_controller_that_counts_epochs():
+    sizes = {"num_landscapes": 1, "first_landscape": 0, "num_seeds": 1, "workers": 1}
+    wanted = cells(["random", "freeze-thaw"], **sizes, budget=1000)
+    assert [(cell.controller, cell.budget) for cell in wanted] == [
+        ("random", 1000), *(("freeze-thaw", budget) for budget in (50, 100, 200, 330, 500))
+    ]  # fmt: skip
+    wanted = cells(["freeze-thaw"], **sizes, budget=1000, budgets=[100], noise=0.6, crossing=True)
+    assert [(cell.budget, cell.noise, cell.crossing) for cell in wanted] == [(100, 0.6, True)]
+    with pytest.raises(UserError, match="the rows of a table have their own noise and curves"):
+        cells(["random"], **sizes, budget=10, table=str(TABLE), rows=True, crossing=True)
 
 
 def test_a_lead_compares_equal_numbers_of_trainings():
@@ -167,6 +293,12 @@ def test_the_command_prints_a_row_for_each_controller(tmp_path):
     (row,) = json.loads(CliRunner().invoke(main, [*arguments[:-1], "--lead-of", "local", "--json"]).stdout)
     assert row["over"] == "random"
     assert row["8"] in ("0/1, p 1", "1/1, p 0.5")
+    refused = CliRunner().invoke(main, [*arguments, "--reach"])
+    assert refused.exit_code == 2
+    assert "--reach needs reinforce among --controllers" in refused.stderr
+    refused = CliRunner().invoke(main, [*arguments, "--epoch-budgets", "3,0"])
+    assert refused.exit_code == 2
+    assert "--epoch-budgets is '3,0'; it lists whole numbers" in refused.stderr
     refused = CliRunner().invoke(main, [*arguments, "--lead-of", "evolution"])
     assert refused.exit_code == 2
     assert "--lead-of evolution is not one of the compared controllers: random, local" in refused.stderr
@@ -179,7 +311,7 @@ def test_the_test_is_at_a_third_of_the_budget_whenever_the_target_is_reached():
         outcomes.append(made_up("evolution", landscape, {"50": 1.0, "100": 3.0, "200": 3.0}))
     other = summary(outcomes, "chosen")[0]
     assert (other["controller"], other["reached at"]) == ("evolution", "100")
-    assert other["p at 50"] == 1.0
+    assert (other["tested at"], other["p"]) == ("50", 1.0)
 
 
 def test_a_search_of_rows_proposes_only_networks_of_the_table():
@@ -217,6 +349,28 @@ def test_the_most_similar_row_replaces_each_proposal_and_is_learnt_from():
         controller.ask()
     replicates = {table.train(rows[0], number, seed=5, noise=0.0).objective for number in range(3)}
     assert replicates == set(measured_curves(TABLE).aps()[network_key(rows[0])])
+
+
+def test_paused_trainings_of_rows_follow_the_recorded_curves():
+    table = TableRows(TABLE, SearchSpace.spinenet49())
+    key, genotype = next(iter(table.genotypes.items()))
+    recorded = [tuple(training.ap_by_epoch.values()) for training in measured_curves(TABLE).trainings
+                if training.network_key == key]  # fmt: skip
+    for replicate in range(3):
+        paused, whole = (table.train(genotype, replicate, seed=5, noise=0.0, until=until) for until in (3, None))
+        assert (paused.stopped_after, whole.stopped_after) == (3, None)
+        assert paused.by_epoch == whole.by_epoch[:3]
+        assert tuple(ap for _, ap in whole.by_epoch[:4]) in {curve[:4] for curve in recorded}
+
+
+def test_a_search_of_rows_may_pause_trainings_until_all_rows_are_proposed():
+    (cell,) = cells(["freeze-thaw"], num_landscapes=1, first_landscape=0, num_seeds=1, workers=3, budget=50,
+                    table=str(TABLE), rows=True, budgets=[50])  # fmt: skip
+    outcome = run_cell(replace(cell, options={"num_random": 6, "num_candidates": 5, "rungs": (1,)}))
+    assert outcome["num_trials"] >= 96
+    assert (outcome["duplicates"], outcome["num_epochs"] <= 250) == (0, True)
+    rows = TableRows(TABLE, SearchSpace.spinenet49())
+    assert outcome["chosen"]["50"] in {rows.value(genotype) for genotype in rows.genotypes.values()}
 
 
 def test_families_are_printed_separately_and_plotted(tmp_path):

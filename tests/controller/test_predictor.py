@@ -4,17 +4,29 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
+from spinenas.controller.calibration import Calibration
 from spinenas.controller.ledger import Candidate
 from spinenas.controller.predictor import gaussian_process as module
 from spinenas.controller.predictor.features import Features
 from spinenas.controller.predictor.gaussian_process import Predictor
+from spinenas.controller.predictor.prior import expectation_of
 from spinenas.controller.predictor.screening import best_candidates
+from spinenas.results.foretold import END
 from spinenas.space.graph import network_key
 from spinenas.space.published import SPINENET_49
 from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace
 
 SPACE = SearchSpace.spinenet49()
+
+
+class Taught(Predictor):
+    """A predictor that is taught one result at a time."""
+
+    def teach(self, genotype, objective: float) -> None:
+        self.__dict__.setdefault("calibration", Calibration())
+        self.calibration.add(network_key(genotype), self.num_results, {END: objective})
+        self.learn(genotype, self.calibration.estimates)
 
 
 def objective(genotype) -> float:
@@ -29,11 +41,11 @@ def networks(count: int, seed: int = 0):
     return [sample_without_dead_blocks(SPACE, rng) for _ in range(count)]
 
 
-def trained(genotypes, seed: int = 0) -> Predictor:
+def trained(genotypes, seed: int = 0) -> Taught:
     rng = np.random.default_rng(seed)
-    predictor = Predictor(SPACE)
+    predictor = Taught(SPACE)
     for genotype in genotypes:
-        predictor.add(genotype, objective(genotype) + 0.005 * rng.normal())
+        predictor.teach(genotype, objective(genotype) + 0.005 * rng.normal())
     return predictor
 
 
@@ -75,15 +87,15 @@ def test_uncertainty_is_smaller_for_trained_networks():
 def test_a_second_result_of_a_network_counts_towards_its_mean():
     known = networks(30)
     once, twice = trained(known), trained(known)
-    twice.add(known[0], objective(known[0]) + 0.2)
-    once.add(known[0], objective(known[0]) - 0.2)
+    twice.teach(known[0], objective(known[0]) + 0.2)
+    once.teach(known[0], objective(known[0]) - 0.2)
     assert twice.predict([known[0]]).mean[0] > once.predict([known[0]]).mean[0] + 0.005
 
 
 def test_equal_results_are_predicted_as_they_are():
-    predictor = Predictor(SPACE)
+    predictor = Taught(SPACE)
     for genotype in networks(40):
-        predictor.add(genotype, 0.0)
+        predictor.teach(genotype, 0.0)
     predicted = predictor.predict(networks(5, seed=1))
     np.testing.assert_allclose(predicted.mean, 0.0, atol=1e-9)
     assert np.isfinite(predicted.std).all()
@@ -92,9 +104,9 @@ def test_equal_results_are_predicted_as_they_are():
 def test_no_more_is_kept_than_costs_nothing_and_the_better_half_stays(monkeypatch):
     monkeypatch.setattr(module, "NUM_KEPT", 20)
     genotypes = networks(80)
-    predictor = Predictor(SPACE)
+    predictor = Taught(SPACE)
     for number, genotype in enumerate(genotypes):
-        predictor.add(genotype, 0.9 if number in (0, 5, 9) else 0.1 + number * 1e-4)
+        predictor.teach(genotype, 0.9 if number in (0, 5, 9) else 0.1 + number * 1e-4)
     assert len(predictor._known) == 20
     assert {network_key(genotypes[number]) for number in (0, 5, 9, 79)} <= predictor._known.keys()
     # No trace of dropped networks or earlier kernels remains.
@@ -116,3 +128,75 @@ def test_candidates_are_ranked_by_prediction_and_listed_once():
     exploring = best_candidates(candidates, predictor, ucb_coefficient=1000.0, rng=np.random.default_rng(0))
     assert exploring[0].genotype != best[0].genotype
     assert best_candidates([], predictor, ucb_coefficient=1.0, rng=np.random.default_rng(0)) == []
+
+
+def lessons(scrambled_by: int | None = None):
+    """Results of another task, whose APs are twice as high; or the same, exchanged among the networks."""
+    genotypes = networks(60, seed=7)
+    aps = np.array([2 * objective(genotype) - 0.3 for genotype in genotypes])
+    if scrambled_by is not None:
+        aps = np.random.default_rng(scrambled_by).permutation(aps)
+    return [(genotype.text, float(ap)) for genotype, ap in zip(genotypes, aps, strict=True)]
+
+
+def rank_correlations(expectation, counts) -> list[float]:
+    """Medians of Kendall's tau on new networks after so many results, over six orders."""
+    new = networks(80, seed=1)
+    truth = [objective(genotype) for genotype in new]
+    found = []
+    for seed in range(6):
+        predictor = Taught(SPACE, expectation)
+        taus = []
+        for count, genotype in enumerate(networks(max(counts), seed=20 + seed), start=1):
+            predictor.teach(genotype, objective(genotype) + 0.005 * np.random.default_rng(seed + count).normal())
+            if count in counts:
+                taus.append(kendalltau(predictor.predict(new).mean, truth).statistic)
+        found.append(taus)
+    return np.median(found, axis=0).tolist()
+
+
+def test_a_prior_ranks_networks_when_few_have_results_and_a_scrambled_one_is_soon_ignored():
+    none = rank_correlations(None, (5, 15))
+    good = rank_correlations(expectation_of(lessons(), SPACE), (5, 15))
+    bad = rank_correlations(expectation_of(lessons(scrambled_by=3), SPACE), (5, 15))
+    assert good[0] > none[0] + 0.15
+    assert good[1] > none[1] - 0.02
+    assert bad[1] > none[1] - 0.06
+
+
+def test_a_prior_ranks_networks_before_any_result():
+    predictor, new = Predictor(SPACE, expectation_of(lessons(), SPACE)), networks(80, seed=1)
+    assert kendalltau(predictor.expected(new), [objective(genotype) for genotype in new]).statistic > 0.4
+    assert predictor.prior_weight > 0
+    assert Predictor(SPACE).prior_weight == 0
+
+
+def test_a_prior_says_how_many_standard_deviations_better_than_random_a_network_is():
+    expected = Predictor(SPACE, expectation_of(lessons(), SPACE)).expected(networks(300, seed=9))
+    assert abs(expected.mean()) < 0.3
+    assert expected.std() == pytest.approx(1.0, abs=0.3)
+
+
+def test_with_a_weight_of_0_the_predictor_is_the_one_without_a_prior_to_the_last_digit(monkeypatch):
+    new = networks(30, seed=1)
+    without = trained(networks(40)).predict(new)
+    monkeypatch.setattr(module, "PRIOR_WEIGHTS", (0.0,))
+    monkeypatch.setattr(module, "FIRST_PRIOR_WEIGHT", 0.0)
+    predictor = Taught(SPACE, expectation_of(lessons(), SPACE))
+    rng = np.random.default_rng(0)
+    for genotype in networks(40):
+        predictor.teach(genotype, objective(genotype) + 0.005 * rng.normal())
+    assert predictor.prior_weight == 0
+    np.testing.assert_array_equal(predictor.predict(new), without)
+
+
+def test_the_weight_of_a_prior_follows_the_results():
+    good, bad = expectation_of(lessons(), SPACE), expectation_of(lessons(scrambled_by=3), SPACE)
+    weights = []
+    for expectation in (good, bad):
+        predictor = Taught(SPACE, expectation)
+        for genotype in networks(30):
+            predictor.teach(genotype, objective(genotype))
+        weights.append(predictor.prior_weight)
+    assert weights[0] >= 0.5
+    assert weights[1] <= 0.25

@@ -38,7 +38,7 @@ HEAVY_ONLY_IN = {
     "click": ("search/cli/",),
     "rich": ("search/monitoring/display.py", "proxy_task/data/progress.py"),
     "pandas": ("results/leaderboard.py", "search/run/run.py"),
-    "scipy": ("results/stats/", "search/controller_bench/comparison.py", "proxy_task/cost_model.py"),
+    "scipy": ("results/stats/", "search/controller_bench/outcome_tables.py", "proxy_task/cost_model.py"),
     "jinja2": ("results/report/",),
     "resvg_py": ("results/pictures/picture_file.py",),
     "onnx": ("proxy_task/weights/backbone_files.py",),

@@ -48,7 +48,9 @@ SMALL_FORMS = {
         r"a step takes \d+\.\d\d times as long in bfloat16",
     ),
     "predictor_fit": ("{few_digits}", r"12 random +other random( +-?\d+\.\d\d){3}"),
+    "prior": ("{digits} --orders 1", r"scrambled( +-?\d\.\d\d( \(-?\d+\.\d\d\))?){5}"),
     "proxy_speed": ("--small --steps 1 --blocks 1 --evaluations 1", r"\| trials per hour \| \d+\.\d \|"),
+    "recorded_curves": ("{digits} --orders 1 --budget 8", r"\| \d+ random \| freeze-thaw \|( (\d+|never) \|){3}"),
     "report_scale": ("--trials 30 --commands 20 --repeats 1", r"show best, 20 trials: \d+\.\d\d s"),
     "retrain_row": ("{table} 0", r"row 0: AP 0\.\d{4} in the table, 0\.\d{4} now, the same"),
     "search_scale": ("--trials 8 --seconds 0.1 --workers 1 --tune-trials 0", r"ray +8 +\d+\.\d"),
@@ -93,6 +95,11 @@ def table(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(sys, "argv", ["make_table", f"random={run}", "--out", str(path)])
         loaded_benchmark("make_table").main()
     return path
+
+
+@pytest.fixture(scope="module")
+def digits() -> Path:
+    return DIGITS
 
 
 @pytest.fixture(scope="module")

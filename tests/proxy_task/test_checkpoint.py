@@ -456,7 +456,8 @@ def test_complete_trials_of_a_search_with_rungs_have_the_results_of_a_search_wit
         curve = run.folder.read_curve(record.number)
         assert curve == whole.curve[: record.evaluation.stopped_after]
         if record.status is Status.COMPLETE:
-            assert without_resources(replace(record.evaluation, curve=curve)) == whole
+            assert record.evaluation.by_epoch == tuple((entry["epoch"], entry["AP"]) for entry in curve)
+            assert without_resources(replace(record.evaluation, curve=curve, by_epoch=())) == whole
         assert [path.name for path in run.folder.trial_folder(record.number).iterdir()] == ["curve.json"]
     epochs = [(event["number"], event["epoch"]) for event in json_events(run.folder.journal_path) if "metrics" in event]
     assert len(epochs) == len(set(epochs)), "no epoch is trained twice"

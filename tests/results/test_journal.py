@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from shared_fixtures import REPOSITORY
 
-from spinenas.controller.base import Proposal
+from spinenas.controller.base import Continuation, Proposal
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Stage, Status, TrialRecord
+from spinenas.results.storage.epoch_count import EpochCount
 from spinenas.results.storage.events import (
     KINDS,
     Asked,
@@ -38,7 +39,9 @@ from spinenas.results.storage.events import (
 )
 from spinenas.results.storage.journal import SCHEMA, Journal, read_events
 from spinenas.results.storage.journal_lines import encode
-from spinenas.results.storage.run_state import asked_fields, fold, next_status
+from spinenas.results.storage.run_state import ENDED, NEW, Fold, fold
+from spinenas.results.storage.trial_moves import asked_fields, next_status
+from spinenas.search.run.controller_replay import replay_into
 from spinenas.space.errors import UserError
 from spinenas.space.published import R0_SP53, SPINENET_49
 from spinenas.space.scaling import SCALINGS
@@ -243,7 +246,7 @@ def test_the_events_of_the_example_give_these_records():
     assert state.run == {"seed": 3}
     assert state.resumes == [{"num_trials": 24}]
     assert state.told == [0, 1]
-    assert state.known == [0, 0, 2, 1]
+    assert [step.known for step in state.steps] == [0, 0, 2, 1]
     assert state.trials[0] == TrialRecord(
         number=0,
         genotype=SPINENET_49,
@@ -531,6 +534,114 @@ def test_every_kind_of_event_is_in_the_table_of_kinds_and_comes_back_from_its_js
     assert {event.kind for event in events} == set(KINDS)
     for event in events:
         assert event_from_json(json.loads(json.dumps(event.to_json()))) == event
+
+
+def paused(number: int, epoch: int, attempt: int = 0) -> Paused:
+    return Paused(number, attempt, replace(EVALUATION, stopped_after=epoch), at="t")
+
+
+def continued(number: int, attempt: int, epoch: int, num_told: int, until: int | None) -> Promoted:
+    return Promoted(number, attempt, epoch, 0.25, num_told, until, at="t")
+
+
+def ended(number: int, epoch: int, attempt: int = 0) -> Finished:
+    return told(number, replace(EVALUATION, stopped_after=epoch), attempt)
+
+
+PAUSING = [
+    RUN_STARTED,
+    asked(0, until=1),
+    asked(1, until=1),
+    paused(1, 1),
+    continued(1, 1, 1, 1, 3),
+    paused(0, 1),
+    asked(2, num_told=2, until=3, replicate=1),
+    paused(1, 3, 1),
+    continued(1, 2, 3, 3, None),
+    told(2, FAILURE),
+    told(1, EVALUATION, 2),
+    ended(0, 1),
+]
+
+
+def test_a_promotion_by_halving_has_the_keys_of_earlier_versions_and_one_by_a_controller_has_two_more():
+    by_halving = Promoted(0, 1, 2, 0.25, at="t").to_json()
+    assert by_halving == {"event": "promoted", "at": "t", "number": 0, "attempt": 1, "epoch": 2, "objective": 0.25}
+    for until in (3, None):
+        by_controller = continued(0, 1, 2, 7, until)
+        assert by_controller.to_json() == by_halving | {"num_told": 7, "until": until}
+        assert event_from_json(json.loads(json.dumps(by_controller.to_json()))) == by_controller
+    assert event_from_json(by_halving) == Promoted(0, 1, 2, 0.25, at="t")
+
+
+def test_each_request_of_a_controller_is_a_step_with_its_result():
+    state = fold(PAUSING)
+    assert state.steps == [(0, 0, NEW), (1, 0, NEW), (1, 1, 3), (2, 2, NEW), (1, 3, None), (0, 5, ENDED)]
+    at_epoch = {epoch: replace(EVALUATION, stopped_after=epoch) for epoch in (1, 3)}
+    assert state.results == [
+        (1, at_epoch[1]), (0, at_epoch[1]), (2, at_epoch[3]), (3, FAILURE), (4, EVALUATION), (5, at_epoch[1])
+    ]  # fmt: skip
+    assert state.told == [2, 1, 0]
+    assert state.is_ending
+    assert (state.paused, state.until, state.rung_results) == ({}, {}, [])
+    assert EpochCount.of_state(state, 5).granted == 1 + 5 + 3
+    before = fold(PAUSING[:8])
+    assert before.until == {0: 1, 1: 3, 2: 3}
+    assert before.paused == {0: at_epoch[1], 1: at_epoch[3]}
+    assert not before.is_ending
+
+
+def test_a_resumption_with_another_budget_lets_an_ended_search_go_on():
+    assert fold([*PAUSING, Resumed({"versions": {}}, at="t")]).is_ending
+    for budget in ("num_trials", "epochs", "max_accelerator_hours"):
+        assert not fold([*PAUSING, Resumed({budget: 9}, at="t")]).is_ending
+    assert not fold([*PAUSING, asked(3, num_told=6)]).is_ending
+
+
+def test_a_continuation_that_knows_results_to_come_is_refused_without_a_change():
+    state = Fold()
+    for event in PAUSING[:4]:
+        state.add(event)
+    with pytest.raises(UserError, match="trial 1 was asked knowing 2 results of 1"):
+        state.add(continued(1, 1, 1, 2, 3))
+    for event in PAUSING[4:]:
+        state.add(event)
+    assert state.state() == fold(PAUSING)
+
+
+class Listener:
+    """A controller that notes what a replay calls."""
+
+    def __init__(self):
+        self.calls = []
+
+    def observe(self, genotype, evaluation):
+        self.calls.append("observed")
+
+    def replay_ask(self, step):
+        self.calls.append(step.number if isinstance(step, Proposal) else step)
+
+    def tell(self, number, result):
+        self.calls.append((number, result.stopped_after if isinstance(result, Evaluation) else "failed"))
+        return True
+
+
+def test_a_replay_tells_the_results_of_steps_as_they_arrived():
+    listener = Listener()
+    opened, untold = replay_into(listener, fold(PAUSING), ordered=False)
+    assert listener.calls == [
+        0, 1, (1, 1), Continuation(1, 3), (0, 1), 2, (1, 3), Continuation(1), (2, "failed"), (1, None), (0, 1)
+    ]  # fmt: skip
+    assert (opened, untold) == ({}, {})
+
+
+def test_an_ordered_replay_tells_results_in_the_order_of_the_steps_and_only_those_that_the_last_step_needed():
+    listener = Listener()
+    ordered = [*PAUSING[:4], paused(0, 1), continued(1, 1, 1, 2, 3), *PAUSING[6:10]]
+    opened, untold = replay_into(listener, fold(ordered), ordered=True)
+    assert listener.calls == [0, 1, (0, 1), (1, 1), Continuation(1, 3), 2, (1, 3), Continuation(1)]
+    assert list(opened) == [0, 1]
+    assert untold == {3: (2, FAILURE)}
 
 
 def test_an_empty_journal_has_no_state(tmp_path):

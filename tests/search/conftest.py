@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
 from shuffled_executor import ShuffledExecutor
 
+import spinenas.controller.predictor.gaussian_process as gaussian_process
 import spinenas.search.run.lifecycle as loop
+from spinenas.controller.predictor.features import Features
 from spinenas.results.record import FailureKind
 from spinenas.search.config.executor import ExecutorConfig
+
+
+@pytest.fixture
+def cached_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute the scales of the predictor's features once for all searches."""
+    monkeypatch.setattr(gaussian_process, "Features", _cached)
+
+
+_cached = cache(Features)
 
 
 @pytest.fixture

@@ -286,8 +286,9 @@ STAND_INS = {
     "squeue": 'echo "$STATE"',
     "ray": "exit 0",
     "python": f'case "$2" in *"import ray"*) echo 192.0.2.1 ;; *) exec {sys.executable} "$@" ;; esac',
-    # A stand-in for the driver, which ends with status $ENDS or waits for SIGTERM.
-    "spinenas": """trap 'echo told >> "$CALLS"; exit 143' TERM
+    # A stand-in for the driver, which ends with status $ENDS or waits for SIGTERM, once Ray's two processes have begun.
+    "spinenas": """while [ "$(grep -c '^srun' "$CALLS")" -lt 2 ]; do sleep 0.05; done
+trap 'echo told >> "$CALLS"; exit 143' TERM
 echo "spinenas $*" >> "$CALLS"
 ls -l "$RAY_AUTH_TOKEN_PATH" | cut -c 1-10 >> "$CALLS"
 if [ -n "$ENDS" ]; then exit "$ENDS"; fi

@@ -16,7 +16,7 @@ from spinenas.search.config.checking import dotted_keys
 from spinenas.search.config.commented import commented_toml, sources
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.document import flattened, parse_override, toml_text, value_at
-from spinenas.search.config.loading import load_config, load_config_file, read_source, stored_config
+from spinenas.search.config.loading import load_config, load_config_file, read_source, stored_config, with_changes
 from spinenas.search.config.presets import PRESET_SUMMARIES, PRESETS, preset
 from spinenas.search.config.reference import attribute_docs, configuration_tables, summary
 from spinenas.search.config.suggestions import KEY_BY_ALIAS, suggested_keys
@@ -146,7 +146,7 @@ def test_the_value_of_an_override_is_toml_or_plain_text(text: str, key: str, val
         ({"task": {"train": {"epohcs": 2}}}, ["'task.train.epohcs'", "did you mean 'task.train.epochs'"]),
         ({"task": {"train": {"image_size": 64}}}, ["did you mean 'task.image_size_pixels'?"]),
         ({"image_size_pixel": 64}, ["did you mean 'task.image_size_pixels'?"]),
-        ({"epochs": 1}, ["did you mean 'task.train.epochs'?"]),
+        ({"epochs": 1}, ["did you mean 'task.train.epochs' or 'budget.epochs'?"]),
         ({"lr": 1}, ["did you mean 'task.train.learning_rate'?"]),
         ({"controller": {"ppo": {"lr": 1}}}, ["did you mean 'controller.ppo.learning_rate'?"]),
         ({"batch": 1}, ["did you mean 'task.train.batch_size'?"]),
@@ -364,3 +364,48 @@ def test_a_configuration_with_a_byte_order_mark_and_windows_line_ends_is_read(tm
     stored = tmp_path / "config.json"
     stored.write_bytes(json.dumps(load_config_file(file).to_json()).encode(encoding))
     assert load_config_file(stored) == load_config_file(file)
+
+
+def test_a_budget_in_epochs_becomes_whole_trainings_and_the_epochs_stay() -> None:
+    document = {"preset": "quickstart", "task": {"train": {"epochs": 5}}}
+    config = load_config(document, {"budget.epochs": 303}).resolved()
+    assert (config.budget.num_trials, config.budget.epochs, config.num_epochs) == (60, 303, 303)
+    assert config.unused() == [], "the trainings of the preset are replaced, not ignored"
+    assert load_config(config.to_json()).resolved() == config
+    assert not load_config({"budget": {"epochs": 303}, "preset": "quickstart"}).unused()
+    (sentence,) = load_config({"budget": {"epochs": 303, "num_trials": 7}}).unused()
+    assert sentence == "budget.num_trials has no effect, since budget.epochs is 303"
+
+
+@pytest.mark.parametrize("document", [{"budget": {"epochs": 300}}, {"budget": {"epochs": 300, "num_trials": 60}}])
+def test_an_override_of_one_budget_replaces_the_other_one_of_a_file(document: dict[str, object]) -> None:
+    assert load_config(document, {"budget.num_trials": 8}).num_epochs == 40
+    assert load_config(document, {"budget.epochs": 50}).num_epochs == 50
+    with pytest.raises(UserError, match="both set the budget; give one"):
+        load_config(document, {"budget.num_trials": 8, "budget.epochs": 50})
+
+
+def test_a_budget_in_epochs_pays_for_one_training_at_least() -> None:
+    with pytest.raises(UserError, match=r"budget\.epochs is 4, and one training has 5 epochs"):
+        load_config({"budget": {"epochs": 4}})
+
+
+def test_a_changed_budget_keeps_trainings_and_epochs_together() -> None:
+    config = load_config({"budget": {"epochs": 302}}).resolved()
+    more = with_changes(config, [{"epochs": 400}])
+    assert (more.budget.num_trials, more.num_epochs) == (80, 400)
+    assert with_changes(config, [{"num_trials": 90}]).num_epochs == 450
+    assert with_changes(config, [{"num_trials": 90}, {"epochs": 500}, {"max_accelerator_hours": 2.0}]).num_epochs == 500
+
+
+def test_the_configuration_has_the_epochs_at_which_trainings_pause() -> None:
+    document = {"controller": {"name": "freeze-thaw"}, "task": {"train": {"epochs": 10}}}
+    assert load_config(document).resolved().controller.freeze_thaw.rungs == (2, 6)
+    chosen = load_config(document, {"controller.freeze_thaw.rungs": [4]}).resolved()
+    assert chosen.controller.freeze_thaw.rungs == (4,)
+
+
+def test_a_table_is_searched_first_for_a_key_of_the_same_name() -> None:
+    known = list(dotted_keys(SearchConfig))
+    assert suggested_keys("task.epochs", known) == ["task.train.epochs"]
+    assert suggested_keys("epochs", known) == ["task.train.epochs", "budget.epochs"]

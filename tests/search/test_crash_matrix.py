@@ -20,6 +20,9 @@ SAMPLED = [
     "halving-serial",
     "halving-ordered",
     "halving-free",
+    "freeze-thaw-serial",
+    "freeze-thaw-ordered",
+    "freeze-thaw-free",
 ]
 """Each controller and each mode."""
 

@@ -86,7 +86,7 @@ def past() -> Progress:
     }
     trials[3] = TrialRecord(3, None, "c", Status.FAILED, failure=Failure(FailureKind.DIVERGED, "loss is NaN"))
     progress = Progress(8)
-    progress.resume(RunState(trials=trials, told=[0, 1, 2, 3], known=[0, 0, 0, 3]))
+    progress.resume(RunState(trials=trials, told=[0, 1, 2, 3]))
     return progress
 
 

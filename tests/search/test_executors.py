@@ -92,7 +92,8 @@ def test_workers_give_the_results_of_a_serial_run_even_if_one_is_killed(
 def test_trials_pause_and_continue_in_any_worker_with_the_results_of_a_serial_run(kind: str, tmp_path: Path) -> None:
     def halved(kind: str) -> SearchConfig:
         task = TaskConfig(train=TrainConfig(epochs=3), eval=EvalConfig(every_epochs=1))  # like the fake task
-        return replace(configured(kind), task=task, halving=HalvingConfig((1,), reduction=2.0, min_results=2))
+        halving = HalvingConfig((1,), reduction=2.0, min_results=2)
+        return replace(configured(kind), task=task, halving=halving, seed=5)
 
     task = FakeTask(num_epochs=3)
     expected = outcome(run_search(halved("serial"), out=tmp_path / "serial", task=task))

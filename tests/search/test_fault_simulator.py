@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from crash_matrix import lines_of, not_recomputed
-from fault_simulator import SMALL, WHOLE, Outcome, configured, simulate
+from crash_matrix import lines_of, not_recomputed, unpaused
+from fault_simulator import PAUSING, SMALL, WHOLE, Outcome, configured, simulate
 
 from spinenas.results.record import FailureKind, Status
 
@@ -54,6 +54,24 @@ def test_the_same_seed_gives_the_same_run(tmp_path: Path) -> None:
         folder.mkdir()
         digests.append(simulate(SHORT, seed, folder).digest)
     assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_search_that_pauses_trainings_finishes_despite_all_simulated_faults(ordered: bool, tmp_path: Path) -> None:
+    scale = replace(PAUSING, num_trials=40, ordered=ordered)
+    digests = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        outcome = simulate(scale, 3, folder)
+        digests.append(outcome.digest)
+        assert outcome.num_sessions == scale.num_deaths + 1
+        assert outcome.checks.num_promoted > 20
+        assert {FailureKind.WORKER_LOST, FailureKind.DIVERGED} & failures(outcome)
+        assert list(unpaused(lines_of(outcome.journal), num_epochs=200)) == []
+        if not ordered:
+            assert list(not_recomputed(configured(scale, 3), lines_of(outcome.journal))) == []
+    assert digests[0] == digests[1]
 
 
 @pytest.mark.slow

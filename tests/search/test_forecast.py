@@ -20,7 +20,8 @@ from spinenas.proxy_task.cost_model import Sample, fit_model, random_genotypes, 
 from spinenas.proxy_task.probe import Probe
 from spinenas.proxy_task.task import ProxyTask
 from spinenas.results.record import Evaluation, Failure, FailureKind, Fidelity, Status, TrialRecord
-from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, Requeued, Started
+from spinenas.results.storage.epoch_count import EpochCount
+from spinenas.results.storage.events import Asked, EpochDone, Event, Finished, Paused, Promoted, Requeued, Started
 from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
@@ -215,3 +216,28 @@ def test_a_search_without_a_calibration_shows_the_time_left_from_its_first_epoch
     config = SearchConfig(executor=ExecutorConfig(kind="serial"), budget=BudgetConfig(2))
     loop.run_search(config, out=tmp_path / "run", task=FakeTask(), display=Watching(io.StringIO()))
     assert "unknown" not in seen
+
+
+def test_a_paused_training_has_no_work_left_until_it_continues(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked_until(number: int, until: int | None) -> Event:
+        return Asked(Proposal(number, SPINENET_49, until=until).to_json(), f"{number}", 0, "", 0)
+
+    begun = [asked_until(0, 1), started(0), epoch(0, 1)]
+    pause = Paused(0, 0, Evaluation(0.1, stopped_after=1))
+    # 20 predicted seconds took 40, and two more trainings' worth of 100 s can be asked for.
+    assert after(*begun, pause).seconds_left(1 + 2, 40.0) == pytest.approx(2 * 100 * 40 / 20)
+    promoted = Promoted(0, 1, 1, 0.1, num_told=1, until=3)
+    assert after(*begun, pause, promoted).seconds_left(1, 40.0) == pytest.approx(40 * 40 / 20)
+    to_the_end = replace(promoted, until=None)
+    assert after(*begun, pause, to_the_end).seconds_left(1, 40.0) == pytest.approx(80 * 40 / 20)
+    ended = Finished(0, 0, Evaluation(0.1, stopped_after=1))
+    assert after(*begun, pause, ended).seconds_left(1, 40.0) == pytest.approx(100 * 40 / 20), "20 s of work were done"
+
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0)
+    progress = Progress(2, workload=Workload(FORECAST), epochs=EpochCount(5), num_epochs=12, began=960.0)
+    for event in (*begun, pause):
+        progress.add(event)
+    assert progress.done_words() == "0.2 of 2.4 trainings' worth"
+    assert progress.networks_words() == "1 network, 1 at epoch 1, none whole"
+    assert progress.trials_per_hour() == pytest.approx(0.2 * 3600 / 40)
+    assert progress.time_left() == "0:07:20", "11 epochs of 20 s, at half the predicted pace"

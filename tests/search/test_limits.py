@@ -124,7 +124,7 @@ def test_every_proposal_of_every_controller_is_within_the_limits(name: str) -> N
         assert proposal.number == number
         cost = retinanet_cost(proposal.genotype, **TARGET.detector)
         assert cost.madds <= limits.max_madds
-        seen.add(network_key(proposal.genotype))
+        seen.add((network_key(proposal.genotype), proposal.replicate))
         controller.tell(proposal.number, Evaluation(cost.madds / 1e12))  # controllers push towards the limit
     assert len(seen) == number + 1
 

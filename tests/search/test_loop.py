@@ -19,7 +19,6 @@ import spinenas.search.run.lifecycle as loop
 from spinenas.controller import ReinforceOptions
 from spinenas.results.record import Failure, FailureKind, Status
 from spinenas.results.storage.events import Finished
-from spinenas.search.config.config import SearchConfig
 from spinenas.search.config.controllers import ControllerConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, SpaceConfig
@@ -352,8 +351,8 @@ def test_a_replayed_controller_is_told_the_same_in_the_same_order(
     spies: list[Spy] = []
     make = loop.search_controller
 
-    def spied(config: SearchConfig) -> Any:
-        spies.append(Spy(make(config)))
+    def spied(*given: Any) -> Any:
+        spies.append(Spy(make(*given)))
         return spies[-1]
 
     monkeypatch.setattr(loop, "search_controller", spied)

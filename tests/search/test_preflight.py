@@ -28,6 +28,7 @@ from spinenas.proxy_task.task import ProxyTask
 from spinenas.results.record import Evaluation, Failure, FailureKind
 from spinenas.search.cli.main import main
 from spinenas.search.config.config import SearchConfig
+from spinenas.search.config.controllers import ControllerConfig
 from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig, StorageConfig
 from spinenas.search.executors.data_command import this_session
@@ -454,3 +455,25 @@ def test_the_smallest_gpu_counts_and_one_that_is_too_small_is_named(monkeypatch:
     monkeypatch.setattr(ray, "nodes", lambda: nodes[:1])
     with pytest.raises(UserError, match="no GPU now"):
         ray_session_module._gpu_memory_gib(10.0)
+
+
+def test_the_size_of_a_search_that_pauses_trainings_is_in_epochs(
+    probed: Probed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(
+        configured(),
+        controller=ControllerConfig("freeze-thaw"),
+        budget=BudgetConfig(epochs=62),
+        task=TaskConfig(train=TrainConfig(epochs=5)),
+    )
+    found = estimate(config, tmp_path / "run", print)
+    assert "trainings pause after epochs 1 and 3 of 5" in capsys.readouterr().out
+    assert found["epochs"] == "62"
+    assert found["whole-training equivalents"] == "12.4"
+    assert found["minutes for a whole training"] == "2.00"
+    assert found["minutes"] == f"{12.4 * 2:.1f}"
+    limited = estimate(
+        replace(config, budget=replace(config.budget, max_accelerator_hours=0.1)), tmp_path / "run", print
+    )
+    assert limited["epochs"] == "15"
+    assert "ends earlier if it has used 0.1 accelerator-hours" in capsys.readouterr().out

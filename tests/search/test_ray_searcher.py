@@ -64,6 +64,11 @@ class Recorder:
         self._controller.replay_ask(proposal)
 
 
+def test_a_controller_that_pauses_trainings_is_refused() -> None:
+    with pytest.raises(UserError, match="pauses and continues trainings, which Ray Tune's searchers cannot; give anot"):
+        ControllerSearcher(make_controller("freeze-thaw", SearchSpace.spinenet49()), metric="AP")
+
+
 def test_it_suggests_the_proposals_of_its_controller() -> None:
     searcher, alone = ControllerSearcher(evolution(), metric="AP"), evolution()
     for index in range(12):

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from fake_task import FakeTask
 from journal_lines import json_events
-from searches import NUM_TRIALS, configured, cut, events_of, halved, outcome
+from searches import NUM_TRIALS, configured, cut, events_of, fake, halved, outcome, paused, timeless
 from shared_fixtures import REPOSITORY
 
+from spinenas.search.config.loading import stored_config
 from spinenas.search.run.lifecycle import resume, run_search
 from spinenas.search.run.run import Run
+from spinenas.search.run.salvage import salvage
 from spinenas.space import UserError
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -199,3 +201,35 @@ def test_a_run_with_halving_can_be_finished_after_damage_to_any_line(
             assert record.evaluation is not None
             if record.genotype == before.genotype and record.status is before.status:
                 assert record.evaluation == before.evaluation
+
+
+@pytest.mark.parametrize("kind", ["serial", "ordered", "free"])
+def test_a_run_whose_controller_pauses_trainings_can_be_finished_after_damage_to_any_line(
+    kind: str, tmp_path: Path, shuffled: Callable[..., None], cached_features: None
+) -> None:
+    if kind != "serial":
+        shuffled(1)
+    whole = run_search(paused(ordered=kind == "ordered"), out=tmp_path / "whole", task=fake(5))
+    events = events_of(whole)
+    for line in range(2, len(events)):
+        lost = events[line - 1]["event"]
+        if lost == "epoch":
+            continue
+        mended = resume(damaged(whole, {line}, tmp_path / f"{line}"), mend=True, task=fake(5))
+        told = [event["number"] for event in events_of(mended) if event["event"] == "told"]
+        assert sorted(told) == list(range(len(mended.records())))
+        assert all(record.evaluation is not None for record in mended.records())
+        if kind == "serial" and lost in ("asked", "promoted", "started"):
+            assert outcome(mended) == outcome(whole), f"line {line}, {lost}"
+            assert "requeued" not in {event["event"] for event in events_of(mended)}, "nothing is trained again"
+
+
+def test_lost_continuations_and_proposals_are_recomputed(tmp_path: Path, cached_features: None) -> None:
+    whole = run_search(paused(), out=tmp_path / "whole", task=fake(5))
+    lines = {line for line, event in enumerate(events_of(whole), 1) if event["event"] in ("promoted", "asked")}
+    folder = damaged(whole, lines - {2}, tmp_path / "run")
+    words = salvage(folder / "journal.jsonl", stored_config(whole.folder.config()))
+    num_lost = len(lines) - 1
+    assert words.startswith(f"damaged lines removed: {num_lost}; lost proposals recomputed: {num_lost}; valid lines")
+    steps = ("asked", "promoted", "paused", "told")
+    assert timeless(events_of(Run.open(folder)), *steps) == timeless(events_of(whole), *steps)

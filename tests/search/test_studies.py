@@ -17,7 +17,14 @@ from spinenas.search.config.executor import ExecutorConfig
 from spinenas.search.config.parts import BudgetConfig
 from spinenas.search.config.presets import preset
 from spinenas.search.run.lifecycle import resume, run_search
-from spinenas.search.studies.fidelities import advice, compare_fidelities, halving_options, rank_shifts, recommended
+from spinenas.search.studies.fidelities import (
+    advice,
+    compare_fidelities,
+    halving_options,
+    measured_rungs,
+    rank_shifts,
+    recommended,
+)
 from spinenas.search.studies.ladder import LADDER, damaged, ladder_architectures, ladder_result
 from spinenas.search.studies.measured_curves import MeasuredCurve, MeasuredCurves, measured_curves
 from spinenas.search.studies.noise import measured_noise, mutants_of_best, random_architectures
@@ -285,9 +292,18 @@ def test_a_short_fidelity_is_compared_with_a_long_one(tmp_path: Path) -> None:
     assert chosen.agreement.kendall.value is not None
     assert chosen.agreement.kendall.value >= 0.9
     assert recommended(found, 1.01) is None
-    whole, early = advice(found, 0.9)
+    whole, early, rungs = advice(found, 0.9)
     assert whole == "whole trainings: none reaches a Kendall's tau of 0.9"
     assert early.startswith(f"stopping early: the cheapest that reaches 0.9 is {chosen.name}, ")
+    assert rungs.endswith(f"--set controller.freeze_thaw.rungs=[{chosen.rung}]")
+    assert measured_rungs(found, 1.01) == ()
+
+
+def test_the_rungs_of_a_task_rank_all_networks_and_then_the_best_of_them() -> None:
+    table = Path(__file__).parents[2] / "benchmarks" / "tables" / "digits.csv.gz"
+    found = compare_fidelities(measured_curves(table), [])
+    assert measured_rungs(found, 0.7) == (1, 3)
+    assert measured_rungs(found, 0.85) == (), "no epoch ranks the best third so well"
 
 
 def test_a_comparison_needs_something_to_compare_with(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from fake_task import FakeTask
+from searches import cut, fake, paused
 
 from spinenas.controller import EvolutionOptions
+from spinenas.results.record import Status
 from spinenas.results.storage.events import Observed
 from spinenas.results.storage.journal import read_events
 from spinenas.results.storage.run_state import fold
@@ -138,3 +140,45 @@ def test_results_of_several_runs_are_combined(tmp_path: Path, earlier: Run) -> N
     known = {record.network_key for run in (earlier, other) for record in run.records() if record.evaluation}
     assert {observation.evaluation.network_key for observation in both} <= known | {None}
     assert len(both) == len(known)
+
+
+def test_paused_trainings_are_handed_over_as_what_they_are(tmp_path: Path, cached_features: None) -> None:
+    earlier = run_search(paused(), out=tmp_path / "earlier", task=fake(5))
+    folder, records = earlier.folder.path, earlier.records()
+    space = SearchSpace.spinenet49()
+    whole = known_results([folder], task_key="fake-task", space=space)
+    assert len(whole) == len({record.network_key for record in records if record.status is Status.COMPLETE})
+    known = known_results([folder], task_key="fake-task", space=space, incomplete=True)
+    assert len(known) == len({record.network_key for record in records}) > len(whole)
+    assert {1, None} <= {observation.evaluation.stopped_after for observation in known}
+    for observation in known:
+        evaluations = [records[int(source.rpartition(" ")[2])].evaluation for source in observation.sources]
+        curves = [dict(evaluation.by_epoch) for evaluation in evaluations if evaluation is not None]
+        assert len(curves) == len(evaluations)
+        mean = {epoch: sum(curve[epoch] for curve in curves) / len(curves) for epoch in curves[0]}
+        assert dict(observation.evaluation.by_epoch) == pytest.approx(mean)
+        assert observation.evaluation.objective == pytest.approx(list(mean.values())[-1])
+
+
+def test_only_a_controller_that_pauses_trainings_begins_with_incomplete_ones(
+    tmp_path: Path, cached_features: None
+) -> None:
+    earlier = run_search(paused(), out=tmp_path / "earlier", task=fake(5))
+    warm = [earlier.folder.path]
+    stopped = {}
+    for name, config in (("pausing", replace(paused(), seed=6)), ("whole", configured(seed=6))):
+        run = run_search(config, out=tmp_path / name, task=fake(5), warm_start=warm)
+        observed = fold(read_events(run.folder.journal_path)).observed
+        stopped[name] = {observation.evaluation.stopped_after for observation in observed}
+        known = {observation.evaluation.network_key for observation in observed}
+        assert not known & {record.network_key for record in run.records() if not record.replicate}
+    assert {1, None} <= stopped["pausing"]
+    assert stopped["whole"] == {None}
+
+
+def test_trainings_of_an_unfinished_run_count_as_of_their_pauses(tmp_path: Path, cached_features: None) -> None:
+    whole = run_search(paused(), out=tmp_path / "whole", task=fake(5))
+    folder = cut(whole, 5, tmp_path / "cut")
+    (known,) = known_results([folder], task_key="fake-task", space=SearchSpace.spinenet49(), incomplete=True)
+    assert known.evaluation.stopped_after == 1
+    assert known_results([folder], task_key="fake-task", space=SearchSpace.spinenet49()) == []

@@ -8,17 +8,16 @@ from typing import Any
 from spinenas.results.pictures.charts import COLOURS, Axis, Chart, Mark, chart, dots_on_line
 
 
-def controller_plot(rows: Sequence[Mapping[str, Any]], points: Sequence[int], num_landscapes: int) -> Chart:
+def controller_plot(rows: Sequence[Mapping[str, Any]], num_landscapes: int) -> Chart:
     """Return the chart of a controller comparison, one line per controller.
 
     Args:
-        rows: at least one, each with "controller" and a median under every point as text.
-        points: numbers of trainings.
+        rows: at least one, each with "controller" and a median or None under each number of trainings, as text.
         num_landscapes: number of landscapes behind each median.
     """
     marks: list[Mark] = []
     for index, row in enumerate(rows):
-        values = [(float(point), float(row[str(point)])) for point in points]
+        values = [(float(key), float(value)) for key, value in row.items() if key.isdecimal() and value is not None]
         colour, dashed = COLOURS[index % len(COLOURS)], index >= len(COLOURS)
         marks += dots_on_line(row["controller"], values, colour, dashed=dashed)
     words = (
