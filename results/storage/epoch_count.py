@@ -50,7 +50,9 @@ class EpochCount:
         Epochs after the last pause of an unfinished training are left out.
         """
         count = cls(whole)
-        continued = {step.number: step.continues_until for step in state.steps if step.continues_until not in (NEW, ENDED)}
+        continued = {
+            step.number: step.continues_until for step in state.steps if step.continues_until not in (NEW, ENDED)
+        }
         for number, record in state.trials.items():
             count.pauses |= record.until is not None
             training = count._ask(number, continued.get(number, record.until), record.fidelity)

@@ -25,7 +25,7 @@ from spinenas.search.executors.stop_signals import Terminated, sigterm_waits, st
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # some services start CI with SIGHUP ignored, and children inherit that
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where CI starts with SIGHUP ignored, children would inherit that
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
