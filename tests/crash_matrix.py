@@ -101,7 +101,7 @@ class Configuration:
         budget = BudgetConfig(NUM_TRIALS, 0.3 if self.controller in ("replicates", "halving") else 0.0)
         controller = ControllerConfig("random" if self.controller == "random" else "evolution")
         if self.pauses:
-            options = FreezeThawOptions(num_random=3, num_candidates=4, replicate_chance=0.3)
+            options = FreezeThawOptions(num_random=3, num_candidates=4, replicate_chance=0.9)
             budget, controller = BudgetConfig(8, 0.2), ControllerConfig("freeze-thaw", freeze_thaw=options)
         halving = (
             HalvingConfig((1, 2), reduction=2.0, min_results=2) if self.controller == "halving" else HalvingConfig()
@@ -470,6 +470,8 @@ class Life:
             self.problems += not_recomputed(search, events)
         if self.configuration.pauses:
             self.problems += unpaused(events, num_epochs=search.num_epochs)
+            if self.configuration.mode != "free" and not num_replicates(events):  # a free run differs after each kill
+                self.problems.append("the search replicated no trial")
         else:
             self.problems += misjudged(events, search.halving, by_number=self.configuration.mode == "ordered")
 
@@ -555,12 +557,15 @@ def unpaused(events: list[dict[str, Any]], *, num_epochs: int) -> Iterator[str]:
     kinds = {event["event"] for event in events} | {event.get("status") for event in events}
     if not {"promoted", "paused", "pruned", "complete"} <= kinds:
         yield "the search did not pause, continue, end and complete trials"
-    if not any(event["proposal"]["replicate"] for event in events if event["event"] == "asked"):
-        yield "the search replicated no trial"
     if paused:
         yield f"trials {sorted(paused)} are paused for ever"
     if not 0.8 * num_epochs < spent <= num_epochs:
         yield f"{spent} of {num_epochs} epochs were asked for"
+
+
+def num_replicates(events: list[dict[str, Any]]) -> int:
+    """Return how many trials train a network again."""
+    return sum(event["proposal"]["replicate"] > 0 for event in events if event["event"] == "asked")
 
 
 def not_recomputed(config: SearchConfig, events: list[dict[str, Any]]) -> Iterator[str]:
