@@ -21,7 +21,7 @@ from spinenas.search.studies.study import run_study
 from spinenas.space.published import SPINENET_49
 
 DIGITS = REPOSITORY / "benchmarks" / "tables" / "digits.csv.gz"
-NO_SCRIPTS = {"benchmark_task", "plain_training"}
+NO_SCRIPTS = {"altered_training", "benchmark_task", "plain_training"}
 """What several benchmarks import."""
 
 OWN_TEST = {"accelerator"}
@@ -57,9 +57,17 @@ SMALL_FORMS = {
     "seed_spread": ("--small --genotypes 3 --seeds 2 --workers 1", r"without the best: intraclass correlation"),
     "space_speed": ("--repetitions 20", r"target 500: (met|MISSED)"),
     "step_parity": ("--small --genotypes 0", r"\| cpu \| float64 \| NHWC \| \d"),
+    "training_noise": (
+        "{small_digits} --out noise.jsonl --parents 2 --mutants 2 --seeds 2",
+        r"order of images: own; 2 networks, 2 seeds\n.*averaged weights 0\.\d{4}",
+    ),
     "tune_controllers": (
         "--controllers local --landscapes 1 --budget 30 --workers 4 --processes 1 --out tuning.jsonl",
         r"local +num_parents 16 +-?\d+\.\d\d",
+    ),
+    "weight_inheritance": (
+        "{small_digits} --out inheritance --parents 1 --mutants 3",
+        r"\| inherited, 1 epochs, learning rate times 0\.33 \| 0\.\d{4} \|",
     ),
     "worker_memory": ("--trials 3", r"from then on [+-]\d+\.\d MiB per 100 trials"),
 }
@@ -108,6 +116,20 @@ def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("digits") / "few.csv.gz"
     digits = read_table(DIGITS)
     write_table(path, digits.about, digits.trainings[: 3 * 14])
+    return path
+
+
+@pytest.fixture(scope="module")
+def small_digits(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some networks of the table of trainings on digits, with the task of the small table."""
+    path = tmp_path_factory.mktemp("digits") / "small.csv.gz"
+    trainings = read_table(DIGITS).trainings
+    keys = {
+        origin: list(dict.fromkeys(training.network_key for training in trainings if training.origin == origin))
+        for origin in ("random", "mutants")
+    }
+    chosen = {*keys["random"][:4], *keys["mutants"][:3]}
+    write_table(path, read_table(table).about, [training for training in trainings if training.network_key in chosen])
     return path
 
 

@@ -1,0 +1,311 @@
+"""Compare edits of trained networks that inherit weights with the same edits trained from scratch.
+
+    python benchmarks/weight_inheritance.py benchmarks/tables/digits.csv.gz --data FOLDER --out FOLDER
+
+The table has `mutants`, edits of the best `random` networks, with several trainings from scratch each. The parent of a
+mutant is the nearest of these networks. Each parent is trained once. A mutant then starts with the weights of its
+parent where blocks and connections match, and is trained for one epoch. The results are appended to `results.jsonl`,
+and a later call continues. --figures-only trains nothing and prints what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from altered_training import append_result, read_results, trained
+from numpy.typing import NDArray
+from retrain_row import task_of
+from safetensors.torch import load_file, save_file
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from spinenas.results.training_table import Training, TrainingTable, read_table
+from spinenas.space import Genotype
+from spinenas.space.graph import BuiltNode, built_graph
+from spinenas.space.random_streams import generator, seed_for
+
+RATES = (1.0, 1 / 3)
+"""Peak learning rates of the one epoch, relative to that of the task."""
+
+ROUNDS = 5
+"""Rounds of the alignment, each of which compares the neighbours that the round before matched."""
+
+RESAMPLES = 1000
+
+
+class Inheritance(NamedTuple):
+    """Which nodes of a network correspond to which of its parent.
+
+    Attributes:
+        node_of: node of the parent by node of the child.
+        distance: number of levels, kinds and connections that differ.
+    """
+
+    node_of: dict[int, int]
+    distance: int
+
+
+def inheritance(child: Genotype, parent: Genotype) -> Inheritance:
+    """Align two networks by level, kind and connections. A block corresponds only to a block of the same role."""
+    graph = built_graph(child)
+    ours, theirs = graph.nodes, built_graph(parent).nodes
+    our_edges, their_edges = edges(ours), edges(theirs)
+    roles = [[node.node if node.node < graph.num_stem else node.is_output - 2 for node in x] for x in (ours, theirs)]
+    same_role = np.equal.outer(*roles)
+    likeness = np.array(
+        [
+            [2.0 * ((a.level == b.level) + (a.kind == b.kind)) - 0.01 * abs(a.node - b.node) for b in theirs]
+            for a in ours
+        ]
+    )
+    likeness[~same_role] = -99
+    common = np.zeros_like(likeness)
+    node_of: dict[int, int] = {}
+    for _ in range(ROUNDS):
+        rows, columns = linear_sum_assignment(likeness + common, maximize=True)
+        pairs = [(row, column) for row, column in zip(rows, columns, strict=True) if same_role[row, column]]
+        node_of = {ours[row].node: theirs[column].node for row, column in pairs}
+        translated = {(node_of.get(source, -1), node_of.get(target, -1)) for source, target in our_edges}
+        for row, a in enumerate(ours):
+            sources = {node_of.get(source) for source, target in our_edges if target == a.node}
+            targets = {node_of.get(target) for source, target in our_edges if source == a.node}
+            for column, b in enumerate(theirs):
+                common[row, column] = sum(
+                    (target == b.node and source in sources) + (source == b.node and target in targets)
+                    for source, target in their_edges
+                )
+    same = sum(
+        (ours[row].level == theirs[column].level) + (ours[row].kind == theirs[column].kind) for row, column in pairs
+    )
+    return Inheritance(node_of, 2 * len(ours) - same + len(translated - their_edges))
+
+
+def edges(nodes: Sequence[BuiltNode]) -> set[tuple[int, int]]:
+    """Return all connections (source, target), merges included."""
+    return {(source, node.node) for node in nodes for source in (*node.parents, *node.merged)}
+
+
+def inherited_tensors(
+    child: Genotype, parent: Genotype, weights: Mapping[str, Tensor], initial: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the weights of the parent that its child has for the same purpose and in the same shape.
+
+    Args:
+        child, parent: the two networks.
+        weights, initial: state dict of the trained parent, and of the new child.
+    """
+    node_of = inheritance(child, parent).node_of
+    their_inputs = {node.node: node.parents for node in built_graph(parent).nodes}
+    graph, renamed = built_graph(child), {}
+    for node in graph.nodes:
+        if node.node not in node_of:
+            continue
+        theirs = node_of[node.node]
+        renamed[f"node{node.node:02d}.rep0"] = f"node{theirs:02d}.rep0"
+        for place, source in enumerate(node.parents if node.node >= graph.num_stem else ()):
+            if node_of.get(source) in their_inputs[theirs]:
+                their_place = their_inputs[theirs].index(node_of[source])
+                renamed[f"node{node.node:02d}.in{place}"] = f"node{theirs:02d}.in{their_place}"
+
+    def their_name(name: str) -> str | None:
+        """Return the parent's name of a tensor; stem, endpoints and head keep theirs."""
+        module, found, rest = name.partition(".node")
+        if not found:
+            return name
+        node, part, tensor = f"node{rest}".split(".", 2)
+        theirs = renamed.get(f"{node}.{part}")
+        return theirs and f"{module}.{theirs}.{tensor}"
+
+    candidates = ((name, tensor, weights.get(their_name(name) or "")) for name, tensor in initial.items())
+    return {name: theirs for name, ours, theirs in candidates if theirs is not None and theirs.shape == ours.shape}
+
+
+class Family(NamedTuple):
+    """A mutant and its parent: each a training from scratch; the parent is the nearest of the best networks."""
+
+    mutant: Training
+    parent: Training
+    distance: int
+
+
+def families(table: TrainingTable, *, num_parents: int) -> list[Family]:
+    """Return all mutants of a table with their parents."""
+    first: dict[str, Training] = {}
+    for training in table.trainings:
+        first.setdefault(training.network_key, training)
+    aps = scratch_aps(table)
+    random = [training for training in first.values() if training.origin == "random"]
+    parents = sorted(random, key=lambda training: -statistics.fmean(aps[training.network_key]))[:num_parents]
+    found = []
+    for training in first.values():
+        if training.origin == "mutants":
+            child = Genotype.from_text(training.genotype)
+            distances = [inheritance(child, Genotype.from_text(parent.genotype)).distance for parent in parents]
+            found.append(Family(training, parents[int(np.argmin(distances))], min(distances)))
+    return found
+
+
+def scratch_aps(table: TrainingTable) -> dict[str, list[float]]:
+    """Return the final APs of each network of a table."""
+    aps: dict[str, list[float]] = {}
+    for training in table.trainings:
+        aps.setdefault(training.network_key, []).append(training.ap)
+    return aps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--data", type=Path, help="folder of the data set; not needed for generated data")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results and the parents' weights")
+    parser.add_argument("--parents", type=int, default=6, metavar="N", help="the mutants are edits of the best N")
+    parser.add_argument("--mutants", type=int, metavar="N", help="the first N mutants alone; default: all")
+    parser.add_argument("--figures-only", action="store_true", help="train nothing")
+    arguments = parser.parse_args()
+    table = read_table(arguments.table)
+    chosen = families(table, num_parents=arguments.parents)[: arguments.mutants]
+    print(
+        f"{len(chosen)} mutants of {len({family.parent.network_key for family in chosen})} parents; differences to "
+        f"the parent: median {statistics.median(family.distance for family in chosen):g}"
+    )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    results = arguments.out / "results.jsonl"
+    if not arguments.figures_only:
+        train_all(table, chosen, data=arguments.data, out=arguments.out, results=results)
+    print_figures(table, chosen, list(read_results(results)))
+
+
+def train_all(table: TrainingTable, chosen: list[Family], *, data: Path | None, out: Path, results: Path) -> None:
+    """Train the parents, and then the mutants at each rate, as far as they have no result yet."""
+    task = task_of(table, data)
+    done = {(result["network_key"], result["rate"]) for result in read_results(results)}
+    for key, parent in {family.parent.network_key: family.parent for family in chosen}.items():
+        if (key, None) not in done:
+            network, figures = trained(task, Genotype.from_text(parent.genotype), seed=parent.seed)
+            save_file(
+                {name: tensor.contiguous() for name, tensor in network.state_dict().items()}, out / f"{key}.safetensors"
+            )
+            append_result(results, {"network_key": key, "rate": None, **figures})
+    for rate in RATES:
+        for mutant, parent, _ in chosen:
+            if (mutant.network_key, rate) in done:
+                continue
+            child = Genotype.from_text(mutant.genotype)
+            seed = seed_for(mutant.seed, "inheritance")  # other initial weights and order than from scratch
+            weights = load_file(out / f"{parent.network_key}.safetensors")
+            inherit = partial(inherited_tensors, child, Genotype.from_text(parent.genotype), weights)
+            _, figures = trained(
+                task,
+                child,
+                seed=seed,
+                epochs=1,
+                learning_rate=rate * task.config.train.learning_rate,
+                inherit=inherit,
+                measured_after=(0,) if rate == RATES[0] else (),
+            )
+            names = {"network_key": mutant.network_key, "parent": parent.network_key, "rate": rate}
+            append_result(results, {**names, **figures})
+
+
+def print_figures(table: TrainingTable, chosen: list[Family], results: list[dict[str, Any]]) -> None:
+    """Print how well APs after few epochs agree with trainings from scratch, of the mutants with all results."""
+    aps = {
+        rate: {result["network_key"]: result["ap"] for result in results if result["rate"] == rate} for rate in RATES
+    }
+    rates = [rate for rate in RATES if aps[rate]]
+    complete = [family for family in chosen if all(family.mutant.network_key in aps[rate] for rate in rates)]
+    if not rates or len(complete) < 3:
+        print("fewer than three mutants have results")
+        return
+    keys = [family.mutant.network_key for family in complete]
+    parents = [family.parent.network_key for family in complete]
+    recorded = trainings_of(table, keys)
+    num_epochs, num_seeds = len(recorded[0][0].ap_by_epoch), len(recorded[0])
+    scratch = np.array([[training.ap_by_epoch for training in group] for group in recorded])
+    others = mean_of_others(scratch[:, :, -1])
+    print(f"{len(keys)} mutants, {num_seeds} trainings from scratch each; intervals of 95 %, from drawing mutants")
+    shares = [result["inherited_share"] for result in results if result["rate"] == rates[0]]
+    print(f"a child inherits {statistics.median(shares):.0%} of its weights (median; least {min(shares):.0%})")
+    parents_epochs = num_epochs * len(set(parents)) / len(keys)
+    print(f"the parents' trainings from scratch: {parents_epochs:.2f} epochs a mutant")
+
+    columns = {f"from scratch, {epoch} epochs": scratch[:, :, epoch - 1] for epoch in (1, 2, 3, num_epochs)}
+    for rate in rates:
+        for epoch in aps[rate][keys[0]]:
+            values = np.array([aps[rate][key][epoch] for key in keys])
+            name = f"inherited, {epoch} epochs" + (f", learning rate times {rate:.2f}" if int(epoch) else "")
+            columns[name] = np.repeat(values[:, None], num_seeds, axis=1)
+    print("| training | mean AP | tau with others | minus that of 3 epochs | within parents | minus that of 3 epochs |")
+    print("|---|---|---|---|---|---|")
+    for name, values in columns.items():
+        cells = [f"{values.mean():.4f}"]
+        for groups in (["all"] * len(keys), parents):
+            measured = tau_with_interval(values, others, groups)
+            three = tau_with_interval(values, others, groups, minus=columns["from scratch, 3 epochs"])
+            cells += [measured, three]
+        print(f"| {name} | {' | '.join(cells)} |")
+    for name, values in columns.items():
+        if name.startswith("inherited"):
+            of_all = tau(values[:, 0], scratch[:, :, -1].mean(axis=1))
+            print(f"{name}: tau with the mean of all {num_seeds} trainings from scratch {of_all:.2f}")
+
+
+def trainings_of(table: TrainingTable, keys: list[str]) -> list[list[Training]]:
+    """Return the trainings of some networks, by replicate."""
+    found: dict[str, list[Training]] = {key: [] for key in keys}
+    for training in table.trainings:
+        if training.network_key in found:
+            found[training.network_key].append(training)
+    return list(found.values())
+
+
+def mean_of_others(final: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return for each network and seed (N, S) the mean of the network's other seeds."""
+    return np.asarray((final.sum(axis=1, keepdims=True) - final) / (final.shape[1] - 1))
+
+
+def tau_with_interval(
+    values: NDArray[np.float64],
+    others: NDArray[np.float64],
+    groups: Sequence[str],
+    *,
+    minus: NDArray[np.float64] | None = None,
+) -> str:
+    """Return the mean tau within groups and over seeds, with its percentile interval over networks of each group.
+
+    Args:
+        values, others: (N, S) the score of each training, and the mean of the network's other trainings.
+        groups: the group of each network.
+        minus: other scores, whose tau is subtracted.
+    """
+    rows_of = [np.flatnonzero(np.array(groups) == group) for group in dict.fromkeys(groups)]
+    rows_of = [rows for rows in rows_of if len(rows) >= 3]
+    seeds = range(values.shape[1])
+
+    def figure(rows_of: list[NDArray[np.int64]]) -> float:
+        taus = [tau(values[rows, seed], others[rows, seed]) for rows in rows_of for seed in seeds]
+        if minus is not None:
+            taus += [-tau(minus[rows, seed], others[rows, seed]) for rows in rows_of for seed in seeds]
+        return sum(taus) / max(1, len(rows_of) * len(seeds))
+
+    rng = generator(0, "networks")
+    drawn = [figure([rng.choice(rows, len(rows)) for rows in rows_of]) for _ in range(RESAMPLES)]
+    lower, upper = np.quantile(drawn, [0.025, 0.975])
+    sign = "" if minus is None else "+"
+    return f"{figure(rows_of):{sign}.2f} ({lower:{sign}.2f} to {upper:{sign}.2f})"
+
+
+def tau(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Return Kendall's tau-b; 0 if either side is constant. For few values it is much faster than SciPy's."""
+    a, b = (np.sign(values[:, None] - values) for values in (first, second))
+    return float((a * b).sum() / np.sqrt(max(1.0, (a * a).sum() * (b * b).sum())))
+
+
+if __name__ == "__main__":
+    main()
