@@ -214,46 +214,52 @@ def train_all(table: TrainingTable, chosen: list[Family], *, data: Path | None, 
 
 
 def print_figures(table: TrainingTable, chosen: list[Family], results: list[dict[str, Any]]) -> None:
-    """Print how well APs after few epochs agree with trainings from scratch, of the mutants with all results."""
-    aps = {
-        rate: {result["network_key"]: result["ap"] for result in results if result["rate"] == rate} for rate in RATES
-    }
-    rates = [rate for rate in RATES if aps[rate]]
-    complete = [family for family in chosen if all(family.mutant.network_key in aps[rate] for rate in rates)]
-    if not rates or len(complete) < 3:
-        print("fewer than three mutants have results")
-        return
-    keys = [family.mutant.network_key for family in complete]
-    parents = [family.parent.network_key for family in complete]
-    recorded = trainings_of(table, keys)
-    num_epochs, num_seeds = len(recorded[0][0].ap_by_epoch), len(recorded[0])
-    scratch = np.array([[training.ap_by_epoch for training in group] for group in recorded])
-    others = mean_of_others(scratch[:, :, -1])
-    print(f"{len(keys)} mutants, {num_seeds} trainings from scratch each; intervals of 95 %, from drawing mutants")
-    shares = [result["inherited_share"] for result in results if result["rate"] == rates[0]]
-    print(f"a child inherits {statistics.median(shares):.0%} of its weights (median; least {min(shares):.0%})")
-    parents_epochs = num_epochs * len(set(parents)) / len(keys)
-    print(f"the parents' trainings from scratch: {parents_epochs:.2f} epochs a mutant")
+    """Print for each rate how well APs after few epochs agree with trainings from scratch."""
+    aps = {(result["network_key"], result["rate"]): result["ap"] for result in results}
+    shares = [result["inherited_share"] for result in results if "inherited_share" in result]
+    if shares:
+        print(f"a child inherits {statistics.median(shares):.1%} of its tensors (median; least {min(shares):.1%})")
+    for rate in RATES:
+        trained_ones = [family for family in chosen if (family.mutant.network_key, rate) in aps]
+        if len(trained_ones) < 3:
+            print(f"fewer than three mutants were trained with the learning rate times {rate:.2f}")
+            continue
+        children = [aps[family.mutant.network_key, rate] for family in trained_ones]
+        columns = {
+            f"inherited, {epoch} epochs": np.array([child[epoch] for child in children]) for epoch in children[0]
+        }
+        columns["the parent, from scratch"] = np.array(
+            [max(aps[family.parent.network_key, None].items())[1] for family in trained_ones]
+        )
+        print(f"\nlearning rate times {rate:.2f}")
+        print_agreement(table, trained_ones, columns)
 
-    columns = {f"from scratch, {epoch} epochs": scratch[:, :, epoch - 1] for epoch in (1, 2, 3, num_epochs)}
-    for rate in rates:
-        for epoch in aps[rate][keys[0]]:
-            values = np.array([aps[rate][key][epoch] for key in keys])
-            name = f"inherited, {epoch} epochs" + (f", learning rate times {rate:.2f}" if int(epoch) else "")
-            columns[name] = np.repeat(values[:, None], num_seeds, axis=1)
+
+def print_agreement(table: TrainingTable, chosen: list[Family], inherited: dict[str, NDArray[np.float64]]) -> None:
+    """Print the agreement of scores (N,) and of trainings stopped early with the final APs from scratch."""
+    keys = [family.mutant.network_key for family in chosen]
+    parents = [family.parent.network_key for family in chosen]
+    recorded = trainings_of(table, keys)
+    scratch = np.array([[training.ap_by_epoch for training in group] for group in recorded])
+    _, num_seeds, num_epochs = scratch.shape
+    final = scratch[:, :, -1]
+    scores = {f"from scratch, {epoch} epochs": scratch[:, :, epoch - 1] for epoch in (1, 2, 3, num_epochs)}
+    scores |= {name: np.repeat(values[:, None], num_seeds, axis=1) for name, values in inherited.items()}
+    print(
+        f"{len(keys)} mutants, {num_seeds} trainings from scratch each; intervals of 95 %, from drawing mutants; the "
+        f"parents took {num_epochs * len(set(parents)) / len(keys):.2f} epochs a mutant"
+    )
     print("| training | mean AP | tau with others | minus that of 3 epochs | within parents | minus that of 3 epochs |")
     print("|---|---|---|---|---|---|")
-    for name, values in columns.items():
+    three = scores["from scratch, 3 epochs"]
+    for name, values in scores.items():
         cells = [f"{values.mean():.4f}"]
         for groups in (["all"] * len(keys), parents):
-            measured = tau_with_interval(values, others, groups)
-            three = tau_with_interval(values, others, groups, minus=columns["from scratch, 3 epochs"])
-            cells += [measured, three]
+            cells.append(tau_with_interval(values, mean_of_others(final), groups))
+            cells.append(tau_with_interval(values, mean_of_others(final), groups, minus=three))
         print(f"| {name} | {' | '.join(cells)} |")
-    for name, values in columns.items():
-        if name.startswith("inherited"):
-            of_all = tau(values[:, 0], scratch[:, :, -1].mean(axis=1))
-            print(f"{name}: tau with the mean of all {num_seeds} trainings from scratch {of_all:.2f}")
+    for name, single in inherited.items():
+        print(f"{name}: tau with the mean of all {num_seeds} is {tau(single, final.mean(axis=1)):.2f}")
 
 
 def trainings_of(table: TrainingTable, keys: list[str]) -> list[list[Training]]:

@@ -67,7 +67,7 @@ SMALL_FORMS = {
     ),
     "weight_inheritance": (
         "{small_digits} --out inheritance --parents 1 --mutants 3",
-        r"\| inherited, 1 epochs, learning rate times 0\.33 \| 0\.\d{4} \|",
+        r"learning rate times 0\.33\n(.*\n)+\| inherited, 1 epochs \| 0\.\d{4} \|",
     ),
     "worker_memory": ("--trials 3", r"from then on [+-]\d+\.\d MiB per 100 trials"),
 }
