@@ -33,8 +33,8 @@ Scores = NDArray[np.float64]
 
 RESAMPLES = 1000
 
-ORDERS = ("common", "own")
-"""Order of images: the same for all networks of a replicate index, or drawn by the seed of each training."""
+ORDERS = ("own", "common")
+"""Order of images: drawn by the seed of each training, or the same for all networks of a replicate index."""
 
 
 def main() -> None:
@@ -228,10 +228,8 @@ def print_trainings(groups: list[list[Training]], results: list[dict[str, Any]])
                 f"epoch {epoch}: mean AP {plain.mean():.4f}, of averaged weights {averaged.mean():.4f}; "
                 f"averaged minus last: {paired_difference(averaged, plain)}"
             )
-            recorded = np.array([[t.ap_by_epoch[int(epoch) - 1] for t in group[:num_seeds]] for group in complete])
-            print(
-                f"  correlation of the deviations from the network's mean with the table's: {together(plain, recorded)}"
-            )
+            recorded = np.array([[training.ap_by_epoch[int(epoch) - 1] for training in group] for group in complete])
+            print(f"  difference from the table's trainings: {against_table(plain, recorded)}")
             if num_seeds > 1:
                 print(f"  ICC {icc(plain)}, of averaged weights {icc(averaged)}, gain {gained(averaged, plain)}")
                 print(f"  sd within networks {within(plain):.4f}, of averaged weights {within(averaged):.4f}")
@@ -250,12 +248,23 @@ def within(scores: Scores) -> float:
     return intraclass_correlation(scores.tolist()).within_std
 
 
-def together(first: Scores, second: Scores) -> str:
-    """Return the correlation of the deviations of two sets of trainings from their networks' means."""
-    deviations = [(scores - scores.mean(axis=1, keepdims=True)).ravel() for scores in (first, second)]
-    if not all(map(np.any, deviations)):
-        return "-"
-    return f"{np.corrcoef(*deviations)[0, 1]:+.2f}"
+def against_table(scores: Scores, recorded: Scores) -> str:
+    """Return the root mean square difference from the table's training of the same seed, and of the other seeds.
+
+    On another processor, the former shows how much of the noise is due to rounding.
+    """
+    num_seeds = scores.shape[1]
+    squares = (scores[:, :, None] - recorded[:, None, :]) ** 2
+    same = np.eye(num_seeds, recorded.shape[1], dtype=bool)
+    of_same, of_others = squares[:, same].ravel(), squares[:, ~same].reshape(scores.size, -1).mean(axis=1)
+
+    def share(rows: NDArray[np.int64]) -> float:
+        return float(1 - of_same[rows].mean() / of_others[rows].mean()) if of_others[rows].any() else 0.0
+
+    return (
+        f"{np.sqrt(of_same.mean()):.4f} with the same seed, {np.sqrt(of_others.mean()):.4f} with another; share of the "
+        f"variance that the seed explains: {drawn(share, scores.size)}"
+    )
 
 
 def common_share(scores: Scores) -> str:

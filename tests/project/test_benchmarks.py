@@ -59,7 +59,7 @@ SMALL_FORMS = {
     "step_parity": ("--small --genotypes 0", r"\| cpu \| float64 \| NHWC \| \d"),
     "training_noise": (
         "{small_digits} --out noise.jsonl --parents 2 --mutants 2 --seeds 2",
-        r"order of images: own; 2 networks, 2 seeds\n.*averaged weights 0\.\d{4}",
+        r"order of images: common; 2 networks, 2 seeds\n.*averaged weights 0\.\d{4}",
     ),
     "tune_controllers": (
         "--controllers local --landscapes 1 --budget 30 --workers 4 --processes 1 --out tuning.jsonl",
