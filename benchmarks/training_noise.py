@@ -86,6 +86,10 @@ def last_ap(ap: Scores, loss: Scores, final: Scores) -> Scores:
     return ap[:, :, -1]
 
 
+def last_loss(ap: Scores, loss: Scores, final: Scores) -> Scores:
+    return -loss[:, :, -1]
+
+
 def mean_of_last(count: int, *, scaled: bool) -> Score:
     """Return the score that averages the APs of the last epochs, each scaled to the last one's mean or not."""
 
@@ -117,6 +121,7 @@ SCORES: dict[str, Score] = {
     "mean of two APs, scaled": mean_of_last(2, scaled=True),
     "mean of three APs": mean_of_last(3, scaled=False),
     "mean of three APs, scaled": mean_of_last(3, scaled=True),
+    "last loss": last_loss,
     "AP and loss": ap_and_loss,
 }
 

@@ -11,6 +11,7 @@ and a later call continues. --figures-only trains nothing and prints what is the
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -233,6 +234,28 @@ def print_figures(table: TrainingTable, chosen: list[Family], results: list[dict
         )
         print(f"\nlearning rate times {rate:.2f}")
         print_agreement(table, trained_ones, columns)
+    print_deviations(table, chosen, aps)
+
+
+def print_deviations(
+    table: TrainingTable, chosen: list[Family], aps: dict[tuple[str, float | None], dict[str, float]]
+) -> None:
+    """Print how siblings differ: correlations of the deviations from the mean of a parent's children."""
+    complete = [family for family in chosen if all((family.mutant.network_key, rate) in aps for rate in RATES)]
+    if len(complete) < 3:
+        return
+    keys = [family.mutant.network_key for family in complete]
+    names = ["mean from scratch", *(f"inherited, rate times {rate:.2f}" for rate in RATES)]
+    final = [[training.ap for training in group] for group in trainings_of(table, keys)]
+    values = np.array([np.mean(final, axis=1), *([aps[key, rate]["1"] for key in keys] for rate in RATES)])
+    parents = np.array([family.parent.network_key for family in complete])
+    for parent in set(parents):
+        values[:, parents == parent] -= values[:, parents == parent].mean(axis=1, keepdims=True)
+    print(f"\ndeviations of {len(keys)} mutants from the mean of their parent's children")
+    for (i, first), (j, second) in itertools.combinations(enumerate(names), 2):
+        if values[i].any() and values[j].any():
+            print(f"{first} and {second}: correlation {np.corrcoef(values[i], values[j])[0, 1]:.2f}")
+    print(", ".join(f"{name}: sd {row.std():.4f}" for name, row in zip(names, values, strict=True)))
 
 
 def print_agreement(table: TrainingTable, chosen: list[Family], inherited: dict[str, NDArray[np.float64]]) -> None:
