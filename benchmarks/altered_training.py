@@ -54,10 +54,8 @@ def trained(
     fidelity = replace(task.fidelity, epochs=epochs or config.train.epochs)
     train = replace(config.train, epochs=fidelity.epochs, learning_rate=learning_rate or config.train.learning_rate)
     measured = {*measured_after, fidelity.epochs}
-    rows, images = (
-        data.training_rows(fidelity.num_train_images),
-        data.split("train", fidelity.image_size_pixels, setting.device),
-    )
+    rows = data.training_rows(fidelity.num_train_images)
+    images = data.split("train", fidelity.image_size_pixels, setting.device)
     use_threads(setting.threads)
     network, _, _ = build_detector(setting, genotype, seed=seed, fidelity=fidelity)
     figures: dict[str, Any] = {"ap": {}, "averaged_ap": {}, "loss": [], "train_seconds": 0.0, "eval_seconds": 0.0}
