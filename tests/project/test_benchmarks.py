@@ -18,10 +18,13 @@ from spinenas.proxy_task.training import compilation
 from spinenas.results.training_table import read_table, write_table
 from spinenas.search.config.loading import load_config
 from spinenas.search.studies.study import run_study
+from spinenas.space import Genotype
+from spinenas.space.network import build_backbone
 from spinenas.space.published import SPINENET_49
+from spinenas.space.scaling import SCALINGS
 
 DIGITS = REPOSITORY / "benchmarks" / "tables" / "digits.csv.gz"
-NO_SCRIPTS = {"benchmark_task", "plain_training"}
+NO_SCRIPTS = {"altered_training", "benchmark_task", "inherited_weights", "plain_training"}
 """What several benchmarks import."""
 
 OWN_TEST = {"accelerator"}
@@ -57,9 +60,17 @@ SMALL_FORMS = {
     "seed_spread": ("--small --genotypes 3 --seeds 2 --workers 1", r"without the best: intraclass correlation"),
     "space_speed": ("--repetitions 20", r"target 500: (met|MISSED)"),
     "step_parity": ("--small --genotypes 0", r"\| cpu \| float64 \| NHWC \| \d"),
+    "training_noise": (
+        "{small_digits} --out noise.jsonl --parents 2 --mutants 2 --seeds 2",
+        r"order of images: common; 2 networks, 2 seeds\n.*averaged weights 0\.\d{4}",
+    ),
     "tune_controllers": (
         "--controllers local --landscapes 1 --budget 30 --workers 4 --processes 1 --out tuning.jsonl",
         r"local +num_parents 16 +-?\d+\.\d\d",
+    ),
+    "weight_inheritance": (
+        "{small_digits} --out inheritance --parents 1 --mutants 3",
+        r"learning rate times 0\.33\n(.*\n)+\| inherited, 1 epochs \| 0\.\d{4} \|",
     ),
     "worker_memory": ("--trials 3", r"from then on [+-]\d+\.\d MiB per 100 trials"),
 }
@@ -111,6 +122,20 @@ def few_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def small_digits(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some networks of the table of trainings on digits, with the task of the small table."""
+    path = tmp_path_factory.mktemp("digits") / "small.csv.gz"
+    trainings = read_table(DIGITS).trainings
+    keys = {
+        origin: list(dict.fromkeys(training.network_key for training in trainings if training.origin == origin))
+        for origin in ("random", "mutants")
+    }
+    chosen = {*keys["random"][:4], *keys["mutants"][:3]}
+    write_table(path, read_table(table).about, [training for training in trainings if training.network_key in chosen])
+    return path
+
+
 @pytest.fixture
 def _as_a_script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Run in an empty folder, and undo what a script changes in its process."""
@@ -140,3 +165,33 @@ def test_every_benchmark_has_a_small_form_and_a_line_in_the_readme() -> None:
     assert files - NO_SCRIPTS - OWN_TEST == set(SMALL_FORMS)
     listed = re.findall(r"^\| `(\w+)\.py` \|", (BENCHMARKS / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(files)
+
+
+@pytest.mark.usefixtures("_as_a_script")
+def test_a_training_without_alterations_is_that_of_a_trial(table: Path) -> None:
+    task = loaded_benchmark("retrain_row").task_of(read_table(table), None)
+    evaluation = task.evaluate(SPINENET_49, seed=3)
+    _, figures = loaded_benchmark("altered_training").trained(task, SPINENET_49, seed=3, averages=True)
+    assert figures["loss"] == [entry["loss"] for entry in evaluation.curve]
+    assert list(figures["ap"].values()) == [evaluation.objective]
+
+
+@pytest.mark.usefixtures("_as_a_script")
+def test_a_child_inherits_what_its_parent_has_wherever_the_block_is() -> None:
+    """Two outputs have changed places, and node 5 has another first parent."""
+    parent, child = (
+        Genotype.from_text(f"2b 2b / 3b0,1 4b1,2 3b1,2 {edited} 3r0,1! 6b1,8! {last}!")
+        for edited, last in (
+            ("5b2,4 4r2,3 4b4,5 4r4,6 5r4,6 3r7,9 3r7,9 4r4,11! 7b5,7!", "5r5,12"),
+            ("5b1,4 4r2,3 4b4,5 4r4,6 5r4,6 3r7,9 3r7,9 7b5,7! 4r4,11!", "5r5,13"),
+        )
+    )
+    weights, initial = (
+        {f"backbone.{name}": tensor for name, tensor in build_backbone(genotype, SCALINGS["49S"]).state_dict().items()}
+        for genotype in (parent, child)
+    )
+    benchmark = loaded_benchmark("inherited_weights")
+    inherited = benchmark.inherited_tensors(child, parent, weights, initial)
+    assert benchmark.inheritance(child, parent).distance == 1
+    assert {name.removeprefix("backbone.")[:10] for name in initial.keys() - inherited.keys()} == {"node05.in0"}
+    assert inherited["backbone.node12.rep0.conv1.weight"] is weights["backbone.node13.rep0.conv1.weight"]
