@@ -1,8 +1,9 @@
 """Feature vectors of genotypes, for a predictor.
 
-There are six groups: level and kind of each block by place; connections by place; connections by level and kind;
-chains of three blocks by level; figures of the graph; and how direct the paths from the stem to each output are. A
-fixed sample of the space centres and scales each group, so that two random genotypes are about as far apart in each.
+The seven groups are: level and kind of each block by place; connections by place; connections by level and kind;
+chains of three blocks by level; figures of the graph; how direct the paths from the stem to each output are; and the
+share of these paths that keep the detail of the output. A fixed sample of the space centres and scales each group, so
+that two random genotypes are about as far apart in each.
 """
 
 from __future__ import annotations

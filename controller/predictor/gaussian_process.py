@@ -31,6 +31,9 @@ from spinenas.space.search_space import SearchSpace
 NUM_KEPT = 400
 """Number of networks that are kept for predictions."""
 
+NUM_CACHED = 4096
+"""Number of the latest networks with results whose features are kept, 10 KB each, as a search asks about them again."""
+
 NUM_FITTED = 200
 """Number of the latest of these networks, which the kernel is fitted to."""
 
@@ -98,7 +101,7 @@ class Predictor:
     kernel: Kernel = field(default_factory=Kernel)
     num_results: int = 0
     _features: Features = field(init=False)
-    _rows_of: dict[Genotype, Floats] = field(default_factory=dict)  # features of all that had a result
+    _rows_of: dict[Genotype, Floats] = field(default_factory=dict)  # features of the latest that had a result
     _known: dict[str, _Known] = field(default_factory=dict)  # oldest first
     _next_fit: float = FIRST_FIT
     _posterior: _Posterior | None = None
@@ -120,8 +123,11 @@ class Predictor:
         key = network_key(genotype)
         if key not in self._known:
             features = self._rows_of[genotype] = self._features([genotype])[0]
-            self._known[key] = _Known(features, float(self.expected([genotype])[0]))
+            expected = 0.0 if self.expectation is None else float(self.expectation(features[None])[0])
+            self._known[key] = _Known(features, expected)
             self._update_rows(len(self._known) - 1)
+            if len(self._rows_of) > NUM_CACHED:
+                del self._rows_of[next(iter(self._rows_of))]
         for name, known in self._known.items():
             known.value, known.weight = estimates.get(name, (known.value, UNKNOWN))
         self.num_results += 1
