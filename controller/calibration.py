@@ -41,12 +41,25 @@ class Calibration:
 
     reference: int = END
     _trainings: dict[tuple[str, int], Progress] = field(default_factory=dict)
+    _replicates: dict[str, list[int]] = field(default_factory=dict)  # by network
+    _num_short: int = 0  # trainings that have not reached the reference
     _estimates: dict[str, Estimate] | None = None
 
     def add(self, network: str, replicate: int, progress: Progress) -> None:
         """Add a training, or what it has reached since it was added last."""
+        before = self._trainings.get((network, replicate))
         self._trainings[network, replicate] = progress
-        self._estimates = None
+        if before is None:
+            self._replicates.setdefault(network, []).append(replicate)
+            was_short = False
+        else:
+            was_short = self.reference not in before
+        self._num_short += (self.reference not in progress) - was_short
+        if self._estimates is None or self._num_short or was_short:
+            self._estimates = None
+        else:  # no other estimate depends on this training
+            values = [self._trainings[network, each][self.reference] for each in self._replicates[network]]
+            self._estimates[network] = Estimate(sum(values) / len(values), len(values))
 
     @property
     def estimates(self) -> dict[str, Estimate]:

@@ -82,3 +82,22 @@ def test_what_a_training_reaches_later_replaces_what_it_had_reached() -> None:
     calibration.add("a", 0, {1: 0.1})
     calibration.add("a", 0, {1: 0.1, 3: 0.2})
     assert calibration.estimates == {"a": (pytest.approx(0.2), 1.0)}
+
+
+def test_estimates_do_not_depend_on_when_they_are_read() -> None:
+    rng = np.random.default_rng(0)
+    reached = [3] * 20 + [int(rng.integers(1, 4)) for _ in range(30)]
+    trainings = [
+        (f"{rng.integers(12)}", number, {reached: float(rng.normal())}) for number, reached in enumerate(reached)
+    ]
+    continued = [(name, number, {3: 0.5}) for name, number, progress in trainings if 3 not in progress]
+    assert continued
+    read = Calibration(3)
+    added: list[tuple[str, int, dict[int, float]]] = []
+    for training in [("first", 100, {2: 0.1}), *trainings, *continued, ("first", 100, {3: 0.2}), ("0", 101, {3: 0.3})]:
+        added.append(training)
+        read.add(*training)
+        unread = Calibration(3)
+        for each in added:
+            unread.add(*each)
+        assert list(read.estimates.items()) == list(unread.estimates.items())
