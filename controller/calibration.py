@@ -19,6 +19,11 @@ SEED_SHARE, SEED_PRIOR = 0.15, 3
 freedom."""
 
 
+def robust_spread(values: np.ndarray) -> float:
+    """Return the standard deviation that the median distance from the median stands for; 0 for equal values."""
+    return 1.4826 * float(np.median(np.abs(values - np.median(values)))) or float(values.std())
+
+
 class Estimate(NamedTuple):
     """What is known of a network.
 
@@ -113,7 +118,7 @@ class Calibration:
         known = np.array([value for values in by_network.values() for value in values])
         if not len(known):
             return 0.0
-        spread = 1.4826 * float(np.median(np.abs(known - np.median(known)))) or float(known.std()) or 1e-6
+        spread = robust_spread(known) or 1e-6
         means = [sum(values) / len(values) for values in by_network.values()]
         squares = sum(
             (value - mean) ** 2 for mean, values in zip(means, by_network.values(), strict=True) for value in values

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spinenas.controller.calibration import Estimate
+from spinenas.controller.calibration import Estimate, robust_spread
 from spinenas.controller.predictor.features import Features, Floats
 from spinenas.controller.predictor.kernel import Kernel, fitted_kernel
 from spinenas.space.genotype import Genotype
@@ -217,11 +217,7 @@ class Predictor:
         if not len(estimated):
             return np.zeros_like(values), weights, 0.0, 1.0
         centre = float(np.median(estimated))
-        scale = (
-            1.4826 * float(np.median(np.abs(estimated - centre)))
-            or float(estimated.std())
-            or self._assumed_scale(centre)
-        )
+        scale = robust_spread(estimated) or self._assumed_scale(centre)
         return np.maximum((values - centre) / scale, LOWEST), weights, centre, scale
 
     def _assumed_scale(self, centre: float) -> float:
