@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,16 +22,15 @@ from spinenas.controller.one_thread import one_blas_thread
 from spinenas.controller.predictor.features import Floats
 from spinenas.controller.predictor.gaussian_process import FIRST_FIT, Predictor
 from spinenas.results.record import Status
-from spinenas.results.storage.journal import read_events
-from spinenas.results.storage.run_folder import RunFolder
-from spinenas.results.storage.run_state import fold
-from spinenas.results.training_table import TrainingTable, read_table
 from spinenas.space.errors import UserError
 from spinenas.space.genotype import Genotype
 from spinenas.space.graph import network_key
 from spinenas.space.random_streams import generator
 from spinenas.space.sampling import sample_without_dead_blocks
 from spinenas.space.search_space import SearchSpace
+
+if TYPE_CHECKING:
+    from spinenas.results.training_table import TrainingTable
 
 SHIPPED = ("digits",)
 """Names of the priors of the package, made by `python benchmarks/prior.py TABLE --write FILE`."""
@@ -67,6 +67,8 @@ def read_lessons(prior: str | None, space: SearchSpace) -> list[tuple[str, float
     elif path.is_dir():
         found = _of_run(path)
     elif path.exists():
+        from spinenas.results.training_table import read_table  # few searches have a prior
+
         found = of_table(read_table(path))
     else:
         raise UserError(
@@ -130,6 +132,10 @@ def _shipped(name: str) -> list[tuple[str, float]]:
 
 
 def _of_run(path: Path) -> Iterable[tuple[str, float]]:
+    from spinenas.results.storage.journal import read_events  # few searches have a prior
+    from spinenas.results.storage.run_folder import RunFolder
+    from spinenas.results.storage.run_state import fold
+
     for record in fold(read_events(RunFolder.open(path).journal_path, epochs=False)).trials.values():
         genotype, evaluation = record.genotype, record.evaluation
         if genotype is None or evaluation is None or record.status is not Status.COMPLETE:
